@@ -1,0 +1,34 @@
+"""flaxvae: customizable variational autoencoders in JAX and Flax.
+
+Importing it loads jax, flax, optax and numpy and nothing else; drawing is imported
+by ``from flaxvae.latent import figures``.
+"""
+
+from flaxvae import (
+    data,
+    distributions,
+    evaluation,
+    latent,
+    models,
+    nn,
+    objectives,
+    training,
+)
+from flaxvae.checks import InputError
+from flaxvae.training import TrainedVAE, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "InputError",
+    "TrainedVAE",
+    "data",
+    "distributions",
+    "evaluation",
+    "latent",
+    "load",
+    "models",
+    "nn",
+    "objectives",
+    "training",
+]

@@ -1,0 +1,50 @@
+"""Checks of what a user hands in, all with one form of message.
+
+The form is: rule, name, value, choices. For example
+``latent_dim must be >= 1, got 0`` and
+``unknown activation 'rleu': choose from elu, gelu, relu (did you mean relu?)``.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+
+
+class InputError(ValueError):
+    """Something the user handed in cannot be used; the message is one line."""
+
+
+def check_at_least(name: str, value: float, minimum: float) -> None:
+    """Raises `InputError` unless ``value`` is finite and >= ``minimum``."""
+    if not (math.isfinite(value) and value >= minimum):
+        raise InputError(f"{name} must be >= {minimum}, got {value}")
+
+
+def check_above(name: str, value: float, bound: float) -> None:
+    """Raises `InputError` unless ``value`` is finite and > ``bound``."""
+    if not (math.isfinite(value) and value > bound):
+        raise InputError(f"{name} must be > {bound}, got {value}")
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raises `InputError` unless ``value`` is one of ``choices``."""
+    known = sorted(choices)
+    if value in known:
+        return
+    close = difflib.get_close_matches(value, known, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise InputError(f"unknown {name} {value!r}: choose from {', '.join(known)}{hint}")
+
+
+def check_event_shape(x_shape: Sequence[int], event_shape: Sequence[int]) -> None:
+    """Raises `InputError` unless ``x_shape`` ends in ``event_shape``.
+
+    Called while tracing, so that a decoder whose output has not the data's shape
+    is refused before anything is broadcast by accident.
+    """
+    event, x_event = tuple(event_shape), tuple(x_shape)[-len(event_shape) :]
+    if x_event != event:
+        raise InputError(
+            f"the distribution's events must have the data's shape {x_event}, "
+            f"got {event} (the shape of the decoder's output)"
+        )

@@ -1,0 +1,56 @@
+"""Arrays kept on disk so that a source is decoded once and memory-mapped after."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flaxvae.files import atomic_folder
+
+Arrays = dict[str, np.ndarray]
+
+
+def cache_folder() -> Path:
+    """Where arrays are kept: ``$FLAXVAE_CACHE``, else the user's cache folder."""
+    if chosen := os.environ.get("FLAXVAE_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "flaxvae"
+
+
+def cached_arrays(key: str, names: Sequence[str], make: Callable[[], Arrays]) -> Arrays:
+    """Returns ``make()``, memory-mapped from the cache where it was made before.
+
+    Args:
+      key: names the content; a source uses a checksum of its files, so that a
+        changed file is never mistaken for the old one.
+      names: the arrays' names.
+      make: computes the arrays when the cache lacks them or they are damaged.
+
+    Returns:
+      Read-only arrays by name. Where the cache cannot be written (no permission, no
+      space) they are in memory, and the next start makes them again.
+    """
+    folder = cache_folder() / key
+    try:
+        return _read(folder, names)
+    except (OSError, ValueError, EOFError):
+        arrays = make()
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        with atomic_folder(folder) as temporary:
+            for name in names:
+                np.save(temporary / f"{name}.npy", arrays[name], allow_pickle=False)
+        return _read(folder, names)
+    except OSError:
+        return arrays
+
+
+def _read(folder: Path, names: Sequence[str]) -> Arrays:
+    paths = {name: folder / f"{name}.npy" for name in names}
+    return {
+        name: np.load(path, mmap_mode="r", allow_pickle=False)
+        for name, path in paths.items()
+    }

@@ -1,0 +1,33 @@
+"""The handwritten digits that come with scikit-learn: real data with no download."""
+
+import numpy as np
+
+from flaxvae.data.dataset import Dataset, Split
+
+NUM_TEST = 297  # leaves 1,500 of the 1,797 for training and validation
+
+
+def load_digits(notice: str | None = None) -> Dataset:
+    """Loads 1,797 images of 8x8 pixels with 17 grey levels, 0 to 16.
+
+    The order is shuffled once and for all, then the last 297 are the test split.
+
+    Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", 1998,
+    UCI Machine Learning Repository (the test part).
+    """
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    images = digits.images[order].astype(np.uint8)[..., np.newaxis]  # (N, 8, 8, 1)
+    split = Split(images, digits.target[order].astype(np.int32))
+    return Dataset(
+        name="digits",
+        train=split[:-NUM_TEST],
+        validation=split[:0],
+        test=split[-NUM_TEST:],
+        max_value=16.0,
+        num_classes=10,
+        origin="scikit-learn (embedded)",
+        notice=notice,
+    )

@@ -1,0 +1,102 @@
+"""Downloads that resume, are checked, and never lie half-written."""
+
+import contextlib
+import hashlib
+import queue
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+CONNECT_SECONDS = 10.0  # name look-up and connection together; then any silence
+CHUNK_BYTES = 1 << 16
+
+
+class DownloadError(Exception):
+    """A file could not be fetched; the message says why, without a full stop."""
+
+
+def download(url: str, path: Path, md5: str, timeout: float = CONNECT_SECONDS) -> None:
+    """Fetches a file to ``path`` unless it lies there already.
+
+    What arrives is kept in ``path`` + ``.part`` and continued by the next call; the
+    file gets its name only when its checksum is right.
+
+    Args:
+      url: address of the file.
+      path: where it goes; its folder is made.
+      md5: checksum of the whole file, hexadecimal.
+      timeout: seconds to wait for a connection, and later for any next byte.
+
+    Raises:
+      DownloadError: no connection, a server's error, a broken transfer, or a wrong
+        checksum (then the partial file is removed).
+    """
+    if path.exists() and md5_of(path) == md5:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    host = urllib.parse.urlsplit(url).hostname
+    try:
+        _fetch(url, part, timeout)
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise DownloadError(f"{host} could not be reached ({reason})") from error
+    if md5_of(part) != md5:
+        part.unlink()
+        raise DownloadError(f"{host} sent a {path.name} with a wrong checksum")
+    part.replace(path)
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _fetch(url: str, part: Path, timeout: float) -> None:
+    """Appends to ``part`` what it lacks of the file at ``url``."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url)
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = _open(request, timeout)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the range begins at the end: all is there
+            return
+        raise
+    resumed = response.status == 206
+    with contextlib.closing(response), part.open("ab" if resumed else "wb") as file:
+        expected = response.length
+        received = 0
+        while chunk := response.read(CHUNK_BYTES):
+            received += file.write(chunk)
+    if expected is not None and received < expected:
+        raise ConnectionError(f"the connection broke after {have + received} bytes")
+
+
+def _open(request: urllib.request.Request, timeout: float) -> HTTPResponse:
+    """Opens a connection within ``timeout`` seconds, the name look-up included.
+
+    A socket's own timeout does not cover the look-up, which can hang for minutes, so
+    the attempt runs in a thread that is left behind when it is late.
+    """
+    answer: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            answer.put(urllib.request.urlopen(request, timeout=timeout))
+        except Exception as error:
+            answer.put(error)
+
+    threading.Thread(target=attempt, daemon=True).start()
+    try:
+        result = answer.get(timeout=timeout)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {timeout:g} seconds") from None
+    if isinstance(result, Exception):
+        raise result
+    return result

@@ -1,0 +1,64 @@
+"""The Bernoulli distribution over binary pixels."""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from flaxvae.checks import check_event_shape
+from flaxvae.distributions.distribution import sum_event
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Bernoulli:
+    """P(x = 1) = sigmoid(logits), independent pixels; see `Distribution`.
+
+    Attributes:
+      logits: log-odds, ``(*batch, *event)``.
+      event_ndim: number of trailing axes that make one event.
+    """
+
+    logits: jax.Array
+    event_ndim: int = field(default=1, metadata={"static": True})
+
+    @property
+    def mean(self) -> jax.Array:
+        """P(x = 1), ``(*batch, *event)``."""
+        return jax.nn.sigmoid(self.logits)
+
+    @property
+    def mode(self) -> jax.Array:
+        """1 where a one is more probable than a zero, ``(*batch, *event)``."""
+        return (self.logits > 0).astype(self.logits.dtype)
+
+    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+        """See `Distribution.sample`; zeros and ones, not differentiable."""
+        full_shape = shape + self.logits.shape
+        probability = jnp.broadcast_to(self.mean, full_shape)
+        draw = jax.random.bernoulli(key, probability, full_shape)
+        return draw.astype(self.logits.dtype)
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """The sum of x log p + (1 - x) log(1 - p) over the event, in nats.
+
+        Computed from logits as x * logits - softplus(logits), which never takes
+        the logarithm of a rounded probability.
+
+        Args:
+          x: values in [0, 1], ``(*batch, *event)``. For 0 and 1 the result is a
+            log-probability. For grey levels between, it is the customary
+            cross-entropy, which is *not* a normalized log-density
+            (Loaiza-Ganem and Cunningham, "The continuous Bernoulli", 2019,
+            arXiv 1907.06845).
+
+        Returns:
+          ``(*batch,)``.
+
+        Raises:
+          InputError: the event shapes of ``x`` and of the logits differ.
+        """
+        check_event_shape(x.shape, self.logits.shape[-self.event_ndim :])
+        shape = jnp.broadcast_shapes(x.shape, self.logits.shape)
+        x, logits = jnp.broadcast_to(x, shape), jnp.broadcast_to(self.logits, shape)
+        return sum_event(x * logits - jax.nn.softplus(logits), self.event_ndim)

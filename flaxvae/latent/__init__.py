@@ -1,0 +1,10 @@
+"""Latent-space utilities: pure functions from arrays to arrays.
+
+Drawing is in `flaxvae.latent.figures`, the only file that imports matplotlib.
+"""
+
+from flaxvae.latent.embeddings import pca
+from flaxvae.latent.grids import quantile_grid, tile_images
+from flaxvae.latent.paths import interpolate
+
+__all__ = ["interpolate", "pca", "quantile_grid", "tile_images"]

@@ -1,0 +1,34 @@
+"""The contract between an objective and the train step."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+
+from flaxvae.distributions import Distribution
+
+Terms = dict[str, jax.Array]
+"""Named quantities, each ``(B,)`` in nats per example. ``"loss"`` is minimised."""
+
+
+class BoundVAE(Protocol):
+    """What an objective sees: a model with its parameters, which draws nothing."""
+
+    def encode(self, x: jax.Array) -> Distribution:
+        """The approximate posterior q(z|x), events ``(D,)``."""
+
+    def decode(self, z: jax.Array) -> Distribution:
+        """The likelihood p(x|z), events of the data's shape."""
+
+    def prior(self) -> Distribution:
+        """The prior p(z), events ``(D,)``."""
+
+
+Objective = Callable[..., Terms]
+"""``objective(vae, x, *, key, **weights) -> Terms``, a function of a `BoundVAE`.
+
+It is used as ``model.apply(variables, x, method=objective)`` and returns one ``(B,)``
+array a quantity. The train step takes the batch means and minimises that of
+``"loss"``; the others are reported under their names. Weights such as ``beta`` reach
+it from the train state as traced scalars, so that changing one recompiles nothing.
+"""

@@ -1,0 +1,108 @@
+"""Progress on the terminal: a bar where there is one, plain lines elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+SECONDS_BETWEEN_LINES = 5.0
+
+Line = dict[str, Any]
+Update = Callable[[Line, float], None]
+
+
+@contextlib.contextmanager
+def show_progress(
+    epochs: int, done: int = 0, *, shown: bool = True
+) -> Iterator[Update]:
+    """Shows how a run goes, on the standard error stream.
+
+    Args:
+      epochs: number of epochs of the whole run.
+      done: epochs finished before this call.
+      shown: False for silence.
+
+    Yields:
+      A function to call after each epoch with its line of metrics and the number of
+      training images a second. It draws a bar if the stream is a terminal and rich
+      is installed; otherwise it prints the first and the last epoch, and one at most
+      every five seconds between.
+    """
+    if not shown:
+        yield lambda line, images_per_second: None
+    elif sys.stderr.isatty() and (bar := _try_bar(epochs, done)) is not None:
+        with bar as update:
+            yield update
+    else:
+        yield _make_print_lines(epochs, done)
+
+
+def describe_line(line: Line, images_per_second: float) -> str:
+    """The numbers of one epoch, in nats per example."""
+    parts = [f"train {_describe_terms(line['train'])}"]
+    if line["validation"]:
+        parts.append(f"validation {_describe_terms(line['validation'])}")
+    return ", ".join([*parts, f"{images_per_second:,.0f} images/s"])
+
+
+def _describe_terms(terms: dict[str, float]) -> str:
+    text = f"loss {terms['loss']:.2f}"
+    if "log_likelihood" in terms and "kl" in terms:
+        text += (
+            f" (reconstruction {-terms['log_likelihood']:.2f}, KL {terms['kl']:.2f})"
+        )
+    return text
+
+
+def _make_print_lines(epochs: int, done: int) -> Update:
+    began = last = time.monotonic()
+    first = done + 1
+    width = len(str(epochs))
+
+    def update(line: Line, images_per_second: float) -> None:
+        nonlocal last
+        now, epoch = time.monotonic(), line["epoch"]
+        if now - last < SECONDS_BETWEEN_LINES and epoch not in (first, epochs):
+            return
+        last = now
+        left = (now - began) / (epoch - done) * (epochs - epoch)
+        print(
+            f"epoch {epoch:{width}}/{epochs}: "
+            f"{describe_line(line, images_per_second)}, {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return update
+
+
+def _try_bar(
+    epochs: int, done: int
+) -> contextlib.AbstractContextManager[Update] | None:
+    """A bar drawn by rich, or None where rich is not installed."""
+    try:
+        from rich import progress
+        from rich.console import Console
+    except ImportError:
+        return None
+
+    @contextlib.contextmanager
+    def bar() -> Iterator[Update]:
+        columns = (
+            progress.TextColumn("epoch {task.completed}/{task.total}"),
+            progress.BarColumn(bar_width=20),
+            progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn("left {task.fields[numbers]}"),
+        )
+        console = Console(stderr=True)
+        with progress.Progress(*columns, console=console) as display:
+            task = display.add_task("", total=epochs, completed=done, numbers="")
+
+            def update(line: Line, images_per_second: float) -> None:
+                numbers = describe_line(line, images_per_second)
+                display.update(task, completed=line["epoch"], numbers=numbers)
+
+            yield update
+
+    return bar()

@@ -1,0 +1,214 @@
+"""A run's folder: what was asked, how it went, what came out.
+
+``config.json``    settings, model, data, versions and device
+``metrics.jsonl``  one line an epoch
+``checkpoints/``   the newest train states
+``figures/``       pictures
+``summary.json``   the final numbers
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxvae.checks import InputError
+from flaxvae.files import atomic_file, write_json
+from flaxvae.models import module_from_description
+from flaxvae.training.checkpoint import restore_variables
+from flaxvae.training.trained import TrainedVAE
+
+COMPARED = ("settings", "training", "model", "data")  # a resumed run must agree in
+NOT_COMPARED = ("data.origin",)
+
+
+class RunFolder:
+    """Reads and writes one run's folder, atomically."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.figures = self.path / "figures"
+        self._metrics = self.path / "metrics.jsonl"
+        self._config = self.path / "config.json"
+        self._summary = self.path / "summary.json"
+
+    def open(self, config: Mapping[str, Any]) -> None:
+        """Makes the folder, or checks that it belongs to a run of this config.
+
+        Raises:
+          InputError: the folder cannot be written, or it holds another run; the
+            message names what differs.
+        """
+        check_writable(self.path)
+        if self._config.exists():
+            before = _flatten({k: self.config.get(k) for k in COMPARED})
+            now = json.loads(json.dumps({k: config.get(k) for k in COMPARED}))
+            now = _flatten(now)
+            names = [
+                name
+                for name in sorted(before.keys() | now.keys())
+                if before.get(name) != now.get(name) and name not in NOT_COMPARED
+            ]
+            if names:
+                differences = "; ".join(
+                    f"{name.removeprefix('settings.')} was {before.get(name)}, "
+                    f"now {now.get(name)}"
+                    for name in names
+                )
+                raise InputError(
+                    f"workdir {str(self.path)!r} holds another run ({differences}): "
+                    "choose another --workdir, or the same settings"
+                )
+        else:
+            write_json(self._config, config)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What ``config.json`` says.
+
+        Raises:
+          InputError: there is none, so this is not a run's folder.
+        """
+        return _read_json(self._config)
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What ``summary.json`` says, or None before the run's end."""
+        return _read_json(self._summary) if self._summary.exists() else None
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes ``summary.json``."""
+        write_json(self._summary, summary)
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Adds one epoch's line to ``metrics.jsonl`` in a single write."""
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def rewind_metrics(self, epochs: int) -> list[dict[str, Any]]:
+        """Cuts ``metrics.jsonl`` back to the first ``epochs`` lines; returns them."""
+        lines = self.read_metrics()[:epochs]
+        if self._metrics.exists():
+            with atomic_file(self._metrics) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return lines
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``, without one that was cut off by a kill."""
+        if not self._metrics.exists():
+            return []
+        complete = self._metrics.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in complete]
+
+
+def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
+    """Loads a trained model from a run's folder, without pickles.
+
+    Args:
+      workdir: the folder that a run wrote.
+      model: the model, where it has parts that are not flaxvae's own; otherwise it
+        is rebuilt from ``config.json``.
+
+    Returns:
+      The model with the parameters of the newest checkpoint.
+
+    Raises:
+      InputError: the folder holds no run or no checkpoint, or the model cannot be
+        rebuilt.
+    """
+    folder = RunFolder(workdir)
+    config = folder.config
+    data = config["data"]
+    if model is None:
+        model = module_from_description(config["model"])
+    x = jnp.zeros((1, *data["shape"]))
+
+    def init() -> Any:
+        return model.init(jax.random.key(0), x, method=_reach_everything)
+
+    variables = restore_variables(folder.checkpoints, jax.eval_shape(init))
+    return TrainedVAE(
+        model=model,
+        variables=variables,
+        data_shape=tuple(data["shape"]),
+        max_value=data["max_value"],
+        history=folder.read_metrics(),
+    )
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions and the device, for ``config.json``."""
+    packages = (
+        "flaxvae",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "numpy",
+    )
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "versions": versions,
+        "device": device_name(),
+        "platform": platform.platform(),
+    }
+
+
+def device_name() -> str:
+    """The kind and number of JAX's devices, such as ``"cpu"`` or ``"8 x TPU v5e"``."""
+    devices = jax.devices()
+    kind = devices[0].device_kind
+    return kind if len(devices) == 1 else f"{len(devices)} x {kind}"
+
+
+def check_writable(folder: Path) -> None:
+    """Makes ``folder`` and raises `InputError` unless a file can be made in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(folder / "probe"):
+            pass
+        (folder / "probe").unlink()
+    except OSError as error:
+        raise InputError(
+            f"workdir must be a writable folder, got {str(folder)!r} ({error.strerror})"
+        ) from error
+
+
+def _reach_everything(vae: Any, x: jax.Array) -> None:
+    vae.decode(vae.encode(x).mean)
+    vae.prior()
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(
+            f"workdir must be a run's folder, got {str(path.parent)!r} "
+            f"({path.name}: {error.strerror})"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted names."""
+    if not isinstance(tree, dict):
+        return {prefix.removesuffix("."): tree}
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{name}.")
+    return flat

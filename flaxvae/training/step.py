@@ -1,0 +1,73 @@
+"""One train step: pure, and compiled by whoever calls it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from flaxvae.data import Preprocess
+from flaxvae.objectives import Objective
+from flaxvae.training.keys import Stream, stream_key
+from flaxvae.training.state import TrainState
+
+Metrics = dict[str, jax.Array]
+Step = Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]
+
+
+def make_step(
+    model: nn.Module,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    preprocess: Preprocess,
+) -> Step:
+    """Makes ``step(state, batch) -> (state, metrics)``.
+
+    The step minimises the batch mean of the objective's ``loss``. Mutable
+    collections (a BatchNorm's statistics) are updated; a module knows that it is
+    being trained by ``self.is_mutable_collection("batch_stats")`` or
+    ``self.has_rng("dropout")``, so no flag is handed through.
+
+    Args:
+      model: an unbound model.
+      objective: see `Objective`; called with the state's weights by name.
+      optimizer: an Optax gradient transformation.
+      preprocess: from a stored batch to the model's input.
+
+    Returns:
+      A pure function from a state and a stored batch ``(B, ...)`` to the next state
+      and the batch means of the objective's terms, each ``()``, in nats per example.
+    """
+
+    def step(state: TrainState, batch: jax.Array) -> tuple[TrainState, Metrics]:
+        x = preprocess(batch, stream_key(state.key, Stream.PREPROCESS, state.step))
+        key = stream_key(state.key, Stream.OBJECTIVE, state.step)
+        key_network = stream_key(state.key, Stream.NETWORK, state.step)
+
+        def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+            terms, collections = model.apply(
+                {"params": params, **state.collections},
+                x,
+                method=functools.partial(objective, key=key, **state.weights),
+                mutable=list(state.collections),
+                rngs={"dropout": key_network},
+            )
+            metrics = {name: jnp.mean(term) for name, term in terms.items()}
+            return metrics["loss"], (metrics, collections)
+
+        grads, (metrics, collections) = jax.grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        next_state = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            collections=dict(collections),
+            opt_state=opt_state,
+        )
+        return next_state, metrics
+
+    return step

@@ -1,0 +1,113 @@
+"""A trained model in the user's hands."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxvae.checks import InputError
+from flaxvae.data import scale
+from flaxvae.training.state import count_parameters
+
+CHUNK = 1024  # rows computed at once
+
+
+@dataclass(frozen=True)
+class TrainedVAE:
+    """A model with its parameters: encode, decode, reconstruct, sample.
+
+    Attributes:
+      model: the unbound module.
+      variables: parameters and mutable collections, as ``model.apply`` takes them.
+      data_shape: shape of one example, ``(H, W, C)``.
+      max_value: the stored integer that means 1.0 in the data it was trained on.
+      history: one dict an epoch: ``epoch``, ``train`` and ``validation`` metrics.
+      timing: ``seconds_per_epoch`` (median), ``compile_seconds`` and
+        ``images_per_second`` of the training that made it; empty after loading.
+    """
+
+    model: nn.Module
+    variables: dict[str, Any]
+    data_shape: tuple[int, ...]
+    max_value: float = 1.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    timing: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return count_parameters(self.variables["params"])
+
+    @property
+    def latent_dim(self) -> int:
+        """D, the number of latent dimensions."""
+        return self._prior.mean.shape[-1]
+
+    def encode(self, x: np.ndarray | jax.Array) -> Any:
+        """q(z|x) of each example; its ``mean`` ``(N, D)`` is the code to look at.
+
+        Args:
+          x: examples ``(N, H, W, C)``: floats as the model saw them, in [0, 1], or
+            integers as stored, which are divided by ``max_value``.
+
+        Raises:
+          InputError: examples of another shape.
+        """
+        if x.shape[1:] != self.data_shape:
+            raise InputError(
+                f"x must have the shape (N, {str(self.data_shape)[1:]}, got {x.shape}"
+            )
+        return _in_chunks(functools.partial(self._encode, self.variables), x)
+
+    def decode(self, z: np.ndarray | jax.Array) -> Any:
+        """p(x|z) of each code ``(N, D)``; its ``mean`` is the image to look at."""
+        if z.shape[1:] != (self.latent_dim,):
+            raise InputError(
+                f"z must have the shape (N, {self.latent_dim}), got {z.shape}"
+            )
+        return _in_chunks(functools.partial(self._decode, self.variables), z)
+
+    def reconstruct(self, x: np.ndarray | jax.Array) -> jax.Array:
+        """The mean image ``(N, H, W, C)`` decoded from the mean code of each ``x``."""
+        return self.decode(self.encode(x).mean).mean
+
+    def sample(self, num: int, *, key: jax.Array) -> jax.Array:
+        """Mean images ``(num, H, W, C)`` of codes drawn from the prior."""
+        return self.decode(self._prior.sample(key, (num,))).mean
+
+    @functools.cached_property
+    def _prior(self) -> Any:
+        return self.model.apply(self.variables, method=lambda vae: vae.prior())
+
+    @functools.cached_property
+    def _encode(self) -> Callable[[Any, jax.Array], Any]:
+        def encode(variables: Any, x: jax.Array) -> Any:
+            x = scale(x, self.max_value)
+            return self.model.apply(variables, x, method="encode")
+
+        return jax.jit(encode)
+
+    @functools.cached_property
+    def _decode(self) -> Callable[[Any, jax.Array], Any]:
+        def decode(variables: Any, z: jax.Array) -> Any:
+            return self.model.apply(variables, z, method="decode")
+
+        return jax.jit(decode)
+
+
+def _in_chunks(compute: Callable[[jax.Array], Any], rows: Any) -> Any:
+    """Applies ``compute`` to at most CHUNK rows at a time, and joins the results."""
+    if len(rows) <= CHUNK:
+        return compute(jnp.asarray(rows))
+    filled = -(-len(rows) // CHUNK) * CHUNK
+    parts = []
+    for start in range(0, filled, CHUNK):
+        # The last chunk is filled with its last row: one shape, one compilation.
+        index = np.minimum(np.arange(start, start + CHUNK), len(rows) - 1)
+        parts.append(compute(jnp.asarray(rows[index])))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(rows)], *parts)
