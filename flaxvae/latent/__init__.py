@@ -4,7 +4,7 @@ Drawing is in `flaxvae.latent.figures`, the only file that imports matplotlib.
 """
 
 from flaxvae.latent.embeddings import pca
-from flaxvae.latent.grids import quantile_grid, tile_images
+from flaxvae.latent.grids import check_dims, quantile_grid, tile_images
 from flaxvae.latent.paths import interpolate
 
-__all__ = ["interpolate", "pca", "quantile_grid", "tile_images"]
+__all__ = ["check_dims", "interpolate", "pca", "quantile_grid", "tile_images"]

@@ -37,10 +37,7 @@ def quantile_grid(
     """
     from scipy import special
 
-    if len(set(dims)) != len(dims) or not 1 <= len(dims) <= 2:
-        raise InputError(f"dims must be one or two different dimensions, got {dims}")
-    if not all(0 <= d < latent_dim for d in dims):
-        raise InputError(f"dims must be in 0 to {latent_dim - 1}, got {tuple(dims)}")
+    check_dims(latent_dim, dims)
     values = special.ndtri(np.linspace(low, high, steps)).astype(np.float32)
     rows = steps if len(dims) == 2 else 1
     grid = np.zeros((rows, steps, latent_dim), np.float32)
@@ -50,6 +47,14 @@ def quantile_grid(
     if len(dims) == 2:
         grid[:, :, dims[1]] = values[::-1, np.newaxis]
     return grid
+
+
+def check_dims(latent_dim: int, dims: Sequence[int]) -> None:
+    """Raises `InputError` unless ``dims`` are one or two different dimensions."""
+    if len(set(dims)) != len(dims) or not 1 <= len(dims) <= 2:
+        raise InputError(f"dims must be one or two different dimensions, got {dims}")
+    if not all(0 <= d < latent_dim for d in dims):
+        raise InputError(f"dims must be in 0 to {latent_dim - 1}, got {tuple(dims)}")
 
 
 def tile_images(images: np.ndarray, *, gap: int = 0, fill: float = 1.0) -> np.ndarray:

@@ -91,15 +91,14 @@ def fit(
     state = create_state(
         model, objective, optimizer, sample, weights=weights, seed=seed
     )
+    own_settings = {
+        "objective": _full_name(objective),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
     config = {
-        "settings": dict(settings or {}),
-        "training": {
-            "objective": _full_name(objective),
-            "weights": dict(weights or {}),
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "seed": seed,
-        },
+        "settings": {**own_settings, **(weights or {}), **(settings or {})},
         "model": describe_module(model),
         "data": dataset.describe(),
         "notes": dict(notes or {}),

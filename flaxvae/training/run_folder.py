@@ -8,6 +8,7 @@
 """
 
 import json
+import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -24,8 +25,7 @@ from flaxvae.models import module_from_description
 from flaxvae.training.checkpoint import restore_variables
 from flaxvae.training.trained import TrainedVAE
 
-COMPARED = ("settings", "training", "model", "data")  # a resumed run must agree in
-NOT_COMPARED = ("data.origin",)
+COMPARED = ("settings", "data", "model")  # what a resumed run must agree in
 
 
 class RunFolder:
@@ -46,28 +46,33 @@ class RunFolder:
           InputError: the folder cannot be written, or it holds another run; the
             message names what differs.
         """
-        check_writable(self.path)
         if self._config.exists():
-            before = _flatten({k: self.config.get(k) for k in COMPARED})
-            now = json.loads(json.dumps({k: config.get(k) for k in COMPARED}))
-            now = _flatten(now)
-            names = [
-                name
-                for name in sorted(before.keys() | now.keys())
-                if before.get(name) != now.get(name) and name not in NOT_COMPARED
-            ]
-            if names:
-                differences = "; ".join(
-                    f"{name.removeprefix('settings.')} was {before.get(name)}, "
-                    f"now {now.get(name)}"
-                    for name in names
-                )
-                raise InputError(
-                    f"workdir {str(self.path)!r} holds another run ({differences}): "
-                    "choose another --workdir, or the same settings"
-                )
-        else:
+            self._check_same_run(json.loads(json.dumps(config)))
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
             write_json(self._config, config)
+        except OSError as error:
+            raise InputError(
+                f"workdir must be a writable folder, got {str(self.path)!r} "
+                f"({error.strerror})"
+            ) from error
+
+    def _check_same_run(self, config: Mapping[str, Any]) -> None:
+        before = self.config
+        for part in COMPARED:
+            old, new = _flatten(before.get(part)), _flatten(config[part])
+            differences = [
+                f"{name} was {old.get(name)}, now {new.get(name)}"
+                for name in sorted(old.keys() | new.keys())
+                if old.get(name) != new.get(name) and name != "origin"
+            ]
+            if differences:
+                raise InputError(
+                    f"workdir {str(self.path)!r} holds another run ({part}: "
+                    f"{'; '.join(differences)}): choose another workdir, or repeat "
+                    "that run's settings"
+                )
 
     @property
     def config(self) -> dict[str, Any]:
@@ -174,17 +179,13 @@ def device_name() -> str:
     return kind if len(devices) == 1 else f"{len(devices)} x {kind}"
 
 
-def check_writable(folder: Path) -> None:
-    """Makes ``folder`` and raises `InputError` unless a file can be made in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_file(folder / "probe"):
-            pass
-        (folder / "probe").unlink()
-    except OSError as error:
-        raise InputError(
-            f"workdir must be a writable folder, got {str(folder)!r} ({error.strerror})"
-        ) from error
+def check_writable(workdir: Path) -> None:
+    """Raises `InputError` unless files can be made in ``workdir``; makes nothing."""
+    folder = workdir.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise InputError(f"workdir must be a writable folder, got {str(workdir)!r}")
 
 
 def _reach_everything(vae: Any, x: jax.Array) -> None:

@@ -1,0 +1,1 @@
+"""One readable page a task; run each as ``python -m experiments.NAME`` here."""

@@ -1,0 +1,275 @@
+"""Train a VAE on handwritten digits and look at its latent space.
+
+    python -m experiments.mnist_vae --latent_dim=2
+
+On 2 CPU cores 30 epochs of MNIST take about a minute; expected -ELBO on the test
+split, in nats, one draw of z per image (grey levels, batch 128, learning rate 1e-3):
+
+    --hidden 256     --latent_dim=2     RESULT_A
+    --hidden 400     --latent_dim=20    RESULT_B
+    --hidden 256 256 --latent_dim=20    RESULT_C
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+import flaxvae
+from experiments.command import name_workdir, run_command
+from flaxvae import TrainedVAE, evaluation, latent, training
+from flaxvae.checks import check_above, check_at_least
+from flaxvae.data import Dataset, Split
+from flaxvae.models import build_vae
+from flaxvae.objectives import elbo
+
+EPOCHS = {"mnist": 30, "digits": 300}
+NOT_SETTINGS = {"workdir", "data_dir", "figures", "manifold_dims"}
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Trains a variational autoencoder on handwritten digits, shows its latent space.
+
+    Numbers are in nats per image. The same command continues an interrupted run.
+    """
+
+    dataset: Literal["auto", "mnist", "digits"] = "auto"
+    """mnist; digits (1,797 images of 8x8 pixels, embedded in scikit-learn); auto takes
+    MNIST when it is at hand or can be downloaded, else the digits."""
+    data_dir: Path | None = None
+    """Folder with MNIST's four IDX files, gzipped or not, or with MNIST as prepared by
+    TensorFlow Datasets. None: TensorFlow Datasets' usual folder."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the encoder's dense layers; the decoder has them in reverse."""
+    latent_dim: int = 2
+    """Number of latent dimensions."""
+    activation: Literal["elu", "gelu", "leaky_relu", "relu", "silu", "tanh"] = "relu"
+    """Activation function of the dense layers."""
+    beta: float = 1.0
+    """Weight of the KL in the loss; 1 is the evidence lower bound."""
+    epochs: int | None = None
+    """Times the training images are seen. None: 30 on MNIST, 300 on the digits."""
+    batch_size: int = 128
+    """Images in a training step."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
+    """none: grey levels; dynamic: pixels drawn anew each time an image is seen; static:
+    drawn once; threshold: one from half grey on."""
+    validation_size: int | float = 0.05
+    """Training images held out to watch the training: a count, or a fraction if < 1."""
+    seed: int = 0
+    """Seed of all randomness of the run."""
+    workdir: Path | None = None
+    """Folder of the run. None: under runs/mnist_vae, named by data and flags."""
+    figures: bool = True
+    """Draw the figures."""
+    manifold_dims: tuple[int, int] | None = None
+    """The two latent dimensions of the manifold figure, from 0. None: the two that vary
+    most."""
+
+
+def main(flags: Flags) -> None:
+    """Data, model, training, numbers, pictures."""
+    check_flags(flags)
+    dataset = flaxvae.data.load(
+        flags.dataset,
+        data_dir=flags.data_dir,
+        validation_size=flags.validation_size,
+        binarize=flags.binarize,
+    )
+    if dataset.notice:
+        print(f"NOTE: {dataset.notice}", file=sys.stderr)
+    epochs = flags.epochs or EPOCHS[dataset.name]
+    not_in_name = NOT_SETTINGS | {"dataset"}
+    workdir = flags.workdir or name_workdir(
+        "mnist_vae", dataset.name, flags, not_in_name
+    )
+    training.check_writable(workdir)
+
+    vae = build_vae(
+        dataset.shape,
+        flags.latent_dim,
+        hidden=flags.hidden,
+        activation=flags.activation,
+    )
+    values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(flags).items()}
+    values |= {"dataset": dataset.name, "epochs": epochs}
+    trained = training.fit(
+        vae,
+        dataset,
+        objective=elbo,
+        weights={"beta": flags.beta},
+        optimizer=training.adam(flags.learning_rate),
+        epochs=epochs,
+        batch_size=flags.batch_size,
+        seed=flags.seed,
+        workdir=workdir,
+        settings={k: v for k, v in values.items() if k not in NOT_SETTINGS},
+        notes={k: v for k, v in values.items() if k in NOT_SETTINGS},
+    )
+
+    test = evaluation.evaluate_elbo(trained, dataset, dataset.test, seed=flags.seed)
+    codes = np.asarray(trained.encode(dataset.test.x).mean)  # (N, D)
+    figures = []
+    if flags.figures:
+        figures = draw_figures(trained, dataset, codes, workdir / "figures", flags)
+    folder = training.RunFolder(workdir)
+    before = (folder.summary or {}).get("seconds_per_epoch")
+    summary = {
+        "dataset": dataset.name,
+        "network": describe_network(dataset, flags),
+        "parameters": trained.parameters,
+        "train_examples": len(dataset.train),
+        "epochs": epochs,
+        "device": training.device_name(),
+        "seconds_per_epoch": trained.timing.get("seconds_per_epoch", before),
+        "compile_seconds": trained.timing["compile_seconds"],
+        "test": test,
+        "active_dimensions": int(evaluation.active_units(codes).sum()),
+        "latent_dim": flags.latent_dim,
+        "figures": [str(path.relative_to(workdir)) for path in figures],
+    }
+    folder.write_summary(summary)
+    print_summary(summary, workdir)
+
+
+def check_flags(flags: Flags) -> None:
+    """Refuses values that no run could use, before anything is loaded."""
+    for name in ("latent_dim", "batch_size"):
+        check_at_least(name, getattr(flags, name), 1)
+    for width in flags.hidden:
+        check_at_least("hidden", width, 1)
+    for name in ("beta", "seed", "validation_size"):
+        check_at_least(name, getattr(flags, name), 0)
+    if flags.epochs is not None:
+        check_at_least("epochs", flags.epochs, 1)
+    check_above("learning_rate", flags.learning_rate, 0)
+    if flags.manifold_dims is not None:
+        latent.check_dims(flags.latent_dim, flags.manifold_dims)
+    if flags.workdir is not None:
+        training.check_writable(flags.workdir)
+
+
+def draw_figures(
+    trained: TrainedVAE, dataset: Dataset, codes: np.ndarray, folder: Path, flags: Flags
+) -> list[Path]:
+    """Draws every figure into ``folder`` and returns their paths."""
+    from flaxvae.latent import figures
+
+    name = f"{dataset.name}, {describe_network(dataset, flags)}"
+    stored = jax.numpy.asarray(dataset.test.x)
+    images = np.asarray(flaxvae.data.scale(stored, dataset.max_value))  # (N, H, W, C)
+    shown = choose_examples(dataset.test)
+    starts, ends = shown[0 : len(shown) - 1 : 2], shown[1::2]
+    paths = latent.interpolate(codes[starts], codes[ends], 12)  # (rows, steps, D)
+    dims = choose_dims(codes, flags)
+    grid = latent.quantile_grid(flags.latent_dim, dims=dims)  # (rows, columns, D)
+    z_names = [f"$z_{{{d + 1}}}$" for d in dims]
+    rest = "" if flags.latent_dim <= 2 else ", other dimensions 0"
+    if flags.latent_dim <= 2:
+        points, point_axes, kind = codes, z_names, "posterior means"
+    else:
+        points, share = latent.pca(codes)
+        point_axes = [f"PC {i + 1} ({s:.0%} of variance)" for i, s in enumerate(share)]
+        kind = f"PCA of posterior means ({share.sum():.0%} of variance)"
+    key = training.stream_key(jax.random.key(flags.seed), training.Stream.FIGURES)
+
+    drawn = {
+        "training_curves": figures.plot_training_curves(
+            trained.history, title=f"Training: {name}"
+        ),
+        "latent_scatter": figures.plot_latent_scatter(
+            points,
+            dataset.test.labels,
+            axis_labels=point_axes,
+            title=f"Test {kind}: {name}",
+        ),
+        "manifold": figures.plot_manifold(
+            decode_grid(trained, grid),
+            axis_labels=z_names,
+            title=f"Decoded latent grid{rest}: {name}",
+        ),
+        "reconstructions": figures.plot_reconstructions(
+            images[shown],
+            np.asarray(trained.reconstruct(images[shown])),
+            title=f"Test images and their reconstructions: {name}",
+        ),
+        "samples": figures.plot_samples(
+            np.asarray(trained.sample(100, key=key)),
+            title=f"Samples from the prior: {name}",
+            columns=20,
+        ),
+        "interpolations": figures.plot_interpolations(
+            decode_grid(trained, paths),
+            (images[starts], images[ends]),
+            title=f"Straight paths between the codes of test images: {name}",
+        ),
+    }
+    for stem, figure in drawn.items():
+        figures.save_figure(figure, folder / f"{stem}.png")
+    return [folder / f"{stem}.png" for stem in drawn]
+
+
+def choose_examples(split: Split) -> list[int]:
+    """The first example of each class, or the first ten without labels."""
+    if split.labels is None:
+        return list(range(min(10, len(split))))
+    return [int(i) for i in np.unique(split.labels, return_index=True)[1]]
+
+
+def decode_grid(trained: TrainedVAE, codes: np.ndarray) -> np.ndarray:
+    """Mean images ``(rows, columns, H, W, C)`` of codes ``(rows, columns, D)``."""
+    rows, columns, D = codes.shape
+    means = trained.decode(codes.reshape(rows * columns, D)).mean
+    return np.asarray(means).reshape(rows, columns, *trained.data_shape)
+
+
+def choose_dims(codes: np.ndarray, flags: Flags) -> tuple[int, ...]:
+    """The dimensions of the manifold: as asked for, or the two that vary most."""
+    if flags.manifold_dims is not None:
+        return flags.manifold_dims
+    if flags.latent_dim <= 2:
+        return tuple(range(flags.latent_dim))
+    widest = np.argsort(codes.var(axis=0))[::-1][:2]
+    return tuple(sorted(int(d) for d in widest))
+
+
+def describe_network(dataset: Dataset, flags: Flags) -> str:
+    """Layer widths from the pixels to the code, such as ``784-400-20``."""
+    return "-".join(map(str, (np.prod(dataset.shape), *flags.hidden, flags.latent_dim)))
+
+
+def print_summary(summary: dict[str, Any], workdir: Path) -> None:
+    """Prints the final numbers as one small table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    test = summary["test"]
+    table = Table(
+        title=f"{summary['dataset']}, {summary['network']}", show_header=False
+    )
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("test -ELBO", f"{-test['elbo']:.2f} nats per image")
+    table.add_row("reconstruction", f"{-test['log_likelihood']:.2f} nats")
+    table.add_row("KL", f"{test['kl']:.2f} nats")
+    active = f"{summary['active_dimensions']} of {summary['latent_dim']}"
+    table.add_row("active dimensions", active)
+    table.add_row("parameters", f"{summary['parameters']:,}")
+    seconds = summary["seconds_per_epoch"]
+    table.add_row("epochs", f"{summary['epochs']} on {summary['device']}")
+    if seconds is not None:
+        table.add_row("median epoch", f"{seconds:.3g} s, compiling excluded")
+    files = ["config.json", "metrics.jsonl", "summary.json", "checkpoints/"]
+    table.add_row("written to", str(workdir))
+    table.add_row("files", "\n".join([*files, *summary["figures"]]))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    run_command(main, Flags)

@@ -1,0 +1,270 @@
+"""Drawing: arrays in, a Matplotlib figure out. Nothing here computes a model.
+
+Figures are made without pyplot, so no window opens and no global state is left.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from flaxvae.files import atomic_file
+from flaxvae.latent.grids import tile_images
+
+DPI = 150
+GAP = 1  # pixels between images
+MAX_POINTS = 10_000  # more dots than this only blacken a scatter plot
+
+# Petroff, "Accessible Color Sequences for Data Visualization", 2021, arXiv 2107.02270:
+# ten colours chosen to be told apart under colour vision deficiencies.
+CLASS_COLORS = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
+TRAIN_COLOR, VALIDATION_COLOR = "#3f90da", "#e76300"
+
+
+def plot_training_curves(history: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
+    """Loss, reconstruction and KL by epoch, for training and validation.
+
+    Args:
+      history: one dict an epoch with ``epoch``, ``train`` and ``validation``, as in
+        `TrainedVAE.history`.
+      title: what was trained on what.
+    """
+    figure = Figure(figsize=(11, 3.6), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    panels = (("loss", 1), ("log_likelihood", -1), ("kl", 1))
+    names = ("loss", "reconstruction, $-\\log\\, p(x|z)$", "KL, $q(z|x)$ from $p(z)$")
+    epochs = [line["epoch"] for line in history]
+    for axes, (key, sign), name in zip(
+        figure.subplots(1, 3), panels, names, strict=True
+    ):
+        for split, color in (
+            ("train", TRAIN_COLOR),
+            ("validation", VALIDATION_COLOR),
+        ):
+            if all(key in line[split] for line in history):
+                values = [sign * line[split][key] for line in history]
+                marker = "o" if len(values) == 1 else None
+                axes.plot(epochs, values, color=color, label=split, marker=marker)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _set_robust_limits(axes)
+        _strip(axes)
+    figure.axes[0].set_ylabel("nats per example")
+    figure.axes[0].legend(frameon=False)
+    return figure
+
+
+def plot_latent_scatter(
+    codes: np.ndarray,
+    labels: np.ndarray | None,
+    *,
+    title: str,
+    axis_labels: Sequence[str] = ("$z_1$", "$z_2$"),
+    class_names: Sequence[str] | None = None,
+) -> Figure:
+    """Codes as dots, coloured by class.
+
+    Each class is also named at its median, so that colour is not the only key.
+
+    Args:
+      codes: ``(N, 2)``, or ``(N, 1)``, which is drawn as one row a class.
+      labels: class of each code ``(N,)``, or None.
+      title: what the codes are of.
+      axis_labels: names of the latent axes, one or two.
+      class_names: a name a class; default the labels themselves.
+    """
+    figure = Figure(figsize=(7, 6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    shown = np.random.default_rng(0).permutation(len(codes))[:MAX_POINTS]
+    codes = np.asarray(codes)[shown]
+    labels = np.zeros(len(codes)) if labels is None else np.asarray(labels)[shown]
+    kinds, classes = np.unique(labels, return_inverse=True)
+    if codes.shape[1] == 1:
+        spread = np.random.default_rng(1).uniform(-0.35, 0.35, len(codes))
+        codes = np.stack([codes[:, 0], classes + spread], axis=1)  # (N, 2)
+    colors = np.array(class_colors(len(kinds)))
+    size = float(np.clip(30_000 / len(codes), 3, 24))
+    x, y = codes.T
+    axes.scatter(x, y, s=size, c=colors[classes], alpha=0.65, linewidths=0)
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(axis_labels[0])
+    _strip(axes)
+    names = [str(kind) for kind in kinds] if class_names is None else class_names
+    if len(axis_labels) == 1:
+        if len(kinds) > 1:
+            axes.set_ylabel("class")
+        axes.set_yticks(range(len(kinds)), names if len(kinds) > 1 else [""])
+        return figure
+    axes.set_ylabel(axis_labels[1])
+    if len(kinds) > 1:
+        for i, name in enumerate(names):
+            axes.scatter([], [], s=30, color=colors[i], label=name)
+            x, y = np.median(codes[classes == i], axis=0)
+            text = axes.text(x, y, name, weight="bold", size=12)
+            text.set(horizontalalignment="center", verticalalignment="center")
+            text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+        figure.legend(title="class", loc="outside right center", frameon=False)
+    return figure
+
+
+def plot_manifold(
+    images: np.ndarray,
+    *,
+    title: str,
+    ticks: Sequence[str] = ("0.05", "0.5", "0.95"),
+    axis_labels: Sequence[str] = ("$z_1$", "$z_2$"),
+) -> Figure:
+    """Decoded images on a grid of codes.
+
+    Args:
+      images: ``(rows, columns, H, W, C)`` in [0, 1], as decoded from `quantile_grid`.
+      title: what was decoded.
+      ticks: prior quantiles at the start, middle and end of an axis.
+      axis_labels: names of the latent dimensions that vary.
+    """
+    rows, columns, H, W, _ = images.shape
+    picture = tile_images(images, gap=GAP, fill=0.0)
+    figure, axes = _make_picture(picture, title, width=8.0)
+    axes.set_xlabel(f"{axis_labels[0]}, quantile of the prior")
+    axes.set_xticks(_tick_positions(columns, W), ticks)
+    if rows > 1:
+        axes.set_ylabel(f"{axis_labels[1]}, quantile of the prior")
+        axes.set_yticks(_tick_positions(rows, H), ticks[::-1])
+    return figure
+
+
+def plot_reconstructions(
+    originals: np.ndarray, reconstructions: np.ndarray, *, title: str
+) -> Figure:
+    """Originals in the upper row, their reconstructions below.
+
+    Args:
+      originals: ``(N, H, W, C)`` in [0, 1].
+      reconstructions: of the same shape.
+      title: what was reconstructed.
+    """
+    pairs = np.stack([originals, reconstructions])  # (2, N, H, W, C)
+    return _plot_rows(pairs, ["original", "reconstruction"], title)
+
+
+def plot_samples(images: np.ndarray, *, title: str, columns: int = 10) -> Figure:
+    """Images on a grid, row by row.
+
+    Args:
+      images: ``(N, H, W, C)`` in [0, 1], N a multiple of ``columns``.
+      title: what was sampled.
+      columns: images in a row.
+    """
+    grid = images.reshape(-1, columns, *images.shape[1:])  # (rows, columns, H, W, C)
+    return _plot_rows(grid, None, title)
+
+
+def plot_interpolations(
+    images: np.ndarray, ends: tuple[np.ndarray, np.ndarray], *, title: str
+) -> Figure:
+    """Decoded paths between two images, with the images themselves at the ends.
+
+    Args:
+      images: ``(rows, steps, H, W, C)`` in [0, 1], decoded along each path.
+      ends: the two images that each path joins, each ``(rows, H, W, C)``.
+      title: what the paths join.
+    """
+    start, end = (np.asarray(e)[:, np.newaxis] for e in ends)
+    left, middle, right = (tile_images(x, gap=GAP) for x in (start, images, end))
+    W = start.shape[3]
+    space = np.ones((left.shape[0], max(W // 2, 1), left.shape[2]))
+    picture = np.concatenate([left, space, middle, space, right], axis=1)
+    figure, axes = _make_picture(picture, title)
+    path_start = W + space.shape[1]
+    centers = (W / 2, path_start + middle.shape[1] / 2, picture.shape[1] - W / 2)
+    names = ["image A", "decoded path from A to B", "image B"]
+    axes.set_xticks([c - 0.5 for c in centers], names)
+    axes.tick_params(length=0)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure at 150 dots per inch; the file appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+
+
+def class_colors(count: int) -> list[str]:
+    """One colour a class: the accessible ten, or evenly spaced hues beyond."""
+    if count <= len(CLASS_COLORS):
+        return list(CLASS_COLORS[:count])
+    hues = mpl.colormaps["turbo"](np.linspace(0.02, 0.98, count))
+    return [to_hex(hue) for hue in hues]
+
+
+def _plot_rows(grid: np.ndarray, names: Sequence[str] | None, title: str) -> Figure:
+    """Images ``(rows, columns, H, W, C)`` with a name beside each row."""
+    rows, _, H, _, _ = grid.shape
+    figure, axes = _make_picture(tile_images(grid, gap=GAP), title)
+    if names is not None:
+        centers = [row * (H + GAP) + (H - 1) / 2 for row in range(rows)]
+        axes.set_yticks(centers, names, rotation=90, va="center")
+        axes.tick_params(length=0)
+    return figure
+
+
+def _make_picture(
+    picture: np.ndarray, title: str, width: float = 10.0
+) -> tuple[Figure, Axes]:
+    """A figure that fits ``(H, W, 1)`` grey levels or ``(H, W, 3)`` colours."""
+    height = width * picture.shape[0] / picture.shape[1]
+    figure = Figure(figsize=(width, height + 0.7), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    picture = np.clip(picture, 0.0, 1.0)
+    if picture.shape[-1] == 1:
+        axes.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=1)
+    else:
+        axes.imshow(picture)
+    axes.set_title(title, fontsize=11)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    return figure, axes
+
+
+def _tick_positions(cells: int, size: int) -> list[float]:
+    """Pixel centers of the first, the middle and the last cell of an axis."""
+    last = (cells - 1) * (size + GAP)
+    return [place + (size - 1) / 2 for place in (0, last / 2, last)]
+
+
+def _set_robust_limits(axes: Axes) -> None:
+    """Keeps the first epochs' heights from flattening all that follows."""
+    curves = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+    if not curves or len(curves[0]) < 10:
+        return
+    settled = np.concatenate([curve[len(curve) // 20 :] for curve in curves])
+    low, high = settled.min(), settled.max()
+    margin = 0.05 * (high - low) or 0.05
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _strip(axes: Axes) -> None:
+    """A plain frame: no top or right line, a light grid behind."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
