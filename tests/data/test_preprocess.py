@@ -1,0 +1,55 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxvae.data import binarize, make_preprocess, scale
+
+
+def test_scale_maps_integers_to_the_unit_interval_and_keeps_floats():
+    x = jnp.array([0, 8, 16], jnp.uint8)
+    np.testing.assert_allclose(scale(x, 16.0), [0.0, 0.5, 1.0])
+    floats = jnp.array([0.0, 0.2])
+    np.testing.assert_array_equal(scale(floats, 16.0), floats)
+
+
+def test_no_binarization_keeps_grey_levels(stripes, key):
+    x = make_preprocess(binarize(stripes, "none"))(jnp.asarray(stripes.train.x), key)
+    np.testing.assert_allclose(x, stripes.train.x / 255.0, rtol=1e-6)
+
+
+def test_dynamic_binarization_draws_anew_with_the_grey_level_as_probability(
+    stripes, key
+):
+    preprocess = make_preprocess(binarize(stripes, "dynamic"))
+    batch = jnp.asarray(stripes.train.x[:1])
+    draws = jax.vmap(lambda k: preprocess(batch, k))(jax.random.split(key, 4000))
+    draws = np.asarray(draws)
+    assert set(np.unique(draws)) == {0.0, 1.0}
+    p = stripes.train.x[:1] / 255.0
+    error = np.sqrt(p * (1 - p) / len(draws))
+    assert (abs(draws.mean(0) - p) < 4.5 * error + 1e-6).all()
+
+
+@pytest.mark.parametrize("method", ["static", "threshold"])
+def test_fixed_binarizations_give_zero_and_one_and_never_change(stripes, key, method):
+    fixed = binarize(stripes, method)
+    preprocess = make_preprocess(fixed)
+    x = preprocess(jnp.asarray(fixed.train.x), key)
+    again = preprocess(jnp.asarray(fixed.train.x), jax.random.fold_in(key, 1))
+    assert set(np.unique(x)) == {0.0, 1.0}
+    np.testing.assert_array_equal(x, again)
+    np.testing.assert_array_equal(binarize(stripes, method).test.x, fixed.test.x)
+
+
+def test_static_draws_have_the_grey_level_as_probability(stripes):
+    ones = binarize(stripes, "static").train.x == 255
+    p = stripes.train.x / 255.0
+    error = np.sqrt((p * (1 - p)).sum())
+    assert abs(ones.sum() - p.sum()) < 4 * error
+    assert not ones[stripes.train.x == 0].any()
+
+
+def test_threshold_is_at_half_grey(stripes):
+    ones = binarize(stripes, "threshold").train.x == 255
+    np.testing.assert_array_equal(ones, stripes.train.x >= 127.5)

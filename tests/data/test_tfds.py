@@ -1,0 +1,44 @@
+import subprocess
+import sys
+
+import numpy as np
+
+from flaxvae.data import tfds
+
+X = np.random.default_rng(0).integers(0, 256, (12, 9, 7, 1)).astype(np.uint8)
+LABELS = np.arange(12) % 3
+SPLITS = {"train": (X[:8], LABELS[:8]), "test": (X[8:], LABELS[8:])}
+
+
+def prepare(folder):
+    return tfds.prepare_images(
+        folder, name="tiny", version="1.2.3", splits=SPLITS, num_classes=3
+    )
+
+
+def test_what_is_prepared_is_read_back_in_order(tmp_path):
+    prepared = prepare(tmp_path)
+    assert tfds.find_prepared(tmp_path, "tiny") == prepared
+    arrays = tfds.read_images(prepared)
+    np.testing.assert_array_equal(arrays["train_x"], X[:8])
+    np.testing.assert_array_equal(arrays["test_x"], X[8:])
+    np.testing.assert_array_equal(arrays["test_labels"], LABELS[8:])
+    assert isinstance(tfds.read_images(prepared)["train_x"], np.memmap)
+
+
+def test_tensorflow_datasets_itself_reads_it_without_tensorflow(tmp_path):
+    prepare(tmp_path)
+    code = f"""
+import sys
+import tensorflow_datasets as tfds
+source = tfds.builder_from_directory(r"{tmp_path}/tiny/1.2.3").as_data_source("train")
+assert len(source) == 8 and source[3]["image"].shape == (9, 7, 1)
+assert "tensorflow" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nothing_is_found_where_nothing_was_finished(tmp_path):
+    assert tfds.find_prepared(tmp_path, "tiny") is None
+    (tmp_path / "tiny" / "incomplete.AB_1.2.3").mkdir(parents=True)
+    assert tfds.find_prepared(tmp_path, "tiny") is None

@@ -1,0 +1,43 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxvae.distributions import Bernoulli, Normal, kl_divergence
+
+Q = Normal(jnp.array([[0.5, -1.0], [2.0, 0.0]]), jnp.array([[-1.0, 0.3], [0.8, -2.0]]))
+STANDARD = Normal(jnp.zeros(2), jnp.zeros(2))
+OTHER = Normal(jnp.array([1.0, -0.5]), jnp.array([0.4, -0.7]))
+
+
+@pytest.mark.parametrize("p", [STANDARD, OTHER], ids=["standard", "other"])
+def test_normal_normal_is_the_monte_carlo_average(key, p):
+    n = 100_000
+    z = Q.sample(key, (n,))
+    log_ratio = np.asarray(Q.log_prob(z) - p.log_prob(z))
+    error = log_ratio.std(0) / np.sqrt(n)
+    kl = kl_divergence(Q, p)
+    assert kl.shape == (2,)
+    np.testing.assert_array_less(abs(kl - log_ratio.mean(0)), 4 * error)
+
+
+def test_known_values():
+    # KL(N(m, s^2) || N(0, 1)) = (s^2 + m^2 - 1 - log s^2) / 2
+    q = Normal(jnp.array([[2.0]]), jnp.log(jnp.array([[4.0]])))
+    expected = (4 + 4 - 1 - np.log(4)) / 2
+    np.testing.assert_allclose(kl_divergence(q, Normal(*jnp.zeros((2, 1)))), [expected])
+
+
+def test_zero_only_between_equals():
+    np.testing.assert_allclose(kl_divergence(Q, Q), [0.0, 0.0], atol=1e-6)
+    assert (kl_divergence(Q, OTHER) > 0).all()
+
+
+def test_gradient_at_the_prior_is_zero():
+    grad = jax.grad(lambda m: kl_divergence(Normal(m, jnp.zeros(2)), STANDARD))
+    np.testing.assert_allclose(grad(jnp.zeros(2)), [0.0, 0.0])
+
+
+def test_an_unknown_pair_is_refused():
+    with pytest.raises(TypeError, match=r"Bernoulli \|\| Normal: choose from Normal"):
+        kl_divergence(Bernoulli(jnp.zeros(2)), STANDARD)

@@ -1,0 +1,43 @@
+import math
+
+import pytest
+
+from flaxvae.checks import (
+    InputError,
+    check_above,
+    check_at_least,
+    check_choice,
+    check_event_shape,
+)
+
+
+def test_messages_name_rule_name_and_value():
+    with pytest.raises(InputError, match=r"^latent_dim must be >= 1, got 0$"):
+        check_at_least("latent_dim", 0, 1)
+    with pytest.raises(InputError, match=r"^rate must be > 0, got -0.1$"):
+        check_above("rate", -0.1, 0)
+
+
+def test_choices_and_suggestion():
+    with pytest.raises(InputError) as error:
+        check_choice("prior", "vmap", ["vamp", "normal"])
+    assert str(error.value) == (
+        "unknown prior 'vmap': choose from normal, vamp (did you mean vamp?)"
+    )
+    with pytest.raises(InputError, match=r"choose from normal, vamp$"):
+        check_choice("prior", "xyz", ["vamp", "normal"])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_non_finite_values_are_refused(value):
+    with pytest.raises(InputError):
+        check_at_least("beta", value, 0)
+    with pytest.raises(InputError):
+        check_above("beta", value, 0)
+
+
+def test_good_values_pass():
+    check_at_least("n", 1, 1)
+    check_above("n", 0.1, 0)
+    check_choice("prior", "vamp", ["vamp", "normal"])
+    check_event_shape((5, 28, 28, 1), (28, 28, 1))
