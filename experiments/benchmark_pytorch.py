@@ -73,7 +73,7 @@ def main(flags: Flags) -> None:
             print(
                 f"turn {turn + 1}, {name}: {seconds[name][-1]:.3f} s", file=sys.stderr
             )
-    print_table(seconds, count_flops(dataset, flags), statistics.median(rates), flags)
+    print_table(seconds, dataset, statistics.median(rates), flags)
 
 
 def load_images(flags: Flags) -> Dataset:
@@ -222,7 +222,7 @@ def count_flops(dataset: Dataset, flags: Flags) -> float:
 
 
 def print_table(
-    seconds: dict[str, list[float]], flops: float, rate: float, flags: Flags
+    seconds: dict[str, list[float]], dataset: Dataset, rate: float, flags: Flags
 ) -> None:
     """Prints medians, spreads and ratios."""
     import torch
@@ -230,9 +230,12 @@ def print_table(
     from rich.table import Table
 
     ours = statistics.median(seconds["flaxvae"])
-    network = "-".join(map(str, (784, *flags.hidden, flags.latent_dim)))
-    table = Table(title=f"Seconds an epoch, {network}, batch {flags.batch_size}")
-    for name in ("", "median", "min", "max", "flaxvae is faster by"):
+    share = count_flops(dataset, flags) / ours / rate
+    widths = (int(np.prod(dataset.shape)), *flags.hidden, flags.latent_dim)
+    network = "-".join(map(str, widths))
+    title = f"Seconds an epoch, {dataset.name}, {network}, batch {flags.batch_size}"
+    table = Table(title=title)
+    for name in ("", "median", "min", "max", "time over flaxvae's"):
         table.add_column(name, justify="left" if not name else "right")
     for name, values in seconds.items():
         median = statistics.median(values)
@@ -241,7 +244,7 @@ def print_table(
     Console().print(table)
     print(
         f"matrix product of {MATMUL_SIZE}: {rate / 1e9:.0f} GFLOP/s; flaxvae reaches "
-        f"{flops / ours / rate:.0%} of it\n"
+        f"{share:.0%} of it\n"
         f"{flags.repeats} turns, {flags.threads} threads, {training.device_name()}, "
         f"JAX {jax.__version__}, PyTorch {torch.__version__}"
     )

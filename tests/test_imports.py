@@ -88,6 +88,22 @@ def test_only_figures_imports_matplotlib():
     assert users == {"latent/figures.py"}
 
 
+def test_the_core_trains_without_the_optional_packages():
+    code = f"""
+import sys
+for name in {(*HEAVY, "PIL", "rich", "tyro")!r}:
+    sys.modules[name] = None  # importing it fails
+import numpy as np
+import flaxvae
+split = flaxvae.data.Split(np.zeros((8, 4, 4, 1), np.uint8))
+data = flaxvae.data.Dataset("zeros", split, split, split, max_value=255.0)
+vae = flaxvae.models.build_vae(data.shape, 2, hidden=(4,))
+trained = flaxvae.training.fit(vae, data, epochs=2, batch_size=4, progress=False)
+assert trained.encode(split.x).mean.shape == (8, 2)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_import_is_light():
     code = f"""
 import sys, logging

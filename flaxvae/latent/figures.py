@@ -201,8 +201,9 @@ def plot_interpolations(
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Writes a figure at 150 dots per inch; the file appears complete or not at all."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=DPI)

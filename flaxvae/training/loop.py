@@ -213,8 +213,8 @@ def _check_finite(steps: Mapping[str, np.ndarray], epoch: int) -> None:
         )
         number = (epoch - 1) * len(any_bad) + index
         raise NonFiniteError(
-            f"{names} at step {number} (epoch {epoch}): training has stopped, and the "
-            "last checkpoint is kept; a lower learning rate usually helps"
+            f"{names} at step {number} (epoch {epoch}): training has stopped, what was "
+            "saved before is kept; a lower learning rate usually helps"
         )
 
 

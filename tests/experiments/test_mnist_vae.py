@@ -1,0 +1,276 @@
+"""The main command as its users run it."""
+
+import json
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+import flaxvae
+from experiments.command import name_workdir, run_command
+from experiments.mnist_vae import NOT_SETTINGS, Flags, main
+from flaxvae.training import RunFolder
+
+FIGURES = (
+    "training_curves",
+    "latent_scatter",
+    "manifold",
+    "reconstructions",
+    "samples",
+    "interpolations",
+)
+
+
+def in_process(*arguments):
+    """Runs the command here and returns its exit code."""
+    with pytest.raises(SystemExit) as error:
+        run_command(main, Flags, [str(a) for a in arguments])
+    return error.value.code
+
+
+def test_the_first_command_of_the_readme_without_network(run, tmp_path):
+    """It falls back to the digits, says so, and leaves a complete folder."""
+    workdir = tmp_path / "run"
+    code, out, err = run(
+        "mnist_vae", "--latent_dim=2", "--epochs=4", f"--workdir={workdir}"
+    )
+    assert code == 0, err
+    notice, first, *_ = err.splitlines()
+    for part in ("digits", "in place of MNIST", "could not be reached", "--data_dir"):
+        assert part in notice
+    assert first.startswith("epoch 1/4: train loss")
+    for part in (
+        "test -ELBO",
+        "reconstruction",
+        "KL",
+        "active dimensions",
+        str(workdir),
+    ):
+        assert part in out
+
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["dataset"] == "digits"
+    assert summary["parameters"] == 2 * (64 * 256 + 256 * 256) + (
+        3 * 256 * 2 + 4 * 256 + 2 * 2 + 64
+    )
+    assert summary["train_examples"] == 1425
+    assert summary["epochs"] == 4
+    assert summary["seconds_per_epoch"] > 0
+    assert "cpu" in summary["device"]
+    test = summary["test"]
+    assert test["elbo"] == pytest.approx(test["log_likelihood"] - test["kl"], rel=1e-5)
+    assert test["elbo"] < 0 < test["kl"]
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["data"]["name"] == "digits"
+    assert config["settings"]["latent_dim"] == 2
+    assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 4
+    assert (workdir / "checkpoints" / "4").is_dir()
+    for name in FIGURES:
+        assert imread(workdir / "figures" / f"{name}.png").shape[1] >= 1000
+
+    loaded = flaxvae.load(workdir)
+    digits = flaxvae.data.load("digits")
+    assert loaded.encode(digits.test.x).mean.shape == (297, 2)
+    assert loaded.sample(3, key=jax.random.key(0)).shape == (3, 8, 8, 1)
+
+
+def test_explicit_mnist_without_network_is_an_error_with_the_ways_out(run, tmp_path):
+    workdir = tmp_path / "run"
+    code, out, err = run("mnist_vae", "--dataset=mnist", f"--workdir={workdir}")
+    assert code == 2
+    assert out == ""
+    (line,) = err.splitlines()
+    for part in ("error:", "could not be reached", "--data_dir", "--dataset=digits"):
+        assert part in line
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--latent_dim=0", "latent_dim must be >= 1, got 0"),
+        ("--latent-dim=-3", "latent_dim must be >= 1, got -3"),
+        ("--hidden=0", "hidden must be >= 1, got 0"),
+        ("--beta=-1", "beta must be >= 0, got -1.0"),
+        ("--epochs=0", "epochs must be >= 1, got 0"),
+        ("--batch_size=0", "batch_size must be >= 1, got 0"),
+        ("--batch_size=1426", "batch_size must be <= 1425"),
+        ("--learning_rate=-0.1", "learning_rate must be > 0, got -0.1"),
+        ("--learning_rate=nan", "learning_rate must be > 0, got nan"),
+        ("--validation_size=1500", "validation_size must leave a training example"),
+        ("--validation_size=-1", "validation_size must be >= 0, got -1"),
+        ("--seed=-1", "seed must be >= 0, got -1"),
+        ("--workdir=/dev/null/run", "workdir must be a writable folder"),
+        ("--data_dir=/dev/null", "data_dir must be left out for dataset 'digits'"),
+        ("--manifold_dims=0", "--manifold"),
+    ],
+)
+def test_a_bad_value_gets_one_line_and_exit_code_2(tmp_path, capsys, flag, message):
+    workdir = tmp_path / "run"
+    code = in_process("--dataset=digits", f"--workdir={workdir}", flag)
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert message in err
+    if not flag.startswith("--manifold"):
+        assert len(err.splitlines()) == 1
+    assert not workdir.exists()
+
+
+def test_manifold_dims_must_exist(capsys):
+    assert in_process("--manifold_dims", "0", "2") == 2
+    assert "dims must be in 0 to 1, got (0, 2)" in capsys.readouterr().err
+
+
+def test_a_mistyped_flag_gets_a_suggestion_and_a_bad_choice_the_choices(capsys):
+    assert in_process("--laten_dim=2") == 2
+    assert "--latent_dim" in capsys.readouterr().err.replace("-dim", "_dim")
+    assert in_process("--dataset=mnits") == 2
+    assert "digits" in capsys.readouterr().err
+
+
+def test_a_missing_and_a_foreign_data_folder(tmp_path, capsys):
+    for folder, message in (
+        (tmp_path / "no", "data_dir must be a folder"),
+        (tmp_path, "data_dir must hold train-images-idx3-ubyte"),
+    ):
+        assert in_process(f"--data_dir={folder}") == 2
+        assert message in capsys.readouterr().err
+
+
+def test_help_explains_every_flag_with_its_default(capsys):
+    assert in_process("--help") == 0
+    text = capsys.readouterr().out
+    for name in vars(Flags()):
+        assert f"--{name}" in text
+    assert text.count("(default:") == len(vars(Flags()))
+
+
+def test_a_non_finite_loss_is_named_with_its_step(tmp_path, capsys):
+    code = in_process(
+        "--dataset=digits", "--learning_rate=1e30", f"--workdir={tmp_path}/run"
+    )
+    assert code == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert "loss is nan at step 1 (epoch 1)" in line
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--latent_dim=1", "--activation=tanh"),
+        ("--latent_dim=5", "--hidden", "32", "16", "--manifold_dims", "4", "1"),
+        ("--latent-dim=3", "--binarize=dynamic", "--beta=4", "--validation-size=0"),
+    ],
+)
+def test_other_settings_draw_every_figure(tmp_path, capsys, flags):
+    workdir = tmp_path / "run"
+    common = ("--dataset=digits", "--epochs=2", f"--workdir={workdir}")
+    assert in_process(*common, *flags) == 0
+    assert {p.stem for p in (workdir / "figures").iterdir()} == set(FIGURES)
+
+
+def test_figures_can_be_left_out_and_made_later(tmp_path, capsys):
+    common = ("--dataset=digits", "--epochs=2", f"--workdir={tmp_path}")
+    assert in_process(*common, "--no_figures") == 0
+    assert not (tmp_path / "figures").exists()
+    before = RunFolder(tmp_path).summary
+    assert in_process(*common) == 0
+    assert len(list((tmp_path / "figures").iterdir())) == len(FIGURES)
+    after = RunFolder(tmp_path).summary
+    assert after["test"] == before["test"]
+    assert after["seconds_per_epoch"] == before["seconds_per_epoch"]
+
+
+def test_another_setting_in_the_same_folder_names_the_flag(tmp_path, capsys):
+    common = ("--dataset=digits", "--epochs=1", "--no_figures", f"--workdir={tmp_path}")
+    assert in_process(*common) == 0
+    assert in_process(*common, "--learning_rate=0.01") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "learning_rate was 0.001, now 0.01" in line
+
+
+def test_the_default_folder_is_named_by_what_differs():
+    flags = Flags(latent_dim=20, hidden=(400, 200), data_dir=Path("x"))
+    assert name_workdir("mnist_vae", "mnist", flags, NOT_SETTINGS) == Path(
+        "runs/mnist_vae/mnist,hidden=400-200,latent_dim=20"
+    )
+    assert name_workdir("mnist_vae", "digits", Flags(), NOT_SETTINGS) == Path(
+        "runs/mnist_vae/digits"
+    )
+
+
+def wait_for(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_ctrl_c_ends_with_one_line_and_the_command_continues(start, run, tmp_path):
+    workdir = tmp_path / "run"
+    arguments = ("--dataset=digits", "--no_figures", f"--workdir={workdir}")
+    process = start("mnist_vae", *arguments, "--epochs=100000")
+    wait_for(lambda: (workdir / "metrics.jsonl").exists())
+    wait_for(lambda: RunFolder(workdir).read_metrics())
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "interrupted: the same command continues the run"
+    assert "Traceback" not in err
+
+
+def check_nothing_is_half_written(workdir):
+    """Everything under its final name can be read."""
+    for name in ("config.json", "summary.json"):
+        if (workdir / name).exists():
+            json.loads((workdir / name).read_text())
+    RunFolder(workdir).read_metrics()
+    for path in workdir.glob("figures/[!.]*.png"):
+        imread(path)
+    numbers = [p.name for p in workdir.glob("checkpoints/*") if p.name.isdigit()]
+    if numbers:
+        # A copy: reading a run clears away what the kill left behind.
+        copy = workdir.with_name("copy")
+        shutil.copytree(workdir, copy)
+        loaded = flaxvae.load(copy)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(loaded.variables))
+        shutil.rmtree(copy)
+
+
+def kill_at_random(start, run, tmp_path, kills):
+    """Kills a run again and again, then lets it finish; compares with a whole one."""
+    arguments = ("--dataset=digits", "--epochs=300", "--hidden", "512", "512")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    code, _, err = run("mnist_vae", *arguments, f"--workdir={whole}")
+    assert code == 0, err
+    rng = random.Random(0)
+    for _ in range(kills):
+        process = start("mnist_vae", *arguments, f"--workdir={cut}")
+        time.sleep(rng.uniform(2.0, 12.0))
+        process.kill()
+        process.communicate()
+        check_nothing_is_half_written(cut)
+    code, _, err = run("mnist_vae", *arguments, f"--workdir={cut}")
+    assert code == 0, err
+    check_nothing_is_half_written(cut)
+    metrics = [(folder / "metrics.jsonl").read_text() for folder in (whole, cut)]
+    assert metrics[0] == metrics[1]
+    tests = [RunFolder(folder).summary["test"] for folder in (whole, cut)]
+    assert tests[0] == tests[1]
+
+
+def test_kill_9_leaves_nothing_half_written(start, run, tmp_path):
+    kill_at_random(start, run, tmp_path, kills=2)
+
+
+@pytest.mark.slow
+def test_many_kills_leave_nothing_half_written(start, run, tmp_path):
+    kill_at_random(start, run, tmp_path, kills=20)

@@ -1,0 +1,132 @@
+"""What a figure shows, read back from Matplotlib's own objects."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
+
+from flaxvae.latent import figures
+
+RNG = np.random.default_rng(0)
+TERMS = {"loss": 5.0, "log_likelihood": -4.0, "kl": 1.0}
+HISTORY = [
+    {
+        "epoch": e,
+        "train": {k: v / e for k, v in TERMS.items()},
+        "validation": {k: v / e + 0.1 for k, v in TERMS.items()},
+    }
+    for e in range(1, 31)
+]
+
+
+def texts(figure):
+    figure.draw_without_rendering()
+    found = [a.get_title() for a in figure.axes] + [figure.get_suptitle()]
+    for legend in figure.legends + [a.get_legend() for a in figure.axes]:
+        if legend:
+            found += [text.get_text() for text in legend.get_texts()]
+    return found
+
+
+def test_training_curves_show_both_splits_and_positive_reconstruction():
+    figure = figures.plot_training_curves(HISTORY, title="Training: digits")
+    loss, reconstruction, kl = figure.axes
+    for axes, key, sign in (
+        (loss, "loss", 1),
+        (reconstruction, "log_likelihood", -1),
+        (kl, "kl", 1),
+    ):
+        train, validation = axes.lines
+        expected = [sign * line["train"][key] for line in HISTORY]
+        np.testing.assert_allclose(train.get_ydata(), expected)
+        expected = [sign * line["validation"][key] for line in HISTORY]
+        np.testing.assert_allclose(validation.get_ydata(), expected)
+        assert axes.get_xlabel() == "epoch"
+    assert loss.get_ylabel() == "nats per example"
+    assert {"train", "validation", "Training: digits"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_training_curves_of_short_runs_without_validation(epochs):
+    history = [line | {"validation": {}} for line in HISTORY[:epochs]]
+    figure = figures.plot_training_curves(history, title="t")
+    assert [len(axes.lines) for axes in figure.axes] == [1, 1, 1]
+
+
+def test_scatter_has_one_colour_and_one_name_a_class():
+    codes, labels = RNG.normal(size=(300, 2)), np.arange(300) % 10
+    figure = figures.plot_latent_scatter(codes, labels, title="Test: digits")
+    (axes,) = figure.axes
+    dots = axes.collections[0]
+    assert len(dots.get_offsets()) == 300
+    assert len(np.unique(dots.get_facecolors(), axis=0)) == 10
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == list("0123456789")
+    i = int(np.flatnonzero((dots.get_offsets() == codes[7]).all(axis=1))[0])
+    np.testing.assert_allclose(
+        dots.get_facecolors()[i][:3], to_rgb(figures.CLASS_COLORS[7])
+    )
+
+
+def test_scatter_of_one_dimension_and_without_labels():
+    codes = RNG.normal(size=(40, 1))
+    strip = figures.plot_latent_scatter(
+        codes, np.arange(40) % 3, title="t", axis_labels=["$z_1$"]
+    )
+    assert strip.axes[0].get_ylabel() == "class"
+    plain = figures.plot_latent_scatter(RNG.normal(size=(40, 2)), None, title="t")
+    assert not plain.legends
+
+
+def test_manifold_keeps_the_grids_orientation():
+    images = np.zeros((3, 4, 5, 5, 1))
+    images[0, 3] = 1.0  # upper right
+    figure = figures.plot_manifold(images, title="Grid: digits")
+    picture = figure.axes[0].images[0].get_array()
+    assert picture[:5, -5:].all()
+    assert picture.sum() == 25
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [
+        "0.95",
+        "0.5",
+        "0.05",
+    ]
+
+
+def test_pictures_in_rows():
+    images = RNG.random((8, 6, 6, 1))
+    figure = figures.plot_reconstructions(images, images / 2, title="t")
+    picture = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(picture[:6, :6], images[0, ..., 0])
+    np.testing.assert_allclose(picture[7:13, :6], images[0, ..., 0] / 2)
+    samples = figures.plot_samples(images, title="t", columns=4)
+    np.testing.assert_allclose(
+        samples.axes[0].images[0].get_array()[7:13, 7:13], images[5, ..., 0]
+    )
+
+
+def test_colour_images_keep_their_colours():
+    images = RNG.random((4, 6, 6, 3))
+    figure = figures.plot_samples(images, title="t", columns=2)
+    assert figure.axes[0].images[0].get_array().shape == (13, 13, 3)
+
+
+def test_interpolations_show_the_images_at_the_ends():
+    paths = np.full((2, 5, 6, 6, 1), 0.5)
+    start, end = np.zeros((2, 6, 6, 1)), np.full((2, 6, 6, 1), 0.9)
+    figure = figures.plot_interpolations(paths, (start, end), title="t")
+    picture = figure.axes[0].images[0].get_array()
+    assert (picture[:6, :6] == 0).all()
+    assert (picture[:6, -6:] == 0.9).all()
+
+
+def test_more_classes_than_the_ten_colours_still_differ():
+    assert len(set(figures.class_colors(26))) == 26
+
+
+def test_saved_at_150_dots_per_inch_and_nothing_else(tmp_path):
+    figure = figures.plot_samples(RNG.random((4, 6, 6, 1)), title="t", columns=2)
+    path = tmp_path / "figures" / "samples.png"
+    figures.save_figure(figure, path)
+    height, width = imread(path).shape[:2]
+    assert width == 1500
+    assert height == pytest.approx(figure.get_figheight() * 150, abs=1)
+    assert [p.name for p in path.parent.iterdir()] == ["samples.png"]

@@ -1,0 +1,31 @@
+"""The README's Python runs as it stands, block after block."""
+
+import re
+from pathlib import Path
+
+from matplotlib.image import imread
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_python_blocks_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "readme"}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["codes"].shape == (297, 2)
+    assert names["images"].shape == (297, 8, 8, 1)
+    assert "'elbo': -2" in capsys.readouterr().out
+    assert imread("runs/digits/figures/latent_scatter.png").ndim == 3
+    assert names["trained"].history[-1]["train"]["kl"] < 3.0  # held near 2 nats
+
+
+def test_two_commands_do_all_the_set_up():
+    commands = [line for line in blocks("sh")[0].splitlines() if line[0] != "#"]
+    assert len(commands) == 2
+    assert commands[0].endswith("python -m experiments.mnist_vae --latent_dim=2")
+    assert commands[1].endswith("python -m pytest")

@@ -1,0 +1,107 @@
+import json
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+import flaxvae
+from flaxvae.checks import InputError
+from flaxvae.models import build_vae
+from flaxvae.training import RunFolder, check_writable, fit
+
+CONFIG = {"settings": {"a": 1}, "data": {"name": "x", "origin": "here"}, "model": {}}
+
+
+def test_a_cut_off_line_is_not_read(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.append_metrics({"epoch": 1})
+    folder.append_metrics({"epoch": 2})
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"epoch": 3, "tra')
+    assert folder.read_metrics() == [{"epoch": 1}, {"epoch": 2}]
+    assert folder.rewind_metrics(1) == [{"epoch": 1}]
+    assert path.read_text() == '{"epoch": 1}\n'
+
+
+def test_the_origin_of_the_data_may_change(tmp_path):
+    RunFolder(tmp_path).open(CONFIG)
+    RunFolder(tmp_path).open(CONFIG | {"data": {"name": "x", "origin": "there"}})
+    with pytest.raises(InputError, match="data: name was x, now y"):
+        RunFolder(tmp_path).open(CONFIG | {"data": {"name": "y", "origin": "here"}})
+
+
+def test_a_damaged_config_is_reported(tmp_path):
+    (tmp_path / "config.json").write_text('{"settings": ')
+    with pytest.raises(InputError, match=r"config\.json is not valid JSON"):
+        RunFolder(tmp_path).open(CONFIG)
+
+
+def test_summary(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.summary is None
+    folder.write_summary({"test": 1})
+    assert folder.summary == {"test": 1}
+
+
+def test_an_unwritable_workdir_is_refused_and_nothing_is_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match="workdir must be a writable folder"):
+            check_writable(workdir)
+        with pytest.raises(InputError, match="workdir must be a"):
+            RunFolder(workdir).open(CONFIG)
+    check_writable(tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()
+
+
+def test_load_gives_back_the_model(vae, stripes, tmp_path):
+    trained = fit(
+        vae, stripes, epochs=2, batch_size=32, workdir=tmp_path, progress=False
+    )
+    loaded = flaxvae.load(tmp_path)
+    assert loaded.model == vae
+    assert loaded.history == trained.history
+    x = stripes.test.x
+    np.testing.assert_array_equal(loaded.encode(x).mean, trained.encode(x).mean)
+    np.testing.assert_array_equal(loaded.reconstruct(x), trained.reconstruct(x))
+
+
+class Encoder(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(16)(x.reshape(len(x), -1))
+        return nn.BatchNorm(
+            use_running_average=not self.is_mutable_collection("batch_stats")
+        )(x)
+
+
+def test_load_takes_the_users_own_model(stripes, tmp_path):
+    vae = build_vae(stripes.shape, 2, hidden=(16,), encoder=Encoder())
+    trained = fit(
+        vae, stripes, epochs=2, batch_size=32, workdir=tmp_path, progress=False
+    )
+    with pytest.raises(InputError, match=r"Encoder.*load\(workdir, model="):
+        flaxvae.load(tmp_path)
+    loaded = flaxvae.load(tmp_path, model=vae)
+    assert "batch_stats" in loaded.variables
+    x = stripes.test.x
+    np.testing.assert_array_equal(loaded.encode(x).mean, trained.encode(x).mean)
+
+
+def test_load_refuses_other_folders(tmp_path):
+    with pytest.raises(InputError, match=r"must be a run's folder.*config\.json"):
+        flaxvae.load(tmp_path)
+    config = CONFIG | {"data": {"shape": [4, 4, 1], "max_value": 1.0}}
+    description = flaxvae.models.describe_module(build_vae((4, 4, 1)))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model": description}))
+    with pytest.raises(InputError, match="must hold a checkpoint, got none"):
+        flaxvae.load(tmp_path)
+
+
+def test_the_folder_holds_no_pickles(vae, stripes, tmp_path):
+    fit(vae, stripes, epochs=1, batch_size=32, workdir=tmp_path, progress=False)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert not path.read_bytes().startswith(b"\x80\x04"), path
+    assert jax.tree.leaves(flaxvae.load(tmp_path).variables)

@@ -1,0 +1,153 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flaxvae.data import binarize, make_preprocess
+from flaxvae.models import build_vae
+from flaxvae.objectives import elbo
+from flaxvae.training import Stream, adam, create_state, make_step, stream_key
+
+
+def setup(vae, dataset, optimizer=None, objective=elbo, **kwargs):
+    optimizer = optimizer or adam(1e-2)
+    preprocess = make_preprocess(dataset)
+    batch = jnp.asarray(dataset.train.x[:32])
+    x = preprocess(batch, jax.random.key(0))
+    state = create_state(vae, objective, optimizer, x, **kwargs)
+    return make_step(vae, objective, optimizer, preprocess), state, batch
+
+
+def test_a_step_is_a_gradient_step_on_the_batch_mean_of_the_loss(vae, stripes):
+    step, state, batch = setup(vae, stripes, optax.sgd(0.1), weights={"beta": 3.0})
+    next_state, metrics = step(state, batch)
+
+    def loss(params):
+        key = stream_key(state.key, Stream.OBJECTIVE, 0)
+        x = batch / 255.0
+        terms = vae.apply({"params": params}, x, key=key, beta=3.0, method=elbo)
+        return jnp.mean(terms["kl"] * 3.0 - terms["log_likelihood"])
+
+    np.testing.assert_allclose(metrics["loss"], loss(state.params), rtol=1e-5)
+    expected = jax.tree.map(
+        lambda p, g: p - 0.1 * g, state.params, jax.grad(loss)(state.params)
+    )
+    for actual, wanted in zip(
+        jax.tree.leaves(next_state.params), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(actual, wanted, atol=1e-5)
+    assert next_state.step == 1
+
+
+def test_the_loss_falls(vae, stripes):
+    step, state, batch = setup(vae, stripes)
+    step = jax.jit(step)
+    losses = []
+    for _ in range(60):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_keys_depend_on_the_step_and_the_stream(vae, stripes):
+    step, state, batch = setup(vae, binarize(stripes, "dynamic"), optax.sgd(0.0))
+    state_1, first = step(state, batch)
+    _, second = step(state_1, batch)
+    _, again = step(state, batch)
+    assert first["log_likelihood"] == again["log_likelihood"]
+    assert first["log_likelihood"] != second["log_likelihood"]
+    keys = [stream_key(state.key, s, 0) for s in Stream]
+    assert len({tuple(jax.random.key_data(k).tolist()) for k in keys}) == len(Stream)
+
+
+def test_weights_are_traced_not_compiled_in(vae, stripes):
+    step, state, batch = setup(vae, stripes, optax.sgd(0.0), weights={"beta": 1.0})
+    traces = []
+
+    @jax.jit
+    def counted(state, batch):
+        traces.append(1)
+        return step(state, batch)
+
+    _, low = counted(state, batch)
+    heavier = state.replace(weights={"beta": jnp.float32(5.0)})
+    _, high = counted(heavier, batch)
+    assert len(traces) == 1
+    np.testing.assert_allclose(high["loss"] - low["loss"], 4 * low["kl"], rtol=1e-4)
+
+
+class NoisyEncoder(nn.Module):
+    """BatchNorm and dropout that learn from the context whether they train."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(16)(x.reshape(len(x), -1))
+        training = self.is_mutable_collection("batch_stats")
+        x = nn.BatchNorm(use_running_average=not training)(x)
+        return nn.Dropout(0.5, deterministic=not self.has_rng("dropout"))(nn.relu(x))
+
+
+def test_batch_statistics_and_dropout_follow_the_step(stripes):
+    vae = build_vae(stripes.shape, 2, hidden=(16,), encoder=NoisyEncoder())
+    step, state, batch = setup(vae, stripes, optax.sgd(0.0))
+    assert set(state.collections) == {"batch_stats"}
+    next_state, _ = jax.jit(step)(state, batch)
+    before = jax.tree.leaves(state.collections)
+    after = jax.tree.leaves(next_state.collections)
+    assert all((a != b).any() for a, b in zip(before, after, strict=True))
+
+
+def test_an_optimizers_rate_is_part_of_the_state(vae, stripes):
+    step, state, batch = setup(vae, stripes, adam(1e-2))
+    stopped = state.replace(
+        opt_state=state.opt_state._replace(hyperparams={"learning_rate": jnp.zeros(())})
+    )
+    moved, _ = jax.jit(step)(state, batch)
+    still, _ = jax.jit(step)(stopped, batch)
+    kernel = state.params["decoder"]["output"]["kernel"]
+    np.testing.assert_array_equal(still.params["decoder"]["output"]["kernel"], kernel)
+    assert (moved.params["decoder"]["output"]["kernel"] != kernel).any()
+
+
+def test_adam_is_optaxs(vae, stripes):
+    ours, state, batch = setup(vae, stripes, adam(3e-3))
+    theirs, other, _ = setup(vae, stripes, optax.adam(3e-3))
+    for _ in range(3):
+        state, _ = ours(state, batch)
+        other, _ = theirs(other, batch)
+    for a, b in zip(
+        jax.tree.leaves(state.params), jax.tree.leaves(other.params), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_seed_decides_the_parameters(vae, stripes):
+    kernels = [
+        setup(vae, stripes, seed=seed)[1].params["decoder"]["output"]["kernel"]
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert (kernels[0] != kernels[2]).any()
+
+
+def test_a_users_objective_in_a_few_lines(vae, stripes):
+    def autoencode(vae, x, *, key, weight):
+        log_likelihood = vae.decode(vae.encode(x).mean).log_prob(x)
+        return {"loss": -weight * log_likelihood, "error": -log_likelihood}
+
+    step, state, batch = setup(
+        vae, stripes, objective=autoencode, weights={"weight": 2.0}
+    )
+    _, metrics = step(state, batch)
+    assert set(metrics) == {"loss", "error"}
+    np.testing.assert_allclose(metrics["loss"], 2 * metrics["error"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["step", "key", "params"])
+def test_the_state_is_arrays_only(vae, stripes, name):
+    _, state, _ = setup(vae, stripes)
+    leaves = jax.tree.leaves(getattr(state, name))
+    assert leaves
+    assert all(isinstance(leaf, jax.Array) for leaf in leaves)

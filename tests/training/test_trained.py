@@ -1,0 +1,54 @@
+import jax
+import numpy as np
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.training import fit, trained
+
+
+@pytest.fixture
+def model(vae, stripes):
+    return fit(vae, stripes, epochs=2, batch_size=32, progress=False)
+
+
+def test_encode_gives_the_posterior_of_stored_and_of_scaled_images(model, stripes):
+    x = stripes.test.x
+    q = model.encode(x)
+    assert q.mean.shape == q.log_var.shape == (len(x), 2)
+    scaled = model.encode((x / 255.0).astype(np.float32))
+    np.testing.assert_allclose(scaled.mean, q.mean, atol=1e-5)
+
+
+def test_decode_and_reconstruct(model, stripes):
+    x = stripes.test.x
+    images = model.decode(np.asarray(model.encode(x).mean)).mean
+    assert images.shape == x.shape
+    np.testing.assert_allclose(model.reconstruct(x), images, atol=1e-6)
+    assert ((images >= 0) & (images <= 1)).all()
+
+
+def test_chunks_change_nothing(model, stripes, monkeypatch):
+    whole = model.encode(stripes.test.x)
+    monkeypatch.setattr(trained, "CHUNK", 10)
+    parts = model.encode(stripes.test.x)
+    np.testing.assert_allclose(parts.mean, whole.mean, atol=1e-6)
+    assert parts.log_var.shape == whole.log_var.shape
+
+
+def test_samples_follow_the_key(model):
+    images = model.sample(5, key=jax.random.key(0))
+    assert images.shape == (5, 4, 4, 1)
+    np.testing.assert_array_equal(images, model.sample(5, key=jax.random.key(0)))
+    assert (images != model.sample(5, key=jax.random.key(1))).any()
+
+
+def test_wrong_shapes_are_refused(model):
+    with pytest.raises(InputError, match=r"shape \(N, 4, 4, 1\), got \(3, 4, 4\)"):
+        model.encode(np.zeros((3, 4, 4)))
+    with pytest.raises(InputError, match=r"shape \(N, 2\), got \(3, 5\)"):
+        model.decode(np.zeros((3, 5)))
+
+
+def test_sizes(model):
+    assert model.latent_dim == 2
+    assert model.parameters == 16 * 16 + 16 + 2 * (16 * 2 + 2) + 2 * 16 + 16 + 16 * 17
