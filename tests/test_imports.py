@@ -91,7 +91,7 @@ def test_only_figures_imports_matplotlib():
 def test_the_core_trains_without_the_optional_packages():
     code = f"""
 import sys
-for name in {(*HEAVY, "PIL", "rich", "tyro")!r}:
+for name in {(*HEAVY, "PIL", "tyro")!r}:
     sys.modules[name] = None  # importing it fails
 import numpy as np
 import flaxvae

@@ -82,7 +82,7 @@ def plot_latent_scatter(
 ) -> Figure:
     """Codes as dots, coloured by class.
 
-    Each class is also named at its median, so that colour is not the only key.
+    Classes are also named at their medians, so that colour is not the only key.
 
     Args:
       codes: ``(N, 2)``, or ``(N, 1)``, which is drawn as one row a class.
@@ -101,7 +101,7 @@ def plot_latent_scatter(
         spread = np.random.default_rng(1).uniform(-0.35, 0.35, len(codes))
         codes = np.stack([codes[:, 0], classes + spread], axis=1)  # (N, 2)
     colors = np.array(class_colors(len(kinds)))
-    size = float(np.clip(30_000 / len(codes), 3, 24))
+    size = float(np.clip(40_000 / len(codes), 4, 24))
     x, y = codes.T
     axes.scatter(x, y, s=size, c=colors[classes], alpha=0.65, linewidths=0)
     axes.set_title(title, fontsize=11)
@@ -115,12 +115,10 @@ def plot_latent_scatter(
         return figure
     axes.set_ylabel(axis_labels[1])
     if len(kinds) > 1:
-        for i, name in enumerate(names):
-            axes.scatter([], [], s=30, color=colors[i], label=name)
-            x, y = np.median(codes[classes == i], axis=0)
-            text = axes.text(x, y, name, weight="bold", size=12)
-            text.set(horizontalalignment="center", verticalalignment="center")
-            text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+        for name, color in zip(names, colors, strict=True):
+            axes.scatter([], [], s=30, color=color, label=name)
+        medians = [np.median(codes[classes == i], axis=0) for i in range(len(kinds))]
+        _write_apart(axes, np.array(medians), names)
         figure.legend(title="class", loc="outside right center", frameon=False)
     return figure
 
@@ -206,7 +204,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=DPI)
+        figure.savefig(temporary, dpi=DPI, bbox_inches="tight", pad_inches=0.1)
 
 
 def class_colors(count: int) -> list[str]:
@@ -223,7 +221,7 @@ def _plot_rows(grid: np.ndarray, names: Sequence[str] | None, title: str) -> Fig
     figure, axes = _make_picture(tile_images(grid, gap=GAP), title)
     if names is not None:
         centers = [row * (H + GAP) + (H - 1) / 2 for row in range(rows)]
-        axes.set_yticks(centers, names, rotation=90, va="center")
+        axes.set_yticks(centers, names, rotation=90, va="center", size=9)
         axes.tick_params(length=0)
     return figure
 
@@ -262,6 +260,21 @@ def _set_robust_limits(axes: Axes) -> None:
     low, high = settled.min(), settled.max()
     margin = 0.05 * (high - low) or 0.05
     axes.set_ylim(low - margin, high + margin)
+
+
+def _write_apart(axes: Axes, places: np.ndarray, names: Sequence[str]) -> None:
+    """Writes each name at its place ``(x, y)``, unless another stands there already."""
+    limits = np.array([axes.get_xlim(), axes.get_ylim()])
+    relative = (places - limits[:, 0][None]) / np.ptp(limits, axis=1)[None]
+    written: list[int] = []
+    for i, name in enumerate(names):
+        gaps = [np.abs(relative[i] - relative[j]).max() for j in written]
+        if min(gaps, default=1.0) < 0.025:
+            continue
+        written.append(i)
+        text = axes.text(places[i][0], places[i][1], name, weight="bold", size=12)
+        text.set(horizontalalignment="center", verticalalignment="center")
+        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
 def _strip(axes: Axes) -> None:
