@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import flax.linen as nn
 import jax
@@ -120,13 +120,11 @@ def fit(
                 began = time.perf_counter()
                 state, metrics = jax.block_until_ready(run_epoch(state, train_x))
                 seconds.append(time.perf_counter() - began)
-                steps = {name: np.asarray(v) for name, v in metrics.items()}
-                _check_finite(steps, number)
+                terms = {name: np.asarray(v, float) for name, v in metrics.items()}
+                _check_finite(terms, state, number)
                 line = {
                     "epoch": number,
-                    "train": {
-                        k: float(np.mean(v, dtype=float)) for k, v in steps.items()
-                    },
+                    "train": {name: float(v.mean()) for name, v in terms.items()},
                     "validation": validate(state),
                 }
                 history.append(line)
@@ -202,20 +200,37 @@ def _make_validate(
     return validate
 
 
-def _check_finite(steps: Mapping[str, np.ndarray], epoch: int) -> None:
-    """Raises at the first step of an epoch whose metrics are not all finite."""
-    is_bad = {name: ~np.isfinite(values) for name, values in steps.items()}
+def _check_finite(
+    terms: Mapping[str, np.ndarray], state: TrainState, epoch: int
+) -> None:
+    """Raises at the first step of an epoch that went wrong.
+
+    Args:
+      terms: the objective's terms by name, one value a step.
+      state: the state after the last step.
+      epoch: number of the epoch.
+    """
+    is_bad = {name: ~np.isfinite(values) for name, values in terms.items()}
     any_bad = np.any(list(is_bad.values()), axis=0)
+    first_step = int(state.step) - len(any_bad)
     if any_bad.any():
-        index = int(any_bad.argmax())
-        names = ", ".join(
-            f"{name} is {steps[name][index]}" for name in steps if is_bad[name][index]
-        )
-        number = (epoch - 1) * len(any_bad) + index
-        raise NonFiniteError(
-            f"{names} at step {number} (epoch {epoch}): training has stopped, what was "
-            "saved before is kept; a lower learning rate usually helps"
-        )
+        i = int(any_bad.argmax())
+        names = [f"{name} is {terms[name][i]}" for name in terms if is_bad[name][i]]
+        _stop(", ".join(names), first_step + i, epoch)
+    if not _all_finite(state.variables):
+        _stop("a parameter is not finite", first_step + len(any_bad) - 1, epoch)
+
+
+def _stop(what: str, step: int, epoch: int) -> NoReturn:
+    raise NonFiniteError(
+        f"{what} at step {step} (epoch {epoch}): training has stopped, what was saved "
+        "before is kept; a lower learning rate usually helps"
+    )
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def _full_name(function: Any) -> str:
