@@ -27,6 +27,17 @@ def test_an_error_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_the_old_file_is_replaced_not_overwritten(tmp_path):
+    """Who reads while it is written sees the old content, whole."""
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with path.open() as reader:
+        with atomic_file(path) as temporary:
+            temporary.write_text("new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 def test_files_are_readable_as_the_umask_says(tmp_path):
     umask = os.umask(0o022)
     try:
