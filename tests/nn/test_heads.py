@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,6 +16,13 @@ def test_mean_and_log_var_come_from_the_layers_of_that_name():
     np.testing.assert_array_equal(q.mean, [[2.0, 5.0]])
     np.testing.assert_array_equal(q.log_var, [[-1.0, 3.0]])
     assert q.event_ndim == 1
+
+
+def test_posteriors_begin_with_the_priors_variance_and_means_of_their_own(key):
+    features = jax.random.normal(key, (5, 3))
+    q, _ = DiagonalNormalHead(2).init_with_output(key, features)
+    np.testing.assert_array_equal(q.log_var, np.zeros((5, 2)))
+    assert len(np.unique(q.mean)) == 10
 
 
 def test_bernoulli_head_takes_features_as_logits():
