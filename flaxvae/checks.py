@@ -36,15 +36,20 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     raise InputError(f"unknown {name} {value!r}: choose from {', '.join(known)}{hint}")
 
 
-def check_event_shape(x_shape: Sequence[int], event_shape: Sequence[int]) -> None:
-    """Raises `InputError` unless ``x_shape`` ends in ``event_shape``.
+def check_seed(seed: int) -> None:
+    """Raises `InputError` unless ``seed`` fits into the 32 bits that JAX uses."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must be >= 0 and < 2**32, got {seed}")
+
+
+def check_event_shape(
+    name: str, shape: Sequence[int], expected: Sequence[int], event_ndim: int
+) -> None:
+    """Raises `InputError` unless the last ``event_ndim`` axes of both are equal.
 
     Called while tracing, so that a decoder whose output has not the data's shape
     is refused before anything is broadcast by accident.
     """
-    event, x_event = tuple(event_shape), tuple(x_shape)[-len(event_shape) :]
-    if x_event != event:
-        raise InputError(
-            f"the distribution's events must have the data's shape {x_event}, "
-            f"got {event} (the shape of the decoder's output)"
-        )
+    event, wanted = tuple(shape)[-event_ndim:], tuple(expected)[-event_ndim:]
+    if event != wanted:
+        raise InputError(f"{name} must have the shape {wanted}, got {event}")

@@ -8,6 +8,7 @@ from flaxvae.checks import (
     check_at_least,
     check_choice,
     check_event_shape,
+    check_seed,
 )
 
 
@@ -40,4 +41,11 @@ def test_good_values_pass():
     check_at_least("n", 1, 1)
     check_above("n", 0.1, 0)
     check_choice("prior", "vamp", ["vamp", "normal"])
-    check_event_shape((5, 28, 28, 1), (28, 28, 1))
+    check_event_shape("output", (5, 28, 28, 1), (28, 28, 1), 3)
+    check_seed(2**32 - 1)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_fit_into_32_bits(seed):
+    with pytest.raises(InputError, match="seed must be >= 0 and <"):
+        check_seed(seed)

@@ -31,29 +31,38 @@ def download(url: str, path: Path, md5: str, timeout: float = CONNECT_SECONDS) -
       timeout: seconds to wait for a connection, and later for any next byte.
 
     Raises:
-      DownloadError: no connection, a server's error, a broken transfer, or a wrong
-        checksum (then the partial file is removed).
+      DownloadError: no connection, a server's error, a broken transfer, a folder that
+        cannot be written, or a wrong checksum (then the partial file is removed).
     """
-    if path.exists() and md5_of(path) == md5:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     host = urllib.parse.urlsplit(url).hostname
     try:
+        if path.exists() and md5_of(path) == md5:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, part, timeout)
-    except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise DownloadError(f"{host} could not be reached ({reason})") from error
-    if md5_of(part) != md5:
-        part.unlink()
+        found = md5_of(part)
+        if found == md5:
+            part.replace(path)
+        else:
+            part.unlink()
+    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as e:
+        reason = getattr(e, "reason", e)
+        raise DownloadError(f"{host} could not be reached ({reason})") from e
+    except OSError as e:
+        raise DownloadError(f"{e.filename} cannot be written ({e.strerror})") from e
+    if found != md5:
         raise DownloadError(f"{host} sent a {path.name} with a wrong checksum")
-    part.replace(path)
 
 
 def md5_of(path: Path) -> str:
     """The MD5 of a file, hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        return hashlib.file_digest(file, _md5).hexdigest()
+
+
+def _md5() -> "hashlib._Hash":
+    return hashlib.md5(usedforsecurity=False)
 
 
 def _fetch(url: str, part: Path, timeout: float) -> None:

@@ -4,6 +4,7 @@ Source: LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to
 Document Recognition", Proceedings of the IEEE, 1998.
 """
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +53,8 @@ FILES = {
         "ec29112dd5afa0611ce80d1b7f02629c",
     ),
 }
+DOWNLOADS = Path("downloads", "mnist")  # under TensorFlow Datasets' folder
+MNIST_VERSION = "3.0.1"  # the one that TensorFlow Datasets itself prepares
 FILE_NAMES = ", ".join(file.name for file in FILES.values())
 HOW_TO_GET_MNIST = (
     "to get MNIST, connect to the internet once, or pass --data_dir=FOLDER that holds "
@@ -74,21 +77,12 @@ def load_mnist(data_dir: Path | None = None) -> Dataset:
       InputError: ``data_dir`` lacks the data, or a file is damaged.
       DownloadError: ``data_dir`` is None and MNIST cannot be downloaded.
     """
-    if data_dir is not None and not data_dir.is_dir():
-        raise InputError(f"data_dir must be a folder, got {str(data_dir)!r}")
-    folder = data_dir or tfds.default_folder()
-    prepared = tfds.find_prepared(folder, "mnist")
-    if data_dir is not None and (paths := _find_idx_files(data_dir)):
-        arrays, origin = _read_idx_files(paths), f"IDX files in {data_dir}"
-    elif prepared is not None:
-        arrays = tfds.read_images(prepared)
-        origin = f"TensorFlow Datasets in {prepared}"
-    elif data_dir is not None:
+    try:
+        arrays, origin = _load_arrays(data_dir)
+    except OSError as error:
         raise InputError(
-            f"data_dir must hold {FILE_NAMES} (.gz or not), got {str(data_dir)!r}"
-        )
-    else:
-        arrays, origin = _download_and_prepare(folder), f"downloaded from {URL}"
+            f"{error.filename} cannot be read: {error.strerror}"
+        ) from error
     return Dataset(
         name="mnist",
         train=Split(arrays["train_x"], arrays["train_labels"]),
@@ -97,6 +91,25 @@ def load_mnist(data_dir: Path | None = None) -> Dataset:
         max_value=255.0,
         num_classes=10,
         origin=origin,
+    )
+
+
+def _load_arrays(data_dir: Path | None) -> tuple[Arrays, str]:
+    """The four arrays, and where they came from."""
+    if data_dir is not None and not data_dir.is_dir():
+        raise InputError(f"data_dir must be a folder, got {str(data_dir)!r}")
+    folder = data_dir or tfds.default_folder()
+    prepared = tfds.find_prepared(folder, "mnist")
+    if data_dir is None and prepared is None:
+        _download_and_prepare(folder)
+    # Downloaded files come before prepared records, which are slow to read.
+    for idx_folder in (folder, folder / DOWNLOADS):
+        if paths := _find_idx_files(idx_folder):
+            return _read_idx_files(paths), f"IDX files in {idx_folder}"
+    if prepared is not None:
+        return tfds.read_images(prepared), f"TensorFlow Datasets in {prepared}"
+    raise InputError(
+        f"data_dir must hold {FILE_NAMES} (.gz or not), got {str(data_dir)!r}"
     )
 
 
@@ -123,31 +136,32 @@ def _read_idx_files(paths: dict[str, Path]) -> Arrays:
             arrays[array] = arrays[array][..., None]  # (N, 28, 28, 1)
         return arrays
 
-    try:
-        checksums = "".join(md5_of(paths[array]) for array in FILES)
-    except OSError as error:
-        raise InputError(
-            f"{error.filename} cannot be read: {error.strerror}"
-        ) from error
+    checksums = "".join(md5_of(paths[array]) for array in FILES)
     digest = hashlib.md5(checksums.encode(), usedforsecurity=False).hexdigest()
     return cached_arrays(f"mnist-idx-{digest}", tuple(FILES), decode)
 
 
-def _download_and_prepare(folder: Path) -> Arrays:
-    """Downloads the files and writes them as TensorFlow Datasets would, once."""
-    downloads = folder / "downloads" / "mnist"
+def _download_and_prepare(folder: Path) -> None:
+    """Downloads what is missing, then prepares it for TensorFlow Datasets' users.
+
+    The prepared folder is a courtesy to other programs: where it cannot be made, or
+    holds records in a format of TensorFlow's own, the downloaded files do.
+    """
     for file in FILES.values():
         name = f"{file.name}.gz"
-        download(URL + name, downloads / name, file.md5_gz)
-    arrays = _read_idx_files(_find_idx_files(downloads))
-    tfds.prepare_images(
-        folder,
-        name="mnist",
-        version=tfds.MNIST_VERSION,
-        splits={
-            split: (arrays[f"{split}_x"], arrays[f"{split}_labels"])
-            for split in ("train", "test")
-        },
-        num_classes=10,
-    )
-    return arrays
+        download(URL + name, folder / DOWNLOADS / name, file.md5_gz)
+    if (folder / "mnist" / MNIST_VERSION).exists():
+        return
+    arrays = _read_idx_files(_find_idx_files(folder / DOWNLOADS))
+    splits = {
+        split: (arrays[f"{split}_x"], arrays[f"{split}_labels"])
+        for split in ("train", "test")
+    }
+    with contextlib.suppress(OSError):
+        tfds.prepare_images(
+            folder,
+            name="mnist",
+            version=MNIST_VERSION,
+            splits=splits,
+            num_classes=10,
+        )

@@ -9,27 +9,38 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flaxvae.checks import InputError
 from flaxvae.data.cache import Arrays, cached_arrays
-
-MNIST_VERSION = "3.0.1"  # TensorFlow Datasets' present one
 
 
 def default_folder() -> Path:
     """TensorFlow Datasets' usual folder: ``$TFDS_DATA_DIR`` or the one at home."""
-    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def find_prepared(folder: Path, name: str) -> Path | None:
-    """The newest version of ``name`` under ``folder`` that was prepared in full."""
-    infos = sorted((folder / name).glob("*.*.*/dataset_info.json"))
-    readable = [info.parent for info in infos if "array_record" in info.read_text()]
-    return readable[-1] if readable else None
+    """The newest version of ``name`` under ``folder`` that is prepared as array_record.
+
+    Only folders named by a version count: TensorFlow Datasets keeps what it has not
+    finished in ``incomplete.XXXXXX_VERSION``.
+    """
+    if not (folder / name).is_dir():
+        return None
+    versions = [
+        path
+        for path in (folder / name).iterdir()
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.name)
+        and (path / "dataset_info.json").is_file()
+        and "array_record" in (path / "dataset_info.json").read_text()
+    ]
+    return max(versions, key=lambda p: [*map(int, p.name.split("."))], default=None)
 
 
 def read_images(prepared: Path) -> Arrays:
@@ -40,22 +51,20 @@ def read_images(prepared: Path) -> Arrays:
 
     Returns:
       ``train_x``, ``train_labels``, ``test_x`` and ``test_labels``.
+
+    Raises:
+      InputError: the records are damaged.
     """
 
     def read_records() -> Arrays:
-        import tensorflow_datasets
-
-        with _quiet():
-            builder = tensorflow_datasets.builder_from_directory(str(prepared))
-            arrays = {}
-            for split in ("train", "test"):
-                records = builder.as_data_source(split)
-                rows = [records[i] for i in range(len(records))]
-                arrays[f"{split}_x"] = np.stack([row["image"] for row in rows])
-                arrays[f"{split}_labels"] = np.array(
-                    [row["label"] for row in rows], np.uint8
-                )
-        return arrays
+        try:
+            return _read_records(prepared)
+        except Exception as error:  # array_record reports damage in many types
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{prepared} cannot be read as a prepared data set ({reason}): remove "
+                "it and start again"
+            ) from error
 
     files = sorted(prepared.iterdir())
     content = [(file.name, file.stat().st_size, file.stat().st_mtime) for file in files]
@@ -139,6 +148,21 @@ def prepare_images(
         builder = builder_class(data_dir=str(folder), file_format="array_record")
         builder.download_and_prepare()
     return folder / name / version
+
+
+def _read_records(prepared: Path) -> Arrays:
+    import tensorflow_datasets
+
+    arrays = {}
+    with _quiet():
+        builder = tensorflow_datasets.builder_from_directory(str(prepared))
+        for split in ("train", "test"):
+            records = builder.as_data_source(split)
+            rows = [records[i] for i in range(len(records))]
+            arrays[f"{split}_x"] = np.stack([row["image"] for row in rows])
+            labels = [row["label"] for row in rows]
+            arrays[f"{split}_labels"] = np.array(labels, np.uint8)
+    return arrays
 
 
 @contextlib.contextmanager

@@ -58,7 +58,12 @@ class Bernoulli:
         Raises:
           InputError: the event shapes of ``x`` and of the logits differ.
         """
-        check_event_shape(x.shape, self.logits.shape[-self.event_ndim :])
+        check_event_shape(
+            "the decoder's output for one example",
+            self.logits.shape,
+            x.shape,
+            self.event_ndim,
+        )
         shape = jnp.broadcast_shapes(x.shape, self.logits.shape)
         x, logits = jnp.broadcast_to(x, shape), jnp.broadcast_to(self.logits, shape)
         return sum_event(x * logits - _softplus(logits), self.event_ndim)

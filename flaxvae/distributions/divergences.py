@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from flaxvae.checks import check_event_shape
 from flaxvae.distributions.distribution import Distribution, sum_event
 from flaxvae.distributions.normal import Normal
 
@@ -37,6 +38,7 @@ def _kl_normal_normal(q: Normal, p: Normal) -> jax.Array:
     For p = N(0, 1) this is equation 10 in appendix B of Kingma and Welling,
     "Auto-Encoding Variational Bayes", 2013, arXiv 1312.6114.
     """
+    check_event_shape("the prior", p.mean.shape, q.mean.shape, q.event_ndim)
     p_mean = jnp.broadcast_to(p.mean, q.mean.shape)
     p_log_var = jnp.broadcast_to(p.log_var, q.log_var.shape)
     log_ratio = q.log_var - p_log_var

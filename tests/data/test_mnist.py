@@ -1,4 +1,5 @@
 import gzip
+import shutil
 
 import numpy as np
 import pytest
@@ -58,19 +59,20 @@ def test_download_prepares_tfds_folder_once(small_mnist, tmp_path, monkeypatch):
     first = mnist.load_mnist()
     prepared = tmp_path / "tfds" / "mnist" / "3.0.1"
     assert (prepared / "dataset_info.json").exists()
-    assert "downloaded" in first.origin
 
     monkeypatch.setattr(mnist, "URL", "file:///nowhere/")
+    monkeypatch.setattr(mnist, "read_idx", None)
     second = mnist.load_mnist()
-    assert str(prepared) in second.origin
+    assert isinstance(second.train.x, np.memmap)  # from the cache, nothing decoded
     np.testing.assert_array_equal(first.train.x, second.train.x)
     np.testing.assert_array_equal(first.test.labels, second.test.labels)
-    # ... and the folder may be named.
+    # The records alone do, and the folder may be named.
+    shutil.rmtree(tmp_path / "tfds" / "downloads")
     third = mnist.load_mnist(tmp_path / "tfds")
     np.testing.assert_array_equal(first.test.x, third.test.x)
 
 
-def test_interrupted_preparation_leaves_nothing_that_is_read(small_mnist, monkeypatch):
+def test_interrupted_preparation_is_made_up_for(small_mnist, tmp_path, monkeypatch):
     monkeypatch.setattr(mnist, "URL", f"file://{small_mnist}/")
 
     def interrupt(*args, **kwargs):
@@ -80,7 +82,29 @@ def test_interrupted_preparation_leaves_nothing_that_is_read(small_mnist, monkey
         patch.setattr("PIL.Image.fromarray", interrupt)
         with pytest.raises(KeyboardInterrupt):
             mnist.load_mnist()
-    assert "downloaded" in mnist.load_mnist().origin
+    prepared = tmp_path / "tfds" / "mnist" / "3.0.1"
+    assert not prepared.exists()
+    assert len(mnist.load_mnist().train) == 30
+    assert prepared.exists()
+
+
+def test_records_in_tensorflows_format_are_left_alone(
+    small_mnist, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(mnist, "URL", f"file://{small_mnist}/")
+    theirs = tmp_path / "tfds" / "mnist" / "3.0.1"
+    theirs.mkdir(parents=True)
+    (theirs / "dataset_info.json").write_text('{"fileFormat": "tfrecord"}')
+    assert len(mnist.load_mnist().train) == 30
+    assert [p.name for p in theirs.iterdir()] == ["dataset_info.json"]
+
+
+def test_an_unwritable_folder_falls_back_with_the_reason(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "file" / "tfds"))
+    dataset = load("auto")
+    assert dataset.name == "digits"
+    assert "cannot be written (Not a directory)" in dataset.notice
 
 
 def test_auto_falls_back_to_the_digits_and_says_so(monkeypatch):

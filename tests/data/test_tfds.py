@@ -1,8 +1,11 @@
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 
+from flaxvae.checks import InputError
 from flaxvae.data import tfds
 
 X = np.random.default_rng(0).integers(0, 256, (12, 9, 7, 1)).astype(np.uint8)
@@ -40,5 +43,22 @@ assert "tensorflow" not in sys.modules
 
 def test_nothing_is_found_where_nothing_was_finished(tmp_path):
     assert tfds.find_prepared(tmp_path, "tiny") is None
-    (tmp_path / "tiny" / "incomplete.AB_1.2.3").mkdir(parents=True)
+    unfinished = tmp_path / "tiny" / "incomplete.AB_1.2.3"
+    prepare(tmp_path).rename(unfinished)
+    assert (unfinished / "dataset_info.json").exists()
     assert tfds.find_prepared(tmp_path, "tiny") is None
+
+
+def test_the_newest_version_is_the_largest_number(tmp_path):
+    prepared = prepare(tmp_path)
+    shutil.copytree(prepared, prepared.with_name("1.10.0"))
+    assert tfds.find_prepared(tmp_path, "tiny").name == "1.10.0"
+
+
+def test_damaged_records_are_one_clear_line(tmp_path):
+    prepared = prepare(tmp_path)
+    (record,) = prepared.glob("*train*")
+    record.write_bytes(record.read_bytes()[:100])
+    with pytest.raises(InputError, match="cannot be read as a prepared data set") as e:
+        tfds.read_images(prepared)
+    assert "\n" not in str(e.value)

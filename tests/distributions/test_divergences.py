@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flaxvae.checks import InputError
 from flaxvae.distributions import Bernoulli, Normal, kl_divergence
 
 Q = Normal(jnp.array([[0.5, -1.0], [2.0, 0.0]]), jnp.array([[-1.0, 0.3], [0.8, -2.0]]))
@@ -36,6 +37,13 @@ def test_zero_only_between_equals():
 def test_gradient_at_the_prior_is_zero():
     grad = jax.grad(lambda m: kl_divergence(Normal(m, jnp.zeros(2)), STANDARD))
     np.testing.assert_allclose(grad(jnp.zeros(2)), [0.0, 0.0])
+
+
+def test_a_prior_of_another_dimension_is_refused():
+    with pytest.raises(
+        InputError, match=r"prior must have the shape \(2,\), got \(1,\)"
+    ):
+        kl_divergence(Q, Normal(jnp.zeros(1), jnp.zeros(1)))
 
 
 def test_an_unknown_pair_is_refused():
