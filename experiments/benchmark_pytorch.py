@@ -8,6 +8,7 @@ favours none; medians are compared. flaxvae runs through the ordinary `fit`; com
 is timed apart.
 """
 
+import importlib.util
 import itertools
 import os
 import statistics
@@ -58,6 +59,9 @@ def main(flags: Flags) -> None:
     """Lets the contenders take turns and prints a table."""
     for name in ("latent_dim", "batch_size", "repeats", "epochs", "threads"):
         check_at_least(name, getattr(flags, name), 1)
+    check_at_least("number of hidden layers", len(flags.hidden), 1)
+    if importlib.util.find_spec("torch") is None:
+        raise InputError('PyTorch must be installed: pip install -e ".[torch]"')
     dataset = load_images(flags)
     contenders: dict[str, Callable[[], float]] = {
         "flaxvae": make_flaxvae(dataset, flags),

@@ -23,9 +23,9 @@ def run_command(
 ) -> None:
     """Reads the flags, runs the command, and exits with its code.
 
-    0: done. 1: training met a non-finite number. 2: a flag or a file cannot be used.
-    130: interrupted by Ctrl-C; what was saved stays. The reason is one line on the
-    standard error stream.
+    0: done. 1: training met a non-finite number, or a disk is full. 2: a flag or a file
+    cannot be used. 130: interrupted by Ctrl-C; what was saved stays. The reason is one
+    line on the standard error stream.
     """
     flags = tyro.cli(flags_class, args=args, use_underscores=True)
     try:
@@ -35,8 +35,10 @@ def run_command(
         code, reason = BAD_INPUT, f"error: {error}"
     except NonFiniteError as error:
         code, reason = FAILED, f"error: {error}"
+    except OSError as error:
+        code, reason = FAILED, f"error: {error}"
     except KeyboardInterrupt:
-        code, reason = INTERRUPTED, "interrupted: the same command continues the run"
+        code, reason = INTERRUPTED, "interrupted: the same command continues a run"
     if reason:
         print(reason, file=sys.stderr)
     sys.exit(code)

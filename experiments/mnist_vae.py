@@ -21,7 +21,7 @@ import numpy as np
 import flaxvae
 from experiments.command import name_workdir, run_command
 from flaxvae import TrainedVAE, evaluation, latent, training
-from flaxvae.checks import check_above, check_at_least
+from flaxvae.checks import check_above, check_at_least, check_seed
 from flaxvae.data import Dataset, Split
 from flaxvae.models import build_vae
 from flaxvae.objectives import elbo
@@ -59,7 +59,8 @@ class Flags:
     """Adam's step size."""
     binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
     """none: grey levels; dynamic: pixels drawn anew each time an image is seen; static:
-    drawn once; threshold: one from half grey on."""
+    drawn once; threshold: one from half grey on. With dynamic, figures and active
+    dimensions are of the grey images."""
     validation_size: int | float = 0.05
     """Training images held out to watch the training: a count, or a fraction if < 1."""
     seed: int = 0
@@ -76,9 +77,11 @@ class Flags:
 def main(flags: Flags) -> None:
     """Data, model, training, numbers, pictures."""
     check_flags(flags)
+    if flags.workdir is not None:
+        training.check_writable(flags.workdir.expanduser())
     dataset = flaxvae.data.load(
         flags.dataset,
-        data_dir=flags.data_dir,
+        data_dir=flags.data_dir and flags.data_dir.expanduser(),
         validation_size=flags.validation_size,
         binarize=flags.binarize,
     )
@@ -89,6 +92,7 @@ def main(flags: Flags) -> None:
     workdir = flags.workdir or name_workdir(
         "mnist_vae", dataset.name, flags, not_in_name
     )
+    workdir = workdir.expanduser()
     training.check_writable(workdir)
 
     vae = build_vae(
@@ -114,12 +118,14 @@ def main(flags: Flags) -> None:
     )
 
     test = evaluation.evaluate_elbo(trained, dataset, dataset.test, seed=flags.seed)
+    if not np.isfinite(list(test.values())).all():
+        raise training.NonFiniteError(f"the test numbers are not finite: {test}")
     codes = np.asarray(trained.encode(dataset.test.x).mean)  # (N, D)
     figures = []
     if flags.figures:
         figures = draw_figures(trained, dataset, codes, workdir / "figures", flags)
     folder = training.RunFolder(workdir)
-    before = (folder.summary or {}).get("seconds_per_epoch")
+    before = folder.summary or {}
     summary = {
         "dataset": dataset.name,
         "network": describe_network(dataset, flags),
@@ -127,8 +133,11 @@ def main(flags: Flags) -> None:
         "train_examples": len(dataset.train),
         "epochs": epochs,
         "device": training.device_name(),
-        "seconds_per_epoch": trained.timing.get("seconds_per_epoch", before),
-        "compile_seconds": trained.timing["compile_seconds"],
+        "seconds_per_epoch": trained.timing["seconds_per_epoch"],
+        "images_per_second": trained.timing["images_per_second"],
+        "compile_seconds": trained.timing.get(
+            "compile_seconds", before.get("compile_seconds")
+        ),
         "test": test,
         "active_dimensions": int(evaluation.active_units(codes).sum()),
         "latent_dim": flags.latent_dim,
@@ -144,15 +153,14 @@ def check_flags(flags: Flags) -> None:
         check_at_least(name, getattr(flags, name), 1)
     for width in flags.hidden:
         check_at_least("hidden", width, 1)
-    for name in ("beta", "seed", "validation_size"):
+    for name in ("beta", "validation_size"):
         check_at_least(name, getattr(flags, name), 0)
     if flags.epochs is not None:
         check_at_least("epochs", flags.epochs, 1)
     check_above("learning_rate", flags.learning_rate, 0)
+    check_seed(flags.seed)
     if flags.manifold_dims is not None:
-        latent.check_dims(flags.latent_dim, flags.manifold_dims)
-    if flags.workdir is not None:
-        training.check_writable(flags.workdir)
+        latent.check_dims(flags.latent_dim, flags.manifold_dims, "manifold_dims")
 
 
 def draw_figures(
@@ -261,11 +269,11 @@ def print_summary(summary: dict[str, Any], workdir: Path) -> None:
     active = f"{summary['active_dimensions']} of {summary['latent_dim']}"
     table.add_row("active dimensions", active)
     table.add_row("parameters", f"{summary['parameters']:,}")
-    seconds = summary["seconds_per_epoch"]
     table.add_row("epochs", f"{summary['epochs']} on {summary['device']}")
-    if seconds is not None:
-        table.add_row("median epoch", f"{seconds:.3g} s, compiling excluded")
-    files = ["config.json", "metrics.jsonl", "summary.json", "checkpoints/"]
+    seconds = f"{summary['seconds_per_epoch']:.3g} s, compiling excluded"
+    table.add_row("median epoch", seconds)
+    files = ["config.json", "metrics.jsonl", "timing.jsonl", "summary.json"]
+    files.append("checkpoints/")
     table.add_row("written to", str(workdir))
     table.add_row("files", "\n".join([*files, *summary["figures"]]))
     Console().print(table)

@@ -1,6 +1,6 @@
 """Data: every source becomes arrays in named splits."""
 
-from flaxvae.data.dataset import Dataset, Split, hold_out
+from flaxvae.data.dataset import Dataset, Split, check_dataset, hold_out
 from flaxvae.data.load import SOURCES, load
 from flaxvae.data.preprocess import (
     BINARIZATIONS,
@@ -17,6 +17,7 @@ __all__ = [
     "Preprocess",
     "Split",
     "binarize",
+    "check_dataset",
     "hold_out",
     "load",
     "make_preprocess",

@@ -74,6 +74,32 @@ class Dataset:
         }
 
 
+def check_dataset(dataset: Dataset) -> None:
+    """Raises `InputError` unless values and labels are what the description says.
+
+    Stored integers must lie in [0, max_value], floats in [0, 1]; there is a label for
+    each example, or none at all.
+    """
+    for name in ("train", "validation", "test"):
+        split: Split = getattr(dataset, name)
+        if split.labels is not None and len(split.labels) != len(split):
+            raise InputError(
+                f"{name} must have a label for each of its {len(split)} examples, got "
+                f"{len(split.labels)}"
+            )
+        if not len(split):
+            continue
+        is_float = np.issubdtype(split.x.dtype, np.floating)
+        low, high = split.x.min(), split.x.max()
+        limit = 1.0 if is_float else dataset.max_value
+        if not (low >= 0 and high <= limit):
+            kind = "floats" if is_float else "integers"
+            raise InputError(
+                f"{name}.x must hold {kind} in 0 to {limit:g}, got {low} to {high}: "
+                "scale the images, or state their max_value"
+            )
+
+
 def hold_out(split: Split, size: int | float) -> tuple[Split, Split]:
     """Splits the last examples off, without copying.
 

@@ -21,4 +21,5 @@ def pca(codes: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndar
     directions = directions[:, order]
     largest = np.abs(directions).argmax(axis=0)
     directions = directions * np.sign(directions[largest, np.arange(len(order))])
-    return centred @ directions, variances[order] / variances.sum()
+    total = variances.sum() or 1.0  # equal codes have no variance to explain
+    return centred @ directions, variances[order] / total

@@ -49,12 +49,12 @@ def quantile_grid(
     return grid
 
 
-def check_dims(latent_dim: int, dims: Sequence[int]) -> None:
+def check_dims(latent_dim: int, dims: Sequence[int], name: str = "dims") -> None:
     """Raises `InputError` unless ``dims`` are one or two different dimensions."""
     if len(set(dims)) != len(dims) or not 1 <= len(dims) <= 2:
-        raise InputError(f"dims must be one or two different dimensions, got {dims}")
+        raise InputError(f"{name} must be one or two different dimensions, got {dims}")
     if not all(0 <= d < latent_dim for d in dims):
-        raise InputError(f"dims must be in 0 to {latent_dim - 1}, got {tuple(dims)}")
+        raise InputError(f"{name} must be in 0 to {latent_dim - 1}, got {tuple(dims)}")
 
 
 def tile_images(images: np.ndarray, *, gap: int = 0, fill: float = 1.0) -> np.ndarray:

@@ -5,9 +5,11 @@ itself are looked up again: reading a run's folder never imports foreign code.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 
 import flaxvae.nn
 from flaxvae.checks import InputError
@@ -60,6 +62,10 @@ def _describe(value: Any) -> Any:
         return describe_module(value)
     if isinstance(value, (list, tuple)):
         return [_describe(item) for item in value]
+    if isinstance(value, Mapping):
+        return {"module": "dict"} | {str(k): _describe(v) for k, v in value.items()}
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _describe(value.tolist())
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     kind = value if hasattr(value, "__qualname__") else type(value)

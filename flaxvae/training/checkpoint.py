@@ -18,15 +18,17 @@ class Checkpoints:
 
     A checkpoint appears under its number complete or not at all: Orbax writes into a
     temporary folder and renames it. What a killed save left behind is removed when
-    the run is opened again.
+    the run is opened again for writing; a reader changes nothing.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEEP, cleanup_tmp_directories=True
+            max_to_keep=None if read_only else KEEP,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
@@ -47,17 +49,37 @@ class Checkpoints:
         Args:
           epoch: its number.
           like: a state of the same structure and shapes.
+
+        Raises:
+          InputError: the checkpoint has another structure or other shapes.
         """
         restore = self._ocp.args.StandardRestore
         model, rest = _to_host(like)
         items = self._ocp.args.Composite(model=restore(model), training=restore(rest))
-        restored = self._manager.restore(epoch, args=items)
+        restored = self._restore(epoch, items)
+        _check_shapes(restored, {"model": model, "training": rest})
         return _from_host(restored["model"], restored["training"], like)
 
     def restore_variables(self, epoch: int, like: Any) -> Any:
-        """Reads only the model's variables; ``like`` gives structure and shapes."""
+        """Reads only the model's variables; ``like`` gives structure and shapes.
+
+        Raises:
+          InputError: the checkpoint has another structure or other shapes.
+        """
         items = self._ocp.args.Composite(model=self._ocp.args.StandardRestore(like))
-        return self._manager.restore(epoch, args=items)["model"]
+        restored = self._restore(epoch, items)
+        _check_shapes(restored, {"model": like})
+        return restored["model"]
+
+    def _restore(self, epoch: int, items: Any) -> Any:
+        try:
+            return self._manager.restore(epoch, args=items)
+        except ValueError as error:
+            # Orbax lists whole trees here; the reader needs one line.
+            raise InputError(
+                f"checkpoint {epoch} does not fit: its model or optimizer has another "
+                "structure than the one given"
+            ) from error
 
     def close(self) -> None:
         """Waits until everything is on disk."""
@@ -72,11 +94,11 @@ def restore_variables(folder: Path, like: Any) -> Any:
       like: variables, or their shapes, of the model.
 
     Raises:
-      InputError: there is no checkpoint.
+      InputError: there is no checkpoint, or it is of another model.
     """
     latest = None
     if folder.is_dir():
-        checkpoints = Checkpoints(folder)
+        checkpoints = Checkpoints(folder, read_only=True)
         try:
             latest = checkpoints.latest()
             if latest is not None:
@@ -84,6 +106,20 @@ def restore_variables(folder: Path, like: Any) -> Any:
         finally:
             checkpoints.close()
     raise InputError(f"{folder} must hold a checkpoint, got none")
+
+
+def _check_shapes(found: Any, expected: dict[str, Any]) -> None:
+    """Orbax restores arrays of any shape; a model takes only its own."""
+    for item, tree in expected.items():
+        for (path, leaf), other in zip(
+            jax.tree.leaves_with_path(tree), jax.tree.leaves(found[item]), strict=True
+        ):
+            if leaf.shape != other.shape:
+                name = jax.tree_util.keystr(path, simple=True, separator=".")
+                raise InputError(
+                    f"{name} in the checkpoint must have the model's shape "
+                    f"{leaf.shape}, got {other.shape}"
+                )
 
 
 def _to_host(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:

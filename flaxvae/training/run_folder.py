@@ -2,15 +2,17 @@
 
 ``config.json``    settings, model, data, versions and device
 ``metrics.jsonl``  one line an epoch
+``timing.jsonl``   seconds of each epoch; apart, since all else is reproducible
 ``checkpoints/``   the newest train states
 ``figures/``       pictures
 ``summary.json``   the final numbers
 """
 
+import contextlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
         self._metrics = self.path / "metrics.jsonl"
+        self._timing = self.path / "timing.jsonl"
         self._config = self.path / "config.json"
         self._summary = self.path / "summary.json"
 
@@ -92,25 +95,51 @@ class RunFolder:
         """Writes ``summary.json``."""
         write_json(self._summary, summary)
 
-    def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """Adds one epoch's line to ``metrics.jsonl`` in a single write."""
-        with self._metrics.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+    def append(self, line: Mapping[str, Any], seconds: float) -> None:
+        """Adds one epoch to ``metrics.jsonl`` and ``timing.jsonl``, a write each."""
+        timing = {"epoch": line["epoch"], "seconds": seconds}
+        for path, content in ((self._metrics, line), (self._timing, timing)):
+            with path.open("a") as file:
+                file.write(json.dumps(content) + "\n")
 
-    def rewind_metrics(self, epochs: int) -> list[dict[str, Any]]:
-        """Cuts ``metrics.jsonl`` back to the first ``epochs`` lines; returns them."""
-        lines = self.read_metrics()[:epochs]
-        if self._metrics.exists():
-            with atomic_file(self._metrics) as temporary:
-                temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        return lines
+    def rewind(self, epochs: int) -> None:
+        """Cuts ``metrics.jsonl`` and ``timing.jsonl`` back to the first ``epochs``."""
+        for path in (self._metrics, self._timing):
+            lines = [line for line in _read_lines(path) if line["epoch"] <= epochs]
+            if path.exists():
+                with atomic_file(path) as temporary:
+                    text = "".join(json.dumps(line) + "\n" for line in lines)
+                    temporary.write_text(text)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``, without one that was cut off by a kill."""
-        if not self._metrics.exists():
-            return []
-        complete = self._metrics.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in complete]
+        """One dict an epoch, without a line that was cut off by a kill."""
+        return _read_lines(self._metrics)
+
+    def read_seconds(self) -> list[float]:
+        """Seconds of each epoch."""
+        return [line["seconds"] for line in _read_lines(self._timing)]
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second run out of the folder; ends with the process, however.
+
+        Raises:
+          InputError: another run holds the folder.
+        """
+        try:
+            import fcntl
+        except ImportError:  # not a POSIX system
+            yield
+            return
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"workdir {str(self.path)!r} is in use by another run: wait for "
+                    "it, or choose another workdir"
+                ) from error
+            yield
 
 
 def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
@@ -130,10 +159,17 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
     """
     folder = RunFolder(workdir)
     config = folder.config
-    data = config["data"]
+    try:
+        data, description = config["data"], config["model"]
+        shape, max_value = tuple(data["shape"]), data["max_value"]
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"workdir must be a run's folder, got {str(workdir)!r} (config.json lacks "
+            f"{error})"
+        ) from error
     if model is None:
-        model = module_from_description(config["model"])
-    x = jnp.zeros((1, *data["shape"]))
+        model = module_from_description(description)
+    x = jnp.zeros((1, *shape))
 
     def init() -> Any:
         return model.init(jax.random.key(0), x, method=_reach_everything)
@@ -142,8 +178,8 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
     return TrainedVAE(
         model=model,
         variables=variables,
-        data_shape=tuple(data["shape"]),
-        max_value=data["max_value"],
+        data_shape=shape,
+        max_value=max_value,
         history=folder.read_metrics(),
     )
 
@@ -173,19 +209,24 @@ def describe_environment() -> dict[str, Any]:
 
 
 def device_name() -> str:
-    """The kind and number of JAX's devices, such as ``"cpu"`` or ``"8 x TPU v5e"``."""
-    devices = jax.devices()
-    kind = devices[0].device_kind
-    return kind if len(devices) == 1 else f"{len(devices)} x {kind}"
+    """The kind of the device that trains, such as ``"cpu"`` or ``"NVIDIA H200"``."""
+    return jax.devices()[0].device_kind
 
 
 def check_writable(workdir: Path) -> None:
     """Raises `InputError` unless files can be made in ``workdir``; makes nothing."""
-    folder = workdir.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise InputError(f"workdir must be a writable folder, got {str(workdir)!r}")
+    try:
+        folder = workdir.absolute()
+        while not folder.exists():
+            folder = folder.parent
+        writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+        reason = "" if writable else f": {folder} is not one"
+    except OSError as error:
+        reason = f": {error.strerror}"
+    if reason:
+        raise InputError(
+            f"workdir must be a writable folder, got {str(workdir)!r}{reason}"
+        )
 
 
 def _reach_everything(vae: Any, x: jax.Array) -> None:
@@ -203,6 +244,16 @@ def _read_json(path: Path) -> Any:
         ) from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    complete = path.read_text().split("\n")[:-1]
+    try:
+        return [json.loads(line) for line in complete]
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON lines: {error}") from error
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

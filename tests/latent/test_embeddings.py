@@ -17,6 +17,12 @@ def test_pca_is_scikit_learns_up_to_sign(num_components):
     )
 
 
+def test_collapsed_codes_explain_nothing():
+    points, share = pca(np.ones((10, 3)))
+    assert (points == 0).all()
+    assert (share == 0).all()
+
+
 def test_the_sign_is_settled():
     codes = np.random.default_rng(0).normal(size=(50, 3)) * [3.0, 2.0, 1.0]
     points, _ = pca(codes)

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 
 import jax
@@ -92,8 +93,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 
     record = loop._Recorder.record
 
-    def kill(self, line, state, *, last):
-        record(self, line, state, last=last)
+    def kill(self, line, seconds, state, *, last):
+        record(self, line, seconds, state, last=last)
         if line["epoch"] == epochs_before_the_kill + 1:
             raise Killed
 
@@ -121,7 +122,8 @@ def test_a_finished_run_is_not_trained_again(vae, stripes, tmp_path):
     again = fit(vae, stripes, **settings)
     assert same(first.variables, again.variables)
     assert first.history == again.history
-    assert "seconds_per_epoch" not in again.timing
+    assert again.timing["seconds_per_epoch"] == first.timing["seconds_per_epoch"]
+    assert "compile_seconds" not in again.timing  # nothing was compiled
 
 
 def test_another_config_in_the_folder_is_refused_with_what_differs(
@@ -141,6 +143,28 @@ def test_another_config_in_the_folder_is_refused_with_what_differs(
         data = binarize(stripes, "dynamic")
         fit(vae, data, epochs=1, settings={"rate": 0.1}, **settings)
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+def test_another_optimizer_in_the_folder_is_refused(vae, stripes, tmp_path):
+    settings = {"epochs": 1, "progress": False, "workdir": tmp_path}
+    fit(vae, stripes, **settings)
+    with pytest.raises(InputError, match=r"learning_rate was 0\.001.*, now 0\.5"):
+        fit(vae, stripes, optimizer=adam(0.5), **settings)
+    with pytest.raises(InputError, match=r"optimizer was .*Adam.*, now \['Trace"):
+        fit(vae, stripes, optimizer=optax.sgd(0.5, momentum=0.9), **settings)
+    partial = functools.partial(elbo, beta=2.0)
+    with pytest.raises(InputError, match=r"objective was .*elbo, now .*'beta': 2\.0"):
+        fit(vae, stripes, objective=partial, **settings)
+
+
+def test_two_runs_cannot_share_a_folder(vae, stripes, tmp_path):
+    settings = {"epochs": 1, "progress": False, "workdir": tmp_path}
+    fit(vae, stripes, **settings)
+    with RunFolder(tmp_path).lock():
+        training.load(tmp_path)  # reading is no matter
+        with pytest.raises(InputError, match="is in use by another run"):
+            fit(vae, stripes, **settings)
+    fit(vae, stripes, **settings)
 
 
 def test_what_the_folder_says(vae, stripes, tmp_path):
@@ -199,6 +223,37 @@ def test_non_finite_numbers_stop_with_name_and_step(
     if epochs_kept:
         leaves = jax.tree.leaves(training.load(tmp_path).variables)
         assert all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+def test_non_finite_validation_stops_too(vae, stripes):
+    def fragile(vae, x, *, key):
+        terms = elbo(vae, x, key=key)
+        wrong = jnp.nan if len(x) == 23 else 0.0  # the validation split
+        return terms | {"loss": terms["loss"] + wrong}
+
+    with pytest.raises(NonFiniteError, match="validation loss is nan at step 3"):
+        fit(vae, stripes, objective=fragile, epochs=2, batch_size=32, progress=False)
+
+
+def replaced(dataset, **changes):
+    train = dataclasses.replace(dataset.train, **changes)
+    return dataclasses.replace(dataset, train=train)
+
+
+def test_values_outside_the_range_are_refused(vae, stripes):
+    x, labels = stripes.train.x, stripes.train.labels
+    with pytest.raises(InputError, match=r"train\.x must hold integers in 0 to 1, got"):
+        fit(vae, dataclasses.replace(stripes, max_value=1.0))
+    with pytest.raises(InputError, match="must hold floats in 0 to 1"):
+        fit(vae, replaced(stripes, x=x.astype(np.float32)))
+    with pytest.raises(InputError, match="must hold floats in 0 to 1, got nan to nan"):
+        fit(vae, replaced(stripes, x=np.full(x.shape, np.nan)))
+    with pytest.raises(
+        InputError, match="a label for each of its 150 examples, got 149"
+    ):
+        fit(vae, replaced(stripes, labels=labels[:-1]))
+    with pytest.raises(InputError, match="seed must be"):
+        fit(vae, stripes, seed=2**32)
 
 
 def test_rows_and_float_images_train_too(stripes):

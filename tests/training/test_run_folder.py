@@ -15,13 +15,21 @@ CONFIG = {"settings": {"a": 1}, "data": {"name": "x", "origin": "here"}, "model"
 
 def test_a_cut_off_line_is_not_read(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.append_metrics({"epoch": 1})
-    folder.append_metrics({"epoch": 2})
+    folder.append({"epoch": 1}, 0.5)
+    folder.append({"epoch": 2}, 0.25)
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + b'{"epoch": 3, "tra')
     assert folder.read_metrics() == [{"epoch": 1}, {"epoch": 2}]
-    assert folder.rewind_metrics(1) == [{"epoch": 1}]
+    assert folder.read_seconds() == [0.5, 0.25]
+    folder.rewind(1)
     assert path.read_text() == '{"epoch": 1}\n'
+    assert folder.read_seconds() == [0.5]
+
+
+def test_damaged_lines_are_reported(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("nonsense\n")
+    with pytest.raises(InputError, match=r"metrics\.jsonl is not valid JSON lines"):
+        RunFolder(tmp_path).read_metrics()
 
 
 def test_the_origin_of_the_data_may_change(tmp_path):
@@ -97,6 +105,36 @@ def test_load_refuses_other_folders(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"model": description}))
     with pytest.raises(InputError, match="must hold a checkpoint, got none"):
         flaxvae.load(tmp_path)
+
+
+def test_load_refuses_another_model(vae, stripes, tmp_path):
+    fit(vae, stripes, epochs=1, batch_size=32, workdir=tmp_path, progress=False)
+    wider = build_vae(stripes.shape, 5, hidden=(16,))
+    with pytest.raises(InputError, match=r"must have the model's shape .*5.*, got .*2"):
+        flaxvae.load(tmp_path, model=wider)
+    deeper = build_vae(stripes.shape, 2, hidden=(16, 16))
+    with pytest.raises(InputError, match="has another structure") as error:
+        flaxvae.load(tmp_path, model=deeper)
+    assert "\n" not in str(error.value)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"config\.json lacks 'data'"):
+        flaxvae.load(tmp_path)
+
+
+def test_reading_changes_nothing(vae, stripes, tmp_path):
+    """Not even what another process is writing at the moment."""
+    fit(vae, stripes, epochs=1, batch_size=32, workdir=tmp_path, progress=False)
+    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    flaxvae.load(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_sizes_from_numpy_survive(stripes, tmp_path):
+    vae = build_vae(stripes.shape, np.int64(2), hidden=np.array([16]))
+    weights = {"beta": np.float32(2.0)}
+    fit(vae, stripes, weights=weights, epochs=1, workdir=tmp_path, progress=False)
+    assert flaxvae.load(tmp_path).latent_dim == 2
 
 
 def test_the_folder_holds_no_pickles(vae, stripes, tmp_path):
