@@ -5,17 +5,21 @@ import numpy as np
 from flaxvae.nn import BernoulliHead, DiagonalNormalHead, StandardNormal
 
 
-def test_mean_and_log_var_come_from_the_layers_of_that_name():
-    kernel = jnp.zeros((3, 2))
-    params = {
-        "mean": {"kernel": kernel.at[0, 0].set(2.0), "bias": jnp.array([0.0, 5.0])},
-        "log_var": {"kernel": kernel.at[1, 1].set(3.0), "bias": jnp.array([-1.0, 0.0])},
-    }
+def test_the_first_columns_are_the_mean_and_the_last_the_log_variance():
+    kernel = jnp.zeros((3, 4)).at[0, 0].set(2.0).at[1, 3].set(3.0)
+    dense = {"kernel": kernel, "bias": jnp.array([0.0, 5.0, -1.0, 0.0])}
     features = jnp.array([[1.0, 1.0, 1.0]])
+    params = {"mean_and_log_var": dense}
     q = DiagonalNormalHead(2).apply({"params": params}, features)
     np.testing.assert_array_equal(q.mean, [[2.0, 5.0]])
     np.testing.assert_array_equal(q.log_var, [[-1.0, 3.0]])
     assert q.event_ndim == 1
+
+
+def test_means_begin_at_unit_scale(key):
+    features = jax.random.normal(key, (500, 100))
+    q, _ = DiagonalNormalHead(8).init_with_output(key, features)
+    np.testing.assert_allclose(q.mean.std(), 1.0, rtol=0.1)
 
 
 def test_posteriors_begin_with_the_priors_variance_and_means_of_their_own(key):
