@@ -114,15 +114,17 @@ def make_torch(dataset: Dataset, flags: Flags, *, tuned: bool) -> Callable[[], f
     """Trains the same network in PyTorch; returns seconds an epoch.
 
     Tuned: images in memory as floats, logits, fused Adam, no synchronisation in a
-    step. Otherwise as tutorials write it: Dataset and DataLoader, sigmoid and binary
-    cross-entropy, ``.item()`` each step.
+    step. Otherwise as tutorials write it: torchvision's MNIST with ToTensor in a
+    DataLoader, sigmoid and binary cross-entropy, ``.item()`` each step.
     """
+    import PIL.Image
     import torch
     from torch.nn import functional
 
     torch.set_num_threads(flags.threads)
     torch.manual_seed(0)
-    num_pixels = int(np.prod(dataset.shape))
+    height, width, _ = dataset.shape
+    num_pixels = height * width
     images = torch.from_numpy(np.array(dataset.train.x)).reshape(-1, num_pixels)
 
     def dense_layers(widths: tuple[int, ...]) -> Any:
@@ -163,7 +165,8 @@ def make_torch(dataset: Dataset, flags: Flags, *, tuned: bool) -> Callable[[], f
 
     def tutorial_epoch() -> None:
         total = 0.0
-        for (x,) in loader:
+        for x, _ in loader:
+            x = x.view(-1, num_pixels)
             logits, mean, log_var = vae(x)
             loss = functional.binary_cross_entropy(
                 torch.sigmoid(logits), x, reduction="sum"
@@ -177,13 +180,15 @@ def make_torch(dataset: Dataset, flags: Flags, *, tuned: bool) -> Callable[[], f
     if tuned:
         floats, epoch = images.float() / 255, tuned_epoch
     else:
-        # What torchvision's MNIST with ToTensor does: scale each image as it is read.
+        # Step by step what torchvision's MNIST does with the transform ToTensor.
         class Images(torch.utils.data.Dataset):
             def __len__(self) -> int:
                 return len(images)
 
             def __getitem__(self, i: int) -> Any:
-                return (images[i].float() / 255,)
+                picture = PIL.Image.fromarray(images[i].numpy().reshape(height, width))
+                pixels = torch.from_numpy(np.array(picture)).view(height, width, 1)
+                return pixels.permute(2, 0, 1).contiguous().float().div(255), 0
 
         loader = torch.utils.data.DataLoader(
             Images(), batch_size=flags.batch_size, shuffle=True
