@@ -39,8 +39,7 @@ class Flags:
     """Times training epochs of one MLP VAE in flaxvae and in PyTorch on the CPU."""
 
     data_dir: Path | None = None
-    """Folder with MNIST's four IDX files. None: MNIST where it is at hand, else random
-    images of its shape, which cost the same."""
+    """Folder with MNIST's IDX files; None: MNIST where at hand, else random images."""
     hidden: tuple[int, ...] = (400,)
     """Widths of the encoder's dense layers; the decoder has them in reverse."""
     latent_dim: int = 20

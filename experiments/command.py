@@ -27,15 +27,16 @@ def run_command(
     cannot be used. 130: interrupted by Ctrl-C; what was saved stays. The reason is one
     line on the standard error stream.
     """
-    flags = tyro.cli(flags_class, args=args, use_underscores=True)
+    program = f"python -m {flags_class.__module__}"
+    if flags_class.__module__ == "__main__":
+        program = f"python -m experiments.{Path(sys.argv[0]).stem}"
+    flags = tyro.cli(flags_class, prog=program, args=args, use_underscores=True)
     try:
         command(flags)
         code, reason = OK, None
     except InputError as error:
         code, reason = BAD_INPUT, f"error: {error}"
-    except NonFiniteError as error:
-        code, reason = FAILED, f"error: {error}"
-    except OSError as error:
+    except (NonFiniteError, OSError) as error:
         code, reason = FAILED, f"error: {error}"
     except KeyboardInterrupt:
         code, reason = INTERRUPTED, "interrupted: the same command continues a run"

@@ -38,11 +38,9 @@ class Flags:
     """
 
     dataset: Literal["auto", "mnist", "digits"] = "auto"
-    """mnist; digits (1,797 images of 8x8 pixels, embedded in scikit-learn); auto takes
-    MNIST when it is at hand or can be downloaded, else the digits."""
+    """mnist, digits (8x8, embedded), or auto: MNIST if it can be had, else digits."""
     data_dir: Path | None = None
-    """Folder with MNIST's four IDX files, gzipped or not, or with MNIST as prepared by
-    TensorFlow Datasets. None: TensorFlow Datasets' usual folder."""
+    """Folder with MNIST's IDX files; None: the folder of TensorFlow Datasets."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the encoder's dense layers; the decoder has them in reverse."""
     latent_dim: int = 2
@@ -52,26 +50,23 @@ class Flags:
     beta: float = 1.0
     """Weight of the KL in the loss; 1 is the evidence lower bound."""
     epochs: int | None = None
-    """Times the training images are seen. None: 30 on MNIST, 300 on the digits."""
+    """Times the training images are seen; None: 30 on MNIST, 300 on the digits."""
     batch_size: int = 128
     """Images in a training step."""
     learning_rate: float = 1e-3
     """Adam's step size."""
     binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
-    """none: grey levels; dynamic: pixels drawn anew each time an image is seen; static:
-    drawn once; threshold: one from half grey on. With dynamic, figures and active
-    dimensions are of the grey images."""
+    """Grey to 0 and 1: drawn anew each time (dynamic), once (static), or threshold."""
     validation_size: int | float = 0.05
-    """Training images held out to watch the training: a count, or a fraction if < 1."""
+    """Training images held out for validation: a count, or a fraction if < 1."""
     seed: int = 0
     """Seed of all randomness of the run."""
     workdir: Path | None = None
-    """Folder of the run. None: under runs/mnist_vae, named by data and flags."""
+    """Folder of the run; None: under runs/mnist_vae, named by data and flags."""
     figures: bool = True
     """Draw the figures."""
     manifold_dims: tuple[int, int] | None = None
-    """The two latent dimensions of the manifold figure, from 0. None: the two that vary
-    most."""
+    """Latent dimensions, from 0, of the manifold; None: the two that vary most."""
 
 
 def main(flags: Flags) -> None:
@@ -133,8 +128,8 @@ def main(flags: Flags) -> None:
         "train_examples": len(dataset.train),
         "epochs": epochs,
         "device": training.device_name(),
-        "seconds_per_epoch": trained.timing["seconds_per_epoch"],
-        "images_per_second": trained.timing["images_per_second"],
+        "seconds_per_epoch": trained.timing.get("seconds_per_epoch"),
+        "images_per_second": trained.timing.get("images_per_second"),
         "compile_seconds": trained.timing.get(
             "compile_seconds", before.get("compile_seconds")
         ),
@@ -270,8 +265,9 @@ def print_summary(summary: dict[str, Any], workdir: Path) -> None:
     table.add_row("active dimensions", active)
     table.add_row("parameters", f"{summary['parameters']:,}")
     table.add_row("epochs", f"{summary['epochs']} on {summary['device']}")
-    seconds = f"{summary['seconds_per_epoch']:.3g} s, compiling excluded"
-    table.add_row("median epoch", seconds)
+    if summary["seconds_per_epoch"] is not None:
+        seconds = f"{summary['seconds_per_epoch']:.3g} s, compiling excluded"
+        table.add_row("median epoch", seconds)
     files = ["config.json", "metrics.jsonl", "timing.jsonl", "summary.json"]
     files.append("checkpoints/")
     table.add_row("written to", str(workdir))

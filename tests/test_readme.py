@@ -29,3 +29,7 @@ def test_two_commands_do_all_the_set_up():
     assert len(commands) == 2
     assert commands[0].endswith("python -m experiments.mnist_vae --latent_dim=2")
     assert commands[1].endswith("python -m pytest")
+
+
+def test_every_number_is_filled_in():
+    assert not re.findall(r"RESULT|BENCHMARK|TODO|XXX", README.read_text())
