@@ -80,28 +80,36 @@ def _make_print_lines(epochs: int, done: int) -> Update:
 def _try_bar(
     epochs: int, done: int
 ) -> contextlib.AbstractContextManager[Update] | None:
-    """A bar drawn by rich, or None where rich is not installed."""
+    """A bar and two lines of numbers by rich, or None where rich is not installed."""
     try:
         from rich import progress
-        from rich.console import Console
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.text import Text
     except ImportError:
         return None
 
     @contextlib.contextmanager
     def bar() -> Iterator[Update]:
-        columns = (
+        bars = progress.Progress(
             progress.TextColumn("epoch {task.completed}/{task.total}"),
-            progress.BarColumn(bar_width=20),
+            progress.BarColumn(bar_width=24),
             progress.TimeRemainingColumn(compact=True),
-            progress.TextColumn("left {task.fields[numbers]}"),
+            progress.TextColumn("left, {task.fields[rate]} images/s"),
+            auto_refresh=False,
         )
-        console = Console(stderr=True)
-        with progress.Progress(*columns, console=console) as display:
-            task = display.add_task("", total=epochs, completed=done, numbers="")
+        task = bars.add_task("", total=epochs, completed=done, rate="-")
+        with Live(bars, console=Console(stderr=True)) as live:
 
             def update(line: Line, images_per_second: float) -> None:
-                numbers = describe_line(line, images_per_second)
-                display.update(task, completed=line["epoch"], numbers=numbers)
+                rate = f"{images_per_second:,.0f}"
+                bars.update(task, completed=line["epoch"], rate=rate)
+                numbers = [
+                    Text(f"{split:10} {_describe_terms(line[split])}")
+                    for split in ("train", "validation")
+                    if line[split]
+                ]
+                live.update(Group(bars, *numbers))
 
             yield update
 

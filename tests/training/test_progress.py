@@ -1,5 +1,3 @@
-import pytest
-
 from flaxvae.training import progress
 
 TERMS = {"loss": 3.0, "log_likelihood": -2.5, "kl": 0.5}
@@ -40,10 +38,13 @@ def test_silence(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("error", [None, ValueError])
-def test_a_bar_on_a_terminal(capsys, monkeypatch, error):
+def test_a_bar_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
     with progress.show_progress(2) as update:
         update(line(1), 1.0)
-        update(line(2), 1.0)
-    assert "train loss 3.00" in capsys.readouterr().err
+        update(line(2), 1234.5)
+    shown = capsys.readouterr().err
+    for part in ("epoch 2/2", "1,23", "train      loss 3.00", "validation loss 3.00"):
+        assert part in shown
+    assert "KL 0.50" in shown
