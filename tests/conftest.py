@@ -8,6 +8,8 @@ from flaxvae.data import Dataset, Split
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 4)
+# On accelerators the default rounds the factors of a matrix product.
+jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @pytest.fixture

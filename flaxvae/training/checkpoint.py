@@ -25,10 +25,11 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
+        # Orbax's own read_only warns three times a reading.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else KEEP,
+            max_to_keep=KEEP,
+            create=not read_only,
             cleanup_tmp_directories=not read_only,
-            read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
