@@ -29,7 +29,7 @@ def find_prepared(folder: Path, name: str) -> Path | None:
     """The newest version of ``name`` under ``folder`` that is prepared as array_record.
 
     Only folders named by a version count: TensorFlow Datasets keeps what it has not
-    finished in ``incomplete.XXXXXX_VERSION``.
+    finished in ``incomplete.RANDOM_VERSION``.
     """
     if not (folder / name).is_dir():
         return None
