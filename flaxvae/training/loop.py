@@ -32,7 +32,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 5.0  # a save costs about 0.05 s in the background
 
 
 class NonFiniteError(ArithmeticError):
-    """A quantity became infinite or NaN during training; the message says which."""
+    """A quantity of a run became infinite or NaN; the message says which."""
 
 
 def fit(
@@ -65,7 +65,7 @@ def fit(
       epochs: how many times the training split is seen, >= 1.
       batch_size: examples a step, at most the number of training examples.
       seed: of the root key; all randomness follows from it.
-      workdir: folder for ``config.json``, ``metrics.jsonl`` and ``checkpoints``.
+      workdir: the run's folder; see `flaxvae.training.run_folder`.
       settings: what else defines the run (learning rate, flags), for ``config.json``;
         a run is only continued under equal settings.
       notes: what else to record in ``config.json``, not compared.

@@ -36,7 +36,6 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
-        self.figures = self.path / "figures"
         self._metrics = self.path / "metrics.jsonl"
         self._timing = self.path / "timing.jsonl"
         self._config = self.path / "config.json"
