@@ -11,23 +11,32 @@ in nats, one draw of z per image (seed 0, grey levels, batch 128, learning rate 
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from tyro.conf import OmitArgPrefixes
 
 import flaxvae
 from experiments.command import name_workdir, run_command
+from experiments.flags import NOT_SETTINGS, StartFlags, TrainingFlags, flag_values
 from flaxvae import TrainedVAE, evaluation, latent, training
-from flaxvae.checks import check_above, check_at_least, check_seed
+from flaxvae.checks import check_at_least
 from flaxvae.data import Dataset, Split
 from flaxvae.models import build_vae
 from flaxvae.objectives import elbo
 
 EPOCHS = {"mnist": 30, "digits": 300}
-NOT_SETTINGS = {"workdir", "data_dir", "figures", "manifold_dims"}
+TIMES = (
+    "seconds_per_epoch",
+    "seconds_per_step",
+    "images_per_second",
+    "compile_seconds",
+    "peak_memory_bytes",
+)
+NOTES = NOT_SETTINGS | {"workdir", "data_dir", "figures", "manifold_dims"}
 
 
 @dataclass(frozen=True)
@@ -49,24 +58,19 @@ class Flags:
     """Activation function of the dense layers."""
     beta: float = 1.0
     """Weight of the KL in the loss; 1 is the evidence lower bound."""
-    epochs: int | None = None
-    """Times the training images are seen; None: 30 on MNIST, 300 on the digits."""
-    batch_size: int = 128
-    """Images in a training step."""
-    learning_rate: float = 1e-3
-    """Adam's step size."""
     binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
     """Grey to 0 and 1: drawn anew each time (dynamic), once (static), or threshold."""
     validation_size: int | float = 0.05
     """Training images held out for validation: a count, or a fraction if < 1."""
-    seed: int = 0
-    """Seed of all randomness of the run."""
     workdir: Path | None = None
     """Folder of the run; None: under runs/mnist_vae, named by data and flags."""
     figures: bool = True
     """Draw the figures."""
     manifold_dims: tuple[int, int] | None = None
     """Latent dimensions, from 0, of the manifold; None: the two that vary most."""
+    train: OmitArgPrefixes[TrainingFlags] = field(default_factory=TrainingFlags)
+    engine: OmitArgPrefixes[training.Engine] = field(default_factory=training.Engine)
+    start: OmitArgPrefixes[StartFlags] = field(default_factory=StartFlags)
 
 
 def main(flags: Flags) -> None:
@@ -82,10 +86,9 @@ def main(flags: Flags) -> None:
     )
     if dataset.notice:
         print(f"NOTE: {dataset.notice}", file=sys.stderr)
-    epochs = flags.epochs or EPOCHS[dataset.name]
-    not_in_name = NOT_SETTINGS | {"dataset"}
+    epochs = flags.train.epochs or EPOCHS[dataset.name]
     workdir = flags.workdir or name_workdir(
-        "mnist_vae", dataset.name, flags, not_in_name
+        "mnist_vae", dataset.name, flags, NOTES | {"dataset"}
     )
     workdir = workdir.expanduser()
     training.check_writable(workdir)
@@ -96,23 +99,25 @@ def main(flags: Flags) -> None:
         hidden=flags.hidden,
         activation=flags.activation,
     )
-    values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(flags).items()}
+    values = {
+        name: str(v) if isinstance(v, Path) else v
+        for name, v in flag_values(flags).items()
+    }
     values |= {"dataset": dataset.name, "epochs": epochs}
     trained = training.fit(
         vae,
         dataset,
         objective=elbo,
         weights={"beta": flags.beta},
-        optimizer=training.adam(flags.learning_rate),
-        epochs=epochs,
-        batch_size=flags.batch_size,
-        seed=flags.seed,
+        **flags.train.for_fit(dataset, epochs),
         workdir=workdir,
-        settings={k: v for k, v in values.items() if k not in NOT_SETTINGS},
-        notes={k: v for k, v in values.items() if k in NOT_SETTINGS},
+        settings={k: v for k, v in values.items() if k not in NOTES},
+        notes={k: v for k, v in values.items() if k in NOTES},
+        engine=flags.engine,
     )
 
-    test = evaluation.evaluate_elbo(trained, dataset, dataset.test, seed=flags.seed)
+    seed = flags.train.seed
+    test = evaluation.evaluate_elbo(trained, dataset, dataset.test, seed=seed)
     if not np.isfinite(list(test.values())).all():
         raise training.NonFiniteError(f"the test numbers are not finite: {test}")
     codes = np.asarray(trained.encode(dataset.test.x).mean)  # (N, D)
@@ -126,13 +131,13 @@ def main(flags: Flags) -> None:
         "network": describe_network(dataset, flags),
         "parameters": trained.parameters,
         "train_examples": len(dataset.train),
-        "epochs": epochs,
+        "epochs": len(trained.history),
+        "best_epoch": trained.best_epoch,
+        "skipped_updates": sum(line.get("skipped", 0) for line in trained.history),
         "device": training.device_name(),
-        "seconds_per_epoch": trained.timing.get("seconds_per_epoch"),
-        "images_per_second": trained.timing.get("images_per_second"),
-        "compile_seconds": trained.timing.get(
-            "compile_seconds", before.get("compile_seconds")
-        ),
+        **dict.fromkeys(TIMES),
+        **{name: before.get(name) for name in TIMES},
+        **trained.timing,
         "test": test,
         "active_dimensions": int(evaluation.active_units(codes).sum()),
         "latent_dim": flags.latent_dim,
@@ -144,16 +149,13 @@ def main(flags: Flags) -> None:
 
 def check_flags(flags: Flags) -> None:
     """Refuses values that no run could use, before anything is loaded."""
-    for name in ("latent_dim", "batch_size"):
-        check_at_least(name, getattr(flags, name), 1)
+    flags.train.check()
+    flags.engine.check()
+    check_at_least("latent_dim", flags.latent_dim, 1)
     for width in flags.hidden:
         check_at_least("hidden", width, 1)
     for name in ("beta", "validation_size"):
         check_at_least(name, getattr(flags, name), 0)
-    if flags.epochs is not None:
-        check_at_least("epochs", flags.epochs, 1)
-    check_above("learning_rate", flags.learning_rate, 0)
-    check_seed(flags.seed)
     if flags.manifold_dims is not None:
         latent.check_dims(flags.latent_dim, flags.manifold_dims, "manifold_dims")
 
@@ -180,7 +182,7 @@ def draw_figures(
         points, share = latent.pca(codes)
         point_axes = [f"PC {i + 1} ({s:.0%} of variance)" for i, s in enumerate(share)]
         kind = f"PCA of posterior means ({share.sum():.0%} of variance)"
-    key = training.stream_key(jax.random.key(flags.seed), training.Stream.FIGURES)
+    key = training.stream_key(jax.random.key(flags.train.seed), training.Stream.FIGURES)
 
     drawn = {
         "training_curves": figures.plot_training_curves(
@@ -264,10 +266,19 @@ def print_summary(summary: dict[str, Any], workdir: Path) -> None:
     active = f"{summary['active_dimensions']} of {summary['latent_dim']}"
     table.add_row("active dimensions", active)
     table.add_row("parameters", f"{summary['parameters']:,}")
-    table.add_row("epochs", f"{summary['epochs']} on {summary['device']}")
+    best = ""
+    if summary["best_epoch"] is not None:
+        best = f", the best: {summary['best_epoch']}"
+    table.add_row("epochs", f"{summary['epochs']} on {summary['device']}{best}")
+    if summary["skipped_updates"]:
+        table.add_row("skipped updates", f"{summary['skipped_updates']:,}")
     if summary["seconds_per_epoch"] is not None:
-        seconds = f"{summary['seconds_per_epoch']:.3g} s, compiling excluded"
-        table.add_row("median epoch", seconds)
+        seconds = f"{summary['seconds_per_epoch']:.3g} s"
+        rate = f"{summary['images_per_second']:,.0f} images/s"
+        table.add_row("median epoch", f"{seconds}, {rate}; compiling excluded")
+    if summary["peak_memory_bytes"] is not None:
+        gigabytes = summary["peak_memory_bytes"] / 1e9
+        table.add_row("peak memory", f"{gigabytes:.2f} GB")
     files = ["config.json", "metrics.jsonl", "timing.jsonl", "summary.json"]
     files.append("checkpoints/")
     table.add_row("written to", str(workdir))

@@ -1,4 +1,4 @@
-"""Files and folders that appear under their final name complete, or not at all."""
+"""Files that appear under their final name complete or not at all; the cache."""
 
 import contextlib
 import json
@@ -51,6 +51,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: ``$FLAXVAE_CACHE``, or the user's cache."""
+    if chosen := os.environ.get("FLAXVAE_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "flaxvae"
 
 
 def write_json(path: Path, content: Any) -> None:

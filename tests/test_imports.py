@@ -11,6 +11,7 @@ import flaxvae
 
 ROOT = Path(flaxvae.__file__).parent
 FLOORS = {
+    "batch": 1,
     "checks": 1,
     "files": 1,
     "distributions": 1,

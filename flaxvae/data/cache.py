@@ -1,23 +1,14 @@
 """Arrays kept on disk so that a source is decoded once and memory-mapped after."""
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from flaxvae.files import atomic_folder
+from flaxvae.files import atomic_folder, cache_folder
 
 Arrays = dict[str, np.ndarray]
-
-
-def cache_folder() -> Path:
-    """Where arrays are kept: ``$FLAXVAE_CACHE``, else the user's cache folder."""
-    if chosen := os.environ.get("FLAXVAE_CACHE"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "flaxvae"
 
 
 def cached_arrays(key: str, names: Sequence[str], make: Callable[[], Arrays]) -> Arrays:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.batch import draw_rows
 from flaxvae.checks import check_choice
 from flaxvae.data.dataset import Dataset, Split
 
@@ -75,6 +76,8 @@ def make_preprocess(dataset: Dataset) -> Preprocess:
 
     def preprocess(x: jax.Array, key: jax.Array) -> jax.Array:
         x = scale(x, max_value)
-        return jax.random.bernoulli(key, x).astype(x.dtype) if dynamic else x
+        if not dynamic:
+            return x
+        return (draw_rows(jax.random.uniform, key, x.shape) < x).astype(x.dtype)
 
     return preprocess

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from flaxvae.batch import draw_rows
 from flaxvae.checks import check_event_shape
 from flaxvae.distributions.distribution import sum_event
 
@@ -36,8 +37,9 @@ class Bernoulli:
         """See `Distribution.sample`; zeros and ones, not differentiable."""
         full_shape = shape + self.logits.shape
         probability = jnp.broadcast_to(self.mean, full_shape)
-        draw = jax.random.bernoulli(key, probability, full_shape)
-        return draw.astype(self.logits.dtype)
+        batch_axis = len(shape) if self.logits.ndim > self.event_ndim else None
+        uniform = draw_rows(jax.random.uniform, key, full_shape, batch_axis)
+        return (uniform < probability).astype(self.logits.dtype)
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """The sum of x log p + (1 - x) log(1 - p) over the event, in nats.

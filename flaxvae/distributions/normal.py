@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from flaxvae.batch import draw_rows
 from flaxvae.distributions.distribution import sum_event
 
 LOG_2PI = 1.8378770664093453  # log(2 pi)
 
 
-def reparameterize(key: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.Array:
+def reparameterize(
+    key: jax.Array, mean: jax.Array, log_var: jax.Array, *, batch_axis: int | None = 0
+) -> jax.Array:
     """Draws z ~ N(mean, exp(log_var)) such that gradients reach both parameters.
 
     z = mean + exp(log_var / 2) * eps with eps ~ N(0, 1).
@@ -19,6 +22,7 @@ def reparameterize(key: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.A
       key: one PRNG key; the same key gives the same eps.
       mean: the means, of any shape.
       log_var: the log-variances, of the same shape.
+      batch_axis: the axis that several devices may share, or None.
 
     Returns:
       One draw, of the same shape.
@@ -26,7 +30,11 @@ def reparameterize(key: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.A
     Source: Kingma and Welling, "Auto-Encoding Variational Bayes", 2013,
     arXiv 1312.6114, section 2.4.
     """
-    eps = jax.random.normal(key, mean.shape, mean.dtype)
+
+    def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return jax.random.normal(key, shape, mean.dtype)
+
+    eps = draw_rows(draw, key, mean.shape, batch_axis if mean.ndim else None)
     return mean + jnp.exp(0.5 * log_var) * eps
 
 
@@ -62,6 +70,7 @@ class Normal:
             key,
             jnp.broadcast_to(self.mean, full_shape),
             jnp.broadcast_to(self.log_var, full_shape),
+            batch_axis=len(shape) if self.mean.ndim > self.event_ndim else None,
         )
 
     def log_prob(self, x: jax.Array) -> jax.Array:

@@ -1,10 +1,9 @@
-"""The loop around the compiled epoch: fit a model to a data set."""
+"""The loop around the compiled program: fit a model to a data set."""
 
-import contextlib
 import functools
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,20 +14,19 @@ import numpy as np
 import optax
 
 from flaxvae.checks import InputError, check_at_least, check_seed
-from flaxvae.data import Dataset, check_dataset, make_preprocess
+from flaxvae.data import Dataset, check_dataset
 from flaxvae.models import describe_module
 from flaxvae.objectives import Objective, elbo
-from flaxvae.training.checkpoint import Checkpoints
-from flaxvae.training.epoch import make_epoch, make_evaluate
-from flaxvae.training.keys import Stream, stream_key
+from flaxvae.training.advance import Report, Run
+from flaxvae.training.engine import Engine, Pace
+from flaxvae.training.environment import describe_environment, peak_memory
+from flaxvae.training.interrupt import Interrupted, watch_signals
 from flaxvae.training.optimizers import adam
+from flaxvae.training.parallel import choose_devices
+from flaxvae.training.program import make_program
 from flaxvae.training.progress import show_progress
-from flaxvae.training.run_folder import RunFolder, describe_environment
-from flaxvae.training.state import TrainState, create_state
-from flaxvae.training.step import make_step
+from flaxvae.training.recorder import Line, Recorder
 from flaxvae.training.trained import TrainedVAE
-
-SECONDS_BETWEEN_CHECKPOINTS = 5.0  # a save costs about 0.05 s in the background
 
 
 class NonFiniteError(ArithmeticError):
@@ -44,16 +42,21 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     epochs: int = 30,
     batch_size: int = 128,
+    early_stopping: int | None = None,
+    ema_decay: float = 0.0,
+    skip_above: float | None = None,
     seed: int = 0,
     workdir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
     progress: bool = True,
 ) -> TrainedVAE:
     """Trains a model; with a ``workdir``, a run that the same call continues.
 
-    An epoch is one compiled scan over the examples, which live on the device as they
-    are stored. Each epoch ends with an evaluation on the validation split.
+    The examples live on the device as they are stored; epochs, shuffling and validation
+    are one compiled program, called every few seconds. SIGINT (Ctrl-C) and SIGTERM end
+    a run after the call in flight, with a checkpoint. Several devices share each batch.
 
     Args:
       model: a module with ``encode``, ``decode`` and ``prior``, such as `VAE`.
@@ -61,14 +64,23 @@ def fit(
       objective: the loss as a function of the bound model; see `Objective`.
       weights: keyword arguments of the objective, such as ``{"beta": 4.0}``; they
         are part of the state, so that another value does not recompile.
-      optimizer: an Optax gradient transformation; default Adam with rate 1e-3.
+      optimizer: an Optax gradient transformation, such as `build_optimizer` makes;
+        default Adam with rate 1e-3.
       epochs: how many times the training split is seen, >= 1.
-      batch_size: examples a step, at most the number of training examples.
+      batch_size: examples a step, at most the number of training examples; a multiple
+        of the number of devices.
+      early_stopping: end after this many epochs without a better validation -ELBO (or
+        loss, where the objective reports no ELBO), and return the best epoch's model.
+      ema_decay: validate and return an exponential moving average of the parameters
+        with this decay, in [0, 1); 0: the parameters themselves.
+      skip_above: leave out, and count, updates whose loss or gradient is not finite or
+        whose gradient has a larger norm; None: a non-finite loss ends the run.
       seed: of the root key; all randomness follows from it.
       workdir: the run's folder; see `flaxvae.training.run_folder`.
       settings: what else defines the run (learning rate, flags), for ``config.json``;
         a run is only continued under equal settings.
       notes: what else to record in ``config.json``, not compared.
+      engine: how the run is carried out; see `Engine`.
       progress: whether to show progress on the standard error stream.
 
     Returns:
@@ -79,29 +91,33 @@ def fit(
         ``workdir`` that holds another run or is in use.
       NonFiniteError: a term of the objective became infinite or NaN; the newest
         checkpoint from before is kept.
+      Interrupted: SIGINT or SIGTERM came; what was done is saved in the ``workdir``.
     """
-    check_at_least("epochs", epochs, 1)
-    check_at_least("batch_size", batch_size, 1)
-    check_seed(seed)
-    check_dataset(dataset)
-    if batch_size > len(dataset.train):
-        raise InputError(
-            f"batch_size must be <= {len(dataset.train)}, the number of training "
-            f"examples, got {batch_size}"
-        )
-    optimizer = optimizer or adam()
-    preprocess = make_preprocess(dataset)
-    train_x = jnp.asarray(dataset.train.x)
-    sample = preprocess(train_x[:batch_size], jax.random.key(0))
-    state = create_state(
-        model, objective, optimizer, sample, weights=weights, seed=seed
+    engine = engine or Engine()
+    _check(dataset, epochs, batch_size, early_stopping, ema_decay, skip_above, seed)
+    engine.check()
+    devices = choose_devices(engine.parallel, engine.devices, batch_size)
+    program = make_program(
+        model,
+        dataset,
+        objective,
+        optimizer or adam(),
+        batch_size=batch_size,
+        early_stopping=early_stopping,
+        ema_decay=ema_decay,
+        skip_above=skip_above,
+        devices=devices,
     )
+    run = program.create(seed, weights or {})
     own_settings = {
         "objective": _full_name(objective),
-        **{name: float(value) for name, value in state.weights.items()},
-        **_describe_optimizer(state.opt_state),
+        **{name: float(value) for name, value in run.state.weights.items()},
+        **_describe_optimizer(run.state.opt_state),
         "epochs": epochs,
         "batch_size": batch_size,
+        "early_stopping": early_stopping,
+        "ema_decay": ema_decay,
+        "skip_above": skip_above,
         "seed": seed,
     }
     config = {
@@ -111,152 +127,168 @@ def fit(
         "notes": dict(notes or {}),
         "environment": describe_environment(),
     }
-    timing = {}
-    with _Recorder(workdir, config) as recorder:
-        done, state = recorder.resume(state)
-        if done < epochs:
+    timing: dict[str, float] = {}
+    per_epoch = program.steps_per_epoch
+    total = epochs * per_epoch
+    with Recorder(workdir, config, engine) as recorder, watch_signals() as watch:
+        position, run = recorder.resume(run, per_epoch)
+        examples = devices.put((dataset.train.x, dataset.validation.x))
+        run = devices.put(run)
+        is_over = position >= total or _has_waited(run, early_stopping)
+        if not is_over:
             began = time.perf_counter()
-            step = make_step(model, objective, optimizer, preprocess)
-            epoch = make_epoch(step, len(train_x), batch_size)
-            compiled = jax.jit(epoch, donate_argnums=0).lower(state, train_x).compile()
+            advance = devices.compile(
+                program.make_advance(position),
+                run,
+                examples,
+                *_steps(position, total),
+                donate=(0,),
+            )
             timing["compile_seconds"] = time.perf_counter() - began
-        validate = _make_validate(model, objective, dataset)
-        num_seen = len(train_x) // batch_size * batch_size
-        with show_progress(epochs, done, shown=progress) as update:
-            for number in range(done + 1, epochs + 1):
+        pace = Pace(per_epoch, engine.epochs_per_call)
+        spent = 0.0  # seconds of the epoch in progress
+        with show_progress(epochs, position // per_epoch, shown=progress) as update:
+            while not is_over:
+                until = min(pace.next_stop(position), total)
                 began = time.perf_counter()
-                state, metrics = jax.block_until_ready(compiled(state, train_x))
+                run, report = advance(run, examples, *_steps(position, until))
+                report = jax.device_get(report)
                 seconds = time.perf_counter() - began
-                terms = {name: np.asarray(v, float) for name, v in metrics.items()}
-                validation = validate(state)
-                _check_finite(terms, validation, state, number)
-                line = {
-                    "epoch": number,
-                    "train": {name: float(v.mean()) for name, v in terms.items()},
-                    "validation": validation,
-                }
-                recorder.record(line, seconds, state, last=number == epochs)
-                update(line, num_seen / seconds)
+                before, position = position, int(report.position)
+                pace.took(position - before, seconds)
+                lines = _read_lines(report, before // per_epoch, skip_above is not None)
+                _check_lines(lines, report, run, position, per_epoch)
+                shares, spent = _share_seconds(
+                    before, position, per_epoch, seconds, spent
+                )
+                recorder.record(lines, shares)
+                is_over = position >= total or _has_waited(run, early_stopping)
+                rate = (position - before) * batch_size / seconds
+                update(lines[-1] if lines else None, position / per_epoch, rate)
+                recorder.save(position, run, now=bool(is_over or watch.received))
+                if watch.received and not is_over:
+                    raise Interrupted(watch.received)
 
     if recorder.seconds:
         timing["seconds_per_epoch"] = statistics.median(recorder.seconds)
-        timing["images_per_second"] = num_seen / timing["seconds_per_epoch"]
+        timing["seconds_per_step"] = timing["seconds_per_epoch"] / per_epoch
+        timing["images_per_second"] = batch_size / timing["seconds_per_step"]
+    if memory := peak_memory():
+        timing["peak_memory_bytes"] = memory
     return TrainedVAE(
         model=model,
-        variables=state.variables,
+        variables=jax.tree.map(jnp.asarray, jax.device_get(run.variables)),
         data_shape=dataset.shape,
         max_value=dataset.max_value,
         history=recorder.history,
         timing=timing,
+        best_epoch=None if run.best is None else int(run.best.epoch),
     )
 
 
-class _Recorder:
-    """Remembers how a run goes, and writes it into the run's folder if it has one."""
-
-    def __init__(self, workdir: str | Path | None, config: Mapping[str, Any]) -> None:
-        self.history: list[dict[str, Any]] = []
-        self.seconds: list[float] = []
-        self._folder = None if workdir is None else RunFolder(workdir)
-        self._config = config
-        self._saved_at = time.monotonic()
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> "_Recorder":
-        with contextlib.ExitStack() as stack:
-            if self._folder:
-                self._folder.open(self._config)
-                stack.enter_context(self._folder.lock())
-                self._checkpoints = Checkpoints(self._folder.checkpoints)
-                stack.callback(self._checkpoints.close)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def resume(self, state: TrainState) -> tuple[int, TrainState]:
-        """The number of epochs done, and the state after them."""
-        if not self._folder:
-            return 0, state
-        done = self._checkpoints.latest() or 0
-        if done:
-            state = self._checkpoints.restore(done, state)
-        self._folder.rewind(done)
-        self.history = self._folder.read_metrics()
-        self.seconds = self._folder.read_seconds()
-        return done, state
-
-    def record(
-        self, line: dict[str, Any], seconds: float, state: TrainState, *, last: bool
-    ) -> None:
-        """Takes down one epoch, and saves a checkpoint now and then."""
-        self.history.append(line)
-        self.seconds.append(seconds)
-        if not self._folder:
-            return
-        self._folder.append(line, seconds)
-        now = time.monotonic()
-        if last or now - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS:
-            self._checkpoints.save(line["epoch"], state)
-            self._saved_at = now
-
-
-def _make_validate(
-    model: nn.Module, objective: Objective, dataset: Dataset
-) -> Callable[[TrainState], dict[str, float]]:
-    """Makes a compiled evaluation on the validation split; empty without one."""
-    if not len(dataset.validation):
-        return lambda state: {}
-    examples = jnp.asarray(dataset.validation.x)
-    evaluate = jax.jit(make_evaluate(model, objective, make_preprocess(dataset)))
-
-    def validate(state: TrainState) -> dict[str, float]:
-        key = stream_key(state.key, Stream.VALIDATION)
-        metrics = evaluate(state.variables, state.weights, examples, key)
-        return {name: float(value) for name, value in metrics.items()}
-
-    return validate
-
-
-def _check_finite(
-    terms: Mapping[str, np.ndarray],
-    validation: Mapping[str, float],
-    state: TrainState,
-    epoch: int,
+def _check(
+    dataset: Dataset,
+    epochs: int,
+    batch_size: int,
+    early_stopping: int | None,
+    ema_decay: float,
+    skip_above: float | None,
+    seed: int,
 ) -> None:
-    """Raises at the first step of an epoch that went wrong.
+    """Refuses what no run could use."""
+    check_at_least("epochs", epochs, 1)
+    check_at_least("batch_size", batch_size, 1)
+    check_seed(seed)
+    check_dataset(dataset)
+    if batch_size > len(dataset.train):
+        raise InputError(
+            f"batch_size must be <= {len(dataset.train)}, the number of training "
+            f"examples, got {batch_size}"
+        )
+    if early_stopping is not None:
+        check_at_least("early_stopping", early_stopping, 1)
+        if not len(dataset.validation):
+            raise InputError(
+                "early_stopping must be left out without a validation split, got "
+                f"{early_stopping}"
+            )
+    check_at_least("ema_decay", ema_decay, 0)
+    if ema_decay >= 1:
+        raise InputError(f"ema_decay must be < 1, got {ema_decay}")
+    if skip_above is not None and not skip_above > 0:
+        raise InputError(f"skip_above must be > 0, got {skip_above}")
 
-    Args:
-      terms: the objective's terms by name, one value a step.
-      validation: the same on the validation split, after the last step.
-      state: the state after the last step.
-      epoch: number of the epoch.
+
+def _steps(position: int, until: int) -> tuple[jax.Array, jax.Array]:
+    return jnp.asarray(position, jnp.int32), jnp.asarray(until, jnp.int32)
+
+
+def _has_waited(run: Run, early_stopping: int | None) -> bool:
+    return run.best is not None and int(run.best.waited) >= (early_stopping or 0)
+
+
+def _read_lines(report: Report, epochs: int, count_skipped: bool) -> list[Line]:
+    """One line for each epoch of a call that began after ``epochs`` whole ones."""
+    lines = []
+    for i in range(int(report.num_lines)):
+        line = {
+            "epoch": epochs + i + 1,
+            "train": {name: float(v[i]) for name, v in report.train.items()},
+            "validation": {name: float(v[i]) for name, v in report.validation.items()},
+        }
+        if count_skipped:
+            line["skipped"] = int(report.skipped[i])
+        lines.append(line)
+    return lines
+
+
+def _share_seconds(
+    before: int, position: int, per_epoch: int, seconds: float, spent: float
+) -> tuple[list[float], float]:
+    """Splits a call's seconds among its epochs by their steps.
+
+    Returns:
+      Seconds of each epoch that the call finished, and of the one in progress, of which
+      ``spent`` were spent in earlier calls.
     """
-    is_bad = {name: ~np.isfinite(values) for name, values in terms.items()}
-    any_bad = np.any(list(is_bad.values()), axis=0)
-    last_step = int(state.step) - 1
-    if any_bad.any():
-        i = int(any_bad.argmax())
-        names = [f"{name} is {terms[name][i]}" for name in terms if is_bad[name][i]]
-        _stop(", ".join(names), last_step - len(any_bad) + 1 + i, epoch)
-    if not _all_finite(state.variables):
-        _stop("a parameter is not finite", last_step, epoch)
-    for name, value in validation.items():
-        if not np.isfinite(value):
-            _stop(f"validation {name} is {value}", last_step, epoch)
+    shares = []
+    each = seconds / max(1, position - before)
+    while before < position:
+        stop = min((before // per_epoch + 1) * per_epoch, position)
+        spent += (stop - before) * each
+        if stop % per_epoch == 0:
+            shares.append(spent)
+            spent = 0.0
+        before = stop
+    return shares, spent
+
+
+def _check_lines(
+    lines: Sequence[Line], report: Report, run: Run, position: int, per_epoch: int
+) -> None:
+    """Raises if a call met a number that is not finite, with its name and step."""
+    bad_step = int(run.bad_step)
+    if bad_step >= 0:
+        epoch = bad_step // per_epoch + 1
+        bad = {name: float(v) for name, v in run.bad_terms.items()}
+        names = [f"{name} is {v}" for name, v in bad.items() if not np.isfinite(v)]
+        if names:
+            _stop(", ".join(names), bad_step, epoch)
+        if lines and lines[-1].get("skipped") == per_epoch:
+            _stop("every update of the epoch was skipped", bad_step, epoch)
+        _stop("a parameter is not finite", bad_step, epoch)
+    for line in lines:
+        for name, value in line["validation"].items():
+            if not np.isfinite(value):
+                last_step = line["epoch"] * per_epoch - 1
+                _stop(f"validation {name} is {value}", last_step, line["epoch"])
 
 
 def _stop(what: str, step: int, epoch: int) -> NoReturn:
     raise NonFiniteError(
         f"{what} at step {step} (epoch {epoch}): training has stopped, what was saved "
-        "before is kept; a lower learning rate usually helps"
+        "before is kept; a lower learning rate, clip_norm or skip_above may help"
     )
-
-
-@jax.jit
-def _all_finite(tree: Any) -> jax.Array:
-    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def _describe_optimizer(opt_state: Any) -> dict[str, Any]:

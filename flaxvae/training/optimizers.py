@@ -1,6 +1,34 @@
-"""Optimizers whose learning rate is part of the state."""
+"""Optimizers and learning-rate schedules by name, put together from Optax."""
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import optax
+
+from flaxvae.checks import InputError, check_above, check_at_least, check_choice
+
+# Each makes the update for a learning rate of 1.
+OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+    "adabelief": lambda: optax.adabelief(1.0),
+    "adam": lambda: optax.adam(1.0),
+    "adamax": lambda: optax.adamax(1.0),
+    "adamw": lambda: optax.adam(1.0),  # its weight decay is added below, as for all
+    "lion": lambda: optax.lion(1.0, weight_decay=0.0),
+    "nadam": lambda: optax.nadam(1.0),
+    "radam": lambda: optax.radam(1.0),
+    "rmsprop": lambda: optax.rmsprop(1.0),
+    "sgd": lambda: optax.sgd(1.0, momentum=0.9),
+}
+ADAMW_WEIGHT_DECAY = 1e-4  # Optax's default
+
+SCHEDULES: dict[str, Callable[[int], optax.Schedule]] = {
+    "constant": lambda steps: optax.constant_schedule(1.0),
+    "cosine": lambda steps: optax.cosine_decay_schedule(1.0, steps),
+    "exponential": lambda steps: optax.exponential_decay(1.0, steps, 0.01),
+    "linear": lambda steps: optax.linear_schedule(1.0, 0.0, steps),
+}
 
 
 def adam(learning_rate: float = 1e-3) -> optax.GradientTransformation:
@@ -11,7 +39,96 @@ def adam(learning_rate: float = 1e-3) -> optax.GradientTransformation:
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2014, arXiv
     1412.6980.
     """
-    constants = ("b1", "b2", "eps", "eps_root")
-    return optax.inject_hyperparams(optax.adam, static_args=constants)(
-        learning_rate=learning_rate
-    )
+    return build_optimizer("adam", learning_rate)
+
+
+def build_optimizer(
+    name: str = "adam",
+    learning_rate: float = 1e-3,
+    *,
+    schedule: str = "constant",
+    warmup_steps: int = 0,
+    total_steps: int | None = None,
+    weight_decay: float | None = None,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """Builds an optimizer whose learning rate and weight decay are part of its state.
+
+    The update is -rate(step) * (direction + weight_decay * kernel), the direction that
+    of the named optimizer with Optax's default constants (momentum 0.9 for ``sgd``),
+    for gradients clipped to a global norm of ``clip_norm``.
+
+    Args:
+      name: one of `OPTIMIZERS`.
+      learning_rate: the highest rate, > 0.
+      schedule: one of `SCHEDULES`, what the rate is multiplied by after the warm-up:
+        ``cosine`` and ``linear`` fall to 0 at the last step, ``exponential`` to 1 %.
+      warmup_steps: steps in which the rate rises linearly from 0.
+      total_steps: steps of the whole run; needed by every schedule but ``constant``.
+      weight_decay: decoupled from the gradient (Loshchilov and Hutter, "Decoupled
+        Weight Decay Regularization", 2017, arXiv 1711.05101), for arrays with two axes
+        or more: kernels, not biases and scales. None: 1e-4 for ``adamw``, else none.
+      clip_norm: largest global norm of the gradient (Pascanu et al., "On the
+        difficulty of training Recurrent Neural Networks", 2012, arXiv 1211.5063); None:
+        no clipping.
+
+    Raises:
+      InputError: an unknown name, a value out of its range, or a warm-up as long as
+        the run.
+    """
+    check_choice("optimizer", name, OPTIMIZERS)
+    check_choice("lr_schedule", schedule, SCHEDULES)
+    check_above("learning_rate", learning_rate, 0)
+    check_at_least("warmup_steps", warmup_steps, 0)
+    if weight_decay is None and name == "adamw":
+        weight_decay = ADAMW_WEIGHT_DECAY
+    if weight_decay is not None:
+        check_at_least("weight_decay", weight_decay, 0)
+    if clip_norm is not None:
+        check_above("clip_norm", clip_norm, 0)
+    factor = _make_factor(schedule, warmup_steps, total_steps)
+
+    def scaled(
+        learning_rate: jax.Array, weight_decay: jax.Array | None = None
+    ) -> optax.GradientTransformation:
+        parts = [OPTIMIZERS[name]()]
+        if weight_decay is not None:
+            # The directions above point downhill already, hence the minus.
+            parts.append(optax.add_decayed_weights(-weight_decay, _is_kernel))
+        parts.append(optax.scale(learning_rate))
+        if factor is not None:
+            parts.append(optax.scale_by_schedule(factor))
+        return parts[0] if len(parts) == 1 else optax.chain(*parts)
+
+    values = {"learning_rate": learning_rate}
+    if weight_decay is not None:
+        values["weight_decay"] = weight_decay
+    optimizer = optax.inject_hyperparams(scaled)(**values)
+    if clip_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+
+
+def _make_factor(
+    schedule: str, warmup_steps: int, total_steps: int | None
+) -> optax.Schedule | None:
+    """What the learning rate is multiplied by, or None for always 1."""
+    if schedule == "constant" and not warmup_steps:
+        return None
+    if schedule != "constant" and total_steps is None:
+        raise InputError(f"total_steps must be given for lr_schedule {schedule!r}")
+    if total_steps is not None and warmup_steps >= total_steps:
+        raise InputError(
+            f"warmup_steps must be < {total_steps}, the steps of the run, got "
+            f"{warmup_steps}"
+        )
+    after = SCHEDULES[schedule]((total_steps or 0) - warmup_steps)
+    if not warmup_steps:
+        return after
+    # The first step is not wasted on a rate of 0: it rises to 1 at step warmup_steps.
+    rise = optax.linear_schedule(1 / warmup_steps, 1.0, warmup_steps - 1)
+    return optax.join_schedules([rise, after], [warmup_steps])
+
+
+def _is_kernel(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params)

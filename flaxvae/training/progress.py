@@ -9,7 +9,7 @@ from typing import Any
 SECONDS_BETWEEN_LINES = 5.0
 
 Line = dict[str, Any]
-Update = Callable[[Line, float], None]
+Update = Callable[[Line | None, float, float], None]
 
 
 @contextlib.contextmanager
@@ -24,13 +24,14 @@ def show_progress(
       shown: False for silence.
 
     Yields:
-      A function to call after each epoch with its line of metrics and the number of
-      training images a second. It draws a bar if the stream is a terminal and rich
-      is installed; otherwise it prints the first and the last epoch, and one at most
-      every five seconds between.
+      A function to call now and then with the line of the epoch finished last (None if
+      there is no new one), the epochs done (a fraction within an epoch) and the number
+      of training images a second. It draws a bar if the stream is a terminal and rich
+      is installed; otherwise it prints the first and the last epoch that it is told
+      of, and one at most every five seconds between.
     """
     if not shown:
-        yield lambda line, images_per_second: None
+        yield lambda line, epochs_done, images_per_second: None
     elif sys.stderr.isatty() and (bar := _try_bar(epochs, done)) is not None:
         with bar as update:
             yield update
@@ -43,7 +44,20 @@ def describe_line(line: Line, images_per_second: float) -> str:
     parts = [f"train {_describe_terms(line['train'])}"]
     if line["validation"]:
         parts.append(f"validation {_describe_terms(line['validation'])}")
+    if line.get("skipped"):
+        parts.append(f"{line['skipped']} updates skipped")
     return ", ".join([*parts, f"{images_per_second:,.0f} images/s"])
+
+
+def _describe_splits(line: Line) -> list[str]:
+    texts = [
+        f"{split:10} {_describe_terms(line[split])}"
+        for split in ("train", "validation")
+        if line[split]
+    ]
+    if line.get("skipped"):
+        texts.append(f"skipped    {line['skipped']} updates of the epoch")
+    return texts
 
 
 def _describe_terms(terms: dict[str, float]) -> str:
@@ -56,19 +70,20 @@ def _describe_terms(terms: dict[str, float]) -> str:
 
 
 def _make_print_lines(epochs: int, done: int) -> Update:
-    began = last = time.monotonic()
-    first = done + 1
+    began = time.monotonic()
+    last: float | None = None
     width = len(str(epochs))
 
-    def update(line: Line, images_per_second: float) -> None:
+    def update(line: Line | None, epochs_done: float, images_per_second: float) -> None:
         nonlocal last
-        now, epoch = time.monotonic(), line["epoch"]
-        if now - last < SECONDS_BETWEEN_LINES and epoch not in (first, epochs):
+        now = time.monotonic()
+        is_due = last is None or now - last >= SECONDS_BETWEEN_LINES
+        if line is None or not (is_due or line["epoch"] == epochs):
             return
         last = now
-        left = (now - began) / (epoch - done) * (epochs - epoch)
+        left = (now - began) / (epochs_done - done) * (epochs - epochs_done)
         print(
-            f"epoch {epoch:{width}}/{epochs}: "
+            f"epoch {line['epoch']:{width}}/{epochs}: "
             f"{describe_line(line, images_per_second)}, {left:.0f} s left",
             file=sys.stderr,
             flush=True,
@@ -92,23 +107,27 @@ def _try_bar(
     @contextlib.contextmanager
     def bar() -> Iterator[Update]:
         bars = progress.Progress(
-            progress.TextColumn("epoch {task.completed}/{task.total}"),
+            progress.TextColumn("epoch {task.fields[epoch]}/{task.total}"),
             progress.BarColumn(bar_width=24),
             progress.TimeRemainingColumn(compact=True),
             progress.TextColumn("left, {task.fields[rate]} images/s"),
             auto_refresh=False,
         )
-        task = bars.add_task("", total=epochs, completed=done, rate="-")
+        task = bars.add_task("", total=epochs, completed=done, epoch=done, rate="-")
         with Live(bars, console=Console(stderr=True)) as live:
+            numbers: list[Text] = []
 
-            def update(line: Line, images_per_second: float) -> None:
-                rate = f"{images_per_second:,.0f}"
-                bars.update(task, completed=line["epoch"], rate=rate)
-                numbers = [
-                    Text(f"{split:10} {_describe_terms(line[split])}")
-                    for split in ("train", "validation")
-                    if line[split]
-                ]
+            def update(
+                line: Line | None, epochs_done: float, images_per_second: float
+            ) -> None:
+                bars.update(
+                    task,
+                    completed=epochs_done,
+                    epoch=int(epochs_done),
+                    rate=f"{images_per_second:,.0f}",
+                )
+                if line:
+                    numbers[:] = [Text(text) for text in _describe_splits(line)]
                 live.update(Group(bars, *numbers))
 
             yield update

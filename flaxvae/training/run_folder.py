@@ -3,17 +3,16 @@
 ``config.json``    settings, model, data, versions and device
 ``metrics.jsonl``  one line an epoch
 ``timing.jsonl``   seconds of each epoch; apart, since all else is reproducible
-``checkpoints/``   the newest train states
+``checkpoints/``   the newest states of the run
 ``figures/``       pictures
 ``summary.json``   the final numbers
 """
 
 import contextlib
 import json
+import math
 import os
-import platform
-from collections.abc import Iterator, Mapping
-from importlib import metadata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,9 @@ class RunFolder:
           InputError: the folder cannot be written, or it holds another run; the
             message names what differs.
         """
+        config = _plain(json.loads(json.dumps(config)))
         if self._config.exists():
-            self._check_same_run(json.loads(json.dumps(config)))
+            self._check_same_run(config)
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -94,12 +94,17 @@ class RunFolder:
         """Writes ``summary.json``."""
         write_json(self._summary, summary)
 
-    def append(self, line: Mapping[str, Any], seconds: float) -> None:
-        """Adds one epoch to ``metrics.jsonl`` and ``timing.jsonl``, a write each."""
-        timing = {"epoch": line["epoch"], "seconds": seconds}
-        for path, content in ((self._metrics, line), (self._timing, timing)):
+    def append(
+        self, lines: Sequence[Mapping[str, Any]], seconds: Sequence[float]
+    ) -> None:
+        """Adds epochs to ``metrics.jsonl`` and ``timing.jsonl``, a write each."""
+        timing = [
+            {"epoch": line["epoch"], "seconds": s}
+            for line, s in zip(lines, seconds, strict=True)
+        ]
+        for path, contents in ((self._metrics, lines), (self._timing, timing)):
             with path.open("a") as file:
-                file.write(json.dumps(content) + "\n")
+                file.write("".join(json.dumps(c) + "\n" for c in contents))
 
     def rewind(self, epochs: int) -> None:
         """Cuts ``metrics.jsonl`` and ``timing.jsonl`` back to the first ``epochs``."""
@@ -183,35 +188,6 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
     )
 
 
-def describe_environment() -> dict[str, Any]:
-    """Versions and the device, for ``config.json``."""
-    packages = (
-        "flaxvae",
-        "jax",
-        "jaxlib",
-        "flax",
-        "optax",
-        "orbax-checkpoint",
-        "numpy",
-    )
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "versions": versions,
-        "device": device_name(),
-        "platform": platform.platform(),
-    }
-
-
-def device_name() -> str:
-    """The kind of the device that trains, such as ``"cpu"`` or ``"NVIDIA H200"``."""
-    return jax.devices()[0].device_kind
-
-
 def check_writable(workdir: Path) -> None:
     """Raises `InputError` unless files can be made in ``workdir``; makes nothing."""
     try:
@@ -253,6 +229,15 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in complete]
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON lines: {error}") from error
+
+
+def _plain(tree: Any) -> Any:
+    """The tree with infinities as text: JSON has no word for them."""
+    if isinstance(tree, dict):
+        return {name: _plain(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_plain(value) for value in tree]
+    return str(tree) if isinstance(tree, float) and math.isinf(tree) else tree
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

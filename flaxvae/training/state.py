@@ -16,7 +16,7 @@ from flaxvae.training.keys import Stream, stream_key
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that changes during a run, and the run's root key."""
+    """Everything that a train step changes, and the run's root key."""
 
     step: jax.Array  # () int32, train steps taken
     params: Any  # the model's parameters
@@ -24,11 +24,14 @@ class TrainState:
     opt_state: Any  # the optimizer's state, the learning rate among it
     weights: dict[str, jax.Array]  # the objective's weights, such as beta; () each
     key: jax.Array  # () the root key; never split, only folded into
+    skipped: jax.Array  # () int32, steps whose update was left out
+    ema: Any = None  # exponential moving average of params; None: not kept
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What ``model.apply`` takes."""
-        return {"params": self.params, **self.collections}
+        """What ``model.apply`` takes to evaluate: averaged parameters where kept."""
+        params = self.params if self.ema is None else self.ema
+        return {"params": params, **self.collections}
 
 
 def create_state(
@@ -37,8 +40,9 @@ def create_state(
     optimizer: optax.GradientTransformation,
     x: jax.Array,
     *,
-    weights: Mapping[str, float] | None = None,
-    seed: int = 0,
+    weights: Mapping[str, float | jax.Array] | None = None,
+    seed: int | jax.Array = 0,
+    keep_ema: bool = False,
 ) -> TrainState:
     """Initialises a model and an optimizer.
 
@@ -49,6 +53,7 @@ def create_state(
       x: a preprocessed batch ``(B, ...)``; only its shape and type matter.
       weights: the objective's weights by argument name.
       seed: of the root key.
+      keep_ema: whether the step keeps an average of the parameters.
 
     Returns:
       The state at step 0.
@@ -73,6 +78,8 @@ def create_state(
         opt_state=optimizer.init(params),
         weights=values,
         key=root,
+        skipped=jnp.asarray(0, jnp.int32),
+        ema=jax.tree.map(jnp.copy, params) if keep_ema else None,
     )
 
 

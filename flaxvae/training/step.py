@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flaxvae.batch import mean_over_devices
 from flaxvae.data import Preprocess
 from flaxvae.objectives import Objective
 from flaxvae.training.keys import Stream, stream_key
@@ -24,6 +25,9 @@ def make_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     preprocess: Preprocess,
+    *,
+    ema_decay: float = 0.0,
+    skip_above: float | None = None,
 ) -> Step:
     """Makes ``step(state, batch) -> (state, metrics)``.
 
@@ -37,6 +41,12 @@ def make_step(
       objective: see `Objective`; called with the state's weights by name.
       optimizer: an Optax gradient transformation.
       preprocess: from a stored batch to the model's input.
+      ema_decay: share of the old average that a step keeps, in [0, 1); used where
+        the state keeps an average, and lower in the first steps:
+        min(ema_decay, (1 + step) / (10 + step)).
+      skip_above: leave an update out, and count it in ``state.skipped``, if the loss
+        or the gradient is not finite or the gradient's norm is above this; None: apply
+        every update.
 
     Returns:
       A pure function from a state and a stored batch ``(B, ...)`` to the next state
@@ -59,15 +69,38 @@ def make_step(
             metrics = {name: jnp.mean(term) for name, term in terms.items()}
             return metrics["loss"], (metrics, collections)
 
-        grads, (metrics, collections) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, (metrics, collections) = mean_over_devices(
+            jax.grad(loss_fn, has_aux=True)(state.params)
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
         next_state = dataclasses.replace(
             state,
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             collections=dict(collections),
             opt_state=opt_state,
+            ema=_average(state, params, ema_decay),
         )
+        if skip_above is not None:
+            norm = optax.tree.norm(grads)  # NaN compares as False
+            fine = jnp.isfinite(metrics["loss"]) & (norm <= skip_above)
+            next_state = _choose(fine, next_state, state)
         return next_state, metrics
 
     return step
+
+
+def _average(state: TrainState, params: Any, decay: float) -> Any:
+    """The next exponential moving average of the parameters."""
+    if state.ema is None:
+        return None
+    # A constant decay would remember the untrained parameters for long.
+    decay_now = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    return optax.incremental_update(params, state.ema, 1 - decay_now)
+
+
+def _choose(fine: jax.Array, after: TrainState, before: TrainState) -> TrainState:
+    """``after`` if ``fine``; else ``before``, one step on and one skip more."""
+    left_out = dataclasses.replace(before, step=after.step, skipped=before.skipped + 1)
+    return jax.tree.map(lambda a, b: jnp.where(fine, a, b), after, left_out)

@@ -27,8 +27,10 @@ class TrainedVAE:
       data_shape: shape of one example, ``(H, W, C)``.
       max_value: the stored integer that means 1.0 in the data it was trained on.
       history: one dict an epoch: ``epoch``, ``train`` and ``validation`` metrics.
-      timing: ``seconds_per_epoch`` (median), ``compile_seconds`` and
-        ``images_per_second`` of the training that made it; empty after loading.
+      timing: of the training that made it: ``seconds_per_epoch`` (median, validation
+        included), ``seconds_per_step``, ``images_per_second``, ``compile_seconds``
+        and ``peak_memory_bytes``; empty after loading.
+      best_epoch: the epoch that early stopping chose, if it was on.
     """
 
     model: nn.Module
@@ -37,6 +39,7 @@ class TrainedVAE:
     max_value: float = 1.0
     history: list[dict[str, Any]] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
+    best_epoch: int | None = None
 
     @property
     def parameters(self) -> int:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from flaxvae.data.cache import cache_folder, cached_arrays
+from flaxvae.data.cache import cached_arrays
+from flaxvae.files import cache_folder
 
 
 @pytest.fixture

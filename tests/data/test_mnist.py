@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.data import cache, load, mnist
+from flaxvae.data import load, mnist
 from flaxvae.data.download import DownloadError
+from flaxvae.files import cache_folder
 
 
 def test_a_folder_of_idx_files(small_mnist):
@@ -130,5 +131,5 @@ def test_auto_takes_mnist_where_it_is_at_hand(small_mnist):
 
 def test_the_cache_key_names_the_source(small_mnist):
     mnist.load_mnist(small_mnist)
-    (folder,) = cache.cache_folder().iterdir()
+    (folder,) = cache_folder().iterdir()
     assert folder.name.startswith("mnist-idx-")

@@ -1,0 +1,116 @@
+"""Flags that several commands share, as groups of their own in ``--help``."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from flaxvae.checks import check_at_least, check_seed
+from flaxvae.data import Dataset
+from flaxvae.training import Engine, build_optimizer
+
+
+@dataclass(frozen=True)
+class TrainingFlags:
+    """What is computed, beside the model and the data."""
+
+    epochs: int | None = None
+    """Times the training examples are seen; None: what suits the data."""
+    batch_size: int = 128
+    """Examples in a training step."""
+    optimizer: Literal[
+        "adabelief",
+        "adam",
+        "adamax",
+        "adamw",
+        "lion",
+        "nadam",
+        "radam",
+        "rmsprop",
+        "sgd",
+    ] = "adam"
+    """Optimizer, with Optax's default constants."""
+    learning_rate: float = 1e-3
+    """Highest step size of the optimizer."""
+    lr_schedule: Literal["constant", "cosine", "exponential", "linear"] = "constant"
+    """Course of the step size: to 0 (cosine, linear), to 1 % (exponential)."""
+    warmup_epochs: float = 0.0
+    """Epochs in which the step size rises from 0."""
+    weight_decay: float | None = None
+    """Decoupled weight decay of kernels; None: 1e-4 for adamw, else none."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; None: no clipping."""
+    skip_above: float | None = None
+    """Skip and count updates of larger or non-finite norm (inf: the latter only)."""
+    ema_decay: float = 0.0
+    """Decay of the moving average of parameters to validate and keep; 0: none."""
+    early_stopping: int | None = None
+    """Stop after so many epochs without a better validation -ELBO, keep the best."""
+    seed: int = 0
+    """Seed of all randomness of the run."""
+
+    def check(self) -> None:
+        """Refuses values that no run could use, before anything is loaded."""
+        if self.epochs is not None:
+            check_at_least("epochs", self.epochs, 1)
+        check_at_least("batch_size", self.batch_size, 1)
+        check_at_least("warmup_epochs", self.warmup_epochs, 0)
+        check_seed(self.seed)
+        self._build_optimizer(None, 0)
+
+    def for_fit(self, dataset: Dataset, epochs: int) -> dict[str, Any]:
+        """These flags as arguments of `flaxvae.training.fit`."""
+        steps_per_epoch = max(1, len(dataset.train) // self.batch_size)
+        return {
+            "optimizer": self._build_optimizer(
+                epochs * steps_per_epoch, round(self.warmup_epochs * steps_per_epoch)
+            ),
+            "epochs": epochs,
+            "batch_size": self.batch_size,
+            "early_stopping": self.early_stopping,
+            "ema_decay": self.ema_decay,
+            "skip_above": self.skip_above,
+            "seed": self.seed,
+        }
+
+    def _build_optimizer(self, total_steps: int | None, warmup_steps: int) -> Any:
+        return build_optimizer(
+            self.optimizer,
+            self.learning_rate,
+            schedule=self.lr_schedule if total_steps else "constant",
+            warmup_steps=warmup_steps,
+            total_steps=total_steps,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+        )
+
+
+@dataclass(frozen=True)
+class StartFlags:
+    """What is set up before the first array is made."""
+
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache folder, for the next start."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0 of several; TPU VMs and SLURM need no such flag."""
+    num_processes: int | None = None
+    """Number of processes, with --coordinator."""
+    process_id: int | None = None
+    """Number of this process, from 0, with --coordinator."""
+
+
+def flag_values(flags: Any) -> dict[str, Any]:
+    """Every flag by name, those of groups too."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(flags):
+        value = getattr(flags, field.name)
+        if dataclasses.is_dataclass(value):
+            values |= flag_values(value)
+        else:
+            values[field.name] = value
+    return values
+
+
+NOT_SETTINGS = {
+    field.name for group in (Engine, StartFlags) for field in dataclasses.fields(group)
+}
+"""Flags of `Engine` and `StartFlags`: another value gives the same numbers."""

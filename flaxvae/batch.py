@@ -1,0 +1,69 @@
+"""The batch, when several devices each hold a part of it.
+
+Under ``jit`` with a sharded batch every array is global and nothing here acts. Inside
+``pmap`` (or ``shard_map``) over the axis `DATA_AXIS` a function sees one device's rows;
+these functions give it the numbers that it would have got with all rows in sight.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+DATA_AXIS = "data"  # name of the mesh axis along which a batch is split
+
+Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+
+
+def data_axis() -> str | None:
+    """`DATA_AXIS` where the batch is split by it, else None.
+
+    A Linen module hands it on: ``nn.BatchNorm(axis_name=data_axis())`` has the
+    statistics of the whole batch on one device and on many.
+    """
+    try:
+        jax.lax.axis_size(DATA_AXIS)
+    except NameError:
+        return None
+    return DATA_AXIS
+
+
+def mean_over_devices(tree: Any) -> Any:
+    """The means of arrays that are themselves means over equal parts of the batch."""
+    axis = data_axis()
+    return tree if axis is None else jax.lax.pmean(tree, axis)
+
+
+def sum_over_devices(tree: Any) -> Any:
+    """The sums of arrays that are themselves sums over parts of the batch."""
+    axis = data_axis()
+    return tree if axis is None else jax.lax.psum(tree, axis)
+
+
+def take_part(rows: jax.Array, axis: int = 0) -> jax.Array:
+    """This device's part of all rows, ``(B, ...) -> (B / devices, ...)``."""
+    name = data_axis()
+    if name is None:
+        return rows
+    size = rows.shape[axis] // jax.lax.axis_size(name)
+    start = jax.lax.axis_index(name) * size
+    return jax.lax.dynamic_slice_in_dim(rows, start, size, axis)
+
+
+def draw_rows(
+    draw: Draw, key: jax.Array, shape: tuple[int, ...], axis: int | None = 0
+) -> jax.Array:
+    """Draws for the rows at hand what one draw for the whole batch gives them.
+
+    Args:
+      draw: ``(key, shape) -> array``, such as `jax.random.normal`.
+      key: the same on every device.
+      shape: what is wanted here, with the batch at ``axis``.
+      axis: the batch's axis, or None if there is none.
+    """
+    name = data_axis()
+    if name is None or axis is None:
+        return draw(key, shape)
+    whole = list(shape)
+    whole[axis] *= jax.lax.axis_size(name)
+    return take_part(draw(key, tuple(whole)), axis)

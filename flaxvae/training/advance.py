@@ -1,0 +1,293 @@
+"""Training as one compiled program: any number of steps and epochs in one call.
+
+Shuffling, preprocessing, validation, early stopping and the best parameters are inside,
+so the host only says how far to go. Where a call ends changes no result.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from flaxvae.training.keys import Stream, stream_key
+from flaxvae.training.parallel import ONE_DEVICE, Devices
+from flaxvae.training.state import TrainState
+from flaxvae.training.step import Metrics, Step
+
+LINES = 256  # epochs that one call can report
+# Steps in one loop of fixed length. On a CPU and a TPU a loop of any length is free; a
+# GPU waits for the host before each round of a loop whose length it does not know.
+STEPS_PER_LOOP = {"cpu": 1, "tpu": 1}
+STEPS_PER_LOOP_ELSEWHERE = 32
+
+Examples = tuple[jax.Array, jax.Array]  # stored: training and validation split
+Validate = Callable[[TrainState, jax.Array], Metrics]
+Advance = Callable[..., tuple["Run", "Report"]]
+
+
+@flax.struct.dataclass
+class Best:
+    """The variables with the lowest validation value so far."""
+
+    value: jax.Array  # () the validation value: -ELBO, or the loss without one
+    epoch: jax.Array  # () int32, counted from 1; 0 before the first
+    waited: jax.Array  # () int32, epochs since then
+    variables: Any  # what `TrainState.variables` was then
+
+
+@flax.struct.dataclass
+class Run:
+    """All that a run carries from step to step; this is what a checkpoint holds."""
+
+    state: TrainState
+    sums: Metrics  # the objective's terms, summed over the epoch's steps so far
+    counted: jax.Array  # () int32, steps in ``sums``; skipped ones are not
+    bad_step: jax.Array  # () int32, the first step with a non-finite number, or -1
+    bad_terms: Metrics  # the objective's terms at that step
+    best: Best | None = None  # kept for early stopping only
+
+    @property
+    def variables(self) -> Any:
+        """The variables that the run would hand out now."""
+        return self.state.variables if self.best is None else self.best.variables
+
+
+@flax.struct.dataclass
+class Report:
+    """What one call tells the host."""
+
+    position: jax.Array  # () int32, steps done in all
+    num_lines: jax.Array  # () int32, epochs finished in this call
+    train: Metrics  # means of the terms, (LINES,) each
+    validation: Metrics  # the same on the validation split; empty without one
+    skipped: jax.Array  # (LINES,) int32, updates left out
+    waited: jax.Array  # (LINES,) int32, see `Best`
+
+
+def create_run(state: TrainState, terms: Metrics, *, early_stopping: bool) -> Run:
+    """The run at step 0.
+
+    Args:
+      state: the train state.
+      terms: what a step reports, by name; only the names and shapes matter.
+      early_stopping: whether the best variables are kept.
+    """
+    zeros = {name: jnp.zeros((), jnp.float32) for name in terms}
+    best = None
+    if early_stopping:
+        zero = jnp.asarray(0, jnp.int32)
+        variables = jax.tree.map(jnp.copy, state.variables)
+        best = Best(jnp.asarray(jnp.inf), zero, jnp.copy(zero), variables)
+    return Run(
+        state=state,
+        sums=zeros,
+        counted=jnp.asarray(0, jnp.int32),
+        bad_step=jnp.asarray(-1, jnp.int32),
+        bad_terms=jax.tree.map(jnp.copy, zeros),
+        best=best,
+    )
+
+
+def make_advance(
+    step: Step,
+    validate: Validate | None,
+    *,
+    num_examples: int,
+    batch_size: int,
+    early_stopping: int | None = None,
+    devices: Devices = ONE_DEVICE,
+    halt: bool = True,
+    position: int = 0,
+) -> Advance:
+    """Makes ``advance(run, examples, position, until) -> (run, report)``.
+
+    The examples are shuffled by a key that depends on the root key and the epoch's
+    number alone, and cut into full batches; the remainder, different in each epoch,
+    is left out. After an epoch's last step the run is validated.
+
+    Args:
+      step: the train step.
+      validate: the terms on the validation split as a function of the train state and
+        the stored examples, or None.
+      num_examples: N, number of training examples.
+      batch_size: B, at most N.
+      early_stopping: epochs to wait for a better validation value, or None.
+      devices: who shares each batch.
+      halt: whether to stop at a non-finite number and when nothing better was found
+        for long. Many runs mapped over one program go on together; then a run that
+        is over keeps its best variables, and its host drops the later lines.
+      position: steps that the run has taken before its first call.
+
+    Returns:
+      A pure function from a run that has taken ``position`` steps and the stored
+      examples of both splits to the run after ``until`` steps, at most `LINES` epochs
+      later.
+    """
+    num_batches = num_examples // batch_size
+    inner = choose_steps_per_loop(num_batches, position)
+
+    def advance(
+        run: Run, examples: Examples, position: jax.Array, until: jax.Array
+    ) -> tuple[Run, Report]:
+        training, held_out = examples
+
+        def one_step(run: Run, index: jax.Array) -> tuple[Run, None]:
+            before = run.state.skipped
+            state, terms = step(run.state, training[devices.split(index)])
+            return _count(run, state, terms, is_used=state.skipped == before), None
+
+        def one_epoch(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+            run, position, report = carry
+            number = position // num_batches
+            key = stream_key(run.state.key, Stream.SHUFFLE, number)
+            order = jax.random.permutation(key, num_examples)
+            end = (number + 1) * num_batches
+            stop = jnp.minimum(end, until)
+
+            def some_steps(carry: tuple[Run, jax.Array]) -> tuple[Run, jax.Array]:
+                run, position = carry
+                start = (position - number * num_batches) * batch_size
+                rows = jax.lax.dynamic_slice(order, (start,), (inner * batch_size,))
+                index = rows.reshape(inner, batch_size)
+                run, _ = jax.lax.scan(one_step, run, index)
+                return run, position + inner
+
+            def more_steps(carry: tuple[Run, jax.Array]) -> jax.Array:
+                run, position = carry
+                return (position < stop) & _goes_on(run)
+
+            run, position = jax.lax.while_loop(more_steps, some_steps, (run, position))
+            is_over = (position == end) & _goes_on(run)
+            run, report = jax.lax.cond(
+                is_over, finish_epoch, lambda *same: same, run, report
+            )
+            return run, position, report
+
+        def finish_epoch(run: Run, report: Report) -> tuple[Run, Report]:
+            run, train, validation = close_epoch(run)
+            i = report.num_lines
+            waited = 0 if run.best is None else run.best.waited
+
+            def write(lines: Any, line: Any) -> Any:
+                return jax.tree.map(lambda old, new: old.at[i].set(new), lines, line)
+
+            report = dataclasses.replace(
+                report,
+                num_lines=i + 1,
+                train=write(report.train, train),
+                validation=write(report.validation, validation),
+                skipped=write(report.skipped, num_batches - run.counted),
+                waited=write(report.waited, waited),
+            )
+            zeros = jax.tree.map(jnp.zeros_like, (run.sums, run.counted))
+            return dataclasses.replace(run, sums=zeros[0], counted=zeros[1]), report
+
+        def close_epoch(run: Run) -> tuple[Run, Metrics, Metrics]:
+            """Means over the epoch, validation, and what follows from it."""
+            counted = jnp.maximum(run.counted, 1)
+            train = {name: total / counted for name, total in run.sums.items()}
+            validation = validate(run.state, held_out) if validate else {}
+            # Skipped to the last step, or broken by the last update: a bad end.
+            is_fine = _all_finite(run.state.params) & (run.counted > 0)
+            is_bad = (run.bad_step < 0) & ~is_fine
+            bad_step = jnp.where(is_bad, run.state.step - 1, run.bad_step)
+            bad_terms = _where(is_bad, train, run.bad_terms)
+            best = run.best
+            if best is not None and early_stopping is not None:
+                best = _improve(best, run.state, validation, early_stopping)
+            run = dataclasses.replace(
+                run, bad_step=bad_step, bad_terms=bad_terms, best=best
+            )
+            return run, train, validation
+
+        def _goes_on(run: Run) -> jax.Array | bool:
+            if not halt:
+                return True
+            is_over = run.bad_step >= 0
+            if run.best is not None and early_stopping is not None:
+                is_over |= run.best.waited >= early_stopping
+            return ~is_over
+
+        def more_epochs(carry: tuple[Any, ...]) -> jax.Array:
+            run, position, report = carry
+            return (position < until) & _goes_on(run) & (report.num_lines < LINES)
+
+        validation_terms: Metrics = {}
+        if validate:
+            validation_terms = jax.eval_shape(validate, run.state, held_out)
+        zeros = jnp.zeros(LINES, jnp.float32)
+        counts = jnp.zeros(LINES, jnp.int32)
+        report = Report(
+            position=jnp.asarray(position, jnp.int32),
+            num_lines=jnp.asarray(0, jnp.int32),
+            train=dict.fromkeys(run.sums, zeros),
+            validation=dict.fromkeys(validation_terms, zeros),
+            skipped=counts,
+            waited=counts,
+        )
+        run, position, report = jax.lax.while_loop(
+            more_epochs, one_epoch, (run, report.position, report)
+        )
+        return run, dataclasses.replace(report, position=position)
+
+    return advance
+
+
+def choose_steps_per_loop(num_batches: int, position: int = 0) -> int:
+    """The length of an inner loop: what pays on the backend.
+
+    It divides the epoch's ``num_batches`` and the ``position`` a run continues from.
+    """
+    backend = jax.default_backend()
+    most = STEPS_PER_LOOP.get(backend, STEPS_PER_LOOP_ELSEWHERE)
+    whole = math.gcd(num_batches, position)
+    return max(n for n in range(1, most + 1) if whole % n == 0)
+
+
+def validation_value(validation: Metrics) -> jax.Array:
+    """What early stopping compares: -ELBO where the objective reports it, else loss.
+
+    The ELBO is not weighted, so that values under different weights compare.
+    """
+    return -validation["elbo"] if "elbo" in validation else validation["loss"]
+
+
+def _count(run: Run, state: TrainState, terms: Metrics, is_used: jax.Array) -> Run:
+    """Adds one step to the epoch's sums, and remembers the first that went wrong."""
+    finite = jnp.array([jnp.isfinite(term) for term in terms.values()]).all()
+    is_bad = (run.bad_step < 0) & is_used & ~finite
+    used = {name: jnp.where(is_used, term, 0.0) for name, term in terms.items()}
+    return dataclasses.replace(
+        run,
+        state=state,
+        sums={name: run.sums[name] + used[name] for name in run.sums},
+        counted=run.counted + is_used,
+        bad_step=jnp.where(is_bad, state.step - 1, run.bad_step),
+        bad_terms=_where(is_bad, terms, run.bad_terms),
+    )
+
+
+def _improve(best: Best, state: TrainState, validation: Metrics, patience: int) -> Best:
+    """The best after an epoch; a run that has waited long enough keeps its own."""
+    value = validation_value(validation)
+    is_over = best.waited >= patience
+    is_better = (value < best.value) & ~is_over
+    number = best.epoch + best.waited + 1
+    return Best(
+        value=jnp.where(is_better, value, best.value),
+        epoch=jnp.where(is_better, number, best.epoch),
+        waited=jnp.where(is_better, 0, best.waited + ~is_over),
+        variables=_where(is_better, state.variables, best.variables),
+    )
+
+
+def _where(condition: jax.Array, a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

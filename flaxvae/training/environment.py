@@ -1,0 +1,63 @@
+"""Versions, device and memory, as recorded with a run."""
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from flaxvae.files import cache_folder
+
+PACKAGES = ("flaxvae", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions and the device, for ``config.json``."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "versions": versions,
+        "device": device_name(),
+        "platform": platform.platform(),
+    }
+
+
+def use_compilation_cache(folder: Path | None = None) -> None:
+    """Keeps compiled programs on disk, so that the next start need not compile.
+
+    JAX recognises a program by its text, its options and its own version.
+
+    Args:
+      folder: None: ``compiled`` in flaxvae's cache folder.
+    """
+    path = folder or cache_folder() / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    # Store whatever took half a second to compile, however small it is.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def device_name() -> str:
+    """The kind of the device that trains, such as ``"cpu"`` or ``"NVIDIA H200"``."""
+    return jax.devices()[0].device_kind
+
+
+def peak_memory() -> int | None:
+    """Most bytes that were in use at once: of the first device, else of the process.
+
+    None where neither is known.
+    """
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

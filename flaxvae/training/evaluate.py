@@ -1,0 +1,74 @@
+"""A whole evaluation as one compiled scan."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxvae.batch import sum_over_devices
+from flaxvae.data import Preprocess
+from flaxvae.objectives import Objective
+from flaxvae.training.parallel import ONE_DEVICE, Devices
+from flaxvae.training.step import Metrics
+
+Evaluate = Callable[[Any, Mapping[str, jax.Array], jax.Array, jax.Array], Metrics]
+
+EVALUATION_BATCH = 500  # examples; fixed, so that results do not depend on a flag
+
+
+def make_evaluate(
+    model: nn.Module,
+    objective: Objective,
+    preprocess: Preprocess,
+    devices: Devices = ONE_DEVICE,
+) -> Evaluate:
+    """Makes ``evaluate(variables, weights, examples, key) -> metrics``.
+
+    Every example counts once: the last batch is filled up, and a mask keeps what
+    filled it out of the sums. Collections are read, not updated, and nothing is
+    dropped out.
+
+    Args:
+      model: an unbound model.
+      objective: see `Objective`.
+      preprocess: from stored examples to the model's input.
+      devices: who shares each batch.
+
+    Returns:
+      A pure function from the model's variables, the objective's weights, stored
+      examples ``(N, ...)`` and a key to the means of the objective's terms over all N,
+      each ``()``, in nats per example.
+    """
+
+    def evaluate(
+        variables: Any,
+        weights: Mapping[str, jax.Array],
+        examples: jax.Array,
+        key: jax.Array,
+    ) -> Metrics:
+        num_examples = len(examples)
+        batch_size = min(EVALUATION_BATCH, num_examples)
+        num_batches = -(-num_examples // batch_size)
+        # Rows that make the batch divisible change no other row's draws.
+        padded = -(-batch_size // devices.count) * devices.count
+        first = jnp.arange(num_batches) * batch_size  # (num_batches,)
+
+        def body(number: jax.Array, first: jax.Array) -> tuple[jax.Array, Metrics]:
+            key_x, key_z = jax.random.split(jax.random.fold_in(key, number))
+            row = devices.split(jnp.arange(padded))
+            index = first + row
+            is_real = (row < batch_size) & (index < num_examples)
+            x = preprocess(examples[jnp.minimum(index, num_examples - 1)], key_x)
+            bound = functools.partial(objective, key=key_z, **weights)
+            terms: Any = model.apply(variables, x, method=bound)
+            sums = {k: jnp.sum(jnp.where(is_real, v, 0.0)) for k, v in terms.items()}
+            return number + 1, sums
+
+        _, sums = jax.lax.scan(body, jnp.asarray(0, jnp.int32), first)
+        totals = sum_over_devices({name: jnp.sum(s) for name, s in sums.items()})
+        return {name: total / num_examples for name, total in totals.items()}
+
+    return evaluate

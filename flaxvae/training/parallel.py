@@ -1,0 +1,139 @@
+"""The devices that share a batch, and how a program is compiled for them.
+
+``jit``: one program over global arrays; the batch is sharded along a mesh axis, and the
+compiler places the one sum of gradients that a step needs. ``pmap``: the same program
+once a device, with explicit means over the axis (`flaxvae.batch`).
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from flaxvae.batch import DATA_AXIS, take_part
+from flaxvae.checks import InputError, check_at_least, check_choice
+
+PARALLEL = ("jit", "pmap")
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Devices that each take an equal part of every batch.
+
+    Attributes:
+      devices: at least one, of all processes; empty: the default device.
+      parallel: ``"jit"`` or ``"pmap"``.
+    """
+
+    devices: tuple[Any, ...] = ()
+    parallel: str = "jit"
+
+    @property
+    def count(self) -> int:
+        """Number of parts of a batch."""
+        return max(1, len(self.devices))
+
+    @functools.cached_property
+    def replicated(self) -> NamedSharding:
+        """The sharding of an array that every device holds whole."""
+        return NamedSharding(self._mesh, PartitionSpec())
+
+    @functools.cached_property
+    def _mesh(self) -> Mesh:
+        # Auto: the compiler, not the program, places the collectives.
+        return Mesh(np.array(self.devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+
+    def split(self, rows: jax.Array) -> jax.Array:
+        """Inside a compiled program: each device keeps its part of ``rows``."""
+        if self.count == 1:
+            return rows
+        if self.parallel == "pmap":
+            return take_part(rows)
+        sharding = NamedSharding(self._mesh, PartitionSpec(DATA_AXIS))
+        return jax.lax.with_sharding_constraint(rows, sharding)
+
+    def put(self, tree: Any) -> Any:
+        """Places a tree of arrays whole on every device."""
+        if self.count == 1 or self.parallel == "pmap":
+            return jax.tree.map(jnp.asarray, tree)
+        return jax.device_put(tree, self.replicated)
+
+    def compile(
+        self, function: Callable[..., Any], *args: Any, donate: Sequence[int] = ()
+    ) -> Callable[..., Any]:
+        """Compiles ``function`` for arguments like ``args``.
+
+        Args:
+          function: takes and returns trees of arrays that every device holds whole;
+            inside, `split` cuts what is to be shared.
+          *args: arrays placed by `put`, or their shapes.
+          donate: positions of arguments whose memory the results may take.
+        """
+        if self.count > 1 and self.parallel == "pmap":
+            # Nothing is donated: what goes in is one array, what runs is a copy each.
+            mapped = jax.pmap(
+                function,
+                axis_name=DATA_AXIS,
+                devices=self.devices,
+                in_axes=None,
+                out_axes=None,
+                axis_size=self.count,
+            )
+            mapped.lower(*args).compile()
+            return mapped
+        if self.count == 1:
+            return jax.jit(function, donate_argnums=donate).lower(*args).compile()
+        jitted = jax.jit(function, donate_argnums=donate, out_shardings=self.replicated)
+        return jitted.lower(*args).compile()
+
+
+ONE_DEVICE = Devices()
+
+
+def visible_devices() -> list[Any]:
+    """The devices of all processes."""
+    return jax.devices()
+
+
+def choose_devices(
+    parallel: str = "jit", count: int | None = None, batch_size: int | None = None
+) -> Devices:
+    """The devices that a run uses.
+
+    Args:
+      parallel: one of `PARALLEL`.
+      count: how many of the visible devices; None: all.
+      batch_size: B, which they must be able to share equally.
+
+    Raises:
+      InputError: an unknown method, more devices than there are, or a batch that
+        does not divide; the message names the nearest sizes that do.
+    """
+    check_choice("parallel", parallel, PARALLEL)
+    visible = visible_devices()
+    if count is not None:
+        check_at_least("devices", count, 1)
+        if count > len(visible):
+            raise InputError(
+                f"devices must be <= {len(visible)}, the number of devices at hand, "
+                f"got {count}"
+            )
+        if count < len(visible) and jax.process_count() > 1:
+            raise InputError(
+                f"devices must be left out, or {len(visible)}, in a run of several "
+                f"processes, got {count}"
+            )
+    chosen = visible[:count]
+    if batch_size is not None and batch_size % len(chosen):
+        below = batch_size // len(chosen) * len(chosen)
+        nearest = [str(n) for n in (below, below + len(chosen)) if n]
+        raise InputError(
+            f"batch_size must be a multiple of {len(chosen)}, the number of devices, "
+            f"got {batch_size}: the nearest are {' and '.join(nearest)}"
+        )
+    return Devices(tuple(chosen), parallel) if len(chosen) > 1 else ONE_DEVICE

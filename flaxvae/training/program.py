@@ -1,0 +1,99 @@
+"""A training as two pure functions: the run at step 0, and the way on from there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+
+from flaxvae.data import Dataset, make_preprocess
+from flaxvae.objectives import Objective
+from flaxvae.training.advance import Advance, Run, create_run, make_advance
+from flaxvae.training.evaluate import make_evaluate
+from flaxvae.training.keys import Stream, stream_key
+from flaxvae.training.parallel import ONE_DEVICE, Devices
+from flaxvae.training.state import TrainState, create_state
+from flaxvae.training.step import Metrics, Step, make_step
+
+
+@dataclass(frozen=True)
+class Program:
+    """What `make_program` makes.
+
+    Attributes:
+      create: ``create(seed, weights) -> Run`` at step 0; both may be traced.
+      step: the train step; see `make_step`.
+      make_advance: ``(position) -> advance`` for a run that continues there.
+      steps_per_epoch: full batches in the training split.
+    """
+
+    create: Callable[[Any, Mapping[str, Any]], Run]
+    step: Step
+    make_advance: Callable[..., Advance]
+    steps_per_epoch: int
+
+
+def make_program(
+    model: nn.Module,
+    dataset: Dataset,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    early_stopping: int | None = None,
+    ema_decay: float = 0.0,
+    skip_above: float | None = None,
+    devices: Devices = ONE_DEVICE,
+    halt: bool = True,
+) -> Program:
+    """Puts model, objective, optimizer and data together; compiles nothing.
+
+    The arguments are those of `fit`; ``devices`` share each batch, ``halt`` see
+    `make_advance`.
+    """
+    preprocess = make_preprocess(dataset)
+    step = make_step(
+        model,
+        objective,
+        optimizer,
+        preprocess,
+        ema_decay=ema_decay,
+        skip_above=skip_above,
+    )
+    evaluate = make_evaluate(model, objective, preprocess, devices)
+    x = dataset.train.x
+    batch = jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype)
+
+    def validate(state: TrainState, examples: jax.Array) -> Metrics:
+        key = stream_key(state.key, Stream.VALIDATION)
+        return evaluate(state.variables, state.weights, examples, key)
+
+    def create(seed: int | jax.Array, weights: Mapping[str, Any]) -> Run:
+        sample = jax.eval_shape(preprocess, batch, jax.random.key(0))
+        state = create_state(
+            model,
+            objective,
+            optimizer,
+            jax.numpy.zeros(sample.shape, sample.dtype),
+            weights=weights,
+            seed=seed,
+            keep_ema=ema_decay > 0,
+        )
+        _, terms = jax.eval_shape(step, state, batch)
+        return create_run(state, terms, early_stopping=early_stopping is not None)
+
+    def make(position: int = 0) -> Advance:
+        return make_advance(
+            step,
+            validate if len(dataset.validation) else None,
+            num_examples=len(x),
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            devices=devices,
+            halt=halt,
+            position=position,
+        )
+
+    return Program(create, step, make, len(x) // batch_size)

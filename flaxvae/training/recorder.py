@@ -1,0 +1,70 @@
+"""Remembers how a run goes, and writes it into the run's folder if it has one."""
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flaxvae.training.advance import Run
+from flaxvae.training.checkpoint import Checkpoints
+from flaxvae.training.engine import Engine
+from flaxvae.training.run_folder import RunFolder
+
+Line = dict[str, Any]  # one epoch: its number, training and validation metrics
+
+
+class Recorder:
+    """A context in which a run's folder is locked and its checkpoints are written."""
+
+    def __init__(
+        self, workdir: str | Path | None, config: Mapping[str, Any], engine: Engine
+    ) -> None:
+        self.history: list[Line] = []
+        self.seconds: list[float] = []
+        self._folder = None if workdir is None else RunFolder(workdir)
+        self._config = config
+        self._engine = engine
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "Recorder":
+        with contextlib.ExitStack() as stack:
+            if self._folder:
+                self._folder.open(self._config)
+                stack.enter_context(self._folder.lock())
+                self._checkpoints = Checkpoints(
+                    self._folder.checkpoints, keep=self._engine.keep
+                )
+                stack.callback(self._checkpoints.close)
+            self._saved_at = time.monotonic()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def resume(self, run: Run, steps_per_epoch: int) -> tuple[int, Run]:
+        """The number of steps done, and the run after them."""
+        if not self._folder:
+            return 0, run
+        position, run = self._checkpoints.restore_newest(run)
+        self._folder.rewind(position // steps_per_epoch)
+        self.history = self._folder.read_metrics()
+        self.seconds = self._folder.read_seconds()
+        return position, run
+
+    def record(self, lines: Sequence[Line], seconds: Sequence[float]) -> None:
+        """Takes down finished epochs."""
+        self.history.extend(lines)
+        self.seconds.extend(seconds)
+        if self._folder and lines:
+            self._folder.append(lines, seconds)
+
+    def save(self, position: int, run: Run, *, now: bool) -> None:
+        """Saves a checkpoint: ``now``, or if the last one was some time ago."""
+        if not self._folder:
+            return
+        since = time.monotonic() - self._saved_at
+        if now or since >= self._engine.checkpoint_seconds:
+            self._checkpoints.save(position, run)
+            self._saved_at = time.monotonic()

@@ -1,0 +1,257 @@
+"""The whole training in one program, against a plain Python loop."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flaxvae.data import make_preprocess
+from flaxvae.objectives import elbo
+from flaxvae.training import (
+    Stream,
+    adam,
+    advance,
+    create_run,
+    make_advance,
+    make_evaluate,
+    make_program,
+    make_step,
+    stream_key,
+)
+from flaxvae.training.state import TrainState
+
+STEPS = 4  # 150 // 32
+
+
+def same(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+
+def close(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5)
+
+
+def examples_of(dataset):
+    return jnp.asarray(dataset.train.x), jnp.asarray(dataset.validation.x)
+
+
+def program(vae, dataset, optimizer=None, **options):
+    made = make_program(
+        vae, dataset, elbo, optimizer or adam(1e-2), batch_size=32, **options
+    )
+    return made.create(0, {}), jax.jit(made.make_advance())
+
+
+def test_epochs_in_one_call_are_a_python_loop(vae, stripes):
+    run, advance = program(vae, stripes)
+    x, held_out = examples_of(stripes)
+    by_call, report = advance(run, (x, held_out), 0, 2 * STEPS)
+
+    preprocess = make_preprocess(stripes)
+    step = jax.jit(make_step(vae, elbo, adam(1e-2), preprocess))
+    evaluate = make_evaluate(vae, elbo, preprocess)
+    state = run.state
+    for number in range(2):
+        key = stream_key(state.key, Stream.SHUFFLE, number)
+        order = jax.random.permutation(key, len(x))
+        losses = []
+        for i in range(STEPS):
+            state, terms = step(state, x[order[32 * i : 32 * (i + 1)]])
+            losses.append(terms["loss"])
+        np.testing.assert_allclose(
+            report.train["loss"][number], np.mean(losses), rtol=1e-5
+        )
+        key = stream_key(state.key, Stream.VALIDATION)
+        expected = evaluate(state.variables, {}, held_out, key)
+        for name in ("loss", "elbo", "kl", "log_likelihood"):
+            np.testing.assert_allclose(
+                report.validation[name][number], expected[name], rtol=1e-4
+            )
+    assert report.num_lines == 2
+    assert by_call.state.step == state.step == report.position == 2 * STEPS
+    for a, b in zip(
+        jax.tree.leaves(by_call.state.params),
+        jax.tree.leaves(state.params),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("stops", [[12], [4, 8, 12], [1, 2, 3, 7, 12], [5, 6, 11, 12]])
+@pytest.mark.parametrize("early_stopping", [None, 100])
+def test_where_calls_end_changes_nothing(vae, stripes, stops, early_stopping):
+    """Not one bit of parameters, optimizer, means or best."""
+    run, advance = program(vae, stripes, early_stopping=early_stopping, ema_decay=0.9)
+    examples = examples_of(stripes)
+    whole, report = advance(run, examples, 0, 3 * STEPS)
+    lines, position = [], 0
+    for stop in stops:
+        run, part = advance(run, examples, position, stop)
+        lines += [part.train["loss"][i] for i in range(int(part.num_lines))]
+        position = int(part.position)
+    same(run, whole)
+    np.testing.assert_array_equal(lines, report.train["loss"][:3])
+
+
+def test_loops_of_fixed_length_change_nothing(vae, stripes, monkeypatch):
+    examples = examples_of(stripes)
+    run, advance_1 = program(vae, stripes)
+    one, _ = advance_1(run, examples, 0, 2 * STEPS)
+    monkeypatch.setattr(advance, "STEPS_PER_LOOP", {})
+    assert advance.choose_steps_per_loop(STEPS) == 4
+    assert advance.choose_steps_per_loop(STEPS, position=2) == 2
+    assert advance.choose_steps_per_loop(70) == 14
+    _, advance_4 = program(vae, stripes)
+    four, report = advance_4(run, examples, 0, 2 * STEPS)
+    assert report.num_lines == 2
+    for a, b in zip(
+        jax.tree.leaves(one.state.params),
+        jax.tree.leaves(four.state.params),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def remember(num_examples, batch_size):
+    """An advance whose step only adds up what it has seen of each example."""
+
+    def step(state, batch):
+        seen = state.params.at[state.step // (num_examples // batch_size), batch].add(1)
+        return state.replace(step=state.step + 1, params=seen), {"loss": jnp.zeros(())}
+
+    seen = jnp.zeros((2, num_examples))
+    zero = jnp.asarray(0, jnp.int32)
+    state = TrainState(zero, seen, {}, {}, {}, jax.random.key(3), zero)
+    run = create_run(state, {"loss": 0.0}, early_stopping=False)
+    make = make_advance(step, None, num_examples=num_examples, batch_size=batch_size)
+    return run, make
+
+
+def test_every_example_at_most_once_and_others_left_out_each_epoch():
+    run, advance = remember(10, 3)
+    numbers = jnp.arange(10)
+    run, _ = advance(run, (numbers, numbers[:0]), 0, 6)
+    seen = np.asarray(run.state.params)
+    assert (seen.sum(axis=1) == 9).all()
+    assert (seen <= 1).all()
+    assert (seen[0] != seen[1]).any()
+
+
+def test_one_trace_of_the_step_for_any_number_of_epochs(vae, stripes):
+    traces = []
+    step = make_step(vae, elbo, adam(1e-2), make_preprocess(stripes))
+
+    def counted(state, batch):
+        traces.append(1)
+        return step(state, batch)
+
+    run, _ = program(vae, stripes)
+    advance = jax.jit(
+        make_advance(counted, None, num_examples=150, batch_size=32), donate_argnums=0
+    )
+    position = 0
+    for epochs in (1, 3, 1):
+        until = position + epochs * STEPS
+        run, _ = advance(run, examples_of(stripes), position, until)
+        position = until
+    assert len(traces) <= 2  # a while loop's body may be traced twice, never more
+    assert run.state.step == 5 * STEPS
+
+
+def test_the_run_is_donated(vae, stripes):
+    made = make_program(vae, stripes, elbo, adam(1e-2), batch_size=32)
+    run = made.create(0, {})
+    kernel = run.state.params["decoder"]["output"]["kernel"]
+    jax.jit(made.make_advance(), donate_argnums=0)(run, examples_of(stripes), 0, 4)
+    assert kernel.is_deleted()
+
+
+def test_early_stopping_waits_and_keeps_the_best(vae, stripes):
+    """A rate that turns upward after two epochs makes the second epoch the best."""
+
+    def rate(step):
+        return jnp.where(step < 2 * STEPS, 1e-2, -1e-2)
+
+    run, advance = program(vae, stripes, optax.adam(rate), early_stopping=3)
+    examples = examples_of(stripes)
+    two, _ = advance(run, examples, 0, 2 * STEPS)
+    run, report = advance(run, examples, 0, 20 * STEPS)
+    assert report.num_lines == 5
+    assert report.position == 5 * STEPS
+    assert run.best.epoch == 2
+    np.testing.assert_array_equal(report.waited[:5], [0, 0, 1, 2, 3])
+    same(run.best.variables, two.state.variables)
+    same(run.variables, two.state.variables)
+    assert run.best.value == -report.validation["elbo"][1]
+    assert run.best.value == (-report.validation["elbo"][:5]).min()
+
+
+def test_runs_that_go_on_together_keep_their_best(vae, stripes):
+    """Without halting, what comes after the end changes nothing."""
+
+    def rate(step):
+        going_up = (step >= 2 * STEPS) & (step < 5 * STEPS)
+        return jnp.where(going_up, -1e-2, 1e-2)
+
+    examples = examples_of(stripes)
+    optimizer = optax.adam(rate)
+    run, halting = program(vae, stripes, optimizer, early_stopping=3)
+    halted, _ = halting(run, examples, 0, 30 * STEPS)
+    run, going_on = program(vae, stripes, optimizer, early_stopping=3, halt=False)
+    gone_on, report = going_on(run, examples, 0, 30 * STEPS)
+    assert report.num_lines == 30
+    # It would have improved on the best in the end.
+    assert -report.validation["elbo"][29] < halted.best.value
+    same(gone_on.best, halted.best)
+
+
+def test_the_loss_is_compared_where_there_is_no_elbo():
+    assert advance.validation_value({"loss": 3.0, "elbo": -2.0}) == 2.0
+    assert advance.validation_value({"loss": 3.0}) == 3.0
+
+
+def test_the_first_non_finite_step_is_remembered(vae, stripes):
+    def rate(step):
+        return jnp.where(step == 5, jnp.nan, 1e-3)
+
+    run, advance = program(vae, stripes, optax.sgd(rate))
+    run, report = advance(run, examples_of(stripes), 0, 20 * STEPS)
+    assert run.bad_step == 6
+    assert not jnp.isfinite(run.bad_terms["loss"])
+    assert report.num_lines == 1
+    assert report.position <= 7
+
+
+def test_means_leave_skipped_steps_out(vae, stripes):
+    """Each epoch one image of 150 gives an infinite loss; its step is skipped."""
+    poisoned = np.array(stripes.train.x)
+    poisoned[7, 0, 0, 0] = 255
+
+    def picky(vae, x, *, key):
+        terms = elbo(vae, x, key=key)
+        bad = x[:, 0, 0, 0] == 1.0
+        return terms | {"loss": jnp.where(bad, jnp.inf, terms["loss"])}
+
+    data = dataclasses.replace(
+        stripes, train=dataclasses.replace(stripes.train, x=poisoned)
+    )
+    assert (poisoned[:, 0, 0, 0] == 255).sum() == 1
+    made = make_program(
+        vae, data, picky, adam(1e-2), batch_size=32, skip_above=float("inf")
+    )
+    advance = jax.jit(made.make_advance())
+    run, report = advance(made.create(0, {}), examples_of(data), 0, 5 * STEPS)
+    assert report.num_lines == 5
+    assert 3 <= run.state.skipped <= 5  # the image may be among the left out
+    assert report.skipped[:5].sum() == run.state.skipped
+    assert report.skipped[:5].max() == 1
+    assert jnp.isfinite(report.train["loss"][:5]).all()
+    assert run.state.step == 5 * STEPS
+    assert run.bad_step == -1

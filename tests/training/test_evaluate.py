@@ -1,0 +1,61 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxvae.data import make_preprocess
+from flaxvae.objectives import elbo
+from flaxvae.training import adam, create_state, evaluate, make_evaluate
+
+
+@pytest.fixture
+def state(vae, stripes):
+    x = jnp.asarray(stripes.train.x[:32]) / 255.0
+    return create_state(vae, elbo, adam(1e-2), x)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 23, 100])
+def test_evaluation_counts_every_example_once(
+    vae, stripes, state, key, monkeypatch, batch
+):
+    """Against the mean over single examples, for an objective without draws."""
+    monkeypatch.setattr(evaluate, "EVALUATION_BATCH", batch)
+
+    def certain(vae, x, *, key):
+        return {"loss": -vae.decode(vae.encode(x).mean).log_prob(x)}
+
+    compute = jax.jit(make_evaluate(vae, certain, make_preprocess(stripes)))
+    x = jnp.asarray(stripes.validation.x)
+    assert len(x) == 23
+    expected = np.mean(
+        [
+            vae.apply(state.variables, x[i : i + 1] / 255.0, key=key, method=certain)[
+                "loss"
+            ]
+            for i in range(23)
+        ]
+    )
+    actual = compute(state.variables, {}, x, key)["loss"]
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_evaluation_ignores_what_fills_the_last_batch(stripes, vae, state, key):
+    """Even where the filling would give NaN."""
+
+    def picky(vae, x, *, key):
+        vae.encode(x)
+        seen = jnp.arange(len(x))
+        return {"loss": jnp.where(seen >= 23, jnp.nan, 1.0)}
+
+    compute = make_evaluate(vae, picky, make_preprocess(stripes))
+    x = jnp.asarray(stripes.validation.x)
+    assert compute(state.variables, {}, x, key)["loss"] == 1.0
+
+
+def test_evaluation_draws_differ_between_batches(vae, stripes, state, key, monkeypatch):
+    monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 10)
+    compute = make_evaluate(vae, elbo, make_preprocess(stripes))
+    same = jnp.repeat(jnp.asarray(stripes.validation.x[:1]), 20, axis=0)
+    whole = compute(state.variables, {}, same, key)["log_likelihood"]
+    half = compute(state.variables, {}, same[:10], key)["log_likelihood"]
+    assert whole != half
