@@ -1,16 +1,23 @@
 """What every command shares: flags from a dataclass, one-line errors, exit codes."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 import tyro
 
 from experiments.flags import StartFlags, flag_values
 from flaxvae import InputError
-from flaxvae.training import Interrupted, NonFiniteError, use_compilation_cache
+from flaxvae.training import (
+    Interrupted,
+    NonFiniteError,
+    hosts,
+    use_compilation_cache,
+)
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 INTERRUPTED = 128  # and the signal's number: 130 for Ctrl-C, 143 for SIGTERM
@@ -42,18 +49,29 @@ def run_command(
         code, reason = BAD_INPUT, f"error: {error}"
     except (NonFiniteError, OSError) as error:
         code, reason = FAILED, f"error: {error}"
+    except jax.errors.JaxRuntimeError:
+        if not hosts.are_connected():
+            raise
+        code = FAILED
+        reason = (
+            "error: another process of the run has ended or cannot be reached: the "
+            "same command, started everywhere, continues the run"
+        )
     except Interrupted as error:
         code, reason = INTERRUPTED + error.number, f"interrupted: {error}"
     except KeyboardInterrupt:
         code = INTERRUPTED + signal.SIGINT
         reason = "interrupted: the same command continues a run"
     if reason:
-        print(reason, file=sys.stderr)
+        print(reason, file=sys.stderr, flush=True)
+    if code and hosts.are_connected():
+        os._exit(code)  # an orderly end would wait for processes that wait for this one
     sys.exit(code)
 
 
 def start(flags: StartFlags) -> None:
     """Sets up what must be set up before the first array is made."""
+    hosts.connect(flags.coordinator, flags.num_processes, flags.process_id)
     if flags.compilation_cache:
         use_compilation_cache()
 

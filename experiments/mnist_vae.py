@@ -116,6 +116,10 @@ def main(flags: Flags) -> None:
         engine=flags.engine,
     )
 
+    training.hosts.leave()
+    if not training.hosts.is_main():
+        return
+
     seed = flags.train.seed
     test = evaluation.evaluate_elbo(trained, dataset, dataset.test, seed=seed)
     if not np.isfinite(list(test.values())).all():

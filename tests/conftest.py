@@ -1,15 +1,35 @@
 """Strict JAX, several CPU devices, and folders of the tests' own."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
 
 from flaxvae.data import Dataset, Split
+from flaxvae.training import parallel
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 # On accelerators the default rounds the factors of a matrix product.
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs(tmp_path_factory):
+    """Many tests compile the same program: keep it, here and in subprocesses."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    options = {
+        "jax_compilation_cache_dir": folder,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in options.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+    yield
+    for name in options:
+        del os.environ[name.upper()]
 
 
 @pytest.fixture
@@ -22,6 +42,12 @@ def own_folders(tmp_path, monkeypatch):
     """No test reads or writes the user's caches."""
     monkeypatch.setenv("FLAXVAE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """A run uses one device, unless a test is about several."""
+    monkeypatch.setattr(parallel, "visible_devices", lambda: jax.devices()[:1])
 
 
 @pytest.fixture

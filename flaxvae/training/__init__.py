@@ -1,5 +1,6 @@
 """Training: state, step, program, the loop around them, and a run's folder."""
 
+from flaxvae.training import hosts
 from flaxvae.training.advance import create_run, make_advance
 from flaxvae.training.engine import Engine
 from flaxvae.training.environment import device_name, use_compilation_cache
@@ -35,6 +36,7 @@ __all__ = [
     "create_state",
     "device_name",
     "fit",
+    "hosts",
     "load",
     "make_advance",
     "make_evaluate",

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import shutil
 import sys
 import zlib
@@ -34,28 +35,40 @@ class Checkpoints:
 
         self._ocp = ocp
         self._folder = folder
+        if not read_only:
+            folder.mkdir(parents=True, exist_ok=True)
+        # Process 0 is the only one to come here in a run of several.
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=0, active_processes={0}, barrier_sync_key_prefix="process_0"
+        )
         # Orbax's own read_only warns three times a reading.
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
-            create=not read_only,
+            create=False,
             cleanup_tmp_directories=not read_only,
+            multiprocessing_options=alone,
         )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
     def save(self, position: int, run: Run) -> None:
-        """Starts writing the run after ``position`` steps; returns at once."""
+        """Starts writing the run after ``position`` steps; returns at once.
+
+        Raises:
+          OSError: this checkpoint or one before it could not be written.
+        """
         if position in self._manager.all_steps():
             return
         args = self._ocp.args
-        items = _to_host(run)
+        items = _to_items(run)
         trees = {name: args.StandardSave(tree) for name, tree in items.items()}
         content = {
             name: {"checksum": _checksum(tree), "arrays": _describe(tree)}
             for name, tree in items.items()
         }
-        self._manager.save(
-            position, args=args.Composite(content=args.JsonSave(content), **trees)
-        )
+        with self._writing():
+            self._manager.save(
+                position, args=args.Composite(content=args.JsonSave(content), **trees)
+            )
 
     def restore_newest(self, like: Run) -> tuple[int, Run]:
         """Reads the newest checkpoint that can be read.
@@ -72,11 +85,11 @@ class Checkpoints:
           InputError: the checkpoint has another structure or other shapes, or none of
             several can be read.
         """
-        expected = _to_host(like)
-        position, items = self._read_newest(expected, set_aside=True)
+        position, items = self._read_newest(_to_items(like), set_aside=True)
         if items is None:
             return 0, like
-        return position, _from_host(items["run"], like)
+        copy = flax.serialization.from_state_dict(to_host(like), items["run"])
+        return position, from_host(copy, like)
 
     def restore_variables(self, like: Any) -> Any:
         """The model's variables in the newest checkpoint that can be read, or None.
@@ -91,8 +104,24 @@ class Checkpoints:
         return None if items is None else items["model"]
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
-        self._manager.close()
+        """Waits until everything is on disk.
+
+        Raises:
+          OSError: something could not be written.
+        """
+        with self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Orbax reports what failed in the background as a ValueError, some time on."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            raise OSError(
+                f"a checkpoint could not be written to {self._folder}: "
+                f"{_first_line(error)}; those before it are intact"
+            ) from error
 
     def _read_newest(
         self, expected: dict[str, Any], *, set_aside: bool
@@ -150,9 +179,15 @@ class _DamagedError(Exception):
 @contextlib.contextmanager
 def _damage() -> Iterator[None]:
     try:
-        yield
+        # TensorStore's threads print pages about what is raised here anyway.
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     except Exception as error:
-        raise _DamagedError(str(error).splitlines()[0]) from error
+        raise _DamagedError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def restore_variables(folder: Path, like: Any) -> Any:
@@ -213,30 +248,28 @@ def _checksum(tree: Any) -> int:
     return checksum
 
 
-def _to_host(run: Run) -> dict[str, Any]:
-    """A checkpoint's trees as NumPy copies.
+def to_host(run: Run) -> Run:
+    """The run as NumPy copies, its typed key as plain integers.
 
     Copies, because the buffers of the run are donated to the next call while the
     background thread still writes.
     """
-    tree = flax.serialization.to_state_dict(_without_key(run))
-    return jax.tree.map(np.array, {"model": run.variables, "run": tree})
-
-
-def _from_host(tree: dict[str, Any], like: Run) -> Run:
-    arrays = jax.tree.map(jax.numpy.asarray, tree)
-    run = flax.serialization.from_state_dict(_without_key(like), arrays)
-    key = jax.random.wrap_key_data(
-        run.state.key, impl=jax.random.key_impl(like.state.key)
-    )
-    return _with_key(run, key)
-
-
-def _without_key(run: Run) -> Run:
-    """The run with its typed key as plain integers, which can be written."""
     data = jax.random.key_data(run.state.key)
-    return _with_key(run, data)
+    return jax.tree.map(np.array, _with_key(run, data))
+
+
+def from_host(copy: Run, like: Run) -> Run:
+    """The run that `to_host` copied; ``like`` has the same kind of key."""
+    run = jax.tree.map(jax.numpy.asarray, copy)
+    impl = jax.random.key_impl(like.state.key)
+    return _with_key(run, jax.random.wrap_key_data(run.state.key, impl=impl))
 
 
 def _with_key(run: Run, key: jax.Array) -> Run:
     return dataclasses.replace(run, state=dataclasses.replace(run.state, key=key))
+
+
+def _to_items(run: Run) -> dict[str, Any]:
+    """A checkpoint's trees."""
+    copy = to_host(run)
+    return {"model": copy.variables, "run": flax.serialization.to_state_dict(copy)}

@@ -17,7 +17,9 @@ from flaxvae.checks import InputError, check_at_least, check_seed
 from flaxvae.data import Dataset, check_dataset
 from flaxvae.models import describe_module
 from flaxvae.objectives import Objective, elbo
+from flaxvae.training import hosts
 from flaxvae.training.advance import Report, Run
+from flaxvae.training.checkpoint import from_host, to_host
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import describe_environment, peak_memory
 from flaxvae.training.interrupt import Interrupted, watch_signals
@@ -130,8 +132,9 @@ def fit(
     timing: dict[str, float] = {}
     per_epoch = program.steps_per_epoch
     total = epochs * per_epoch
-    with Recorder(workdir, config, engine) as recorder, watch_signals() as watch:
-        position, run = recorder.resume(run, per_epoch)
+    own_folder = workdir if hosts.is_main() else None
+    with Recorder(own_folder, config, engine) as recorder, watch_signals() as watch:
+        position, run = _share(*recorder.resume(run, per_epoch))
         examples = devices.put((dataset.train.x, dataset.validation.x))
         run = devices.put(run)
         is_over = position >= total or _has_waited(run, early_stopping)
@@ -147,27 +150,31 @@ def fit(
             timing["compile_seconds"] = time.perf_counter() - began
         pace = Pace(per_epoch, engine.epochs_per_call)
         spent = 0.0  # seconds of the epoch in progress
-        with show_progress(epochs, position // per_epoch, shown=progress) as update:
+        shown = progress and hosts.is_main()
+        with show_progress(epochs, position // per_epoch, shown=shown) as update:
             while not is_over:
-                until = min(pace.next_stop(position), total)
+                stop, until = hosts.agree(watch.received, pace.next_stop(position))
+                if stop:
+                    recorder.save(position, run, now=True)
+                    raise Interrupted(stop)
                 began = time.perf_counter()
-                run, report = advance(run, examples, *_steps(position, until))
+                run, report = advance(
+                    run, examples, *_steps(position, min(until, total))
+                )
                 report = jax.device_get(report)
                 seconds = time.perf_counter() - began
                 before, position = position, int(report.position)
                 pace.took(position - before, seconds)
                 lines = _read_lines(report, before // per_epoch, skip_above is not None)
-                _check_lines(lines, report, run, position, per_epoch)
+                _check_lines(lines, run, per_epoch)
                 shares, spent = _share_seconds(
                     before, position, per_epoch, seconds, spent
                 )
                 recorder.record(lines, shares)
                 is_over = position >= total or _has_waited(run, early_stopping)
+                recorder.save(position, run, now=is_over)
                 rate = (position - before) * batch_size / seconds
                 update(lines[-1] if lines else None, position / per_epoch, rate)
-                recorder.save(position, run, now=bool(is_over or watch.received))
-                if watch.received and not is_over:
-                    raise Interrupted(watch.received)
 
     if recorder.seconds:
         timing["seconds_per_epoch"] = statistics.median(recorder.seconds)
@@ -219,6 +226,12 @@ def _check(
         raise InputError(f"skip_above must be > 0, got {skip_above}")
 
 
+def _share(position: int, run: Run) -> tuple[int, Run]:
+    """What process 0 has read from its disk, on every process."""
+    position_array, copy = hosts.share((np.array(position, np.int32), to_host(run)))
+    return int(position_array), from_host(copy, run)
+
+
 def _steps(position: int, until: int) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(position, jnp.int32), jnp.asarray(until, jnp.int32)
 
@@ -263,9 +276,7 @@ def _share_seconds(
     return shares, spent
 
 
-def _check_lines(
-    lines: Sequence[Line], report: Report, run: Run, position: int, per_epoch: int
-) -> None:
+def _check_lines(lines: Sequence[Line], run: Run, per_epoch: int) -> None:
     """Raises if a call met a number that is not finite, with its name and step."""
     bad_step = int(run.bad_step)
     if bad_step >= 0:

@@ -61,7 +61,15 @@ class Devices:
         """Places a tree of arrays whole on every device."""
         if self.count == 1 or self.parallel == "pmap":
             return jax.tree.map(jnp.asarray, tree)
-        return jax.device_put(tree, self.replicated)
+
+        def put(x: Any) -> jax.Array:
+            x = x if isinstance(x, jax.Array) else np.asarray(x)
+            # Unlike device_put: no check by communication, and takes PRNG keys.
+            return jax.make_array_from_callback(
+                x.shape, self.replicated, lambda index: x[index]
+            )
+
+        return jax.tree.map(put, tree)
 
     def compile(
         self, function: Callable[..., Any], *args: Any, donate: Sequence[int] = ()
@@ -75,21 +83,26 @@ class Devices:
           donate: positions of arguments whose memory the results may take.
         """
         if self.count > 1 and self.parallel == "pmap":
-            # Nothing is donated: what goes in is one array, what runs is a copy each.
-            mapped = jax.pmap(
-                function,
-                axis_name=DATA_AXIS,
-                devices=self.devices,
-                in_axes=None,
-                out_axes=None,
-                axis_size=self.count,
-            )
-            mapped.lower(*args).compile()
-            return mapped
+            return self._pmap(function, args)
         if self.count == 1:
             return jax.jit(function, donate_argnums=donate).lower(*args).compile()
         jitted = jax.jit(function, donate_argnums=donate, out_shardings=self.replicated)
         return jitted.lower(*args).compile()
+
+    def _pmap(
+        self, function: Callable[..., Any], args: Sequence[Any]
+    ) -> Callable[..., Any]:
+        """`compile` by ``pmap``; what goes in is copied to each device, not donated."""
+        mapped = jax.pmap(
+            lambda device, *args: function(*args),
+            axis_name=DATA_AXIS,
+            devices=self.devices,
+            in_axes=(0, *[None] * len(args)),  # pmap wants one mapped argument
+            out_axes=None,
+        )
+        numbers = np.arange(self.count)
+        mapped.lower(numbers, *args).compile()
+        return functools.partial(mapped, numbers)
 
 
 ONE_DEVICE = Devices()

@@ -1,6 +1,9 @@
+import concurrent.futures
 import dataclasses
 import functools
 import json
+import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,18 @@ from flaxvae.checks import InputError
 from flaxvae.data import Split, binarize
 from flaxvae.evaluation import evaluate_elbo
 from flaxvae.objectives import elbo
-from flaxvae.training import NonFiniteError, RunFolder, adam, fit, loop
+from flaxvae.training import (
+    Engine,
+    Interrupted,
+    NonFiniteError,
+    RunFolder,
+    adam,
+    engine,
+    fit,
+    recorder,
+)
+from flaxvae.training.checkpoint import Checkpoints
+from flaxvae.training.interrupt import watch_signals
 
 
 def same(a, b):
@@ -48,16 +62,31 @@ def test_fit_is_a_function_of_the_seed(vae, stripes):
     assert not same(runs[0].variables, runs[2].variables)
 
 
-def test_the_epoch_is_traced_once_in_a_whole_run(vae, stripes):
+def test_one_trace_of_the_objective_a_use_in_a_whole_run(vae, stripes):
     traces = []
 
     def counted(vae, x, *, key):
         traces.append(x.shape)
         return elbo(vae, x, key=key)
 
-    fit(vae, stripes, objective=counted, epochs=5, batch_size=32, progress=False)
-    # Initialisation and training with full batches, one validation of 23 examples.
-    assert sorted(traces) == [(23, 4, 4, 1), (32, 4, 4, 1), (32, 4, 4, 1)]
+    def count(epochs, **engine):
+        traces.clear()
+        fit(
+            vae,
+            stripes,
+            objective=counted,
+            epochs=epochs,
+            batch_size=32,
+            engine=Engine(**engine),
+            progress=False,
+        )
+        return sorted(traces)
+
+    # Shapes, initialisation, training with full batches, validation of 23 examples.
+    once = count(1)
+    assert set(once) == {(23, 4, 4, 1), (32, 4, 4, 1)}
+    assert len(once) <= 6
+    assert count(7) == count(5, epochs_per_call=2) == once
 
 
 def test_without_a_validation_split(vae, stripes):
@@ -81,39 +110,193 @@ def test_binarized_data_and_weights_reach_the_objective(vae, stripes):
         assert set(np.unique(x)) <= {0.0, 1.0}
 
 
-@pytest.mark.parametrize("epochs_before_the_kill", [1, 2, 4])
-def test_a_resumed_run_is_the_uninterrupted_one(
-    vae, stripes, tmp_path, monkeypatch, epochs_before_the_kill
-):
-    settings = {"epochs": 5, "batch_size": 32, "progress": False}
-    whole = fit(vae, stripes, workdir=tmp_path / "whole", **settings)
+EVERY_CALL = Engine(checkpoint_seconds=0.0)
 
-    class Killed(BaseException):
-        pass
 
-    record = loop._Recorder.record
+class Killed(BaseException):
+    pass
 
-    def kill(self, line, seconds, state, *, last):
-        record(self, line, seconds, state, last=last)
-        if line["epoch"] == epochs_before_the_kill + 1:
+
+def kill_after(monkeypatch, saves):
+    """Kills the run right after so many calls have been saved."""
+    save = recorder.Recorder.save
+    calls = []
+
+    def kill(self, position, run, *, now):
+        save(self, position, run, now=now)
+        calls.append(position)
+        if len(calls) == saves:
             raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-        patch.setattr(loop._Recorder, "record", kill)
-        with pytest.raises(Killed):
-            fit(vae, stripes, workdir=tmp_path / "cut", **settings)
-    newest = tmp_path / "cut" / "checkpoints" / str(epochs_before_the_kill + 1)
-    assert newest.is_dir()
-    newest.rename(tmp_path / "lost")
-    resumed = fit(vae, stripes, workdir=tmp_path / "cut", **settings)
+    monkeypatch.setattr(recorder.Recorder, "save", kill)
+
+
+@pytest.mark.parametrize(
+    ("kills", "first_steps"), [([1], 3), ([4, 3], 3), ([1, 2, 1], 3), ([2, 1], 6)]
+)
+def test_a_resumed_run_is_the_uninterrupted_one(
+    vae, stripes, tmp_path, monkeypatch, kills, first_steps
+):
+    """To the bit, wherever it was killed: between epochs or within one."""
+    options = {
+        "epochs": 5,
+        "batch_size": 32,
+        "optimizer": training.build_optimizer(
+            "adamw", 1e-2, schedule="cosine", total_steps=20, warmup_steps=3
+        ),
+        "ema_decay": 0.9,
+        "early_stopping": 50,
+        "skip_above": 100.0,
+        "progress": False,
+    }
+    whole = fit(vae, stripes, workdir=tmp_path / "whole", **options)
+
+    cut = tmp_path / "cut"
+    # Calls of one to three steps, so that most saves lie within an epoch.
+    monkeypatch.setattr(engine, "FIRST_STEPS", first_steps)
+    monkeypatch.setattr(engine, "SECONDS_PER_CALL", 0.0)
+    for saves in kills:
+        with monkeypatch.context() as patch:
+            kill_after(patch, saves)
+            with pytest.raises(Killed):
+                fit(vae, stripes, workdir=cut, engine=EVERY_CALL, **options)
+    resumed = fit(vae, stripes, workdir=cut, engine=EVERY_CALL, **options)
 
     assert same(whole.variables, resumed.variables)
     assert whole.history == resumed.history
-    metrics = [
-        (tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut")
+    for name in ("metrics.jsonl",):
+        texts = [(tmp_path / run / name).read_text() for run in ("whole", "cut")]
+        assert texts[0] == texts[1]
+    runs = [
+        read_run(vae, stripes, tmp_path / name, options) for name in ("whole", "cut")
     ]
-    assert metrics[0] == metrics[1]
+    assert same(*runs)
+
+
+def read_run(vae, dataset, workdir, options):
+    """All that the newest checkpoint holds, the optimizer too."""
+    names = ("early_stopping", "ema_decay", "skip_above", "batch_size")
+    program = training.make_program(
+        vae, dataset, elbo, options["optimizer"], **{n: options[n] for n in names}
+    )
+    like = program.create(0, {})
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    position, run = checkpoints.restore_newest(like)
+    checkpoints.close()
+    assert position == 20
+    key = jax.random.key_data(run.state.key)
+    return dataclasses.replace(run, state=dataclasses.replace(run.state, key=key))
+
+
+def test_a_run_can_go_on_with_another_engine(vae, stripes, tmp_path, monkeypatch):
+    options = {"epochs": 4, "batch_size": 32, "progress": False}
+    whole = fit(vae, stripes, **options)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 1)
+        first = Engine(checkpoint_seconds=0.0, epochs_per_call=2)
+        with pytest.raises(Killed):
+            fit(vae, stripes, workdir=tmp_path, engine=first, **options)
+    second = Engine(checkpoint_seconds=0.0, epochs_per_call=1, keep=7)
+    resumed = fit(vae, stripes, workdir=tmp_path, engine=second, **options)
+    assert same(whole.variables, resumed.variables)
+    numbers = {p.name for p in (tmp_path / "checkpoints").iterdir()}
+    assert numbers >= {"8", "12", "16"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_a_checkpoint(
+    vae, stripes, tmp_path, monkeypatch, number
+):
+    """The call in flight ends, its steps are saved, and the rerun goes on."""
+    options = {"epochs": 5, "batch_size": 32, "progress": False}
+    whole = fit(vae, stripes, **options)
+    monkeypatch.setattr(engine, "FIRST_STEPS", 3)
+    record = recorder.Recorder.record
+
+    def record_and_signal(self, lines, seconds):
+        record(self, lines, seconds)
+        if len(self.history) == 2:
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.Recorder, "record", record_and_signal)
+        with pytest.raises(Interrupted, match="the same command continues") as error:
+            fit(vae, stripes, workdir=tmp_path, **options)
+    assert error.value.number == number
+    assert signal.getsignal(number) == before
+    (saved,) = [p.name for p in (tmp_path / "checkpoints").iterdir()]
+    assert int(saved) >= 8
+    resumed = fit(vae, stripes, workdir=tmp_path, **options)
+    assert same(whole.variables, resumed.variables)
+    assert whole.history == resumed.history
+
+
+def test_the_second_signal_acts_at_once():
+    with pytest.raises(Interrupted), watch_signals() as watch:
+        signal.raise_signal(signal.SIGINT)
+        assert watch.received == signal.SIGINT
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_in_another_thread_signals_are_left_alone(vae, stripes):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        trained = pool.submit(
+            fit, vae, stripes, epochs=1, batch_size=32, progress=False
+        ).result()
+    assert len(trained.history) == 1
+
+
+def damage(folder, how):
+    """Harms a checkpoint as a broken disk would."""
+    largest = max(
+        (p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
+    )
+    content = bytearray(largest.read_bytes())
+    if how == "truncated":
+        largest.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+    elif how == "emptied":
+        for path in folder.rglob("*"):
+            if path.is_file():
+                path.write_bytes(b"")
+    else:
+        shutil.rmtree(folder / "run")
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "emptied", "incomplete"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    vae, stripes, tmp_path, capsys, how
+):
+    each = Engine(checkpoint_seconds=0.0, epochs_per_call=1)
+    options = {"epochs": 3, "batch_size": 32, "progress": False, "engine": each}
+    whole = fit(vae, stripes, workdir=tmp_path, **options)
+    damage(tmp_path / "checkpoints" / "12", how)
+
+    if how != "incomplete":  # the model is another item of the checkpoint
+        loaded = training.load(tmp_path)
+        assert "WARNING: checkpoint 12 in" in capsys.readouterr().err
+        assert not same(loaded.variables, whole.variables)
+    resumed = fit(vae, stripes, workdir=tmp_path, **options)
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "WARNING: checkpoint 12 in" in warning
+    assert "is damaged" in warning
+    assert same(whole.variables, resumed.variables)
+    assert whole.history == resumed.history
+    assert (tmp_path / "checkpoints" / "12.damaged").is_dir()
+    assert same(training.load(tmp_path).variables, whole.variables)
+    assert capsys.readouterr().err == ""
+
+
+def test_only_damaged_checkpoints_are_an_error(vae, stripes, tmp_path, capsys):
+    options = {"epochs": 1, "batch_size": 32, "progress": False, "workdir": tmp_path}
+    fit(vae, stripes, **options)
+    damage(tmp_path / "checkpoints" / "4", "truncated")
+    with pytest.raises(InputError, match="a checkpoint that can be read: all of 4"):
+        fit(vae, stripes, **options)
+    assert "damaged" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_trained_again(vae, stripes, tmp_path):
@@ -202,10 +385,8 @@ def test_bad_sizes_are_refused(vae, stripes, kwargs, message):
     ],
 )
 def test_non_finite_numbers_stop_with_name_and_step(
-    vae, stripes, tmp_path, monkeypatch, explodes_at, message, epochs_kept
+    vae, stripes, tmp_path, explodes_at, message, epochs_kept
 ):
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-
     def rate(step):
         return jnp.where(step == explodes_at, jnp.inf, 1e-3)
 
@@ -217,6 +398,7 @@ def test_non_finite_numbers_stop_with_name_and_step(
             epochs=5,
             batch_size=32,
             workdir=tmp_path,
+            engine=Engine(checkpoint_seconds=0.0, epochs_per_call=1),
             progress=False,
         )
     assert len(RunFolder(tmp_path).read_metrics()) == epochs_kept

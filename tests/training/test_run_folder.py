@@ -15,8 +15,7 @@ CONFIG = {"settings": {"a": 1}, "data": {"name": "x", "origin": "here"}, "model"
 
 def test_a_cut_off_line_is_not_read(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.append({"epoch": 1}, 0.5)
-    folder.append({"epoch": 2}, 0.25)
+    folder.append([{"epoch": 1}, {"epoch": 2}], [0.5, 0.25])
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + b'{"epoch": 3, "tra')
     assert folder.read_metrics() == [{"epoch": 1}, {"epoch": 2}]
