@@ -4,14 +4,14 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flaxvae.checks import check_at_least, check_seed
+from flaxvae.checks import check_at_least
 from flaxvae.data import Dataset
 from flaxvae.training import Engine, build_optimizer
 
 
 @dataclass(frozen=True)
 class TrainingFlags:
-    """What is computed, beside the model and the data."""
+    """How the model is trained."""
 
     epochs: int | None = None
     """Times the training examples are seen; None: what suits the data."""
@@ -29,8 +29,6 @@ class TrainingFlags:
         "sgd",
     ] = "adam"
     """Optimizer, with Optax's default constants."""
-    learning_rate: float = 1e-3
-    """Highest step size of the optimizer."""
     lr_schedule: Literal["constant", "cosine", "exponential", "linear"] = "constant"
     """Course of the step size: to 0 (cosine, linear), to 1 % (exponential)."""
     warmup_epochs: float = 0.0
@@ -45,8 +43,6 @@ class TrainingFlags:
     """Decay of the moving average of parameters to validate and keep; 0: none."""
     early_stopping: int | None = None
     """Stop after so many epochs without a better validation -ELBO, keep the best."""
-    seed: int = 0
-    """Seed of all randomness of the run."""
 
     def check(self) -> None:
         """Refuses values that no run could use, before anything is loaded."""
@@ -54,28 +50,32 @@ class TrainingFlags:
             check_at_least("epochs", self.epochs, 1)
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("warmup_epochs", self.warmup_epochs, 0)
-        check_seed(self.seed)
-        self._build_optimizer(None, 0)
+        self._build_optimizer(1.0, None, 0)
 
-    def for_fit(self, dataset: Dataset, epochs: int) -> dict[str, Any]:
+    def for_fit(
+        self, dataset: Dataset, epochs: int, learning_rate: float
+    ) -> dict[str, Any]:
         """These flags as arguments of `flaxvae.training.fit`."""
         steps_per_epoch = max(1, len(dataset.train) // self.batch_size)
         return {
             "optimizer": self._build_optimizer(
-                epochs * steps_per_epoch, round(self.warmup_epochs * steps_per_epoch)
+                learning_rate,
+                epochs * steps_per_epoch,
+                round(self.warmup_epochs * steps_per_epoch),
             ),
             "epochs": epochs,
             "batch_size": self.batch_size,
             "early_stopping": self.early_stopping,
             "ema_decay": self.ema_decay,
             "skip_above": self.skip_above,
-            "seed": self.seed,
         }
 
-    def _build_optimizer(self, total_steps: int | None, warmup_steps: int) -> Any:
+    def _build_optimizer(
+        self, learning_rate: float, total_steps: int | None, warmup_steps: int
+    ) -> Any:
         return build_optimizer(
             self.optimizer,
-            self.learning_rate,
+            learning_rate,
             schedule=self.lr_schedule if total_steps else "constant",
             warmup_steps=warmup_steps,
             total_steps=total_steps,

@@ -23,7 +23,7 @@ import flaxvae
 from experiments.command import name_workdir, run_command
 from experiments.flags import NOT_SETTINGS, StartFlags, TrainingFlags, flag_values
 from flaxvae import TrainedVAE, evaluation, latent, training
-from flaxvae.checks import check_at_least
+from flaxvae.checks import check_above, check_at_least, check_seed
 from flaxvae.data import Dataset, Split
 from flaxvae.models import build_vae
 from flaxvae.objectives import elbo
@@ -58,6 +58,10 @@ class Flags:
     """Activation function of the dense layers."""
     beta: float = 1.0
     """Weight of the KL in the loss; 1 is the evidence lower bound."""
+    learning_rate: float = 1e-3
+    """Highest step size of the optimizer."""
+    seed: int = 0
+    """Seed of all randomness of the run."""
     binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
     """Grey to 0 and 1: drawn anew each time (dynamic), once (static), or threshold."""
     validation_size: int | float = 0.05
@@ -109,7 +113,8 @@ def main(flags: Flags) -> None:
         dataset,
         objective=elbo,
         weights={"beta": flags.beta},
-        **flags.train.for_fit(dataset, epochs),
+        **flags.train.for_fit(dataset, epochs, flags.learning_rate),
+        seed=flags.seed,
         workdir=workdir,
         settings={k: v for k, v in values.items() if k not in NOTES},
         notes={k: v for k, v in values.items() if k in NOTES},
@@ -120,8 +125,7 @@ def main(flags: Flags) -> None:
     if not training.hosts.is_main():
         return
 
-    seed = flags.train.seed
-    test = evaluation.evaluate_elbo(trained, dataset, dataset.test, seed=seed)
+    test = evaluation.evaluate_elbo(trained, dataset, dataset.test, seed=flags.seed)
     if not np.isfinite(list(test.values())).all():
         raise training.NonFiniteError(f"the test numbers are not finite: {test}")
     codes = np.asarray(trained.encode(dataset.test.x).mean)  # (N, D)
@@ -153,6 +157,8 @@ def main(flags: Flags) -> None:
 
 def check_flags(flags: Flags) -> None:
     """Refuses values that no run could use, before anything is loaded."""
+    check_above("learning_rate", flags.learning_rate, 0)
+    check_seed(flags.seed)
     flags.train.check()
     flags.engine.check()
     check_at_least("latent_dim", flags.latent_dim, 1)
@@ -186,7 +192,7 @@ def draw_figures(
         points, share = latent.pca(codes)
         point_axes = [f"PC {i + 1} ({s:.0%} of variance)" for i, s in enumerate(share)]
         kind = f"PCA of posterior means ({share.sum():.0%} of variance)"
-    key = training.stream_key(jax.random.key(flags.train.seed), training.Stream.FIGURES)
+    key = training.stream_key(jax.random.key(flags.seed), training.Stream.FIGURES)
 
     drawn = {
         "training_curves": figures.plot_training_curves(

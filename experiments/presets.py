@@ -1,4 +1,4 @@
-"""Trainings by name, for what is to be tried on each: devices, compilers, benchmarks."""
+"""Trainings by name, to be tried on devices, compilers and in benchmarks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from flaxvae.files import atomic_file
 from flaxvae.latent.grids import tile_images
@@ -35,6 +36,7 @@ CLASS_COLORS = (
     "#717581",
     "#92dadd",
 )
+MARKERS = "osD^vPX*"  # so that colour is not the only key
 TRAIN_COLOR, VALIDATION_COLOR = "#3f90da", "#e76300"
 
 
@@ -224,6 +226,138 @@ def _plot_rows(grid: np.ndarray, names: Sequence[str] | None, title: str) -> Fig
         axes.set_yticks(centers, names, rotation=90, va="center", size=9)
         axes.tick_params(length=0)
     return figure
+
+
+def plot_rate_distortion(
+    rates: np.ndarray,
+    distortions: np.ndarray,
+    groups: Sequence[str],
+    labels: Sequence[str],
+    *,
+    title: str,
+) -> Figure:
+    """Models as points: what the code costs against what it explains.
+
+    Down-left is better; models on one dotted line have one ELBO. Source: Alemi et al.,
+    "Fixing a Broken ELBO", 2018, arXiv 1711.00464.
+
+    Args:
+      rates: KL of each model ``(M,)`` in nats per example.
+      distortions: reconstruction errors, -log p(x|z), ``(M,)`` in nats per example.
+      groups: what gives a model its colour, a name each; one group is a line.
+      labels: what is written beside a model; empty: nothing.
+      title: of what the models are.
+    """
+    figure = Figure(figsize=(7.5, 6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    kinds = list(dict.fromkeys(groups))
+    for kind, color in zip(kinds, class_colors(len(kinds)), strict=True):
+        index = np.flatnonzero(np.array(groups) == kind)
+        index = index[np.argsort(np.asarray(rates)[index])]
+        axes.plot(
+            np.asarray(rates)[index],
+            np.asarray(distortions)[index],
+            marker=MARKERS[kinds.index(kind) % len(MARKERS)],
+            color=color,
+            label=kind,
+            linewidth=1,
+        )
+    axes.margins(0.1)
+    _draw_equal_elbo(axes)
+    places = np.stack([rates, distortions], axis=1)  # (M, 2)
+    written: list[np.ndarray] = []
+    spans = np.array([np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())])
+    for place, label in zip(places, labels, strict=True):
+        gaps = [np.abs((place - other) / spans).max() for other in written]
+        if label and min(gaps, default=1.0) > 0.04:
+            written.append(place)
+            axes.annotate(label, place, (6, 5), textcoords="offset points", fontsize=8)
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel("rate: KL, nats per example")
+    axes.set_ylabel("distortion: $-\\log\\, p(x|z)$, nats per example")
+    _strip(axes)
+    axes.legend(frameon=False)
+    return figure
+
+
+def plot_setting(
+    values: Sequence[Any],
+    scores: np.ndarray,
+    groups: Sequence[str],
+    *,
+    name: str,
+    title: str,
+    ylabel: str = "validation -ELBO, nats per example",
+) -> Figure:
+    """A score of many models against one of their settings, lower being better.
+
+    Models that share value and group (seeds) are one mark at their mean, with a bar
+    from the least to the greatest.
+
+    Args:
+      values: the setting of each model, M of them; drawn at equal distances, in order.
+      scores: ``(M,)``.
+      groups: the other settings of each model, which give a line its colour.
+      name: of the setting.
+      title: of what the models are.
+      ylabel: what the score is.
+    """
+    figure = Figure(figsize=(7.5, 5), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    ticks = sorted(set(values))
+    kinds = list(dict.fromkeys(groups))
+    scores, spread = np.asarray(scores, float), 0.12 / max(1, len(kinds))
+    for k, (kind, color) in enumerate(
+        zip(kinds, class_colors(len(kinds)), strict=True)
+    ):
+        x, means, bars = [], [], []
+        for place, tick in enumerate(ticks):
+            at = [v == tick and g == kind for v, g in zip(values, groups, strict=True)]
+            if any(at):
+                here = scores[np.array(at)]
+                x.append(place + (k - (len(kinds) - 1) / 2) * spread)
+                means.append(here.mean())
+                bars.append((here.mean() - here.min(), here.max() - here.mean()))
+        marker = MARKERS[k % len(MARKERS)]
+        axes.errorbar(
+            x,
+            means,
+            yerr=np.array(bars).T,
+            color=color,
+            label=kind,
+            marker=marker,
+            capsize=3,
+            linewidth=1,
+        )
+    axes.set_xticks(range(len(ticks)), [str(tick) for tick in ticks])
+    axes.set_xlabel(name)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, fontsize=11)
+    _strip(axes)
+    if len(kinds) > 1 or kinds[0]:
+        axes.legend(frameon=False)
+    return figure
+
+
+def _draw_equal_elbo(axes: Axes) -> None:
+    """Dotted lines of equal rate + distortion, each named at its upper end."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    totals = MaxNLocator(6).tick_values(left + low, right + high)
+    for total in totals:
+        x = np.array([left, right])
+        axes.plot(x, total - x, color="#94a4a2", linewidth=0.7, linestyle=":", zorder=0)
+        place = (left, total - left)
+        if low < place[1] < high:
+            axes.annotate(
+                f"-ELBO {total:g}",
+                place,
+                (3, 3),
+                textcoords="offset points",
+                fontsize=7,
+                color="#717581",
+            )
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
 
 
 def _make_picture(

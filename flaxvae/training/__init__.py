@@ -14,6 +14,7 @@ from flaxvae.training.program import Program, make_program
 from flaxvae.training.run_folder import RunFolder, check_writable, load
 from flaxvae.training.state import TrainState, create_state
 from flaxvae.training.step import make_step
+from flaxvae.training.sweep import Member, sweep
 from flaxvae.training.trained import TrainedVAE
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Devices",
     "Engine",
     "Interrupted",
+    "Member",
     "NonFiniteError",
     "Program",
     "RunFolder",
@@ -43,5 +45,6 @@ __all__ = [
     "make_program",
     "make_step",
     "stream_key",
+    "sweep",
     "use_compilation_cache",
 ]

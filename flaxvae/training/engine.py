@@ -46,17 +46,17 @@ class Pace:
     """Decides how far the next call goes; no result depends on it."""
 
     def __init__(self, steps_per_epoch: int, epochs_per_call: int | None) -> None:
-        self._per_epoch = steps_per_epoch
+        self.steps_per_epoch = steps_per_epoch
         self._epochs = epochs_per_call
         self._steps = FIRST_STEPS
 
     def next_stop(self, position: int) -> int:
         """The step until which to go from ``position``."""
-        epoch = position // self._per_epoch
-        epochs = self._epochs or self._steps // self._per_epoch
+        epoch = position // self.steps_per_epoch
+        epochs = self._epochs or self._steps // self.steps_per_epoch
         if epochs:
-            return (epoch + min(epochs, LINES)) * self._per_epoch
-        return min(position + self._steps, (epoch + 1) * self._per_epoch)
+            return (epoch + min(epochs, LINES)) * self.steps_per_epoch
+        return min(position + self._steps, (epoch + 1) * self.steps_per_epoch)
 
     def took(self, steps: int, seconds: float) -> None:
         """Learns from a call."""

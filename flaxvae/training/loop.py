@@ -1,9 +1,8 @@
 """The loop around the compiled program: fit a model to a data set."""
 
-import functools
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,20 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError, check_at_least, check_seed
-from flaxvae.data import Dataset, check_dataset
-from flaxvae.models import describe_module
+from flaxvae.data import Dataset
 from flaxvae.objectives import Objective, elbo
 from flaxvae.training import hosts
-from flaxvae.training.advance import Report, Run
+from flaxvae.training.advance import Examples, Report, Run
 from flaxvae.training.checkpoint import from_host, to_host
 from flaxvae.training.engine import Engine, Pace
-from flaxvae.training.environment import describe_environment, peak_memory
-from flaxvae.training.interrupt import Interrupted, watch_signals
+from flaxvae.training.environment import peak_memory
+from flaxvae.training.interrupt import Interrupted, Watch, watch_signals
 from flaxvae.training.optimizers import adam
 from flaxvae.training.parallel import choose_devices
-from flaxvae.training.program import make_program
-from flaxvae.training.progress import show_progress
+from flaxvae.training.plan import Plan
+from flaxvae.training.progress import Update, show_progress
 from flaxvae.training.recorder import Line, Recorder
 from flaxvae.training.trained import TrainedVAE
 
@@ -96,39 +93,26 @@ def fit(
       Interrupted: SIGINT or SIGTERM came; what was done is saved in the ``workdir``.
     """
     engine = engine or Engine()
-    _check(dataset, epochs, batch_size, early_stopping, ema_decay, skip_above, seed)
-    engine.check()
-    devices = choose_devices(engine.parallel, engine.devices, batch_size)
-    program = make_program(
-        model,
-        dataset,
-        objective,
-        optimizer or adam(),
+    plan = Plan(
+        dataset=dataset,
+        objective=objective,
+        weights=weights or {},
+        optimizer=optimizer or adam(),
+        epochs=epochs,
         batch_size=batch_size,
         early_stopping=early_stopping,
         ema_decay=ema_decay,
         skip_above=skip_above,
-        devices=devices,
+        seed=seed,
+        settings=settings or {},
+        notes=notes or {},
     )
-    run = program.create(seed, weights or {})
-    own_settings = {
-        "objective": _full_name(objective),
-        **{name: float(value) for name, value in run.state.weights.items()},
-        **_describe_optimizer(run.state.opt_state),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "early_stopping": early_stopping,
-        "ema_decay": ema_decay,
-        "skip_above": skip_above,
-        "seed": seed,
-    }
-    config = {
-        "settings": {**own_settings, **(settings or {})},
-        "model": describe_module(model),
-        "data": dataset.describe(),
-        "notes": dict(notes or {}),
-        "environment": describe_environment(),
-    }
+    plan.check()
+    engine.check()
+    devices = choose_devices(engine.parallel, engine.devices, batch_size)
+    program = plan.make_program(model, devices)
+    run = program.create(seed, plan.weights)
+    config = plan.describe(model, run, seed)
     timing: dict[str, float] = {}
     per_epoch = program.steps_per_epoch
     total = epochs * per_epoch
@@ -137,44 +121,37 @@ def fit(
         position, run = _share(*recorder.resume(run, per_epoch))
         examples = devices.put((dataset.train.x, dataset.validation.x))
         run = devices.put(run)
-        is_over = position >= total or _has_waited(run, early_stopping)
-        if not is_over:
+        if position < total and not _has_waited(run, early_stopping):
             began = time.perf_counter()
             advance = devices.compile(
                 program.make_advance(position),
                 run,
                 examples,
-                *_steps(position, total),
+                *as_steps(position, total),
                 donate=(0,),
             )
             timing["compile_seconds"] = time.perf_counter() - began
-        pace = Pace(per_epoch, engine.epochs_per_call)
-        spent = 0.0  # seconds of the epoch in progress
-        shown = progress and hosts.is_main()
-        with show_progress(epochs, position // per_epoch, shown=shown) as update:
-            while not is_over:
-                stop, until = hosts.agree(watch.received, pace.next_stop(position))
-                if stop:
-                    recorder.save(position, run, now=True)
-                    raise Interrupted(stop)
-                began = time.perf_counter()
-                run, report = advance(
-                    run, examples, *_steps(position, min(until, total))
-                )
-                report = jax.device_get(report)
-                seconds = time.perf_counter() - began
-                before, position = position, int(report.position)
-                pace.took(position - before, seconds)
-                lines = _read_lines(report, before // per_epoch, skip_above is not None)
+
+            def read(run: Run, report: Report, epochs_done: int) -> tuple[Any, bool]:
+                lines = _read_lines(report, epochs_done, skip_above is not None)
                 _check_lines(lines, run, per_epoch)
-                shares, spent = _share_seconds(
-                    before, position, per_epoch, seconds, spent
+                return lines, _has_waited(run, early_stopping)
+
+            shown = progress and hosts.is_main()
+            with show_progress(epochs, position // per_epoch, shown=shown) as update:
+                run = drive(
+                    advance,
+                    run,
+                    examples,
+                    read,
+                    position=position,
+                    total=total,
+                    batch_size=batch_size,
+                    pace=Pace(per_epoch, engine.epochs_per_call),
+                    recorder=recorder,
+                    watch=watch,
+                    update=update,
                 )
-                recorder.record(lines, shares)
-                is_over = position >= total or _has_waited(run, early_stopping)
-                recorder.save(position, run, now=is_over)
-                rate = (position - before) * batch_size / seconds
-                update(lines[-1] if lines else None, position / per_epoch, rate)
 
     if recorder.seconds:
         timing["seconds_per_epoch"] = statistics.median(recorder.seconds)
@@ -193,37 +170,63 @@ def fit(
     )
 
 
-def _check(
-    dataset: Dataset,
-    epochs: int,
+def drive(
+    advance: Callable[..., tuple[Run, Report]],
+    run: Run,
+    examples: Examples,
+    read: Callable[[Run, Report, int], tuple[Sequence[Line], bool]],
+    *,
+    position: int,
+    total: int,
     batch_size: int,
-    early_stopping: int | None,
-    ema_decay: float,
-    skip_above: float | None,
-    seed: int,
-) -> None:
-    """Refuses what no run could use."""
-    check_at_least("epochs", epochs, 1)
-    check_at_least("batch_size", batch_size, 1)
-    check_seed(seed)
-    check_dataset(dataset)
-    if batch_size > len(dataset.train):
-        raise InputError(
-            f"batch_size must be <= {len(dataset.train)}, the number of training "
-            f"examples, got {batch_size}"
-        )
-    if early_stopping is not None:
-        check_at_least("early_stopping", early_stopping, 1)
-        if not len(dataset.validation):
-            raise InputError(
-                "early_stopping must be left out without a validation split, got "
-                f"{early_stopping}"
-            )
-    check_at_least("ema_decay", ema_decay, 0)
-    if ema_decay >= 1:
-        raise InputError(f"ema_decay must be < 1, got {ema_decay}")
-    if skip_above is not None and not skip_above > 0:
-        raise InputError(f"skip_above must be > 0, got {skip_above}")
+    pace: Pace,
+    recorder: Recorder,
+    watch: Watch,
+    update: Update,
+) -> Run:
+    """Calls a compiled program until the run, or a stack of runs, is over.
+
+    Args:
+      advance: the compiled program; see `make_advance`.
+      run: the run after ``position`` steps.
+      examples: the stored examples, where the program wants them.
+      read: ``(run, report, epochs done before the call) -> (lines, is over)``; raises
+        for a run that went wrong.
+      position: steps done.
+      total: steps of the whole run.
+      batch_size: examples a step, for the speed shown.
+      pace: how far to go in a call.
+      recorder: what is told of finished epochs and saves checkpoints.
+      watch: the signals that ask for an end.
+      update: what shows the progress.
+
+    Returns:
+      The run at its end.
+
+    Raises:
+      Interrupted: a signal came; the run has been saved.
+    """
+    per_epoch = pace.steps_per_epoch
+    spent = 0.0  # seconds of the epoch in progress
+    is_over = False
+    while position < total and not is_over:
+        stop, until = hosts.agree(watch.received, pace.next_stop(position))
+        if stop:
+            recorder.save(position, run, now=True)
+            raise Interrupted(stop)
+        began = time.perf_counter()
+        run, report = advance(run, examples, *as_steps(position, min(until, total)))
+        report = jax.device_get(report)
+        seconds = time.perf_counter() - began
+        before, position = position, int(np.max(report.position))
+        pace.took(position - before, seconds)
+        lines, is_over = read(run, report, before // per_epoch)
+        shares, spent = _share_seconds(before, position, per_epoch, seconds, spent)
+        recorder.record(lines, shares)
+        recorder.save(position, run, now=is_over or position >= total)
+        rate = (position - before) * batch_size / seconds
+        update(lines[-1] if lines else None, position / per_epoch, rate)
+    return run
 
 
 def _share(position: int, run: Run) -> tuple[int, Run]:
@@ -232,7 +235,8 @@ def _share(position: int, run: Run) -> tuple[int, Run]:
     return int(position_array), from_host(copy, run)
 
 
-def _steps(position: int, until: int) -> tuple[jax.Array, jax.Array]:
+def as_steps(position: int, until: int) -> tuple[jax.Array, jax.Array]:
+    """Two numbers of steps as the arrays that a compiled program takes."""
     return jnp.asarray(position, jnp.int32), jnp.asarray(until, jnp.int32)
 
 
@@ -278,50 +282,38 @@ def _share_seconds(
 
 def _check_lines(lines: Sequence[Line], run: Run, per_epoch: int) -> None:
     """Raises if a call met a number that is not finite, with its name and step."""
-    bad_step = int(run.bad_step)
-    if bad_step >= 0:
-        epoch = bad_step // per_epoch + 1
-        bad = {name: float(v) for name, v in run.bad_terms.items()}
-        names = [f"{name} is {v}" for name, v in bad.items() if not np.isfinite(v)]
-        if names:
-            _stop(", ".join(names), bad_step, epoch)
-        if lines and lines[-1].get("skipped") == per_epoch:
-            _stop("every update of the epoch was skipped", bad_step, epoch)
-        _stop("a parameter is not finite", bad_step, epoch)
+    skipped = lines[-1].get("skipped", 0) if lines else 0
+    if bad := describe_bad_step(run, per_epoch, skipped):
+        _stop(bad)
     for line in lines:
         for name, value in line["validation"].items():
             if not np.isfinite(value):
                 last_step = line["epoch"] * per_epoch - 1
-                _stop(f"validation {name} is {value}", last_step, line["epoch"])
+                where = f"at step {last_step} (epoch {line['epoch']})"
+                _stop(f"validation {name} is {value} {where}")
 
 
-def _stop(what: str, step: int, epoch: int) -> NoReturn:
+def describe_bad_step(run: Run, per_epoch: int, skipped: int) -> str | None:
+    """What became infinite or NaN and when, or None.
+
+    Args:
+      run: one run, on the host.
+      per_epoch: steps of an epoch.
+      skipped: updates left out in the last epoch.
+    """
+    step = int(run.bad_step)
+    if step < 0:
+        return None
+    values = {name: float(value) for name, value in run.bad_terms.items()}
+    bad = [f"{name} is {v}" for name, v in values.items() if not np.isfinite(v)]
+    if not bad and skipped == per_epoch:
+        bad = ["every update of the epoch was skipped"]
+    what = ", ".join(bad or ["a parameter is not finite"])
+    return f"{what} at step {step} (epoch {step // per_epoch + 1})"
+
+
+def _stop(what: str) -> NoReturn:
     raise NonFiniteError(
-        f"{what} at step {step} (epoch {epoch}): training has stopped, what was saved "
-        "before is kept; a lower learning rate, clip_norm or skip_above may help"
+        f"{what}: training has stopped, what was saved before is kept; a lower "
+        "learning rate, clip_norm or skip_above may help"
     )
-
-
-def _describe_optimizer(opt_state: Any) -> dict[str, Any]:
-    """The kinds of an optimizer's states, and its hyper-parameters, for config.json."""
-    kinds: list[str] = []
-    hyperparameters: dict[str, float] = {}
-
-    def visit(node: Any) -> None:
-        if isinstance(node, tuple):
-            if hasattr(node, "_fields"):
-                kinds.append(type(node).__name__)
-            for name, value in getattr(node, "hyperparams", {}).items():
-                hyperparameters[name] = float(value)
-            for child in node:
-                visit(child)
-
-    visit(opt_state)
-    return {"optimizer": kinds, **hyperparameters}
-
-
-def _full_name(function: Any) -> str:
-    if isinstance(function, functools.partial):
-        return f"{_full_name(function.func)} with {function.args} {function.keywords}"
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{function.__module__}.{name}"

@@ -142,11 +142,19 @@ def choose_devices(
                 f"processes, got {count}"
             )
     chosen = visible[:count]
-    if batch_size is not None and batch_size % len(chosen):
-        below = batch_size // len(chosen) * len(chosen)
-        nearest = [str(n) for n in (below, below + len(chosen)) if n]
-        raise InputError(
-            f"batch_size must be a multiple of {len(chosen)}, the number of devices, "
-            f"got {batch_size}: the nearest are {' and '.join(nearest)}"
-        )
+    if batch_size is not None:
+        check_divides(batch_size, len(chosen))
     return Devices(tuple(chosen), parallel) if len(chosen) > 1 else ONE_DEVICE
+
+
+def check_divides(batch_size: int, count: int) -> None:
+    """Raises `InputError` unless ``count`` devices can share a batch equally."""
+    if batch_size % count == 0:
+        return
+    below = batch_size // count * count
+    nearest = [str(n) for n in (below, below + count) if n]
+    what = "nearest are" if len(nearest) > 1 else "nearest is"
+    raise InputError(
+        f"batch_size must be a multiple of {count}, the number of devices, got "
+        f"{batch_size}: the {what} {' and '.join(nearest)}"
+    )

@@ -211,6 +211,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(
     options = {"epochs": 5, "batch_size": 32, "progress": False}
     whole = fit(vae, stripes, **options)
     monkeypatch.setattr(engine, "FIRST_STEPS", 3)
+    monkeypatch.setattr(engine, "SECONDS_PER_CALL", 0.0)
     record = recorder.Recorder.record
 
     def record_and_signal(self, lines, seconds):
@@ -275,7 +276,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     whole = fit(vae, stripes, workdir=tmp_path, **options)
     damage(tmp_path / "checkpoints" / "12", how)
 
-    if how != "incomplete":  # the model is another item of the checkpoint
+    if how == "emptied":  # else the model, an item of its own, is whole
         loaded = training.load(tmp_path)
         assert "WARNING: checkpoint 12 in" in capsys.readouterr().err
         assert not same(loaded.variables, whole.variables)

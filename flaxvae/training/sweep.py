@@ -1,0 +1,477 @@
+"""Many models at once: every combination of a grid, trained in few programs.
+
+Members of one shape differ only in arrays (seed, weights of the objective, learning
+rate), so one compiled program trains them all: side by side by ``vmap`` on an
+accelerator, one after the other by ``lax.map`` on a CPU, where a model's own matrix
+products fill the cores already. Members of another shape are another program.
+"""
+
+import dataclasses
+import inspect
+import itertools
+import os
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from flaxvae.checks import InputError, check_above, check_choice, check_seed
+from flaxvae.data import Dataset
+from flaxvae.objectives import Objective, elbo
+from flaxvae.training.advance import Examples, Report, Run, choose_steps_per_loop
+from flaxvae.training.engine import Engine, Pace
+from flaxvae.training.interrupt import Watch, watch_signals
+from flaxvae.training.loop import as_steps, describe_bad_step, drive
+from flaxvae.training.optimizers import adam
+from flaxvae.training.parallel import ONE_DEVICE
+from flaxvae.training.plan import Plan, describe_optimizer
+from flaxvae.training.progress import show_progress
+from flaxvae.training.recorder import Line, Recorder
+from flaxvae.training.trained import TrainedVAE
+
+MAPPINGS = ("auto", "map", "vmap")
+USABLE_MEMORY = 0.8  # share of the device's memory that a program may plan with
+
+Setting = dict[str, Any]  # one value for each name of the grid
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a sweep.
+
+    Attributes:
+      setting: its value for each name of the grid.
+      trained: the model with its history.
+      failure: the number that was not finite and ended it early, or None.
+    """
+
+    setting: Setting
+    trained: TrainedVAE
+    failure: str | None = None
+
+
+def sweep(
+    build: Callable[..., nn.Module],
+    dataset: Dataset,
+    grid: Mapping[str, Sequence[Any]],
+    *,
+    objective: Objective = elbo,
+    weights: Mapping[str, float] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    epochs: int = 30,
+    batch_size: int = 128,
+    early_stopping: int | None = None,
+    ema_decay: float = 0.0,
+    skip_above: float | None = None,
+    seed: int = 0,
+    workdir: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    mapping: str = "auto",
+    memory_limit: float | None = None,
+    engine: Engine | None = None,
+    progress: bool = True,
+) -> list[Member]:
+    """Trains every combination of a grid; each member equals its own `fit`.
+
+    A name of the grid is ``seed``, a weight of the objective, a hyper-parameter of the
+    optimizer (``learning_rate``, ``weight_decay``), or an argument of ``build``. Only
+    the last change shapes: members that differ in one are in different programs.
+    One device trains them all.
+
+    Args:
+      build: makes the model from the grid's values that are its arguments, such as
+        ``lambda latent_dim: build_vae(shape, latent_dim)``.
+      dataset: what to train on; its test split is not touched.
+      grid: the values to try by name.
+      objective: see `fit`; so are all arguments not named here.
+      weights: weights of the objective that the grid does not name.
+      optimizer: its hyper-parameters must be in its state to be swept, as those of
+        `build_optimizer` are.
+      epochs: see `fit`.
+      batch_size: see `fit`.
+      early_stopping: see `fit`; each member stops for itself.
+      ema_decay: see `fit`.
+      skip_above: see `fit`.
+      seed: where the grid does not name it.
+      workdir: a folder to continue from: ``programs/`` holds the checkpoints, and each
+        member gets a run's folder for `flaxvae.load`, ``members/<its setting>``.
+      settings: what else defines the sweep, for ``config.json``.
+      mapping: ``vmap``, ``map`` or ``auto`` (``map`` on a CPU, else ``vmap``).
+      memory_limit: bytes that one program may plan with; None: 80 % of the device's.
+      engine: see `fit`.
+      progress: see `fit`.
+
+    Returns:
+      One member a combination, the last name of the grid varying fastest. A member that
+      met a non-finite number has ended with a ``failure``; the others go on.
+
+    Raises:
+      InputError: a name that nothing takes, no values, or what `fit` refuses.
+      Interrupted: as `fit`.
+    """
+    engine = engine or Engine()
+    plan = Plan(
+        dataset=dataset,
+        objective=objective,
+        weights=weights or {},
+        optimizer=optimizer or adam(),
+        epochs=epochs,
+        batch_size=batch_size,
+        early_stopping=early_stopping,
+        ema_decay=ema_decay,
+        skip_above=skip_above,
+        seed=seed,
+        settings=settings or {},
+    )
+    plan.check()
+    engine.check()
+    check_choice("mapping", mapping, MAPPINGS)
+    if mapping == "auto":
+        mapping = "map" if jax.default_backend() == "cpu" else "vmap"
+    if memory_limit is not None:
+        check_above("memory_limit", memory_limit, 0)
+    names = _sort_names(grid, plan, build)
+    combinations = [
+        dict(zip(grid, values, strict=True))
+        for values in itertools.product(*grid.values())
+    ]
+    groups: dict[str, list[Setting]] = {}
+    for setting in combinations:
+        shape = name_setting({name: setting[name] for name in names.model})
+        groups.setdefault(shape, []).append(setting)
+    limit = memory_limit or _device_memory() * USABLE_MEMORY
+    examples = ONE_DEVICE.put((dataset.train.x, dataset.validation.x))
+    members: dict[str, Member] = {}
+    with watch_signals() as watch:
+        for shape, group in groups.items():
+            model = build(**{name: group[0][name] for name in names.model})
+            stack = _Stack(plan, names, model, mapping, examples)
+            size = stack.members_that_fit(group, limit)
+            for start in range(0, len(group), size):
+                part = group[start : start + size]
+                title = f"{shape or 'models'}, {start + 1} to {start + len(part)}"
+                trained = _train(stack, part, title, workdir, engine, watch, progress)
+                members |= {name_setting(m.setting): m for m in trained}
+    return [members[name_setting(setting)] for setting in combinations]
+
+
+def name_setting(setting: Setting) -> str:
+    """A setting as text, good for a folder: ``beta=4.0,seed=1``."""
+    return ",".join(f"{name}={value}" for name, value in setting.items())
+
+
+@dataclass(frozen=True)
+class _Names:
+    """The names of a grid by what takes them."""
+
+    weights: tuple[str, ...]
+    hyperparameters: tuple[str, ...]
+    model: tuple[str, ...]
+
+
+def _sort_names(
+    grid: Mapping[str, Sequence[Any]], plan: Plan, build: Callable[..., nn.Module]
+) -> _Names:
+    weights = [
+        name
+        for name, parameter in inspect.signature(plan.objective).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name != "key"
+    ]
+    state = plan.optimizer.init({"w": jnp.zeros((1, 1))})
+    hyperparameters = describe_optimizer(state).keys() - {"optimizer"}
+    arguments = list(inspect.signature(build).parameters)
+    for name, values in grid.items():
+        if not len(values):
+            raise InputError(f"grid must hold a value of {name}, got none")
+        check_choice(
+            "name in the grid", name, ["seed", *weights, *hyperparameters, *arguments]
+        )
+    for seed in grid.get("seed", ()):
+        check_seed(seed)
+    return _Names(
+        weights=tuple(name for name in grid if name in weights),
+        hyperparameters=tuple(name for name in grid if name in hyperparameters),
+        model=tuple(name for name in grid if name in arguments),
+    )
+
+
+class _Stack:
+    """Members of one shape as one run, its arrays with a leading axis ``(M, ...)``."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        names: _Names,
+        model: nn.Module,
+        mapping: str,
+        examples: Examples,
+    ) -> None:
+        self.plan = plan
+        self.model = model
+        self.examples = examples
+        # A vmapped loop ends for all members or for none.
+        self.program = plan.make_program(model, halt=mapping == "map")
+        self._names = names
+        self._mapping = mapping
+        self._compiled: dict[tuple[int, int], Any] = {}
+
+    def create(self, settings: Sequence[Setting]) -> Run:
+        """The members at step 0."""
+        seeds = [setting.get("seed", self.plan.seed) for setting in settings]
+        weights = {
+            name: [float(setting.get(name, default)) for setting in settings]
+            for name, default in {
+                **dict.fromkeys(self._names.weights, 0.0),  # each setting has its own
+                **self.plan.weights,
+            }.items()
+        }
+        runs = jax.vmap(self.program.create)(
+            jnp.asarray(seeds, jnp.uint32),
+            {name: jnp.asarray(v, jnp.float32) for name, v in weights.items()},
+        )
+        values = {
+            name: jnp.asarray([setting[name] for setting in settings], jnp.float32)
+            for name in self._names.hyperparameters
+        }
+        opt_state = optax.tree_utils.tree_set(runs.state.opt_state, **values)
+        state = dataclasses.replace(runs.state, opt_state=opt_state)
+        return dataclasses.replace(runs, state=state)
+
+    def compile(self, size: int, position: int = 0) -> Any:
+        """The program that advances ``size`` members, made once for each size."""
+        if (size, position) not in self._compiled:
+            one = self.program.make_advance(position)
+
+            def one_by_one(
+                runs: Run, examples: Examples, position: jax.Array, until: jax.Array
+            ) -> tuple[Run, Report]:
+                return jax.lax.map(
+                    lambda run: one(run, examples, position, until), runs
+                )
+
+            side_by_side = jax.vmap(one, in_axes=(0, None, None, None))
+            advance = one_by_one if self._mapping == "map" else side_by_side
+            names = {*self.plan.weights, *self._names.weights}
+            seeds = jax.ShapeDtypeStruct((size,), jnp.uint32)
+            weights = dict.fromkeys(names, jax.ShapeDtypeStruct((size,), jnp.float32))
+            runs = jax.eval_shape(jax.vmap(self.program.create), seeds, weights)
+            jitted = jax.jit(advance, donate_argnums=0)
+            lowered = jitted.lower(runs, self.examples, *as_steps(0, 1))
+            self._compiled[size, position] = lowered.compile()
+        return self._compiled[size, position]
+
+    def members_that_fit(self, group: Sequence[Setting], limit: float) -> int:
+        """How many members one program may have within ``limit`` bytes.
+
+        Raises:
+          InputError: not even one.
+        """
+        size = len(group)
+        while (needed := _bytes_needed(self.compile(size))) > limit:
+            if size == 1:
+                raise InputError(
+                    f"memory_limit must be >= {needed} bytes, what one model takes, "
+                    f"got {limit:.0f}"
+                )
+            size = max(1, min(size - 1, int(size * limit / needed)))
+        programs = -(-len(group) // size)
+        return -(-len(group) // programs)  # programs of about one size
+
+
+def _bytes_needed(compiled: Any) -> int:
+    memory = compiled.memory_analysis()
+    if memory is None:  # the backend does not say
+        return 0
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+    )
+
+
+def _device_memory() -> int:
+    """Bytes of the device, or of the machine if that is a CPU."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _train(
+    stack: _Stack,
+    settings: Sequence[Setting],
+    title: str,
+    workdir: str | Path | None,
+    engine: Engine,
+    watch: Watch,
+    progress: bool,
+) -> list[Member]:
+    """Trains the members of one program, from where its folder left off."""
+    plan, per_epoch = stack.plan, stack.program.steps_per_epoch
+    runs = stack.create(settings)
+    folder = None if workdir is None else Path(workdir)
+    config = plan.describe(stack.model, _take(runs, 0), plan.seed)
+    config["settings"]["members"] = [name_setting(setting) for setting in settings]
+    program_folder = folder and folder / "programs" / title.replace(", ", "-")
+    with Recorder(program_folder, config, engine) as recorder:
+        position, runs = recorder.resume(runs, per_epoch)
+        table = _Table(plan, per_epoch, len(settings), recorder.history)
+        total = plan.epochs * per_epoch
+        if position < total and not table.is_over:
+            if progress:
+                print(f"training {title}", file=sys.stderr)
+            # A run from another backend may stand within an inner loop.
+            start = position if position % choose_steps_per_loop(per_epoch) else 0
+            advance = stack.compile(len(settings), start)
+            with show_progress(
+                plan.epochs, position // per_epoch, shown=progress
+            ) as update:
+                runs = drive(
+                    advance,
+                    runs,
+                    stack.examples,
+                    table.read,
+                    position=position,
+                    total=total,
+                    batch_size=plan.batch_size * len(settings),
+                    pace=Pace(per_epoch, engine.epochs_per_call),
+                    recorder=recorder,
+                    watch=watch,
+                    update=lambda line, done, rate: update(
+                        line and _mean_line(line), done, rate
+                    ),
+                )
+    seconds = [each / len(settings) for each in recorder.seconds]
+    members = []
+    for m, setting in enumerate(settings):
+        run = _take(runs, m)
+        lines = _lines_of(recorder.history, m)
+        trained = TrainedVAE(
+            model=stack.model,
+            variables=run.variables,
+            data_shape=plan.dataset.shape,
+            max_value=plan.dataset.max_value,
+            history=lines,
+            timing={"seconds_per_epoch": statistics.median(seconds)} if seconds else {},
+            best_epoch=None if run.best is None else int(run.best.epoch),
+        )
+        members.append(Member(setting, trained, table.failure(m, run)))
+        if folder:
+            config = plan.describe(stack.model, run, setting.get("seed", plan.seed))
+            own_folder = folder / "members" / name_setting(setting)
+            with Recorder(own_folder, config, engine) as own:
+                if not own.resume(run, per_epoch)[0]:
+                    own.record(lines, seconds[: len(lines)])
+                    own.save(int(run.state.step), run, now=True)
+    return members
+
+
+class _Table:
+    """Reads what a call reports of each member, and remembers which are over."""
+
+    def __init__(
+        self, plan: Plan, per_epoch: int, size: int, history: Sequence[Line]
+    ) -> None:
+        self._plan = plan
+        self._per_epoch = per_epoch
+        self._failures: list[str | None] = [None] * size
+        self._over = [False] * size
+        for line in history:
+            for m, entry in enumerate(line["members"]):
+                self._take_down(m, entry)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no member goes on."""
+        return all(self._over)
+
+    def failure(self, m: int, run: Run) -> str | None:
+        """Why member ``m`` ended early, or None."""
+        skipped = self._per_epoch if int(run.counted) == 0 else 0
+        return self._failures[m] or describe_bad_step(run, self._per_epoch, skipped)
+
+    def read(
+        self, runs: Run, report: Report, epochs_done: int
+    ) -> tuple[list[Line], bool]:
+        """Lines with an entry a member: its metrics, a failure, or None if over."""
+        bad_steps = np.asarray(runs.bad_step)
+        lines = []
+        for i in range(int(np.max(report.num_lines))):
+            epoch = epochs_done + i + 1
+            entries = []
+            for m, bad_step in enumerate(bad_steps):
+                is_bad = 0 <= bad_step < epoch * self._per_epoch
+                if self._over[m] or is_bad or i >= report.num_lines[m]:
+                    entry = None
+                else:
+                    entry = self._read_entry(report, m, i, epoch)
+                self._take_down(m, entry)
+                entries.append(entry)
+            lines.append({"epoch": epoch, "members": entries})
+        for m, bad_step in enumerate(bad_steps):
+            self._over[m] |= bool(bad_step >= 0)
+        return lines, self.is_over
+
+    def _read_entry(self, report: Report, m: int, i: int, epoch: int) -> dict[str, Any]:
+        train = {name: float(v[m, i]) for name, v in report.train.items()}
+        held_out = {name: float(v[m, i]) for name, v in report.validation.items()}
+        for name, value in held_out.items():
+            if not np.isfinite(value):
+                return {"failure": f"validation {name} is {value} (epoch {epoch})"}
+        entry: dict[str, Any] = {"train": train, "validation": held_out}
+        if self._plan.skip_above is not None:
+            entry["skipped"] = int(report.skipped[m, i])
+        if self._plan.early_stopping is not None:
+            entry["waited"] = int(report.waited[m, i])
+        return entry
+
+    def _take_down(self, m: int, entry: Mapping[str, Any] | None) -> None:
+        if entry is None:
+            return
+        self._failures[m] = entry.get("failure")
+        patience = self._plan.early_stopping
+        waited = patience is not None and entry.get("waited", 0) >= patience
+        self._over[m] = waited or self._failures[m] is not None
+
+
+def _lines_of(history: Sequence[Line], m: int) -> list[Line]:
+    """The lines that member ``m``'s own `fit` would have written."""
+    lines = []
+    for line in history:
+        entry = line["members"][m]
+        if entry and "failure" not in entry:
+            own = {name: entry[name] for name in entry if name != "waited"}
+            lines.append({"epoch": line["epoch"], **own})
+    return lines
+
+
+def _mean_line(line: Line) -> Line:
+    """Means over the members that are not over, for the terminal."""
+    entries = [e for e in line["members"] if e and "failure" not in e]
+
+    def mean(split: str) -> dict[str, float]:
+        names = entries[0][split] if entries else {"loss": np.nan}
+        return {
+            name: float(np.mean([e[split][name] for e in entries] or np.nan))
+            for name in names
+        }
+
+    return {
+        "epoch": line["epoch"],
+        "train": mean("train"),
+        "validation": mean("validation"),
+        "skipped": sum(entry.get("skipped", 0) for entry in entries),
+    }
+
+
+def _take(runs: Run, m: int) -> Run:
+    return jax.tree.map(lambda leaf: leaf[m], runs)

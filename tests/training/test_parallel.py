@@ -1,0 +1,219 @@
+"""Eight devices give the numbers of one, for every preset."""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.presets import PRESETS, Preset
+from flaxvae.batch import DATA_AXIS, data_axis, draw_rows
+from flaxvae.checks import InputError
+from flaxvae.data import Dataset, Split, binarize
+from flaxvae.distributions import Bernoulli, Normal
+from flaxvae.models import build_vae
+from flaxvae.training import (
+    Devices,
+    Engine,
+    adam,
+    build_optimizer,
+    choose_devices,
+    fit,
+    make_program,
+    parallel,
+)
+
+
+@pytest.fixture(autouse=True)
+def all_devices(one_device, monkeypatch):
+    monkeypatch.setattr(parallel, "visible_devices", jax.devices)
+    assert len(jax.devices()) == 8
+
+
+def make_data(shape, binarization="none"):
+    """Random images; sizes of the splits that eight do not divide."""
+    x = np.random.default_rng(0).integers(0, 256, (155, *shape), np.uint8)
+    data = Dataset(
+        "noise", Split(x[:90]), Split(x[90:121]), Split(x[121:]), max_value=255.0
+    )
+    return binarize(data, binarization)
+
+
+def train(preset, data, devices, optimizer=None, batch_size=16, **options):
+    """13 steps of 5 an epoch: the run, what was reported, the compiled program."""
+    program = make_program(
+        preset.build(data.shape),
+        data,
+        preset.objective,
+        optimizer or adam(1e-3),
+        batch_size=batch_size,
+        devices=devices,
+        **options,
+    )
+    examples = devices.put((data.train.x, data.validation.x))
+    run = devices.put(program.create(0, preset.weights))
+    ends = jnp.asarray(0, jnp.int32), jnp.asarray(13, jnp.int32)
+    advance = devices.compile(program.make_advance(), run, examples, *ends)
+    run, report = jax.device_get(advance(run, examples, *ends))
+    return run, report, advance
+
+
+def close(a, b, **tolerance):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, **tolerance)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_eight_devices_give_the_numbers_of_one(name):
+    preset = PRESETS[name]
+    data = make_data(preset.data_shape, preset.binarize)
+    run, report, _ = train(preset, data, Devices())
+    for method in parallel.PARALLEL:
+        devices = Devices(tuple(jax.devices()), method)
+        many, many_report, advance = train(preset, data, devices)
+        close(many_report.train, report.train, rtol=1e-5, atol=1e-5)
+        close(many_report.validation, report.validation, rtol=1e-4, atol=1e-4)
+        close(many.state.params, run.state.params, atol=2e-4)
+        if method == "jit":
+            check_collectives(advance.as_text(), run)
+
+
+def check_collectives(text, run):
+    """A step sums the gradient and its terms once; validation sums its terms."""
+    found = find_collectives(text)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(run.state.params))
+    terms = len(run.sums)
+    assert {kind for kind, _ in found} == {"all-reduce"}
+    assert sum(size >= 4 * parameters for _, size in found) == 1
+    assert sum(size for _, size in found) == 4 * (parameters + 2 * terms)
+
+
+class BatchNormEncoder(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        # A bias before the norm has no gradient but rounding, which Adam blows up.
+        x = nn.Dense(16, use_bias=False)(x.reshape(len(x), -1))
+        training = self.is_mutable_collection("batch_stats")
+        norm = nn.BatchNorm(use_running_average=not training, axis_name=data_axis())
+        return nn.relu(norm(x))
+
+
+SMALL = Preset(lambda shape: build_vae(shape, 3, hidden=(16,)))
+BATCH_NORM = Preset(
+    lambda shape: build_vae(shape, 3, hidden=(16,), encoder=BatchNormEncoder())
+)
+
+
+@pytest.mark.parametrize("method", parallel.PARALLEL)
+def test_batch_statistics_are_those_of_the_whole_batch(method):
+    data = make_data((8, 8, 1))
+    run, report, _ = train(BATCH_NORM, data, Devices())
+    devices = Devices(tuple(jax.devices()), method)
+    many, many_report, _ = train(BATCH_NORM, data, devices)
+    close(many.state.collections, run.state.collections, rtol=1e-3, atol=1e-4)
+    close(many_report.train, report.train, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", parallel.PARALLEL)
+def test_guards_act_on_the_whole_batch(method):
+    """A clipped, averaged, early-stopped run is the same run on eight devices."""
+    data = make_data((8, 8, 1))
+    optimizer = build_optimizer("adamw", 1e-2, clip_norm=0.5)
+    options = {"ema_decay": 0.9, "early_stopping": 9, "skip_above": 6.0}
+    run, report, _ = train(SMALL, data, Devices(), optimizer, **options)
+    devices = Devices(tuple(jax.devices()), method)
+    many, many_report, _ = train(SMALL, data, devices, optimizer, **options)
+    assert 0 < run.state.skipped < 13  # some are skipped, some are not
+    assert many.state.skipped == run.state.skipped
+    assert many.best.epoch == run.best.epoch
+    close(many.best.variables, run.best.variables, atol=2e-4)
+    close(many_report.train, report.train, rtol=1e-4, atol=1e-4)
+
+
+def find_collectives(text):
+    """Kind and bytes of each collective operation in a compiled program."""
+    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+    found = []
+    for result, kind in re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text):
+        shapes = re.findall(r"[fsu]32\[([\d,]*)\]", result)
+        sizes = [np.prod([int(n) for n in s.split(",") if n]) for s in shapes]
+        found.append((kind, 4 * int(sum(sizes))))
+    return found
+
+
+def test_what_devices_exchange_does_not_grow_with_the_batch():
+    data = make_data((8, 8, 1))
+    devices = Devices(tuple(jax.devices()))
+    sizes = [
+        sorted(find_collectives(train(SMALL, data, devices, batch_size=b)[2].as_text()))
+        for b in (8, 16)
+    ]
+    assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("batch_size", [12, 3])
+def test_a_batch_that_does_not_divide_names_the_nearest(batch_size):
+    nearest = "are 8 and 16" if batch_size == 12 else "is 8"
+    message = f"a multiple of 8, the number of devices, got {batch_size}: the nearest "
+    with pytest.raises(InputError, match=message + nearest):
+        choose_devices(batch_size=batch_size)
+
+
+def test_bad_choices_of_devices_are_refused():
+    with pytest.raises(InputError, match="devices must be <= 8, the number of dev"):
+        choose_devices(count=9)
+    with pytest.raises(InputError, match="unknown parallel 'pmp': choose from jit, pm"):
+        choose_devices("pmp")
+    assert choose_devices(count=3, batch_size=9).count == 3
+    assert choose_devices(count=1) == Devices()
+
+
+@pytest.mark.parametrize("method", parallel.PARALLEL)
+def test_fit_uses_all_devices_by_itself(vae, stripes, tmp_path, method, monkeypatch):
+    """And a run begun on one goes on on eight."""
+    options = {"epochs": 3, "batch_size": 32, "progress": False}
+    one = fit(vae, stripes, engine=Engine(devices=1), **options)
+    used = []
+    put = Devices.put
+    monkeypatch.setattr(
+        Devices, "put", lambda self, tree: (used.append(self), put(self, tree))[1]
+    )
+    eight = fit(vae, stripes, engine=Engine(parallel=method), **options)
+    assert {(d.count, d.parallel) for d in used} == {(8, method)}
+    close(eight.variables, one.variables, atol=1e-4)
+    for a, b in zip(eight.history, one.history, strict=True):
+        assert a["train"]["loss"] == pytest.approx(b["train"]["loss"], rel=1e-4)
+
+
+def in_pmap(function, *args):
+    return jax.pmap(function, axis_name=DATA_AXIS)(*args)
+
+
+def test_draws_on_each_device_are_rows_of_the_whole_draw(key):
+    keys = jnp.broadcast_to(key, (8,))
+    whole = jax.random.normal(key, (16, 3))
+    parts = in_pmap(lambda k: draw_rows(jax.random.normal, k, (2, 3)), keys)
+    np.testing.assert_allclose(parts.reshape(16, 3), whole, rtol=1e-6)
+
+
+def test_samples_on_each_device_are_rows_of_the_whole_sample(key):
+    keys = jnp.broadcast_to(key, (8,))
+    mean = jnp.arange(48.0).reshape(16, 3)
+    normal = Normal(mean, jnp.zeros_like(mean)).sample(key, (5,))
+    parts = in_pmap(
+        lambda k, m: Normal(m, jnp.zeros_like(m)).sample(k, (5,)),
+        keys,
+        mean.reshape(8, 2, 3),
+    )
+    joined = jnp.moveaxis(parts, 0, 1).reshape(5, 16, 3)
+    np.testing.assert_allclose(joined, normal, rtol=1e-6)
+    logits = mean / 20 - 1
+    bits = Bernoulli(logits).sample(key)
+    parts = in_pmap(lambda k, m: Bernoulli(m).sample(k), keys, logits.reshape(8, 2, 3))
+    np.testing.assert_array_equal(parts.reshape(16, 3), bits)
+    # The prior has no rows to share: every device draws the same.
+    zeros = jnp.zeros(3)
+    prior = in_pmap(lambda k: Normal(zeros, zeros).sample(k, (5,)), keys)
+    np.testing.assert_array_equal(prior, np.broadcast_to(prior[0], prior.shape))

@@ -1,0 +1,231 @@
+"""A sweep equals its members trained alone."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import flaxvae
+from flaxvae.checks import InputError
+from flaxvae.models import build_vae
+from flaxvae.objectives import elbo
+from flaxvae.training import (
+    Engine,
+    Interrupted,
+    build_optimizer,
+    fit,
+    recorder,
+    sweep,
+)
+from flaxvae.training.sweep import name_setting
+
+OPTIONS = {"epochs": 3, "batch_size": 32, "progress": False}
+
+
+def build(latent_dim=2):
+    return build_vae((4, 4, 1), latent_dim, hidden=(16,))
+
+
+def close(a, b, atol=2e-5):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, atol=atol)
+
+
+def same_history(a, b):
+    assert [line["epoch"] for line in a] == [line["epoch"] for line in b]
+    for x, y in zip(a, b, strict=True):
+        assert x.keys() == y.keys()
+        for split in ("train", "validation"):
+            assert x[split] == pytest.approx(y[split], rel=1e-4)
+
+
+@pytest.mark.parametrize("mapping", ["map", "vmap"])
+def test_members_equal_their_own_fit(stripes, tmp_path, mapping):
+    grid = {
+        "latent_dim": [2, 3],
+        "beta": [0.5, 4.0],
+        "learning_rate": [1e-2, 1e-3],
+        "seed": [0, 2**32 - 1],
+    }
+    members = sweep(
+        build,
+        stripes,
+        grid,
+        early_stopping=2,
+        ema_decay=0.9,
+        mapping=mapping,
+        workdir=tmp_path,
+        **OPTIONS,
+    )
+    assert len(members) == 16
+    assert [m.setting["seed"] for m in members[:3]] == [0, 2**32 - 1, 0]
+    for member in (members[0], members[7], members[13]):
+        setting = member.setting
+        alone = fit(
+            build(setting["latent_dim"]),
+            stripes,
+            weights={"beta": setting["beta"]},
+            optimizer=build_optimizer("adam", setting["learning_rate"]),
+            seed=setting["seed"],
+            early_stopping=2,
+            ema_decay=0.9,
+            **OPTIONS,
+        )
+        close(member.trained.variables, alone.variables)
+        same_history(member.trained.history, alone.history)
+        assert member.trained.best_epoch == alone.best_epoch
+        assert member.failure is None
+        loaded = flaxvae.load(tmp_path / "members" / name_setting(setting))
+        close(loaded.variables, member.trained.variables, atol=0)
+        assert loaded.history == member.trained.history
+
+
+def test_members_differ(stripes):
+    members = sweep(build, stripes, {"beta": [0.1, 9.0], "seed": [0, 1]}, **OPTIONS)
+    kls = [m.trained.history[-1]["validation"]["kl"] for m in members]
+    assert len(set(kls)) == 4
+    assert min(kls[:2]) > max(kls[2:])  # a heavier KL is a smaller one
+
+
+@pytest.mark.parametrize("mapping", ["map", "vmap"])
+def test_each_member_stops_early_for_itself(stripes, mapping):
+    """A rate of zero never improves after the first epoch; a good rate does."""
+    options = OPTIONS | {"epochs": 6}
+    members = sweep(
+        build,
+        stripes,
+        {"learning_rate": [1e-12, 1e-2]},
+        early_stopping=2,
+        mapping=mapping,
+        **options,
+    )
+    assert [len(m.trained.history) for m in members] == [3, 6]
+    assert members[0].trained.best_epoch == 1
+
+
+@pytest.mark.parametrize("mapping", ["map", "vmap"])
+def test_a_member_that_fails_is_named_and_the_others_go_on(stripes, mapping, tmp_path):
+    members = sweep(
+        build,
+        stripes,
+        {"learning_rate": [1e30, 1e-2]},
+        mapping=mapping,
+        workdir=tmp_path,
+        **OPTIONS,
+    )
+    assert "loss is nan" in members[0].failure
+    assert "(epoch 1)" in members[0].failure
+    assert members[0].trained.history == []
+    assert members[1].failure is None
+    assert len(members[1].trained.history) == 3
+
+
+def test_one_program_for_members_of_one_shape_fewer_where_memory_ends(
+    stripes, monkeypatch
+):
+    from flaxvae.training.sweep import _Stack
+
+    sizes = []
+    compile_stack = _Stack.compile
+
+    def counted(self, size, position=0):
+        if (size, position) not in self._compiled:
+            sizes.append(size)
+        return compile_stack(self, size, position)
+
+    monkeypatch.setattr(_Stack, "compile", counted)
+    grid = {"seed": list(range(6)), "latent_dim": [2, 3]}
+    options = OPTIONS | {"epochs": 1}
+    whole = sweep(build, stripes, grid, mapping="vmap", **options)
+    assert sizes == [6, 6]
+    sizes.clear()
+    grid = {"seed": list(range(6))}
+    limit = 250e3  # bytes: between what two and six take
+    parts = sweep(build, stripes, grid, mapping="vmap", memory_limit=limit, **options)
+    assert sizes[0] == 6
+    assert 1 <= sizes[-1] < 6
+    for a, b in zip(parts, whole[::2], strict=True):
+        close(a.trained.variables, b.trained.variables)
+    with pytest.raises(InputError, match=r"memory_limit must be >= \d+ bytes"):
+        sweep(build, stripes, grid, memory_limit=1000.0, **options)
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(stripes, tmp_path, monkeypatch):
+    grid = {"beta": [0.5, 2.0], "seed": [0, 1]}
+    each = Engine(epochs_per_call=1, checkpoint_seconds=0.0)
+    whole = sweep(build, stripes, grid, workdir=tmp_path / "whole", **OPTIONS)
+    record = recorder.Recorder.record
+
+    def interrupt(self, lines, seconds):
+        record(self, lines, seconds)
+        if len(self.history) == 2:
+            raise Interrupted(15)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.Recorder, "record", interrupt)
+        with pytest.raises(Interrupted):
+            sweep(
+                build, stripes, grid, workdir=tmp_path / "cut", engine=each, **OPTIONS
+            )
+    resumed = sweep(
+        build, stripes, grid, workdir=tmp_path / "cut", engine=each, **OPTIONS
+    )
+    for a, b in zip(whole, resumed, strict=True):
+        close(a.trained.variables, b.trained.variables, atol=0)
+        assert a.trained.history == b.trained.history
+    names = sorted(p.name for p in (tmp_path / "cut" / "members").iterdir())
+    assert names == [
+        "beta=0.5,seed=0",
+        "beta=0.5,seed=1",
+        "beta=2.0,seed=0",
+        "beta=2.0,seed=1",
+    ]
+    # Once more: nothing is trained, all is read.
+    again = sweep(build, stripes, grid, workdir=tmp_path / "cut", **OPTIONS)
+    close(again[3].trained.variables, whole[3].trained.variables, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"betta": [1.0]}, r"unknown name in the grid 'betta'.*did you mean beta\?"),
+        ({"beta": []}, "grid must hold a value of beta, got none"),
+        ({"seed": [-1]}, "seed must be >= 0"),
+        ({"weight_decay": [0.1]}, "unknown name in the grid 'weight_decay'"),
+    ],
+)
+def test_bad_grids_are_refused(stripes, grid, message):
+    with pytest.raises(InputError, match=message):
+        sweep(build, stripes, grid, **OPTIONS)
+
+
+def test_a_swept_learning_rate_is_the_one_used(stripes):
+    """Against Optax's own Adam with that rate."""
+    (member,) = sweep(build, stripes, {"learning_rate": [3e-3]}, **OPTIONS)
+    alone = fit(build(), stripes, optimizer=optax.adam(3e-3), **OPTIONS)
+    close(member.trained.variables, alone.variables)
+    assert jnp.isfinite(jax.tree.leaves(alone.variables)[0]).all()
+
+
+def test_weights_that_are_not_swept_hold_for_all(stripes):
+    def capacity(vae, x, *, key, gamma, nats):
+        terms = elbo(vae, x, key=key)
+        loss = -terms["log_likelihood"] + gamma * abs(terms["kl"] - nats)
+        return terms | {"loss": loss}
+
+    weights = {"gamma": 10.0, "nats": 1.0}
+    members = sweep(
+        build,
+        stripes,
+        {"nats": [0.5, 3.0]},
+        objective=capacity,
+        weights=weights,
+        optimizer=build_optimizer("adam", 1e-2),
+        **(OPTIONS | {"epochs": 12}),
+    )
+    kls = [m.trained.history[-1]["train"]["kl"] for m in members]
+    assert kls == pytest.approx([0.5, 3.0], abs=0.6)
+    assert dataclasses.replace(members[0]).setting == {"nats": 0.5}
