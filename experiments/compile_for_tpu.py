@@ -95,7 +95,7 @@ class Flags:
     train_examples: int = 60_000
     """Training examples, which every device holds; a twentieth more to validate."""
     whole_run: bool = True
-    """Compile the run of all epochs, too; sorting 60,000 keys alone takes 40 s."""
+    """Compile the run of all epochs, too: a minute, most of it for the shuffling."""
     json: Path | None = None
     """Also write the numbers to this file."""
     # A program for another machine cannot be kept in the cache of this one's.

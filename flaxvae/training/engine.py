@@ -6,6 +6,7 @@ from typing import Literal
 from flaxvae.checks import check_at_least, check_choice
 from flaxvae.training.advance import LINES
 from flaxvae.training.parallel import PARALLEL
+from flaxvae.training.tensorboard import check_tensorboard
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Engine:
     tensorboard: bool = False
     """Also write TensorBoard's event files."""
     profile: bool = False
-    """Write a trace of one compiled call, for TensorBoard, XProf or Perfetto."""
+    """Write a trace of the first compiled call, for XProf or Perfetto."""
 
     def check(self) -> None:
         """Raises `InputError` for a value that cannot be used."""
@@ -34,6 +35,8 @@ class Engine:
         check_choice("parallel", self.parallel, PARALLEL)
         if self.devices is not None:
             check_at_least("devices", self.devices, 1)
+        if self.tensorboard:
+            check_tensorboard()
         check_at_least("keep", self.keep, 1)
         check_at_least("checkpoint_seconds", self.checkpoint_seconds, 0)
 

@@ -1,5 +1,6 @@
 """The loop around the compiled program: fit a model to a data set."""
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -117,6 +118,8 @@ def fit(
     per_epoch = program.steps_per_epoch
     total = epochs * per_epoch
     own_folder = workdir if hosts.is_main() else None
+    if not hosts.is_main():
+        engine = dataclasses.replace(engine, tensorboard=False, profile=False)
     with Recorder(own_folder, config, engine) as recorder, watch_signals() as watch:
         position, run = _share(*recorder.resume(run, per_epoch))
         examples = devices.put((dataset.train.x, dataset.validation.x))
@@ -215,8 +218,9 @@ def drive(
             recorder.save(position, run, now=True)
             raise Interrupted(stop)
         began = time.perf_counter()
-        run, report = advance(run, examples, *as_steps(position, min(until, total)))
-        report = jax.device_get(report)
+        with recorder.profile():
+            run, report = advance(run, examples, *as_steps(position, min(until, total)))
+            report = jax.device_get(report)
         seconds = time.perf_counter() - began
         before, position = position, int(np.max(report.position))
         pace.took(position - before, seconds)

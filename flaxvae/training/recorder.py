@@ -2,14 +2,18 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from flaxvae.checks import InputError
 from flaxvae.training.advance import Run
 from flaxvae.training.checkpoint import Checkpoints
 from flaxvae.training.engine import Engine
 from flaxvae.training.run_folder import RunFolder
+from flaxvae.training.tensorboard import EventWriter
 
 Line = dict[str, Any]  # one epoch: its number, training and validation metrics
 
@@ -26,6 +30,12 @@ class Recorder:
         self._config = config
         self._engine = engine
         self._stack = contextlib.ExitStack()
+        self._events: EventWriter | None = None
+        self._profiled = False
+        if workdir is None:
+            for name in ("tensorboard", "profile"):
+                if getattr(engine, name):
+                    raise InputError(f"{name} needs a workdir to write to, got none")
 
     def __enter__(self) -> "Recorder":
         with contextlib.ExitStack() as stack:
@@ -51,14 +61,31 @@ class Recorder:
         self._folder.rewind(position // steps_per_epoch)
         self.history = self._folder.read_metrics()
         self.seconds = self._folder.read_seconds()
+        if self._engine.tensorboard:
+            folder = self._folder.path / "tensorboard"
+            self._events = EventWriter(folder, len(self.history))
+            self._stack.callback(self._events.close)
         return position, run
 
     def record(self, lines: Sequence[Line], seconds: Sequence[float]) -> None:
         """Takes down finished epochs."""
         self.history.extend(lines)
         self.seconds.extend(seconds)
-        if self._folder and lines:
-            self._folder.append(lines, seconds)
+        if not self._folder or not lines:
+            return
+        self._folder.append(lines, seconds)
+        if self._events:
+            self._events.write(lines, seconds)
+
+    @contextlib.contextmanager
+    def profile(self) -> Iterator[None]:
+        """Traces what happens in the block, once a process, if the engine says so."""
+        if not (self._folder and self._engine.profile) or self._profiled:
+            yield
+            return
+        self._profiled = True
+        with jax.profiler.trace(str(self._folder.path / "profile")):
+            yield
 
     def save(self, position: int, run: Run, *, now: bool) -> None:
         """Saves a checkpoint: ``now``, or if the last one was some time ago."""

@@ -5,6 +5,8 @@
 ``timing.jsonl``   seconds of each epoch; apart, since all else is reproducible
 ``checkpoints/``   the newest states of the run
 ``figures/``       pictures
+``tensorboard/``   event files, if asked for
+``profile/``       a trace of one compiled call, if asked for
 ``summary.json``   the final numbers
 """
 

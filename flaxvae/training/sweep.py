@@ -322,7 +322,8 @@ def _train(
     config = plan.describe(stack.model, _take(runs, 0), plan.seed)
     config["settings"]["members"] = [name_setting(setting) for setting in settings]
     program_folder = folder and folder / "programs" / title.replace(", ", "-")
-    with Recorder(program_folder, config, engine) as recorder:
+    for_all = dataclasses.replace(engine, tensorboard=False)  # each member has its own
+    with Recorder(program_folder, config, for_all) as recorder:
         position, runs = recorder.resume(runs, per_epoch)
         table = _Table(plan, per_epoch, len(settings), recorder.history)
         total = plan.epochs * per_epoch
@@ -368,7 +369,8 @@ def _train(
         if folder:
             config = plan.describe(stack.model, run, setting.get("seed", plan.seed))
             own_folder = folder / "members" / name_setting(setting)
-            with Recorder(own_folder, config, engine) as own:
+            for_one = dataclasses.replace(engine, profile=False)
+            with Recorder(own_folder, config, for_one) as own:
                 if not own.resume(run, per_epoch)[0]:
                     own.record(lines, seconds[: len(lines)])
                     own.save(int(run.state.step), run, now=True)
