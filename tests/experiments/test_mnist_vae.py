@@ -2,7 +2,10 @@
 
 import json
 import random
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +16,8 @@ from matplotlib.image import imread
 
 import flaxvae
 from experiments.command import name_workdir, run_command
-from experiments.mnist_vae import NOT_SETTINGS, Flags, main
+from experiments.flags import TrainingFlags, flag_values
+from experiments.mnist_vae import NOTES, Flags, main
 from flaxvae.training import RunFolder
 
 FIGURES = (
@@ -43,7 +47,7 @@ def test_the_first_command_of_the_readme_without_network(run, tmp_path):
     notice, first, *_ = err.splitlines()
     for part in ("digits", "in place of MNIST", "could not be reached", "--data_dir"):
         assert part in notice
-    assert first.startswith("epoch 1/4: train loss")
+    assert first.startswith("epoch 4/4: train loss")
     for part in (
         "test -ELBO",
         "reconstruction",
@@ -106,6 +110,15 @@ def test_explicit_mnist_without_network_is_an_error_with_the_ways_out(run, tmp_p
         ("--validation_size=-1", "validation_size must be >= 0, got -1"),
         ("--seed=-1", "seed must be >= 0 and < 2**32, got -1"),
         ("--seed=4294967296", "seed must be >= 0 and < 2**32, got 4294967296"),
+        ("--early_stopping=0", "early_stopping must be >= 1, got 0"),
+        ("--ema_decay=1", "ema_decay must be < 1, got 1.0"),
+        ("--skip_above=0", "skip_above must be > 0, got 0.0"),
+        ("--clip_norm=-1", "clip_norm must be > 0, got -1.0"),
+        ("--warmup_epochs=9999", "warmup_steps must be < 3300"),
+        ("--keep=0", "keep must be >= 1, got 0"),
+        ("--epochs_per_call=0", "epochs_per_call must be >= 1, got 0"),
+        ("--devices=99", "devices must be <= 1"),
+        ("--coordinator=host:1", "must be given together"),
         ("--workdir=/dev/null/run", "workdir must be a writable folder"),
         ("--data_dir=/dev/null", "data_dir must be left out for dataset 'digits'"),
         ("--manifold_dims=0", "--manifold"),
@@ -147,9 +160,10 @@ def test_a_missing_and_a_foreign_data_folder(tmp_path, capsys):
 def test_help_explains_every_flag_with_its_default(capsys):
     assert in_process("--help") == 0
     text = capsys.readouterr().out
-    for name in vars(Flags()):
+    flags = flag_values(Flags())
+    for name in flags:
         assert f"--{name}" in text
-    assert text.count("(default:") == len(vars(Flags()))
+    assert len(re.findall(r"\(default:", text)) == len(flags)
 
 
 def test_a_non_finite_loss_is_named_with_its_step(tmp_path, capsys):
@@ -198,11 +212,12 @@ def test_another_setting_in_the_same_folder_names_the_flag(tmp_path, capsys):
 
 
 def test_the_default_folder_is_named_by_what_differs():
-    flags = Flags(latent_dim=20, hidden=(400, 200), data_dir=Path("x"))
-    assert name_workdir("mnist_vae", "mnist", flags, NOT_SETTINGS) == Path(
-        "runs/mnist_vae/mnist,hidden=400-200,latent_dim=20"
+    train = TrainingFlags(ema_decay=0.9)
+    flags = Flags(latent_dim=20, hidden=(400, 200), data_dir=Path("x"), train=train)
+    assert name_workdir("mnist_vae", "mnist", flags, NOTES) == Path(
+        "runs/mnist_vae/mnist,hidden=400-200,latent_dim=20,ema_decay=0.9"
     )
-    assert name_workdir("mnist_vae", "digits", Flags(), NOT_SETTINGS) == Path(
+    assert name_workdir("mnist_vae", "digits", Flags(), NOTES) == Path(
         "runs/mnist_vae/digits"
     )
 
@@ -214,17 +229,74 @@ def wait_for(condition, seconds=60.0):
         time.sleep(0.02)
 
 
-def test_ctrl_c_ends_with_one_line_and_the_command_continues(start, run, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")],
+)
+def test_a_signal_saves_and_ends_with_one_line(start, tmp_path, number, code, name):
     workdir = tmp_path / "run"
     arguments = ("--dataset=digits", "--no_figures", f"--workdir={workdir}")
     process = start("mnist_vae", *arguments, "--epochs=100000")
     wait_for(lambda: (workdir / "metrics.jsonl").exists())
     wait_for(lambda: RunFolder(workdir).read_metrics())
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == "interrupted: the same command continues a run"
+    assert process.returncode == code
+    last = f"interrupted: {name}: the same command continues the run"
+    assert err.splitlines()[-1] == last
     assert "Traceback" not in err
+    epochs = len(RunFolder(workdir).read_metrics())
+    newest = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
+    assert newest // (1425 // 128) == epochs  # nothing done is lost
+
+
+FULL_DISK = """
+import pathlib, resource, runpy, sys, threading, time
+
+def limit():
+    folder = pathlib.Path(sys.argv[1].split("=")[1]) / "checkpoints"
+    while not [p for p in folder.glob("*") if p.name.isdigit()]:
+        time.sleep(0.01)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+threading.Thread(target=limit, daemon=True).start()
+runpy.run_module("experiments.mnist_vae", run_name="__main__")
+"""
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, environment):
+    """A limit on the size of files stands for the disk's end."""
+    workdir = tmp_path / "run"
+    arguments = (f"--workdir={workdir}", "--dataset=digits", "--no_figures")
+    slow = ("--hidden", "64", "--epochs=200000", "--checkpoint_seconds=0")
+    process = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *arguments, *slow],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 1, process.stderr[-2000:]
+    last = process.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "could not be written" in last or "File too large" in last
+    loaded = flaxvae.load(workdir)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(loaded.variables))
+
+
+def test_the_compilation_cache_is_the_users_and_can_be_left_alone(
+    run, environment, tmp_path
+):
+    for name in list(environment):
+        if name.startswith("JAX_"):  # the cache that the tests share
+            del environment[name]
+    arguments = ("--dataset=digits", "--no_figures", "--epochs=1", "--hidden", "8")
+    off = (*arguments, "--no_compilation_cache", f"--workdir={tmp_path}/a")
+    assert run("mnist_vae", *off)[0] == 0
+    assert not (tmp_path / "cache" / "compiled").exists()
+    assert run("mnist_vae", *arguments, f"--workdir={tmp_path}/b")[0] == 0
+    assert any((tmp_path / "cache" / "compiled").iterdir())
 
 
 def check_nothing_is_half_written(workdir):
@@ -243,14 +315,25 @@ def check_nothing_is_half_written(workdir):
 
 def kill_at_random(start, run, tmp_path, kills):
     """Kills a run again and again, then lets it finish; compares with a whole one."""
-    arguments = ("--dataset=digits", "--epochs=300", "--hidden", "512", "512")
+    network = ("--dataset=digits", "--hidden", "512", "512", "--binarize=dynamic")
+    arguments = (*network, f"--epochs={100 + 20 * kills}", "--checkpoint_seconds=0.1")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     code, _, err = run("mnist_vae", *arguments, f"--workdir={whole}")
     assert code == 0, err
     rng = random.Random(0)
     for _ in range(kills):
+        before = newest_checkpoint(cut)
         process = start("mnist_vae", *arguments, f"--workdir={cut}")
-        time.sleep(rng.uniform(2.0, 12.0))
+        # Half of the kills while it starts, half while it trains and saves.
+        if rng.random() < 0.5:
+            time.sleep(rng.uniform(0.0, 4.0))
+        else:
+            wait_for(
+                lambda process=process, before=before: (
+                    process.poll() is not None or newest_checkpoint(cut) > before
+                )
+            )
+            time.sleep(rng.uniform(0.0, 0.5))
         process.kill()
         process.communicate()
         check_nothing_is_half_written(cut)
@@ -261,12 +344,23 @@ def kill_at_random(start, run, tmp_path, kills):
     assert metrics[0] == metrics[1]
     tests = [RunFolder(folder).summary["test"] for folder in (whole, cut)]
     assert tests[0] == tests[1]
+    for name in FIGURES:
+        pictures = [imread(run / "figures" / f"{name}.png") for run in (whole, cut)]
+        np.testing.assert_array_equal(*pictures)
+    models = [flaxvae.load(folder).variables for folder in (whole, cut)]
+    for a, b in zip(*map(jax.tree.leaves, models), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def newest_checkpoint(workdir):
+    numbers = (p.name for p in workdir.glob("checkpoints/*"))
+    return max((int(name) for name in numbers if name.isdigit()), default=0)
 
 
 def test_kill_9_leaves_nothing_half_written(start, run, tmp_path):
-    kill_at_random(start, run, tmp_path, kills=2)
+    kill_at_random(start, run, tmp_path, kills=5)
 
 
 @pytest.mark.slow
 def test_many_kills_leave_nothing_half_written(start, run, tmp_path):
-    kill_at_random(start, run, tmp_path, kills=20)
+    kill_at_random(start, run, tmp_path, kills=50)

@@ -165,3 +165,69 @@ def test_the_state_is_arrays_only(vae, stripes, name):
     leaves = jax.tree.leaves(getattr(state, name))
     assert leaves
     assert all(isinstance(leaf, jax.Array) for leaf in leaves)
+
+
+def test_the_average_follows_the_parameters(vae, stripes):
+    """Against NumPy; evaluation sees the average, the next step does not."""
+    data, optimizer = stripes, adam(1e-1)
+    preprocess = make_preprocess(data)
+    batch = jnp.asarray(data.train.x[:32])
+    x = preprocess(batch, jax.random.key(0))
+    state = create_state(vae, elbo, optimizer, x, keep_ema=True)
+    plain = create_state(vae, elbo, optimizer, x)
+    step = jax.jit(make_step(vae, elbo, optimizer, preprocess, ema_decay=0.3))
+    plain_step = jax.jit(make_step(vae, elbo, optimizer, preprocess))
+
+    def kernel(params):
+        return np.asarray(params["decoder"]["output"]["kernel"])
+
+    average = kernel(state.params)
+    for number in range(5):
+        state, _ = step(state, batch)
+        plain, _ = plain_step(plain, batch)
+        decay = min(0.3, (1 + number) / (10 + number))
+        average = decay * average + (1 - decay) * kernel(state.params)
+    np.testing.assert_allclose(kernel(state.variables["params"]), average, rtol=1e-5)
+    np.testing.assert_array_equal(kernel(state.params), kernel(plain.params))
+    assert (kernel(state.params) != average).any()
+
+
+@pytest.mark.parametrize(
+    ("skip_above", "poison", "is_skipped"),
+    [
+        (None, 0.0, False),
+        (1e9, 0.0, False),
+        (1e-9, 0.0, True),  # every gradient is larger
+        (float("inf"), 0.0, False),
+        (float("inf"), np.nan, True),
+        (float("inf"), np.inf, True),
+    ],
+)
+def test_a_skipped_update_changes_nothing_but_the_counts(
+    stripes, skip_above, poison, is_skipped
+):
+    vae = build_vae(stripes.shape, 2, hidden=(16,), encoder=NoisyEncoder())
+
+    def objective(vae, x, *, key):
+        terms = elbo(vae, x, key=key)
+        return terms | {"loss": terms["loss"] + poison}
+
+    preprocess, optimizer = make_preprocess(stripes), adam(1e-2)
+    batch = jnp.asarray(stripes.train.x[:32])
+    state = create_state(
+        vae, elbo, optimizer, preprocess(batch, jax.random.key(0)), keep_ema=True
+    )
+    step = make_step(
+        vae, objective, optimizer, preprocess, ema_decay=0.9, skip_above=skip_above
+    )
+    after, _ = jax.jit(step)(state, batch)
+    assert after.step == 1
+    assert after.skipped == is_skipped
+    for name in ("params", "collections", "opt_state", "ema"):
+        pairs = zip(
+            jax.tree.leaves(getattr(state, name)),
+            jax.tree.leaves(getattr(after, name)),
+            strict=True,
+        )
+        changed = [bool((a != b).any()) for a, b in pairs]
+        assert any(changed) != is_skipped, name

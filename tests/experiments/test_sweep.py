@@ -1,0 +1,73 @@
+import csv
+
+import pytest
+from matplotlib.image import imread
+
+import flaxvae
+from experiments.command import run_command
+from experiments.sweep import Flags, main
+
+
+def in_process(*arguments):
+    with pytest.raises(SystemExit) as error:
+        run_command(main, Flags, [str(a) for a in arguments])
+    return error.value.code
+
+
+def test_a_grid_becomes_a_table_figures_and_run_folders(tmp_path, capsys):
+    workdir = tmp_path / "sweep"
+    arguments = ("--dataset=digits", "--epochs=2", "--hidden", "16", "--test")
+    grid = ("--beta", "0.5", "4", "--seed", "0..1", "--latent_dim", "2", "3")
+    assert in_process(*arguments, *grid, f"--workdir={workdir}") == 0
+    out, _ = capsys.readouterr()
+    assert "8 models, the best by validation" in out
+    with (workdir / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    assert [(r["latent_dim"], r["beta"], r["seed"]) for r in rows[:3]] == [
+        ("2", "0.5", "0"),
+        ("2", "0.5", "1"),
+        ("2", "4.0", "0"),
+    ]
+    for row in rows:
+        for split in ("validation", "test"):
+            names = ("elbo", "log_likelihood", "kl")
+            terms = [float(row[f"{split}_{name}"]) for name in names]
+            assert terms[0] == pytest.approx(terms[1] - terms[2], rel=1e-4)
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(workdir / "results.parquet").to_pylist()
+    assert [str(row["beta"]) for row in table] == [row["beta"] for row in rows]
+    figures = {path.stem for path in (workdir / "figures").iterdir()}
+    names = {"rate_distortion", "elbo_against_beta", "elbo_against_latent_dim"}
+    assert figures == names
+    for path in (workdir / "figures").iterdir():
+        assert imread(path).shape[1] >= 1000
+    (folder,) = (workdir / "members").glob("latent_dim=3,beta=4.0,*,seed=1")
+    assert flaxvae.load(folder).latent_dim == 3
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--seed=1..x", "seed must be numbers or ranges such as 0..7, got '1..x'"),
+        ("--seed=3..1", "seed must have a value, got none"),
+        ("--beta=-1", "beta must be >= 0, got -1.0"),
+        ("--learning_rate=0", "learning_rate must be > 0"),
+        ("--latent_dim=0", "latent_dim must be >= 1"),
+        ("--validation_size=0", "validation_size must be > 0"),
+        ("--memory_limit=1e-9", "memory_limit must be >="),
+    ],
+)
+def test_bad_values_get_one_line(tmp_path, capsys, flag, message):
+    assert in_process("--dataset=digits", f"--workdir={tmp_path}/run", flag) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_failed_member_is_named(tmp_path, capsys):
+    arguments = ("--dataset=digits", "--epochs=1", "--hidden", "8")
+    rates = ("--learning_rate", "1e-3", "1e30")
+    assert in_process(*arguments, *rates, f"--workdir={tmp_path}/run") == 0
+    assert "failed: learning_rate 1e+30: loss is nan" in capsys.readouterr().err

@@ -1,0 +1,138 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.training import OPTIMIZERS, adam, build_optimizer
+
+PARAMS = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0, 0.5])}
+
+
+def updates_of(optimizer, grads, steps=1, params=PARAMS):
+    """The updates of several steps under the same gradient, parameters unchanged."""
+    state = optimizer.init(params)
+    found = []
+    for _ in range(steps):
+        updates, state = jax.jit(optimizer.update)(grads, state, params)
+        found.append(updates)
+    return found
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_downhill(name):
+    optimizer = build_optimizer(name, 0.01)
+    params, state = PARAMS, optimizer.init(PARAMS)
+
+    def height(params):
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+
+    @jax.jit
+    def step(params, state):
+        updates, state = optimizer.update(jax.grad(height)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(50):
+        params, state = step(params, state)
+    assert height(params) < 0.95 * height(PARAMS)
+
+
+def test_adamw_is_optaxs_on_kernels_alone():
+    grads = jax.tree.map(jnp.cos, PARAMS)
+    theirs = optax.adamw(1e-2, weight_decay=0.3, mask={"kernel": True, "bias": False})
+    for ours, expected in zip(
+        updates_of(build_optimizer("adamw", 1e-2, weight_decay=0.3), grads, 3),
+        updates_of(theirs, grads, 3),
+        strict=True,
+    ):
+        for name in PARAMS:
+            np.testing.assert_allclose(ours[name], expected[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "lion"])
+def test_weight_decay_pulls_to_zero(name):
+    zero = jax.tree.map(jnp.zeros_like, PARAMS)
+    (update,) = updates_of(build_optimizer(name, 0.1, weight_decay=0.5), zero)
+    np.testing.assert_allclose(update["kernel"], -0.05 * PARAMS["kernel"], rtol=1e-6)
+    np.testing.assert_array_equal(update["bias"], 0.0)
+    (none,) = updates_of(build_optimizer(name, 0.1), zero)
+    np.testing.assert_array_equal(none["kernel"], 0.0)
+
+
+def test_adamw_decays_by_default_and_adam_does_not():
+    zero = jax.tree.map(jnp.zeros_like, PARAMS)
+    (update,) = updates_of(build_optimizer("adamw", 1.0), zero)
+    np.testing.assert_allclose(update["kernel"], -1e-4 * PARAMS["kernel"], rtol=1e-5)
+
+
+def test_the_gradient_is_clipped_to_its_global_norm():
+    grads = {"kernel": jnp.array([[3.0, 0.0]]), "bias": jnp.array([0.0, 4.0])}
+    (update,) = updates_of(build_optimizer("sgd", 1.0, clip_norm=0.5), grads)
+    np.testing.assert_allclose(update["kernel"], [[-0.3, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(update["bias"], [0.0, -0.4], rtol=1e-6)
+    (update,) = updates_of(build_optimizer("sgd", 1.0, clip_norm=50.0), grads)
+    np.testing.assert_allclose(update["kernel"], [[-3.0, 0.0]], rtol=1e-6)
+
+
+def rates_of(steps, **options):
+    """The learning rate of each step: what sign descent moves."""
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    updates = updates_of(build_optimizer("lion", 2.0, **options), ones, steps)
+    return [-float(update["bias"][0]) for update in updates]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shape"),
+    [
+        ("constant", lambda t: 1.0),
+        ("cosine", lambda t: 0.5 * (1 + math.cos(math.pi * t))),
+        ("linear", lambda t: 1 - t),
+        ("exponential", lambda t: 0.01**t),
+    ],
+)
+@pytest.mark.parametrize("warmup", [0, 1, 4])
+def test_schedules(schedule, shape, warmup):
+    rates = rates_of(10, schedule=schedule, warmup_steps=warmup, total_steps=10)
+    rise = [2.0 * (i + 1) / warmup for i in range(warmup)]
+    rest = [2.0 * shape(i / (10 - warmup)) for i in range(10 - warmup)]
+    np.testing.assert_allclose(rates, rise + rest, rtol=1e-5)
+
+
+def test_rate_and_decay_are_part_of_the_state():
+    optimizer = build_optimizer(
+        "adam", 0.1, schedule="cosine", total_steps=9, weight_decay=0.1, clip_norm=1.0
+    )
+    state = optimizer.init(PARAMS)
+    for name, value in (("learning_rate", 0.1), ("weight_decay", 0.1)):
+        found = optax.tree_utils.tree_get(state, name)
+        np.testing.assert_allclose(found, value, rtol=1e-6)
+    stopped = optax.tree_utils.tree_set(state, learning_rate=jnp.zeros(()))
+    updates, _ = optimizer.update(PARAMS, stopped, PARAMS)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(updates))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "adma"}, r"unknown optimizer 'adma'.*did you mean adam\?"),
+        ({"schedule": "cos"}, "unknown lr_schedule 'cos'"),
+        ({"learning_rate": 0.0}, r"learning_rate must be > 0, got 0\.0"),
+        ({"weight_decay": -1.0}, "weight_decay must be >= 0"),
+        ({"clip_norm": 0.0}, "clip_norm must be > 0"),
+        ({"warmup_steps": -1}, "warmup_steps must be >= 0"),
+        ({"schedule": "linear"}, "total_steps must be given for lr_schedule 'linear'"),
+        ({"warmup_steps": 9, "total_steps": 9}, "warmup_steps must be < 9.*got 9"),
+    ],
+)
+def test_bad_values_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        build_optimizer(**options)
+
+
+def test_adam_is_built_by_default():
+    grads = jax.tree.map(jnp.sin, PARAMS)
+    (a,), (b,) = updates_of(adam(), grads), updates_of(build_optimizer(), grads)
+    np.testing.assert_array_equal(a["kernel"], b["kernel"])

@@ -1,0 +1,97 @@
+import struct
+import sys
+
+import numpy as np
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.training import Engine, fit, recorder
+
+OPTIONS = {"batch_size": 32, "progress": False}
+
+
+def crc32c(data):
+    """The Castagnoli checksum, bit by bit, and its mask in a TFRecord."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def read_events(folder):
+    """Every event of every file, each record's checksums verified."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    events = []
+    for path in sorted(folder.iterdir()):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            length, check = struct.unpack("<QI", data[at : at + 12])
+            assert check == crc32c(data[at : at + 8])
+            content = data[at + 12 : at + 12 + length]
+            (check,) = struct.unpack("<I", data[at + 12 + length : at + 16 + length])
+            assert check == crc32c(content)
+            events.append(Event.FromString(content))
+            at += 16 + length
+    return events
+
+
+def scalars(events):
+    return {
+        (value.tag, event.step): value.simple_value
+        for event in events
+        for value in event.summary.value
+    }
+
+
+def test_event_files_hold_every_epochs_metrics(vae, stripes, tmp_path):
+    engine = Engine(tensorboard=True)
+    trained = fit(vae, stripes, epochs=3, workdir=tmp_path, engine=engine, **OPTIONS)
+    found = scalars(read_events(tmp_path / "tensorboard"))
+    for line in trained.history:
+        for split in ("train", "validation"):
+            for name, value in line[split].items():
+                np.testing.assert_allclose(
+                    found[f"{split}/{name}", line["epoch"]], value, rtol=1e-6
+                )
+    assert ("seconds", 3) in found
+
+
+def test_a_resumed_run_voids_what_lies_behind_its_checkpoint(
+    vae, stripes, tmp_path, monkeypatch
+):
+    each = Engine(tensorboard=True, epochs_per_call=1, checkpoint_seconds=0.0)
+    save = recorder.Recorder.save
+
+    def fail(self, position, run, *, now):
+        if position == 12:
+            raise RuntimeError
+        save(self, position, run, now=now)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.Recorder, "save", fail)
+        with pytest.raises(RuntimeError):
+            fit(vae, stripes, epochs=4, workdir=tmp_path, engine=each, **OPTIONS)
+    fit(vae, stripes, epochs=4, workdir=tmp_path, engine=each, **OPTIONS)
+    starts = [e for e in read_events(tmp_path / "tensorboard") if e.session_log.status]
+    assert starts[-1].step == 3  # epochs 1 and 2 stand, 3 is void and comes again
+
+
+def test_what_is_missing_is_said(vae, stripes, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="tensorboard needs a workdir"):
+        fit(vae, stripes, engine=Engine(tensorboard=True), **OPTIONS)
+    with pytest.raises(InputError, match="profile needs a workdir"):
+        fit(vae, stripes, engine=Engine(profile=True), **OPTIONS)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(InputError, match=r'pip install -e "\.\[tensorboard\]"'):
+        fit(vae, stripes, workdir=tmp_path, engine=Engine(tensorboard=True), **OPTIONS)
+
+
+def test_a_profile_of_the_first_call(vae, stripes, tmp_path):
+    engine = Engine(profile=True, epochs_per_call=1)
+    fit(vae, stripes, epochs=3, workdir=tmp_path, engine=engine, **OPTIONS)
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 1000
