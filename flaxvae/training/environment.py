@@ -30,11 +30,14 @@ def describe_environment() -> dict[str, Any]:
 def use_compilation_cache(folder: Path | None = None) -> None:
     """Keeps compiled programs on disk, so that the next start need not compile.
 
-    JAX recognises a program by its text, its options and its own version.
+    JAX recognises a program by its text, its options and its own version. A folder that
+    JAX was given before (``$JAX_COMPILATION_CACHE_DIR``) stays.
 
     Args:
       folder: None: ``compiled`` in flaxvae's cache folder.
     """
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
     path = folder or cache_folder() / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(path))
     # Store whatever took half a second to compile, however small it is.

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 
 from flaxvae.data import Dataset, make_preprocess
@@ -70,19 +71,23 @@ def make_program(
         key = stream_key(state.key, Stream.VALIDATION)
         return evaluate(state.variables, state.weights, examples, key)
 
-    def create(seed: int | jax.Array, weights: Mapping[str, Any]) -> Run:
+    @jax.jit  # one compilation in place of one an operation
+    def create_compiled(seed: jax.Array, weights: Mapping[str, Any]) -> Run:
         sample = jax.eval_shape(preprocess, batch, jax.random.key(0))
         state = create_state(
             model,
             objective,
             optimizer,
-            jax.numpy.zeros(sample.shape, sample.dtype),
+            jnp.zeros(sample.shape, sample.dtype),
             weights=weights,
             seed=seed,
             keep_ema=ema_decay > 0,
         )
         _, terms = jax.eval_shape(step, state, batch)
         return create_run(state, terms, early_stopping=early_stopping is not None)
+
+    def create(seed: int | jax.Array, weights: Mapping[str, Any]) -> Run:
+        return create_compiled(jnp.asarray(seed, jnp.uint32), dict(weights))
 
     def make(position: int = 0) -> Advance:
         return make_advance(

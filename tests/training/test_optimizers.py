@@ -117,7 +117,7 @@ def test_rate_and_decay_are_part_of_the_state():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "adma"}, r"unknown optimizer 'adma'.*did you mean adam\?"),
+        ({"name": "adma"}, "unknown optimizer 'adma': choose from adabelief, adam"),
         ({"schedule": "cos"}, "unknown lr_schedule 'cos'"),
         ({"learning_rate": 0.0}, r"learning_rate must be > 0, got 0\.0"),
         ({"weight_decay": -1.0}, "weight_decay must be >= 0"),

@@ -143,20 +143,19 @@ def test_one_program_for_members_of_one_shape_fewer_where_memory_ends(
     monkeypatch.setattr(
         sweep_file, "_bytes_needed", lambda c: needed.append(measure(c)) or needed[-1]
     )
-    grid = {"seed": list(range(6)), "latent_dim": [2, 3]}
+    grid = {"seed": list(range(6))}
     options = OPTIONS | {"epochs": 1}
     whole = sweep(build, stripes, grid, mapping="vmap", **options)
-    assert sizes == [6, 6]
+    assert sizes == [6]
     sizes.clear()
-    grid = {"seed": list(range(6))}
     limit = 0.6 * needed[0]
     parts = sweep(build, stripes, grid, mapping="vmap", memory_limit=limit, **options)
     assert sizes[0] == 6
     assert 1 <= sizes[-1] < 6
-    for a, b in zip(parts, whole[::2], strict=True):
+    for a, b in zip(parts, whole, strict=True):
         close(a.trained.variables, b.trained.variables)
     with pytest.raises(InputError, match=r"memory_limit must be >= \d+ bytes"):
-        sweep(build, stripes, grid, memory_limit=1000.0, **options)
+        sweep(build, stripes, {"seed": [0]}, memory_limit=1000.0, **options)
 
 
 def test_a_sweep_goes_on_where_it_was_stopped(stripes, tmp_path, monkeypatch):
