@@ -15,6 +15,7 @@ import pytest
 from matplotlib.image import imread
 
 import flaxvae
+from experiments import command
 from experiments.command import name_workdir, run_command
 from experiments.flags import TrainingFlags, flag_values
 from experiments.mnist_vae import NOTES, Flags, main
@@ -291,16 +292,21 @@ def leave_shared_cache(environment):
         del environment[name]
 
 
-def test_the_compilation_cache_is_the_users_and_can_be_left_alone(
-    run, environment, tmp_path
-):
+def test_the_compilation_cache_is_the_users(run, environment, tmp_path):
     leave_shared_cache(environment)
     arguments = ("--dataset=digits", "--no_figures", "--epochs=1", "--hidden", "8")
-    off = (*arguments, "--no_compilation_cache", f"--workdir={tmp_path}/a")
-    assert run("mnist_vae", *off)[0] == 0
-    assert not (tmp_path / "cache" / "compiled").exists()
-    assert run("mnist_vae", *arguments, f"--workdir={tmp_path}/b")[0] == 0
+    assert run("mnist_vae", *arguments, f"--workdir={tmp_path}/run")[0] == 0
     assert any((tmp_path / "cache" / "compiled").iterdir())
+
+
+def test_the_compilation_cache_can_be_left_alone(monkeypatch, tmp_path, capsys):
+    used = []
+    monkeypatch.setattr(command, "use_compilation_cache", lambda: used.append(1))
+    wrong = ("--dataset=digits", "--latent_dim=0")  # ends before anything is compiled
+    assert in_process(*wrong, "--no_compilation_cache") == 2
+    assert not used
+    assert in_process(*wrong) == 2
+    assert used
 
 
 def check_nothing_is_half_written(workdir):

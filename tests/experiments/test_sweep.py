@@ -70,4 +70,4 @@ def test_a_failed_member_is_named(tmp_path, capsys):
     arguments = ("--dataset=digits", "--epochs=1", "--hidden", "8")
     rates = ("--learning_rate", "1e-3", "1e30")
     assert in_process(*arguments, *rates, f"--workdir={tmp_path}/run") == 0
-    assert "failed: learning_rate 1e+30: loss is nan" in capsys.readouterr().err
+    assert "failed: learning_rate 1e+30: " in capsys.readouterr().err
