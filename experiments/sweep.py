@@ -217,6 +217,8 @@ def draw_figures(
     settings = [name for name in swept if name != "seed"]
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{dataset.name}, {len(rows)} models, validation split"
+    if len(grid["seed"]) > 1:
+        title += ", means over seeds"
 
     def label(row: dict[str, Any], names: list[str]) -> str:
         return ", ".join(f"{name} {row[name]:g}" for name in names)

@@ -245,33 +245,45 @@ def plot_rate_distortion(
       rates: KL of each model ``(M,)`` in nats per example.
       distortions: reconstruction errors, -log p(x|z), ``(M,)`` in nats per example.
       groups: what gives a model its colour, a name each; one group is a line.
-      labels: what is written beside a model; empty: nothing.
+      labels: models of one group and label (seeds) are one point of the line, at
+        their mean, with the label beside it, and a dot each.
       title: of what the models are.
     """
     figure = Figure(figsize=(7.5, 6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
+    points = np.stack([rates, distortions], axis=1)  # (M, 2)
     kinds = list(dict.fromkeys(groups))
-    for kind, color in zip(kinds, class_colors(len(kinds)), strict=True):
-        index = np.flatnonzero(np.array(groups) == kind)
-        index = index[np.argsort(np.asarray(rates)[index])]
-        axes.plot(
-            np.asarray(rates)[index],
-            np.asarray(distortions)[index],
-            marker=MARKERS[kinds.index(kind) % len(MARKERS)],
-            color=color,
-            label=kind,
-            linewidth=1,
-        )
+    means: list[tuple[np.ndarray, str]] = []
+    for k, (kind, color) in enumerate(
+        zip(kinds, class_colors(len(kinds)), strict=True)
+    ):
+        marker = MARKERS[k % len(MARKERS)]
+        of_kind = np.array(groups) == kind
+        x, y = points[of_kind].T
+        axes.scatter(x, y, s=14, marker=marker, color=color, alpha=0.5, linewidths=0)
+        here = [
+            (points[of_kind & (np.array(labels) == label)].mean(axis=0), label)
+            for label in dict.fromkeys(np.array(labels)[of_kind])
+        ]
+        here.sort(key=lambda mean: mean[0][0])
+        means += here
+        line = np.array([place for place, _ in here])
+        axes.plot(*line.T, marker=marker, color=color, label=kind, linewidth=1)
     axes.margins(0.1)
     _draw_equal_elbo(axes)
-    places = np.stack([rates, distortions], axis=1)  # (M, 2)
-    written: list[np.ndarray] = []
     spans = np.array([np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())])
-    for place, label in zip(places, labels, strict=True):
+    written: list[np.ndarray] = []
+    for place, label in means:
         gaps = [np.abs((place - other) / spans).max() for other in written]
-        if label and min(gaps, default=1.0) > 0.04:
+        if label and min(gaps, default=1.0) > 0.05:
             written.append(place)
-            axes.annotate(label, place, (6, 5), textcoords="offset points", fontsize=8)
+            axes.annotate(
+                label,
+                (place[0], place[1]),
+                (6, 5),
+                textcoords="offset points",
+                fontsize=8,
+            )
     axes.set_title(title, fontsize=11)
     axes.set_xlabel("rate: KL, nats per example")
     axes.set_ylabel("distortion: $-\\log\\, p(x|z)$, nats per example")
@@ -281,7 +293,7 @@ def plot_rate_distortion(
 
 
 def plot_setting(
-    values: Sequence[Any],
+    values: Sequence[float],
     scores: np.ndarray,
     groups: Sequence[str],
     *,
@@ -329,7 +341,7 @@ def plot_setting(
             capsize=3,
             linewidth=1,
         )
-    axes.set_xticks(range(len(ticks)), [str(tick) for tick in ticks])
+    axes.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks])
     axes.set_xlabel(name)
     axes.set_ylabel(ylabel)
     axes.set_title(title, fontsize=11)

@@ -135,3 +135,43 @@ def test_saved_at_150_dots_per_inch_and_nothing_else(tmp_path):
     width = imread(path).shape[1]
     assert width == pytest.approx(figure.get_figwidth() * 150, rel=0.03)
     assert [p.name for p in path.parent.iterdir()] == ["samples.png"]
+
+
+def test_rate_distortion_joins_the_means_of_each_setting():
+    rates = np.array([1.0, 1.2, 3.0, 3.4, 2.0])
+    distortions = np.array([9.0, 9.4, 5.0, 5.2, 8.0])
+    figure = figures.plot_rate_distortion(
+        rates,
+        distortions,
+        ["a", "a", "a", "a", "b"],
+        ["β 4", "β 4", "β 1", "β 1", "β 4"],
+        title="Rate",
+    )
+    (axes,) = figure.axes
+    solid = [line for line in axes.lines if line.get_linestyle() == "-"]
+    np.testing.assert_allclose(solid[0].get_xdata(), [1.1, 3.2])
+    np.testing.assert_allclose(solid[0].get_ydata(), [9.2, 5.1])
+    np.testing.assert_allclose(solid[1].get_xydata(), [[2.0, 8.0]])
+    assert {"a", "b"} <= set(texts(figure))
+    assert [t.get_text() for t in axes.texts].count("β 1") == 1
+    for line in axes.lines:  # the dotted lines have one ELBO each
+        if line.get_linestyle() == ":":
+            assert np.ptp(line.get_xdata() + line.get_ydata()) < 1e-9
+
+
+def test_a_score_against_a_setting_with_the_range_over_seeds():
+    figure = figures.plot_setting(
+        [4.0, 1.0, 1.0, 4.0],
+        np.array([7.0, 3.0, 5.0, 9.0]),
+        ["", "", "", ""],
+        name="beta",
+        title="-ELBO",
+    )
+    (axes,) = figure.axes
+    means = np.asarray(axes.lines[0].get_ydata(), float)
+    np.testing.assert_allclose(means, [4.0, 8.0])
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["1", "4"]
+    (bars,) = axes.collections
+    ends = [[low, high] for (_, low), (_, high) in bars.get_segments()]
+    np.testing.assert_allclose(ends, [[3.0, 5.0], [7.0, 9.0]])
+    assert axes.get_legend() is None
