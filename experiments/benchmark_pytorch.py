@@ -48,7 +48,7 @@ class Flags:
     """Images in a training step."""
     repeats: int = 5
     """Turns of each contender."""
-    epochs: int = 2
+    epochs: int = 3
     """Epochs in a turn; a turn counts with its median epoch."""
     threads: int = os.cpu_count() or 1
     """Threads for PyTorch; JAX uses every core it is given."""

@@ -80,6 +80,7 @@ class Flags:
 def main(flags: Flags) -> None:
     """Data, model, training, numbers, pictures."""
     check_flags(flags)
+    flags.train.set_precision()
     if flags.workdir is not None:
         training.check_writable(flags.workdir.expanduser())
     dataset = flaxvae.data.load(

@@ -71,6 +71,7 @@ def main(flags: Flags) -> None:
     """Data, grid, training, table, figures."""
     grid = read_grid(flags)
     check_flags(flags, grid)
+    flags.train.set_precision()
     dataset = flaxvae.data.load(
         flags.dataset,
         data_dir=flags.data_dir and flags.data_dir.expanduser(),

@@ -14,6 +14,7 @@ import contextlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class RunFolder:
           InputError: the folder cannot be written, or it holds another run; the
             message names what differs.
         """
+        _check_local(self.path)
         config = _plain(json.loads(json.dumps(config)))
         if self._config.exists():
             self._check_same_run(config)
@@ -192,6 +194,7 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
 
 def check_writable(workdir: Path) -> None:
     """Raises `InputError` unless files can be made in ``workdir``; makes nothing."""
+    _check_local(workdir)
     try:
         folder = workdir.absolute()
         while not folder.exists():
@@ -203,6 +206,15 @@ def check_writable(workdir: Path) -> None:
     if reason:
         raise InputError(
             f"workdir must be a writable folder, got {str(workdir)!r}{reason}"
+        )
+
+
+def _check_local(workdir: Path) -> None:
+    """``gs://bucket/run`` would silently become a folder named ``gs:``."""
+    if re.match(r"\w\w+:/", str(workdir)):
+        raise InputError(
+            f"workdir must be a folder of the file system, got {str(workdir)!r}: mount "
+            "the bucket (for example by gcsfuse) and name a folder in it"
         )
 
 

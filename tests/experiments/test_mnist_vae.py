@@ -120,6 +120,7 @@ def test_explicit_mnist_without_network_is_an_error_with_the_ways_out(run, tmp_p
         ("--epochs_per_call=0", "epochs_per_call must be >= 1, got 0"),
         ("--devices=99", "devices must be <= 1"),
         ("--coordinator=host:1", "must be given together"),
+        ("--workdir=gs://bucket/run", "workdir must be a folder of the file system"),
         ("--workdir=/dev/null/run", "workdir must be a writable folder"),
         ("--data_dir=/dev/null", "data_dir must be left out for dataset 'digits'"),
         ("--manifold_dims=0", "--manifold"),
@@ -190,6 +191,18 @@ def test_other_settings_draw_every_figure(tmp_path, capsys, flags):
     common = ("--dataset=digits", "--epochs=2", f"--workdir={workdir}")
     assert in_process(*common, *flags) == 0
     assert {p.stem for p in (workdir / "figures").iterdir()} == set(FIGURES)
+
+
+def test_precision_reaches_the_compiler(tmp_path, capsys):
+    before = jax.config.values["jax_default_matmul_precision"]
+    try:
+        jax.config.update("jax_default_matmul_precision", None)
+        common = ("--dataset=digits", "--epochs=1", "--no_figures", "--hidden", "8")
+        assert in_process(*common, f"--workdir={tmp_path}", "--precision=high") == 0
+        assert jax.config.values["jax_default_matmul_precision"] == "high"
+        assert RunFolder(tmp_path).config["settings"]["precision"] == "high"
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
 
 
 def test_figures_can_be_left_out_and_made_later(tmp_path, capsys):

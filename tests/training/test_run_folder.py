@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -57,6 +58,9 @@ def test_an_unwritable_workdir_is_refused_and_nothing_is_made(tmp_path):
         with pytest.raises(InputError, match="workdir must be a writable folder"):
             check_writable(workdir)
         with pytest.raises(InputError, match="workdir must be a"):
+            RunFolder(workdir).open(CONFIG)
+    for workdir in (Path("gs://bucket/run"), Path("s3://bucket")):
+        with pytest.raises(InputError, match="a folder of the file system, got '[gs]"):
             RunFolder(workdir).open(CONFIG)
     check_writable(tmp_path / "new" / "run")
     assert not (tmp_path / "new").exists()
