@@ -60,7 +60,7 @@ def test_an_unwritable_workdir_is_refused_and_nothing_is_made(tmp_path):
         with pytest.raises(InputError, match="workdir must be a"):
             RunFolder(workdir).open(CONFIG)
     for workdir in (Path("gs://bucket/run"), Path("s3://bucket")):
-        with pytest.raises(InputError, match="a folder of the file system, got '[gs]"):
+        with pytest.raises(InputError, match=r"a folder of the file system, got '[gs]"):
             RunFolder(workdir).open(CONFIG)
     check_writable(tmp_path / "new" / "run")
     assert not (tmp_path / "new").exists()
