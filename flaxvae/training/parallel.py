@@ -129,6 +129,8 @@ def choose_devices(
     """
     check_choice("parallel", parallel, PARALLEL)
     visible = visible_devices()
+    if parallel == "pmap" and jax.process_count() > 1:
+        raise InputError("parallel must be jit in a run of several processes, got pmap")
     if count is not None:
         check_at_least("devices", count, 1)
         if count > len(visible):

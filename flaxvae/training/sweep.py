@@ -133,6 +133,11 @@ def sweep(
     )
     plan.check()
     engine.check()
+    if jax.process_count() > 1:
+        raise InputError(
+            f"a sweep must run in one process, got {jax.process_count()}: start a sweep "
+            "of other settings in each"
+        )
     check_choice("mapping", mapping, MAPPINGS)
     if mapping == "auto":
         mapping = "map" if jax.default_backend() == "cpu" else "vmap"
