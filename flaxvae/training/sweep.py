@@ -135,8 +135,8 @@ def sweep(
     engine.check()
     if jax.process_count() > 1:
         raise InputError(
-            f"a sweep must run in one process, got {jax.process_count()}: start a sweep "
-            "of other settings in each"
+            f"a sweep must run in one process, got {jax.process_count()}: start one "
+            "with other settings in each"
         )
     check_choice("mapping", mapping, MAPPINGS)
     if mapping == "auto":
