@@ -47,7 +47,7 @@ def same_history(a, b):
 @pytest.mark.parametrize("mapping", ["map", "vmap"])
 def test_members_equal_their_own_fit(stripes, tmp_path, mapping):
     grid = {
-        "latent_dim": [2, 3],
+        "latent_dim": [2, 3] if mapping == "map" else [3],
         "learning_rate": [1e-2, 1e-3],
         "beta": [0.5, 4.0],
         "seed": [0, 2**32 - 1],
@@ -62,9 +62,9 @@ def test_members_equal_their_own_fit(stripes, tmp_path, mapping):
         workdir=tmp_path,
         **OPTIONS,
     )
-    assert len(members) == 16
+    assert len(members) == 8 * len(grid["latent_dim"])
     assert [m.setting["seed"] for m in members[:3]] == [0, 2**32 - 1, 0]
-    for member in (members[3], members[12]):
+    for member in (members[3], members[-4]):
         setting = member.setting
         alone = fit(
             build(setting["latent_dim"]),
