@@ -58,7 +58,7 @@ def test_any_damage_raises_only_the_projects_own_error(tmp_path):
     """Bytes flipped, cut and inserted at random, in plain and gzipped files."""
     rng = np.random.default_rng(0)
     path = tmp_path / "images"
-    for original in (CONTENT, gzip.compress(CONTENT, mtime=0, mtime=0)):
+    for original in (CONTENT, gzip.compress(CONTENT, mtime=0)):
         for _ in range(200):
             damaged = bytearray(original)
             place = rng.integers(len(damaged))

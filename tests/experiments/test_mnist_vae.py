@@ -181,9 +181,8 @@ def test_a_non_finite_loss_is_named_with_its_step(tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--latent_dim=1", "--activation=tanh"),
-        ("--latent_dim=5", "--hidden", "32", "16", "--manifold_dims", "4", "1"),
-        ("--latent-dim=3", "--binarize=dynamic", "--beta=4", "--validation-size=0"),
+        ("--latent_dim=1", "--activation=tanh", "--beta=4", "--validation-size=0"),
+        ("--latent-dim=5", "--binarize=dynamic", "--manifold_dims", "4", "1"),
     ],
 )
 def test_other_settings_draw_every_figure(tmp_path, capsys, flags):

@@ -116,14 +116,13 @@ def test_batch_statistics_are_those_of_the_whole_batch(method):
     close(many_report.train, report.train, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", parallel.PARALLEL)
-def test_guards_act_on_the_whole_batch(method):
+def test_guards_act_on_the_whole_batch():
     """A clipped, averaged, early-stopped run is the same run on eight devices."""
     data = make_data((8, 8, 1))
     optimizer = build_optimizer("adamw", 1e-2, clip_norm=0.5)
     options = {"ema_decay": 0.9, "early_stopping": 9, "skip_above": 6.0}
     run, report, _ = train(SMALL, data, Devices(), optimizer, **options)
-    devices = Devices(tuple(jax.devices()), method)
+    devices = Devices(tuple(jax.devices()), "pmap")
     many, many_report, _ = train(SMALL, data, devices, optimizer, **options)
     assert 0 < run.state.skipped < 13  # some are skipped, some are not
     assert many.state.skipped == run.state.skipped
@@ -170,9 +169,7 @@ def test_bad_choices_of_devices_are_refused():
     assert choose_devices(count=1) == Devices()
 
 
-@pytest.mark.parametrize("method", parallel.PARALLEL)
-def test_fit_uses_all_devices_by_itself(vae, stripes, tmp_path, method, monkeypatch):
-    """And a run begun on one goes on on eight."""
+def test_fit_uses_all_devices_by_itself(vae, stripes, monkeypatch):
     options = {"epochs": 3, "batch_size": 32, "progress": False}
     one = fit(vae, stripes, engine=Engine(devices=1), **options)
     used = []
@@ -180,8 +177,8 @@ def test_fit_uses_all_devices_by_itself(vae, stripes, tmp_path, method, monkeypa
     monkeypatch.setattr(
         Devices, "put", lambda self, tree: (used.append(self), put(self, tree))[1]
     )
-    eight = fit(vae, stripes, engine=Engine(parallel=method), **options)
-    assert {(d.count, d.parallel) for d in used} == {(8, method)}
+    eight = fit(vae, stripes, **options)
+    assert {(d.count, d.parallel) for d in used} == {(8, "jit")}
     close(eight.variables, one.variables, atol=1e-4)
     for a, b in zip(eight.history, one.history, strict=True):
         assert a["train"]["loss"] == pytest.approx(b["train"]["loss"], rel=1e-4)
