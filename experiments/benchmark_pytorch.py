@@ -8,6 +8,7 @@ favours none; medians are compared. flaxvae runs through the ordinary `fit`; com
 is timed apart.
 """
 
+import dataclasses
 import importlib.util
 import itertools
 import os
@@ -40,6 +41,8 @@ class Flags:
 
     data_dir: Path | None = None
     """Folder with MNIST's IDX files; None: MNIST where at hand, else random images."""
+    num_images: int = 60_000
+    """Training images in an epoch; as many as there are, if that is fewer."""
     hidden: tuple[int, ...] = (400,)
     """Widths of the encoder's dense layers; the decoder has them in reverse."""
     latent_dim: int = 20
@@ -58,6 +61,7 @@ def main(flags: Flags) -> None:
     """Lets the contenders take turns and prints a table."""
     for name in ("latent_dim", "batch_size", "repeats", "epochs", "threads"):
         check_at_least(name, getattr(flags, name), 1)
+    check_at_least("num_images", flags.num_images, flags.batch_size)
     check_at_least("number of hidden layers", len(flags.hidden), 1)
     if importlib.util.find_spec("torch") is None:
         raise InputError('PyTorch must be installed: pip install -e ".[torch]"')
@@ -81,12 +85,14 @@ def main(flags: Flags) -> None:
 
 def load_images(flags: Flags) -> Dataset:
     """MNIST without a validation split, or random images in its place."""
+    N = flags.num_images
     try:
-        return flaxvae.data.load("mnist", data_dir=flags.data_dir, validation_size=0)
+        data = flaxvae.data.load("mnist", data_dir=flags.data_dir, validation_size=0)
+        return dataclasses.replace(data, train=data.train[:N])
     except InputError:
         if flags.data_dir is not None:
             raise
-    images = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28, 1), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (N, 28, 28, 1), np.uint8)
     split = Split(images)
     return Dataset("random images", split, split[:0], split[:1000], max_value=255.0)
 

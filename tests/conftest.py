@@ -17,12 +17,13 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs(tmp_path_factory):
-    """Many tests compile the same program: keep it, here and in subprocesses."""
+    """Compile once and lightly, here and in subprocesses: most of the tests' time."""
     folder = str(tmp_path_factory.mktemp("compiled"))
     options = {
         "jax_compilation_cache_dir": folder,
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_disable_most_optimizations": True,
     }
     for name, value in options.items():
         jax.config.update(name, value)

@@ -12,7 +12,8 @@ def test_the_table_compares_three_contenders(run):
         "--epochs=1",
         "--hidden",
         "16",
-        "--batch_size=600",
+        "--batch_size=100",
+        "--num_images=1000",
     )
     assert code == 0, err
     for name in ("flaxvae", "PyTorch, tuned", "PyTorch, tutorial"):

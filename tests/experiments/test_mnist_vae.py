@@ -298,14 +298,14 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, enviro
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(loaded.variables))
 
 
-def leave_shared_cache(environment):
-    """A user's own cache in place of the one that the tests share."""
+def compile_as_users_do(environment):
+    """The user's own cache and full optimization in place of the tests' settings."""
     for name in [name for name in environment if name.startswith("JAX_")]:
         del environment[name]
 
 
 def test_the_compilation_cache_is_the_users(run, environment, tmp_path):
-    leave_shared_cache(environment)
+    compile_as_users_do(environment)
     arguments = ("--dataset=digits", "--no_figures", "--epochs=1", "--hidden", "8")
     assert run("mnist_vae", *arguments, f"--workdir={tmp_path}/run")[0] == 0
     assert any((tmp_path / "cache" / "compiled").iterdir())
@@ -337,7 +337,7 @@ def check_nothing_is_half_written(workdir):
 
 def kill_at_random(start, run, tmp_path, environment, kills):
     """Kills a run again and again, then lets it finish; compares with a whole one."""
-    leave_shared_cache(environment)  # a kill may tear what it writes
+    compile_as_users_do(environment)  # a kill may tear what it writes
     network = ("--dataset=digits", "--hidden", "256", "256", "--binarize=dynamic")
     arguments = (*network, f"--epochs={100 + 20 * kills}", "--checkpoint_seconds=0.1")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
