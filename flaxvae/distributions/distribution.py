@@ -1,5 +1,6 @@
 """What every distribution offers, and the sum over event axes they share."""
 
+import math
 from typing import Protocol
 
 import jax
@@ -29,5 +30,11 @@ class Distribution(Protocol):
 
 
 def sum_event(x: jax.Array, event_ndim: int) -> jax.Array:
-    """Sums the last ``event_ndim`` axes: ``(*batch, *event)`` -> ``(*batch,)``."""
-    return jnp.sum(x, axis=tuple(range(-event_ndim, 0)))
+    """Sums the last ``event_ndim`` axes: ``(*batch, *event)`` -> ``(*batch,)``.
+
+    Written as a product with ones: whatever XLA fuses into a sum it computes on a CPU
+    one number at a time, which makes a Bernoulli's log-probability 15 times as slow.
+    """
+    batch, event = x.shape[: x.ndim - event_ndim], x.shape[x.ndim - event_ndim :]
+    x = x.reshape(*batch, math.prod(event))  # (*batch, F)
+    return jnp.matmul(x, jnp.ones(x.shape[-1], x.dtype), precision="highest")
