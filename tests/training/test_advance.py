@@ -236,7 +236,8 @@ def test_means_leave_skipped_steps_out(vae, stripes):
     def picky(vae, x, *, key):
         terms = elbo(vae, x, key=key)
         bad = x[:, 0, 0, 0] == 1.0
-        return terms | {"loss": jnp.where(bad, jnp.inf, terms["loss"])}
+        loss = jnp.where(bad, jnp.inf, terms["loss"])
+        return terms | {"loss": loss, "one": jnp.ones(len(x))}
 
     data = dataclasses.replace(
         stripes, train=dataclasses.replace(stripes.train, x=poisoned)
@@ -252,5 +253,6 @@ def test_means_leave_skipped_steps_out(vae, stripes):
     assert report.skipped[:5].sum() == run.state.skipped
     assert report.skipped[:5].max() == 1
     assert jnp.isfinite(report.train["loss"][:5]).all()
+    np.testing.assert_allclose(report.train["one"][:5], 1.0)
     assert run.state.step == 5 * STEPS
     assert run.bad_step == -1
