@@ -263,11 +263,16 @@ def damage(folder, how):
         for path in folder.rglob("*"):
             if path.is_file():
                 path.write_bytes(b"")
+    elif how == "valid but other":  # only the checksum can tell
+        shutil.rmtree(folder / "run")
+        shutil.copytree(folder.parent / "8" / "run", folder / "run")
     else:
         shutil.rmtree(folder / "run")
 
 
-@pytest.mark.parametrize("how", ["truncated", "flipped", "emptied", "incomplete"])
+@pytest.mark.parametrize(
+    "how", ["truncated", "flipped", "emptied", "valid but other", "incomplete"]
+)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     vae, stripes, tmp_path, capsys, how
 ):
