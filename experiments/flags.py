@@ -1,6 +1,8 @@
 """Flags that several commands share, as groups of their own in ``--help``."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,7 +10,61 @@ import jax
 
 from flaxvae.checks import check_at_least
 from flaxvae.data import Dataset
+from flaxvae.models import ENCODERS, VAE, build_vae
 from flaxvae.training import Engine, build_optimizer
+
+
+@dataclass(frozen=True)
+class NetworkFlags:
+    """Encoder and decoder; None: the default of the chosen network."""
+
+    encoder: Literal["mlp", "conv", "resnet"] = "mlp"
+    """Multilayer perceptron, convolutions, or stages of residual blocks."""
+    decoder: Literal["mlp", "conv", "resnet"] | None = None
+    """The same choices; None: the mirror of the encoder."""
+    hidden: tuple[int, ...] | None = None
+    """Widths of the encoder's dense layers (mlp: 256 256); the decoder's in reverse."""
+    filters: tuple[int, ...] | None = None
+    """Filters of each stage of the encoder (32 64); the decoder's in reverse."""
+    kernel_size: int | None = None
+    """Rows and columns of the kernels (3)."""
+    strides: tuple[int, ...] | None = None
+    """Factor by which a stage makes images smaller (2), or one for each stage."""
+    num_residual_blocks: int | None = None
+    """Residual blocks in a stage (2)."""
+    resampling: Literal["stride", "resize"] | None = None
+    """Of residual networks: by strided convolutions, or resize, then convolution."""
+    activation: Literal["elu", "gelu", "leaky_relu", "relu", "silu", "tanh"] = "relu"
+    """Activation function."""
+    negative_slope: float | None = None
+    """Slope of leaky_relu below 0 (0.01)."""
+    normalization: Literal["none", "batch", "group", "layer"] = "none"
+    """Normalization before each activation."""
+    dropout: float = 0.0
+    """Share of activations set to 0 in training."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks' computation; parameters and losses are float32 always."""
+
+    def check(self, latent_dim: int = 1) -> None:
+        """Refuses values that no run could use, before anything is loaded."""
+        self.build((8, 8, 1), latent_dim)
+
+    def build(self, data_shape: Sequence[int], latent_dim: int) -> VAE:
+        """The model for examples of ``data_shape``."""
+        return build_vae(data_shape, latent_dim, **flag_values(self))
+
+    def describe(self, data_shape: Sequence[int], latent_dim: int) -> str:
+        """Pixels, widths and code, such as ``784-400-20`` or ``conv 32-64, z 20``."""
+        if self.encoder == "mlp" and self.decoder in (None, "mlp"):
+            widths = self.hidden or ENCODERS["mlp"].hidden
+            return "-".join(map(str, (math.prod(data_shape), *widths, latent_dim)))
+        kinds: list[str] = [self.encoder]
+        if self.decoder not in (None, self.encoder):
+            kinds.append(str(self.decoder))
+        filters = self.filters or ENCODERS["conv"].filters
+        widths = [f"-{width}" for width in self.hidden or ()]
+        stages = "-".join(map(str, filters)) + "".join(widths)
+        return f"{' and '.join(kinds)} {stages}, z {latent_dim}"
 
 
 @dataclass(frozen=True)

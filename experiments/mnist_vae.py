@@ -21,11 +21,16 @@ from tyro.conf import OmitArgPrefixes
 
 import flaxvae
 from experiments.command import name_workdir, run_command
-from experiments.flags import NOT_SETTINGS, StartFlags, TrainingFlags, flag_values
+from experiments.flags import (
+    NOT_SETTINGS,
+    NetworkFlags,
+    StartFlags,
+    TrainingFlags,
+    flag_values,
+)
 from flaxvae import TrainedVAE, evaluation, latent, training
 from flaxvae.checks import check_above, check_at_least, check_seed
 from flaxvae.data import Dataset, Split
-from flaxvae.models import build_vae
 from flaxvae.objectives import elbo
 
 EPOCHS = {"mnist": 30, "digits": 300}
@@ -50,12 +55,8 @@ class Flags:
     """mnist, digits (8x8, embedded), or auto: MNIST if it can be had, else digits."""
     data_dir: Path | None = None
     """Folder with MNIST's IDX files; None: the folder of TensorFlow Datasets."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the encoder's dense layers; the decoder has them in reverse."""
     latent_dim: int = 2
     """Number of latent dimensions."""
-    activation: Literal["elu", "gelu", "leaky_relu", "relu", "silu", "tanh"] = "relu"
-    """Activation function of the dense layers."""
     beta: float = 1.0
     """Weight of the KL in the loss; 1 is the evidence lower bound."""
     learning_rate: float = 1e-3
@@ -72,6 +73,7 @@ class Flags:
     """Draw the figures."""
     manifold_dims: tuple[int, int] | None = None
     """Latent dimensions, from 0, of the manifold; None: the two that vary most."""
+    network: OmitArgPrefixes[NetworkFlags] = field(default_factory=NetworkFlags)
     train: OmitArgPrefixes[TrainingFlags] = field(default_factory=TrainingFlags)
     engine: OmitArgPrefixes[training.Engine] = field(default_factory=training.Engine)
     start: OmitArgPrefixes[StartFlags] = field(default_factory=StartFlags)
@@ -98,12 +100,7 @@ def main(flags: Flags) -> None:
     workdir = workdir.expanduser()
     training.check_writable(workdir)
 
-    vae = build_vae(
-        dataset.shape,
-        flags.latent_dim,
-        hidden=flags.hidden,
-        activation=flags.activation,
-    )
+    vae = flags.network.build(dataset.shape, flags.latent_dim)
     values = {
         name: str(v) if isinstance(v, Path) else v
         for name, v in flag_values(flags).items()
@@ -137,7 +134,7 @@ def main(flags: Flags) -> None:
     before = folder.summary or {}
     summary = {
         "dataset": dataset.name,
-        "network": describe_network(dataset, flags),
+        "network": flags.network.describe(dataset.shape, flags.latent_dim),
         "parameters": trained.parameters,
         "train_examples": len(dataset.train),
         "epochs": len(trained.history),
@@ -162,9 +159,7 @@ def check_flags(flags: Flags) -> None:
     check_seed(flags.seed)
     flags.train.check()
     flags.engine.check()
-    check_at_least("latent_dim", flags.latent_dim, 1)
-    for width in flags.hidden:
-        check_at_least("hidden", width, 1)
+    flags.network.check(flags.latent_dim)
     for name in ("beta", "validation_size"):
         check_at_least(name, getattr(flags, name), 0)
     if flags.manifold_dims is not None:
@@ -177,7 +172,7 @@ def draw_figures(
     """Draws every figure into ``folder`` and returns their paths."""
     from flaxvae.latent import figures
 
-    name = f"{dataset.name}, {describe_network(dataset, flags)}"
+    name = f"{dataset.name}, {flags.network.describe(dataset.shape, flags.latent_dim)}"
     stored = jax.numpy.asarray(dataset.test.x)
     images = np.asarray(flaxvae.data.scale(stored, dataset.max_value))  # (N, H, W, C)
     shown = choose_examples(dataset.test)
@@ -253,11 +248,6 @@ def choose_dims(codes: np.ndarray, flags: Flags) -> tuple[int, ...]:
         return tuple(range(flags.latent_dim))
     widest = np.argsort(codes.var(axis=0))[::-1][:2]
     return tuple(sorted(int(d) for d in widest))
-
-
-def describe_network(dataset: Dataset, flags: Flags) -> str:
-    """Layer widths from the pixels to the code, such as ``784-400-20``."""
-    return "-".join(map(str, (np.prod(dataset.shape), *flags.hidden, flags.latent_dim)))
 
 
 def print_summary(summary: dict[str, Any], workdir: Path) -> None:

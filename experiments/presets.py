@@ -25,4 +25,21 @@ PRESETS: dict[str, Preset] = {
         lambda shape: build_vae(shape, 50, hidden=(200, 200), activation="tanh"),
         binarize="dynamic",
     ),
+    "conv": Preset(lambda shape: build_vae(shape, 20, encoder="conv")),
+    "conv-batchnorm": Preset(
+        lambda shape: build_vae(
+            shape,
+            32,
+            encoder="conv",
+            filters=(32, 64, 128),
+            normalization="batch",
+            activation="leaky_relu",
+            negative_slope=0.2,
+        )
+    ),
+    "resnet": Preset(
+        lambda shape: build_vae(
+            shape, 32, encoder="resnet", normalization="batch", activation="silu"
+        )
+    ),
 }

@@ -18,12 +18,18 @@ from tyro.conf import OmitArgPrefixes
 
 import flaxvae
 from experiments.command import name_workdir, run_command
-from experiments.flags import NOT_SETTINGS, StartFlags, TrainingFlags, flag_values
+from experiments.flags import (
+    NOT_SETTINGS,
+    NetworkFlags,
+    StartFlags,
+    TrainingFlags,
+    flag_values,
+)
 from flaxvae import InputError, evaluation, training
 from flaxvae.checks import check_above, check_at_least, check_seed
 from flaxvae.data import Dataset
 from flaxvae.files import atomic_file
-from flaxvae.models import VAE, build_vae
+from flaxvae.models import VAE
 
 EPOCHS = {"mnist": 30, "digits": 300}
 NOTES = NOT_SETTINGS | {"workdir", "data_dir", "mapping", "memory_limit"}
@@ -46,10 +52,6 @@ class Flags:
     """mnist, digits (8x8, embedded), or auto: MNIST if it can be had, else digits."""
     data_dir: Path | None = None
     """Folder with MNIST's IDX files; None: the folder of TensorFlow Datasets."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the encoder's dense layers; the decoder has them in reverse."""
-    activation: Literal["elu", "gelu", "leaky_relu", "relu", "silu", "tanh"] = "relu"
-    """Activation function of the dense layers."""
     binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
     """Grey to 0 and 1: drawn anew each time (dynamic), once (static), or threshold."""
     validation_size: int | float = 0.05
@@ -62,6 +64,7 @@ class Flags:
     """Gigabytes that one program may plan with; None: 80 % of the device's."""
     test: bool = False
     """Add the test split's numbers to the table."""
+    network: OmitArgPrefixes[NetworkFlags] = field(default_factory=NetworkFlags)
     train: OmitArgPrefixes[TrainingFlags] = field(default_factory=TrainingFlags)
     engine: OmitArgPrefixes[training.Engine] = field(default_factory=training.Engine)
     start: OmitArgPrefixes[StartFlags] = field(default_factory=StartFlags)
@@ -89,9 +92,7 @@ def main(flags: Flags) -> None:
     training.check_writable(workdir)
 
     def build(latent_dim: int) -> VAE:
-        return build_vae(
-            dataset.shape, latent_dim, hidden=flags.hidden, activation=flags.activation
-        )
+        return flags.network.build(dataset.shape, latent_dim)
 
     values = flag_values(flags)
     members = training.sweep(
@@ -149,8 +150,7 @@ def check_flags(flags: Flags, grid: dict[str, list[Any]]) -> None:
         check_above("learning_rate", value, 0)
     for value in grid["seed"]:
         check_seed(value)
-    for width in flags.hidden:
-        check_at_least("hidden", width, 1)
+    flags.network.check()
     check_at_least("validation_size", flags.validation_size, 0)
     flags.train.check()
     flags.engine.check()

@@ -26,6 +26,12 @@ def check_above(name: str, value: float, bound: float) -> None:
         raise InputError(f"{name} must be > {bound}, got {value}")
 
 
+def check_below(name: str, value: float, bound: float) -> None:
+    """Raises `InputError` unless ``value`` is finite and < ``bound``."""
+    if not (math.isfinite(value) and value < bound):
+        raise InputError(f"{name} must be < {bound}, got {value}")
+
+
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raises `InputError` unless ``value`` is one of ``choices``."""
     known = sorted(choices)

@@ -1,6 +1,13 @@
 """Models: what is encoded, decoded and sampled; every part is an argument."""
 
 from flaxvae.models.description import describe_module, module_from_description
-from flaxvae.models.vae import VAE, build_vae
+from flaxvae.models.vae import DECODERS, ENCODERS, VAE, build_vae
 
-__all__ = ["VAE", "build_vae", "describe_module", "module_from_description"]
+__all__ = [
+    "DECODERS",
+    "ENCODERS",
+    "VAE",
+    "build_vae",
+    "describe_module",
+    "module_from_description",
+]

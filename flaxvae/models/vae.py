@@ -1,18 +1,27 @@
 """The variational autoencoder."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 
-from flaxvae.checks import check_at_least, check_choice
+from flaxvae.checks import InputError, check_at_least, check_below, check_choice
 from flaxvae.distributions import Distribution
 from flaxvae.nn import (
     ACTIVATIONS,
+    DTYPES,
+    NORMALIZATIONS,
+    RESAMPLINGS,
     BernoulliHead,
+    ConvDecoder,
+    ConvEncoder,
     DiagonalNormalHead,
     MLPDecoder,
     MLPEncoder,
+    ResNetDecoder,
+    ResNetEncoder,
     StandardNormal,
 )
 
@@ -47,38 +56,110 @@ def build_vae(
     data_shape: Sequence[int],
     latent_dim: int = 2,
     *,
-    hidden: Sequence[int] = (256, 256),
-    activation: str = "relu",
-    encoder: nn.Module | None = None,
-    decoder: nn.Module | None = None,
+    encoder: str | nn.Module = "mlp",
+    decoder: str | nn.Module | None = None,
+    **settings: Any,
 ) -> VAE:
     """Builds a VAE with a diagonal normal posterior and a Bernoulli likelihood.
 
     Args:
       data_shape: shape of one example, ``(H, W, C)``.
       latent_dim: D, the number of latent dimensions, >= 1.
-      hidden: widths of the encoder's dense layers, from the data inwards; the
-        decoder has them in reverse.
-      activation: one of `flaxvae.nn.ACTIVATIONS`.
-      encoder: your own module ``(B, H, W, C) -> (B, F)`` in place of the MLP.
-      decoder: your own module ``(..., D) -> (..., H, W, C)``, whose output are
-        logits, in place of the MLP.
+      encoder: ``"mlp"``, ``"conv"``, ``"resnet"``, or your own module
+        ``(B, H, W, C) -> (B, F)``.
+      decoder: the same kinds, or your own module ``(..., D) -> (..., H, W, C)``, whose
+        output are logits; None: the kind of the encoder, or an MLP after your own.
+      **settings: fields of the networks, written for the encoder: ``hidden``,
+        ``activation``, ``negative_slope``, ``normalization``, ``dropout``, ``dtype``;
+        for images also ``filters``, ``kernel_size``, ``strides``; for residual
+        networks also ``num_residual_blocks``, ``resampling``. The decoder is the
+        mirror: widths and stages are reversed. None means the network's default.
 
     Returns:
       An unbound `VAE`.
 
     Raises:
-      InputError: a size below 1 or an unknown activation.
+      InputError: a size below 1, an unknown choice, or a setting that neither network
+        has.
     """
     check_at_least("latent_dim", latent_dim, 1)
-    for width in hidden:
-        check_at_least("hidden", width, 1)
-    check_choice("activation", activation, ACTIVATIONS)
-    shape, widths = tuple(data_shape), tuple(hidden)
+    given = {name: value for name, value in settings.items() if value is not None}
+    check_settings(given)
+    shape = tuple(data_shape)
+    if decoder is None:
+        decoder = encoder if isinstance(encoder, str) else "mlp"
+    known: set[str] = set()
+    if isinstance(encoder, str):
+        check_choice("encoder", encoder, ENCODERS)
+        known |= _fields(ENCODERS[encoder])
+        encoder = _build(ENCODERS[encoder], given)
+    if isinstance(decoder, str):
+        check_choice("decoder", decoder, DECODERS)
+        known |= _fields(DECODERS[decoder])
+        mirrored = {
+            name: value[::-1]
+            if isinstance(value, Sequence) and name in MIRRORED
+            else value
+            for name, value in given.items()
+        }
+        decoder = _build(DECODERS[decoder], mirrored | {"output_shape": shape})
+    if unused := sorted(given.keys() - known):
+        raise InputError(
+            f"{unused[0]} must be left out for these networks, got {given[unused[0]]}: "
+            f"they have {', '.join(sorted(known - {'output_shape'})) or 'no settings'}"
+        )
     return VAE(
-        encoder=encoder or MLPEncoder(widths, activation),
+        encoder=encoder,
         posterior=DiagonalNormalHead(latent_dim),
         prior=StandardNormal(latent_dim),
-        decoder=decoder or MLPDecoder(shape, widths[::-1], activation),
+        decoder=decoder,
         likelihood=BernoulliHead(event_ndim=len(shape)),
+    )
+
+
+ENCODERS: dict[str, type[Any]] = {
+    "mlp": MLPEncoder,
+    "conv": ConvEncoder,
+    "resnet": ResNetEncoder,
+}
+DECODERS: dict[str, type[Any]] = {
+    "mlp": MLPDecoder,
+    "conv": ConvDecoder,
+    "resnet": ResNetDecoder,
+}
+MIRRORED = ("hidden", "filters", "kernel_size", "strides")  # a decoder's are reversed
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raises `InputError` for a value that no network can have."""
+    for name in (*MIRRORED, "num_residual_blocks"):
+        value = settings.get(name, ())
+        for size in value if isinstance(value, Sequence) else (value,):
+            check_at_least(name, size, 0 if name == "num_residual_blocks" else 1)
+    if "dropout" in settings:
+        check_at_least("dropout", settings["dropout"], 0)
+        check_below("dropout", settings["dropout"], 1)
+    for name, choices in (
+        ("activation", ACTIVATIONS),
+        ("normalization", NORMALIZATIONS),
+        ("resampling", RESAMPLINGS),
+        ("dtype", DTYPES),
+    ):
+        if name in settings:
+            check_choice(name, settings[name], choices)
+
+
+def _fields(network: type[Any]) -> set[str]:
+    names = {field.name for field in dataclasses.fields(network)}
+    return names - {"parent", "name"}
+
+
+def _build(network: type[Any], settings: Mapping[str, Any]) -> nn.Module:
+    names = _fields(network)
+    return network(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in settings.items()
+            if name in names
+        }
     )

@@ -44,4 +44,5 @@ class BernoulliHead(nn.Module):
 
     def __call__(self, features: jax.Array) -> Bernoulli:
         """``(..., *event)`` -> p(x|z) over ``event``."""
-        return Bernoulli(logits=features, event_ndim=self.event_ndim)
+        logits = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+        return Bernoulli(logits=logits, event_ndim=self.event_ndim)

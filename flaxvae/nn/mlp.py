@@ -1,40 +1,32 @@
 """Multilayer perceptrons: arrays to features and codes back to arrays."""
 
 import math
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 
-from flaxvae.checks import check_choice
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "elu": nn.elu,
-    "gelu": nn.gelu,
-    "leaky_relu": nn.leaky_relu,
-    "relu": nn.relu,
-    "silu": nn.silu,
-    "tanh": nn.tanh,
-}
+from flaxvae.nn.layers import Network
 
 
-class MLPEncoder(nn.Module):
+class MLPEncoder(Network):
     """Flattens each example and sends it through dense layers.
 
     ``(B, ...)`` -> features ``(B, hidden[-1])``.
     """
 
     hidden: tuple[int, ...] = (256, 256)  # widths, from the data inwards
-    activation: str = "relu"  # a key of ACTIVATIONS
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps a batch ``(B, ...)`` to features ``(B, F)``."""
+        self.check()
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H*W*C)
-        return _dense_layers(x, self.hidden, self.activation)
+        for i, width in enumerate(self.hidden):
+            x = self.dense(x, width, f"hidden_{i}")
+        return x
 
 
-class MLPDecoder(nn.Module):
+class MLPDecoder(Network):
     """Dense layers from a code to an array of the data's shape.
 
     ``(..., D)`` -> ``(..., *output_shape)``.
@@ -42,18 +34,14 @@ class MLPDecoder(nn.Module):
 
     output_shape: tuple[int, ...]  # shape of one example, (H, W, C)
     hidden: tuple[int, ...] = (256, 256)  # widths, from the code outwards
-    activation: str = "relu"  # a key of ACTIVATIONS
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """Maps codes ``(..., D)`` to ``(..., *output_shape)``, unbounded."""
-        h = _dense_layers(z, self.hidden, self.activation)
-        h = nn.Dense(math.prod(self.output_shape), name="output")(h)
-        return h.reshape(*z.shape[:-1], *self.output_shape)  # (B, H, W, C)
-
-
-def _dense_layers(x: jax.Array, widths: tuple[int, ...], activation: str) -> jax.Array:
-    check_choice("activation", activation, ACTIVATIONS)
-    for i, width in enumerate(widths):
-        x = ACTIVATIONS[activation](nn.Dense(width, name=f"hidden_{i}")(x))
-    return x
+        self.check()
+        h = z
+        for i, width in enumerate(self.hidden):
+            h = self.dense(h, width, f"hidden_{i}")
+        size = math.prod(self.output_shape)
+        h = nn.Dense(size, dtype=self.dtype, name="output")(h)
+        return h.reshape(*z.shape[:-1], *self.output_shape)  # (..., H, W, C)

@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import optax
 
-from flaxvae.checks import InputError, check_at_least, check_seed
+from flaxvae.checks import InputError, check_at_least, check_below, check_seed
 from flaxvae.data import Dataset, check_dataset
 from flaxvae.models import describe_module
 from flaxvae.objectives import Objective
@@ -54,8 +54,7 @@ class Plan:
                     f"{self.early_stopping}"
                 )
         check_at_least("ema_decay", self.ema_decay, 0)
-        if self.ema_decay >= 1:
-            raise InputError(f"ema_decay must be < 1, got {self.ema_decay}")
+        check_below("ema_decay", self.ema_decay, 1)
         if self.skip_above is not None and not self.skip_above > 0:
             raise InputError(f"skip_above must be > 0, got {self.skip_above}")
 

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 import flaxvae
 from experiments import command
 from experiments.command import name_workdir, run_command
-from experiments.flags import TrainingFlags, flag_values
+from experiments.flags import NetworkFlags, TrainingFlags, flag_values
 from experiments.mnist_vae import NOTES, Flags, main
 from flaxvae.training import RunFolder
 
@@ -101,6 +101,8 @@ def test_explicit_mnist_without_network_is_an_error_with_the_ways_out(run, tmp_p
         ("--latent_dim=0", "latent_dim must be >= 1, got 0"),
         ("--latent-dim=-3", "latent_dim must be >= 1, got -3"),
         ("--hidden=0", "hidden must be >= 1, got 0"),
+        ("--filters=8", "filters must be left out for these networks, got (8,)"),
+        ("--dropout=1", "dropout must be < 1, got 1.0"),
         ("--beta=-1", "beta must be >= 0, got -1.0"),
         ("--epochs=0", "epochs must be >= 1, got 0"),
         ("--batch_size=0", "batch_size must be >= 1, got 0"),
@@ -182,7 +184,18 @@ def test_a_non_finite_loss_is_named_with_its_step(tmp_path, capsys):
     "flags",
     [
         ("--latent_dim=1", "--activation=tanh", "--beta=4", "--validation-size=0"),
-        ("--latent-dim=5", "--binarize=dynamic", "--manifold_dims", "4", "1"),
+        (
+            "--latent-dim=5",
+            "--binarize=dynamic",
+            "--manifold_dims",
+            "4",
+            "1",
+            "--encoder=conv",
+            "--decoder=resnet",
+            "--normalization=batch",
+            "--filters=8",
+            "--hidden=16",
+        ),
     ],
 )
 def test_other_settings_draw_every_figure(tmp_path, capsys, flags):
@@ -226,9 +239,10 @@ def test_another_setting_in_the_same_folder_names_the_flag(tmp_path, capsys):
 
 def test_the_default_folder_is_named_by_what_differs():
     train = TrainingFlags(ema_decay=0.9)
-    flags = Flags(latent_dim=20, hidden=(400, 200), data_dir=Path("x"), train=train)
+    network = NetworkFlags(hidden=(400, 200))
+    flags = Flags(latent_dim=20, data_dir=Path("x"), network=network, train=train)
     assert name_workdir("mnist_vae", "mnist", flags, NOTES) == Path(
-        "runs/mnist_vae/mnist,hidden=400-200,latent_dim=20,ema_decay=0.9"
+        "runs/mnist_vae/mnist,latent_dim=20,hidden=400-200,ema_decay=0.9"
     )
     assert name_workdir("mnist_vae", "digits", Flags(), NOTES) == Path(
         "runs/mnist_vae/digits"

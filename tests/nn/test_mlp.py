@@ -9,7 +9,7 @@ from flaxvae.nn import ACTIVATIONS, MLPDecoder, MLPEncoder
 
 def test_encoder_is_its_matrix_products(key):
     x = jax.random.normal(key, (3, 4, 5, 2))
-    encoder = MLPEncoder((7, 6), "tanh")
+    encoder = MLPEncoder((7, 6), activation="tanh")
     variables = encoder.init(key, x)
     layers = variables["params"]
     h = np.asarray(x).reshape(3, 40)
@@ -33,7 +33,7 @@ def test_decoder_keeps_leading_axes_and_gives_the_data_shape(key, batch):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_is_used(key, activation):
     x = jax.random.normal(key, (3, 4))
-    encoder = MLPEncoder((5,), activation)
+    encoder = MLPEncoder((5,), activation=activation)
     out, variables = encoder.init_with_output(key, x)
     linear = x @ variables["params"]["hidden_0"]["kernel"]
     np.testing.assert_allclose(out, ACTIVATIONS[activation](linear), atol=1e-6)
@@ -43,4 +43,4 @@ def test_an_unknown_activation_is_refused(key):
     with pytest.raises(
         InputError, match=r"unknown activation 'rleu'.*did you mean relu"
     ):
-        MLPEncoder((5,), "rleu").init(key, jnp.ones((1, 2)))
+        MLPEncoder((5,), activation="rleu").init(key, jnp.ones((1, 2)))

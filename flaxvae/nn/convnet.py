@@ -1,0 +1,109 @@
+"""Convolutional networks: images of any size to features and codes back to images."""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+
+from flaxvae.checks import InputError
+from flaxvae.nn.convolution import Conv, ConvTranspose
+from flaxvae.nn.layers import Network, per_stage
+
+
+class ConvEncoder(Network):
+    """Convolutions, each making the image smaller, and dense layers after them.
+
+    ``(B, H, W, C)`` -> features ``(B, F)``: the last dense layer, or the last image
+    flattened. A stage of stride s makes ceil(H / s) rows of H, and columns likewise.
+    """
+
+    filters: tuple[int, ...] = (32, 64)  # of each stage, from the data inwards
+    kernel_size: int | tuple[int, ...] = 3  # of all stages, or of each
+    strides: int | tuple[int, ...] = 2  # of all stages, or of each
+    hidden: tuple[int, ...] = ()  # widths of dense layers
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps a batch ``(B, H, W, C)`` to features ``(B, F)``."""
+        self.check()
+        check_images(x.shape[1:])
+        stages = len(self.filters)
+        kernels = per_stage("kernel_size", self.kernel_size, stages)
+        strides = per_stage("strides", self.strides, stages)
+        for i in range(stages):
+            layer = Conv(
+                self.filters[i],
+                kernels[i],
+                strides[i],
+                use_bias=self.use_bias,
+                dtype=self.dtype,
+                name=f"conv_{i}",
+            )
+            x = self.finish(layer(x), f"conv_{i}")
+        x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
+        for i, width in enumerate(self.hidden):
+            x = self.dense(x, width, f"hidden_{i}")
+        return x
+
+
+class ConvDecoder(Network):
+    """A dense layer to a small image, and transposed convolutions that enlarge it.
+
+    ``(..., D)`` -> ``(..., *output_shape)``. The mirror of a `ConvEncoder` has its
+    filters, kernels, strides and widths in reverse, and passes through the same sizes.
+    """
+
+    output_shape: tuple[int, ...]  # (H, W, C)
+    filters: tuple[int, ...] = (64, 32)  # of the image a stage begins with
+    kernel_size: int | tuple[int, ...] = 3  # of all stages, or of each
+    strides: int | tuple[int, ...] = 2  # of all stages, or of each
+    hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """Maps codes ``(..., D)`` to ``(..., *output_shape)``, unbounded."""
+        self.check()
+        check_images(self.output_shape)
+        *size, channels = self.output_shape
+        stages = len(self.filters)
+        kernels = per_stage("kernel_size", self.kernel_size, stages)
+        strides = per_stage("strides", self.strides, stages)
+        sizes = shrink(size, strides[::-1])[::-1]  # from the smallest on
+        h = z
+        for i, width in enumerate(self.hidden):
+            h = self.dense(h, width, f"hidden_{i}")
+        shape = (*sizes[0], self.filters[0])
+        h = self.dense(h, math.prod(shape), "image")
+        h = h.reshape(*z.shape[:-1], *shape)  # (..., H', W', filters[0])
+        for i in range(stages):
+            is_last = i == stages - 1
+            layer = ConvTranspose(
+                channels if is_last else self.filters[i + 1],
+                kernels[i],
+                strides[i],
+                output_size=sizes[i + 1],
+                use_bias=is_last or self.use_bias,
+                dtype=self.dtype,
+                name="output" if is_last else f"conv_{i}",
+            )
+            h = layer(h) if is_last else self.finish(layer(h), f"conv_{i}")
+        return h
+
+
+def shrink(size: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """The sizes (H, W) that an image passes through, its own first."""
+    sizes = [(size[0], size[1])]
+    for stride in strides:
+        H, W = sizes[-1]
+        sizes.append((-(-H // stride), -(-W // stride)))
+    return sizes
+
+
+def check_images(shape: Sequence[int]) -> None:
+    """Raises `InputError` unless one example has the shape (H, W, C)."""
+    if len(shape) != 3:
+        raise InputError(
+            f"examples must be images (H, W, C) for a convolutional network, got shape "
+            f"{tuple(shape)}: choose the encoder mlp"
+        )

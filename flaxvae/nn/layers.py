@@ -1,0 +1,125 @@
+"""What networks have in common: activations, normalizations, dropout, precision."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxvae.batch import data_axis, draw_rows
+from flaxvae.checks import InputError, check_at_least, check_below, check_choice
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "elu": nn.elu,
+    "gelu": nn.gelu,
+    "leaky_relu": nn.leaky_relu,
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "tanh": nn.tanh,
+}
+NORMALIZATIONS = ("none", "batch", "group", "layer")
+DTYPES = ("float32", "bfloat16")
+GROUPS = 8  # of a group normalization, or as many as divide the channels
+
+
+class Network(nn.Module, kw_only=True):
+    """The fields that every encoder and decoder of flaxvae has.
+
+    Parameters, statistics of normalizations and what comes after a network are float32
+    whatever ``dtype`` is.
+    """
+
+    activation: str = "relu"  # a key of ACTIVATIONS
+    negative_slope: float = 0.01  # of leaky_relu
+    normalization: str = "none"  # one of NORMALIZATIONS, before each activation
+    dropout: float = 0.0  # share of activations set to 0 in training
+    dtype: str = "float32"  # of the computation: one of DTYPES
+
+    def check(self) -> None:
+        """Raises `InputError` for a value that no network can have."""
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("normalization", self.normalization, NORMALIZATIONS)
+        check_choice("dtype", self.dtype, DTYPES)
+        check_at_least("dropout", self.dropout, 0)
+        check_below("dropout", self.dropout, 1)
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """The activation function."""
+        if self.activation == "leaky_relu":
+            return nn.leaky_relu(x, self.negative_slope)
+        return ACTIVATIONS[self.activation](x)
+
+    def finish(self, x: jax.Array, name: str) -> jax.Array:
+        """What follows a layer: normalization, activation, dropout."""
+        x = self.activate(self.normalize(x, f"{name}_norm"))
+        return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
+
+    def normalize(self, x: jax.Array, name: str) -> jax.Array:
+        """The normalization over the last axis, ``(..., C)``."""
+        if self.normalization == "batch":
+            training = self.is_mutable_collection("batch_stats")
+            return nn.BatchNorm(
+                use_running_average=not training,
+                momentum=0.9,
+                axis_name=data_axis(),
+                dtype=self.dtype,
+                name=name,
+            )(x)
+        if self.normalization == "group":
+            groups = math.gcd(GROUPS, x.shape[-1])
+            return nn.GroupNorm(groups, dtype=self.dtype, name=name)(x)
+        if self.normalization == "layer":
+            return nn.LayerNorm(dtype=self.dtype, name=name)(x)
+        return x
+
+    @property
+    def use_bias(self) -> bool:
+        """Whether layers have a bias: a batch normalization would take it out again."""
+        return self.normalization != "batch"
+
+    def dense(self, x: jax.Array, width: int, name: str) -> jax.Array:
+        """A dense layer and what follows it, ``(..., I)`` -> ``(..., width)``."""
+        layer = nn.Dense(width, use_bias=self.use_bias, dtype=self.dtype, name=name)
+        return self.finish(layer(x), name)
+
+
+class Dropout(nn.Module):
+    """Sets a random share of its input to zero where there is a key for it.
+
+    As `flax.linen.Dropout`, but devices that share a batch drop what one would.
+
+    Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from
+    Overfitting", JMLR 2014.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Any shape; the first axis is the batch."""
+        if not self.has_rng("dropout"):
+            return x
+
+        def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+            return jax.random.bernoulli(key, 1.0 - self.rate, shape)
+
+        keep = draw_rows(draw, self.make_rng("dropout"), x.shape)
+        return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros((), x.dtype))
+
+
+def per_stage(name: str, value: Any, count: int) -> tuple[Any, ...]:
+    """One value for each of ``count`` stages: a single one holds for all of them.
+
+    Raises:
+      InputError: a sequence of another length.
+    """
+    if isinstance(value, int) or len(value) == 1:
+        return (value if isinstance(value, int) else value[0],) * count
+    if len(value) != count:
+        raise InputError(
+            f"{name} must be one number or one for each of the {count} stages, got "
+            f"{tuple(value)}"
+        )
+    return tuple(value)

@@ -1,0 +1,138 @@
+"""Residual networks: stages of residual blocks between changes of size."""
+
+import math
+
+import flax.linen as nn
+import jax
+
+from flaxvae.checks import check_at_least, check_choice
+from flaxvae.nn.convnet import check_images, shrink
+from flaxvae.nn.convolution import Conv, ConvTranspose
+from flaxvae.nn.layers import Network, per_stage
+
+RESAMPLINGS = ("stride", "resize")
+
+
+class ResNetEncoder(Network):
+    """Stages that each make the image smaller and refine it by residual blocks.
+
+    ``(B, H, W, C)`` -> features ``(B, F)``. A block is activation and convolution,
+    twice, normalized before each activation, added to what came in.
+
+    Source: He et al., "Identity Mappings in Deep Residual Networks", 2016, arXiv
+    1603.05027.
+    """
+
+    filters: tuple[int, ...] = (32, 64)  # of each stage, from the data inwards
+    num_residual_blocks: int = 2  # in a stage
+    kernel_size: int = 3
+    strides: int | tuple[int, ...] = 2  # of all stages, or of each
+    resampling: str = "stride"  # by strided convolution, or resize before one
+    hidden: tuple[int, ...] = ()  # widths of dense layers
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps a batch ``(B, H, W, C)`` to features ``(B, F)``."""
+        _check(self)
+        check_images(x.shape[1:])
+        strides = per_stage("strides", self.strides, len(self.filters))
+        sizes = shrink(x.shape[1:3], strides)
+        for i, filters in enumerate(self.filters):
+            stride = strides[i]
+            if self.resampling == "resize":
+                x, stride = _resize(x, sizes[i + 1]), 1
+            x = Conv(
+                filters,
+                self.kernel_size,
+                stride,
+                dtype=self.dtype,
+                name=f"stage_{i}",
+            )(x)
+            for j in range(self.num_residual_blocks):
+                x = _block(self, x, f"stage_{i}_block_{j}")
+        x = self.finish(x, "end")
+        x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
+        for i, width in enumerate(self.hidden):
+            x = self.dense(x, width, f"hidden_{i}")
+        return x
+
+
+class ResNetDecoder(Network):
+    """A dense layer to a small image; stages that refine and enlarge it.
+
+    ``(..., D)`` -> ``(..., *output_shape)``; the mirror of a `ResNetEncoder`, with
+    filters, strides and widths in reverse.
+
+    Source of the enlargement by ``"resize"``: Odena, Dumoulin and Olah, "Deconvolution
+    and Checkerboard Artifacts", Distill 2016.
+    """
+
+    output_shape: tuple[int, ...]  # (H, W, C)
+    filters: tuple[int, ...] = (64, 32)  # of the image a stage begins with
+    num_residual_blocks: int = 2  # in a stage
+    kernel_size: int = 3
+    strides: int | tuple[int, ...] = 2  # of all stages, or of each
+    resampling: str = "stride"  # by transposed convolution, or resize before one
+    hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """Maps codes ``(..., D)`` to ``(..., *output_shape)``, unbounded."""
+        _check(self)
+        check_images(self.output_shape)
+        *size, channels = self.output_shape
+        strides = per_stage("strides", self.strides, len(self.filters))
+        sizes = shrink(size, strides[::-1])[::-1]  # from the smallest on
+        h = z
+        for i, width in enumerate(self.hidden):
+            h = self.dense(h, width, f"hidden_{i}")
+        shape = (*sizes[0], self.filters[0])
+        h = nn.Dense(math.prod(shape), dtype=self.dtype, name="image")(h)
+        h = h.reshape(math.prod(z.shape[:-1]), *shape)  # (B, H', W', filters[0])
+        for i in range(len(self.filters)):
+            for j in range(self.num_residual_blocks):
+                h = _block(self, h, f"stage_{i}_block_{j}")
+            h = self.finish(h, f"stage_{i}")
+            is_last = i == len(self.filters) - 1
+            name = "output" if is_last else f"stage_{i}"
+            width = channels if is_last else self.filters[i + 1]
+            if self.resampling == "resize":
+                h = _resize(h, sizes[i + 1])
+                h = Conv(width, self.kernel_size, dtype=self.dtype, name=name)(h)
+            else:
+                h = ConvTranspose(
+                    width,
+                    self.kernel_size,
+                    strides[i],
+                    output_size=sizes[i + 1],
+                    dtype=self.dtype,
+                    name=name,
+                )(h)
+        return h.reshape(*z.shape[:-1], *self.output_shape)  # (..., H, W, C)
+
+
+def _check(network: ResNetEncoder | ResNetDecoder) -> None:
+    network.check()
+    check_choice("resampling", network.resampling, RESAMPLINGS)
+    check_at_least("num_residual_blocks", network.num_residual_blocks, 0)
+
+
+def _block(network: Network, x: jax.Array, name: str) -> jax.Array:
+    """The sum of x and what two convolutions make of it, ``(B, H, W, C)``."""
+    filters, kernel_size = x.shape[-1], network.kernel_size
+    h = network.finish(x, f"{name}_a")
+    h = Conv(
+        filters,
+        kernel_size,
+        use_bias=network.use_bias,
+        dtype=network.dtype,
+        name=f"{name}_conv_a",
+    )(h)
+    h = network.finish(h, f"{name}_b")
+    return x + Conv(filters, kernel_size, dtype=network.dtype, name=f"{name}_conv_b")(h)
+
+
+def _resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Linear interpolation of ``(B, H, W, C)``, smoothed where it makes it smaller."""
+    B, _, _, C = x.shape
+    return jax.image.resize(x, (B, *size, C), "linear")

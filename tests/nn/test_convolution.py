@@ -1,0 +1,184 @@
+"""Convolutions against Flax's, in values, gradients and both ways of lowering."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.nn import Conv, ConvTranspose, convolution
+from flaxvae.nn.convolution import conv, conv_adjoint, make_window
+
+PAIRS = {"Conv": (Conv, nn.Conv), "ConvTranspose": (ConvTranspose, nn.ConvTranspose)}
+
+
+def close(a, b, **tolerance):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, **tolerance)
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize(
+    ("size", "kernel", "strides", "padding", "channels"),
+    [
+        ((28, 28), (3, 3), (2, 2), "SAME", (1, 4)),
+        ((7, 7), (3, 3), (2, 2), "SAME", (3, 2)),
+        ((8, 5), (4, 4), (2, 2), "SAME", (2, 3)),
+        ((7, 6), (2, 5), (1, 1), "SAME", (3, 2)),
+        ((9, 8), (3, 3), (3, 1), "SAME", (2, 1)),
+        ((6, 7), (1, 1), (2, 2), "SAME", (3, 2)),
+        ((7, 6), (3, 3), (1, 2), "VALID", (3, 2)),
+        ((5, 5), (2, 2), (3, 3), "VALID", (1, 2)),
+        ((4, 4), (4, 4), (1, 1), "VALID", (2, 2)),
+    ],
+)
+def test_parameters_values_and_gradients_are_flaxs(
+    key, kind, size, kernel, strides, padding, channels
+):
+    inputs, outputs = channels
+    ours, theirs = (
+        module(outputs, kernel, strides=strides, padding=padding)
+        for module in PAIRS[kind]
+    )
+    x = jax.random.normal(key, (2, *size, inputs))
+    variables = theirs.init(key, x)
+    close(ours.init(key, x), variables, rtol=0)
+
+    def loss(module):
+        def loss(variables, x):
+            y = module.apply(variables, x)
+            return jnp.sum(jnp.sin(y)), y
+
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+
+    grads, y = loss(ours)(variables, x)
+    expected_grads, expected = loss(theirs)(variables, x)
+    close(y, expected, rtol=1e-5, atol=1e-5)
+    close(grads, expected_grads, rtol=1e-5, atol=1e-5)
+
+
+def test_explicit_padding_is_flaxs(key):
+    x = jax.random.normal(key, (2, 6, 7, 2))
+    for padding in (1, (2, 0), ((2, 1), (0, 3))):
+        ours, theirs = (
+            module(3, (3, 3), strides=(2, 2), padding=padding)
+            for module in (Conv, nn.Conv)
+        )
+        variables = theirs.init(key, x)
+        close(ours.apply(variables, x), theirs.apply(variables, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(7, 4), (28, 20), (5, 3)])
+def test_a_given_size_comes_back_exactly(key, size):
+    """The transpose: <conv(x), y> = <x, transpose(y)>, with the same kernel."""
+    window = make_window(size, (3, 3), (2, 2), "SAME")
+    key_x, key_y, key_k = jax.random.split(key, 3)
+    x = jax.random.normal(key_x, (2, *size, 3))
+    y = jax.random.normal(key_y, (2, *window.moves, 4))
+    kernel = jax.random.normal(key_k, (3, 3, 3, 4))
+    module = ConvTranspose(3, 3, 2, output_size=size, use_bias=False)
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    back = module.apply({"params": {"kernel": turned}}, y)
+    assert back.shape == x.shape
+    left = jnp.vdot(conv(x, kernel, window), y)
+    np.testing.assert_allclose(left, jnp.vdot(x, back), rtol=1e-4)
+
+
+WAYS = [
+    (convolution._conv_native, convolution._conv_products),
+    (convolution._adjoint_native, convolution._adjoint_products),
+    (convolution._kernel_native, convolution._kernel_products),
+]
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 2), (3, 1))])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 2)])
+def test_products_are_the_native_operations(key, strides, padding):
+    """On a machine with one backend only one of the two is lowered."""
+    window = make_window((7, 8), (3, 2), strides, padding)
+    key_x, key_y, key_k = jax.random.split(key, 3)
+    x = jax.random.normal(key_x, (2, 7, 8, 3))
+    y = jax.random.normal(key_y, (2, *window.moves, 4))
+    kernel = jax.random.normal(key_k, (3, 2, 3, 4))
+    for args, (native, products) in zip(
+        [(x, kernel), (y, kernel), (x, y)], WAYS, strict=True
+    ):
+        close(products(*args, window), native(*args, window), rtol=1e-4, atol=1e-5)
+
+
+def test_every_transformation(key):
+    """Forward mode, second derivatives and vmap, over images, kernels and both."""
+    window = make_window((5, 4), (3, 3), (2, 1), "SAME")
+    x = jax.random.normal(key, (3, 2, 5, 4, 2))
+    kernel = jax.random.normal(key, (3, 3, 3, 2, 2))
+
+    def ours(x, kernel):
+        y = conv(jnp.sin(x), kernel, window)
+        return jnp.sin(conv_adjoint(y, kernel, window))
+
+    def theirs(x, kernel):
+        y = convolution._conv_native(jnp.sin(x), kernel, window)
+        return jnp.sin(convolution._adjoint_native(y, kernel, window))
+
+    def second(f):
+        def slope(x, kernel):
+            gradient = jax.grad(lambda *a: jnp.sum(f(*a) ** 2), (0, 1))
+            return jax.jvp(gradient, (x, kernel), (jnp.cos(x), jnp.cos(kernel)))
+
+        return slope
+
+    tolerance = {"rtol": 1e-3, "atol": 1e-4}
+    close(second(ours)(x[0], kernel[0]), second(theirs)(x[0], kernel[0]), **tolerance)
+    for axes in ((0, None), (None, 0), (0, 0)):
+        args = [
+            a if axis == 0 else a[0] for a, axis in zip((x, kernel), axes, strict=True)
+        ]
+        mapped = [jax.jit(jax.vmap(second(f), axes))(*args) for f in (ours, theirs)]
+        close(*mapped, **tolerance)
+
+
+def test_a_cpu_gets_products_and_an_accelerator_the_native_operation():
+    window = make_window((8, 8), (3, 3), (2, 2), "SAME")
+    shapes = (
+        jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2, 8, 8, 3), (3, 3, 3, 4))
+    )
+    traced = jax.jit(jax.grad(lambda x, k: conv(x, k, window).sum(), (0, 1))).trace(
+        *shapes
+    )
+    text = {p: traced.lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "tpu")}
+    assert "stablehlo.convolution" not in text["cpu"]
+    assert "stablehlo.dot_general" in text["cpu"]
+    assert text["tpu"].count("stablehlo.convolution") == 2  # y itself is not asked for
+    assert "stablehlo.dot_general" not in text["tpu"]
+
+
+def test_bfloat16_keeps_its_parameters(key):
+    x = jax.random.normal(key, (2, 8, 8, 3))
+    for module in (Conv(4, 3, 2), ConvTranspose(4, 3, 2)):
+        half = module.clone(dtype="bfloat16")
+        variables = half.init(key, x)
+        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("f4")}
+        y = half.apply(variables, x)
+        assert y.dtype == jnp.bfloat16
+        close(y.astype("float32"), module.apply(variables, x), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (
+            Conv(2, 9, padding="VALID"),
+            r"kernel_size must be <= the padded image of 4 x",
+        ),
+        (Conv(2, padding="SAMR"), "unknown padding 'SAMR': choose from SAME, VALID"),
+        (ConvTranspose(2, padding=1), "output_size must be given"),
+        (
+            ConvTranspose(2, 3, 2, output_size=(11, 11)),
+            r"maps to \(4, 4\), got \(11, 11\), which it maps to \(6, 6\)",
+        ),
+    ],
+)
+def test_impossible_sizes_are_refused(key, module, message):
+    with pytest.raises(InputError, match=message):
+        module.init(key, jnp.ones((1, 4, 4, 1)))

@@ -1,0 +1,215 @@
+"""Convolutional and residual networks, and what all networks share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.models import build_vae
+from flaxvae.nn import (
+    ConvDecoder,
+    ConvEncoder,
+    MLPEncoder,
+    ResNetDecoder,
+    ResNetEncoder,
+)
+from flaxvae.nn.convnet import shrink
+from flaxvae.nn.layers import Dropout
+from flaxvae.objectives import elbo
+
+SHAPES = [(28, 28, 1), (28, 20, 1), (105, 105, 1), (8, 8, 1), (7, 9, 3)]
+
+
+def shapes_of(module, *args):
+    return jax.eval_shape(
+        lambda k: module.init_with_output(k, *args), jax.random.key(0)
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("encoder", ["conv", "resnet"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"filters": (4, 8, 16), "normalization": "batch", "hidden": (32,)},
+        {"filters": (4,), "strides": (3,), "kernel_size": 5, "normalization": "group"},
+    ],
+)
+def test_any_size_comes_back_exactly(shape, encoder, settings):
+    vae = build_vae(shape, 3, encoder=encoder, **settings)
+    x = jnp.zeros((2, *shape))
+    terms, _ = jax.eval_shape(
+        lambda k: vae.init_with_output(k, x, key=k, method=elbo), jax.random.key(0)
+    )
+    assert terms["loss"].shape == (2,)
+    z = jnp.zeros((5, 2, 3))
+    decoded, _ = shapes_of(vae.decoder, z)
+    assert decoded.shape == (5, 2, *shape)
+
+
+def test_the_sizes_of_the_digits_go_down_and_up():
+    assert shrink((28, 28), (2, 2, 2)) == [(28, 28), (14, 14), (7, 7), (4, 4)]
+    assert shrink((28, 20), (2, 2)) == [(28, 20), (14, 10), (7, 5)]
+
+
+def count(tree):
+    return sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def test_the_tutorials_networks_are_settings():
+    """Parameters counted by hand."""
+    x = jnp.zeros((2, 28, 28, 1))
+    features, variables = shapes_of(ConvEncoder(), x)
+    assert features.shape == (2, 7 * 7 * 64)
+    assert count(variables) == (9 * 32 + 32) + (9 * 32 * 64 + 64)
+    image, variables = shapes_of(ConvDecoder((28, 28, 1)), jnp.zeros((2, 20)))
+    assert image.shape == x.shape
+    assert count(variables) == (21 * 7 * 7 * 64 + (9 * 64 * 32 + 32) + (9 * 32 * 1 + 1))
+    features, variables = shapes_of(ConvEncoder(hidden=(256,)), x)
+    assert features.shape == (2, 256)
+    assert variables["params"]["hidden_0"]["kernel"].shape == (7 * 7 * 64, 256)
+    features, variables = shapes_of(
+        ConvEncoder((32, 64, 128), normalization="batch", activation="leaky_relu"), x
+    )
+    assert features.shape == (2, 4 * 4 * 128)
+    # A bias before a batch normalization would have no effect.
+    assert count(variables["params"]) == 9 * (32 + 32 * 64 + 64 * 128) + 2 * (224)
+    assert count(variables["batch_stats"]) == 2 * 224
+
+
+def test_a_residual_network_has_its_blocks():
+    x = jnp.zeros((2, 8, 8, 1))
+    for blocks in (0, 3):
+        network = ResNetEncoder((4, 8), num_residual_blocks=blocks)
+        _, variables = shapes_of(network, x)
+        first, second = 9 * 1 * 4 + 4, 9 * 4 * 8 + 8
+        block = 2 * (9 * 4 * 4 + 4) + 2 * (9 * 8 * 8 + 8)
+        assert count(variables) == first + second + blocks * block
+
+
+def test_a_block_adds_to_what_comes_in(key):
+    """With its last convolution at zero, a block is the identity."""
+    x = jax.random.normal(key, (2, 8, 8, 1))
+    network = ResNetEncoder((4,), num_residual_blocks=1)
+    variables = network.init(key, x)
+    params = dict(variables["params"])
+    last = params["stage_0_block_0_conv_b"]
+    params["stage_0_block_0_conv_b"] = jax.tree.map(jnp.zeros_like, last)
+    bare = ResNetEncoder((4,), num_residual_blocks=0)
+    expected = bare.apply({"params": {"stage_0": params["stage_0"]}}, x)
+    np.testing.assert_allclose(network.apply({"params": params}, x), expected)
+
+
+@pytest.mark.parametrize(
+    "module", [ResNetEncoder((4,)), ResNetDecoder((7, 9, 2), (4,))]
+)
+def test_resize_has_no_stride(module, key):
+    module = module.clone(resampling="resize", num_residual_blocks=0)
+    is_encoder = isinstance(module, ResNetEncoder)
+    x = jax.random.normal(key, (2, 7, 9, 2) if is_encoder else (2, 3))
+    text = str(jax.make_jaxpr(lambda x: module.init_with_output(key, x)[0])(x))
+    assert "strides=(1, 1)" in text
+    assert "strides=(2, 2)" not in text
+
+
+def test_leaky_relu_has_the_slope(key):
+    x = jnp.array([[1.0, -1.0]])
+    encoder = MLPEncoder((2,), activation="leaky_relu", negative_slope=0.2)
+    params = {"params": {"hidden_0": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}}}
+    np.testing.assert_allclose(encoder.apply(params, x), [[1.0, -0.2]])
+
+
+@pytest.mark.parametrize("kind", ["batch", "layer", "group"])
+def test_a_normalization_takes_scale_and_shift_out(key, kind):
+    x = jax.random.normal(key, (64, 8, 8, 1))
+    network = ConvEncoder((16,), normalization=kind, activation="tanh")
+    variables = network.init(key, x)
+    norm = variables["params"]["conv_0_norm"]
+    assert {leaf.shape for leaf in jax.tree.leaves(norm)} == {(16,)}
+    mutable = ["batch_stats"]
+    plain, _ = network.apply(variables, x, mutable=mutable)
+    scaled, _ = network.apply(variables, 100.0 * x, mutable=mutable)
+    np.testing.assert_allclose(plain, scaled, atol=0.02)
+
+
+def test_batch_statistics_are_used_after_training(key):
+    x = 3.0 + jax.random.normal(key, (64, 5))
+    network = MLPEncoder((4,), normalization="batch")
+    variables = network.init(key, x)
+    for _ in range(100):
+        trained, collections = network.apply(variables, x, mutable=["batch_stats"])
+        variables = variables | collections
+    np.testing.assert_allclose(network.apply(variables, x), trained, atol=0.02)
+
+
+def test_dropout_acts_in_training_only(key):
+    x = jnp.ones((1000, 8))
+    dropout = Dropout(0.25)
+    np.testing.assert_array_equal(dropout.apply({}, x), x)
+    y = dropout.apply({}, x, rngs={"dropout": key})
+    kept = np.asarray(y) > 0
+    np.testing.assert_allclose(y[kept], 1 / 0.75, rtol=1e-6)
+    # 8,000 draws: a standard error of 0.005
+    assert abs(kept.mean() - 0.75) < 0.02
+    network = MLPEncoder((16,), dropout=0.5)
+    variables = network.init(key, x)
+    still = network.apply(variables, x)
+    moved = network.apply(variables, x, rngs={"dropout": key})
+    assert not np.allclose(still, moved)
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "conv", "resnet"])
+def test_bfloat16_computes_in_it_with_float32_around(key, encoder):
+    vae = build_vae(
+        (8, 8, 1), 3, encoder=encoder, normalization="batch", dtype="bfloat16"
+    )
+    x = jax.random.uniform(key, (16, 8, 8, 1))
+    variables = vae.init(key, x, key=key, method=elbo)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("f4")}
+
+    def loss(vae):
+        return vae.apply(variables, x, key=key, method=elbo, mutable=["batch_stats"])
+
+    terms, collections = loss(vae)
+    assert {term.dtype for term in terms.values()} == {jnp.dtype("f4")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(collections)} == {jnp.dtype("f4")}
+    assert "bf16" in str(jax.make_jaxpr(lambda: loss(vae))())
+    full = build_vae((8, 8, 1), 3, encoder=encoder, normalization="batch")
+    np.testing.assert_allclose(terms["loss"], loss(full)[0]["loss"], rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"encoder": "cnn"}, "unknown encoder 'cnn': choose from conv, mlp, resnet"),
+        ({"filters": (8,)}, r"filters must be left out for these networks, got \(8,\)"),
+        ({"encoder": "conv", "strides": (2, 2, 2)}, "one for each of the 2 stages"),
+        ({"encoder": "conv", "filters": (0,)}, "filters must be >= 1, got 0"),
+        ({"normalization": "bach"}, r"unknown normalization 'bach'.*mean batch"),
+        (
+            {"dtype": "float16"},
+            "unknown dtype 'float16': choose from bfloat16, float32",
+        ),
+        ({"dropout": 1.0}, "dropout must be < 1, got 1.0"),
+    ],
+)
+def test_bad_settings_are_refused(key, settings, message):
+    with pytest.raises(InputError, match=message):
+        vae = build_vae((8, 8, 1), 2, **settings)
+        vae.init(key, jnp.zeros((1, 8, 8, 1)), key=key, method=elbo)
+
+
+def test_rows_are_refused_by_convolutions(key):
+    vae = build_vae((12,), 2, encoder="conv")
+    with pytest.raises(InputError, match="must be images"):
+        vae.init(key, jnp.zeros((1, 12)), key=key, method=elbo)
+
+
+def test_a_wrong_output_shape_is_refused_with_both(key):
+    vae = build_vae((8, 8, 1), 2, decoder=ConvDecoder((8, 7, 1)))
+    with pytest.raises(
+        InputError, match=r"\(8, 7, 1\).*\(8, 8, 1\)|\(8, 8, 1\).*\(8, 7, 1\)"
+    ):
+        vae.init(key, jnp.zeros((1, 8, 8, 1)), key=key, method=elbo)
