@@ -20,7 +20,6 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "mlp": Preset(lambda shape: build_vae(shape, 20, hidden=(400,))),
-    "mlp-2d": Preset(lambda shape: build_vae(shape, 2, hidden=(256,))),
     "mlp-binary": Preset(
         lambda shape: build_vae(shape, 50, hidden=(200, 200), activation="tanh"),
         binarize="dynamic",

@@ -114,15 +114,15 @@ def host_slice(monkeypatch):
 
 def test_table_and_json(host_slice, tmp_path, capsys):
     path = tmp_path / "numbers.json"
-    main(Flags(preset="mlp-2d", batch_size=64, train_examples=200, json=path))
+    main(Flags(preset="mlp", batch_size=64, train_examples=200, json=path))
     out = capsys.readouterr().out
-    assert "mlp-2d, 404,244 parameters, batch 64" in out
+    assert "mlp, 652,824 parameters, batch 64" in out
     for row in ("peak memory", "FLOPs", "collectives", "floor of a step"):
         assert row in out
     (report,) = json.loads(path.read_text()).values()
     kinds, sizes = zip(*report["step"]["collectives"], strict=True)
     assert set(kinds) == {"all-reduce"}
-    assert sum(sizes) == 4 * (404_244 + 4)  # the gradients and the terms' means
+    assert sum(sizes) == 4 * (652_824 + 4)  # the gradients and the terms' means
     assert report["run"]["argument_bytes"] > 210 * 784
     assert report["floor"]["step"] > report["floor"]["all_reduce"] > 0
 
@@ -158,7 +158,7 @@ def loop_bodies(text):
 
 
 @pytest.mark.tpu
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ["mlp", "mlp-binary", "conv"])
 def test_a_step_communicates_once(name, libtpu):
     target = find_slice("v5e:2x2")
     assert {device.platform for device in target.devices.devices} == {"tpu"}
@@ -174,7 +174,12 @@ def test_a_step_communicates_once(name, libtpu):
     assert [gradients] in [
         read_collectives(body) for body in loop_bodies(run.as_text())
     ]
-    for compiled in (step, run):
+    check_it_fits((step, run), target)
+
+
+def check_it_fits(programs, target):
+    """They are for TPUs and keep within a chip's memory."""
+    for compiled in programs:
         (platform,) = {
             device.platform
             for sharding in jax.tree.leaves(compiled.input_shardings)
@@ -186,10 +191,40 @@ def test_a_step_communicates_once(name, libtpu):
 
 
 @pytest.mark.tpu
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["conv-batchnorm", "resnet"])
+def test_batch_statistics_and_gradients_are_all_that_is_sent(name, libtpu):
+    target = find_slice("v5e:2x2")
+    trials = [
+        make_trial(PRESETS[name], target.devices, batch_size=b, train_examples=4096)
+        for b in (256, 512)
+    ]
+    steps = [trial.compile_step() for trial in trials]
+    sent = [read_collectives(step.as_text()) for step in steps]
+    assert sent[0] == sent[1]  # nothing grows with the batch
+    assert {kind for kind, _ in sent[0]} == {"all-reduce"}
+    run = trials[0].run
+    statistics = sum(leaf.size for leaf in jax.tree.leaves(run.state.collections))
+    least = 4 * (trials[0].parameters + len(run.sums))
+    assert least <= sum(size for _, size in sent[0]) <= least + 2 * 4 * statistics
+    check_it_fits(steps, target)
+
+
+def test_every_preset_is_compiled_for_tpus():
+    tests = (
+        test_a_step_communicates_once,
+        test_batch_statistics_and_gradients_are_all_that_is_sent,
+    )
+    marks = [mark for test in tests for mark in test.pytestmark]
+    tried = [n for mark in marks if mark.name == "parametrize" for n in mark.args[1]]
+    assert sorted(tried) == sorted(PRESETS)
+
+
+@pytest.mark.tpu
 def test_chips_of_two_devices(libtpu, capsys):
     flags = Flags(
         topology="v4:2x2x1",
-        preset="mlp-2d",
+        preset="mlp",
         batch_size=64,
         train_examples=64,
         whole_run=False,

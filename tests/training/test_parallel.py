@@ -73,10 +73,12 @@ def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
     monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 10)  # eight do not divide it
     preset = PRESETS[name]
     data = make_data(preset.data_shape, preset.binarize)
-    run, report, _ = train(preset, data, Devices())
+    # Adam's first steps are signs: they blow up the rounding of a gradient near zero.
+    sgd = build_optimizer("sgd", 1e-4)
+    run, report, _ = train(preset, data, Devices(), sgd)
     for method in parallel.PARALLEL:
         devices = Devices(tuple(jax.devices()), method)
-        many, many_report, advance = train(preset, data, devices)
+        many, many_report, advance = train(preset, data, devices, sgd)
         close(many_report.train, report.train, rtol=1e-5, atol=1e-5)
         close(many_report.validation, report.validation, rtol=1e-4, atol=1e-4)
         close(many.state.params, run.state.params, atol=2e-4)
@@ -85,13 +87,19 @@ def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
 
 
 def check_collectives(text, run):
-    """A step sums the gradient and its terms once; validation sums its terms."""
+    """A step sums the gradient and its terms once; validation sums its terms.
+
+    A batch normalization sums two numbers a channel, and two again for the gradient.
+    """
     found = find_collectives(text)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(run.state.params))
     terms = len(run.sums)
+    statistics = sum(leaf.size for leaf in jax.tree.leaves(run.state.collections))
     assert {kind for kind, _ in found} == {"all-reduce"}
-    assert sum(size >= 4 * parameters for _, size in found) == 1
-    assert sum(size for _, size in found) == 4 * (parameters + 2 * terms)
+    least = 4 * (parameters + 2 * terms)
+    assert least <= sum(size for _, size in found) <= least + 2 * 4 * statistics
+    if not statistics:  # these wait for one another, and the gradient is sent between
+        assert sum(size >= 4 * parameters for _, size in found) == 1
 
 
 class BatchNormEncoder(nn.Module):
