@@ -1,8 +1,20 @@
 """Probability distributions as frozen pytrees, and divergences between them."""
 
 from flaxvae.distributions.bernoulli import Bernoulli
+from flaxvae.distributions.continuous_bernoulli import ContinuousBernoulli
+from flaxvae.distributions.discretized_logistic import DiscretizedLogistic
 from flaxvae.distributions.distribution import Distribution
 from flaxvae.distributions.divergences import kl_divergence
+from flaxvae.distributions.laplace import Laplace
 from flaxvae.distributions.normal import Normal, reparameterize
 
-__all__ = ["Bernoulli", "Distribution", "Normal", "kl_divergence", "reparameterize"]
+__all__ = [
+    "Bernoulli",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "Distribution",
+    "Laplace",
+    "Normal",
+    "kl_divergence",
+    "reparameterize",
+]

@@ -1,0 +1,62 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from flaxvae.checks import InputError
+from flaxvae.distributions import DiscretizedLogistic
+
+PARAMETERS = [(0.5, -3.0), (0.02, -2.0), (0.97, -5.0), (-0.3, -1.0), (1.4, 0.5)]
+
+
+def masses(loc, log_scale, levels):
+    """By differences of scipy's distribution function."""
+    middles = (np.arange(levels - 1) + 0.5) / (levels - 1)
+    cdf = stats.logistic.cdf(middles, loc, np.exp(log_scale))
+    return np.diff(cdf, prepend=0.0, append=1.0)
+
+
+@pytest.mark.parametrize(("loc", "log_scale"), PARAMETERS)
+@pytest.mark.parametrize("levels", [2, 16, 256])
+def test_masses_mean_and_mode_are_scipys(loc, log_scale, levels):
+    expected = masses(loc, log_scale, levels)
+    x = jnp.arange(levels) / (levels - 1)
+    ones = jnp.ones((levels, 1))
+    logistic = DiscretizedLogistic(loc * ones, log_scale * ones, levels)
+    actual = np.exp(np.float64(logistic.log_prob(x[:, None])))
+    np.testing.assert_allclose(actual, expected, rtol=2e-3, atol=1e-7)
+    np.testing.assert_allclose(actual.sum(), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(logistic.mean[0, 0], expected @ x, rtol=1e-4)
+    assert expected[round(float(logistic.mode[0, 0]) * (levels - 1))] == pytest.approx(
+        expected.max(), rel=1e-3
+    )
+
+
+def test_samples_have_the_masses(key):
+    loc, log_scale = jnp.array([0.4]), jnp.array([-1.5])
+    draws = DiscretizedLogistic(loc, log_scale, levels=6).sample(key, (20_000,))
+    counts = np.bincount(np.round(np.asarray(draws[:, 0]) * 5).astype(int), minlength=6)
+    expected = masses(0.4, -1.5, 6)
+    error = np.sqrt(expected * (1 - expected) / 20_000)
+    np.testing.assert_array_less(abs(counts / 20_000 - expected), 4 * error)
+
+
+@pytest.mark.parametrize("loc", [-1e4, 0.3, 1e4])
+@pytest.mark.parametrize("log_scale", [-12.0, 0.0, 12.0])
+@pytest.mark.parametrize("x", [0.0, 100 / 255, 1.0])
+def test_extreme_parameters_give_finite_values_and_gradients(loc, log_scale, x):
+    def f(loc, log_scale):
+        logistic = DiscretizedLogistic(loc[None], log_scale[None])
+        return logistic.log_prob(jnp.array([x]))
+
+    value, grads = jax.value_and_grad(f, (0, 1))(*map(jnp.asarray, (loc, log_scale)))
+    assert jnp.isfinite(value)
+    assert value <= 0
+    assert all(jnp.isfinite(g) for g in grads)
+
+
+def test_another_event_shape_is_refused():
+    logistic = DiscretizedLogistic(jnp.zeros((2, 3)), jnp.zeros((2, 3)))
+    with pytest.raises(InputError, match=r"\(3,\).*\(4,\)|\(4,\).*\(3,\)"):
+        logistic.log_prob(jnp.zeros((2, 4)))
