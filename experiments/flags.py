@@ -16,7 +16,7 @@ from flaxvae.training import Engine, build_optimizer
 
 @dataclass(frozen=True)
 class NetworkFlags:
-    """Encoder and decoder; None: the default of the chosen network."""
+    """The parts of the model; None: the default of the chosen part."""
 
     encoder: Literal["mlp", "conv", "resnet"] = "mlp"
     """Multilayer perceptron, convolutions, or stages of residual blocks."""
@@ -44,6 +44,21 @@ class NetworkFlags:
     """Share of activations set to 0 in training."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the networks' computation; parameters and losses are float32 always."""
+
+    likelihood: Literal[
+        "bernoulli",
+        "continuous_bernoulli",
+        "normal",
+        "laplace",
+        "discretized_logistic",
+    ] = "bernoulli"
+    """p(x|z) of each pixel: on {0, 1}, [0, 1], real numbers (two), or 256 levels."""
+    scale: Literal["shared", "fixed", "learned"] | None = None
+    """Of the last three: one learned number, one given, or one a pixel (shared)."""
+    init_scale: float | None = None
+    """The fixed scale, or the shared one before training (1)."""
+    mean_activation: Literal["none", "sigmoid", "tanh"] | None = None
+    """Function that the last three apply to their locations (none)."""
 
     def check(self, latent_dim: int = 1) -> None:
         """Refuses values that no run could use, before anything is loaded."""

@@ -7,19 +7,31 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from flaxvae.checks import InputError, check_at_least, check_below, check_choice
+from flaxvae.checks import (
+    InputError,
+    check_above,
+    check_at_least,
+    check_below,
+    check_choice,
+)
 from flaxvae.distributions import Distribution
 from flaxvae.nn import (
     ACTIVATIONS,
     DTYPES,
+    MEAN_ACTIVATIONS,
     NORMALIZATIONS,
     RESAMPLINGS,
+    SCALES,
     BernoulliHead,
+    ContinuousBernoulliHead,
     ConvDecoder,
     ConvEncoder,
     DiagonalNormalHead,
+    DiscretizedLogisticHead,
+    LaplaceHead,
     MLPDecoder,
     MLPEncoder,
+    NormalHead,
     ResNetDecoder,
     ResNetEncoder,
     StandardNormal,
@@ -58,9 +70,10 @@ def build_vae(
     *,
     encoder: str | nn.Module = "mlp",
     decoder: str | nn.Module | None = None,
+    likelihood: str | nn.Module = "bernoulli",
     **settings: Any,
 ) -> VAE:
-    """Builds a VAE with a diagonal normal posterior and a Bernoulli likelihood.
+    """Builds a VAE with a diagonal normal posterior and a standard normal prior.
 
     Args:
       data_shape: shape of one example, ``(H, W, C)``.
@@ -68,19 +81,25 @@ def build_vae(
       encoder: ``"mlp"``, ``"conv"``, ``"resnet"``, or your own module
         ``(B, H, W, C) -> (B, F)``.
       decoder: the same kinds, or your own module ``(..., D) -> (..., H, W, C)``, whose
-        output are logits; None: the kind of the encoder, or an MLP after your own.
+        output the likelihood takes; None: the kind of the encoder, or an MLP after your
+        own.
+      likelihood: ``"bernoulli"``, ``"continuous_bernoulli"``, ``"normal"``,
+        ``"laplace"``, ``"discretized_logistic"``, or your own module
+        ``(..., H, W, C) -> p(x|z)``.
       **settings: fields of the networks, written for the encoder: ``hidden``,
         ``activation``, ``negative_slope``, ``normalization``, ``dropout``, ``dtype``;
         for images also ``filters``, ``kernel_size``, ``strides``; for residual
         networks also ``num_residual_blocks``, ``resampling``. The decoder is the
-        mirror: widths and stages are reversed. None means the network's default.
+        mirror: widths and stages are reversed. The last three likelihoods have
+        ``scale``, ``init_scale``, ``mean_activation``; see `LocationScaleHead`. None
+        means the default.
 
     Returns:
       An unbound `VAE`.
 
     Raises:
-      InputError: a size below 1, an unknown choice, or a setting that neither network
-        has.
+      InputError: a size below 1, an unknown choice, or a setting that none of the
+        parts has.
     """
     check_at_least("latent_dim", latent_dim, 1)
     given = {name: value for name, value in settings.items() if value is not None}
@@ -89,6 +108,11 @@ def build_vae(
     if decoder is None:
         decoder = encoder if isinstance(encoder, str) else "mlp"
     known: set[str] = set()
+    if isinstance(likelihood, str):
+        check_choice("likelihood", likelihood, LIKELIHOODS)
+        known |= _fields(LIKELIHOODS[likelihood])
+        head = {**given, "event_ndim": len(shape)}
+        likelihood = _build(LIKELIHOODS[likelihood], head)
     if isinstance(encoder, str):
         check_choice("encoder", encoder, ENCODERS)
         known |= _fields(ENCODERS[encoder])
@@ -102,18 +126,21 @@ def build_vae(
             else value
             for name, value in given.items()
         }
-        decoder = _build(DECODERS[decoder], mirrored | {"output_shape": shape})
+        per_channel = getattr(likelihood, "num_parameters", 1)
+        output_shape = (*shape[:-1], shape[-1] * per_channel)
+        decoder = _build(DECODERS[decoder], mirrored | {"output_shape": output_shape})
     if unused := sorted(given.keys() - known):
+        names = sorted(known - {"output_shape", "event_ndim"})
         raise InputError(
-            f"{unused[0]} must be left out for these networks, got {given[unused[0]]}: "
-            f"they have {', '.join(sorted(known - {'output_shape'})) or 'no settings'}"
+            f"{unused[0]} must be left out for this model, got {given[unused[0]]}: its "
+            f"parts have {', '.join(names) or 'no settings'}"
         )
     return VAE(
         encoder=encoder,
         posterior=DiagonalNormalHead(latent_dim),
         prior=StandardNormal(latent_dim),
         decoder=decoder,
-        likelihood=BernoulliHead(event_ndim=len(shape)),
+        likelihood=likelihood,
     )
 
 
@@ -127,6 +154,13 @@ DECODERS: dict[str, type[Any]] = {
     "conv": ConvDecoder,
     "resnet": ResNetDecoder,
 }
+LIKELIHOODS: dict[str, type[Any]] = {
+    "bernoulli": BernoulliHead,
+    "continuous_bernoulli": ContinuousBernoulliHead,
+    "normal": NormalHead,
+    "laplace": LaplaceHead,
+    "discretized_logistic": DiscretizedLogisticHead,
+}
 MIRRORED = ("hidden", "filters", "kernel_size", "strides")  # a decoder's are reversed
 
 
@@ -136,6 +170,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         value = settings.get(name, ())
         for size in value if isinstance(value, Sequence) else (value,):
             check_at_least(name, size, 0 if name == "num_residual_blocks" else 1)
+    if "init_scale" in settings:
+        check_above("init_scale", settings["init_scale"], 0)
     if "dropout" in settings:
         check_at_least("dropout", settings["dropout"], 0)
         check_below("dropout", settings["dropout"], 1)
@@ -144,6 +180,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         ("normalization", NORMALIZATIONS),
         ("resampling", RESAMPLINGS),
         ("dtype", DTYPES),
+        ("scale", SCALES),
+        ("mean_activation", MEAN_ACTIVATIONS),
     ):
         if name in settings:
             check_choice(name, settings[name], choices)

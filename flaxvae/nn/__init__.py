@@ -2,7 +2,16 @@
 
 from flaxvae.nn.convnet import ConvDecoder, ConvEncoder
 from flaxvae.nn.convolution import Conv, ConvTranspose
-from flaxvae.nn.heads import BernoulliHead, DiagonalNormalHead
+from flaxvae.nn.heads import (
+    MEAN_ACTIVATIONS,
+    SCALES,
+    BernoulliHead,
+    ContinuousBernoulliHead,
+    DiagonalNormalHead,
+    DiscretizedLogisticHead,
+    LaplaceHead,
+    NormalHead,
+)
 from flaxvae.nn.layers import ACTIVATIONS, DTYPES, NORMALIZATIONS
 from flaxvae.nn.mlp import MLPDecoder, MLPEncoder
 from flaxvae.nn.priors import StandardNormal
@@ -11,16 +20,22 @@ from flaxvae.nn.resnet import RESAMPLINGS, ResNetDecoder, ResNetEncoder
 __all__ = [
     "ACTIVATIONS",
     "DTYPES",
+    "MEAN_ACTIVATIONS",
     "NORMALIZATIONS",
     "RESAMPLINGS",
+    "SCALES",
     "BernoulliHead",
+    "ContinuousBernoulliHead",
     "Conv",
     "ConvDecoder",
     "ConvEncoder",
     "ConvTranspose",
     "DiagonalNormalHead",
+    "DiscretizedLogisticHead",
+    "LaplaceHead",
     "MLPDecoder",
     "MLPEncoder",
+    "NormalHead",
     "ResNetDecoder",
     "ResNetEncoder",
     "StandardNormal",

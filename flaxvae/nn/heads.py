@@ -1,12 +1,29 @@
 """Heads: the last step from features to a distribution."""
 
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.distributions import Bernoulli, Normal
+from flaxvae.checks import InputError, check_above, check_choice
+from flaxvae.distributions import (
+    Bernoulli,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Laplace,
+    Normal,
+)
+
+SCALES = ("shared", "fixed", "learned")
+MEAN_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "none": lambda x: x,
+    "sigmoid": nn.sigmoid,
+    "tanh": nn.tanh,
+}
+LOG_SCALE_BOUNDS = (-7.0, 7.0)  # of a learned scale: 0.0009 to 1,100
 
 
 class DiagonalNormalHead(nn.Module):
@@ -41,8 +58,112 @@ class BernoulliHead(nn.Module):
     """Takes an array of the data's shape as the logits of independent pixels."""
 
     event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
+    num_parameters: ClassVar[int] = 1  # numbers that a pixel's channel needs
 
     def __call__(self, features: jax.Array) -> Bernoulli:
         """``(..., *event)`` -> p(x|z) over ``event``."""
-        logits = features.astype(jnp.promote_types(features.dtype, jnp.float32))
-        return Bernoulli(logits=logits, event_ndim=self.event_ndim)
+        return Bernoulli(logits=_as_float32(features), event_ndim=self.event_ndim)
+
+
+class ContinuousBernoulliHead(nn.Module):
+    """Takes an array of the data's shape as the logits of grey levels in [0, 1]."""
+
+    event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
+    num_parameters: ClassVar[int] = 1  # numbers that a pixel's channel needs
+
+    def __call__(self, features: jax.Array) -> ContinuousBernoulli:
+        """``(..., *event)`` -> p(x|z) over ``event``."""
+        logits = _as_float32(features)
+        return ContinuousBernoulli(logits=logits, event_ndim=self.event_ndim)
+
+
+class LocationScaleHead(nn.Module):
+    """What heads with a location and a scale have in common.
+
+    The scale is one learned number for all pixels (``"shared"``: it calibrates itself
+    to the size of the errors), one given number (``"fixed"``: the squared error of a
+    normal distribution is then weighted by 1 / (2 std^2)), or comes from the features,
+    pixel by pixel (``"learned"``: the features have twice the data's channels,
+    locations first; see `soft_bound`).
+
+    Source of ``"shared"``: Rybkin, Daniilidis and Levine, "Simple and Effective VAE
+    Training with Calibrated Decoders", 2020, arXiv 2006.13202.
+    """
+
+    event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
+    scale: str = "shared"  # one of SCALES
+    init_scale: float = 1.0  # of "fixed" always; of "shared" before training
+    mean_activation: str = "none"  # a key of MEAN_ACTIVATIONS
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers that a pixel's channel needs."""
+        return 2 if self.scale == "learned" else 1
+
+    def split(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The locations and the logarithms of the scales, of the data's shape each."""
+        check_choice("scale", self.scale, SCALES)
+        check_choice("mean_activation", self.mean_activation, MEAN_ACTIVATIONS)
+        check_above("init_scale", self.init_scale, 0)
+        features = _as_float32(features)
+        activate = MEAN_ACTIVATIONS[self.mean_activation]
+        log_scale: Any = math.log(self.init_scale)
+        if self.scale == "learned":
+            if features.shape[-1] % 2:
+                raise InputError(
+                    "the decoder's output must have two channels for each of the "
+                    f"data's where the scale is learned, got shape {features.shape}"
+                )
+            location, raw = jnp.split(features, 2, axis=-1)
+            return activate(location), soft_bound(raw, *LOG_SCALE_BOUNDS)
+        if self.scale == "shared":
+            init = nn.initializers.constant(log_scale)
+            raw = self.param("log_scale", init, (), jnp.float32)
+            log_scale = soft_bound(raw, *LOG_SCALE_BOUNDS)
+        return activate(features), jnp.full(features.shape, log_scale)
+
+
+class NormalHead(LocationScaleHead):
+    """Independent normal pixels; see `LocationScaleHead`."""
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> Normal:
+        """``(..., *event)`` -> p(x|z) over ``event``."""
+        mean, log_std = self.split(features)
+        return Normal(mean, 2.0 * log_std, self.event_ndim)
+
+
+class LaplaceHead(LocationScaleHead):
+    """Independent Laplace pixels; see `LocationScaleHead`."""
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> Laplace:
+        """``(..., *event)`` -> p(x|z) over ``event``."""
+        mean, log_scale = self.split(features)
+        return Laplace(mean, log_scale, self.event_ndim)
+
+
+class DiscretizedLogisticHead(LocationScaleHead):
+    """Independent pixels of 256 levels; see `LocationScaleHead`."""
+
+    levels: int = 256  # L
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> DiscretizedLogistic:
+        """``(..., *event)`` -> p(x|z) over ``event``."""
+        loc, log_scale = self.split(features)
+        return DiscretizedLogistic(loc, log_scale, self.levels, self.event_ndim)
+
+
+def soft_bound(x: jax.Array, low: float, high: float) -> jax.Array:
+    """Keeps numbers between two bounds, smoothly: a few from either it is x itself.
+
+    high - softplus(high - low - softplus(x - low)); its gradient never vanishes
+    abruptly as that of clipping does, and no exponential of the result overflows.
+    """
+    raised = jax.nn.softplus(x - low)
+    return high - jax.nn.softplus(high - low - raised)
+
+
+def _as_float32(features: jax.Array) -> jax.Array:
+    return features.astype(jnp.promote_types(features.dtype, jnp.float32))

@@ -101,7 +101,7 @@ def test_explicit_mnist_without_network_is_an_error_with_the_ways_out(run, tmp_p
         ("--latent_dim=0", "latent_dim must be >= 1, got 0"),
         ("--latent-dim=-3", "latent_dim must be >= 1, got -3"),
         ("--hidden=0", "hidden must be >= 1, got 0"),
-        ("--filters=8", "filters must be left out for these networks, got (8,)"),
+        ("--filters=8", "filters must be left out for this model, got (8,)"),
         ("--dropout=1", "dropout must be < 1, got 1.0"),
         ("--beta=-1", "beta must be >= 0, got -1.0"),
         ("--epochs=0", "epochs must be >= 1, got 0"),

@@ -184,7 +184,7 @@ def test_bfloat16_computes_in_it_with_float32_around(key, encoder):
     ("settings", "message"),
     [
         ({"encoder": "cnn"}, "unknown encoder 'cnn': choose from conv, mlp, resnet"),
-        ({"filters": (8,)}, r"filters must be left out for these networks, got \(8,\)"),
+        ({"filters": (8,)}, r"filters must be left out for this model, got \(8,\)"),
         ({"encoder": "conv", "strides": (2, 2, 2)}, "one for each of the 2 stages"),
         ({"encoder": "conv", "filters": (0,)}, "filters must be >= 1, got 0"),
         ({"normalization": "bach"}, r"unknown normalization 'bach'.*mean batch"),
