@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from flaxvae.checks import (
     InputError,
@@ -102,7 +103,11 @@ def build_vae(
         parts has.
     """
     check_at_least("latent_dim", latent_dim, 1)
-    given = {name: value for name, value in settings.items() if value is not None}
+    given = {
+        name: tuple(value) if isinstance(value, list | np.ndarray) else value
+        for name, value in settings.items()
+        if value is not None
+    }
     check_settings(given)
     shape = tuple(data_shape)
     if decoder is None:
@@ -194,10 +199,4 @@ def _fields(network: type[Any]) -> set[str]:
 
 def _build(network: type[Any], settings: Mapping[str, Any]) -> nn.Module:
     names = _fields(network)
-    return network(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in settings.items()
-            if name in names
-        }
-    )
+    return network(**{name: settings[name] for name in names & settings.keys()})
