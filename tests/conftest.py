@@ -1,5 +1,6 @@
 """Strict JAX, several CPU devices, and folders of the tests' own."""
 
+import gc
 import os
 
 import jax
@@ -11,6 +12,13 @@ from flaxvae.training import parallel
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
+# Most of the tests' time is XLA's: compile lightly, here and in subprocesses. Flags
+# that a version does not know end the process, hence the bound.
+if jax.__version_info__ < (0, 11):
+    os.environ["XLA_FLAGS"] = (
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    )
+gc.set_threshold(100_000, 20, 20)  # tracing makes many objects, and few cycles
 # On accelerators the default rounds the factors of a matrix product.
 jax.config.update("jax_default_matmul_precision", "highest")
 

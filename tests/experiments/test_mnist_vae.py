@@ -314,7 +314,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, enviro
 
 def compile_as_users_do(environment):
     """The user's own cache and full optimization in place of the tests' settings."""
-    for name in [name for name in environment if name.startswith("JAX_")]:
+    for name in [name for name in environment if name.startswith(("JAX_", "XLA_"))]:
         del environment[name]
 
 
