@@ -10,7 +10,7 @@ import jax
 
 from flaxvae.checks import check_at_least
 from flaxvae.data import Dataset
-from flaxvae.models import ENCODERS, VAE, build_vae
+from flaxvae.models import ENCODERS, LIKELIHOODS, VAE, build_vae
 from flaxvae.training import Engine, build_optimizer
 
 
@@ -51,22 +51,33 @@ class NetworkFlags:
         "normal",
         "laplace",
         "discretized_logistic",
+        "discretized_logistic_mixture",
+        "categorical",
     ] = "bernoulli"
-    """p(x|z) of each pixel: on {0, 1}, [0, 1], real numbers (two), or 256 levels."""
+    """p(x|z) of a pixel: on {0, 1}, [0, 1], real numbers (two), or levels (three)."""
     scale: Literal["shared", "fixed", "learned"] | None = None
-    """Of the last three: one learned number, one given, or one a pixel (shared)."""
+    """Of normal, laplace, discretized_logistic: one learned, given, or one a pixel."""
     init_scale: float | None = None
     """The fixed scale, or the shared one before training (1)."""
     mean_activation: Literal["none", "sigmoid", "tanh"] | None = None
-    """Function that the last three apply to their locations (none)."""
+    """Function that these three apply to their locations (none)."""
+    levels: int | None = None
+    """Values a pixel can have, for the last three likelihoods; None: as in the data."""
+    num_components: int | None = None
+    """Components of the mixture (10)."""
 
     def check(self, latent_dim: int = 1) -> None:
         """Refuses values that no run could use, before anything is loaded."""
         self.build((8, 8, 1), latent_dim)
 
-    def build(self, data_shape: Sequence[int], latent_dim: int) -> VAE:
-        """The model for examples of ``data_shape``."""
-        return build_vae(data_shape, latent_dim, **flag_values(self))
+    def build(
+        self, data_shape: Sequence[int], latent_dim: int, levels: int | None = None
+    ) -> VAE:
+        """The model for examples of ``data_shape`` with ``levels`` values a pixel."""
+        settings = flag_values(self)
+        if self.levels is None and hasattr(LIKELIHOODS[self.likelihood], "levels"):
+            settings["levels"] = levels
+        return build_vae(data_shape, latent_dim, **settings)
 
     def describe(self, data_shape: Sequence[int], latent_dim: int) -> str:
         """Pixels, widths and code, such as ``784-400-20`` or ``conv 32-64, z 20``."""

@@ -100,7 +100,7 @@ def main(flags: Flags) -> None:
     workdir = workdir.expanduser()
     training.check_writable(workdir)
 
-    vae = flags.network.build(dataset.shape, flags.latent_dim)
+    vae = flags.network.build(dataset.shape, flags.latent_dim, dataset.levels)
     values = {
         name: str(v) if isinstance(v, Path) else v
         for name, v in flag_values(flags).items()

@@ -92,7 +92,7 @@ def main(flags: Flags) -> None:
     training.check_writable(workdir)
 
     def build(latent_dim: int) -> VAE:
-        return flags.network.build(dataset.shape, latent_dim)
+        return flags.network.build(dataset.shape, latent_dim, dataset.levels)
 
     values = flag_values(flags)
     members = training.sweep(

@@ -59,6 +59,14 @@ class Dataset:
         """Shape of one example, ``(H, W, C)``."""
         return self.train.x.shape[1:]
 
+    @property
+    def levels(self) -> int | None:
+        """How many values a pixel can have; None for floats."""
+        if self.binarize != "none":
+            return 2
+        is_float = np.issubdtype(self.train.x.dtype, np.floating)
+        return None if is_float else int(self.max_value) + 1
+
     def describe(self) -> dict[str, Any]:
         """The description as JSON, for ``config.json``."""
         return {

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from flaxvae.batch import draw_rows
-from flaxvae.checks import check_event_shape
-from flaxvae.distributions.distribution import sum_event
+from flaxvae.distributions.distribution import align, draw_noise, sum_event
 
 
 @jax.tree_util.register_dataclass
@@ -35,10 +33,10 @@ class Bernoulli:
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         """See `Distribution.sample`; zeros and ones, not differentiable."""
-        full_shape = shape + self.logits.shape
-        probability = jnp.broadcast_to(self.mean, full_shape)
-        batch_axis = len(shape) if self.logits.ndim > self.event_ndim else None
-        uniform = draw_rows(jax.random.uniform, key, full_shape, batch_axis)
+        uniform = draw_noise(
+            jax.random.uniform, key, shape, self.logits, self.event_ndim
+        )
+        probability = jnp.broadcast_to(self.mean, uniform.shape)
         return (uniform < probability).astype(self.logits.dtype)
 
     def log_prob(self, x: jax.Array) -> jax.Array:
@@ -60,14 +58,7 @@ class Bernoulli:
         Raises:
           InputError: the event shapes of ``x`` and of the logits differ.
         """
-        check_event_shape(
-            "the decoder's output for one example",
-            self.logits.shape,
-            x.shape,
-            self.event_ndim,
-        )
-        shape = jnp.broadcast_shapes(x.shape, self.logits.shape)
-        x, logits = jnp.broadcast_to(x, shape), jnp.broadcast_to(self.logits, shape)
+        x, logits = align(x, self.logits, event_ndim=self.event_ndim)
         return sum_event(x * logits - _softplus(logits), self.event_ndim)
 
 

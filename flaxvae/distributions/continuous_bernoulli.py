@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from flaxvae.batch import draw_rows
-from flaxvae.checks import check_event_shape
-from flaxvae.distributions.distribution import sum_event
+from flaxvae.distributions.distribution import align, draw_noise, sum_event
 
 SMALL = 0.1  # |logit| below which a series takes the place of a quotient of zeros
 
@@ -46,10 +44,8 @@ class ContinuousBernoulli:
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         """See `Distribution.sample`; reparameterized, by inversion."""
-        full_shape = shape + self.logits.shape
-        batch_axis = len(shape) if self.logits.ndim > self.event_ndim else None
-        u = draw_rows(jax.random.uniform, key, full_shape, batch_axis)
-        logits = jnp.broadcast_to(self.logits, full_shape)
+        u = draw_noise(jax.random.uniform, key, shape, self.logits, self.event_ndim)
+        logits = jnp.broadcast_to(self.logits, u.shape)
         near, far = _split(logits)
         series = u + near / 2 * u * (1 - u) * (1 + near / 6 * (1 - 2 * u))
         steep = -jnp.abs(far)  # no exponential of it is large
@@ -66,14 +62,7 @@ class ContinuousBernoulli:
         Raises:
           InputError: the event shapes of ``x`` and of the logits differ.
         """
-        check_event_shape(
-            "the decoder's output for one example",
-            self.logits.shape,
-            x.shape,
-            self.event_ndim,
-        )
-        shape = jnp.broadcast_shapes(x.shape, self.logits.shape)
-        x, logits = jnp.broadcast_to(x, shape), jnp.broadcast_to(self.logits, shape)
+        x, logits = align(x, self.logits, event_ndim=self.event_ndim)
         return sum_event(x * logits - _log_normalizer(logits), self.event_ndim)
 
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from flaxvae.batch import draw_rows
-from flaxvae.checks import check_event_shape
-from flaxvae.distributions.distribution import sum_event
+from flaxvae.distributions.distribution import align, draw_noise, sum_event
 
 
 @jax.tree_util.register_dataclass
@@ -49,18 +47,19 @@ class DiscretizedLogistic:
     @property
     def mode(self) -> jax.Array:
         """The location's level where its mass is highest, else 0 or 1."""
-        inside = self._to_level(self.loc)
+        inside = discretize(self.loc, self.levels)
         candidates = jnp.stack([jnp.zeros_like(inside), inside, jnp.ones_like(inside)])
-        best = jnp.argmax(self._log_mass(candidates), axis=0)
+        loc = jnp.broadcast_to(self.loc, candidates.shape)
+        log_scale = jnp.broadcast_to(self.log_scale, candidates.shape)
+        best = jnp.argmax(log_mass(candidates, loc, log_scale, self.levels), axis=0)
         return jnp.take_along_axis(candidates, best[None], axis=0)[0]
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         """See `Distribution.sample`; levels in [0, 1], not differentiable."""
-        full_shape = shape + self.loc.shape
-        batch_axis = len(shape) if self.loc.ndim > self.event_ndim else None
-        noise = draw_rows(jax.random.logistic, key, full_shape, batch_axis)
-        scale = jnp.broadcast_to(jnp.exp(self.log_scale), full_shape)
-        return self._to_level(jnp.broadcast_to(self.loc, full_shape) + scale * noise)
+        noise = draw_noise(jax.random.logistic, key, shape, self.loc, self.event_ndim)
+        scale = jnp.broadcast_to(jnp.exp(self.log_scale), noise.shape)
+        loc = jnp.broadcast_to(self.loc, noise.shape)
+        return discretize(loc + scale * noise, self.levels)
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """See `Distribution.log_prob`; a log-probability, not a density.
@@ -71,32 +70,31 @@ class DiscretizedLogistic:
         Raises:
           InputError: the event shapes of ``x`` and of the locations differ.
         """
-        check_event_shape(
-            "the decoder's output for one example",
-            self.loc.shape,
-            x.shape,
-            self.event_ndim,
+        x, loc, log_scale = align(
+            x, self.loc, self.log_scale, event_ndim=self.event_ndim
         )
-        shape = jnp.broadcast_shapes(x.shape, self.loc.shape)
-        return sum_event(self._log_mass(jnp.broadcast_to(x, shape)), self.event_ndim)
+        return sum_event(log_mass(x, loc, log_scale, self.levels), self.event_ndim)
 
-    def _log_mass(self, x: jax.Array) -> jax.Array:
-        """Log P of each level, with nothing that overflows.
 
-        With the bin's ends a > b in units of the scale, sigmoid(a) - sigmoid(b) =
-        sigmoid(a) sigmoid(-b) (1 - exp(b - a)).
-        """
-        half = 0.5 / (self.levels - 1)
-        loc = jnp.broadcast_to(self.loc, x.shape)
-        log_scale = jnp.broadcast_to(self.log_scale, x.shape)
-        inverse_scale = jnp.exp(-log_scale)
-        below = jax.nn.log_sigmoid((x + half - loc) * inverse_scale)
-        above = jax.nn.log_sigmoid((loc - x + half) * inverse_scale)
-        width = jnp.log(-jnp.expm1(-2 * half * inverse_scale))
-        is_lowest, is_highest = x < half, x > 1 - half
-        inside = below + above + width
-        return jnp.where(is_lowest, below, jnp.where(is_highest, above, inside))
+def log_mass(
+    x: jax.Array, loc: jax.Array, log_scale: jax.Array, levels: int
+) -> jax.Array:
+    """Log P of levels x in [0, 1], pixel by pixel, with nothing that overflows.
 
-    def _to_level(self, x: jax.Array) -> jax.Array:
-        top = self.levels - 1
-        return jnp.round(jnp.clip(x, 0.0, 1.0) * top) / top
+    With the bin's ends a > b in units of the scale, sigmoid(a) - sigmoid(b) =
+    sigmoid(a) sigmoid(-b) (1 - exp(b - a)).
+    """
+    half = 0.5 / (levels - 1)
+    inverse_scale = jnp.exp(-log_scale)
+    below = jax.nn.log_sigmoid((x + half - loc) * inverse_scale)
+    above = jax.nn.log_sigmoid((loc - x + half) * inverse_scale)
+    width = jnp.log(-jnp.expm1(-2 * half * inverse_scale))
+    is_lowest, is_highest = x < half, x > 1 - half
+    inside = below + above + width
+    return jnp.where(is_lowest, below, jnp.where(is_highest, above, inside))
+
+
+def discretize(x: jax.Array, levels: int) -> jax.Array:
+    """The level in [0, 1] nearest to each number."""
+    top = levels - 1
+    return jnp.round(jnp.clip(x, 0.0, 1.0) * top) / top

@@ -6,6 +6,9 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from flaxvae.batch import Draw, draw_rows
+from flaxvae.checks import check_event_shape
+
 
 class Distribution(Protocol):
     """The methods that models, objectives and figures rely on.
@@ -27,6 +30,50 @@ class Distribution(Protocol):
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-density in nats of each event in ``x``: ``(*batch,)``."""
+
+
+def draw_noise(
+    draw: Draw,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    parameter: jax.Array,
+    event_ndim: int,
+) -> jax.Array:
+    """Noise for draws of a distribution, ``(*shape, *parameter.shape)``.
+
+    Args:
+      draw: ``(key, shape) -> array``, such as `jax.random.normal`.
+      key: one PRNG key.
+      shape: of the draws, before the batch axes.
+      parameter: an array ``(*batch, *event)``; where it has batch axes, the first is
+        the one that several devices may share.
+      event_ndim: number of event axes.
+    """
+    batch_axis = len(shape) if parameter.ndim > event_ndim else None
+    return draw_rows(draw, key, shape + parameter.shape, batch_axis)
+
+
+def align(
+    x: jax.Array,
+    *parameters: jax.Array,
+    event_ndim: int,
+    name: str = "the decoder's output for one example",
+) -> tuple[jax.Array, ...]:
+    """Broadcasts values and the parameters of their distribution to one shape.
+
+    Args:
+      x: values, ``(*batch, *event)``.
+      *parameters: arrays of one shape ``(*batch, *event)``.
+      event_ndim: number of event axes.
+      name: what errors call the parameters.
+
+    Raises:
+      InputError: the event shapes of ``x`` and of the parameters differ.
+    """
+    check_event_shape(name, parameters[0].shape, x.shape, event_ndim)
+    arrays = (x, *parameters)
+    shape = jnp.broadcast_shapes(*(array.shape for array in arrays))
+    return tuple(jnp.broadcast_to(array, shape) for array in arrays)
 
 
 def sum_event(x: jax.Array, event_ndim: int) -> jax.Array:

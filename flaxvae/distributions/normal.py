@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxvae.batch import draw_rows
-from flaxvae.distributions.distribution import sum_event
+from flaxvae.distributions.distribution import align, sum_event
 
 LOG_2PI = 1.8378770664093453  # log(2 pi)
 
@@ -74,10 +74,14 @@ class Normal:
         )
 
     def log_prob(self, x: jax.Array) -> jax.Array:
-        """See `Distribution.log_prob`."""
-        shape = jnp.broadcast_shapes(x.shape, self.mean.shape)
-        mean = jnp.broadcast_to(self.mean, shape)
-        log_var = jnp.broadcast_to(self.log_var, shape)
-        squared_error = (jnp.broadcast_to(x, shape) - mean) ** 2
+        """See `Distribution.log_prob`.
+
+        Raises:
+          InputError: the event shapes of ``x`` and of the mean differ.
+        """
+        x, mean, log_var = align(
+            x, self.mean, self.log_var, event_ndim=self.event_ndim, name="the mean"
+        )
+        squared_error = (x - mean) ** 2
         log_density = -0.5 * (LOG_2PI + log_var + squared_error * jnp.exp(-log_var))
         return sum_event(log_density, self.event_ndim)

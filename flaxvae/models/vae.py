@@ -24,11 +24,13 @@ from flaxvae.nn import (
     RESAMPLINGS,
     SCALES,
     BernoulliHead,
+    CategoricalHead,
     ContinuousBernoulliHead,
     ConvDecoder,
     ConvEncoder,
     DiagonalNormalHead,
     DiscretizedLogisticHead,
+    DiscretizedLogisticMixtureHead,
     LaplaceHead,
     MLPDecoder,
     MLPEncoder,
@@ -85,15 +87,18 @@ def build_vae(
         output the likelihood takes; None: the kind of the encoder, or an MLP after your
         own.
       likelihood: ``"bernoulli"``, ``"continuous_bernoulli"``, ``"normal"``,
-        ``"laplace"``, ``"discretized_logistic"``, or your own module
-        ``(..., H, W, C) -> p(x|z)``.
+        ``"laplace"``, ``"discretized_logistic"``, ``"discretized_logistic_mixture"``,
+        ``"categorical"``, or your own module ``(..., H, W, C) -> p(x|z)``; if that
+        takes another array than one of the data's shape, its method ``feature_shape``
+        says which.
       **settings: fields of the networks, written for the encoder: ``hidden``,
         ``activation``, ``negative_slope``, ``normalization``, ``dropout``, ``dtype``;
         for images also ``filters``, ``kernel_size``, ``strides``; for residual
         networks also ``num_residual_blocks``, ``resampling``. The decoder is the
-        mirror: widths and stages are reversed. The last three likelihoods have
-        ``scale``, ``init_scale``, ``mean_activation``; see `LocationScaleHead`. None
-        means the default.
+        mirror: widths and stages are reversed. The normal, Laplace and discretized
+        logistic likelihoods have ``scale``, ``init_scale``, ``mean_activation``; see
+        `LocationScaleHead`. The last three have ``levels``, the mixture also
+        ``num_components``. None means the default.
 
     Returns:
       An unbound `VAE`.
@@ -131,9 +136,9 @@ def build_vae(
             else value
             for name, value in given.items()
         }
-        per_channel = getattr(likelihood, "num_parameters", 1)
-        output_shape = (*shape[:-1], shape[-1] * per_channel)
-        decoder = _build(DECODERS[decoder], mirrored | {"output_shape": output_shape})
+        feature_shape = getattr(likelihood, "feature_shape", lambda shape: shape)
+        output_shape = {"output_shape": feature_shape(shape)}
+        decoder = _build(DECODERS[decoder], mirrored | output_shape)
     if unused := sorted(given.keys() - known):
         names = sorted(known - {"output_shape", "event_ndim"})
         raise InputError(
@@ -165,6 +170,8 @@ LIKELIHOODS: dict[str, type[Any]] = {
     "normal": NormalHead,
     "laplace": LaplaceHead,
     "discretized_logistic": DiscretizedLogisticHead,
+    "discretized_logistic_mixture": DiscretizedLogisticMixtureHead,
+    "categorical": CategoricalHead,
 }
 MIRRORED = ("hidden", "filters", "kernel_size", "strides")  # a decoder's are reversed
 
@@ -175,6 +182,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         value = settings.get(name, ())
         for size in value if isinstance(value, Sequence) else (value,):
             check_at_least(name, size, 0 if name == "num_residual_blocks" else 1)
+    for name, minimum in (("levels", 2), ("num_components", 1)):
+        check_at_least(name, settings.get(name, minimum), minimum)
     if "init_scale" in settings:
         check_above("init_scale", settings["init_scale"], 0)
     if "dropout" in settings:

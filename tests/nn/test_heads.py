@@ -1,8 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from flaxvae.distributions import kl_divergence
 from flaxvae.nn import BernoulliHead, DiagonalNormalHead, StandardNormal
+from flaxvae.nn.heads import LOG_VAR_BOUNDS
 
 
 def test_the_first_columns_are_the_mean_and_the_last_the_log_variance():
@@ -14,6 +17,27 @@ def test_the_first_columns_are_the_mean_and_the_last_the_log_variance():
     np.testing.assert_array_equal(q.mean, [[2.0, 5.0]])
     np.testing.assert_array_equal(q.log_var, [[-1.0, 3.0]])
     assert q.event_ndim == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_extreme_features_give_a_finite_posterior(key, dtype):
+    """Its draws, its KL and their gradients are finite."""
+    dense = {"kernel": jnp.eye(4), "bias": jnp.zeros(4)}
+    variables = {"params": {"mean_and_log_var": dense}}
+    extremes = [-3e38, -1e4, -90.0, -1.0, 0.0, 1.0, 90.0, 1e4, 3e38]
+    rng = np.random.default_rng(0)
+    features = jnp.asarray(rng.choice(extremes, (200, 4)), dtype)
+
+    def terms(features):
+        q = DiagonalNormalHead(2).apply(variables, features)
+        return q.sample(key).sum() + kl_divergence(q, StandardNormal(2).apply({}))
+
+    q = DiagonalNormalHead(2).apply(variables, features)
+    assert q.log_var.min() >= LOG_VAR_BOUNDS[0] - 1e-5
+    assert q.log_var.max() <= LOG_VAR_BOUNDS[1]
+    values, grads = jax.vmap(jax.value_and_grad(terms))(features)
+    assert jnp.isfinite(values).all()
+    assert jnp.isfinite(grads.astype("float32")).all()
 
 
 def test_means_begin_at_unit_scale(key):

@@ -1,5 +1,6 @@
 """Heads of the likelihoods: what they make of features, and nothing that is NaN."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,12 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.distributions import Laplace, Normal
 from flaxvae.models import LIKELIHOODS, build_vae
-from flaxvae.nn import LaplaceHead, NormalHead
+from flaxvae.nn import (
+    DiscretizedLogisticMixtureHead,
+    LaplaceHead,
+    MLPDecoder,
+    NormalHead,
+)
 from flaxvae.nn.heads import LOG_SCALE_BOUNDS, soft_bound
 from flaxvae.objectives import elbo
 
@@ -23,6 +29,9 @@ def test_build_vae_makes_each(key, likelihood):
     p = vae.apply(variables, jnp.zeros((5, 2)), method="decode")
     np.testing.assert_allclose(terms["log_likelihood"].shape, p.log_prob(x).shape)
     assert p.mean.shape == p.mode.shape == p.sample(key).shape == x.shape
+    if likelihood in ("discretized_logistic_mixture", "categorical"):
+        bits = -p.log_prob(x) / (48 * np.log(2))  # z = 0 gives features of zero
+        np.testing.assert_allclose(bits, 8.0, atol=1.0)  # of 256 levels, none preferred
     has_scale = "log_scale" in variables["params"].get("likelihood", {})
     assert has_scale == (likelihood in ("normal", "laplace", "discretized_logistic"))
 
@@ -89,25 +98,34 @@ def test_a_soft_bound_is_the_identity_inside_and_never_beyond():
     assert (jnp.diff(bounded) >= 0).all()
 
 
+EXTREMES = [-3e38, -1e4, -90.0, -1.0, -1e-6, 0.0, 1e-6, 1.0, 90.0, 1e4, 3e38]
+
+
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_extreme_features_give_no_nan(likelihood, dtype):
-    """Neither in values nor in gradients."""
-    scale = {"scale": "learned"} if hasattr(LIKELIHOODS[likelihood], "scale") else {}
-    head = LIKELIHOODS[likelihood](event_ndim=1, **scale)
-    numbers = jnp.array([-1e4, -90.0, -1.0, -1e-6, 0.0, 1e-6, 1.0, 90.0, 1e4])
-    pairs = jnp.stack(jnp.meshgrid(numbers, numbers), -1).reshape(-1, 2)
-    features = (pairs if scale else numbers[:, None]).astype(dtype)
+    """Neither in values nor in gradients, whatever finite numbers a decoder gives."""
+    kind = LIKELIHOODS[likelihood]
+    settings = {"scale": "learned", "levels": 4, "num_components": 2}
+    head = kind(**{k: v for k, v in settings.items() if hasattr(kind, k)})
+    shape = (1, 1, 2)
+    if hasattr(head, "feature_shape"):
+        shape = head.feature_shape(shape)
+    rng = np.random.default_rng(0)
+    features = jnp.asarray(rng.choice(EXTREMES, (500, *shape)), dtype)
+    x = jnp.asarray(rng.choice([0.0, 1 / 3, 2 / 3, 1.0], (500, 1, 1, 2)))
 
     def total(features, x):
         return head.apply({}, features).log_prob(x)
 
-    for x in (0.0, 100 / 255, 1.0):
-        x = jnp.array([x])
-        each = jax.vmap(jax.value_and_grad(total), (0, None))
-        values, grads = each(features, x)
-        assert not jnp.isnan(values).any()
-        assert not jnp.isnan(grads.astype("float32")).any()
+    values, grads = jax.vmap(jax.value_and_grad(total))(features, x)
+    assert values.shape == (500,)
+    assert not jnp.isnan(values).any()
+    assert not jnp.isnan(grads.astype("float32")).any()
+    p = head.apply({}, features)
+    for images in (p.mean, p.mode):
+        assert images.shape == (500, 1, 1, 2)
+        assert not jnp.isnan(images).any()
 
 
 @pytest.mark.parametrize(
@@ -117,11 +135,60 @@ def test_extreme_features_give_no_nan(likelihood, dtype):
         ({"scale": "fixed"}, "scale must be left out for this model, got fixed"),
         ({"likelihood": "normal", "scale": "share"}, "unknown scale 'share'.*shared"),
         ({"likelihood": "laplace", "init_scale": 0.0}, "init_scale must be > 0, got 0"),
+        ({"likelihood": "categorical", "levels": 1}, "levels must be >= 2, got 1"),
+        ({"levels": 4}, "levels must be left out for this model, got 4"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         build_vae((4, 4, 1), 2, **settings)
+
+
+def test_a_mixture_takes_its_parameters_from_these_channels(key):
+    """Logits, then for each component locations, scales and couplings."""
+    head = DiscretizedLogisticMixtureHead(levels=16, num_components=2)
+    assert head.feature_shape((5, 4, 3)) == (5, 4, 2 + 2 * (3 + 3 + 3))
+    features = 0.5 * jax.random.normal(key, (6, 5, 4, 20))
+    p = head.apply({}, features)
+    np.testing.assert_array_equal(p.logits, features[..., :2])
+    second = features[..., 11:]
+    np.testing.assert_allclose(p.loc[..., 1, :], second[..., :3] + 0.75, rtol=1e-6)
+    expected = second[..., 3:6] - np.log(2)
+    np.testing.assert_allclose(p.log_scale[..., 1, :], expected, atol=0.02)
+    np.testing.assert_allclose(
+        p.coupling[..., 1, :], np.tanh(second[..., 6:]), rtol=1e-5
+    )
+    for channels in (1, 2, 4):
+        shape = head.feature_shape((1, 1, channels))
+        assert head.apply({}, jnp.zeros(shape)).mean.shape == (1, 1, channels)
+    with pytest.raises(InputError, match=r"2 \* \(1 \+ 2 C .*\(5, 4, 7\)"):
+        head.apply({}, jnp.zeros((5, 4, 7)))
+    with pytest.raises(InputError, match=r"must be images .* got shape \(12,\)"):
+        build_vae((12,), 2, likelihood="discretized_logistic_mixture")
+
+
+def test_a_likelihood_of_ones_own_may_say_what_array_it_takes(key):
+    class TwoDraws(nn.Module):  # a mean of two numbers a pixel
+        def feature_shape(self, data_shape):
+            return (*data_shape[:-1], 2 * data_shape[-1])
+
+        def __call__(self, features):
+            mean = features.mean(-1, keepdims=True)
+            return Normal(mean, jnp.zeros_like(mean), event_ndim=3)
+
+    for encoder in ("mlp", "conv"):
+        vae = build_vae((4, 4, 1), 2, encoder=encoder, likelihood=TwoDraws())
+        x = jnp.zeros((3, 4, 4, 1))
+        terms, _ = vae.init_with_output(key, x, key=key, method=elbo)
+        assert terms["loss"].shape == (3,)
+
+
+def test_a_normal_likelihood_of_another_shape_is_refused_with_both(key):
+    vae = build_vae(
+        (4, 4, 3), 2, likelihood="normal", decoder=MLPDecoder((4, 4, 1), (8,))
+    )
+    with pytest.raises(InputError, match=r"\(4, 4, 3\), got \(4, 4, 1\)"):
+        vae.init(key, jnp.zeros((1, 4, 4, 3)), key=key, method=elbo)
 
 
 def test_too_few_channels_for_a_learned_scale_are_refused():
