@@ -30,6 +30,8 @@ class NetworkFlags:
     """Rows and columns of the kernels (3)."""
     strides: tuple[int, ...] | None = None
     """Factor by which a stage makes images smaller (2), or one for each stage."""
+    padding: Literal["SAME", "VALID"] | int | None = None
+    """Of strided convolutions: SAME, VALID, or rows and columns on each side (SAME)."""
     num_residual_blocks: int | None = None
     """Residual blocks in a stage (2)."""
     resampling: Literal["stride", "resize"] | None = None

@@ -93,9 +93,9 @@ def build_vae(
         says which.
       **settings: fields of the networks, written for the encoder: ``hidden``,
         ``activation``, ``negative_slope``, ``normalization``, ``dropout``, ``dtype``;
-        for images also ``filters``, ``kernel_size``, ``strides``; for residual
-        networks also ``num_residual_blocks``, ``resampling``. The decoder is the
-        mirror: widths and stages are reversed. The normal, Laplace and discretized
+        for images also ``filters``, ``kernel_size``, ``strides``, ``padding``; for
+        residual networks also ``num_residual_blocks``, ``resampling``. The decoder is
+        the mirror: widths and stages are reversed. The normal, Laplace and discretized
         logistic likelihoods have ``scale``, ``init_scale``, ``mean_activation``; see
         `LocationScaleHead`. The last three have ``levels``, the mixture also
         ``num_components``. None means the default.

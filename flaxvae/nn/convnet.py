@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 
 from flaxvae.checks import InputError
-from flaxvae.nn.convolution import Conv, ConvTranspose
+from flaxvae.nn.convolution import Conv, ConvTranspose, make_window
 from flaxvae.nn.layers import Network, per_stage
 
 
@@ -15,12 +15,14 @@ class ConvEncoder(Network):
     """Convolutions, each making the image smaller, and dense layers after them.
 
     ``(B, H, W, C)`` -> features ``(B, F)``: the last dense layer, or the last image
-    flattened. A stage of stride s makes ceil(H / s) rows of H, and columns likewise.
+    flattened. With padding ``"SAME"`` a stage of stride s makes ceil(H / s) rows of H,
+    and columns likewise.
     """
 
     filters: tuple[int, ...] = (32, 64)  # of each stage, from the data inwards
     kernel_size: int | tuple[int, ...] = 3  # of all stages, or of each
     strides: int | tuple[int, ...] = 2  # of all stages, or of each
+    padding: int | str = "SAME"  # "SAME", "VALID", or rows and columns on every side
     hidden: tuple[int, ...] = ()  # widths of dense layers
 
     @nn.compact
@@ -36,6 +38,7 @@ class ConvEncoder(Network):
                 self.filters[i],
                 kernels[i],
                 strides[i],
+                self.padding,
                 use_bias=self.use_bias,
                 dtype=self.dtype,
                 name=f"conv_{i}",
@@ -58,6 +61,7 @@ class ConvDecoder(Network):
     filters: tuple[int, ...] = (64, 32)  # of the image a stage begins with
     kernel_size: int | tuple[int, ...] = 3  # of all stages, or of each
     strides: int | tuple[int, ...] = 2  # of all stages, or of each
+    padding: int | str = "SAME"  # of the convolutions that these transpose
     hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
 
     @nn.compact
@@ -69,7 +73,7 @@ class ConvDecoder(Network):
         stages = len(self.filters)
         kernels = per_stage("kernel_size", self.kernel_size, stages)
         strides = per_stage("strides", self.strides, stages)
-        sizes = shrink(size, strides[::-1])[::-1]  # from the smallest on
+        sizes = shrink(size, kernels[::-1], strides[::-1], self.padding)[::-1]
         h = z
         for i, width in enumerate(self.hidden):
             h = self.dense(h, width, f"hidden_{i}")
@@ -82,6 +86,7 @@ class ConvDecoder(Network):
                 channels if is_last else self.filters[i + 1],
                 kernels[i],
                 strides[i],
+                self.padding,
                 output_size=sizes[i + 1],
                 use_bias=is_last or self.use_bias,
                 dtype=self.dtype,
@@ -91,12 +96,16 @@ class ConvDecoder(Network):
         return h
 
 
-def shrink(size: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+def shrink(
+    size: Sequence[int],
+    kernels: Sequence[int],
+    strides: Sequence[int],
+    padding: int | str,
+) -> list[tuple[int, int]]:
     """The sizes (H, W) that an image passes through, its own first."""
     sizes = [(size[0], size[1])]
-    for stride in strides:
-        H, W = sizes[-1]
-        sizes.append((-(-H // stride), -(-W // stride)))
+    for k, s in zip(kernels, strides, strict=True):
+        sizes.append(make_window(sizes[-1], (k, k), (s, s), padding).moves)
     return sizes
 
 

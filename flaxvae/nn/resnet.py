@@ -27,6 +27,7 @@ class ResNetEncoder(Network):
     num_residual_blocks: int = 2  # in a stage
     kernel_size: int = 3
     strides: int | tuple[int, ...] = 2  # of all stages, or of each
+    padding: int | str = "SAME"  # of the convolutions that change the size
     resampling: str = "stride"  # by strided convolution, or resize before one
     hidden: tuple[int, ...] = ()  # widths of dense layers
 
@@ -36,15 +37,17 @@ class ResNetEncoder(Network):
         _check(self)
         check_images(x.shape[1:])
         strides = per_stage("strides", self.strides, len(self.filters))
-        sizes = shrink(x.shape[1:3], strides)
+        kernels = (self.kernel_size,) * len(self.filters)
+        sizes = shrink(x.shape[1:3], kernels, strides, self.padding)
         for i, filters in enumerate(self.filters):
-            stride = strides[i]
+            stride, padding = strides[i], self.padding
             if self.resampling == "resize":
-                x, stride = _resize(x, sizes[i + 1]), 1
+                x, stride, padding = _resize(x, sizes[i + 1]), 1, "SAME"
             x = Conv(
                 filters,
                 self.kernel_size,
                 stride,
+                padding,
                 dtype=self.dtype,
                 name=f"stage_{i}",
             )(x)
@@ -72,6 +75,7 @@ class ResNetDecoder(Network):
     num_residual_blocks: int = 2  # in a stage
     kernel_size: int = 3
     strides: int | tuple[int, ...] = 2  # of all stages, or of each
+    padding: int | str = "SAME"  # of the convolutions that these transpose
     resampling: str = "stride"  # by transposed convolution, or resize before one
     hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
 
@@ -82,7 +86,8 @@ class ResNetDecoder(Network):
         check_images(self.output_shape)
         *size, channels = self.output_shape
         strides = per_stage("strides", self.strides, len(self.filters))
-        sizes = shrink(size, strides[::-1])[::-1]  # from the smallest on
+        kernels = (self.kernel_size,) * len(self.filters)
+        sizes = shrink(size, kernels, strides[::-1], self.padding)[::-1]
         h = z
         for i, width in enumerate(self.hidden):
             h = self.dense(h, width, f"hidden_{i}")
@@ -104,6 +109,7 @@ class ResNetDecoder(Network):
                     width,
                     self.kernel_size,
                     strides[i],
+                    self.padding,
                     output_size=sizes[i + 1],
                     dtype=self.dtype,
                     name=name,

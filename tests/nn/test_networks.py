@@ -35,6 +35,8 @@ def shapes_of(module, *args):
         {},
         {"filters": (4, 8, 16), "normalization": "batch", "hidden": (32,)},
         {"filters": (4,), "strides": (3,), "kernel_size": 5, "normalization": "group"},
+        {"filters": (4, 8), "kernel_size": 4, "padding": 1},
+        {"filters": (4, 8), "padding": "VALID"},
     ],
 )
 def test_any_size_comes_back_exactly(shape, encoder, settings):
@@ -50,8 +52,12 @@ def test_any_size_comes_back_exactly(shape, encoder, settings):
 
 
 def test_the_sizes_of_the_digits_go_down_and_up():
-    assert shrink((28, 28), (2, 2, 2)) == [(28, 28), (14, 14), (7, 7), (4, 4)]
-    assert shrink((28, 20), (2, 2)) == [(28, 20), (14, 10), (7, 5)]
+    threes = (3, 3, 3)
+    for padding in ("SAME", 1):
+        sizes = shrink((28, 28), threes, (2, 2, 2), padding)
+        assert sizes == [(28, 28), (14, 14), (7, 7), (4, 4)]
+    assert shrink((28, 20), (3, 3), (2, 2), "SAME") == [(28, 20), (14, 10), (7, 5)]
+    assert shrink((28, 20), (4, 3), (2, 2), "VALID") == [(28, 20), (13, 9), (6, 4)]
 
 
 def count(tree):
