@@ -34,6 +34,8 @@ class NetworkFlags:
     """Of strided convolutions: SAME, VALID, or rows and columns on each side (SAME)."""
     num_residual_blocks: int | None = None
     """Residual blocks in a stage (2)."""
+    bottleneck: int | None = None
+    """Times fewer channels inside a residual block (4)."""
     resampling: Literal["stride", "resize"] | None = None
     """Of residual networks: by strided convolutions, or resize, then convolution."""
     activation: Literal["elu", "gelu", "leaky_relu", "relu", "silu", "tanh"] = "relu"

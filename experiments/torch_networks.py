@@ -189,19 +189,22 @@ class ConvNetwork(Network):
     def add_blocks(self, i: int, filters: int) -> None:
         """Adds the residual blocks of stage i."""
         for j in range(self.like.num_residual_blocks):
-            for part, bias in (("a", self.use_bias), ("b", True)):
-                name = f"stage_{i}_block_{j}_{part}"
-                self.add_norm(name, nn.LazyBatchNorm2d)
-                layer = nn.Conv2d(
-                    filters, filters, self.like.kernel_size, padding="same", bias=bias
-                )
+            inner = max(1, filters // self.like.bottleneck)
+            for part, width, kernel in (
+                ("a", inner, 1),
+                ("b", inner, self.like.kernel_size),
+                ("c", filters, 1),
+            ):
+                self.add_norm(f"stage_{i}_block_{j}_{part}", nn.LazyBatchNorm2d)
+                bias = part == "c" or self.use_bias
+                layer = nn.LazyConv2d(width, kernel, padding=kernel // 2, bias=bias)
                 self.add_module(f"stage_{i}_block_{j}_conv_{part}", layer)
 
     def blocks(self, x: torch.Tensor, i: int) -> torch.Tensor:
         """The residual blocks of stage i."""
         for j in range(self.like.num_residual_blocks):
             h = x
-            for part in ("a", "b"):
+            for part in "abc":
                 h = self.finish(h, f"stage_{i}_block_{j}_{part}")
                 h = getattr(self, f"stage_{i}_block_{j}_conv_{part}")(h)
             x = x + h

@@ -94,11 +94,12 @@ def build_vae(
       **settings: fields of the networks, written for the encoder: ``hidden``,
         ``activation``, ``negative_slope``, ``normalization``, ``dropout``, ``dtype``;
         for images also ``filters``, ``kernel_size``, ``strides``, ``padding``; for
-        residual networks also ``num_residual_blocks``, ``resampling``. The decoder is
-        the mirror: widths and stages are reversed. The normal, Laplace and discretized
-        logistic likelihoods have ``scale``, ``init_scale``, ``mean_activation``; see
-        `LocationScaleHead`. The last three have ``levels``, the mixture also
-        ``num_components``. None means the default.
+        residual networks also ``num_residual_blocks``, ``bottleneck``,
+        ``resampling``. The decoder is the mirror: widths and stages are reversed. The
+        normal, Laplace and discretized logistic likelihoods have ``scale``,
+        ``init_scale``, ``mean_activation``; see `LocationScaleHead`. The last three
+        likelihoods have ``levels``, the mixture also ``num_components``. None means the
+        default.
 
     Returns:
       An unbound `VAE`.
@@ -178,7 +179,7 @@ MIRRORED = ("hidden", "filters", "kernel_size", "strides")  # a decoder's are re
 
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Raises `InputError` for a value that no network can have."""
-    for name in (*MIRRORED, "num_residual_blocks"):
+    for name in (*MIRRORED, "num_residual_blocks", "bottleneck"):
         value = settings.get(name, ())
         for size in value if isinstance(value, Sequence) else (value,):
             check_at_least(name, size, 0 if name == "num_residual_blocks" else 1)

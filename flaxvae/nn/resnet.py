@@ -16,15 +16,17 @@ RESAMPLINGS = ("stride", "resize")
 class ResNetEncoder(Network):
     """Stages that each make the image smaller and refine it by residual blocks.
 
-    ``(B, H, W, C)`` -> features ``(B, F)``. A block is activation and convolution,
-    twice, normalized before each activation, added to what came in.
+    ``(B, H, W, C)`` -> features ``(B, F)``. A block is what a bottleneck adds to its
+    input: a 1x1 convolution to fewer channels, one of ``kernel_size``, a 1x1 one back,
+    with normalization and activation before each.
 
     Source: He et al., "Identity Mappings in Deep Residual Networks", 2016, arXiv
-    1603.05027.
+    1603.05027; in VAEs: Child, "Very Deep VAEs", 2020, arXiv 2011.10650.
     """
 
     filters: tuple[int, ...] = (32, 64)  # of each stage, from the data inwards
     num_residual_blocks: int = 2  # in a stage
+    bottleneck: int = 4  # times fewer channels inside a block
     kernel_size: int = 3
     strides: int | tuple[int, ...] = 2  # of all stages, or of each
     padding: int | str = "SAME"  # of the convolutions that change the size
@@ -73,6 +75,7 @@ class ResNetDecoder(Network):
     output_shape: tuple[int, ...]  # (H, W, C)
     filters: tuple[int, ...] = (64, 32)  # of the image a stage begins with
     num_residual_blocks: int = 2  # in a stage
+    bottleneck: int = 4  # times fewer channels inside a block
     kernel_size: int = 3
     strides: int | tuple[int, ...] = 2  # of all stages, or of each
     padding: int | str = "SAME"  # of the convolutions that these transpose
@@ -121,21 +124,30 @@ def _check(network: ResNetEncoder | ResNetDecoder) -> None:
     network.check()
     check_choice("resampling", network.resampling, RESAMPLINGS)
     check_at_least("num_residual_blocks", network.num_residual_blocks, 0)
+    check_at_least("bottleneck", network.bottleneck, 1)
 
 
-def _block(network: Network, x: jax.Array, name: str) -> jax.Array:
-    """The sum of x and what two convolutions make of it, ``(B, H, W, C)``."""
-    filters, kernel_size = x.shape[-1], network.kernel_size
-    h = network.finish(x, f"{name}_a")
-    h = Conv(
-        filters,
-        kernel_size,
-        use_bias=network.use_bias,
-        dtype=network.dtype,
-        name=f"{name}_conv_a",
-    )(h)
-    h = network.finish(h, f"{name}_b")
-    return x + Conv(filters, kernel_size, dtype=network.dtype, name=f"{name}_conv_b")(h)
+def _block(
+    network: ResNetEncoder | ResNetDecoder, x: jax.Array, name: str
+) -> jax.Array:
+    """The sum of x and what the bottleneck makes of it, ``(B, H, W, C)``."""
+    filters = x.shape[-1]
+    inner = max(1, filters // network.bottleneck)
+    h = x
+    for part, width, kernel_size in (
+        ("a", inner, 1),
+        ("b", inner, network.kernel_size),
+        ("c", filters, 1),
+    ):
+        h = network.finish(h, f"{name}_{part}")
+        h = Conv(
+            width,
+            kernel_size,
+            use_bias=part == "c" or network.use_bias,
+            dtype=network.dtype,
+            name=f"{name}_conv_{part}",
+        )(h)
+    return x + h
 
 
 def _resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:

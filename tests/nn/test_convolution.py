@@ -86,25 +86,25 @@ def test_a_given_size_comes_back_exactly(key, size):
 
 
 WAYS = [
-    (convolution._conv_native, convolution._conv_products),
-    (convolution._adjoint_native, convolution._adjoint_products),
-    (convolution._kernel_native, convolution._kernel_products),
+    (convolution._conv_native, convolution._conv_on_cpu),
+    (convolution._adjoint_native, convolution._adjoint_on_cpu),
+    (convolution._kernel_native, convolution._kernel_on_cpu),
 ]
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 2), (3, 1))])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 2)])
-def test_products_are_the_native_operations(key, strides, padding):
+def test_what_a_cpu_gets_is_the_native_operation(key, strides, padding):
     """On a machine with one backend only one of the two is lowered."""
     window = make_window((7, 8), (3, 2), strides, padding)
     key_x, key_y, key_k = jax.random.split(key, 3)
     x = jax.random.normal(key_x, (2, 7, 8, 3))
     y = jax.random.normal(key_y, (2, *window.moves, 4))
     kernel = jax.random.normal(key_k, (3, 2, 3, 4))
-    for args, (native, products) in zip(
+    for args, (native, on_cpu) in zip(
         [(x, kernel), (y, kernel), (x, y)], WAYS, strict=True
     ):
-        close(products(*args, window), native(*args, window), rtol=1e-4, atol=1e-5)
+        close(on_cpu(*args, window), native(*args, window), rtol=1e-4, atol=1e-5)
 
 
 def test_every_transformation(key):
@@ -151,6 +151,19 @@ def test_a_cpu_gets_products_and_an_accelerator_the_native_operation():
     assert "stablehlo.dot_general" in text["cpu"]
     assert text["tpu"].count("stablehlo.convolution") == 2  # y itself is not asked for
     assert "stablehlo.dot_general" not in text["tpu"]
+
+
+def test_at_stride_1_only_the_kernels_gradient_is_a_product_on_a_cpu():
+    """Values and the input's gradient are forward convolutions, fast in loops."""
+    window = make_window((8, 8), (3, 3), (1, 1), "SAME")
+    shapes = (
+        jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2, 8, 8, 3), (3, 3, 3, 4))
+    )
+    loss = jax.grad(lambda x, k: (conv(x, k, window) ** 2).sum(), (0, 1))
+    text = jax.jit(loss).trace(*shapes).lower(lowering_platforms=("cpu",)).as_text()
+    assert text.count("stablehlo.convolution") == 2
+    assert text.count("stablehlo.dot_general") == 1
+    assert "lhs_dilate" not in text.replace("lhs_dilate = [1, 1]", "")
 
 
 def test_bfloat16_keeps_its_parameters(key):
