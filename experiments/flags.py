@@ -27,7 +27,7 @@ class NetworkFlags:
     filters: tuple[int, ...] | None = None
     """Filters of each stage of the encoder (32 64); the decoder's in reverse."""
     kernel_size: int | None = None
-    """Rows and columns of the kernels (3)."""
+    """Rows and columns of the kernels (3; 4 in the decoder conv)."""
     strides: tuple[int, ...] | None = None
     """Factor by which a stage makes images smaller (2), or one for each stage."""
     padding: Literal["SAME", "VALID"] | int | None = None

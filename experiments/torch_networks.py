@@ -243,7 +243,7 @@ class ConvDecoderTwin(ConvNetwork):
         for i, width in enumerate(self.like.hidden):
             self.add_dense(f"hidden_{i}", width)
         self.image_shape = (filters[0], *self.stages()[2][-1])
-        self.add_dense("image", math.prod(self.image_shape))
+        self.image = nn.LazyLinear(math.prod(self.image_shape))
         for i in range(len(filters) - 2):
             layer = self.conv_transpose(i, filters[i + 1], self.use_bias)
             self.add_module(f"conv_{i}", layer)
@@ -254,7 +254,7 @@ class ConvDecoderTwin(ConvNetwork):
         """Maps codes to logits of images."""
         for i in range(len(self.like.hidden)):
             z = self.dense(z, f"hidden_{i}")
-        h = self.dense(z, "image").view(-1, *self.image_shape)
+        h = self.image(z).view(-1, *self.image_shape)
         for i in range(len(self.like.filters) - 1):
             h = self.finish(getattr(self, f"conv_{i}")(h), f"conv_{i}")
         return self.output(h)

@@ -54,12 +54,15 @@ class ConvDecoder(Network):
     """A dense layer to a small image, and transposed convolutions that enlarge it.
 
     ``(..., D)`` -> ``(..., *output_shape)``. The mirror of a `ConvEncoder` has its
-    filters, kernels, strides and widths in reverse, and passes through the same sizes.
+    filters, strides and widths in reverse, and passes through the same sizes.
+
+    Kernels that the stride divides reach every pixel equally often: Odena, Dumoulin and
+    Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016.
     """
 
     output_shape: tuple[int, ...]  # (H, W, C)
     filters: tuple[int, ...] = (64, 32)  # of the image a stage begins with
-    kernel_size: int | tuple[int, ...] = 3  # of all stages, or of each
+    kernel_size: int | tuple[int, ...] = 4  # of all stages, or of each
     strides: int | tuple[int, ...] = 2  # of all stages, or of each
     padding: int | str = "SAME"  # of the convolutions that these transpose
     hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
@@ -78,7 +81,7 @@ class ConvDecoder(Network):
         for i, width in enumerate(self.hidden):
             h = self.dense(h, width, f"hidden_{i}")
         shape = (*sizes[0], self.filters[0])
-        h = self.dense(h, math.prod(shape), "image")
+        h = nn.Dense(math.prod(shape), dtype=self.dtype, name="image")(h)
         h = h.reshape(*z.shape[:-1], *shape)  # (..., H', W', filters[0])
         for i in range(stages):
             is_last = i == stages - 1

@@ -183,7 +183,14 @@ def test_a_non_finite_loss_is_named_with_its_step(tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--latent_dim=1", "--activation=tanh", "--beta=4", "--validation-size=0"),
+        (
+            "--latent_dim=1",
+            "--activation=tanh",
+            "--beta=4",
+            "--validation-size=0",
+            "--likelihood=discretized_logistic_mixture",
+            "--num_components=3",
+        ),
         (
             "--latent-dim=5",
             "--binarize=dynamic",
@@ -203,6 +210,17 @@ def test_other_settings_draw_every_figure(tmp_path, capsys, flags):
     common = ("--dataset=digits", "--epochs=2", f"--workdir={workdir}")
     assert in_process(*common, *flags) == 0
     assert {p.stem for p in (workdir / "figures").iterdir()} == set(FIGURES)
+
+
+def test_levels_are_the_datas_unless_given():
+    digits = flaxvae.data.load("digits")
+    assert digits.levels == 17  # 0 to 16
+    assert flaxvae.data.binarize(digits, "threshold").levels == 2
+    network = NetworkFlags(likelihood="categorical")
+    assert network.build(digits.shape, 2, digits.levels).likelihood.levels == 17
+    network = NetworkFlags(likelihood="categorical", levels=5)
+    assert network.build(digits.shape, 2, digits.levels).likelihood.levels == 5
+    assert NetworkFlags().build(digits.shape, 2, 17).posterior.latent_dim == 2
 
 
 def test_precision_reaches_the_compiler(tmp_path, capsys):

@@ -72,7 +72,9 @@ def test_the_tutorials_networks_are_settings():
     assert count(variables) == (9 * 32 + 32) + (9 * 32 * 64 + 64)
     image, variables = shapes_of(ConvDecoder((28, 28, 1)), jnp.zeros((2, 20)))
     assert image.shape == x.shape
-    assert count(variables) == (21 * 7 * 7 * 64 + (9 * 64 * 32 + 32) + (9 * 32 * 1 + 1))
+    assert count(variables) == (
+        21 * 7 * 7 * 64 + (16 * 64 * 32 + 32) + (16 * 32 * 1 + 1)
+    )
     features, variables = shapes_of(ConvEncoder(hidden=(256,)), x)
     assert features.shape == (2, 256)
     assert variables["params"]["hidden_0"]["kernel"].shape == (7 * 7 * 64, 256)
