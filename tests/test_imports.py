@@ -20,6 +20,7 @@ FLOORS = {
     "models": 2,
     "data": 3,
     "training": 3,
+    "interop": 3,
     "evaluation": 4,
     "latent": 4,
 }
@@ -27,6 +28,7 @@ HEAVY = (
     "grain",
     "matplotlib",
     "orbax",
+    "safetensors",
     "sklearn",
     "tensorflow",
     "tensorflow_datasets",

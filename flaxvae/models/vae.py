@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import (
@@ -153,6 +154,24 @@ def build_vae(
         decoder=decoder,
         likelihood=likelihood,
     )
+
+
+def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
+    """Shapes and types of a VAE's variables for examples of ``data_shape``.
+
+    Nothing is computed and no objective is needed: encoder, posterior, decoder,
+    likelihood and prior are each called once.
+    """
+
+    def reach(vae: Any, x: jax.Array) -> None:
+        vae.decode(vae.encode(x).mean)
+        vae.prior()
+
+    def init() -> Any:
+        x = jnp.zeros((1, *data_shape))
+        return model.init(jax.random.key(0), x, method=reach)
+
+    return jax.eval_shape(init)
 
 
 ENCODERS: dict[str, type[Any]] = {

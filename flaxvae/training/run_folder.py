@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 
 from flaxvae.checks import InputError
 from flaxvae.files import atomic_file, write_json
-from flaxvae.models import module_from_description
+from flaxvae.models import module_from_description, variable_shapes
 from flaxvae.training.checkpoint import restore_variables
 from flaxvae.training.trained import TrainedVAE
 
@@ -177,12 +175,7 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
         ) from error
     if model is None:
         model = module_from_description(description)
-    x = jnp.zeros((1, *shape))
-
-    def init() -> Any:
-        return model.init(jax.random.key(0), x, method=_reach_everything)
-
-    variables = restore_variables(folder.checkpoints, jax.eval_shape(init))
+    variables = restore_variables(folder.checkpoints, variable_shapes(model, shape))
     return TrainedVAE(
         model=model,
         variables=variables,
@@ -216,11 +209,6 @@ def _check_local(workdir: Path) -> None:
             f"workdir must be a folder of the file system, got {str(workdir)!r}: mount "
             "the bucket (for example by gcsfuse) and name a folder in it"
         )
-
-
-def _reach_everything(vae: Any, x: jax.Array) -> None:
-    vae.decode(vae.encode(x).mean)
-    vae.prior()
 
 
 def _read_json(path: Path) -> Any:

@@ -1,0 +1,6 @@
+"""Weights of PyTorch programs, in and out."""
+
+from flaxvae.interop.names import ARCHITECTURES
+from flaxvae.interop.weights import from_torch, to_torch
+
+__all__ = ["ARCHITECTURES", "from_torch", "to_torch"]

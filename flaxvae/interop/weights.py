@@ -1,0 +1,209 @@
+"""Weights from PyTorch and back.
+
+PyTorch keeps images as (C, H, W), the kernels of dense layers as (outputs, inputs) and
+those of convolutions as (O, I, kh, kw); flaxvae as (H, W, C), (inputs, outputs) and
+(kh, kw, I, O). A transposed convolution's kernel is moreover turned around, and a dense
+layer before or after a flattened image has its pixels in another order.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax.numpy as jnp
+import numpy as np
+
+from flaxvae.checks import InputError
+from flaxvae.interop.layers import Layer, find_layers
+from flaxvae.interop.names import Names, find_names
+from flaxvae.interop.tensors import read_tensors
+
+STATISTICS = {"mean": "running_mean", "var": "running_var"}
+COUNTER = "num_batches_tracked"  # of PyTorch's batch normalization; flaxvae needs none
+
+
+def from_torch(
+    source: Mapping[str, Any] | str | Path,
+    model: nn.Module,
+    data_shape: tuple[int, ...],
+    *,
+    names: str | Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Parameters and batch statistics of a model, from those of a PyTorch module.
+
+    Args:
+      source: a state dict, or a ``.safetensors`` or ``.pt`` file of one; pickled code
+        in a file is never run.
+      model: the unbound VAE.
+      data_shape: shape of one example, (H, W, C).
+      names: what PyTorch calls the layers: a key of `ARCHITECTURES`; a dict from
+        layers here, such as ``"encoder.conv_0"``, to theirs, where two theirs are the
+        means' and the log-variances' layer; or None for the same names.
+
+    Returns:
+      Variables as ``model.apply`` takes them.
+
+    Raises:
+      InputError: a file that cannot be read, or tensors that do not fit; the message
+        lists every one that is missing, surplus or of another shape.
+    """
+    tensors = read_tensors(source)
+    layers, shapes = find_layers(model, data_shape)
+    theirs = find_names(names, layers, list(tensors))
+    expected = _torch_shapes(layers, theirs, shapes)
+    _check_shapes(tensors, expected)
+    variables: dict[tuple[str, ...], Any] = {}
+    for path, leaf in _leaves(shapes).items():
+        layer, name = _owner(path, layers)
+        parts = [tensors[n] for n in _torch_names(path, layer, theirs)]
+        value = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        if layer is not None and name == "kernel":
+            value = _kernel_from_torch(value, layer)
+        elif layer is not None and layer.unflattened and name == "bias":
+            value = _pixels_last(value, layer.unflattened)
+        variables[path] = jnp.asarray(value, leaf.dtype).reshape(leaf.shape)
+    return flax.traverse_util.unflatten_dict(variables)
+
+
+def to_torch(
+    variables: Mapping[str, Any],
+    model: nn.Module,
+    data_shape: tuple[int, ...],
+    *,
+    names: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A PyTorch state dict of a model's variables: `from_torch` the other way round.
+
+    Args:
+      variables: as ``model.apply`` takes them.
+      model: the unbound VAE.
+      data_shape: shape of one example, (H, W, C).
+      names: a dict as for `from_torch`, or None for the names of flaxvae.
+
+    Returns:
+      A dict of ``torch.Tensor``, for ``load_state_dict``.
+    """
+    import torch
+
+    layers, _ = find_layers(model, data_shape)
+    theirs = find_names(names, layers, [])
+    tensors: dict[str, Any] = {}
+    for path, leaf in _leaves(variables).items():
+        layer, name = _owner(path, layers)
+        value = np.asarray(leaf)
+        if layer is not None and name == "kernel":
+            value = _kernel_to_torch(value, layer)
+        elif layer is not None and layer.unflattened and name == "bias":
+            value = _pixels_first(value, layer.unflattened)
+        targets = _torch_names(path, layer, theirs)
+        for target, part in zip(targets, np.split(value, len(targets)), strict=True):
+            tensors[target] = torch.from_numpy(np.array(part))
+            if name == "mean":
+                counter = target.replace(STATISTICS["mean"], COUNTER)
+                tensors[counter] = torch.tensor(0)
+    return tensors
+
+
+def _leaves(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    return flax.traverse_util.flatten_dict(dict(variables))
+
+
+def _owner(path: tuple[str, ...], layers: list[Layer]) -> tuple[Layer | None, str]:
+    """The layer of a variable, and the variable's name in it."""
+    for layer in layers:
+        if path[1:-1] == layer.path:
+            return layer, path[-1]
+    return None, path[-1]
+
+
+def _torch_names(
+    path: tuple[str, ...], layer: Layer | None, theirs: Names
+) -> list[str]:
+    if layer is None:
+        return [".".join(path[1:])]
+    name = {"kernel": "weight", "scale": "weight"}.get(path[-1], path[-1])
+    if path[0] == "batch_stats":
+        name = STATISTICS[path[-1]]
+    return [f"{prefix}.{name}" for prefix in theirs[layer.path]]
+
+
+def _torch_shapes(
+    layers: list[Layer], theirs: Names, shapes: Any
+) -> dict[str, tuple[int, ...]]:
+    """The shape that each of PyTorch's tensors must have."""
+    expected = {}
+    for path, leaf in _leaves(shapes).items():
+        layer, name = _owner(path, layers)
+        shape = leaf.shape
+        if layer is not None and name == "kernel":
+            shape = _kernel_to_torch(np.empty(shape, np.bool_), layer).shape
+        targets = _torch_names(path, layer, theirs)
+        for target in targets:
+            if len(targets) > 1:
+                expected[target] = (shape[0] // len(targets), *shape[1:])
+            else:
+                expected[target] = shape
+    return expected
+
+
+def _check_shapes(
+    tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    found = {n: t.shape for n, t in tensors.items() if not n.endswith(COUNTER)}
+    missing = [f"{n} {expected[n]}" for n in expected if n not in found]
+    surplus = [f"{n} {found[n]}" for n in found if n not in expected]
+    misshapen = [
+        f"{n} {found[n]} in place of {expected[n]}"
+        for n in expected
+        if n in found and found[n] != expected[n]
+    ]
+    problems = [
+        f"{kind}: {', '.join(listed)}"
+        for kind, listed in (
+            ("missing", missing),
+            ("surplus", surplus),
+            ("of another shape", misshapen),
+        )
+        if listed
+    ]
+    if problems:
+        raise InputError(f"the tensors must be the model's; {'; '.join(problems)}")
+
+
+def _kernel_from_torch(weight: np.ndarray, layer: Layer) -> np.ndarray:
+    if layer.kind == "conv":
+        return weight.transpose(2, 3, 1, 0)  # (kh, kw, I, O)
+    if layer.kind == "conv_transpose":
+        return weight.transpose(2, 3, 0, 1)[::-1, ::-1]  # (kh, kw, I, O)
+    if layer.unflattened:
+        weight = _pixels_last(weight, layer.unflattened)
+    kernel = weight.T  # (inputs, outputs)
+    return _pixels_last(kernel, layer.flattened) if layer.flattened else kernel
+
+
+def _kernel_to_torch(kernel: np.ndarray, layer: Layer) -> np.ndarray:
+    if layer.kind == "conv":
+        return kernel.transpose(3, 2, 0, 1)  # (O, I, kh, kw)
+    if layer.kind == "conv_transpose":
+        return kernel[::-1, ::-1].transpose(2, 3, 0, 1)  # (I, O, kh, kw)
+    if layer.flattened:
+        kernel = _pixels_first(kernel, layer.flattened)
+    weight = kernel.T  # (outputs, inputs)
+    return _pixels_first(weight, layer.unflattened) if layer.unflattened else weight
+
+
+def _pixels_last(x: np.ndarray, image: tuple[int, ...]) -> np.ndarray:
+    """Rows in the order (C, H, W) to the order (H, W, C); ``image`` is (H, W, C)."""
+    H, W, C = image
+    rest = x.shape[1:]
+    x = x.reshape(C, H, W, *rest)
+    return np.moveaxis(x, 0, 2).reshape(math.prod(image), *rest)
+
+
+def _pixels_first(x: np.ndarray, image: tuple[int, ...]) -> np.ndarray:
+    """The inverse of `_pixels_last`."""
+    rest = x.shape[1:]
+    return np.moveaxis(x.reshape(*image, *rest), 2, 0).reshape(math.prod(image), *rest)
