@@ -16,7 +16,7 @@ from flaxvae import (
     training,
 )
 from flaxvae.checks import InputError
-from flaxvae.training import TrainedVAE, load
+from flaxvae.training import TrainedVAE, load, save
 
 __version__ = "0.1.0"
 
@@ -32,5 +32,6 @@ __all__ = [
     "models",
     "nn",
     "objectives",
+    "save",
     "training",
 ]

@@ -11,7 +11,7 @@ from flaxvae.training.loop import NonFiniteError, fit
 from flaxvae.training.optimizers import OPTIMIZERS, SCHEDULES, adam, build_optimizer
 from flaxvae.training.parallel import Devices, choose_devices
 from flaxvae.training.program import Program, make_program
-from flaxvae.training.run_folder import RunFolder, check_writable, load
+from flaxvae.training.run_folder import RunFolder, check_writable, load, save
 from flaxvae.training.state import TrainState, create_state
 from flaxvae.training.step import make_step
 from flaxvae.training.sweep import Member, sweep
@@ -44,6 +44,7 @@ __all__ = [
     "make_evaluate",
     "make_program",
     "make_step",
+    "save",
     "stream_key",
     "sweep",
     "use_compilation_cache",

@@ -56,10 +56,19 @@ class Checkpoints:
         Raises:
           OSError: this checkpoint or one before it could not be written.
         """
-        if position in self._manager.all_steps():
-            return
+        if position not in self._manager.all_steps():
+            self._write(position, _to_items(run))
+
+    def save_variables(self, variables: Any) -> None:
+        """Starts writing the variables of a model that has taken no steps here.
+
+        Raises:
+          OSError: they could not be written.
+        """
+        self._write(0, {"model": jax.tree.map(np.array, variables)})
+
+    def _write(self, position: int, items: dict[str, Any]) -> None:
         args = self._ocp.args
-        items = _to_items(run)
         trees = {name: args.StandardSave(tree) for name, tree in items.items()}
         content = {
             name: {"checksum": _checksum(tree), "arrays": _describe(tree)}

@@ -22,9 +22,11 @@ from typing import Any
 import flax.linen as nn
 
 from flaxvae.checks import InputError
+from flaxvae.data import Dataset
 from flaxvae.files import atomic_file, write_json
-from flaxvae.models import module_from_description, variable_shapes
-from flaxvae.training.checkpoint import restore_variables
+from flaxvae.models import describe_module, module_from_description, variable_shapes
+from flaxvae.training.checkpoint import Checkpoints, restore_variables
+from flaxvae.training.environment import describe_environment
 from flaxvae.training.trained import TrainedVAE
 
 COMPARED = ("settings", "data", "model")  # what a resumed run must agree in
@@ -183,6 +185,34 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
         max_value=max_value,
         history=folder.read_metrics(),
     )
+
+
+def save(trained: TrainedVAE, workdir: str | Path, dataset: Dataset) -> None:
+    """Writes a model that no run has trained into a run's folder, for `load`.
+
+    Args:
+      trained: the model and its variables.
+      workdir: a folder that holds no run yet.
+      dataset: what it is a model of; described in ``config.json``.
+
+    Raises:
+      InputError: the folder holds a run, or cannot be written.
+    """
+    folder = RunFolder(workdir)
+    config = {
+        "settings": {},
+        "model": describe_module(trained.model),
+        "data": dataset.describe(),
+        "notes": {},
+        "environment": describe_environment(),
+    }
+    if (folder.path / "config.json").exists():
+        raise InputError(f"workdir must hold no run yet, got {str(workdir)!r}")
+    folder.open(config)
+    with folder.lock():
+        checkpoints = Checkpoints(folder.checkpoints)
+        checkpoints.save_variables(trained.variables)
+        checkpoints.close()
 
 
 def check_writable(workdir: Path) -> None:

@@ -36,7 +36,7 @@ def shapes_of(module, *args):
         {"filters": (4, 8, 16), "normalization": "batch", "hidden": (32,)},
         {"filters": (4,), "strides": (3,), "kernel_size": 5, "normalization": "group"},
         {"filters": (4, 8), "kernel_size": 4, "padding": 1},
-        {"filters": (4, 8), "padding": "VALID"},
+        {"filters": (4, 8), "kernel_size": 3, "padding": "VALID"},
     ],
 )
 def test_any_size_comes_back_exactly(shape, encoder, settings):
