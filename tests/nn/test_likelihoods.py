@@ -10,6 +10,7 @@ from flaxvae.checks import InputError
 from flaxvae.distributions import Laplace, Normal
 from flaxvae.models import LIKELIHOODS, build_vae
 from flaxvae.nn import (
+    CategoricalHead,
     DiscretizedLogisticMixtureHead,
     LaplaceHead,
     MLPDecoder,
@@ -165,6 +166,12 @@ def test_a_mixture_takes_its_parameters_from_these_channels(key):
         head.apply({}, jnp.zeros((5, 4, 7)))
     with pytest.raises(InputError, match=r"must be images .* got shape \(12,\)"):
         build_vae((12,), 2, likelihood="discretized_logistic_mixture")
+
+
+def test_a_categorical_takes_the_levels_of_one_channel_after_the_other(key):
+    features = jax.random.normal(key, (2, 5, 4, 2 * 3))
+    p = CategoricalHead(levels=3).apply({}, features)
+    np.testing.assert_array_equal(p.logits[..., 1, :], features[..., 3:])
 
 
 def test_a_likelihood_of_ones_own_may_say_what_array_it_takes(key):

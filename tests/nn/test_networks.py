@@ -100,6 +100,19 @@ def test_a_residual_network_has_its_blocks():
         assert count(variables) == first + second + blocks * block
 
 
+def test_a_bottleneck_is_as_narrow_as_asked_and_normalized_before_each_layer():
+    network = ResNetEncoder(
+        (8,), num_residual_blocks=1, bottleneck=2, normalization="batch"
+    )
+    _, variables = shapes_of(network, jnp.zeros((2, 8, 8, 1)))
+    params = variables["params"]
+    block = "stage_0_block_0"
+    kernels = [params[f"{block}_conv_{part}"]["kernel"].shape for part in "abc"]
+    assert kernels == [(1, 1, 8, 4), (3, 3, 4, 4), (1, 1, 4, 8)]
+    norms = [params[f"{block}_{part}_norm"]["scale"].shape for part in "abc"]
+    assert norms == [(8,), (4,), (4,)]
+
+
 def test_a_block_adds_to_what_comes_in(key):
     """With its last convolution at zero, a block is the identity."""
     x = jax.random.normal(key, (2, 8, 8, 1))
