@@ -6,7 +6,8 @@ in its own layout. Elsewhere the native operations run. Here a CPU gets
 
 - at stride 1 the native operation for values and for the input's gradient, which is a
   convolution too, and for the kernel's one product, of the image shifted by columns
-  and the other by rows: 9 times less memory than patches a side, 1.7 times as fast;
+  and the other by rows: 3 copies of each in place of 9 of one, 1.3 to 2.3 times as
+  fast as patches;
 - at other strides patches times kernel, and for the input's gradient a product whose
   overlapping results are added, phase by phase of the stride.
 
@@ -378,17 +379,10 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps ``(..., H, W, I)`` to ``(..., H', W', features)``."""
-        *_, H, W, inputs = x.shape
+        *_, H, W, _ = x.shape
         kernel_size = as_pair(self.kernel_size)
         window = make_window((H, W), kernel_size, as_pair(self.strides), self.padding)
-        shape = (*kernel_size, inputs, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        bias = None
-        if self.use_bias:
-            bias = self.param(
-                "bias", self.bias_init, (self.features,), self.param_dtype
-            )
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = _add_parameters(self, x, kernel_size)
         y = _over_images(lambda x: conv(x, kernel, window), x)
         return y if bias is None else y + _row(bias, y.ndim)
 
@@ -416,17 +410,10 @@ class ConvTranspose(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps ``(..., H', W', I)`` to ``(..., H, W, features)``."""
-        *_, rows, columns, inputs = x.shape
+        *_, rows, columns, _ = x.shape
         kernel_size, strides = as_pair(self.kernel_size), as_pair(self.strides)
         window = self._window((rows, columns), kernel_size, strides)
-        shape = (*kernel_size, inputs, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        bias = None
-        if self.use_bias:
-            bias = self.param(
-                "bias", self.bias_init, (self.features,), self.param_dtype
-            )
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = _add_parameters(self, x, kernel_size)
         turned = kernel[::-1, ::-1].swapaxes(2, 3)  # (kh, kw, features, I)
         y = _over_images(lambda x: conv_adjoint(x, turned, window), x)
         return y if bias is None else y + _row(bias, y.ndim)
@@ -452,6 +439,20 @@ class ConvTranspose(nn.Module):
             f"output_size must be one that a convolution with strides {strides} maps "
             f"to {moves}, got {size}, which it maps to {window.moves}"
         )
+
+
+def _add_parameters(
+    module: Conv | ConvTranspose, x: jax.Array, kernel_size: Pair
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """The input, the kernel ``(kh, kw, I, features)`` and the bias, of one type."""
+    shape = (*kernel_size, x.shape[-1], module.features)
+    kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
+    bias = None
+    if module.use_bias:
+        width = (module.features,)
+        bias = module.param("bias", module.bias_init, width, module.param_dtype)
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
+    return x, kernel, bias
 
 
 def as_pair(value: int | Sequence[int]) -> Pair:
