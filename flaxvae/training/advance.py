@@ -12,6 +12,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.parallel import ONE_DEVICE, Devices
@@ -290,4 +291,5 @@ def _where(condition: jax.Array, a: Any, b: Any) -> Any:
 
 
 def _all_finite(tree: Any) -> jax.Array:
-    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+    # One array and one kernel in place of one for each.
+    return jnp.isfinite(ravel_pytree(tree)[0]).all()

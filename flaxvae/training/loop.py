@@ -228,7 +228,9 @@ def drive(
         shares, spent = _share_seconds(before, position, per_epoch, seconds, spent)
         recorder.record(lines, shares)
         recorder.save(position, run, now=is_over or position >= total)
-        rate = (position - before) * batch_size / seconds
+        # A call that ends an epoch may be short: beside an epoch stands its own speed.
+        steps = per_epoch if shares else position - before
+        rate = steps * batch_size / (shares[-1] if shares else seconds)
         update(lines[-1] if lines else None, position / per_epoch, rate)
     return run
 

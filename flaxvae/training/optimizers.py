@@ -104,9 +104,49 @@ def build_optimizer(
     if weight_decay is not None:
         values["weight_decay"] = weight_decay
     optimizer = optax.inject_hyperparams(scaled)(**values)
-    if clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    if clip_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    return _join_vectors(optimizer)
+
+
+def _join_vectors(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+    """The same optimizer, to which all biases and scales are one array.
+
+    Each array costs it a few kernels to compile and to start: in a residual network
+    with BatchNorm two thirds of its arrays are vectors.
+    """
+
+    def join(tree: Any) -> list[jax.Array]:
+        leaves = jax.tree.leaves(tree)
+        vectors = [leaf for leaf in leaves if _is_vector(leaf)]
+        rest = [leaf for leaf in leaves if not _is_vector(leaf)]
+        return [*rest, jnp.concatenate(vectors)] if vectors else rest
+
+    def part(joined: list[jax.Array], like: Any) -> Any:
+        leaves, structure = jax.tree.flatten(like)
+        rest, first, parted = iter(joined), 0, []
+        for leaf in leaves:
+            if _is_vector(leaf):
+                parted.append(joined[-1][first : first + leaf.size])
+                first += leaf.size
+            else:
+                parted.append(next(rest))
+        return jax.tree.unflatten(structure, parted)
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        joined = None if params is None else join(params)
+        updates, state = optimizer.update(join(grads), state, joined)
+        return part(updates, grads), state
+
+    return optax.GradientTransformation(
+        lambda params: optimizer.init(join(params)), update
+    )
+
+
+def _is_vector(leaf: jax.Array) -> bool:
+    return leaf.ndim == 1 and leaf.dtype == jnp.float32
 
 
 def _make_factor(

@@ -1,5 +1,6 @@
 """A training as two pure functions: the run at step 0, and the way on from there."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,8 @@ def make_program(
         key = stream_key(state.key, Stream.VALIDATION)
         return evaluate(state.variables, state.weights, examples, key)
 
-    @jax.jit  # one compilation in place of one an operation
+    # One compilation in place of one an operation, and a light one: it runs once.
+    @functools.partial(jax.jit, compiler_options=_light_options())
     def create_compiled(seed: jax.Array, weights: Mapping[str, Any]) -> Run:
         sample = jax.eval_shape(preprocess, batch, jax.random.key(0))
         state = create_state(
@@ -102,3 +104,10 @@ def make_program(
         )
 
     return Program(create, step, make, len(x) // batch_size)
+
+
+def _light_options() -> dict[str, int]:
+    """For a CPU, where optimizing takes most of a compilation's time."""
+    return (
+        {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    )

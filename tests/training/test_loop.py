@@ -1,4 +1,5 @@
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
@@ -24,6 +25,7 @@ from flaxvae.training import (
     adam,
     engine,
     fit,
+    loop,
     recorder,
 )
 from flaxvae.training.checkpoint import Checkpoints
@@ -229,6 +231,23 @@ def test_a_signal_ends_the_run_with_a_checkpoint(
     resumed = fit(vae, stripes, workdir=tmp_path, **options)
     assert same(whole.variables, resumed.variables)
     assert whole.history == resumed.history
+
+
+def test_the_speed_beside_an_epoch_is_the_epochs_own(vae, stripes, monkeypatch):
+    """And not that of the last call, which may have been a single step."""
+    told = []
+
+    @contextlib.contextmanager
+    def listen(*_, **__):
+        yield lambda line, done, rate: told.append((line, rate))
+
+    monkeypatch.setattr(loop, "show_progress", listen)
+    monkeypatch.setattr(engine, "FIRST_STEPS", 1)  # calls end within epochs
+    trained = fit(vae, stripes, epochs=1, batch_size=32)
+    line, rate = told[-1]
+    assert line["epoch"] == 1
+    assert len(told) > 1
+    assert rate == pytest.approx(trained.timing["images_per_second"])
 
 
 def test_the_second_signal_acts_at_once():
