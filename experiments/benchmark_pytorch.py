@@ -1,267 +1,521 @@
-"""Time an epoch of the MLP VAE in flaxvae and in PyTorch, side by side.
+"""Time the same trainings in flaxvae and in PyTorch, side by side.
 
     pip install -e ".[torch]"
     python -m experiments.benchmark_pytorch --data_dir=FOLDER_WITH_MNIST
 
-The contenders take turns (A B C A B C ...), so that a machine whose speed drifts
-favours none; medians are compared. flaxvae runs through the ordinary `fit`; compiling
-is timed apart.
+Every contender begins with the same weights and sees the same batches, in a process of
+its own; before anything is timed, the first loss and gradient of both libraries must
+agree. Contenders take turns (A B C A B C ...), so that a machine whose speed drifts
+favours none; medians are compared. flaxvae runs through the ordinary `fit`. A first
+turn, with compiling and warm-up in it, is reported apart.
 """
 
 import dataclasses
 import importlib.util
-import itertools
+import json
 import os
+import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 import flaxvae
 from experiments.command import run_command
-from flaxvae import InputError, training
-from flaxvae.checks import check_at_least
-from flaxvae.data import Dataset, Split
-from flaxvae.models import build_vae
+from experiments.contenders import (
+    CONTENDERS,
+    Corner,
+    Task,
+    Turn,
+    check_agreement,
+    compute_orders,
+    describe_machine,
+    make_pool,
+    measure_jax_matmul,
+    measure_torch_matmul,
+)
+from experiments.presets import PRESETS
+from flaxvae import InputError
+from flaxvae.checks import check_above, check_at_least, check_choice
+from flaxvae.files import write_json
 
-LEARNING_RATE = 1e-3
-MATMUL_SIZE = 2048  # rows and columns of the product that measures the machine
+OURS, TUTORIAL = "flaxvae", "PyTorch, tutorial"
+COMPILED, GRAPHS = "PyTorch, torch.compile", "PyTorch, CUDA graphs"
+TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}
+LOSS_TOLERANCE = 0.02  # of a turn's last epoch: the noise differs
+SHARE_GUESSED = 0.3  # of the matrix rate, to choose a turn's number of steps
+END_TO_END_EPOCHS = 10
+QUICK = {
+    "networks": ("mlp", "conv"),
+    "batch_sizes": (128,),
+    "repeats": 3,
+    "epochs": 2,
+    "seconds": 0.8,
+    "end_to_end": 0,
+}
 
 
 @dataclass(frozen=True)
 class Flags:
-    """Times training epochs of one MLP VAE in flaxvae and in PyTorch on the CPU."""
+    """Times the same trainings in flaxvae and in PyTorch, on a CPU or a GPU."""
 
-    data_dir: Path | None = None
-    """Folder with MNIST's IDX files; None: MNIST where at hand, else random images."""
-    num_images: int = 60_000
-    """Training images in an epoch; as many as there are, if that is fewer."""
-    hidden: tuple[int, ...] = (400,)
-    """Widths of the encoder's dense layers; the decoder has them in reverse."""
-    latent_dim: int = 20
-    """Number of latent dimensions."""
-    batch_size: int = 128
+    networks: tuple[str, ...] = ("mlp", "mlp-deep", "conv", "conv-batchnorm", "resnet")
+    """Presets; see experiments/presets.py."""
+    batch_sizes: tuple[int, ...] = (128, 1024)
     """Images in a training step."""
+    precisions: tuple[Literal["float32", "tf32", "bfloat16"], ...] | None = None
+    """None: float32, and on a GPU the other two as well."""
     repeats: int = 5
-    """Turns of each contender."""
+    """Turns of each contender, after one for warm-up."""
     epochs: int = 3
     """Epochs in a turn; a turn counts with its median epoch."""
+    seconds: float = 1.5
+    """About how long an epoch is; it has as many of the images as that takes."""
     threads: int = os.cpu_count() or 1
-    """Threads for PyTorch; JAX uses every core it is given."""
+    """Cores and threads of each contender."""
+    end_to_end: int = 3
+    """Turns from the shell to a model trained for 10 epochs and its test number."""
+    data_dir: Path | None = None
+    """Folder with MNIST's IDX files; None: MNIST where at hand, else random images."""
+    workdir: Path = Path("runs/benchmark_pytorch")
+    """Folder for results.json, table.md and the figure."""
+    quick: bool = False
+    """Fewer networks and turns, no torch.compile: two minutes on two cores."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One contender on one task."""
+
+    network: str
+    precision: str
+    batch_size: int
+    contender: str
+    steps_per_epoch: int
+    step_seconds: list[float]  # of each turn, a median epoch's
+    start_seconds: float  # compiling and warm-up: what the first turn took longer
+    memory_bytes: int  # most that training took
+    loss: float  # of a turn's last epoch, nats per image
+    share: float  # of the rate of a large matrix product
+
+    @property
+    def step(self) -> float:
+        """Median seconds a step."""
+        return statistics.median(self.step_seconds)
+
+    @property
+    def images_per_second(self) -> float:
+        """At the median."""
+        return self.batch_size / self.step
 
 
 def main(flags: Flags) -> None:
-    """Lets the contenders take turns and prints a table."""
-    for name in ("latent_dim", "batch_size", "repeats", "epochs", "threads"):
+    """Checks that both agree, lets the contenders take turns, reports."""
+    flags = check_flags(flags)
+    workdir = flags.workdir.expanduser()
+    flaxvae.training.check_writable(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    images, source = load_images(flags)
+    with make_pool(flags.threads) as pool:
+        machine = pool.submit(describe_machine).result()
+    report: dict[str, Any] = {
+        "machine": machine,
+        "commit": read_commit(),
+        "data": source,
+        "flags": {k: str(v) for k, v in dataclasses.asdict(flags).items()},
+        "matmul_flops_per_second": {},
+        "agreement": [],
+        "results": [],
+        "end_to_end": None,
+    }
+    names, notes = choose_contenders(flags, on_gpu=machine["gpu"])
+    report["notes"] = notes
+    default = ("float32", "tf32", "bfloat16") if machine["gpu"] else ("float32",)
+    results: list[Result] = []
+    for precision in flags.precisions or default:
+        rates = measure_rates(precision, flags.threads)
+        report["matmul_flops_per_second"][precision] = rates
+        say(f"{precision}: matrix product {max(rates.values()) / 1e9:,.0f} GFLOP/s")
+        for network in flags.networks:
+            for batch_size in flags.batch_sizes:
+                task = Task(
+                    network, precision, batch_size, flags.epochs, images, flags.threads
+                )
+                found = run_task(task, names, max(rates.values()), flags, report)
+                results += found
+                report["results"] += [dataclasses.asdict(result) for result in found]
+                write_json(workdir / "results.json", report)
+    if flags.end_to_end:
+        report["end_to_end"] = time_end_to_end(flags)
+    write_json(workdir / "results.json", report)
+    (workdir / "table.md").write_text(make_markdown(results))
+    draw(results, workdir / "figures" / "speed.png", machine)
+    print_report(results, report, workdir)
+
+
+def check_flags(flags: Flags) -> Flags:
+    """Refuses values that cannot be used; fills in what ``quick`` stands for."""
+    if flags.quick:
+        default = Flags()
+        chosen = {
+            name: value
+            for name, value in QUICK.items()
+            if getattr(flags, name) == getattr(default, name)
+        }
+        flags = dataclasses.replace(flags, **chosen)  # type: ignore[arg-type]
+    for name in ("repeats", "epochs", "threads"):
         check_at_least(name, getattr(flags, name), 1)
-    check_at_least("num_images", flags.num_images, flags.batch_size)
-    check_at_least("number of hidden layers", len(flags.hidden), 1)
+    check_at_least("end_to_end", flags.end_to_end, 0)
+    check_above("seconds", flags.seconds, 0)
+    for network in flags.networks:
+        check_choice("networks", network, PRESETS)
+        if PRESETS[network].binarize != "none":
+            raise InputError(
+                f"networks must be trained on grey levels, got {network!r}, which is "
+                f"binarized ({PRESETS[network].binarize})"
+            )
+    for batch_size in flags.batch_sizes:
+        check_at_least("batch_sizes", batch_size, 2)
+    for name in ("networks", "batch_sizes"):
+        check_at_least(f"number of {name}", len(getattr(flags, name)), 1)
     if importlib.util.find_spec("torch") is None:
         raise InputError('PyTorch must be installed: pip install -e ".[torch]"')
-    dataset = load_images(flags)
-    contenders: dict[str, Callable[[], float]] = {
-        "flaxvae": make_flaxvae(dataset, flags),
-        "PyTorch, tuned": make_torch(dataset, flags, tuned=True),
-        "PyTorch, tutorial": make_torch(dataset, flags, tuned=False),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    rates = []
-    for turn in range(flags.repeats):
-        rates.append(measure_matmul())
-        for name, run in contenders.items():
-            seconds[name].append(run())
-            print(
-                f"turn {turn + 1}, {name}: {seconds[name][-1]:.3f} s", file=sys.stderr
-            )
-    print_table(seconds, dataset, statistics.median(rates), flags)
+    return flags
 
 
-def load_images(flags: Flags) -> Dataset:
-    """MNIST without a validation split, or random images in its place."""
-    N = flags.num_images
+def load_images(flags: Flags) -> tuple[np.ndarray, str]:
+    """MNIST's training images ``(60000, 28, 28, 1)``, or random ones in their place."""
     try:
         data = flaxvae.data.load("mnist", data_dir=flags.data_dir, validation_size=0)
-        return dataclasses.replace(data, train=data.train[:N])
+        return np.asarray(data.train.x), "mnist"
     except InputError:
         if flags.data_dir is not None:
             raise
-    images = np.random.default_rng(0).integers(0, 256, (N, 28, 28, 1), np.uint8)
-    split = Split(images)
-    return Dataset("random images", split, split[:0], split[:1000], max_value=255.0)
+    shape = (60_000, 28, 28, 1)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8), "random images"
 
 
-def make_flaxvae(dataset: Dataset, flags: Flags) -> Callable[[], float]:
-    """Trains by `fit`; returns seconds an epoch, compiling excluded."""
-    vae = build_vae(dataset.shape, flags.latent_dim, hidden=flags.hidden)
+def choose_contenders(flags: Flags, *, on_gpu: bool) -> tuple[list[str], list[str]]:
+    """Who takes part here, and why others do not."""
+    missing = {}
+    if not on_gpu:
+        missing[GRAPHS] = "needs a GPU"
+        if not any(map(shutil.which, ("g++", "clang++", "c++", "cl"))):
+            missing[COMPILED] = "needs a C++ compiler"
+    if flags.quick:
+        missing[COMPILED] = missing[GRAPHS] = "left out of --quick"
+    notes = [f"{name}: {reason}" for name, reason in missing.items()]
+    return [name for name in CONTENDERS if name not in missing], notes
 
-    def run() -> float:
-        trained = training.fit(
-            vae,
-            dataset,
-            optimizer=training.adam(LEARNING_RATE),
-            epochs=flags.epochs,
-            batch_size=flags.batch_size,
-            progress=False,
+
+def measure_rates(precision: str, threads: int) -> dict[str, float]:
+    """FLOP/s of a large matrix product in both libraries."""
+    with make_pool(threads) as pool:
+        ours = pool.submit(measure_jax_matmul, precision).result()
+    with make_pool(threads) as pool:
+        theirs = pool.submit(measure_torch_matmul, precision, threads).result()
+    return {"jax": ours, "torch": theirs}
+
+
+def run_task(
+    task: Task, names: Sequence[str], rate: float, flags: Flags, report: dict[str, Any]
+) -> list[Result]:
+    """Checks that both libraries agree, then lets the contenders take turns."""
+    title = f"{task.preset}, batch {task.batch_size}, {task.precision}"
+    B = task.batch_size
+    with make_pool(flags.threads) as pool:
+        first = dataclasses.replace(task, images=task.images[:B])
+        agreement = pool.submit(check_agreement, first).result()
+        per_second = rate * SHARE_GUESSED / agreement.flops
+        steps = min(max(2, round(flags.seconds * per_second)), len(task.images) // B)
+        orders = pool.submit(compute_orders, steps * B, task.epochs).result()
+    apart = max(agreement.loss, agreement.gradient)
+    say(f"{title}: loss and gradient agree to {apart:.1e}; {steps} steps an epoch")
+    report["agreement"].append(
+        {"task": title, "loss": agreement.loss, "gradient": agreement.gradient}
+    )
+    if apart > TOLERANCE[task.precision]:
+        raise SystemExit(
+            f"error: {title}: loss or gradient of the two libraries differ by "
+            f"{apart:.1e}, which is more than {TOLERANCE[task.precision]:.0e}"
         )
-        return trained.timing["seconds_per_epoch"]
-
-    return run
-
-
-def make_torch(dataset: Dataset, flags: Flags, *, tuned: bool) -> Callable[[], float]:
-    """Trains the same network in PyTorch; returns seconds an epoch.
-
-    Tuned: images in memory as floats, logits, fused Adam, no synchronisation in a
-    step. Otherwise as tutorials write it: torchvision's MNIST with ToTensor in a
-    DataLoader, sigmoid and binary cross-entropy, ``.item()`` each step.
-    """
-    import PIL.Image
-    import torch
-    from torch.nn import functional
-
-    torch.set_num_threads(flags.threads)
-    torch.manual_seed(0)
-    height, width, _ = dataset.shape
-    num_pixels = height * width
-    images = torch.from_numpy(np.array(dataset.train.x)).reshape(-1, num_pixels)
-
-    def dense_layers(widths: tuple[int, ...]) -> Any:
-        pairs = itertools.pairwise(widths)
-        layers = [(torch.nn.Linear(i, o), torch.nn.ReLU()) for i, o in pairs]
-        return torch.nn.Sequential(*(part for layer in layers for part in layer))
-
-    class VAE(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = dense_layers((num_pixels, *flags.hidden))
-            self.mean = torch.nn.Linear(flags.hidden[-1], flags.latent_dim)
-            self.log_var = torch.nn.Linear(flags.hidden[-1], flags.latent_dim)
-            self.decoder = dense_layers((flags.latent_dim, *flags.hidden[::-1]))
-            self.output = torch.nn.Linear(flags.hidden[0], num_pixels)
-
-        def forward(self, x: Any) -> Any:
-            h = self.encoder(x)
-            mean, log_var = self.mean(h), self.log_var(h)
-            z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
-            return self.output(self.decoder(z)), mean, log_var
-
-    vae = VAE()
-    optimizer = torch.optim.Adam(vae.parameters(), LEARNING_RATE, fused=tuned or None)
-
-    def tuned_epoch() -> None:
-        order = torch.randperm(len(floats))
-        for batch in order.split(flags.batch_size):
-            x = floats[batch]
-            logits, mean, log_var = vae(x)
-            loss = functional.binary_cross_entropy_with_logits(
-                logits, x, reduction="sum"
+    task = dataclasses.replace(
+        task,
+        images=task.images[: steps * B],
+        weights=agreement.weights,
+        orders=orders,
+    )
+    corners, warm_up = {}, {}
+    turns: dict[str, list[Turn]] = {name: [] for name in names}
+    for name in names:
+        corners[name] = Corner(CONTENDERS[name], task)
+        warm_up[name] = corners[name].take_turn()
+    for i in range(flags.repeats):
+        for name, corner in corners.items():
+            turn = corner.take_turn()
+            turns[name].append(turn)
+            each = turn.seconds / steps * 1e3
+            say(f"{title}, turn {i + 1}, {name}: {each:.2f} ms a step")
+    found = []
+    for name, corner in corners.items():
+        seconds = [turn.seconds for turn in turns[name]]
+        ready = warm_up[name].wall_seconds - task.epochs * statistics.median(seconds)
+        found.append(
+            Result(
+                network=task.preset,
+                precision=task.precision,
+                batch_size=B,
+                contender=name,
+                steps_per_epoch=steps,
+                step_seconds=[s / steps for s in seconds],
+                start_seconds=max(0.0, ready),
+                memory_bytes=corner.leave(),
+                loss=turns[name][-1].loss,
+                share=agreement.flops * steps / statistics.median(seconds) / rate,
             )
-            loss = loss - 0.5 * torch.sum(1 + log_var - mean.square() - log_var.exp())
-            optimizer.zero_grad(set_to_none=True)
-            (loss / len(x)).backward()
-            optimizer.step()
-
-    def tutorial_epoch() -> None:
-        total = 0.0
-        for x, _ in loader:
-            x = x.view(-1, num_pixels)
-            logits, mean, log_var = vae(x)
-            loss = functional.binary_cross_entropy(
-                torch.sigmoid(logits), x, reduction="sum"
-            )
-            loss = loss - 0.5 * torch.sum(1 + log_var - mean.pow(2) - log_var.exp())
-            optimizer.zero_grad()
-            loss.backward()
-            total += loss.item()
-            optimizer.step()
-
-    if tuned:
-        floats, epoch = images.float() / 255, tuned_epoch
-    else:
-        # Step by step what torchvision's MNIST does with the transform ToTensor.
-        class Images(torch.utils.data.Dataset):
-            def __len__(self) -> int:
-                return len(images)
-
-            def __getitem__(self, i: int) -> Any:
-                picture = PIL.Image.fromarray(images[i].numpy().reshape(height, width))
-                pixels = torch.from_numpy(np.array(picture)).view(height, width, 1)
-                return pixels.permute(2, 0, 1).contiguous().float().div(255), 0
-
-        loader = torch.utils.data.DataLoader(
-            Images(), batch_size=flags.batch_size, shuffle=True
         )
-        epoch = tutorial_epoch
-
-    def run() -> float:
-        seconds = []
-        for _ in range(flags.epochs):
-            began = time.perf_counter()
-            epoch()
-            seconds.append(time.perf_counter() - began)
-        return statistics.median(seconds)
-
-    return run
+    losses = [result.loss for result in found]
+    if max(losses) > min(losses) * (1 + LOSS_TOLERANCE):
+        raise SystemExit(
+            f"error: {title}: the contenders have not learned the same: losses "
+            + ", ".join(f"{r.contender} {r.loss:.2f}" for r in found)
+        )
+    return found
 
 
-def measure_matmul() -> float:
-    """Rate of a large float32 matrix product in JAX, in FLOP/s."""
-    a = jnp.ones((MATMUL_SIZE, MATMUL_SIZE))
-    product = jax.jit(jnp.matmul)
-    jax.block_until_ready(product(a, a))
-    began = time.perf_counter()
-    for _ in range(5):
-        jax.block_until_ready(product(a, a))
-    return 5 * 2 * MATMUL_SIZE**3 / (time.perf_counter() - began)
+def time_end_to_end(flags: Flags) -> dict[str, Any]:
+    """From the shell to a model trained for 10 epochs and its test number."""
+    if flags.data_dir is None:
+        return {"note": "end to end: needs --data_dir with MNIST's IDX files"}
+    folder = str(flags.data_dir.expanduser())
+    found: dict[str, Any] = {
+        name: {"seconds": [], "test_loss": None} for name in (OURS, TUTORIAL)
+    }
+    for turn in range(flags.end_to_end):
+        for name, one in found.items():
+            with tempfile.TemporaryDirectory() as scratch:
+                run = Path(scratch) / "run"
+                ours = [
+                    "experiments.mnist_vae",
+                    "--dataset=mnist",
+                    f"--data_dir={folder}",
+                    "--hidden=400",
+                    "--latent_dim=20",
+                    f"--epochs={END_TO_END_EPOCHS}",
+                    "--no_figures",
+                    "--no_compilation_cache",
+                    f"--workdir={run}",
+                ]
+                theirs = ["experiments.torch_tutorial", folder, str(END_TO_END_EPOCHS)]
+                command = [sys.executable, "-m", *(ours if name == OURS else theirs)]
+                environment = os.environ | {"FLAXVAE_CACHE": scratch}
+                began = time.perf_counter()
+                done = subprocess.run(
+                    command, env=environment, capture_output=True, text=True, check=True
+                )
+                one["seconds"].append(time.perf_counter() - began)
+                if name == OURS:
+                    summary = json.loads((run / "summary.json").read_text())
+                    one["test_loss"] = -summary["test"]["elbo"]
+                else:
+                    one["test_loss"] = float(done.stdout.split()[-1])
+            say(f"end to end, turn {turn + 1}, {name}: {one['seconds'][-1]:.1f} s")
+    return found
 
 
-def count_flops(dataset: Dataset, flags: Flags) -> float:
-    """Floating-point operations of an epoch's matrix products.
+def read_commit() -> str:
+    """The checkout's commit, with a plus where files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        status = [*git, "status", "--porcelain", "--untracked-files=no"]
+        changed = subprocess.run(
+            status, capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+" if changed else "")
 
-    Forward, gradient of the weights and gradient of the inputs cost 2 operations a
-    weight and example each; the first layer needs no gradient of its inputs.
-    """
-    widths = (int(np.prod(dataset.shape)), *flags.hidden)
-    layers = [i * o for i, o in itertools.pairwise(widths)]
-    heads = 3 * flags.hidden[-1] * flags.latent_dim  # mean, log_var, decoder's first
-    weights = 2 * sum(layers) + heads
-    return (6 * weights - 2 * layers[0]) * float(len(dataset.train))
+
+def find_best(results: Sequence[Result]) -> Result:
+    """PyTorch's fastest contender of one task."""
+    theirs = [result for result in results if result.contender != OURS]
+    return min(theirs, key=lambda result: result.step)
 
 
-def print_table(
-    seconds: dict[str, list[float]], dataset: Dataset, rate: float, flags: Flags
+def group_by_task(results: Sequence[Result]) -> list[list[Result]]:
+    """The results of each task, in the order of their tasks."""
+    groups: dict[tuple[str, int, str], list[Result]] = {}
+    for result in results:
+        task = (result.network, result.batch_size, result.precision)
+        groups.setdefault(task, []).append(result)
+    return list(groups.values())
+
+
+def make_markdown(results: Sequence[Result]) -> str:
+    """A table with a row a task, for a page like the README."""
+    lines = [
+        "| network, batch | flaxvae, ms a step (min to max) | images/s | of the matrix "
+        "rate | best PyTorch, ms (min to max) | its time over flaxvae's | the "
+        "tutorial's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for group in group_by_task(results):
+        of = {result.contender: result for result in group}
+        ours, best = of[OURS], find_best(group)
+        kind = best.contender.removeprefix("PyTorch, ")
+        precision = "" if ours.precision == "float32" else f", {ours.precision}"
+        cells = [
+            f"{ours.network}, {ours.batch_size}{precision}",
+            format_times(ours),
+            f"{ours.images_per_second:,.0f}",
+            f"{ours.share:.0%}",
+            f"{format_times(best)}, {kind}",
+            f"{best.step / ours.step:.2f}",
+            f"{of[TUTORIAL].step / ours.step:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def format_times(result: Result) -> str:
+    """Median, least and most milliseconds a step."""
+    times = [t * 1e3 for t in result.step_seconds]
+    return f"{result.step * 1e3:.3g} ({min(times):.3g} to {max(times):.3g})"
+
+
+def draw(results: Sequence[Result], path: Path, machine: dict[str, Any]) -> None:
+    """Bars: speed over that of the best PyTorch, with the turns' range."""
+    from matplotlib.figure import Figure
+
+    from flaxvae.latent.figures import CLASS_COLORS, save_figure
+
+    groups = group_by_task(results)
+    names = list(dict.fromkeys(result.contender for result in results))
+    height = 0.8 / len(names)
+    size = (8, 1.4 + 0.22 * len(names) * len(groups))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    for i, name in enumerate(names):
+        for row, group in enumerate(groups):
+            found = [result for result in group if result.contender == name]
+            if not found:
+                continue
+            best = find_best(group).step
+            speed = best / found[0].step
+            ends = [best / t for t in found[0].step_seconds]
+            axes.barh(
+                row + (i - (len(names) - 1) / 2) * height,
+                speed,
+                height * 0.9,
+                color=CLASS_COLORS[i],
+                label=name if row == 0 else None,
+                xerr=[[speed - min(ends)], [max(ends) - speed]],
+                error_kw={"elinewidth": 0.8, "capsize": 1.5, "ecolor": "#333333"},
+            )
+            axes.text(
+                max(ends) + 0.02,
+                row + (i - (len(names) - 1) / 2) * height,
+                f"{speed:.2f}",
+                va="center",
+                fontsize=7,
+            )
+    labels = [
+        f"{group[0].network}\nbatch {group[0].batch_size}, {group[0].precision}"
+        for group in groups
+    ]
+    axes.set_yticks(range(len(groups)), labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.axvline(1, color="#333333", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("training speed over that of the fastest PyTorch (medians, ranges)")
+    axes.spines[["top", "right"]].set_visible(False)
+    device = machine["device"] if machine["gpu"] else machine["processor"]
+    figure.suptitle(f"Training speed on {device}", fontsize=10)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        fontsize=8,
+        frameon=False,
+    )
+    save_figure(figure, path)
+
+
+def print_report(
+    results: Sequence[Result], report: dict[str, Any], workdir: Path
 ) -> None:
-    """Prints medians, spreads and ratios."""
-    import torch
+    """Prints every contender's numbers, and on what they were measured."""
     from rich.console import Console
     from rich.table import Table
 
-    ours = statistics.median(seconds["flaxvae"])
-    share = count_flops(dataset, flags) / ours / rate
-    widths = (int(np.prod(dataset.shape)), *flags.hidden, flags.latent_dim)
-    network = "-".join(map(str, widths))
-    title = f"Seconds an epoch, {dataset.name}, {network}, batch {flags.batch_size}"
-    table = Table(title=title)
-    for name in ("", "median", "min", "max", "time over flaxvae's"):
-        table.add_column(name, justify="left" if not name else "right")
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        row = [f"{v:.3f}" for v in (median, min(values), max(values))]
-        table.add_row(name, *row, f"{median / ours:.2f}")
-    Console().print(table)
+    console = Console()
+    for group in group_by_task(results):
+        first = group[0]
+        ours = next(result for result in group if result.contender == OURS)
+        table = Table(
+            title=f"{first.network}, batch {first.batch_size}, {first.precision}; "
+            f"{first.steps_per_epoch} steps an epoch"
+        )
+        columns = (
+            *("", "ms a step (min to max)", "images/s", "time over flaxvae's"),
+            *("matrix rate", "start (s)", "memory (MB)", "loss"),
+        )
+        for column in columns:
+            table.add_column(column, justify="right" if column else "left")
+        for result in group:
+            table.add_row(
+                result.contender,
+                format_times(result),
+                f"{result.images_per_second:,.0f}",
+                f"{result.step / ours.step:.2f}",
+                f"{result.share:.0%}",
+                f"{result.start_seconds:.1f}",
+                f"{result.memory_bytes / 1e6:,.0f}",
+                f"{result.loss:.1f}",
+            )
+        console.print(table)
+    machine, whole = report["machine"], report["end_to_end"]
+    if whole and "note" in whole:
+        report["notes"].append(whole["note"])
+    elif whole:
+        median = {n: statistics.median(one["seconds"]) for n, one in whole.items()}
+        print(
+            f"shell to {END_TO_END_EPOCHS} epochs and test number, mlp: "
+            + ", ".join(
+                f"{n} {median[n]:.1f} s (test loss {one['test_loss']:.2f})"
+                for n, one in whole.items()
+            )
+            + f"; {median[TUTORIAL] / median[OURS]:.2f} times as long"
+        )
+    for precision, rates in report["matmul_flops_per_second"].items():
+        both = " and ".join(f"{r / 1e9:,.0f} ({n})" for n, r in rates.items())
+        print(f"matrix product in {precision}: {both} GFLOP/s")
+    versions = machine["versions"]
     print(
-        f"matrix product of {MATMUL_SIZE}: {rate / 1e9:.0f} GFLOP/s; flaxvae reaches "
-        f"{share:.0%} of it\n"
-        f"{flags.repeats} turns, {flags.threads} threads, {training.device_name()}, "
-        f"JAX {jax.__version__}, PyTorch {torch.__version__}"
+        f"{machine['device'] if machine['gpu'] else machine['processor']}, "
+        f"{report['flags']['threads']} threads, JAX {versions['jax']}, PyTorch "
+        f"{versions['torch']}, commit {report['commit']}, {report['data']}"
     )
+    for note in report["notes"]:
+        print(f"without {note}")
+    print(f"written to {workdir}: results.json, table.md, figures/speed.png")
+
+
+def say(line: str) -> None:
+    """Shows how far things are, on the standard error stream."""
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

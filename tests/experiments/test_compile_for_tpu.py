@@ -159,7 +159,13 @@ def loop_bodies(text):
 
 @pytest.mark.tpu
 @pytest.mark.parametrize(
-    "name", ["mlp", pytest.param("mlp-binary", marks=pytest.mark.slow), "conv"]
+    "name",
+    [
+        "mlp",
+        pytest.param("mlp-deep", marks=pytest.mark.slow),
+        pytest.param("mlp-binary", marks=pytest.mark.slow),
+        "conv",
+    ],
 )
 def test_a_step_communicates_once(name, libtpu):
     target = find_slice("v5e:2x2")

@@ -13,7 +13,6 @@ from flaxvae.batch import DATA_AXIS, draw_rows
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split, binarize
 from flaxvae.distributions import Bernoulli, Normal
-from flaxvae.models import build_vae
 from flaxvae.objectives import elbo
 from flaxvae.training import (
     Devices,
@@ -104,7 +103,7 @@ def check_collectives(text, run):
         assert sum(size >= 4 * parameters for _, size in found) == 1
 
 
-SMALL = Preset(lambda shape: build_vae(shape, 3, hidden=(16,)))
+SMALL = Preset({"latent_dim": 3, "hidden": (16,)})
 
 
 def test_guards_act_on_the_whole_batch():

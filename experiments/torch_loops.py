@@ -1,0 +1,81 @@
+"""Training loops in PyTorch: as tutorials write them, and tuned."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from torch.nn import functional
+
+
+class Pictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """What torchvision's MNIST gives with the transform ToTensor, step by step.
+
+    Args:
+      images: uint8 ``(N, H, W)``.
+    """
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = torch.from_numpy(np.array(images))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        picture = PIL.Image.fromarray(self.images[i].numpy())
+        height, width = picture.height, picture.width
+        pixels = torch.from_numpy(np.array(picture)).view(height, width, 1)
+        return pixels.permute(2, 0, 1).contiguous().float().div(255), 0
+
+
+def make_loader(
+    images: np.ndarray, batch_size: int, order: Sequence[int] | None = None
+) -> Any:
+    """Batches of `Pictures` in a given order, or shuffled anew each time."""
+    return torch.utils.data.DataLoader(
+        Pictures(images), batch_size, shuffle=order is None, sampler=order
+    )
+
+
+def train_like_a_tutorial(
+    vae: torch.nn.Module,
+    loader: Iterable[Sequence[Any]],
+    optimizer: torch.optim.Optimizer,
+    device: str = "cpu",
+) -> float:
+    """One epoch; the summed loss, in nats. ``vae`` gives logits, mean, log-variance."""
+    total = 0.0
+    for x, _ in loader:
+        x = x.to(device)
+        logits, mean, log_var = vae(x)
+        loss = functional.binary_cross_entropy(
+            torch.sigmoid(logits), x, reduction="sum"
+        )
+        loss = loss - 0.5 * torch.sum(1 + log_var - mean.pow(2) - log_var.exp())
+        optimizer.zero_grad()
+        loss.backward()
+        total += loss.item()
+        optimizer.step()
+    return total
+
+
+def train_tuned(
+    loss_of: Callable[[torch.Tensor], torch.Tensor],
+    batches: Iterable[torch.Tensor],
+    images: torch.Tensor,
+    optimizer: torch.optim.Optimizer,
+) -> float:
+    """One epoch over images in memory, by index; no synchronisation in a step.
+
+    Returns:
+      The mean of ``loss_of``, which maps a batch to its loss.
+    """
+    losses = []
+    for index in batches:
+        loss = loss_of(images[index])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses).mean().item()
