@@ -60,7 +60,7 @@ def main(flags: Flags) -> None:
     variables = interop.from_torch(
         flags.weights.expanduser(), vae, dataset.shape, names=flags.names
     )
-    trained = TrainedVAE(vae, variables, dataset.shape, dataset.max_value)
+    trained = TrainedVAE(vae, variables, dataset.shape, dataset.preprocessing)
     training.save(trained, workdir.expanduser(), dataset)
     test = evaluation.evaluate_elbo(trained, dataset, dataset.test)
     print(

@@ -175,7 +175,7 @@ def draw_figures(
 
     name = f"{dataset.name}, {flags.network.describe(dataset.shape, flags.latent_dim)}"
     stored = jax.numpy.asarray(dataset.test.x)
-    images = np.asarray(flaxvae.data.scale(stored, dataset.max_value))  # (N, H, W, C)
+    images = np.asarray(dataset.preprocessing.prepare(stored))  # (N, H, W, C)
     shown = choose_examples(dataset.test)
     starts, ends = shown[0 : len(shown) - 1 : 2], shown[1::2]
     paths = latent.interpolate(codes[starts], codes[ends], 12)  # (rows, steps, D)

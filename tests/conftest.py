@@ -77,5 +77,5 @@ def stripes() -> Dataset:
         validation=split[150:173],
         test=split[173:],
         max_value=255.0,
-        num_classes=8,
+        class_names=tuple("01234567"),
     )

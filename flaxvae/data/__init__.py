@@ -1,12 +1,20 @@
 """Data: every source becomes arrays in named splits."""
 
-from flaxvae.data.dataset import Dataset, Split, check_dataset, hold_out
+from flaxvae.data.dataset import (
+    Dataset,
+    Split,
+    check_dataset,
+    hold_out,
+    make_preprocess,
+    split_at_random,
+)
 from flaxvae.data.load import SOURCES, load
 from flaxvae.data.preprocess import (
     BINARIZATIONS,
     Preprocess,
+    Preprocessing,
+    Standardization,
     binarize,
-    make_preprocess,
     scale,
 )
 
@@ -15,11 +23,14 @@ __all__ = [
     "SOURCES",
     "Dataset",
     "Preprocess",
+    "Preprocessing",
     "Split",
+    "Standardization",
     "binarize",
     "check_dataset",
     "hold_out",
     "load",
     "make_preprocess",
     "scale",
+    "split_at_random",
 ]

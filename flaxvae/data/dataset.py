@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from flaxvae.checks import InputError, check_at_least
+from flaxvae.data.preprocess import Preprocess, Preprocessing, Standardization
 
 
 @dataclass(frozen=True)
@@ -13,19 +15,22 @@ class Split:
     """Examples and, where they exist, their labels.
 
     Attributes:
-      x: examples, ``(N, H, W, C)``, uint8 or float32.
+      x: examples as stored: images ``(N, H, W, C)`` or rows ``(N, F)``, integers or
+        float32.
       labels: class of each example, ``(N,)`` integers, or None.
+      factors: values that an example was made from, ``(N, K)`` integers, or None.
     """
 
     x: np.ndarray
     labels: np.ndarray | None = None
+    factors: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, index: slice) -> "Split":
-        labels = None if self.labels is None else self.labels[index]
-        return Split(self.x[index], labels)
+    def __getitem__(self, index: slice | np.ndarray) -> "Split":
+        parts = (self.x, self.labels, self.factors)
+        return Split(*(None if part is None else part[index] for part in parts))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,13 @@ class Dataset:
       validation: held out of the training examples; may be empty.
       test: for the final number only.
       max_value: the value of ``x`` that means 1.0 (255 for 8-bit images).
-      num_classes: number of classes, or None without labels.
+      class_names: a name for each label 0, 1, ..., or None.
+      factor_names: a name for each column of ``factors``, or None.
+      columns: a name for each number of a table's row, or None.
       binarize: how grey levels became, or become, zeros and ones; see `binarize`.
+      dequantize: whether integers get uniform noise; see `Preprocessing`.
+      standardization: of a table; see `Preprocessing`.
+      render: what draws the stored rows; see `Preprocessing`.
       origin: where the arrays came from, for people.
       notice: what a user should be told about the choice of this data, or None.
     """
@@ -49,44 +59,74 @@ class Dataset:
     validation: Split
     test: Split
     max_value: float = 1.0
-    num_classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+    factor_names: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
     binarize: str = "none"
+    dequantize: bool = False
+    standardization: Standardization | None = None
+    render: str | None = None
     origin: str = "arrays"
     notice: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example, ``(H, W, C)``."""
-        return self.train.x.shape[1:]
+        """Shape of one example as the model sees it, ``(H, W, C)`` or ``(F,)``."""
+        stored = jax.ShapeDtypeStruct((1, *self.train.x.shape[1:]), self.train.x.dtype)
+        return jax.eval_shape(self.preprocessing.prepare, stored).shape[1:]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether an example is a row of numbers, not an image."""
+        return len(self.shape) == 1
 
     @property
     def levels(self) -> int | None:
-        """How many values a pixel can have; None for floats."""
-        if self.binarize != "none":
+        """How many values a pixel can have; None for numbers on a continuous scale."""
+        if self.binarize != "none" or self.render is not None:
             return 2
         is_float = np.issubdtype(self.train.x.dtype, np.floating)
-        return None if is_float else int(self.max_value) + 1
+        if is_float or self.dequantize or self.standardization is not None:
+            return None
+        return int(self.max_value) + 1
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From stored values to what the model sees."""
+        return Preprocessing(
+            self.max_value,
+            self.binarize,
+            self.dequantize,
+            self.standardization,
+            self.render,
+        )
 
     def describe(self) -> dict[str, Any]:
         """The description as JSON, for ``config.json``."""
+        names = ("class_names", "factor_names", "columns")
+        given = {name: getattr(self, name) for name in names}
         return {
             "name": self.name,
             "shape": list(self.shape),
             "train_examples": len(self.train),
             "validation_examples": len(self.validation),
             "test_examples": len(self.test),
-            "max_value": self.max_value,
-            "num_classes": self.num_classes,
-            "binarize": self.binarize,
+            **self.preprocessing.describe(),
+            **{k: list(v) for k, v in given.items() if v is not None},
             "origin": self.origin,
         }
+
+
+def make_preprocess(dataset: Dataset) -> Preprocess:
+    """The function ``(x, key) -> x`` that a compiled step applies to a stored batch."""
+    return dataset.preprocessing
 
 
 def check_dataset(dataset: Dataset) -> None:
     """Raises `InputError` unless values and labels are what the description says.
 
-    Stored integers must lie in [0, max_value], floats in [0, 1]; there is a label for
-    each example, or none at all.
+    Images' stored integers must lie in [0, max_value], their floats in [0, 1]; a
+    table's numbers must be finite; there is a label for each example, or none at all.
     """
     for name in ("train", "validation", "test"):
         split: Split = getattr(dataset, name)
@@ -95,17 +135,28 @@ def check_dataset(dataset: Dataset) -> None:
                 f"{name} must have a label for each of its {len(split)} examples, got "
                 f"{len(split.labels)}"
             )
-        if not len(split):
-            continue
-        is_float = np.issubdtype(split.x.dtype, np.floating)
-        low, high = split.x.min(), split.x.max()
-        limit = 1.0 if is_float else dataset.max_value
-        if not (low >= 0 and high <= limit):
-            kind = "floats" if is_float else "integers"
-            raise InputError(
-                f"{name}.x must hold {kind} in 0 to {limit:g}, got {low} to {high}: "
-                "scale the images, or state their max_value"
-            )
+        if len(split):
+            _check_values(f"{name}.x", split.x, dataset)
+
+
+def _check_values(name: str, x: np.ndarray, dataset: Dataset) -> None:
+    is_float = np.issubdtype(x.dtype, np.floating)
+    low, high = x.min(), x.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = int((~np.isfinite(x)).reshape(len(x), -1).any(axis=1).sum())
+        raise InputError(
+            f"{name} must hold finite numbers, got NaN or infinity in {bad} of "
+            f"{len(x)} examples"
+        )
+    if dataset.is_table or dataset.render is not None:
+        return
+    limit = 1.0 if is_float else dataset.max_value
+    if not (low >= 0 and high <= limit):
+        kind = "floats" if is_float else "integers"
+        raise InputError(
+            f"{name} must hold {kind} in 0 to {limit:g}, got {low} to {high}: "
+            "scale the images, or state their max_value"
+        )
 
 
 def hold_out(split: Split, size: int | float) -> tuple[Split, Split]:
@@ -122,10 +173,50 @@ def hold_out(split: Split, size: int | float) -> tuple[Split, Split]:
     Raises:
       InputError: a negative size, or nothing would remain.
     """
-    check_at_least("validation_size", size, 0)
+    count = _count("validation_size", split, size)
+    return split[: len(split) - count], split[len(split) - count :]
+
+
+def split_at_random(
+    split: Split, size: int | float, *, seed: int, name: str
+) -> tuple[Split, Split]:
+    """Splits examples off by a seed, from each class its share.
+
+    Args:
+      split: examples, with labels or without.
+      size: as in `hold_out`.
+      seed: the same one gives the same examples everywhere.
+      name: of the size, for messages.
+
+    Returns:
+      What remains and what was split off, both in the order they had.
+
+    Raises:
+      InputError: a negative size, or nothing would remain.
+    """
+    count = _count(name, split, size)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(split))
+    if split.labels is not None:
+        # Each class in random order, then all classes evenly: the first `count` hold
+        # of each class its share, to within one example.
+        _, kind, sizes = np.unique(
+            split.labels, return_inverse=True, return_counts=True
+        )
+        place = np.empty(len(split))
+        for k, n in enumerate(sizes):
+            place[order[kind[order] == k]] = (np.arange(n) + rng.random()) / n
+        order = np.argsort(place, kind="stable")
+    taken = np.zeros(len(split), bool)
+    taken[order[:count]] = True
+    return split[np.flatnonzero(~taken)], split[np.flatnonzero(taken)]
+
+
+def _count(name: str, split: Split, size: int | float) -> int:
+    check_at_least(name, size, 0)
     count = int(size) if size >= 1 else round(size * len(split))
     if count >= len(split):
         raise InputError(
-            f"validation_size must leave a training example, got {size} of {len(split)}"
+            f"{name} must leave a training example, got {size} of {len(split)}"
         )
-    return split[: len(split) - count], split[len(split) - count :]
+    return count

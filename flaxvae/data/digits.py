@@ -27,7 +27,7 @@ def load_digits(notice: str | None = None) -> Dataset:
         validation=split[:0],
         test=split[-NUM_TEST:],
         max_value=16.0,
-        num_classes=10,
+        class_names=tuple("0123456789"),
         origin="scikit-learn (embedded)",
         notice=notice,
     )

@@ -1,158 +1,217 @@
-"""MNIST: from four IDX files, or through TensorFlow Datasets without TensorFlow.
+"""MNIST and its relatives: four IDX files each, or TensorFlow Datasets' records.
 
-Source: LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to
-Document Recognition", Proceedings of the IEEE, 1998.
+Sources: LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document
+Recognition", 1998; Xiao, Rasul and Vollgraf, "Fashion-MNIST", 2017, arXiv 1708.07747;
+Clanuwat et al., "Deep Learning for Classical Japanese Literature", 2018, arXiv
+1812.01718 (Kuzushiji-MNIST). Checksums: the sets' own pages and torchvision.
 """
 
 import contextlib
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from flaxvae.checks import InputError
 from flaxvae.data import tfds
 from flaxvae.data.cache import Arrays, cached_arrays
 from flaxvae.data.dataset import Dataset, Split
-from flaxvae.data.download import download, md5_of
+from flaxvae.data.download import DownloadError, download, md5_of
 from flaxvae.data.idx import read_idx
 
+FILES = {  # array: name of the file, number of its dimensions
+    "train_x": ("train-images-idx3-ubyte", 3),
+    "train_labels": ("train-labels-idx1-ubyte", 1),
+    "test_x": ("t10k-images-idx3-ubyte", 3),
+    "test_labels": ("t10k-labels-idx1-ubyte", 1),
+}
+FILE_NAMES = ", ".join(name for name, _ in FILES.values())
 
-class IDXFile(NamedTuple):
-    """One of the four files: its name, dimensions and checksums."""
 
-    name: str
-    ndim: int
-    md5: str  # of the file as it is
-    md5_gz: str  # of the gzipped file, as it is served
+@dataclass(frozen=True)
+class IDXSet:
+    """Where a set of four files is, and how to know that it arrived whole.
+
+    Attributes:
+      title: its name for people.
+      urls: addresses of the gzipped files, to be tried in this order.
+      md5_gz: checksums of the gzipped files, in the order of `FILES`.
+      md5: checksums of the files themselves, where they are published.
+      version: the one that TensorFlow Datasets itself prepares.
+      classes: a name for each label.
+    """
+
+    title: str
+    urls: tuple[str, ...]
+    md5_gz: tuple[str, str, str, str]
+    md5: tuple[str | None, ...] = (None, None, None, None)
+    version: str = "3.0.1"
+    classes: tuple[str, ...] = tuple("0123456789")
 
 
-URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"  # the one TFDS uses
-FILES = {
-    "train_x": IDXFile(
-        "train-images-idx3-ubyte",
-        3,
-        "6bbc9ace898e44ae57da46a324031adb",
-        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+SETS = {
+    "mnist": IDXSet(
+        title="MNIST",
+        urls=(
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        ),
+        md5_gz=(
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+            "9fb629c4189551a2d022fa330f9573f3",
+            "ec29112dd5afa0611ce80d1b7f02629c",
+        ),
+        md5=(
+            "6bbc9ace898e44ae57da46a324031adb",
+            "a25bea736e30d166cdddb491f175f624",
+            "2646ac647ad5339dbf082846283269ea",
+            "27ae3e4e09519cfbb04c329615203637",
+        ),
     ),
-    "train_labels": IDXFile(
-        "train-labels-idx1-ubyte",
-        1,
-        "a25bea736e30d166cdddb491f175f624",
-        "d53e105ee54ea40749a09fcbcd1e9432",
+    "fashion_mnist": IDXSet(
+        title="Fashion-MNIST",
+        urls=(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+        ),
+        md5_gz=(
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
+        classes=(
+            *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+            *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        ),
     ),
-    "test_x": IDXFile(
-        "t10k-images-idx3-ubyte",
-        3,
-        "2646ac647ad5339dbf082846283269ea",
-        "9fb629c4189551a2d022fa330f9573f3",
-    ),
-    "test_labels": IDXFile(
-        "t10k-labels-idx1-ubyte",
-        1,
-        "27ae3e4e09519cfbb04c329615203637",
-        "ec29112dd5afa0611ce80d1b7f02629c",
+    "kmnist": IDXSet(
+        title="Kuzushiji-MNIST",
+        urls=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+        md5_gz=(
+            "bdb82020997e1d708af4cf47b453dcf7",
+            "e144d726b3acfaa3e44228e80efcd344",
+            "5c965bf0a639b31b8f53240b1b52f4d7",
+            "7320c461ea6c1c855c0b718fb2a4b134",
+        ),
+        classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
     ),
 }
-DOWNLOADS = Path("downloads", "mnist")  # under TensorFlow Datasets' folder
-MNIST_VERSION = "3.0.1"  # the one that TensorFlow Datasets itself prepares
-FILE_NAMES = ", ".join(file.name for file in FILES.values())
-HOW_TO_GET_MNIST = (
-    "to get MNIST, connect to the internet once, or pass --data_dir=FOLDER that holds "
-    f"its four IDX files, gzipped or not ({FILE_NAMES})"
-)
 
 
-def load_mnist(data_dir: Path | None = None) -> Dataset:
+def how_to_get(name: str) -> str:
+    """What a user can do where a set is not at hand."""
+    return (
+        f"to get {SETS[name].title}, connect to the internet once, or pass --data_dir="
+        f"FOLDER that holds its four IDX files, gzipped or not ({FILE_NAMES})"
+    )
+
+
+def load_mnist(data_dir: Path | None = None, name: str = "mnist") -> Dataset:
     """Loads 60,000 training and 10,000 test images of 28x28 pixels, uint8.
 
     Args:
-      data_dir: a folder with the four IDX files, gzipped or not, or with MNIST as
+      data_dir: a folder with the four IDX files, gzipped or not, or with the set as
         prepared by TensorFlow Datasets. None: TensorFlow Datasets' usual folder,
-        where MNIST is downloaded and prepared when it is missing.
+        where the set is downloaded and prepared when it is missing.
+      name: one of `SETS`.
 
     Returns:
       The data set, without a validation split.
 
     Raises:
       InputError: ``data_dir`` lacks the data, or a file is damaged.
-      DownloadError: ``data_dir`` is None and MNIST cannot be downloaded.
+      DownloadError: ``data_dir`` is None and the set cannot be downloaded.
     """
     try:
-        arrays, origin = _load_arrays(data_dir)
+        arrays, origin = _load_arrays(data_dir, name)
     except OSError as error:
         raise InputError(
             f"{error.filename} cannot be read: {error.strerror}"
         ) from error
     return Dataset(
-        name="mnist",
+        name=name,
         train=Split(arrays["train_x"], arrays["train_labels"]),
         validation=Split(arrays["train_x"][:0], arrays["train_labels"][:0]),
         test=Split(arrays["test_x"], arrays["test_labels"]),
         max_value=255.0,
-        num_classes=10,
+        class_names=SETS[name].classes,
         origin=origin,
     )
 
 
-def _load_arrays(data_dir: Path | None) -> tuple[Arrays, str]:
+def _load_arrays(data_dir: Path | None, name: str) -> tuple[Arrays, str]:
     """The four arrays, and where they came from."""
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"data_dir must be a folder, got {str(data_dir)!r}")
     folder = data_dir or tfds.default_folder()
-    prepared = tfds.find_prepared(folder, "mnist")
+    prepared = tfds.find_prepared(folder, name)
     if data_dir is None and prepared is None:
-        _download_and_prepare(folder)
+        _download_and_prepare(folder, name)
     # Downloaded files come before prepared records, which are slow to read.
-    for idx_folder in (folder, folder / DOWNLOADS):
+    for idx_folder in (folder, folder / _downloads(name)):
         if paths := _find_idx_files(idx_folder):
-            return _read_idx_files(paths), f"IDX files in {idx_folder}"
+            return _read_idx_files(paths, name), f"IDX files in {idx_folder}"
     if prepared is not None:
-        return tfds.read_images(prepared), f"TensorFlow Datasets in {prepared}"
+        return tfds.read_prepared(prepared), f"TensorFlow Datasets in {prepared}"
     raise InputError(
         f"data_dir must hold {FILE_NAMES} (.gz or not), got {str(data_dir)!r}"
     )
+
+
+def _downloads(name: str) -> Path:
+    """Where files are downloaded to, under TensorFlow Datasets' folder."""
+    return Path("downloads", name)
 
 
 def _find_idx_files(folder: Path) -> dict[str, Path]:
     """The four files in a folder by array name; empty unless all four are there."""
     paths = {
         array: path
-        for array, file in FILES.items()
-        for path in (folder / f"{file.name}.gz", folder / file.name)
+        for array, (name, _) in FILES.items()
+        for path in (folder / f"{name}.gz", folder / name)
         if path.is_file()
     }
     return paths if len(paths) == len(FILES) else {}
 
 
-def _read_idx_files(paths: dict[str, Path]) -> Arrays:
+def _read_idx_files(paths: dict[str, Path], name: str) -> Arrays:
     """Checks and decodes four files once; later starts only compute a checksum."""
+    checksums = {array: md5_of(paths[array]) for array in FILES}
 
     def decode() -> Arrays:
-        arrays = {
-            array: read_idx(paths[array], file.ndim, file.md5)
-            for array, file in FILES.items()
-        }
+        arrays = {}
+        published = zip(FILES.items(), SETS[name].md5_gz, SETS[name].md5, strict=True)
+        for (array, (_, ndim)), md5_gz, md5 in published:
+            path = paths[array]
+            # Zipped anew, a file has another checksum; its content has the same.
+            if md5 is None and path.suffix == ".gz" and checksums[array] != md5_gz:
+                raise InputError(
+                    f"{path} must have the MD5 checksum {md5_gz}, got "
+                    f"{checksums[array]}: remove it and get it anew, or unpack it if "
+                    "it is meant to differ"
+                )
+            arrays[array] = read_idx(path, ndim, md5)
         for array in ("train_x", "test_x"):
             arrays[array] = arrays[array][..., None]  # (N, 28, 28, 1)
         return arrays
 
-    checksums = "".join(md5_of(paths[array]) for array in FILES)
-    digest = hashlib.md5(checksums.encode(), usedforsecurity=False).hexdigest()
-    return cached_arrays(f"mnist-idx-{digest}", tuple(FILES), decode)
+    digest = hashlib.md5("".join(checksums.values()).encode(), usedforsecurity=False)
+    return cached_arrays(f"{name}-idx-{digest.hexdigest()}", tuple(FILES), decode)
 
 
-def _download_and_prepare(folder: Path) -> None:
+def _download_and_prepare(folder: Path, name: str) -> None:
     """Downloads what is missing, then prepares it for TensorFlow Datasets' users.
 
     The prepared folder is a courtesy to other programs: where it cannot be made, or
     holds records in a format of TensorFlow's own, the downloaded files do.
     """
-    for file in FILES.values():
-        name = f"{file.name}.gz"
-        download(URL + name, folder / DOWNLOADS / name, file.md5_gz)
-    if (folder / "mnist" / MNIST_VERSION).exists():
+    source = SETS[name]
+    for (file, _), md5 in zip(FILES.values(), source.md5_gz, strict=True):
+        _download_from_any(source.urls, folder / _downloads(name) / f"{file}.gz", md5)
+    if (folder / name / source.version).exists():
         return
-    arrays = _read_idx_files(_find_idx_files(folder / DOWNLOADS))
+    arrays = _read_idx_files(_find_idx_files(folder / _downloads(name)), name)
     splits = {
         split: (arrays[f"{split}_x"], arrays[f"{split}_labels"])
         for split in ("train", "test")
@@ -160,8 +219,20 @@ def _download_and_prepare(folder: Path) -> None:
     with contextlib.suppress(OSError):
         tfds.prepare_images(
             folder,
-            name="mnist",
-            version=MNIST_VERSION,
+            name=name,
+            version=source.version,
             splits=splits,
-            num_classes=10,
+            num_classes=len(source.classes),
         )
+
+
+def _download_from_any(urls: tuple[str, ...], path: Path, md5: str) -> None:
+    """Downloads a file from the first address that gives it."""
+    reasons = []
+    for url in urls:
+        try:
+            download(url + path.name, path, md5)
+            return
+        except DownloadError as error:
+            reasons.append(str(error))
+    raise DownloadError(", and ".join(dict.fromkeys(reasons)))

@@ -1,15 +1,20 @@
-"""From stored values to what the model sees."""
+"""From stored values to what the model sees, inside the compiled step."""
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.batch import draw_rows
-from flaxvae.checks import check_choice
-from flaxvae.data.dataset import Dataset, Split
+from flaxvae.checks import InputError, check_choice
+from flaxvae.data import sprites
+
+if TYPE_CHECKING:
+    from flaxvae.data.dataset import Dataset, Split
 
 BINARIZATIONS = ("none", "dynamic", "static", "threshold")
 STATIC_SEED = 0  # statically binarized data is the same for every run
@@ -17,7 +22,103 @@ STATIC_SEED = 0  # statically binarized data is the same for every run
 Preprocess = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def binarize(dataset: Dataset, method: str) -> Dataset:
+@dataclass(frozen=True)
+class Standardization:
+    """Columns of a table with their training split's mean 0 and deviation 1.
+
+    Attributes:
+      mean: ``(F,)`` float32.
+      std: ``(F,)`` float32; 1 where a column is constant or one-hot.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        """From the table's units ``(..., F)`` to the model's."""
+        row = (1,) * (x.ndim - 1) + (-1,)
+        return (x - self.mean.reshape(row)) / self.std.reshape(row)
+
+    def inverse(self, x: Any) -> Any:
+        """From the model's units ``(..., F)`` to the table's."""
+        return x * self.std + self.mean
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to a stored batch; another order of the parts has no meaning.
+
+    Attributes:
+      max_value: the stored integer that means 1.0; floats are taken as they are.
+      binarize: ``"dynamic"``: zeros and ones are drawn anew each time, with the grey
+        level as probability; other methods have been applied to the stored values.
+      dequantize: integers get uniform noise: (x + u) / (max_value + 1).
+      standardization: of tables.
+      render: ``"sprites"`` where stored rows are factors to be drawn; else None.
+    """
+
+    max_value: float = 1.0
+    binarize: str = "none"
+    dequantize: bool = False
+    standardization: Standardization | None = None
+    render: str | None = None
+
+    def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
+        """Maps a stored batch to the model's input; draws where that is asked for."""
+        if self.dequantize and not jnp.issubdtype(x.dtype, jnp.floating):
+            noise = draw_rows(jax.random.uniform, key, x.shape)
+            return (x.astype(jnp.float32) + noise) / (self.max_value + 1)
+        x = self.prepare(x)
+        if self.binarize != "dynamic":
+            return x
+        return (draw_rows(jax.random.uniform, key, x.shape) < x).astype(x.dtype)
+
+    def prepare(self, x: jax.Array) -> jax.Array:
+        """The part without randomness; noise is replaced by its mean."""
+        if self.render is not None and x.ndim == 2:
+            return sprites.render(x)
+        if self.standardization is not None:
+            return self.standardization.apply(x)
+        if self.dequantize and not jnp.issubdtype(x.dtype, jnp.floating):
+            return (x.astype(jnp.float32) + 0.5) / (self.max_value + 1)
+        return scale(x, self.max_value)
+
+    def inverse(self, x: Any) -> Any:
+        """From the model's units to the data's: of tables; pictures stay in [0, 1]."""
+        return x if self.standardization is None else self.standardization.inverse(x)
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON, for ``config.json``."""
+        described: dict[str, Any] = {
+            "max_value": self.max_value,
+            "binarize": self.binarize,
+            "dequantize": self.dequantize,
+            "render": self.render,
+        }
+        if self.standardization is not None:
+            described["mean"] = self.standardization.mean.tolist()
+            described["std"] = self.standardization.std.tolist()
+        return described
+
+    @staticmethod
+    def from_description(described: dict[str, Any]) -> "Preprocessing":
+        """The inverse of `describe`; what a description lacks has its default."""
+        standardization = None
+        if "mean" in described:
+            moments = (described["mean"], described["std"])
+            standardization = Standardization(
+                *(np.array(values, np.float32) for values in moments)
+            )
+        return Preprocessing(
+            max_value=described["max_value"],
+            binarize=described.get("binarize", "none"),
+            dequantize=described.get("dequantize", False),
+            standardization=standardization,
+            render=described.get("render"),
+        )
+
+
+def binarize(dataset: "Dataset", method: str) -> "Dataset":
     """Turns grey levels in [0, 1] into zeros and ones.
 
     Args:
@@ -31,19 +132,28 @@ def binarize(dataset: Dataset, method: str) -> Dataset:
       The data set as it is to be trained on.
 
     Raises:
-      InputError: an unknown method.
+      InputError: an unknown method, or data that are no grey levels.
     """
     check_choice("binarize", method, BINARIZATIONS)
-    if method in ("none", "dynamic"):
+    if method == "none":
+        return dataset
+    if dataset.preprocessing.standardization or dataset.preprocessing.render:
+        raise InputError(
+            f"binarize must be none for {dataset.name!r}, which holds no grey levels, "
+            f"got {method}"
+        )
+    if method == "dynamic":
         return dataclasses.replace(dataset, binarize=method)
     rng = np.random.default_rng(STATIC_SEED)
 
-    def binarize_split(split: Split) -> Split:
+    def binarize_split(split: "Split") -> "Split":
         threshold: np.ndarray | float = 0.5
         if method == "static":
             threshold = 1.0 - rng.random(split.x.shape, np.float32)  # in (0, 1]
-        is_one = split.x >= threshold * np.float32(dataset.max_value)
-        one = split.x.dtype.type(dataset.max_value)
+        is_float = np.issubdtype(split.x.dtype, np.floating)
+        largest = 1.0 if is_float else dataset.max_value
+        is_one = split.x >= threshold * np.float32(largest)
+        one = split.x.dtype.type(largest)
         return dataclasses.replace(split, x=is_one * one)
 
     return dataclasses.replace(
@@ -60,24 +170,3 @@ def scale(x: jax.Array, max_value: float) -> jax.Array:
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x
     return x.astype(jnp.float32) * (1.0 / max_value)
-
-
-def make_preprocess(dataset: Dataset) -> Preprocess:
-    """Makes the function ``(x, key) -> x`` that a compiled step applies to a batch.
-
-    Args:
-      dataset: says how its stored values are meant.
-
-    Returns:
-      A function from a stored batch ``(B, H, W, C)`` and a key to float32 values in
-      [0, 1]; it draws only for dynamic binarization.
-    """
-    max_value, dynamic = dataset.max_value, dataset.binarize == "dynamic"
-
-    def preprocess(x: jax.Array, key: jax.Array) -> jax.Array:
-        x = scale(x, max_value)
-        if not dynamic:
-            return x
-        return (draw_rows(jax.random.uniform, key, x.shape) < x).astype(x.dtype)
-
-    return preprocess

@@ -6,18 +6,29 @@ program's ``tfds.builder("mnist").as_data_source()`` reads it.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import io
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, check_choice
+from flaxvae.data.arrays import make_dataset
 from flaxvae.data.cache import Arrays, cached_arrays
+from flaxvae.data.dataset import Dataset
+
+PARTS = {  # the names of a split's arrays
+    "train": ("train_x", "train_labels"),
+    "validation": ("validation_x", "validation_labels"),
+    "test": ("test_x", "test_labels"),
+}
+NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 
 
 def default_folder() -> Path:
@@ -25,7 +36,52 @@ def default_folder() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def find_prepared(folder: Path, name: str) -> Path | None:
+def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
+    """Reads a data set that TensorFlow Datasets has prepared as array_record.
+
+    Args:
+      name: ``NAME[/CONFIG][:VERSION]``; without a version the newest at hand.
+      data_dir: TensorFlow Datasets' folder; None: its usual one.
+
+    Returns:
+      The set, with the splits train, validation and test as far as it has them.
+
+    Raises:
+      InputError: no such name, nothing prepared, damaged records, or examples that are
+        neither images nor rows of numbers.
+    """
+    if not (match := NAME.fullmatch(name)):
+        raise InputError(f"dataset must be tfds:NAME[/CONFIG][:VERSION], got {name!r}")
+    folder = data_dir or default_folder()
+    if not folder.is_dir() and data_dir is not None:
+        raise InputError(f"data_dir must be a folder, got {str(data_dir)!r}")
+    path = f"{match['name']}/{match['config']}" if match["config"] else match["name"]
+    prepared = find_prepared(folder, path, match["version"])
+    if prepared is None:
+        import tensorflow_datasets
+
+        check_choice("dataset", match["name"], tensorflow_datasets.list_builders())
+        raise InputError(
+            f"dataset 'tfds:{name}' must have been prepared in {folder}; once, in any "
+            "environment: pip install tensorflow-datasets tensorflow && python -c "
+            f"\"import tensorflow_datasets as t; t.builder('{path}', "
+            "file_format='array_record').download_and_prepare()\""
+        )
+    arrays = read_prepared(prepared)
+    found = {"x": arrays["train_x"], "labels": arrays.get("train_labels")} | {
+        name: arrays.get(name)
+        for part in ("validation", "test")
+        for name in PARTS[part]
+    }
+    dataset = make_dataset(match["name"], found, origin=f"{prepared}")
+    if (names := read_class_names(prepared)) and dataset.class_names is not None:
+        # Labels are numbered as far as they occur.
+        chosen = tuple(names[int(number)] for number in dataset.class_names)
+        dataset = dataclasses.replace(dataset, class_names=chosen)
+    return dataset
+
+
+def find_prepared(folder: Path, name: str, version: str | None = None) -> Path | None:
     """The newest version of ``name`` under ``folder`` that is prepared as array_record.
 
     Only folders named by a version count: TensorFlow Datasets keeps what it has not
@@ -35,7 +91,7 @@ def find_prepared(folder: Path, name: str) -> Path | None:
         return None
     versions = [
         path
-        for path in (folder / name).iterdir()
+        for path in (folder / name).glob(version or "*")
         if re.fullmatch(r"\d+\.\d+\.\d+", path.name)
         and (path / "dataset_info.json").is_file()
         and "array_record" in (path / "dataset_info.json").read_text()
@@ -43,34 +99,75 @@ def find_prepared(folder: Path, name: str) -> Path | None:
     return max(versions, key=lambda p: [*map(int, p.name.split("."))], default=None)
 
 
-def read_images(prepared: Path) -> Arrays:
-    """Reads a prepared set of images with labels; cached, since records are slow.
+def read_prepared(prepared: Path) -> Arrays:
+    """Reads a prepared set of images or rows; cached, since records are slow.
 
     Args:
       prepared: folder of one version, as `find_prepared` gives it.
 
     Returns:
-      ``train_x``, ``train_labels``, ``test_x`` and ``test_labels``.
+      Arrays by the names of `PARTS`, as far as the set has them.
 
     Raises:
-      InputError: the records are damaged.
+      InputError: the records are damaged, or hold something else.
     """
+    try:
+        example, label, splits = _find_features(prepared)
+        files = sorted(prepared.iterdir())
+        content = [(f.name, f.stat().st_size, f.stat().st_mtime) for f in files]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(prepared, error) from error
 
     def read_records() -> Arrays:
         try:
-            return _read_records(prepared)
+            return _read_records(prepared, example, label, splits)
         except Exception as error:  # array_record reports damage in many types
-            reason = str(error).partition("\n")[0]
-            raise InputError(
-                f"{prepared} cannot be read as a prepared data set ({reason}): remove "
-                "it and start again"
-            ) from error
+            raise _damaged(prepared, error) from error
 
-    files = sorted(prepared.iterdir())
-    content = [(file.name, file.stat().st_size, file.stat().st_mtime) for file in files]
     digest = hashlib.md5(repr(content).encode(), usedforsecurity=False).hexdigest()
-    names = ("train_x", "train_labels", "test_x", "test_labels")
+    names = [name for split in splits for name in PARTS[split][: 2 if label else 1]]
     return cached_arrays(f"{prepared.parent.name}-tfds-{digest}", names, read_records)
+
+
+def _damaged(prepared: Path, error: Exception) -> InputError:
+    if isinstance(error, InputError):
+        return error
+    reason = str(error).partition("\n")[0]
+    return InputError(
+        f"{prepared} cannot be read as a prepared data set ({reason}): remove it and "
+        "start again"
+    )
+
+
+def _find_features(prepared: Path) -> tuple[str, str | None, list[str]]:
+    """The names of the example and of the label, and the splits that there are."""
+    info = json.loads((prepared / "dataset_info.json").read_text())
+    splits = [split["name"] for split in info["splits"] if split["name"] in PARTS]
+    described = json.loads((prepared / "features.json").read_text())
+    features = described["featuresDict"]["features"]
+    kinds = {k: v["pythonClassName"].rpartition(".")[2] for k, v in features.items()}
+    images = [name for name, kind in kinds.items() if kind == "Image"]
+    rows = [name for name, kind in kinds.items() if kind == "Tensor"]
+    labels = [name for name, kind in kinds.items() if kind == "ClassLabel"]
+    examples = (
+        [n for n in ("image", "features") if n in images + rows] or images or rows
+    )
+    if not examples or "train" not in splits:
+        raise InputError(
+            f"{prepared} must hold images or rows of numbers in a split train, got "
+            f"{', '.join(f'{k} ({v})' for k, v in kinds.items())} in "
+            f"{', '.join(splits) or 'no known split'}"
+        )
+    label = "label" if "label" in labels else next(iter(labels), None)
+    return examples[0], label, splits
+
+
+def read_class_names(prepared: Path) -> tuple[str, ...] | None:
+    """The names of the classes, or None where the set has none."""
+    files = sorted(prepared.glob("label.labels.txt")) or sorted(
+        prepared.glob("*.labels.txt")
+    )
+    return tuple(files[0].read_text().split("\n")[:-1]) if files else None
 
 
 def prepare_images(
@@ -150,18 +247,28 @@ def prepare_images(
     return folder / name / version
 
 
-def _read_records(prepared: Path) -> Arrays:
+def _read_records(
+    prepared: Path, example: str, label: str | None, splits: Sequence[str]
+) -> Arrays:
     import tensorflow_datasets
 
     arrays = {}
     with _quiet():
         builder = tensorflow_datasets.builder_from_directory(str(prepared))
-        for split in ("train", "test"):
+        for split in splits:
+            x_name, labels_name = PARTS[split]
             records = builder.as_data_source(split)
             rows = [records[i] for i in range(len(records))]
-            arrays[f"{split}_x"] = np.stack([row["image"] for row in rows])
-            labels = [row["label"] for row in rows]
-            arrays[f"{split}_labels"] = np.array(labels, np.uint8)
+            examples = [row[example] for row in rows]
+            shapes = {np.shape(x) for x in examples}
+            if len(shapes) > 1:
+                raise InputError(
+                    f"{prepared} must hold images of one size, got "
+                    f"{', '.join(map(str, sorted(shapes)[:3]))}: resize them first"
+                )
+            arrays[x_name] = np.stack(examples)
+            if label:
+                arrays[labels_name] = np.array([row[label] for row in rows], np.int32)
     return arrays
 
 

@@ -166,7 +166,7 @@ def fit(
         model=model,
         variables=jax.tree.map(jnp.asarray, jax.device_get(run.variables)),
         data_shape=dataset.shape,
-        max_value=dataset.max_value,
+        preprocessing=dataset.preprocessing,
         history=recorder.history,
         timing=timing,
         best_epoch=None if run.best is None else int(run.best.epoch),

@@ -22,7 +22,7 @@ from typing import Any
 import flax.linen as nn
 
 from flaxvae.checks import InputError
-from flaxvae.data import Dataset
+from flaxvae.data import Dataset, Preprocessing
 from flaxvae.files import atomic_file, write_json
 from flaxvae.models import describe_module, module_from_description, variable_shapes
 from flaxvae.training.checkpoint import Checkpoints, restore_variables
@@ -169,7 +169,8 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
     config = folder.config
     try:
         data, description = config["data"], config["model"]
-        shape, max_value = tuple(data["shape"]), data["max_value"]
+        shape = tuple(data["shape"])
+        preprocessing = Preprocessing.from_description(data)
     except (KeyError, TypeError) as error:
         raise InputError(
             f"workdir must be a run's folder, got {str(workdir)!r} (config.json lacks "
@@ -182,7 +183,7 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
         model=model,
         variables=variables,
         data_shape=shape,
-        max_value=max_value,
+        preprocessing=preprocessing,
         history=folder.read_metrics(),
     )
 

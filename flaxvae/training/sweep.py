@@ -365,7 +365,7 @@ def _train(
             model=stack.model,
             variables=run.variables,
             data_shape=plan.dataset.shape,
-            max_value=plan.dataset.max_value,
+            preprocessing=plan.dataset.preprocessing,
             history=lines,
             timing={"seconds_per_epoch": statistics.median(seconds)} if seconds else {},
             best_epoch=None if run.best is None else int(run.best.epoch),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.data import scale
+from flaxvae.data import Preprocessing
 from flaxvae.training.state import count_parameters
 
 CHUNK = 1024  # rows computed at once
@@ -24,8 +24,8 @@ class TrainedVAE:
     Attributes:
       model: the unbound module.
       variables: parameters and mutable collections, as ``model.apply`` takes them.
-      data_shape: shape of one example, ``(H, W, C)``.
-      max_value: the stored integer that means 1.0 in the data it was trained on.
+      data_shape: shape of one example, ``(H, W, C)`` or ``(F,)``.
+      preprocessing: from examples as they were stored to what the model saw.
       history: one dict an epoch: ``epoch``, ``train`` and ``validation`` metrics.
       timing: of the training that made it: ``seconds_per_epoch`` (median, validation
         included), ``seconds_per_step``, ``images_per_second``, ``compile_seconds``
@@ -36,7 +36,7 @@ class TrainedVAE:
     model: nn.Module
     variables: dict[str, Any]
     data_shape: tuple[int, ...]
-    max_value: float = 1.0
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     history: list[dict[str, Any]] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
     best_epoch: int | None = None
@@ -55,17 +55,27 @@ class TrainedVAE:
         """q(z|x) of each example; its ``mean`` ``(N, D)`` is the code to look at.
 
         Args:
-          x: examples ``(N, H, W, C)``: floats as the model saw them, in [0, 1], or
-            integers as stored, which are divided by ``max_value``.
+          x: examples as its data set stores them: images ``(N, H, W, C)`` as integers
+            or as floats in [0, 1], rows ``(N, F)`` in the table's own units, or
+            factors to be drawn.
 
         Raises:
           InputError: examples of another shape.
         """
-        if x.shape[1:] != self.data_shape:
+        stored = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+        if not self._takes(stored):
             raise InputError(
                 f"x must have the shape (N, {str(self.data_shape)[1:]}, got {x.shape}"
             )
         return _in_chunks(functools.partial(self._encode, self.variables), x)
+
+    def _takes(self, stored: jax.ShapeDtypeStruct) -> bool:
+        """Whether the model takes stored examples of a shape."""
+        try:
+            x = jax.eval_shape(self.preprocessing.prepare, stored)
+        except (TypeError, ValueError):  # a row of another table
+            return False
+        return bool(x.shape[1:] == self.data_shape)
 
     def decode(self, z: np.ndarray | jax.Array) -> Any:
         """p(x|z) of each code ``(N, D)``; its ``mean`` is the image to look at."""
@@ -90,7 +100,7 @@ class TrainedVAE:
     @functools.cached_property
     def _encode(self) -> Callable[[Any, jax.Array], Any]:
         def encode(variables: Any, x: jax.Array) -> Any:
-            x = scale(x, self.max_value)
+            x = self.preprocessing.prepare(x)
             return self.model.apply(variables, x, method="encode")
 
         return jax.jit(encode)

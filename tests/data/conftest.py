@@ -1,5 +1,6 @@
 """A small MNIST: four IDX files whose checksums the reader expects."""
 
+import dataclasses
 import gzip
 import hashlib
 from pathlib import Path
@@ -32,11 +33,13 @@ def small_mnist(tmp_path, monkeypatch) -> Path:
     }
     folder = tmp_path / "mnist"
     folder.mkdir()
-    files = {}
-    for array, file in mnist.FILES.items():
+    checksums = {"md5": [], "md5_gz": []}
+    for array, (name, _) in mnist.FILES.items():
         content = idx_bytes(arrays[array])
         zipped = gzip.compress(content, mtime=0)
-        (folder / f"{file.name}.gz").write_bytes(zipped)
-        files[array] = file._replace(md5=md5(content), md5_gz=md5(zipped))
-    monkeypatch.setattr(mnist, "FILES", files)
+        (folder / f"{name}.gz").write_bytes(zipped)
+        checksums["md5"].append(md5(content))
+        checksums["md5_gz"].append(md5(zipped))
+    small = dataclasses.replace(mnist.SETS["mnist"], **checksums)
+    monkeypatch.setitem(mnist.SETS, "mnist", small)
     return folder

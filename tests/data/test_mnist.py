@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import shutil
 
@@ -8,6 +9,11 @@ from flaxvae.checks import InputError
 from flaxvae.data import load, mnist
 from flaxvae.data.download import DownloadError
 from flaxvae.files import cache_folder
+
+
+def set_urls(monkeypatch, *urls):
+    source = dataclasses.replace(mnist.SETS["mnist"], urls=urls)
+    monkeypatch.setitem(mnist.SETS, "mnist", source)
 
 
 def test_a_folder_of_idx_files(small_mnist):
@@ -56,12 +62,12 @@ def test_missing_folder_and_missing_files(small_mnist, tmp_path):
 
 
 def test_download_prepares_tfds_folder_once(small_mnist, tmp_path, monkeypatch):
-    monkeypatch.setattr(mnist, "URL", f"file://{small_mnist}/")
+    set_urls(monkeypatch, f"file://{small_mnist}/")
     first = mnist.load_mnist()
     prepared = tmp_path / "tfds" / "mnist" / "3.0.1"
     assert (prepared / "dataset_info.json").exists()
 
-    monkeypatch.setattr(mnist, "URL", "file:///nowhere/")
+    set_urls(monkeypatch, "file:///nowhere/")
     monkeypatch.setattr(mnist, "read_idx", None)
     second = mnist.load_mnist()
     assert isinstance(second.train.x, np.memmap)  # from the cache, nothing decoded
@@ -74,7 +80,7 @@ def test_download_prepares_tfds_folder_once(small_mnist, tmp_path, monkeypatch):
 
 
 def test_interrupted_preparation_is_made_up_for(small_mnist, tmp_path, monkeypatch):
-    monkeypatch.setattr(mnist, "URL", f"file://{small_mnist}/")
+    set_urls(monkeypatch, f"file://{small_mnist}/")
 
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
@@ -92,7 +98,7 @@ def test_interrupted_preparation_is_made_up_for(small_mnist, tmp_path, monkeypat
 def test_records_in_tensorflows_format_are_left_alone(
     small_mnist, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(mnist, "URL", f"file://{small_mnist}/")
+    set_urls(monkeypatch, f"file://{small_mnist}/")
     theirs = tmp_path / "tfds" / "mnist" / "3.0.1"
     theirs.mkdir(parents=True)
     (theirs / "dataset_info.json").write_text('{"fileFormat": "tfrecord"}')
@@ -133,3 +139,26 @@ def test_the_cache_key_names_the_source(small_mnist):
     mnist.load_mnist(small_mnist)
     (folder,) = cache_folder().iterdir()
     assert folder.name.startswith("mnist-idx-")
+
+
+def test_the_second_address_serves_when_the_first_does_not(
+    small_mnist, tmp_path, monkeypatch
+):
+    set_urls(monkeypatch, "file:///nowhere/", f"file://{small_mnist}/")
+    assert len(mnist.load_mnist().train) == 30
+
+
+def test_a_relative_is_read_and_its_zipped_files_are_checked(small_mnist, monkeypatch):
+    """Checksums of the unpacked files are not published for all sets."""
+    small = dataclasses.replace(mnist.SETS["kmnist"], md5_gz=mnist.SETS["mnist"].md5_gz)
+    monkeypatch.setitem(mnist.SETS, "kmnist", small)
+    dataset = load("kmnist", data_dir=small_mnist)
+    assert dataset.name == "kmnist"
+    assert dataset.class_names[1] == "ki"
+    path = small_mnist / "t10k-labels-idx1-ubyte.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), mtime=1))
+    with pytest.raises(InputError, match="must have the MD5 checksum"):
+        load("kmnist", data_dir=small_mnist)
+    path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    path.unlink()
+    assert len(load("kmnist", data_dir=small_mnist).train) == 28

@@ -22,11 +22,11 @@ def prepare(folder):
 def test_what_is_prepared_is_read_back_in_order(tmp_path):
     prepared = prepare(tmp_path)
     assert tfds.find_prepared(tmp_path, "tiny") == prepared
-    arrays = tfds.read_images(prepared)
+    arrays = tfds.read_prepared(prepared)
     np.testing.assert_array_equal(arrays["train_x"], X[:8])
     np.testing.assert_array_equal(arrays["test_x"], X[8:])
     np.testing.assert_array_equal(arrays["test_labels"], LABELS[8:])
-    assert isinstance(tfds.read_images(prepared)["train_x"], np.memmap)
+    assert isinstance(tfds.read_prepared(prepared)["train_x"], np.memmap)
 
 
 def test_tensorflow_datasets_itself_reads_it_without_tensorflow(tmp_path):
@@ -60,5 +60,5 @@ def test_damaged_records_are_one_clear_line(tmp_path):
     (record,) = prepared.glob("*train*")
     record.write_bytes(record.read_bytes()[:100])
     with pytest.raises(InputError, match="cannot be read as a prepared data set") as e:
-        tfds.read_images(prepared)
+        tfds.read_prepared(prepared)
     assert "\n" not in str(e.value)

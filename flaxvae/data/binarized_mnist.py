@@ -1,0 +1,97 @@
+"""MNIST in zeros and ones, in the split that papers on densities compare on.
+
+Source: Larochelle and Murray, "The Neural Autoregressive Distribution Estimator", 2011;
+the levels were drawn once as in Salakhutdinov and Murray, "On the Quantitative Analysis
+of Deep Belief Networks", 2008.
+"""
+
+import gzip
+import hashlib
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from flaxvae.checks import InputError
+from flaxvae.data.cache import Arrays, cached_arrays
+from flaxvae.data.dataset import Dataset, Split
+from flaxvae.data.download import md5_of
+
+FILES = {"train": 50_000, "valid": 10_000, "test": 10_000}  # examples in each
+PIXELS = 28 * 28
+LINE = 2 * PIXELS  # a digit and a space, or the line's end, for each pixel
+
+
+def load_binarized_mnist(data_dir: Path | None) -> Dataset:
+    """Loads 50,000 training, 10,000 validation and 10,000 test images, without labels.
+
+    Args:
+      data_dir: the folder with ``binarized_mnist_{train,valid,test}.amat``, gzipped or
+        not. The address they had is gone, so there is no download.
+
+    Raises:
+      InputError: no folder is given, a file is missing or not what it should be.
+    """
+    names = ", ".join(f"binarized_mnist_{split}.amat" for split in FILES)
+    if data_dir is None or not data_dir.is_dir():
+        raise InputError(
+            f"data_dir must be a folder with {names} (.gz or not), which can no longer "
+            f"be downloaded, got {data_dir and str(data_dir)!r}"
+        )
+    paths = {}
+    for split in FILES:
+        name = f"binarized_mnist_{split}.amat"
+        found = [p for p in (data_dir / f"{name}.gz", data_dir / name) if p.is_file()]
+        if not found:
+            raise InputError(
+                f"data_dir must hold {names} (.gz or not), got {str(data_dir)!r} "
+                f"without {name}"
+            )
+        paths[split] = found[0]
+
+    def decode() -> Arrays:
+        return {split: read_amat(paths[split], FILES[split]) for split in FILES}
+
+    try:
+        checksums = "".join(md5_of(path) for path in paths.values())
+    except OSError as error:
+        raise InputError(
+            f"{error.filename} cannot be read: {error.strerror}"
+        ) from error
+    digest = hashlib.md5(checksums.encode(), usedforsecurity=False).hexdigest()
+    arrays = cached_arrays(f"binarized_mnist-{digest}", tuple(FILES), decode)
+    return Dataset(
+        "binarized_mnist",
+        train=Split(arrays["train"]),
+        validation=Split(arrays["valid"]),
+        test=Split(arrays["test"]),
+        origin=f"AMAT files in {data_dir}",
+    )
+
+
+def read_amat(path: Path, num_images: int) -> np.ndarray:
+    """Reads lines of 784 zeros and ones: uint8 ``(num_images, 28, 28, 1)``.
+
+    Raises:
+      InputError: the file is unreadable, or of another size or content.
+    """
+    size = num_images * LINE
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            content = file.read(size + 2 * num_images + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is a damaged gzip file: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    digits = np.frombuffer(content, np.uint8)
+    digits = digits[
+        (digits != ord(" ")) & (digits != ord("\n")) & (digits != ord("\r"))
+    ]
+    if len(digits) != num_images * PIXELS or not np.isin(digits, (48, 49)).all():
+        raise InputError(
+            f"{path} must hold {num_images:,} lines of {PIXELS} zeros and ones, got "
+            f"{len(digits):,} characters"
+        )
+    return (digits - 48).reshape(num_images, 28, 28, 1)

@@ -1,0 +1,135 @@
+"""Arrays from files: what is read, how it is understood, what is refused."""
+
+import numpy as np
+import pytest
+import scipy.io
+
+from flaxvae.checks import InputError
+from flaxvae.data import load
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (40, 6, 5), dtype=np.uint8)
+LABELS = np.arange(40) % 4
+
+
+def save(path, **arrays):
+    if path.suffix == ".npy":
+        np.save(path, arrays["x"])
+    elif path.suffix == ".mat":
+        scipy.io.savemat(path, {"X": arrays["x"], "y": arrays["y"][:, None]})
+    else:
+        np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat"])
+def test_images_of_any_file_are_the_same_images(tmp_path, suffix):
+    dataset = load(save(tmp_path / f"mine{suffix}", x=GREY, y=LABELS))
+    assert dataset.name == "mine"
+    assert dataset.shape == (6, 5, 1)
+    assert dataset.max_value == 255
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert [len(split) for split in splits] == [34, 2, 4]
+    every = np.concatenate([split.x for split in splits])
+    assert sorted(map(bytes, every)) == sorted(map(bytes, GREY[..., None]))
+    if suffix != ".npy":
+        assert dataset.class_names == ("0", "1", "2", "3")
+        of = {bytes(x): y for x, y in zip(GREY, LABELS, strict=True)}
+        for split in splits:
+            for x, label in zip(split.x, split.labels, strict=True):
+                assert of[bytes(x)] == label
+
+
+def test_splits_are_by_seed_and_by_class(tmp_path):
+    path = save(tmp_path / "a.npz", x=GREY, y=np.sort(LABELS))
+    first, again, other = (load(path, split_seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.test.x, again.test.x)
+    assert not np.array_equal(first.test.x, other.test.x)
+    assert sorted(first.test.labels) == [0, 1, 2, 3]
+
+
+def test_what_a_file_splits_stays_split(tmp_path):
+    path = save(
+        tmp_path / "a.npz",
+        train_images=GREY[:20],
+        train_labels=LABELS[:20],
+        val_images=GREY[20:25],
+        val_labels=LABELS[20:25],
+        test_images=GREY[25:],
+        test_labels=LABELS[25:],
+    )
+    dataset = load(path)
+    np.testing.assert_array_equal(dataset.train.x[..., 0], GREY[:20])
+    np.testing.assert_array_equal(dataset.validation.x[..., 0], GREY[20:25])
+    np.testing.assert_array_equal(dataset.test.labels, LABELS[25:])
+
+
+@pytest.mark.parametrize(
+    ("x", "max_value", "dtype"),
+    [
+        (GREY > 100, 1, np.uint8),
+        ((GREY > 100).astype(np.int64), 1, np.uint8),
+        (GREY.astype(np.int32), 255, np.uint8),
+        (GREY.astype(np.int32) * 200, 65535, np.uint16),
+        (GREY / 255.0, 1, np.float32),
+    ],
+)
+def test_levels_mean_what_their_type_says(tmp_path, x, max_value, dtype):
+    dataset = load(save(tmp_path / "a.npy", x=x))
+    assert dataset.max_value == max_value
+    assert dataset.train.x.dtype == dtype
+
+
+def test_text_labels_are_named_classes(tmp_path):
+    names = np.array(["cat", "dog"])[LABELS % 2]
+    dataset = load(save(tmp_path / "a.npz", images=GREY, labels=names))
+    assert dataset.class_names == ("cat", "dog")
+
+
+def test_rows_are_standardized_by_the_training_split(tmp_path):
+    x = RNG.normal(5.0, [1.0, 10.0, 0.0], (200, 3))
+    x[:, 2] = x[:, 0] > 5  # zeros and ones stay
+    dataset = load(save(tmp_path / "a.npy", x=x))
+    assert dataset.shape == (3,)
+    seen = dataset.preprocessing.prepare(dataset.train.x)
+    np.testing.assert_allclose(np.mean(seen[:, :2], 0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.std(seen[:, :2], 0), 1, rtol=1e-5)
+    np.testing.assert_array_equal(seen[:, 2], dataset.train.x[:, 2])
+    back = dataset.preprocessing.inverse(seen)
+    np.testing.assert_allclose(back, dataset.train.x, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.npy", {"x": np.array([{}, []], object)}, "Python objects"),
+        ("a.npy", {"x": np.array(["a", "b"])}, "must hold numbers, got <U1"),
+        ("a.npy", {"x": GREY + 1j}, "must hold numbers, got complex128"),
+        ("a.npy", {"x": GREY[0, 0]}, "images .* or rows .*, got the shape"),
+        ("a.npy", {"x": GREY[:0]}, r"must hold an example, got the shape \(0, 6, 5\)"),
+        ("a.npy", {"x": np.zeros((9, 3, 8, 8))}, r"transpose \(N, C, H, W\)"),
+        ("a.npy", {"x": GREY.astype(int) - 300}, "0 to 255, or to 65535, got -"),
+        ("a.npz", {"q": GREY, "r": GREY}, "array named x, .*, got q, r"),
+        ("a.npz", {"x": GREY, "y": LABELS[1:]}, "label for each of its 40 train"),
+        ("a.npz", {"x": GREY, "y": np.ones((40, 2))}, "one number or text an example"),
+        ("a.npz", {"x": GREY, "x_test": GREY[:, 1:]}, "must be as those of training"),
+        ("a.npz", {"x": GREY, "y": LABELS, "x_test": GREY}, "labels for test too"),
+        ("a.mat", {"x": GREY[:0], "y": LABELS}, "must hold an example"),
+    ],
+)
+def test_what_is_no_data_set_is_refused(tmp_path, name, content, message):
+    with pytest.raises(InputError, match=message) as error:
+        load(save(tmp_path / name, **content))
+    assert "\n" not in str(error.value)
+    assert str(tmp_path / name) in str(error.value)
+
+
+def test_pickles_are_not_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("unpickled",))
+
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.array([Trap()], object))
+    with pytest.raises(InputError, match="holds Python objects, which are not read"):
+        load(path)
