@@ -30,6 +30,7 @@ import numpy as np
 import flaxvae
 from experiments.command import run_command
 from experiments.contenders import (
+    CHECKED_BATCHES,
     CONTENDERS,
     Corner,
     Task,
@@ -231,7 +232,7 @@ def run_task(
     title = f"{task.preset}, batch {task.batch_size}, {task.precision}"
     B = task.batch_size
     with make_pool(flags.threads) as pool:
-        first = dataclasses.replace(task, images=task.images[:B])
+        first = dataclasses.replace(task, images=task.images[: CHECKED_BATCHES * B])
         agreement = pool.submit(check_agreement, first).result()
         per_second = rate * SHARE_GUESSED / agreement.flops
         steps = min(max(2, round(flags.seconds * per_second)), len(task.images) // B)

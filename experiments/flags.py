@@ -2,16 +2,70 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
 
-from flaxvae.checks import check_at_least
+import flaxvae
+from flaxvae.checks import check_at_least, check_seed
 from flaxvae.data import Dataset
 from flaxvae.models import ENCODERS, LIKELIHOODS, VAE, build_vae
 from flaxvae.training import Engine, build_optimizer
+
+EXAMPLES_SEEN = 30 * 57_000  # in a training whose length nobody chose
+MOST_EPOCHS = 300
+
+
+@dataclass(frozen=True)
+class DataFlags:
+    """The data: a name, ``tfds:NAME``, or a path."""
+
+    dataset: str = "auto"
+    """auto (MNIST if it can be had, else digits), a name, tfds:NAME, or a path."""
+    data_dir: Path | None = None
+    """Folder with the files of a named set; None: the folder of TensorFlow Datasets."""
+    validation_size: int | float = 0.05
+    """Training examples held out for validation: a count, or a fraction if < 1."""
+    test_size: int | float = 0.1
+    """The same for the test split, where the data come without one."""
+    split_seed: int = 0
+    """Chooses the examples of these splits, and of --num_examples."""
+    num_examples: int | None = None
+    """Use so many of the examples; None: all."""
+    binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
+    """Grey to 0 and 1: drawn anew each time (dynamic), once (static), or threshold."""
+    dequantize: bool = False
+    """Add uniform noise to integers, anew each time."""
+    standardized: bool | None = None
+    """Columns of a table with mean 0 and deviation 1; None: tables yes, images no."""
+    label_column: str | None = None
+    """Column of a table with the classes, which is no part of an example."""
+    categorical: tuple[str, ...] = ()
+    """Columns of a table to write as one number a category, 0 or 1."""
+    impute: Literal["mean", "median"] | None = None
+    """Fill gaps of a table by the training split's; None: refuse them."""
+
+    def check(self) -> None:
+        """Refuses values that no run could use, before anything is loaded."""
+        for name in ("validation_size", "test_size"):
+            check_at_least(name, getattr(self, name), 0)
+        check_seed(self.split_seed)
+        if self.num_examples is not None:
+            check_at_least("num_examples", self.num_examples, 1)
+
+    def load(self) -> Dataset:
+        """The data set; says on the terminal what a user should know of the choice."""
+        values = flag_values(self)
+        source, data_dir = values.pop("dataset"), values.pop("data_dir")
+        folder = data_dir and data_dir.expanduser()
+        dataset = flaxvae.data.load(source, data_dir=folder, **values)
+        if dataset.notice:
+            print(f"NOTE: {dataset.notice}", file=sys.stderr)
+        return dataset
 
 
 @dataclass(frozen=True)
@@ -49,16 +103,19 @@ class NetworkFlags:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the networks' computation; parameters and losses are float32 always."""
 
-    likelihood: Literal[
-        "bernoulli",
-        "continuous_bernoulli",
-        "normal",
-        "laplace",
-        "discretized_logistic",
-        "discretized_logistic_mixture",
-        "categorical",
-    ] = "bernoulli"
-    """p(x|z) of a pixel: on {0, 1}, [0, 1], real numbers (two), or levels (three)."""
+    likelihood: (
+        Literal[
+            "bernoulli",
+            "continuous_bernoulli",
+            "normal",
+            "laplace",
+            "discretized_logistic",
+            "discretized_logistic_mixture",
+            "categorical",
+        ]
+        | None
+    ) = None
+    """p(x|z): on {0, 1}, [0, 1], real numbers (two), levels (three); None: 1st, 3rd."""
     scale: Literal["shared", "fixed", "learned"] | None = None
     """Of normal, laplace, discretized_logistic: one learned, given, or one a pixel."""
     init_scale: float | None = None
@@ -77,9 +134,16 @@ class NetworkFlags:
     def build(
         self, data_shape: Sequence[int], latent_dim: int, levels: int | None = None
     ) -> VAE:
-        """The model for examples of ``data_shape`` with ``levels`` values a pixel."""
+        """The model for examples of ``data_shape`` with ``levels`` values a pixel.
+
+        Without a choice images get a Bernoulli and rows a normal likelihood.
+        """
         settings = flag_values(self)
-        if self.levels is None and hasattr(LIKELIHOODS[self.likelihood], "levels"):
+        if self.likelihood is None:
+            is_table = len(data_shape) == 1
+            settings["likelihood"] = "normal" if is_table else "bernoulli"
+        has_levels = hasattr(LIKELIHOODS[settings["likelihood"]], "levels")
+        if self.levels is None and has_levels:
             settings["levels"] = levels
         return build_vae(data_shape, latent_dim, **settings)
 
@@ -146,6 +210,11 @@ class TrainingFlags:
         """Chooses the precision of every matrix product of this process."""
         if self.precision != "default":
             jax.config.update("jax_default_matmul_precision", self.precision)
+
+    def choose_epochs(self, dataset: Dataset) -> int:
+        """As asked for; else 30 for MNIST, more for fewer examples, 300 at most."""
+        fitting = round(EXAMPLES_SEEN / len(dataset.train))
+        return self.epochs or min(max(fitting, 1), MOST_EPOCHS)
 
     def for_fit(
         self, dataset: Dataset, epochs: int, learning_rate: float

@@ -9,13 +9,11 @@ architecture shows.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-import flaxvae
 from experiments.command import run_command
-from experiments.flags import NetworkFlags
+from experiments.flags import DataFlags, NetworkFlags
 from experiments.presets import PRESETS
 from flaxvae import TrainedVAE, evaluation, interop, training
 from flaxvae.checks import InputError, check_choice
@@ -33,12 +31,9 @@ class Flags:
     """The model by name, in place of the flags below."""
     latent_dim: int = 20
     """Number of latent dimensions."""
-    dataset: Literal["auto", "mnist", "digits"] = "auto"
-    """The data it is a model of: mnist, digits, or MNIST if it can be had."""
-    data_dir: Path | None = None
-    """Folder with MNIST's IDX files; None: the folder of TensorFlow Datasets."""
     workdir: Path | None = None
     """Folder to make; None: under runs/import_torch, named by the weights' file."""
+    data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
     network: OmitArgPrefixes[NetworkFlags] = field(default_factory=NetworkFlags)
 
 
@@ -50,9 +45,10 @@ def main(flags: Flags) -> None:
         check_choice("preset", flags.preset, PRESETS)
         if flags.network != NetworkFlags():
             raise InputError("preset must be left out where the network is described")
+    flags.data.check()
     workdir = flags.workdir or Path("runs") / "import_torch" / flags.weights.stem
     training.check_writable(workdir.expanduser())
-    dataset = flaxvae.data.load(flags.dataset, data_dir=flags.data_dir)
+    dataset = flags.data.load()
     if flags.preset is not None:
         vae = PRESETS[flags.preset].build(dataset.shape)
     else:

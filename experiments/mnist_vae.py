@@ -11,30 +11,31 @@ in nats, one draw of z per image (seed 0, grey levels, batch 128, learning rate 
     --encoder=conv   --latent_dim=20    100.9
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from tyro.conf import OmitArgPrefixes
 
-import flaxvae
 from experiments.command import name_workdir, run_command
 from experiments.flags import (
     NOT_SETTINGS,
+    DataFlags,
     NetworkFlags,
     StartFlags,
     TrainingFlags,
     flag_values,
 )
-from flaxvae import TrainedVAE, evaluation, latent, training
+from flaxvae import InputError, TrainedVAE, evaluation, latent, training
 from flaxvae.checks import check_above, check_at_least, check_seed
 from flaxvae.data import Dataset, Split
 from flaxvae.objectives import elbo
 
-EPOCHS = {"mnist": 30, "digits": 300}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TIMES = (
     "seconds_per_epoch",
     "seconds_per_step",
@@ -52,10 +53,6 @@ class Flags:
     Numbers are in nats per image. The same command continues an interrupted run.
     """
 
-    dataset: Literal["auto", "mnist", "digits"] = "auto"
-    """mnist, digits (8x8, embedded), or auto: MNIST if it can be had, else digits."""
-    data_dir: Path | None = None
-    """Folder with MNIST's IDX files; None: the folder of TensorFlow Datasets."""
     latent_dim: int = 2
     """Number of latent dimensions."""
     beta: float = 1.0
@@ -64,16 +61,13 @@ class Flags:
     """Highest step size of the optimizer."""
     seed: int = 0
     """Seed of all randomness of the run."""
-    binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
-    """Grey to 0 and 1: drawn anew each time (dynamic), once (static), or threshold."""
-    validation_size: int | float = 0.05
-    """Training images held out for validation: a count, or a fraction if < 1."""
     workdir: Path | None = None
     """Folder of the run; None: under runs/mnist_vae, named by data and flags."""
     figures: bool = True
     """Draw the figures."""
     manifold_dims: tuple[int, int] | None = None
     """Latent dimensions, from 0, of the manifold; None: the two that vary most."""
+    data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
     network: OmitArgPrefixes[NetworkFlags] = field(default_factory=NetworkFlags)
     train: OmitArgPrefixes[TrainingFlags] = field(default_factory=TrainingFlags)
     engine: OmitArgPrefixes[training.Engine] = field(default_factory=training.Engine)
@@ -86,15 +80,13 @@ def main(flags: Flags) -> None:
     flags.train.set_precision()
     if flags.workdir is not None:
         training.check_writable(flags.workdir.expanduser())
-    dataset = flaxvae.data.load(
-        flags.dataset,
-        data_dir=flags.data_dir and flags.data_dir.expanduser(),
-        validation_size=flags.validation_size,
-        binarize=flags.binarize,
-    )
-    if dataset.notice:
-        print(f"NOTE: {dataset.notice}", file=sys.stderr)
-    epochs = flags.train.epochs or EPOCHS[dataset.name]
+    dataset = flags.data.load()
+    if len(dataset.test) < 2:
+        raise InputError(
+            f"test_size must leave two test examples, got {flags.data.test_size}, "
+            f"which leaves {len(dataset.test)}"
+        )
+    epochs = flags.train.choose_epochs(dataset)
     workdir = flags.workdir or name_workdir(
         "mnist_vae", dataset.name, flags, NOTES | {"dataset"}
     )
@@ -161,8 +153,8 @@ def check_flags(flags: Flags) -> None:
     flags.train.check()
     flags.engine.check()
     flags.network.check(flags.latent_dim)
-    for name in ("beta", "validation_size"):
-        check_at_least(name, getattr(flags, name), 0)
+    flags.data.check()
+    check_at_least("beta", flags.beta, 0)
     if flags.manifold_dims is not None:
         latent.check_dims(flags.latent_dim, flags.manifold_dims, "manifold_dims")
 
@@ -174,23 +166,14 @@ def draw_figures(
     from flaxvae.latent import figures
 
     name = f"{dataset.name}, {flags.network.describe(dataset.shape, flags.latent_dim)}"
-    stored = jax.numpy.asarray(dataset.test.x)
-    images = np.asarray(dataset.preprocessing.prepare(stored))  # (N, H, W, C)
-    shown = choose_examples(dataset.test)
-    starts, ends = shown[0 : len(shown) - 1 : 2], shown[1::2]
-    paths = latent.interpolate(codes[starts], codes[ends], 12)  # (rows, steps, D)
-    dims = choose_dims(codes, flags)
-    grid = latent.quantile_grid(flags.latent_dim, dims=dims)  # (rows, columns, D)
-    z_names = [f"$z_{{{d + 1}}}$" for d in dims]
-    rest = "" if flags.latent_dim <= 2 else ", other dimensions 0"
+    key = training.stream_key(jax.random.key(flags.seed), training.Stream.FIGURES)
+    z_names = [f"$z_{{{d + 1}}}$" for d in range(flags.latent_dim)]
     if flags.latent_dim <= 2:
         points, point_axes, kind = codes, z_names, "posterior means"
     else:
         points, share = latent.pca(codes)
         point_axes = [f"PC {i + 1} ({s:.0%} of variance)" for i, s in enumerate(share)]
         kind = f"PCA of posterior means ({share.sum():.0%} of variance)"
-    key = training.stream_key(jax.random.key(flags.seed), training.Stream.FIGURES)
-
     drawn = {
         "training_curves": figures.plot_training_curves(
             trained.history, title=f"Training: {name}"
@@ -199,16 +182,76 @@ def draw_figures(
             points,
             dataset.test.labels,
             axis_labels=point_axes,
+            class_names=dataset.class_names,
             title=f"Test {kind}: {name}",
         ),
+    }
+    draw = draw_table if dataset.is_table else draw_images
+    drawn |= draw(trained, dataset, codes, name, key, flags)
+    for stem, figure in drawn.items():
+        figures.save_figure(figure, folder / f"{stem}.png")
+    return [folder / f"{stem}.png" for stem in drawn]
+
+
+def draw_table(
+    trained: TrainedVAE,
+    dataset: Dataset,
+    codes: np.ndarray,
+    name: str,
+    key: jax.Array,
+    flags: Flags,
+) -> dict[str, "Figure"]:
+    """Figures about rows of numbers."""
+    from flaxvae.latent import figures
+
+    units = dataset.preprocessing.inverse
+    means = units(np.asarray(trained.decode(codes).mean))
+    samples = trained.sample(len(codes), key=key, with_noise=True)
+    return {
+        "reconstructions": figures.plot_columns(
+            np.asarray(dataset.test.x),
+            means,
+            dataset.columns,
+            title=f"Test rows and their reconstructions: {name}",
+        ),
+        "samples": figures.plot_column_samples(
+            np.asarray(dataset.test.x),
+            units(np.asarray(samples)),
+            dataset.columns,
+            title=f"Test rows and rows drawn from the model: {name}",
+        ),
+    }
+
+
+def draw_images(
+    trained: TrainedVAE,
+    dataset: Dataset,
+    codes: np.ndarray,
+    name: str,
+    key: jax.Array,
+    flags: Flags,
+) -> dict[str, "Figure"]:
+    """Figures about images."""
+    from flaxvae.latent import figures
+
+    shown = choose_examples(dataset.test)
+    stored = dataset.test.x[shown]
+    images = np.asarray(dataset.preprocessing.prepare(jax.numpy.asarray(stored)))
+    starts, ends = shown[0 : len(shown) - 1 : 2], shown[1::2]
+    pairs = images[0 : len(shown) - 1 : 2], images[1::2]
+    paths = latent.interpolate(codes[starts], codes[ends], 12)  # (rows, steps, D)
+    dims = choose_dims(codes, flags)
+    grid = latent.quantile_grid(flags.latent_dim, dims=dims)  # (rows, columns, D)
+    rest = "" if flags.latent_dim <= 2 else ", other dimensions 0"
+    return {
         "manifold": figures.plot_manifold(
             decode_grid(trained, grid),
-            axis_labels=z_names,
+            axis_labels=[f"$z_{{{d + 1}}}$" for d in dims],
             title=f"Decoded latent grid{rest}: {name}",
         ),
         "reconstructions": figures.plot_reconstructions(
-            images[shown],
-            np.asarray(trained.reconstruct(images[shown])),
+            images,
+            np.asarray(trained.reconstruct(stored)),
             title=f"Test images and their reconstructions: {name}",
         ),
         "samples": figures.plot_samples(
@@ -218,20 +261,19 @@ def draw_figures(
         ),
         "interpolations": figures.plot_interpolations(
             decode_grid(trained, paths),
-            (images[starts], images[ends]),
+            pairs,
             title=f"Straight paths between the codes of test images: {name}",
         ),
     }
-    for stem, figure in drawn.items():
-        figures.save_figure(figure, folder / f"{stem}.png")
-    return [folder / f"{stem}.png" for stem in drawn]
 
 
 def choose_examples(split: Split) -> list[int]:
-    """The first example of each class, or the first ten without labels."""
-    if split.labels is None:
-        return list(range(min(10, len(split))))
-    return [int(i) for i in np.unique(split.labels, return_index=True)[1]]
+    """The first example of each of ten classes, filled up to ten by the first ones."""
+    first: list[int] = []
+    if split.labels is not None:
+        first = [int(i) for i in np.unique(split.labels, return_index=True)[1]][:10]
+    more = [i for i in range(min(10, len(split))) if i not in first]
+    return first + more[: 10 - len(first)]
 
 
 def decode_grid(trained: TrainedVAE, codes: np.ndarray) -> np.ndarray:

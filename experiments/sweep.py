@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from tyro.conf import OmitArgPrefixes
 
-import flaxvae
 from experiments.command import name_workdir, run_command
 from experiments.flags import (
     NOT_SETTINGS,
+    DataFlags,
     NetworkFlags,
     StartFlags,
     TrainingFlags,
@@ -31,7 +31,6 @@ from flaxvae.data import Dataset
 from flaxvae.files import atomic_file
 from flaxvae.models import VAE
 
-EPOCHS = {"mnist": 30, "digits": 300}
 NOTES = NOT_SETTINGS | {"workdir", "data_dir", "mapping", "memory_limit"}
 NOTES |= {"test"}
 
@@ -48,14 +47,6 @@ class Flags:
     """Highest step sizes of the optimizer."""
     seed: tuple[str, ...] = ("0",)
     """Seeds: numbers, or ranges such as 0..7."""
-    dataset: Literal["auto", "mnist", "digits"] = "auto"
-    """mnist, digits (8x8, embedded), or auto: MNIST if it can be had, else digits."""
-    data_dir: Path | None = None
-    """Folder with MNIST's IDX files; None: the folder of TensorFlow Datasets."""
-    binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
-    """Grey to 0 and 1: drawn anew each time (dynamic), once (static), or threshold."""
-    validation_size: int | float = 0.05
-    """Training images held out for validation: a count, or a fraction if < 1."""
     workdir: Path | None = None
     """Folder of the sweep; None: under runs/sweep, named by data and flags."""
     mapping: Literal["auto", "map", "vmap"] = "auto"
@@ -64,6 +55,7 @@ class Flags:
     """Gigabytes that one program may plan with; None: 80 % of the device's."""
     test: bool = False
     """Add the test split's numbers to the table."""
+    data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
     network: OmitArgPrefixes[NetworkFlags] = field(default_factory=NetworkFlags)
     train: OmitArgPrefixes[TrainingFlags] = field(default_factory=TrainingFlags)
     engine: OmitArgPrefixes[training.Engine] = field(default_factory=training.Engine)
@@ -75,17 +67,10 @@ def main(flags: Flags) -> None:
     grid = read_grid(flags)
     check_flags(flags, grid)
     flags.train.set_precision()
-    dataset = flaxvae.data.load(
-        flags.dataset,
-        data_dir=flags.data_dir and flags.data_dir.expanduser(),
-        validation_size=flags.validation_size,
-        binarize=flags.binarize,
-    )
-    if dataset.notice:
-        print(f"NOTE: {dataset.notice}", file=sys.stderr)
+    dataset = flags.data.load()
     if not len(dataset.validation):
         raise InputError("validation_size must be > 0: the table is about that split")
-    epochs = flags.train.epochs or EPOCHS[dataset.name]
+    epochs = flags.train.choose_epochs(dataset)
     ignored = NOTES | {"dataset"}
     workdir = flags.workdir or name_workdir("sweep", dataset.name, flags, ignored)
     workdir = workdir.expanduser()
@@ -151,7 +136,7 @@ def check_flags(flags: Flags, grid: dict[str, list[Any]]) -> None:
     for value in grid["seed"]:
         check_seed(value)
     flags.network.check()
-    check_at_least("validation_size", flags.validation_size, 0)
+    flags.data.check()
     flags.train.check()
     flags.engine.check()
     if flags.workdir is not None:

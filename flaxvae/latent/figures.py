@@ -3,7 +3,7 @@
 Figures are made without pyplot, so no window opens and no global state is left.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from flaxvae.latent.grids import tile_images
 
 DPI = 150
 GAP = 1  # pixels between images
+MAX_PANELS = 12  # columns of a table in one figure
+MAX_ROWS = 2_000  # rows of a table in one panel
 MAX_POINTS = 10_000  # more dots than this only blacken a scatter plot
 
 # Petroff, "Accessible Color Sequences for Data Visualization", 2021, arXiv 2107.02270:
@@ -201,6 +203,110 @@ def plot_interpolations(
     return figure
 
 
+def plot_columns(
+    originals: np.ndarray,
+    reconstructions: np.ndarray,
+    names: Sequence[str] | None,
+    *,
+    title: str,
+) -> Figure:
+    """A table's columns against their reconstructions, a panel each.
+
+    Args:
+      originals: rows ``(N, F)`` in the table's units.
+      reconstructions: of the same shape.
+      names: of the columns, or None; the first `MAX_PANELS` are drawn.
+      title: what was reconstructed.
+    """
+    shown = np.random.default_rng(0).permutation(len(originals))[:MAX_ROWS]
+
+    def draw(axes: Axes, i: int) -> None:
+        x, y = originals[shown, i], reconstructions[shown, i]
+        axes.axline((0, 0), slope=1, color="#717581", linewidth=0.8, linestyle=":")
+        axes.scatter(x, y, s=6, alpha=0.4, color=CLASS_COLORS[0], linewidths=0)
+        axes.set_xlim(*_limits(x))
+        axes.set_ylim(*_limits(y))
+
+    labels = ("original", "reconstruction")
+    return _plot_panels(originals.shape[1], names, draw, labels, title)
+
+
+def plot_column_samples(
+    data: np.ndarray,
+    samples: np.ndarray,
+    names: Sequence[str] | None,
+    *,
+    title: str,
+) -> Figure:
+    """Histograms of a table's columns and of rows drawn from the model.
+
+    Args:
+      data: rows ``(N, F)`` in the table's units.
+      samples: drawn rows ``(M, F)``.
+      names: of the columns, or None; the first `MAX_PANELS` are drawn.
+      title: what was sampled.
+    """
+
+    def draw(axes: Axes, i: int) -> None:
+        low, high = _limits(np.concatenate([data[:, i], samples[:, i]]))
+        bins = np.linspace(low, high, 31)
+        for values, name, color, filled in (
+            (data[:, i], "data", "#94a4a2", True),
+            (samples[:, i], "samples", CLASS_COLORS[0], False),
+        ):
+            axes.hist(
+                values,
+                bins.tolist(),
+                density=True,
+                histtype="stepfilled" if filled else "step",
+                color=color,
+                alpha=0.6 if filled else 1.0,
+                label=name,
+            )
+        axes.set_yticks([])
+
+    labels = ("value", "density")
+    figure = _plot_panels(data.shape[1], names, draw, labels, title)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _plot_panels(
+    count: int,
+    names: Sequence[str] | None,
+    draw: Callable[[Axes, int], None],
+    labels: tuple[str, str],
+    title: str,
+) -> Figure:
+    """Small panels on a grid, with labels at its left and lower edge."""
+    shown = min(count, MAX_PANELS)
+    if count > shown:
+        title += f" (first {shown} of {count} columns)"
+    columns = min(shown, 4)
+    rows = -(-shown // columns)
+    size = (2.6 * columns + 0.4, 2.2 * rows + 0.6)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for i in range(shown):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        draw(axes, i)
+        axes.set_title(names[i] if names else f"column {i + 1}", fontsize=9)
+        axes.tick_params(labelsize=7)
+        if i % columns == 0:
+            axes.set_ylabel(labels[1], fontsize=8)
+        if i >= shown - columns:
+            axes.set_xlabel(labels[0], fontsize=8)
+        _strip(axes)
+    return figure
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """Where all but the outermost hundredth lies, with a margin."""
+    low, high = (float(v) for v in np.quantile(values, [0.005, 0.995]))
+    margin = 0.05 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Writes a figure at 150 dots per inch; the file appears complete or not at all."""
     path = Path(path)
@@ -380,8 +486,8 @@ def _make_picture(
     figure = Figure(figsize=(width, height + 0.7), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     picture = np.clip(picture, 0.0, 1.0)
-    if picture.shape[-1] == 1:
-        axes.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=1)
+    if picture.shape[-1] < 3:  # two channels have no colours of their own
+        axes.imshow(picture.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
     else:
         axes.imshow(picture)
     axes.set_title(title, fontsize=11)

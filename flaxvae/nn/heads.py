@@ -1,12 +1,14 @@
 """Heads: the last step from features to a distribution.
 
 A likelihood's head says by ``feature_shape`` what array it takes for data of a given
-shape; a module without that method takes an array of the data's own shape.
+shape; a module without that method takes an array of the data's own shape. Its
+``support`` says on what values p(x|z) is a density: ``"unit"`` (from 0 to 1),
+``"real"``, or ``"levels"`` (as many as its field says).
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -65,6 +67,8 @@ def _init_mean_only(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.A
 class BernoulliHead(nn.Module):
     """Takes an array of the data's shape as the logits of independent pixels."""
 
+    support: ClassVar[str] = "unit"  # zeros and ones; grey levels by custom
+
     event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
 
     def __call__(self, features: jax.Array) -> Bernoulli:
@@ -74,6 +78,8 @@ class BernoulliHead(nn.Module):
 
 class ContinuousBernoulliHead(nn.Module):
     """Takes an array of the data's shape as the logits of grey levels in [0, 1]."""
+
+    support: ClassVar[str] = "unit"
 
     event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
 
@@ -95,6 +101,8 @@ class LocationScaleHead(nn.Module):
     Source of ``"shared"``: Rybkin, Daniilidis and Levine, "Simple and Effective VAE
     Training with Calibrated Decoders", 2020, arXiv 2006.13202.
     """
+
+    support: ClassVar[str] = "real"
 
     event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
     scale: str = "shared"  # one of SCALES
@@ -153,6 +161,8 @@ class LaplaceHead(LocationScaleHead):
 class DiscretizedLogisticHead(LocationScaleHead):
     """Independent pixels of L levels; see `LocationScaleHead`."""
 
+    support: ClassVar[str] = "levels"
+
     levels: int = 256  # L, 256 for images of 8 bits
 
     @nn.compact
@@ -171,6 +181,8 @@ class DiscretizedLogisticMixtureHead(nn.Module):
     At features of zero the K components lie evenly in [0, 1], 1 / K apart and with
     scales of 1 / K, so that no two begin alike.
     """
+
+    support: ClassVar[str] = "levels"
 
     levels: int = 256  # L, 256 for images of 8 bits
     num_components: int = 10  # K
@@ -223,6 +235,8 @@ class CategoricalHead(nn.Module):
 
     The features hold L logits for each channel of the data.
     """
+
+    support: ClassVar[str] = "levels"
 
     event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
     levels: int = 256  # L, 256 for images of 8 bits

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from flaxvae.checks import InputError, check_at_least, check_below, check_seed
@@ -62,6 +64,7 @@ class Plan:
         self, model: nn.Module, devices: Devices = ONE_DEVICE, *, halt: bool = True
     ) -> Program:
         """The training of ``model`` as pure functions; see `make_program`."""
+        check_support(model, self.dataset)
         return make_program(
             model,
             self.dataset,
@@ -95,6 +98,42 @@ class Plan:
             "notes": dict(self.notes),
             "environment": describe_environment(),
         }
+
+
+def check_support(model: nn.Module, dataset: Dataset) -> None:
+    """Raises `InputError` for data on which the model's likelihood has no density.
+
+    Images' values lie in [0, 1], which is checked elsewhere. A likelihood without the
+    attribute ``support`` is taken at its word.
+    """
+    likelihood = getattr(model, "likelihood", None)
+    support = getattr(likelihood, "support", None)
+    name = type(likelihood).__name__
+    if support == "unit" and dataset.is_table:
+        low, high = _seen_range(dataset)
+        if low < 0 or high > 1:
+            raise InputError(
+                f"likelihood {name} is for values in 0 to 1, and those of "
+                f"{dataset.name!r} lie in {low:.3g} to {high:.3g}: choose normal or "
+                "laplace"
+            )
+    if support == "levels":
+        if dataset.levels is None:
+            raise InputError(
+                f"likelihood {name} is for data with levels, and {dataset.name!r} "
+                "holds numbers on a continuous scale: choose normal or laplace"
+            )
+        if (levels := getattr(likelihood, "levels", None)) != dataset.levels:
+            raise InputError(
+                f"levels must be {dataset.levels}, as {dataset.name!r} has them, got "
+                f"{levels}"
+            )
+
+
+def _seen_range(dataset: Dataset) -> tuple[float, float]:
+    """The least and the largest number of a table as the model sees it."""
+    seen = np.asarray(dataset.preprocessing.prepare(jnp.asarray(dataset.train.x)))
+    return float(seen.min()), float(seen.max())
 
 
 def describe_optimizer(opt_state: Any) -> dict[str, Any]:

@@ -89,9 +89,19 @@ class TrainedVAE:
         """The mean image ``(N, H, W, C)`` decoded from the mean code of each ``x``."""
         return self.decode(self.encode(x).mean).mean
 
-    def sample(self, num: int, *, key: jax.Array) -> jax.Array:
-        """Mean images ``(num, H, W, C)`` of codes drawn from the prior."""
-        return self.decode(self._prior.sample(key, (num,))).mean
+    def sample(
+        self, num: int, *, key: jax.Array, with_noise: bool = False
+    ) -> jax.Array:
+        """Examples ``(num, *data_shape)`` of codes drawn from the prior.
+
+        Args:
+          num: how many.
+          key: a JAX PRNG key.
+          with_noise: draws from p(x|z) in place of its means, which pictures want.
+        """
+        key_z, key_x = jax.random.split(key) if with_noise else (key, key)
+        p = self.decode(self._prior.sample(key_z, (num,)))
+        return p.sample(key_x) if with_noise else p.mean
 
     @functools.cached_property
     def _prior(self) -> Any:
