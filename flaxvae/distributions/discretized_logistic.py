@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxvae.distributions.distribution import align, draw_noise, sum_event
+from flaxvae.distributions.softplus import softplus
 
 
 @jax.tree_util.register_dataclass
@@ -86,8 +87,8 @@ def log_mass(
     """
     half = 0.5 / (levels - 1)
     inverse_scale = jnp.exp(-log_scale)
-    below = jax.nn.log_sigmoid((x + half - loc) * inverse_scale)
-    above = jax.nn.log_sigmoid((loc - x + half) * inverse_scale)
+    below = -softplus((loc - x - half) * inverse_scale)
+    above = -softplus((x - half - loc) * inverse_scale)
     width = jnp.log(-jnp.expm1(-2 * half * inverse_scale))
     is_lowest, is_highest = x < half, x > 1 - half
     inside = below + above + width

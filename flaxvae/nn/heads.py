@@ -24,6 +24,7 @@ from flaxvae.distributions import (
     Laplace,
     Normal,
 )
+from flaxvae.distributions.softplus import softplus
 
 SCALES = ("shared", "fixed", "learned")
 MEAN_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -266,8 +267,8 @@ def soft_bound(x: jax.Array, low: float, high: float) -> jax.Array:
     high - softplus(high - low - softplus(x - low)); its gradient never vanishes
     abruptly as that of clipping does, and no exponential of the result overflows.
     """
-    raised = jax.nn.softplus(x - low)
-    return high - jax.nn.softplus(high - low - raised)
+    raised = softplus(x - low)
+    return high - softplus(high - low - raised)
 
 
 def _squarable(mean: jax.Array) -> jax.Array:
