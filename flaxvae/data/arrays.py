@@ -1,6 +1,6 @@
 """Arrays that users bring: from memory, .npy, .npz and .mat files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,19 @@ import numpy as np
 from flaxvae.checks import InputError
 from flaxvae.data.dataset import Dataset, Split
 
-NAMES = {  # of arrays in a file, by what they are; the first that is there counts
-    "x": ("x", "x_train", "train_x", "train_images", "images", "data", "features"),
-    "labels": ("y", "y_train", "train_y", "train_labels", "labels", "targets"),
-    "validation_x": ("x_val", "x_valid", "val_x", "val_images", "valid_images"),
-    "validation_labels": ("y_val", "y_valid", "val_y", "val_labels", "valid_labels"),
-    "test_x": ("x_test", "test_x", "test_images"),
-    "test_labels": ("y_test", "test_y", "test_labels"),
+NAMES = {  # of examples and labels in a file; the first that is there counts
+    "train": (
+        ("x", "x_train", "train_x", "train_images", "images", "data", "features"),
+        ("y", "y_train", "train_y", "train_labels", "labels", "targets"),
+    ),
+    "validation": (
+        ("x_val", "x_valid", "val_x", "val_images", "valid_images"),
+        ("y_val", "y_valid", "val_y", "val_labels", "valid_labels"),
+    ),
+    "test": (
+        ("x_test", "test_x", "test_images"),
+        ("y_test", "test_y", "test_labels"),
+    ),
 }
 MAX_CHANNELS = 4
 
@@ -33,18 +39,20 @@ def load_arrays(path: Path) -> Dataset:
       InputError: the file cannot be read, or its arrays are no examples.
     """
     named = read_arrays(path)
-    found = {
-        part: next((named[name] for name in names if name in named), None)
-        for part, names in NAMES.items()
+    if len(named) == 1:
+        named = {"x": next(iter(named.values()))}
+    parts = {
+        split: tuple(
+            next((named[n] for n in names if n in named), None) for names in both
+        )
+        for split, both in NAMES.items()
     }
-    if found["x"] is None and len(named) == 1:
-        found["x"] = next(iter(named.values()))
-    if found["x"] is None:
+    if parts["train"][0] is None:
         raise InputError(
-            f"{path} must hold an array named {', '.join(NAMES['x'])}, got "
+            f"{path} must hold an array named {', '.join(NAMES['train'][0])}, got "
             f"{', '.join(sorted(named)) or 'no array'}"
         )
-    return make_dataset(path.stem, found, origin=str(path))
+    return make_dataset(path.stem, parts, origin=str(path))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -78,28 +86,22 @@ def unreadable(path: Path, error: Exception) -> InputError:
 
 
 def make_dataset(
-    name: str, found: Mapping[str, Any], *, origin: str = "arrays"
+    name: str, parts: Mapping[str, Sequence[Any]], *, origin: str = "arrays"
 ) -> Dataset:
     """Puts arrays in order: types, axes, labels from 0 on.
 
     Args:
       name: of the data set.
-      found: arrays or None by the keys of `NAMES`. Images are ``(N, H, W)`` or
-        ``(N, H, W, C)``, rows ``(N, F)``; labels ``(N,)``, of any kind.
+      parts: by split (train, validation, test) its examples and labels, or None for
+        what there is not. Images are ``(N, H, W)`` or ``(N, H, W, C)``, rows
+        ``(N, F)``; labels ``(N,)``, of any kind.
       origin: where the arrays came from.
 
     Raises:
       InputError: an array that is no numbers, has other axes or no examples.
     """
-    xs = {
-        split: as_examples(array, f"{key} of {origin}")
-        for split, key in (
-            ("train", "x"),
-            ("validation", "validation_x"),
-            ("test", "test_x"),
-        )
-        if (array := found.get(key)) is not None
-    }
+    given = {split: part for split, part in parts.items() if part[0] is not None}
+    xs = {split: as_examples(x, f"x of {origin}") for split, (x, _) in given.items()}
     train = xs["train"]
     for split, x in xs.items():
         if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
@@ -107,21 +109,17 @@ def make_dataset(
                 f"{origin}: {split} examples must be as those of training, "
                 f"{train.dtype} {train.shape[1:]}, got {x.dtype} {x.shape[1:]}"
             )
-    labels, class_names = _as_labels(
-        {
-            split: found.get(key)
-            for split, key in (
-                ("train", "labels"),
-                ("validation", "validation_labels"),
-                ("test", "test_labels"),
-            )
-            if split in xs
-        },
-        {split: len(x) for split, x in xs.items()},
-        origin,
-    )
-    none = Split(train[:0], labels["train"][:0] if "train" in labels else None)
+    given_labels = {
+        split: _as_labels(labels, len(xs[split]), f"{split} labels of {origin}")
+        for split, (_, labels) in given.items()
+        if labels is not None
+    }
+    if given_labels and len(given_labels) < len(given):
+        missing = sorted(given.keys() - given_labels.keys())
+        raise InputError(f"{origin} must have labels for {', '.join(missing)} too")
+    labels, class_names = _number_classes(given_labels)
     splits = {split: Split(x, labels.get(split)) for split, x in xs.items()}
+    none = splits["train"][:0]
     return Dataset(
         name,
         train=splits["train"],
@@ -152,7 +150,8 @@ def as_examples(x: Any, name: str) -> np.ndarray:
     if 0 in x.shape:
         raise InputError(f"{name} must hold an example, got the shape {x.shape}")
     if x.ndim == 2:
-        return x.astype(np.float32)
+        with np.errstate(over="ignore"):  # infinity is noticed where splits are checked
+            return x.astype(np.float32)
     if x.ndim == 3:
         x = x[..., np.newaxis]
     if x.shape[-1] > MAX_CHANNELS:
@@ -184,44 +183,36 @@ def find_max_value(xs: list[np.ndarray]) -> float:
     return 1.0 if largest <= 1 else float(np.iinfo(xs[0].dtype).max)
 
 
-def _as_labels(
-    given: Mapping[str, Any], counts: Mapping[str, int], origin: str
+def _as_labels(labels: Any, count: int, name: str) -> np.ndarray:
+    """Labels ``(count,)``, numbers or text."""
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and 1 in labels.shape:
+        labels = labels.ravel()
+    if labels.ndim != 1 or labels.dtype.kind not in "buifUS":
+        raise InputError(
+            f"{name} must be one number or text an example, got {labels.dtype} "
+            f"{labels.shape}"
+        )
+    if len(labels) != count:
+        raise InputError(f"{name} must be one for each of {count}, got {len(labels)}")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise InputError(f"{name} must be finite, got NaN or infinity")
+    return labels
+
+
+def _number_classes(
+    labels: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
-    """Labels 0, 1, ... of each split, and their names; empty where there are none."""
-    flat = {}
-    for split, labels in given.items():
-        if labels is None:
-            continue
-        labels = np.asarray(labels)
-        if labels.ndim == 2 and 1 in labels.shape:
-            labels = labels.ravel()
-        if labels.ndim != 1 or labels.dtype.kind not in "buifUS":
-            raise InputError(
-                f"labels of {origin} must be one number or text an example, got "
-                f"{labels.dtype} {labels.shape}"
-            )
-        if len(labels) != counts[split]:
-            raise InputError(
-                f"{origin} must have a label for each of its {counts[split]} {split} "
-                f"examples, got {len(labels)}"
-            )
-        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-            raise InputError(f"labels of {origin} must be finite, got NaN or infinity")
-        flat[split] = labels
-    if not flat:
+    """Labels as 0, 1, ... in all splits alike, and their names."""
+    if not labels:
         return {}, None
-    if len(flat) < len(given):
-        missing = sorted(given.keys() - flat.keys())
-        raise InputError(f"{origin} must have labels for {', '.join(missing)} too")
-    kinds, codes = np.unique(np.concatenate(list(flat.values())), return_inverse=True)
-    ends = np.cumsum([len(labels) for labels in flat.values()])[:-1]
+    kinds, codes = np.unique(np.concatenate(list(labels.values())), return_inverse=True)
+    ends = np.cumsum([len(part) for part in labels.values()])[:-1]
     parts = np.split(codes.astype(np.int32), ends)
-    names = tuple(
-        k.decode()
-        if isinstance(k, bytes)
-        else f"{k:g}"
-        if kinds.dtype.kind == "f"
-        else str(k)
-        for k in kinds
-    )
-    return dict(zip(flat, parts, strict=True)), names
+    if kinds.dtype.kind == "f":
+        names = tuple(f"{kind:g}" for kind in kinds)
+    elif kinds.dtype.kind == "S":
+        names = tuple(kind.decode(errors="replace") for kind in kinds)
+    else:
+        names = tuple(map(str, kinds))
+    return dict(zip(labels, parts, strict=True)), names

@@ -11,7 +11,13 @@ from flaxvae.checks import InputError, check_choice, check_seed
 from flaxvae.data import preprocess, sprites
 from flaxvae.data.arrays import load_arrays
 from flaxvae.data.binarized_mnist import load_binarized_mnist
-from flaxvae.data.dataset import Dataset, Split, hold_out, split_at_random
+from flaxvae.data.dataset import (
+    Dataset,
+    Split,
+    check_dataset,
+    hold_out,
+    split_at_random,
+)
 from flaxvae.data.digits import load_digits
 from flaxvae.data.download import DownloadError
 from flaxvae.data.images import load_image_folder
@@ -99,6 +105,7 @@ def load(
     )
     if impute is not None:
         dataset = fill_gaps(dataset, impute)
+    check_dataset(dataset)
     return _prepare(dataset, binarize, dequantize, standardized)
 
 

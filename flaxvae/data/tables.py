@@ -72,8 +72,8 @@ def load_table(
         columns += titles
     if not blocks or not table.num_rows:
         raise InputError(f"{path} must hold rows of numbers, got none")
-    found = {"x": np.concatenate(blocks, axis=1), "labels": labels}
-    dataset = make_dataset(path.stem, found, origin=str(path))
+    parts = {"train": (np.concatenate(blocks, axis=1), labels)}
+    dataset = make_dataset(path.stem, parts, origin=str(path))
     return dataclasses.replace(dataset, columns=tuple(columns))
 
 

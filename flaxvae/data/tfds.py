@@ -68,12 +68,8 @@ def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
             "file_format='array_record').download_and_prepare()\""
         )
     arrays = read_prepared(prepared)
-    found = {"x": arrays["train_x"], "labels": arrays.get("train_labels")} | {
-        name: arrays.get(name)
-        for part in ("validation", "test")
-        for name in PARTS[part]
-    }
-    dataset = make_dataset(match["name"], found, origin=f"{prepared}")
+    parts = {split: [arrays.get(name) for name in PARTS[split]] for split in PARTS}
+    dataset = make_dataset(match["name"], parts, origin=str(prepared))
     if (names := read_class_names(prepared)) and dataset.class_names is not None:
         # Labels are numbered as far as they occur.
         chosen = tuple(names[int(number)] for number in dataset.class_names)

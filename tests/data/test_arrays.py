@@ -110,7 +110,11 @@ def test_rows_are_standardized_by_the_training_split(tmp_path):
         ("a.npy", {"x": np.zeros((9, 3, 8, 8))}, r"transpose \(N, C, H, W\)"),
         ("a.npy", {"x": GREY.astype(int) - 300}, "0 to 255, or to 65535, got -"),
         ("a.npz", {"q": GREY, "r": GREY}, "array named x, .*, got q, r"),
-        ("a.npz", {"x": GREY, "y": LABELS[1:]}, "label for each of its 40 train"),
+        (
+            "a.npz",
+            {"x": GREY, "y": LABELS[1:]},
+            "train labels of .* must be one for each of 40, got 39",
+        ),
         ("a.npz", {"x": GREY, "y": np.ones((40, 2))}, "one number or text an example"),
         ("a.npz", {"x": GREY, "x_test": GREY[:, 1:]}, "must be as those of training"),
         ("a.npz", {"x": GREY, "y": LABELS, "x_test": GREY}, "labels for test too"),
