@@ -8,6 +8,7 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data.dataset import Dataset, Split
+from flaxvae.data.mat import read_mat
 
 NAMES = {  # of examples and labels in a file; the first that is there counts
     "train": (
@@ -62,15 +63,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
       InputError: the file cannot be read, or holds objects in place of numbers.
     """
     try:
-        if path.suffix == ".mat":
-            from scipy.io import loadmat
-
-            content = loadmat(path, appendmat=False)
-            return {k.lower(): v for k, v in content.items() if k[:2] != "__"}
         if path.suffix == ".npy":
             return {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
-        with np.load(path, allow_pickle=False) as file:
-            return {name.lower(): file[name] for name in file.files}
+        if path.suffix == ".mat":
+            return {name.lower(): array for name, array in read_mat(path).items()}
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            return {name.lower(): content[name] for name in content.files}
     except Exception as error:  # these readers report damage in many types
         raise unreadable(path, error) from error
 

@@ -60,7 +60,8 @@ def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
     if prepared is None:
         import tensorflow_datasets
 
-        check_choice("dataset", match["name"], tensorflow_datasets.list_builders())
+        known = tensorflow_datasets.list_builders(with_community_datasets=False)
+        check_choice("dataset", match["name"], known)
         raise InputError(
             f"dataset 'tfds:{name}' must have been prepared in {folder}; once, in any "
             "environment: pip install tensorflow-datasets tensorflow && python -c "

@@ -1,6 +1,5 @@
 """A training as two pure functions: the run at step 0, and the way on from there."""
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,9 +71,7 @@ def make_program(
         key = stream_key(state.key, Stream.VALIDATION)
         return evaluate(state.variables, state.weights, examples, key)
 
-    # One compilation in place of one an operation, and a light one: it runs once.
-    @functools.partial(jax.jit, compiler_options=_light_options())
-    def create_compiled(seed: jax.Array, weights: Mapping[str, Any]) -> Run:
+    def create_traced(seed: jax.Array, weights: Mapping[str, Any]) -> Run:
         sample = jax.eval_shape(preprocess, batch, jax.random.key(0))
         state = create_state(
             model,
@@ -88,8 +85,13 @@ def make_program(
         _, terms = jax.eval_shape(step, state, batch)
         return create_run(state, terms, early_stopping=early_stopping is not None)
 
+    # One compilation in place of one an operation, and a light one: it runs once.
+    create_compiled = jax.jit(create_traced, compiler_options=_light_options())
+
     def create(seed: int | jax.Array, weights: Mapping[str, Any]) -> Run:
-        return create_compiled(jnp.asarray(seed, jnp.uint32), dict(weights))
+        args = jnp.asarray(seed, jnp.uint32), dict(weights)
+        is_traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args))
+        return (create_traced if is_traced else create_compiled)(*args)
 
     def make(position: int = 0) -> Advance:
         return make_advance(

@@ -48,10 +48,11 @@ def test_a_benchmark_checks_agreement_and_times_everyone(run, tmp_path):
     for result in report["results"]:
         assert len(result["step_seconds"]) == 2
         assert result["loss"] == pytest.approx(report["results"][0]["loss"], rel=0.01)
-        assert result["start_seconds"] > 0
-        assert result["memory_bytes"] > 0
+        assert result["start_seconds"] >= 0
+        assert result["memory_bytes"] >= 0
         assert 0 < result["share"] < 2
         assert f"│ {result['contender']} " in out
+    assert report["results"][0]["start_seconds"] > 0.1  # compiling
     assert "random images" in out
     assert "GFLOP/s" in out
     assert re.search(r"torch.compile: left out", out)

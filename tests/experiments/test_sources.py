@@ -225,7 +225,7 @@ BAD = [
     (rows, ("--encoder=conv",), "images"),
     (rows, ("--binarize=dynamic",), "binarize must be none"),
     (rows, ("--dequantize",), "dequantize is for images"),
-    (grey, ("--standardized",), "standardized is for tables"),
+    (grey, ("--standardized=True",), "standardized is for tables"),
     (grey, ("--likelihood=categorical", "--levels=4"), "levels must be 256, .* got 4"),
     (grey, ("--label_column=a",), "label_column must be left out"),
     (grey, ("--num_examples=121",), "num_examples must be in 1 to 120, got 121"),
