@@ -432,13 +432,14 @@ def draw(results: Sequence[Result], path: Path, machine: dict[str, Any]) -> None
                 f"{speed:.2f}",
                 va="center",
                 fontsize=7,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )
     labels = [
         f"{group[0].network}\nbatch {group[0].batch_size}, {group[0].precision}"
         for group in groups
     ]
     axes.set_yticks(range(len(groups)), labels, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.axvline(1, color="#333333", linewidth=0.8, linestyle=":")
     axes.set_xlabel("training speed over that of the fastest PyTorch (medians, ranges)")
     axes.spines[["top", "right"]].set_visible(False)
@@ -461,7 +462,7 @@ def print_report(
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 130)
     for group in group_by_task(results):
         first = group[0]
         ours = next(result for result in group if result.contender == OURS)
