@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -124,8 +125,15 @@ def main(flags: Flags) -> None:
     flaxvae.training.check_writable(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     images, source = load_images(flags)
-    with make_pool(flags.threads) as pool:
-        machine = pool.submit(describe_machine).result()
+    with make_pool(flags.threads) as judge:  # who checks and measures, but never trains
+        run_benchmark(flags, workdir, images, source, judge)
+
+
+def run_benchmark(
+    flags: Flags, workdir: Path, images: np.ndarray, source: str, judge: Executor
+) -> None:
+    """Every task in turn; what is known is written down after each."""
+    machine = judge.submit(describe_machine).result()
     report: dict[str, Any] = {
         "machine": machine,
         "commit": read_commit(),
@@ -141,7 +149,7 @@ def main(flags: Flags) -> None:
     default = ("float32", "tf32", "bfloat16") if machine["gpu"] else ("float32",)
     results: list[Result] = []
     for precision in flags.precisions or default:
-        rates = measure_rates(precision, flags.threads)
+        rates = measure_rates(precision, flags.threads, judge)
         report["matmul_flops_per_second"][precision] = rates
         say(f"{precision}: matrix product {max(rates.values()) / 1e9:,.0f} GFLOP/s")
         for network in flags.networks:
@@ -149,7 +157,8 @@ def main(flags: Flags) -> None:
                 task = Task(
                     network, precision, batch_size, flags.epochs, images, flags.threads
                 )
-                found = run_task(task, names, max(rates.values()), flags, report)
+                rate = max(rates.values())
+                found = run_task(task, names, rate, flags, report, judge)
                 results += found
                 report["results"] += [dataclasses.asdict(result) for result in found]
                 write_json(workdir / "results.json", report)
@@ -216,27 +225,29 @@ def choose_contenders(flags: Flags, *, on_gpu: bool) -> tuple[list[str], list[st
     return [name for name in CONTENDERS if name not in missing], notes
 
 
-def measure_rates(precision: str, threads: int) -> dict[str, float]:
+def measure_rates(precision: str, threads: int, judge: Executor) -> dict[str, float]:
     """FLOP/s of a large matrix product in both libraries."""
-    with make_pool(threads) as pool:
-        ours = pool.submit(measure_jax_matmul, precision).result()
-    with make_pool(threads) as pool:
-        theirs = pool.submit(measure_torch_matmul, precision, threads).result()
+    ours = judge.submit(measure_jax_matmul, precision).result()
+    theirs = judge.submit(measure_torch_matmul, precision, threads).result()
     return {"jax": ours, "torch": theirs}
 
 
 def run_task(
-    task: Task, names: Sequence[str], rate: float, flags: Flags, report: dict[str, Any]
+    task: Task,
+    names: Sequence[str],
+    rate: float,
+    flags: Flags,
+    report: dict[str, Any],
+    judge: Executor,
 ) -> list[Result]:
     """Checks that both libraries agree, then lets the contenders take turns."""
     title = f"{task.preset}, batch {task.batch_size}, {task.precision}"
     B = task.batch_size
-    with make_pool(flags.threads) as pool:
-        first = dataclasses.replace(task, images=task.images[: CHECKED_BATCHES * B])
-        agreement = pool.submit(check_agreement, first).result()
-        per_second = rate * SHARE_GUESSED / agreement.flops
-        steps = min(max(2, round(flags.seconds * per_second)), len(task.images) // B)
-        orders = pool.submit(compute_orders, steps * B, task.epochs).result()
+    first = dataclasses.replace(task, images=task.images[: CHECKED_BATCHES * B])
+    agreement = judge.submit(check_agreement, first).result()
+    per_second = rate * SHARE_GUESSED / agreement.flops
+    steps = min(max(2, round(flags.seconds * per_second)), len(task.images) // B)
+    orders = judge.submit(compute_orders, steps * B, task.epochs).result()
     apart = max(agreement.loss, agreement.gradient)
     say(f"{title}: loss and gradient agree to {apart:.1e}; {steps} steps an epoch")
     report["agreement"].append(

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 import flaxvae
 from experiments import command
 from experiments.command import name_workdir, run_command
-from experiments.flags import NetworkFlags, TrainingFlags, flag_values
+from experiments.flags import DataFlags, NetworkFlags, TrainingFlags, flag_values
 from experiments.mnist_vae import NOTES, Flags, main
 from flaxvae.training import RunFolder
 
@@ -258,7 +258,8 @@ def test_another_setting_in_the_same_folder_names_the_flag(tmp_path, capsys):
 def test_the_default_folder_is_named_by_what_differs():
     train = TrainingFlags(ema_decay=0.9)
     network = NetworkFlags(hidden=(400, 200))
-    flags = Flags(latent_dim=20, data_dir=Path("x"), network=network, train=train)
+    data = DataFlags(data_dir=Path("x"))
+    flags = Flags(latent_dim=20, data=data, network=network, train=train)
     assert name_workdir("mnist_vae", "mnist", flags, NOTES) == Path(
         "runs/mnist_vae/mnist,latent_dim=20,hidden=400-200,ema_decay=0.9"
     )

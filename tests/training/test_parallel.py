@@ -68,7 +68,7 @@ def close(a, b, **tolerance):
         np.testing.assert_allclose(x, y, **tolerance)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"mlp-deep"}))  # as mlp
 def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
     monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 10)  # eight do not divide it
     preset = PRESETS[name]
