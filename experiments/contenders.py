@@ -4,6 +4,7 @@ Each contender lives in a process of its own (`Corner`), so that neither threads
 memory are shared. Each begins with the same weights and sees the same batches.
 """
 
+import abc
 import concurrent.futures
 import dataclasses
 import multiprocessing
@@ -164,7 +165,7 @@ class Flaxvae:
         return (peak_memory() or 0) - before
 
 
-class TorchContender:
+class TorchContender(abc.ABC):
     """What the kinds of PyTorch share."""
 
     def __init__(self, task: Task) -> None:
@@ -180,14 +181,10 @@ class TorchContender:
         self.vae = TorchVAE(build_model(task), shape).to(self.device)
         self.start = {k: torch.from_numpy(v.copy()) for k, v in task.weights.items()}
         self._before = _resident()
-        self.prepare()
 
-    def prepare(self) -> None:
-        """What is done once."""
-
+    @abc.abstractmethod
     def run_epoch(self, order: np.ndarray, optimizer: Any) -> float:
         """Trains for one epoch; the mean loss."""
-        raise NotImplementedError
 
     def make_optimizer(self) -> Any:
         """Adam, as the contender has it."""
@@ -244,10 +241,10 @@ class TorchTutorial(TorchContender):
 class TorchTuned(TorchContender):
     """Images on the device as floats, logits, fused Adam, no synchronisation."""
 
-    def prepare(self) -> None:
-        """Puts the images on the device."""
+    def __init__(self, task: Task) -> None:
         import torch
 
+        super().__init__(task)
         images = torch.from_numpy(np.array(self.task.images)).permute(0, 3, 1, 2)
         self.images = images.to(self.device).float().contiguous() / 255
 
@@ -275,11 +272,10 @@ class TorchCompiled(TorchTuned):
 
     mode: str | None = None
 
-    def prepare(self) -> None:
-        """Compiles, at the first call."""
+    def __init__(self, task: Task) -> None:
         import torch
 
-        super().prepare()
+        super().__init__(task)
         self.loss_of = torch.compile(super().loss_of, mode=self.mode)  # type: ignore[method-assign]
 
 
@@ -425,7 +421,7 @@ def _measure_rate(product: Callable[[], Any]) -> float:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Versions and the device that trains, from a process that may be left."""
+    """Versions and the device that trains."""
     import platform
 
     import torch

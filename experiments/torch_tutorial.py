@@ -1,6 +1,8 @@
 """A VAE on MNIST in PyTorch, the way tutorials write it; benchmarks start it.
 
-python -m experiments.torch_tutorial FOLDER_WITH_MNIST 10
+    python -m experiments.torch_tutorial FOLDER_WITH_MNIST 10
+
+It prints the loss of each epoch and of the test images.
 """
 
 import gzip

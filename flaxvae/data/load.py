@@ -169,8 +169,7 @@ def _load_path(
     try:
         if path.is_dir():
             return load_image_folder(path)
-        with path.open("rb"):
-            pass
+        path.open("rb").close()
     except OSError as error:
         raise InputError(
             f"dataset {source!r} cannot be read: {error.strerror}"
