@@ -11,13 +11,35 @@ import jax.numpy as jnp
 from flaxvae.batch import data_axis, draw_rows
 from flaxvae.checks import InputError, check_at_least, check_below, check_choice
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "elu": nn.elu,
-    "gelu": nn.gelu,
+Activation = Callable[[jax.Array], jax.Array]
+
+
+def _by_rows(function: Activation) -> Activation:
+    """The function, on a CPU computed over rows of channels.
+
+    There XLA computes exponentials one by one where it loops over the axes of small
+    images, and many at once where it loops over rows: five times as fast. Elsewhere
+    another shape could cost a copy.
+    """
+
+    def by_rows(x: jax.Array) -> jax.Array:
+        return function(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+
+    def activation(x: jax.Array) -> jax.Array:
+        if x.ndim < 3:
+            return function(x)
+        return jax.lax.platform_dependent(x, cpu=by_rows, default=function)
+
+    return activation
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "elu": _by_rows(nn.elu),
+    "gelu": _by_rows(nn.gelu),
     "leaky_relu": nn.leaky_relu,
     "relu": nn.relu,
-    "silu": nn.silu,
-    "tanh": nn.tanh,
+    "silu": _by_rows(nn.silu),
+    "tanh": _by_rows(nn.tanh),
 }
 NORMALIZATIONS = ("none", "batch", "group", "layer")
 DTYPES = ("float32", "bfloat16")
