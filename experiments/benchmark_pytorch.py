@@ -59,7 +59,7 @@ QUICK = {
     "batch_sizes": (128,),
     "repeats": 3,
     "epochs": 2,
-    "seconds": 0.8,
+    "seconds": 0.3,
     "end_to_end": 0,
 }
 
