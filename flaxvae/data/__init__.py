@@ -17,6 +17,7 @@ from flaxvae.data.preprocess import (
     binarize,
     scale,
 )
+from flaxvae.data.rows import Rows, blocks
 
 __all__ = [
     "BINARIZATIONS",
@@ -24,9 +25,11 @@ __all__ = [
     "Dataset",
     "Preprocess",
     "Preprocessing",
+    "Rows",
     "Split",
     "Standardization",
     "binarize",
+    "blocks",
     "check_dataset",
     "hold_out",
     "load",

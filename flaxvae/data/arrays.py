@@ -9,6 +9,7 @@ import numpy as np
 from flaxvae.checks import InputError
 from flaxvae.data.dataset import Dataset, Split
 from flaxvae.data.mat import read_mat
+from flaxvae.data.rows import blocks, extent, open_rows
 
 NAMES = {  # of examples and labels in a file; the first that is there counts
     "train": (
@@ -130,8 +131,10 @@ def make_dataset(
     )
 
 
-def as_examples(x: Any, name: str) -> np.ndarray:
+def as_examples(x: Any, name: str) -> Any:
     """Images ``(N, H, W, C)`` of uint8, uint16 or float32, or rows ``(N, F)`` float32.
+
+    Large memory-mapped arrays become `Rows` of these types.
 
     Raises:
       InputError: no numbers, no examples, or axes that are neither's.
@@ -148,11 +151,12 @@ def as_examples(x: Any, name: str) -> np.ndarray:
         )
     if 0 in x.shape:
         raise InputError(f"{name} must hold an example, got the shape {x.shape}")
+    if x.ndim == 3:
+        x = x[..., np.newaxis]
+    x = open_rows(x)
     if x.ndim == 2:
         with np.errstate(over="ignore"):  # infinity is noticed where splits are checked
             return x.astype(np.float32)
-    if x.ndim == 3:
-        x = x[..., np.newaxis]
     if x.shape[-1] > MAX_CHANNELS:
         swapped = x.shape[1] <= MAX_CHANNELS
         remedy = "; transpose (N, C, H, W) by (0, 2, 3, 1)" if swapped else ""
@@ -166,7 +170,7 @@ def as_examples(x: Any, name: str) -> np.ndarray:
         return x.astype(np.uint8)
     if x.dtype == np.uint8:
         return x
-    low, high = int(x.min()), int(x.max())
+    low, high = map(int, extent(x))
     if low < 0 or high > 65535:
         raise InputError(
             f"{name} must hold integers in 0 to 255, or to 65535, got {low} to {high}"
@@ -178,8 +182,8 @@ def find_max_value(xs: list[np.ndarray]) -> float:
     """The integer that means 1.0: 1 for zeros and ones, else the type's largest."""
     if xs[0].dtype.kind == "f":
         return 1.0
-    largest = max(int(x.max()) for x in xs)
-    return 1.0 if largest <= 1 else float(np.iinfo(xs[0].dtype).max)
+    is_binary = all(block.max() <= 1 for x in xs for block in blocks(x))
+    return 1.0 if is_binary else float(np.iinfo(xs[0].dtype).max)
 
 
 def _as_labels(labels: Any, count: int, name: str) -> np.ndarray:

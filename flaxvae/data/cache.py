@@ -3,12 +3,14 @@
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from flaxvae.data.rows import open_rows
 from flaxvae.files import atomic_folder, cache_folder
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]
 
 
 def cached_arrays(key: str, names: Sequence[str], make: Callable[[], Arrays]) -> Arrays:
@@ -21,8 +23,8 @@ def cached_arrays(key: str, names: Sequence[str], make: Callable[[], Arrays]) ->
       make: computes the arrays when the cache lacks them or they are damaged.
 
     Returns:
-      Read-only arrays by name. Where the cache cannot be written (no permission, no
-      space) they are in memory, and the next start makes them again.
+      Read-only arrays by name, large ones as `Rows`. Where the cache cannot be written
+      (no permission, no space) they are in memory, and the next start makes them again.
     """
     folder = cache_folder() / key
     try:
@@ -42,6 +44,6 @@ def cached_arrays(key: str, names: Sequence[str], make: Callable[[], Arrays]) ->
 def _read(folder: Path, names: Sequence[str]) -> Arrays:
     paths = {name: folder / f"{name}.npy" for name in names}
     return {
-        name: np.load(path, mmap_mode="r", allow_pickle=False)
+        name: open_rows(np.load(path, mmap_mode="r", allow_pickle=False))
         for name, path in paths.items()
     }

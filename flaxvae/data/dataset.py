@@ -9,6 +9,7 @@ import numpy as np
 
 from flaxvae.checks import InputError, check_at_least
 from flaxvae.data.preprocess import Preprocess, Preprocessing, Standardization
+from flaxvae.data.rows import blocks, extent
 
 FINGERPRINT_ROWS = 500  # evenly spaced
 
@@ -19,7 +20,7 @@ class Split:
 
     Attributes:
       x: examples as stored: images ``(N, H, W, C)`` or rows ``(N, F)``, integers or
-        float32.
+        float32; `Rows` where they are many and on disk.
       labels: class of each example, ``(N,)`` integers, or None.
       factors: values that an example was made from, ``(N, K)`` integers, or None.
     """
@@ -151,16 +152,21 @@ def check_dataset(dataset: Dataset) -> None:
 
 def _check_values(name: str, x: np.ndarray, dataset: Dataset) -> None:
     is_float = np.issubdtype(x.dtype, np.floating)
-    low, high = x.min(), x.max()
+    limit = 1.0 if is_float else dataset.max_value
+    if x.dtype.kind == "u" and np.iinfo(x.dtype).max <= limit:
+        return
+    low, high = extent(x)
     if not (np.isfinite(low) and np.isfinite(high)):
-        bad = int((~np.isfinite(x)).reshape(len(x), -1).any(axis=1).sum())
+        bad = sum(
+            int((~np.isfinite(block)).reshape(len(block), -1).any(axis=1).sum())
+            for block in blocks(x)
+        )
         raise InputError(
             f"{name} must hold finite numbers, got NaN or infinity in {bad} of "
             f"{len(x)} examples"
         )
     if dataset.is_table or dataset.render is not None:
         return
-    limit = 1.0 if is_float else dataset.max_value
     if not (low >= 0 and high <= limit):
         kind = "floats" if is_float else "integers"
         raise InputError(

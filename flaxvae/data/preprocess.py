@@ -12,6 +12,7 @@ import numpy as np
 from flaxvae.batch import draw_rows
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data import sprites
+from flaxvae.data.rows import Rows
 
 if TYPE_CHECKING:
     from flaxvae.data.dataset import Dataset, Split
@@ -51,7 +52,8 @@ class Preprocessing:
     Attributes:
       max_value: the stored integer that means 1.0; floats are taken as they are.
       binarize: ``"dynamic"``: zeros and ones are drawn anew each time, with the grey
-        level as probability; other methods have been applied to the stored values.
+        level as probability; ``"threshold"``: levels >= 0.5 become one; ``"static"``
+        has been applied to the stored values.
       dequantize: integers get uniform noise: (x + u) / (max_value + 1).
       standardization: of tables.
       render: ``"sprites"`` where stored rows are factors to be drawn; else None.
@@ -81,7 +83,8 @@ class Preprocessing:
             return self.standardization.apply(x)
         if self.dequantize and not jnp.issubdtype(x.dtype, jnp.floating):
             return (x.astype(jnp.float32) + 0.5) / (self.max_value + 1)
-        return scale(x, self.max_value)
+        x = scale(x, self.max_value)
+        return (x >= 0.5).astype(x.dtype) if self.binarize == "threshold" else x
 
     def inverse(self, x: Any) -> Any:
         """From the model's units to the data's: of tables; pictures stay in [0, 1]."""
@@ -126,13 +129,15 @@ def binarize(dataset: "Dataset", method: str) -> "Dataset":
       method: ``"none"`` keeps them; ``"threshold"`` sets levels >= 0.5 to one;
         ``"static"`` draws each pixel from a Bernoulli with its level as probability,
         once and for all runs; ``"dynamic"`` draws likewise, anew each time the
-        train step sees an example (the arrays stay, the step does it).
+        train step sees an example. Of these the arrays stay with ``"dynamic"`` and
+        ``"threshold"``, which the step applies.
 
     Returns:
       The data set as it is to be trained on.
 
     Raises:
-      InputError: an unknown method, or data that are no grey levels.
+      InputError: an unknown method, data that are no grey levels, or ``"static"`` for
+        data too large for memory.
     """
     check_choice("binarize", method, BINARIZATIONS)
     if method == "none":
@@ -142,14 +147,17 @@ def binarize(dataset: "Dataset", method: str) -> "Dataset":
             f"binarize must be none for {dataset.name!r}, which holds no grey levels, "
             f"got {method}"
         )
-    if method == "dynamic":
+    if method != "static":
         return dataclasses.replace(dataset, binarize=method)
+    if isinstance(dataset.train.x, Rows):
+        raise InputError(
+            "binarize must be dynamic or threshold for images that are not read into "
+            f"memory ({dataset.train.x.nbytes / 1e9:.1f} GB), got static"
+        )
     rng = np.random.default_rng(STATIC_SEED)
 
     def binarize_split(split: "Split") -> "Split":
-        threshold: np.ndarray | float = 0.5
-        if method == "static":
-            threshold = 1.0 - rng.random(split.x.shape, np.float32)  # in (0, 1]
+        threshold = 1.0 - rng.random(split.x.shape, np.float32)  # in (0, 1]
         is_float = np.issubdtype(split.x.dtype, np.floating)
         largest = 1.0 if is_float else dataset.max_value
         is_one = split.x >= threshold * np.float32(largest)

@@ -11,6 +11,7 @@ from flaxvae.checks import InputError, check_choice
 from flaxvae.data.arrays import make_dataset, unreadable
 from flaxvae.data.dataset import Dataset, Split
 from flaxvae.data.preprocess import Standardization
+from flaxvae.data.rows import blocks
 
 IMPUTATIONS = ("mean", "median")
 MISSING = "(missing)"  # the category of a missing text where gaps are filled
@@ -165,8 +166,10 @@ def standardize(dataset: Dataset) -> Dataset:
     Columns of zeros and ones, and constant ones, stay as they are.
     """
     x = dataset.train.x
-    mean, std = (f(x, axis=0, dtype=np.float64) for f in (np.mean, np.std))
-    is_binary = ((x == 0) | (x == 1)).all(axis=0)
+    mean = sum(b.sum(axis=0, dtype=np.float64) for b in blocks(x)) / len(x)
+    std = np.sqrt(sum(((b - mean) ** 2).sum(axis=0) for b in blocks(x)) / len(x))
+    zeros_and_ones = [((b == 0) | (b == 1)).all(axis=0) for b in blocks(x)]
+    is_binary = np.all(zeros_and_ones, axis=0)
     # What differs by rounding only does not vary.
     is_plain = is_binary | (std <= 1e-6 * np.abs(mean)) | (std == 0)
     return dataclasses.replace(

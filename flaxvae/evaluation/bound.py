@@ -6,6 +6,9 @@ import jax.numpy as jnp
 from flaxvae.data import Dataset, Split, make_preprocess
 from flaxvae.objectives import elbo
 from flaxvae.training import Stream, TrainedVAE, make_evaluate, stream_key
+from flaxvae.training.evaluate import EVALUATION_BATCH
+
+PIECE_BYTES = 128 * 2**20  # of stored examples on the device at once
 
 
 def evaluate_elbo(
@@ -25,5 +28,12 @@ def evaluate_elbo(
     """
     evaluate = jax.jit(make_evaluate(trained.model, elbo, make_preprocess(dataset)))
     key = stream_key(jax.random.key(seed), Stream.TEST)
-    terms = evaluate(trained.variables, {}, jnp.asarray(split.x), key)
-    return {name: float(terms[name]) for name in ("elbo", "log_likelihood", "kl")}
+    batches = max(1, PIECE_BYTES * len(split) // (split.x.nbytes * EVALUATION_BATCH))
+    totals = dict.fromkeys(("elbo", "log_likelihood", "kl"), 0.0)
+    for number in range(0, -(-len(split) // EVALUATION_BATCH), batches):
+        first = number * EVALUATION_BATCH
+        piece = jnp.asarray(split.x[first : first + batches * EVALUATION_BATCH])
+        terms = evaluate(trained.variables, {}, piece, key, jnp.asarray(number))
+        for name in totals:
+            totals[name] += float(terms[name]) * len(piece)
+    return {name: total / len(split) for name, total in totals.items()}

@@ -1,7 +1,8 @@
 """Training as one compiled program: any number of steps and epochs in one call.
 
 Shuffling, preprocessing, validation, early stopping and the best parameters are inside,
-so the host only says how far to go. Where a call ends changes no result.
+so the host only says how far to go. Where a call ends changes no result. Examples that
+do not fit the device come in chunks, shuffled by the host in the same order.
 """
 
 import dataclasses
@@ -25,7 +26,8 @@ LINES = 256  # epochs that one call can report
 STEPS_PER_LOOP = {"cpu": 1, "tpu": 1}
 STEPS_PER_LOOP_ELSEWHERE = 32
 
-Examples = tuple[jax.Array, jax.Array]  # stored: training and validation split
+# As stored: the training split, or a chunk of its batches, and the validation split.
+Examples = tuple[jax.Array, jax.Array]
 Validate = Callable[[TrainState, jax.Array], Metrics]
 Advance = Callable[..., tuple["Run", "Report"]]
 
@@ -103,6 +105,7 @@ def make_advance(
     devices: Devices = ONE_DEVICE,
     halt: bool = True,
     position: int = 0,
+    chunk: int | None = None,
 ) -> Advance:
     """Makes ``advance(run, examples, position, until) -> (run, report)``.
 
@@ -122,39 +125,51 @@ def make_advance(
         for long. Many runs mapped over one program go on together; then a run that
         is over keeps its best variables, and its host drops the later lines.
       position: steps that the run has taken before its first call.
+      chunk: the examples are not the training split but the batches of so many steps,
+        ``(chunk, B, ...)``, the first of which is that of the call's ``position``.
 
     Returns:
       A pure function from a run that has taken ``position`` steps and the stored
       examples of both splits to the run after ``until`` steps, at most `LINES` epochs
-      later.
+      and ``chunk`` steps later.
     """
     num_batches = num_examples // batch_size
-    inner = choose_steps_per_loop(num_batches, position)
+    inner = choose_steps_per_loop(num_batches, position, chunk or 0)
 
     def advance(
         run: Run, examples: Examples, position: jax.Array, until: jax.Array
     ) -> tuple[Run, Report]:
         training, held_out = examples
+        first = position  # of this call
 
-        def one_step(run: Run, index: jax.Array) -> tuple[Run, None]:
+        def one_step(run: Run, batch: jax.Array) -> tuple[Run, None]:
             before = run.state.skipped
-            state, terms = step(run.state, training[devices.split(index)])
+            if chunk is None:
+                batch = training[devices.split(batch)]  # from their numbers
+            else:
+                batch = devices.own_part(batch)
+            state, terms = step(run.state, batch)
             return _count(run, state, terms, is_used=state.skipped == before), None
 
         def one_epoch(carry: tuple[Any, ...]) -> tuple[Any, ...]:
             run, position, report = carry
             number = position // num_batches
-            key = stream_key(run.state.key, Stream.SHUFFLE, number)
-            order = jax.random.permutation(key, num_examples)
+            order = None
+            if chunk is None:
+                order = shuffle(run.state.key, number, num_examples)
             end = (number + 1) * num_batches
             stop = jnp.minimum(end, until)
 
             def some_steps(carry: tuple[Run, jax.Array]) -> tuple[Run, jax.Array]:
                 run, position = carry
-                start = (position - number * num_batches) * batch_size
-                rows = jax.lax.dynamic_slice(order, (start,), (inner * batch_size,))
-                index = rows.reshape(inner, batch_size)
-                run, _ = jax.lax.scan(one_step, run, index)
+                if order is None:
+                    start = position - first
+                    batches = jax.lax.dynamic_slice_in_dim(training, start, inner)
+                else:
+                    start = (position - number * num_batches) * batch_size
+                    rows = jax.lax.dynamic_slice(order, (start,), (inner * batch_size,))
+                    batches = rows.reshape(inner, batch_size)
+                run, _ = jax.lax.scan(one_step, run, batches)
                 return run, position + inner
 
             def more_steps(carry: tuple[Run, jax.Array]) -> jax.Array:
@@ -238,14 +253,21 @@ def make_advance(
     return advance
 
 
-def choose_steps_per_loop(num_batches: int, position: int = 0) -> int:
+def shuffle(root: jax.Array, epoch: int | jax.Array, num_examples: int) -> jax.Array:
+    """The order of the training examples in an epoch, ``(N,)`` int32."""
+    key = stream_key(root, Stream.SHUFFLE, epoch)
+    return jax.random.permutation(key, num_examples)
+
+
+def choose_steps_per_loop(num_batches: int, position: int = 0, chunk: int = 0) -> int:
     """The length of an inner loop: what pays on the backend.
 
-    It divides the epoch's ``num_batches`` and the ``position`` a run continues from.
+    It divides the epoch's ``num_batches``, the ``position`` a run continues from and
+    the steps of a ``chunk``.
     """
     backend = jax.default_backend()
     most = STEPS_PER_LOOP.get(backend, STEPS_PER_LOOP_ELSEWHERE)
-    whole = math.gcd(num_batches, position)
+    whole = math.gcd(num_batches, position, chunk)
     return max(n for n in range(1, most + 1) if whole % n == 0)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from flaxvae.checks import check_at_least, check_choice
+from flaxvae.checks import check_above, check_at_least, check_choice
 from flaxvae.training.advance import LINES
 from flaxvae.training.parallel import PARALLEL
 from flaxvae.training.tensorboard import check_tensorboard
@@ -14,11 +14,13 @@ class Engine:
     """How a run is carried out: another engine gives the same numbers."""
 
     epochs_per_call: int | None = None
-    """Epochs in one compiled call; None: what takes about two seconds."""
+    """Epochs in a compiled call, unless data stream; None: about two seconds' worth."""
     parallel: Literal["jit", "pmap"] = "jit"
     """How several devices share a batch: sharded arrays (jit) or a copy each (pmap)."""
     devices: int | None = None
     """Number of devices; None: all."""
+    device_memory_budget: float | None = None
+    """Bytes of a device for examples; more are streamed. None: half of its memory."""
     keep: int = 2
     """Newest checkpoints that stay on disk."""
     checkpoint_seconds: float = 5.0
@@ -35,6 +37,8 @@ class Engine:
         check_choice("parallel", self.parallel, PARALLEL)
         if self.devices is not None:
             check_at_least("devices", self.devices, 1)
+        if self.device_memory_budget is not None:
+            check_above("device_memory_budget", self.device_memory_budget, 0)
         if self.tensorboard:
             check_tensorboard()
         check_at_least("keep", self.keep, 1)

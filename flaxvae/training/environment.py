@@ -1,5 +1,7 @@
 """Versions, device and memory, as recorded with a run."""
 
+import math
+import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -48,6 +50,17 @@ def use_compilation_cache(folder: Path | None = None) -> None:
 def device_name() -> str:
     """The kind of the device that trains, such as ``"cpu"`` or ``"NVIDIA H200"``."""
     return jax.devices()[0].device_kind
+
+
+def device_memory() -> float:
+    """Bytes of a device: its own, or its share of the machine's if it is a CPU."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return float(stats["bytes_limit"])
+    if not hasattr(os, "sysconf"):  # not a POSIX system
+        return math.inf
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return machine / jax.local_device_count()
 
 
 def peak_memory() -> int | None:

@@ -14,7 +14,7 @@ from flaxvae.objectives import Objective
 from flaxvae.training.parallel import ONE_DEVICE, Devices
 from flaxvae.training.step import Metrics
 
-Evaluate = Callable[[Any, Mapping[str, jax.Array], jax.Array, jax.Array], Metrics]
+Evaluate = Callable[..., Metrics]
 
 EVALUATION_BATCH = 500  # examples; fixed, so that results do not depend on a flag
 
@@ -25,7 +25,7 @@ def make_evaluate(
     preprocess: Preprocess,
     devices: Devices = ONE_DEVICE,
 ) -> Evaluate:
-    """Makes ``evaluate(variables, weights, examples, key) -> metrics``.
+    """Makes ``evaluate(variables, weights, examples, key, number=0) -> metrics``.
 
     Every example counts once: the last batch is filled up, and a mask keeps what
     filled it out of the sums. Collections are read, not updated, and nothing is
@@ -40,7 +40,8 @@ def make_evaluate(
     Returns:
       A pure function from the model's variables, the objective's weights, stored
       examples ``(N, ...)`` and a key to the means of the objective's terms over all N,
-      each ``()``, in nats per example.
+      each ``()``, in nats per example. ``number`` counts the batches of examples that
+      came before these, where a split is evaluated in pieces.
     """
 
     def evaluate(
@@ -48,6 +49,7 @@ def make_evaluate(
         weights: Mapping[str, jax.Array],
         examples: jax.Array,
         key: jax.Array,
+        number: int | jax.Array = 0,
     ) -> Metrics:
         num_examples = len(examples)
         batch_size = min(EVALUATION_BATCH, num_examples)
@@ -67,7 +69,7 @@ def make_evaluate(
             sums = {k: jnp.sum(jnp.where(is_real, v, 0.0)) for k, v in terms.items()}
             return number + 1, sums
 
-        _, sums = jax.lax.scan(body, jnp.asarray(0, jnp.int32), first)
+        _, sums = jax.lax.scan(body, jnp.asarray(number, jnp.int32), first)
         totals = sum_over_devices({name: jnp.sum(s) for name, s in sums.items()})
         return {name: total / num_examples for name, total in totals.items()}
 

@@ -1,7 +1,9 @@
 """The loop around the compiled program: fit a model to a data set."""
 
+import contextlib
 import dataclasses
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +18,11 @@ import optax
 from flaxvae.data import Dataset
 from flaxvae.objectives import Objective, elbo
 from flaxvae.training import hosts
-from flaxvae.training.advance import Examples, Report, Run
+from flaxvae.training.advance import Report, Run
 from flaxvae.training.checkpoint import from_host, to_host
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import peak_memory
+from flaxvae.training.feed import Feed, open_feed
 from flaxvae.training.interrupt import Interrupted, Watch, watch_signals
 from flaxvae.training.optimizers import adam
 from flaxvae.training.parallel import choose_devices
@@ -54,8 +57,9 @@ def fit(
 ) -> TrainedVAE:
     """Trains a model; with a ``workdir``, a run that the same call continues.
 
-    The examples live on the device as they are stored; epochs, shuffling and validation
-    are one compiled program, called every few seconds. SIGINT (Ctrl-C) and SIGTERM end
+    The examples live on the device as they are stored, or stream to it where they do
+    not fit; epochs, shuffling and validation are one compiled program, called every few
+    seconds. SIGINT (Ctrl-C) and SIGTERM end
     a run after the call in flight, with a checkpoint. Several devices share each batch.
 
     Args:
@@ -120,16 +124,33 @@ def fit(
     own_folder = workdir if hosts.is_main() else None
     if not hosts.is_main():
         engine = dataclasses.replace(engine, tensorboard=False, profile=False)
-    with Recorder(own_folder, config, engine) as recorder, watch_signals() as watch:
+    with (
+        Recorder(own_folder, config, engine) as recorder,
+        watch_signals() as watch,
+        contextlib.ExitStack() as stack,
+    ):
         position, run = _share(*recorder.resume(run, per_epoch))
-        examples = devices.put((dataset.train.x, dataset.validation.x))
         run = devices.put(run)
         if position < total and not _has_waited(run, early_stopping):
+            feed = stack.enter_context(
+                open_feed(
+                    dataset,
+                    devices,
+                    seed=seed,
+                    batch_size=batch_size,
+                    position=position,
+                    total=total,
+                    budget=engine.device_memory_budget,
+                )
+            )
+            shown = progress and hosts.is_main()
+            if shown and feed.chunk:
+                print(f"NOTE: {feed}", file=sys.stderr)
             began = time.perf_counter()
             advance = devices.compile(
-                program.make_advance(position),
+                program.make_advance(position, feed.chunk),
                 run,
-                examples,
+                feed.examples,
                 *as_steps(position, total),
                 donate=(0,),
             )
@@ -140,12 +161,11 @@ def fit(
                 _check_lines(lines, run, per_epoch)
                 return lines, _has_waited(run, early_stopping)
 
-            shown = progress and hosts.is_main()
             with show_progress(epochs, position // per_epoch, shown=shown) as update:
                 run = drive(
                     advance,
                     run,
-                    examples,
+                    feed,
                     read,
                     position=position,
                     total=total,
@@ -176,7 +196,7 @@ def fit(
 def drive(
     advance: Callable[..., tuple[Run, Report]],
     run: Run,
-    examples: Examples,
+    feed: Feed,
     read: Callable[[Run, Report, int], tuple[Sequence[Line], bool]],
     *,
     position: int,
@@ -192,7 +212,7 @@ def drive(
     Args:
       advance: the compiled program; see `make_advance`.
       run: the run after ``position`` steps.
-      examples: the stored examples, where the program wants them.
+      feed: what gives the program its examples.
       read: ``(run, report, epochs done before the call) -> (lines, is over)``; raises
         for a run that went wrong.
       position: steps done.
@@ -213,13 +233,16 @@ def drive(
     spent = 0.0  # seconds of the epoch in progress
     is_over = False
     while position < total and not is_over:
-        stop, until = hosts.agree(watch.received, pace.next_stop(position))
+        until = feed.stop_after(position) or pace.next_stop(position)
+        stop, until = hosts.agree(watch.received, until)
         if stop:
             recorder.save(position, run, now=True)
             raise Interrupted(stop)
         began = time.perf_counter()
         with recorder.profile():
-            run, report = advance(run, examples, *as_steps(position, min(until, total)))
+            steps = as_steps(position, min(until, total))
+            run, report = advance(run, feed.examples, *steps)
+            feed.move_on()  # while the device works
             report = jax.device_get(report)
         seconds = time.perf_counter() - began
         before, position = position, int(np.max(report.position))
@@ -229,8 +252,8 @@ def drive(
         recorder.record(lines, shares)
         recorder.save(position, run, now=is_over or position >= total)
         # A call that ends an epoch may be short: beside an epoch stands its own speed.
-        steps = per_epoch if shares else position - before
-        rate = steps * batch_size / (shares[-1] if shares else seconds)
+        counted = per_epoch if shares else position - before
+        rate = counted * batch_size / (shares[-1] if shares else seconds)
         update(lines[-1] if lines else None, position / per_epoch, rate)
     return run
 

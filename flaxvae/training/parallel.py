@@ -57,10 +57,38 @@ class Devices:
         sharding = NamedSharding(self._mesh, PartitionSpec(DATA_AXIS))
         return jax.lax.with_sharding_constraint(rows, sharding)
 
+    def own_part(self, batch: jax.Array) -> jax.Array:
+        """Inside a compiled program: each device keeps its part of a whole batch."""
+        if self.count > 1 and self.parallel == "pmap":
+            return batch[take_part(jnp.arange(len(batch)))]
+        return self.split(batch)
+
+    def own_rows(self, batch_size: int) -> slice:
+        """The rows of each batch that this process's devices take."""
+        if jax.process_count() == 1:
+            return slice(0, batch_size)
+        parts = self._by_batch.addressable_devices_indices_map((1, batch_size))
+        slices = [index[1] for index in (parts or {}).values() if index is not None]
+        return slice(
+            min(part.start or 0 for part in slices),
+            max(batch_size if part.stop is None else part.stop for part in slices),
+        )
+
+    def put_chunk(self, chunk: np.ndarray, batch_size: int) -> jax.Array:
+        """Places this process's rows of some steps' batches, ``(K, B, ...)`` in all."""
+        if self.count == 1 or self.parallel == "pmap":
+            return jnp.asarray(chunk)
+        shape = (len(chunk), batch_size, *chunk.shape[2:])
+        return jax.make_array_from_process_local_data(self._by_batch, chunk, shape)
+
+    @functools.cached_property
+    def _by_batch(self) -> NamedSharding:
+        return NamedSharding(self._mesh, PartitionSpec(None, DATA_AXIS))
+
     def put(self, tree: Any) -> Any:
         """Places a tree of arrays whole on every device."""
         if self.count == 1 or self.parallel == "pmap":
-            return jax.tree.map(jnp.asarray, tree)
+            return jax.tree.map(jnp.asarray, tree)  # Rows are read
 
         def put(x: Any) -> jax.Array:
             x = x if isinstance(x, jax.Array) else np.asarray(x)

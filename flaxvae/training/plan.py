@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from flaxvae.checks import InputError, check_at_least, check_below, check_seed
-from flaxvae.data import Dataset, check_dataset
+from flaxvae.data import Dataset, blocks, check_dataset
 from flaxvae.models import describe_module
 from flaxvae.objectives import Objective
 from flaxvae.training.advance import Run
@@ -132,8 +132,13 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
 
 def _seen_range(dataset: Dataset) -> tuple[float, float]:
     """The least and the largest number of a table as the model sees it."""
-    seen = np.asarray(dataset.preprocessing.prepare(jnp.asarray(dataset.train.x)))
-    return float(seen.min()), float(seen.max())
+    prepare = dataset.preprocessing.prepare
+    ends = []
+    for block in blocks(dataset.train.x):
+        seen = np.asarray(prepare(jnp.asarray(block)))
+        ends.append((float(seen.min()), float(seen.max())))
+    lows, highs = zip(*ends, strict=True)
+    return min(lows), max(highs)
 
 
 def describe_optimizer(opt_state: Any) -> dict[str, Any]:

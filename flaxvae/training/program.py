@@ -26,7 +26,7 @@ class Program:
     Attributes:
       create: ``create(seed, weights) -> Run`` at step 0; both may be traced.
       step: the train step; see `make_step`.
-      make_advance: ``(position) -> advance`` for a run that continues there.
+      make_advance: ``(position, chunk) -> advance`` for a run that continues there.
       steps_per_epoch: full batches in the training split.
     """
 
@@ -93,7 +93,7 @@ def make_program(
         is_traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args))
         return (create_traced if is_traced else create_compiled)(*args)
 
-    def make(position: int = 0) -> Advance:
+    def make(position: int = 0, chunk: int | None = None) -> Advance:
         return make_advance(
             step,
             validate if len(dataset.validation) else None,
@@ -103,6 +103,7 @@ def make_program(
             devices=devices,
             halt=halt,
             position=position,
+            chunk=chunk,
         )
 
     return Program(create, step, make, len(x) // batch_size)

@@ -9,7 +9,6 @@ products fill the cores already. Members of another shape are another program.
 import dataclasses
 import inspect
 import itertools
-import os
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,8 @@ from flaxvae.data import Dataset
 from flaxvae.objectives import Objective, elbo
 from flaxvae.training.advance import Examples, Report, Run, choose_steps_per_loop
 from flaxvae.training.engine import Engine, Pace
+from flaxvae.training.environment import device_memory
+from flaxvae.training.feed import Resident, bytes_of_examples
 from flaxvae.training.interrupt import Watch, watch_signals
 from flaxvae.training.loop import as_steps, describe_bad_step, drive
 from flaxvae.training.optimizers import adam
@@ -152,7 +153,12 @@ def sweep(
     for setting in combinations:
         shape = name_setting({name: setting[name] for name in names.model})
         groups.setdefault(shape, []).append(setting)
-    limit = memory_limit or _device_memory() * USABLE_MEMORY
+    limit = memory_limit or device_memory() * USABLE_MEMORY
+    if (needed := bytes_of_examples(dataset)) > limit:
+        raise InputError(
+            f"memory_limit must be >= {needed}, the bytes of the examples, got "
+            f"{limit:.0f}: a sweep does not stream; start a run for each setting"
+        )
     examples = ONE_DEVICE.put((dataset.train.x, dataset.validation.x))
     members: dict[str, Member] = {}
     with watch_signals() as watch:
@@ -303,14 +309,6 @@ def _bytes_needed(compiled: Any) -> int:
     )
 
 
-def _device_memory() -> int:
-    """Bytes of the device, or of the machine if that is a CPU."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def _train(
     stack: _Stack,
     settings: Sequence[Setting],
@@ -344,7 +342,7 @@ def _train(
                 runs = drive(
                     advance,
                     runs,
-                    stack.examples,
+                    Resident(stack.examples),
                     table.read,
                     position=position,
                     total=total,

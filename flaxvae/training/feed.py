@@ -1,0 +1,207 @@
+"""How examples reach the device: all at once, or in chunks while steps run.
+
+Both ways give each step the same batch: the order of an epoch follows from the root key
+and the epoch's number, and the batch from the step's number. So a run can go on from
+any step, and a position needs no more than that number.
+"""
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxvae.checks import InputError
+from flaxvae.data import Dataset
+from flaxvae.training import hosts
+from flaxvae.training.advance import Examples, choose_steps_per_loop, shuffle
+from flaxvae.training.environment import device_memory
+from flaxvae.training.parallel import Devices
+
+DATA_SHARE = 0.5  # of a device's memory that examples may take
+CHUNK_BYTES = 64 * 2**20  # long enough to hide a transfer, short enough to save often
+CHUNKS_AT_ONCE = 3  # on the device: in use, ready, on its way
+READERS = 2  # threads, each with a chunk
+
+
+class Feed(Protocol):
+    """Gives a compiled program its examples, call by call."""
+
+    examples: Examples  # what the next call takes
+
+    @property
+    def chunk(self) -> int | None:
+        """Steps of a chunk; None: all examples are there."""
+
+    def stop_after(self, position: int) -> int | None:
+        """The step until which ``examples`` last from ``position``; None: any."""
+
+    def move_on(self) -> None:
+        """Makes the next call's ``examples`` ready; called while the device works."""
+
+
+class Resident:
+    """All examples on the device, where the program shuffles them."""
+
+    chunk: int | None = None
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+
+    def stop_after(self, position: int) -> int | None:
+        """No limit."""
+        return None
+
+    def move_on(self) -> None:
+        """All is ready."""
+
+
+class Streamed:
+    """The training examples in chunks of batches; the validation split on the device.
+
+    Grain's threads read the next chunks of the rows that this process's devices take.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        devices: Devices,
+        *,
+        seed: int,
+        batch_size: int,
+        position: int,
+        total: int,
+        chunk: int,
+    ) -> None:
+        """Starts to read at step ``position``; arguments as those of `open_feed`."""
+        import grain
+
+        self.chunk = chunk
+        self._x = dataset.train.x
+        self._devices = devices
+        self._seed = seed
+        self._batch_size = batch_size
+        self._total = total
+        self._own = devices.own_rows(batch_size)
+        self._order = functools.lru_cache(maxsize=2)(self._shuffle)
+        starts = range(position, total, chunk)
+        chunks = grain.MapDataset.range(len(starts)).map(
+            lambda i: self._read(starts[i])
+        )
+        options = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=READERS)
+        self._chunks = iter(chunks.to_iter_dataset(options))
+        self._validation = devices.put(dataset.validation.x)
+        self.move_on()
+
+    def __str__(self) -> str:
+        megabytes, plural = self._x.nbytes / 1e6, "es" * (self.chunk > 1)
+        return (
+            f"{megabytes:,.3g} MB of training examples do not fit the device and are "
+            f"streamed in chunks of {self.chunk} batch{plural}"
+        )
+
+    def stop_after(self, position: int) -> int | None:
+        """The end of the chunk."""
+        return position + self.chunk
+
+    def move_on(self) -> None:
+        """Puts the next chunk on the device."""
+        chunk = next(self._chunks, None)
+        if chunk is not None:  # else this was the last
+            placed = self._devices.put_chunk(chunk, self._batch_size)
+            self.examples = placed, self._validation
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._chunks.close()
+
+    def _read(self, start: int) -> np.ndarray:
+        """The batches of the steps from ``start`` on, ``(chunk, own rows, ...)``."""
+        B = self._batch_size
+        num_batches = len(self._x) // B
+        index = []
+        # One shape, one program: a last chunk is filled with what no step will use.
+        for step in np.minimum(range(start, start + self.chunk), self._total - 1):
+            epoch, batch = divmod(int(step), num_batches)
+            rows = self._order(epoch)[batch * B : (batch + 1) * B]
+            index.append(rows[self._own])
+        x = np.asarray(self._x[np.concatenate(index)])
+        return x.reshape(self.chunk, -1, *x.shape[1:])
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        # On a CPU: an accelerator is busy with the steps.
+        try:
+            device = jax.local_devices(backend="cpu")[0]
+        except RuntimeError:  # the user has left it out
+            device = jax.local_devices()[0]
+        with jax.default_device(device):
+            order = jax.jit(shuffle, static_argnums=2)(
+                jax.random.key(self._seed), jnp.asarray(epoch, jnp.int32), len(self._x)
+            )
+            return np.asarray(order)
+
+
+@contextlib.contextmanager
+def open_feed(
+    dataset: Dataset,
+    devices: Devices,
+    *,
+    seed: int,
+    batch_size: int,
+    position: int,
+    total: int,
+    budget: float | None = None,
+) -> Iterator[Feed]:
+    """Chooses a feed: resident where all fits.
+
+    Args:
+      dataset: its training and validation splits.
+      devices: who shares each batch.
+      seed: of the root key.
+      batch_size: B.
+      position: the step to begin with.
+      total: steps of the whole run.
+      budget: bytes of each device for examples; None: `DATA_SHARE` of its memory.
+
+    Raises:
+      InputError: the budget is too small for the validation split and a few batches.
+    """
+    budget = device_memory() * DATA_SHARE if budget is None else budget
+    # The processes of a run must decide alike.
+    budget = float(hosts.share(np.array(budget)))
+    if bytes_of_examples(dataset) <= budget:
+        yield Resident(devices.put((dataset.train.x, dataset.validation.x)))
+        return
+    a_batch = math.ceil(dataset.train.x.nbytes / len(dataset.train)) * batch_size
+    held_out = dataset.validation.x.nbytes
+    least = held_out + CHUNKS_AT_ONCE * a_batch
+    if least > budget:
+        raise InputError(
+            f"device_memory_budget must be >= {least}, the bytes of the validation "
+            f"split ({held_out}) and {CHUNKS_AT_ONCE} batches, got {budget:.0f}"
+        )
+    num_batches = len(dataset.train) // batch_size
+    fitting = int(budget - held_out) // CHUNKS_AT_ONCE
+    chunk = max(1, min(fitting, CHUNK_BYTES) // a_batch)
+    chunk = min(chunk, num_batches)
+    inner = choose_steps_per_loop(num_batches, position)
+    feed = Streamed(
+        dataset,
+        devices,
+        seed=seed,
+        batch_size=batch_size,
+        position=position,
+        total=total,
+        chunk=chunk - chunk % inner if chunk > inner else chunk,
+    )
+    with contextlib.closing(feed):
+        yield feed
+
+
+def bytes_of_examples(dataset: Dataset) -> int:
+    """What the training and validation splits take on a device, as stored."""
+    return int(dataset.train.x.nbytes + dataset.validation.x.nbytes)
