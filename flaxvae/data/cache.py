@@ -1,7 +1,8 @@
 """Arrays kept on disk so that a source is decoded once and memory-mapped after."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,40 @@ from flaxvae.files import atomic_folder, cache_folder
 Arrays = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Pending:
+    """An array that is made row by row, so that it need not fit the memory.
+
+    Attributes:
+      shape: ``(N, ...)``.
+      dtype: its type.
+      rows: begins to make the N rows, each of ``shape[1:]``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    rows: Callable[[], Iterable[np.ndarray]]
+
+    def write(self, path: Path) -> None:
+        """Writes the array as a .npy file."""
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(self.dtype)),
+            "fortran_order": False,
+            "shape": self.shape,
+        }
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for row in self.rows():
+                file.write(np.ascontiguousarray(row, self.dtype).tobytes())
+
+    def read(self) -> np.ndarray:
+        """The array in memory."""
+        array = np.empty(self.shape, self.dtype)
+        for i, row in enumerate(self.rows()):
+            array[i] = row
+        return array
+
+
 def cached_arrays(key: str, names: Sequence[str], make: Callable[[], Arrays]) -> Arrays:
     """Returns ``make()``, memory-mapped from the cache where it was made before.
 
@@ -20,7 +55,8 @@ def cached_arrays(key: str, names: Sequence[str], make: Callable[[], Arrays]) ->
       key: names the content; a source uses a checksum of its files, so that a
         changed file is never mistaken for the old one.
       names: the arrays' names.
-      make: computes the arrays when the cache lacks them or they are damaged.
+      make: computes the arrays, or says how (`Pending`), when the cache lacks them or
+        they are damaged. They are stored one after the other, in its order.
 
     Returns:
       Read-only arrays by name, large ones as `Rows`. Where the cache cannot be written
@@ -34,11 +70,18 @@ def cached_arrays(key: str, names: Sequence[str], make: Callable[[], Arrays]) ->
     try:
         shutil.rmtree(folder, ignore_errors=True)
         with atomic_folder(folder) as temporary:
-            for name in names:
-                np.save(temporary / f"{name}.npy", arrays[name], allow_pickle=False)
+            for name, array in arrays.items():
+                path = temporary / f"{name}.npy"
+                if isinstance(array, Pending):
+                    array.write(path)
+                else:
+                    np.save(path, array, allow_pickle=False)
         return _read(folder, names)
     except OSError:
-        return arrays
+        return {
+            name: array.read() if isinstance(array, Pending) else array
+            for name, array in arrays.items()
+        }
 
 
 def _read(folder: Path, names: Sequence[str]) -> Arrays:

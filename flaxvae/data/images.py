@@ -1,13 +1,14 @@
 """A folder of PNG and JPEG files."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data.arrays import find_max_value, unreadable
-from flaxvae.data.cache import cached_arrays
+from flaxvae.data.cache import Pending, cached_arrays
 from flaxvae.data.dataset import Dataset, Split
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -102,19 +103,22 @@ def _digest(paths: list[Path]) -> str:
     return hashlib.md5(repr(content).encode(), usedforsecurity=False).hexdigest()
 
 
-def _read_images(paths: list[Path]) -> np.ndarray:
+def _read_images(paths: list[Path]) -> Pending:
     """The images as one array ``(N, H, W, C)`` uint8."""
     first = _read_image(paths[0])
-    images = np.empty((len(paths), *first.shape), np.uint8)
-    for i, path in enumerate(paths):
-        image = _read_image(path)
-        if image.shape != first.shape:
-            raise InputError(
-                f"images must have one size and kind, got {_describe(first)} in "
-                f"{paths[0]} and {_describe(image)} in {path}: resize or convert them"
-            )
-        images[i] = image
-    return images
+
+    def read_all() -> Iterator[np.ndarray]:
+        for path in paths:
+            image = _read_image(path)
+            if image.shape != first.shape:
+                raise InputError(
+                    f"images must have one size and kind, got {_describe(first)} in "
+                    f"{paths[0]} and {_describe(image)} in {path}: resize or convert "
+                    "them"
+                )
+            yield image
+
+    return Pending((len(paths), *first.shape), np.uint8, read_all)
 
 
 def _read_image(path: Path) -> np.ndarray:

@@ -1,33 +1,36 @@
 """Rows of a large array on disk, read when they are needed."""
 
 import mmap
+import os
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from flaxvae.checks import InputError
 
 LAZY_BYTES = 256 * 2**20  # smaller arrays need no care
 BLOCK_BYTES = 32 * 2**20
 
 
 class Rows:
-    """Some rows of a memory-mapped array, in any order.
+    """Some rows of an array in a file, in any order.
 
-    An index, such as ``rows[10:20]`` or ``rows[[3, 1]]``, gives `Rows` again;
-    ``np.asarray`` reads them, and hands the pages back to the operating system, so that
-    an array larger than the memory can pass through.
+    An index, such as ``rows[10:20]`` or ``rows[[3, 1]]``, gives `Rows` again, and
+    ``np.asarray`` reads them.
     """
 
     def __init__(
         self,
-        array: np.ndarray,
+        file: "RowFile",
         index: np.ndarray | None = None,
         dtype: np.dtype[Any] | None = None,
     ) -> None:
-        """Chooses rows ``index`` of ``array``, None: all, to be read as ``dtype``."""
-        self._array = array
-        self._index = np.arange(len(array)) if index is None else index
-        self.dtype = np.dtype(dtype or array.dtype)
+        """Chooses rows ``index`` of a file, None: all, to be read as ``dtype``."""
+        self._file = file
+        self._index = np.arange(len(file.array)) if index is None else index
+        self.dtype = np.dtype(dtype or file.array.dtype)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -35,12 +38,12 @@ class Rows:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the array that would be read."""
-        return len(self), *self._array.shape[1:]
+        return len(self), *self._file.array.shape[1:]
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return self._array.ndim
+        return self._file.array.ndim
 
     @property
     def nbytes(self) -> int:
@@ -50,32 +53,60 @@ class Rows:
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, int | np.integer):
             return np.asarray(self[[index]])[0]
-        return Rows(self._array, self._index[index], self.dtype)
+        return Rows(self._file, self._index[index], self.dtype)
 
     def astype(self, dtype: Any) -> "Rows":
         """The same rows, to be read as another type."""
-        return Rows(self._array, self._index, np.dtype(dtype))
+        return Rows(self._file, self._index, np.dtype(dtype))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("rows on disk cannot be had without a copy")
-        index = self._index
-        is_run = len(index) > 0 and index[-1] - index[0] + 1 == len(index)
-        if is_run and (np.diff(index) == 1).all():
-            rows = self._array[index[0] : index[-1] + 1]
-        else:
-            rows = self._array[index]
-        x = np.array(rows, dtype=dtype or self.dtype)  # a copy, never a view
-        pages: Any = getattr(self._array, "_mmap", None)
-        if hasattr(pages, "madvise"):  # not on every system
-            pages.madvise(mmap.MADV_DONTNEED)
-        return x
+            raise ValueError("rows in a file cannot be had without a copy")
+        rows = self._file.read(self._index)
+        return rows.astype(dtype or self.dtype, copy=False)
+
+
+class RowFile:
+    """The file of a memory-mapped array, read without the map.
+
+    A map keeps far more pages in memory than were asked for: the kernel maps whole
+    large folios around each row.
+    """
+
+    def __init__(self, array: np.memmap) -> None:
+        """Opens the file; ``array`` is contiguous, or a view that begins later."""
+        self.array = array
+        self._handle = os.open(str(array.filename), os.O_RDONLY)
+        weakref.finalize(self, os.close, self._handle)
+        pages = np.frombuffer(array._mmap, np.uint8)  # type: ignore[attr-defined]
+        first_page = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+        self._offset = first_page + array.ctypes.data - pages.ctypes.data
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """The rows ``index``, each ``>= 0``, as they are stored."""
+        if not hasattr(os, "preadv"):  # not on every system
+            return np.array(self.array[index])
+        rows = np.empty((len(index), *self.array.shape[1:]), self.array.dtype)
+        size = self.array.strides[0]
+        # Neighbours in the file are read at once.
+        starts = np.flatnonzero(np.diff(index, prepend=-2) != 1)
+        content: Any = memoryview(rows.reshape(-1).view(np.uint8).data)
+        for start, end in zip(starts, [*starts, len(index)][1:], strict=True):
+            part = content[start * size : end * size]
+            offset = self._offset + int(index[start]) * size
+            while part:
+                count = os.preadv(self._handle, [part], offset)
+                if not count:
+                    raise InputError(f"{self.array.filename} has become shorter")
+                part, offset = part[count:], offset + count
+        return rows
 
 
 def open_rows(array: np.ndarray) -> Any:
     """`Rows` of a large memory-mapped array; any other array as it is."""
-    is_large = isinstance(array, np.memmap) and array.nbytes > LAZY_BYTES
-    return Rows(array) if is_large else array
+    if not isinstance(array, np.memmap) or array.nbytes <= LAZY_BYTES:
+        return array
+    return Rows(RowFile(array)) if array.flags.c_contiguous else array
 
 
 def blocks(x: Any) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ program's ``tfds.builder("mnist").as_data_source()`` reads it.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ import numpy as np
 
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data.arrays import make_dataset
-from flaxvae.data.cache import Arrays, cached_arrays
+from flaxvae.data.cache import Arrays, Pending, cached_arrays
 from flaxvae.data.dataset import Dataset
 
 PARTS = {  # the names of a split's arrays
@@ -249,24 +250,48 @@ def _read_records(
 ) -> Arrays:
     import tensorflow_datasets
 
-    arrays = {}
+    arrays: Arrays = {}
     with _quiet():
         builder = tensorflow_datasets.builder_from_directory(str(prepared))
         for split in splits:
             x_name, labels_name = PARTS[split]
             records = builder.as_data_source(split)
-            rows = [records[i] for i in range(len(records))]
-            examples = [row[example] for row in rows]
-            shapes = {np.shape(x) for x in examples}
-            if len(shapes) > 1:
-                raise InputError(
-                    f"{prepared} must hold images of one size, got "
-                    f"{', '.join(map(str, sorted(shapes)[:3]))}: resize them first"
-                )
-            arrays[x_name] = np.stack(examples)
+            labels = np.zeros(len(records), np.int32)
+            first = np.asarray(records[0][example])
+            arrays[x_name] = Pending(
+                (len(records), *first.shape),
+                first.dtype,
+                functools.partial(
+                    _read_rows, prepared, records, example, label, labels, first.shape
+                ),
+            )
             if label:
-                arrays[labels_name] = np.array([row[label] for row in rows], np.int32)
+                arrays[labels_name] = labels  # filled as the examples are read
     return arrays
+
+
+def _read_rows(
+    prepared: Path,
+    records: Sequence[Any],
+    example: str,
+    label: str | None,
+    labels: np.ndarray,
+    shape: tuple[int, ...],
+) -> Iterator[np.ndarray]:
+    """The examples of a split, one after the other; puts their labels in ``labels``."""
+    for i in range(len(records)):
+        try:
+            record = records[i]
+            x = np.asarray(record[example])
+            labels[i] = record[label] if label else 0
+        except Exception as error:  # array_record reports damage in many types
+            raise _damaged(prepared, error) from error
+        if x.shape != shape:
+            raise InputError(
+                f"{prepared} must hold images of one size, got {shape} and {x.shape}: "
+                "resize them first"
+            )
+        yield x
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 
-from flaxvae.data.cache import cached_arrays
+from flaxvae.data.cache import Pending, cached_arrays
 from flaxvae.files import cache_folder
 
 
@@ -56,3 +59,26 @@ def test_the_users_cache_folder(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
     assert str(cache_folder()) == "/home/me/.cache/flaxvae"
+
+
+def test_rows_that_come_one_by_one_are_stored_alike(tmp_path, monkeypatch):
+    x = np.random.default_rng(0).normal(size=(7, 3, 2)).astype(np.float32)
+    pending = Pending(x.shape, x.dtype, lambda: iter(x))
+    stored = cached_arrays("p", ("x",), lambda: {"x": pending})["x"]
+    assert isinstance(stored, np.memmap)
+    np.testing.assert_array_equal(stored, x)
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("FLAXVAE_CACHE", str(tmp_path / "file" / "cache"))
+    in_memory = cached_arrays("p", ("x",), lambda: {"x": pending})["x"]
+    assert not isinstance(in_memory, np.memmap)
+    np.testing.assert_array_equal(in_memory, x)
+
+
+def test_a_full_disk_leaves_the_arrays_in_memory_and_nothing_behind(make, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "save", full)
+    arrays = cached_arrays("k", ("x", "y"), make)
+    np.testing.assert_array_equal(arrays["y"], np.ones(2))
+    assert list(cache_folder().iterdir()) == []
