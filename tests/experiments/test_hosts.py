@@ -48,16 +48,20 @@ def lines_of(workdir):
     return RunFolder(workdir).read_metrics() if path.exists() else []
 
 
-def test_two_processes_give_the_numbers_of_one(start_two, run, tmp_path):
+@pytest.mark.parametrize(
+    "budget", [(), ("--device_memory_budget=60000",)], ids=["resident", "streamed"]
+)
+def test_two_processes_give_the_numbers_of_one(start_two, run, tmp_path, budget):
     two, one = tmp_path / "two", tmp_path / "one"
     code, _, err = run("mnist_vae", *COMMON, "--epochs=4", f"--workdir={one}")
     assert code == 0, err
-    processes = start_two(*COMMON, "--epochs=4", f"--workdir={two}")
+    processes = start_two(*COMMON, *budget, "--epochs=4", f"--workdir={two}")
     ends = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], ends
     assert "test -ELBO" in ends[0][0]
     assert "test -ELBO" not in ends[1][0]  # process 0 alone speaks
     assert "epoch 4/4" not in ends[1][1]
+    assert ("are streamed in chunks of" in ends[0][1]) == bool(budget)
     for a, b in zip(lines_of(one), lines_of(two), strict=True):
         for split in ("train", "validation"):
             assert a[split] == pytest.approx(b[split], rel=1e-4)
