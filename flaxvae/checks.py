@@ -13,6 +13,10 @@ from collections.abc import Iterable, Sequence
 class InputError(ValueError):
     """Something the user handed in cannot be used; the message is one line."""
 
+    def __init__(self, message: str) -> None:
+        """Joins the lines of a message, which may hold names from a user's file."""
+        super().__init__(" ".join(message.splitlines()))
+
 
 def check_at_least(name: str, value: float, minimum: float) -> None:
     """Raises `InputError` unless ``value`` is finite and >= ``minimum``."""

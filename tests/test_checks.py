@@ -49,3 +49,7 @@ def test_good_values_pass():
 def test_seeds_fit_into_32_bits(seed):
     with pytest.raises(InputError, match="seed must be >= 0 and <"):
         check_seed(seed)
+
+
+def test_names_from_a_file_do_not_break_the_line():
+    assert str(InputError("no column 'a\nb'\r\nin x")) == "no column 'a b' in x"

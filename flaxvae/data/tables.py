@@ -42,7 +42,7 @@ def load_table(
     if impute is not None:
         check_choice("impute", impute, IMPUTATIONS)
     table = _read_table(path)
-    names = [str(name) for name in table.column_names]
+    names = table.column_names
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise InputError(
@@ -60,20 +60,20 @@ def load_table(
                 f"{column.null_count} without"
             )
         labels = np.array(column.to_pylist())
-    blocks, columns = [], []
+    pieces, columns = [], []
     for name in names:
         if name == label_column:
             continue
         where = f"column {name!r} of {path}"
         if name in categorical:
-            block, titles = _one_hot(table.column(name), name, where, impute)
+            piece, titles = _one_hot(table.column(name), name, where, impute)
         else:
-            block, titles = _numbers(table.column(name), where, impute), [name]
-        blocks.append(block)
+            piece, titles = _numbers(table.column(name), where, impute), [name]
+        pieces.append(piece)
         columns += titles
-    if not blocks or not table.num_rows:
+    if not pieces or not table.num_rows:
         raise InputError(f"{path} must hold rows of numbers, got none")
-    parts = {"train": (np.concatenate(blocks, axis=1), labels)}
+    parts = {"train": (np.concatenate(pieces, axis=1), labels)}
     dataset = make_dataset(path.stem, parts, origin=str(path))
     return dataclasses.replace(dataset, columns=tuple(columns))
 
@@ -83,10 +83,14 @@ def _read_table(path: Path) -> Any:
         if path.suffix == ".parquet":
             import pyarrow.parquet
 
-            return pyarrow.parquet.read_table(path)
-        from pyarrow import csv
+            table = pyarrow.parquet.read_table(path)
+        else:
+            from pyarrow import csv
 
-        return csv.read_csv(path)
+            table = csv.read_csv(path)
+        table.validate(full=True)
+        # A name that is no UTF-8 is noticed here.
+        return table.rename_columns([str(name) for name in table.column_names])
     except Exception as error:  # pyarrow reports damage in many types
         raise unreadable(path, error) from error
 

@@ -121,3 +121,14 @@ def test_options_of_tables_are_for_tables():
     ]:
         with pytest.raises(InputError, match=f"{name} must be left out for 'digits'"):
             load("digits", **{name: value})
+
+
+def test_a_name_or_a_text_that_is_no_utf8_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"a,\xa1\n1,2\n3,4\n")
+    with pytest.raises(InputError, match=r"a\.csv cannot be read: .*utf-?8"):
+        load(tmp_path / "a.csv")
+    text = pyarrow.array([b"ash", b"\xa1"]).cast(pyarrow.string(), safe=False)
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"tree": text, "n": [1, 2]}), path)
+    with pytest.raises(InputError, match=r"a\.parquet cannot be read"):
+        load(path, categorical=("tree",))
