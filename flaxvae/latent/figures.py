@@ -3,6 +3,7 @@
 Figures are made without pyplot, so no window opens and no global state is left.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,7 @@ def plot_column_samples(
 
     def draw(axes: Axes, i: int) -> None:
         low, high = _limits(np.concatenate([data[:, i], samples[:, i]]))
-        bins = np.linspace(low, high, 31)
+        bins = np.linspace(low, high, min(30, 3 + math.isqrt(len(data))) + 1)
         for values, name, color, filled in (
             (data[:, i], "data", "#94a4a2", True),
             (samples[:, i], "samples", CLASS_COLORS[0], False),
@@ -515,13 +516,19 @@ def _set_robust_limits(axes: Axes) -> None:
 
 
 def _write_apart(axes: Axes, places: np.ndarray, names: Sequence[str]) -> None:
-    """Writes each name at its place ``(x, y)``, unless another stands there already."""
+    """Writes each name at its place ``(x, y)``, unless it would touch another one."""
+    # About a letter's width and a line's height, as shares of a scatter's axes.
+    letter, line = 0.02, 0.04
     limits = np.array([axes.get_xlim(), axes.get_ylim()])
     relative = (places - limits[:, 0][None]) / np.ptp(limits, axis=1)[None]
     written: list[int] = []
     for i, name in enumerate(names):
-        gaps = [np.abs(relative[i] - relative[j]).max() for j in written]
-        if min(gaps, default=1.0) < 0.025:
+        if any(
+            abs(relative[i, 0] - relative[j, 0])
+            < letter * (len(name) + len(names[j])) / 2
+            and abs(relative[i, 1] - relative[j, 1]) < line
+            for j in written
+        ):
             continue
         written.append(i)
         text = axes.text(places[i][0], places[i][1], name, weight="bold", size=12)
