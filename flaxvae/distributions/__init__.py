@@ -7,9 +7,15 @@ from flaxvae.distributions.discretized_logistic import DiscretizedLogistic
 from flaxvae.distributions.discretized_logistic_mixture import (
     DiscretizedLogisticMixture,
 )
-from flaxvae.distributions.distribution import Distribution
-from flaxvae.distributions.divergences import kl_divergence
+from flaxvae.distributions.distribution import Distribution, sample_and_log_prob
+from flaxvae.distributions.divergences import (
+    has_closed_form,
+    kl_divergence,
+    kl_per_dimension,
+)
 from flaxvae.distributions.laplace import Laplace
+from flaxvae.distributions.mixture import Mixture
+from flaxvae.distributions.multivariate_normal import MultivariateNormal
 from flaxvae.distributions.normal import Normal, reparameterize
 
 __all__ = [
@@ -20,7 +26,12 @@ __all__ = [
     "DiscretizedLogisticMixture",
     "Distribution",
     "Laplace",
+    "Mixture",
+    "MultivariateNormal",
     "Normal",
+    "has_closed_form",
     "kl_divergence",
+    "kl_per_dimension",
     "reparameterize",
+    "sample_and_log_prob",
 ]

@@ -32,6 +32,21 @@ class Distribution(Protocol):
         """Log-density in nats of each event in ``x``: ``(*batch,)``."""
 
 
+def sample_and_log_prob(
+    q: Distribution, key: jax.Array, shape: tuple[int, ...] = ()
+) -> tuple[jax.Array, jax.Array]:
+    """Draws ``(*shape, *batch, *event)`` and their log-densities ``(*shape, *batch)``.
+
+    A distribution that knows the density of its own draw more cheaply, or only that
+    one, has a method of this name.
+    """
+    if hasattr(q, "sample_and_log_prob"):
+        both: tuple[jax.Array, jax.Array] = q.sample_and_log_prob(key, shape)
+        return both
+    z = q.sample(key, shape)
+    return z, q.log_prob(z)
+
+
 def draw_noise(
     draw: Draw,
     key: jax.Array,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from flaxvae.checks import check_event_shape
 from flaxvae.distributions.distribution import Distribution, sum_event
+from flaxvae.distributions.multivariate_normal import MultivariateNormal
 from flaxvae.distributions.normal import Normal
 
 
@@ -32,21 +33,50 @@ def kl_divergence(q: Distribution, p: Distribution) -> jax.Array:
     return formula(q, p)
 
 
+def has_closed_form(q: Distribution, p: Distribution) -> bool:
+    """Whether `kl_divergence` knows this pair of types."""
+    return (type(q), type(p)) in _CLOSED_FORMS
+
+
+def kl_per_dimension(q: Normal, p: Normal) -> jax.Array:
+    """KL(q_d || p_d) of each component, ``(*batch, D)``; its sum is `kl_divergence`.
+
+    Raises:
+      TypeError: not two `Normal`, so that components are not independent.
+    """
+    if not (isinstance(q, Normal) and isinstance(p, Normal)):
+        pair = f"{type(q).__name__} and {type(p).__name__}"
+        raise TypeError(f"the KL has parts for two Normal only, got {pair}")
+    check_event_shape("the prior", p.mean.shape, q.mean.shape, q.event_ndim)
+    p_mean = jnp.broadcast_to(p.mean, q.mean.shape)
+    p_log_var = jnp.broadcast_to(p.log_var, q.log_var.shape)
+    log_ratio = q.log_var - p_log_var
+    squared_distance = (q.mean - p_mean) ** 2 * jnp.exp(-p_log_var)
+    return 0.5 * (jnp.exp(log_ratio) + squared_distance - 1.0 - log_ratio)
+
+
 def _kl_normal_normal(q: Normal, p: Normal) -> jax.Array:
     """Sum of 0.5 * (var_q / var_p + (mean_q - mean_p)^2 / var_p - 1 - log ratio).
 
     For p = N(0, 1) this is equation 10 in appendix B of Kingma and Welling,
     "Auto-Encoding Variational Bayes", 2013, arXiv 1312.6114.
     """
-    check_event_shape("the prior", p.mean.shape, q.mean.shape, q.event_ndim)
+    return sum_event(kl_per_dimension(q, p), q.event_ndim)
+
+
+def _kl_full_normal(q: MultivariateNormal, p: Normal) -> jax.Array:
+    """0.5 (tr(S_p^-1 S_q) + squared distance - D + log det S_p - log det S_q)."""
+    check_event_shape("the prior", p.mean.shape, q.mean.shape, 1)
     p_mean = jnp.broadcast_to(p.mean, q.mean.shape)
-    p_log_var = jnp.broadcast_to(p.log_var, q.log_var.shape)
-    log_ratio = q.log_var - p_log_var
-    squared_distance = (q.mean - p_mean) ** 2 * jnp.exp(-p_log_var)
-    kl = 0.5 * (jnp.exp(log_ratio) + squared_distance - 1.0 - log_ratio)
-    return sum_event(kl, q.event_ndim)
+    p_log_var = jnp.broadcast_to(p.log_var, q.mean.shape)
+    var = (q.scale_tril**2).sum(-1)  # the diagonal of S_q
+    diagonal = jnp.diagonal(q.scale_tril, axis1=-2, axis2=-1)
+    log_ratio = 2 * jnp.log(diagonal) - p_log_var
+    squares = (var + (q.mean - p_mean) ** 2) * jnp.exp(-p_log_var)
+    return sum_event(0.5 * (squares - 1.0 - log_ratio), 1)
 
 
 _CLOSED_FORMS: dict[tuple[type, type], Callable[[Any, Any], jax.Array]] = {
-    (Normal, Normal): _kl_normal_normal
+    (Normal, Normal): _kl_normal_normal,
+    (MultivariateNormal, Normal): _kl_full_normal,
 }

@@ -5,8 +5,11 @@ from flaxvae.models.vae import (
     DECODERS,
     ENCODERS,
     LIKELIHOODS,
+    POSTERIORS,
+    PRIORS,
     VAE,
     build_vae,
+    start_from,
     variable_shapes,
 )
 
@@ -14,9 +17,12 @@ __all__ = [
     "DECODERS",
     "ENCODERS",
     "LIKELIHOODS",
+    "POSTERIORS",
+    "PRIORS",
     "VAE",
     "build_vae",
     "describe_module",
     "module_from_description",
+    "start_from",
     "variable_shapes",
 ]

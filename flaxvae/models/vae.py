@@ -32,13 +32,16 @@ from flaxvae.nn import (
     DiagonalNormalHead,
     DiscretizedLogisticHead,
     DiscretizedLogisticMixtureHead,
+    FullNormalHead,
     LaplaceHead,
+    MixturePrior,
     MLPDecoder,
     MLPEncoder,
     NormalHead,
     ResNetDecoder,
     ResNetEncoder,
     StandardNormal,
+    VampPrior,
 )
 
 
@@ -75,9 +78,12 @@ def build_vae(
     encoder: str | nn.Module = "mlp",
     decoder: str | nn.Module | None = None,
     likelihood: str | nn.Module = "bernoulli",
+    prior: str | nn.Module = "normal",
+    prior_components: int | None = None,
+    posterior: str | nn.Module = "diagonal",
     **settings: Any,
 ) -> VAE:
-    """Builds a VAE with a diagonal normal posterior and a standard normal prior.
+    """Builds a VAE from parts that are chosen independently.
 
     Args:
       data_shape: shape of one example, ``(H, W, C)``.
@@ -92,6 +98,11 @@ def build_vae(
         ``"categorical"``, or your own module ``(..., H, W, C) -> p(x|z)``; if that
         takes another array than one of the data's shape, its method ``feature_shape``
         says which.
+      prior: ``"normal"`` (standard), ``"mixture"`` of normals (learned), ``"vamp"``, or
+        your own module ``() -> p(z)``.
+      prior_components: of a mixture (10) or a VampPrior (500).
+      posterior: ``"diagonal"``, ``"full"`` (a covariance for each example), or your own
+        module ``(B, F) -> q(z|x)``.
       **settings: fields of the networks, written for the encoder: ``hidden``,
         ``activation``, ``negative_slope``, ``normalization``, ``dropout``, ``dtype``;
         for images also ``filters``, ``kernel_size``, ``strides``, ``padding``; for
@@ -123,8 +134,8 @@ def build_vae(
     if isinstance(likelihood, str):
         check_choice("likelihood", likelihood, LIKELIHOODS)
         known |= _fields(LIKELIHOODS[likelihood])
-        head = {**given, "event_ndim": len(shape)}
-        likelihood = _build(LIKELIHOODS[likelihood], head)
+        fields = {**given, "event_ndim": len(shape)}
+        likelihood = _build(LIKELIHOODS[likelihood], fields)
     if isinstance(encoder, str):
         check_choice("encoder", encoder, ENCODERS)
         known |= _fields(ENCODERS[encoder])
@@ -147,13 +158,63 @@ def build_vae(
             f"{unused[0]} must be left out for this model, got {given[unused[0]]}: its "
             f"parts have {', '.join(names) or 'no settings'}"
         )
+    if isinstance(prior, str):
+        if prior == "vamp" and given.get("normalization") == "batch":
+            raise InputError(
+                "prior must not be vamp with batch normalization, whose statistics "
+                "would mix pseudo-inputs and examples"
+            )
+        if prior == "vamp" and posterior != "diagonal":
+            raise InputError(
+                f"posterior must be diagonal for the prior vamp, got {posterior}"
+            )
+        prior = _build_prior(prior, prior_components, latent_dim, shape)
+    if isinstance(posterior, str):
+        check_choice("posterior", posterior, POSTERIORS)
+        head: Any = POSTERIORS[posterior](latent_dim)
+    else:
+        head = posterior
     return VAE(
         encoder=encoder,
-        posterior=DiagonalNormalHead(latent_dim),
-        prior=StandardNormal(latent_dim),
+        posterior=head,
+        prior=prior,
         decoder=decoder,
         likelihood=likelihood,
     )
+
+
+def _build_prior(
+    prior: str, components: int | None, latent_dim: int, data_shape: tuple[int, ...]
+) -> nn.Module:
+    check_choice("prior", prior, PRIORS)
+    if prior == "normal":
+        if components is not None:
+            raise InputError(
+                "prior_components must be left out for the prior normal, got "
+                f"{components}"
+            )
+        return StandardNormal(latent_dim)
+    check_at_least("prior_components", 1 if components is None else components, 1)
+    count: Any = {} if components is None else {"num_components": components}
+    if prior == "mixture":
+        return MixturePrior(latent_dim, **count)
+    return VampPrior(data_shape, bounded=len(data_shape) > 1, **count)
+
+
+def start_from(model: nn.Module, variables: Any, examples: Any) -> Any:
+    """The variables of a model at step 0, with what begins as data.
+
+    Args:
+      model: an unbound model; a part of it with a method ``start`` takes examples.
+      variables: its variables, ``params`` among them.
+      examples: ``(count) -> examples`` as the model sees them, ``(count, ...)``.
+    """
+    prior: Any = getattr(model, "prior", None)
+    if not hasattr(prior, "start"):
+        return variables
+    params = variables["params"]
+    started = prior.start(params["prior"], examples(prior.num_components))
+    return {**variables, "params": {**params, "prior": started}}
 
 
 def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
@@ -184,6 +245,11 @@ DECODERS: dict[str, type[Any]] = {
     "conv": ConvDecoder,
     "resnet": ResNetDecoder,
 }
+POSTERIORS: dict[str, type[Any]] = {
+    "diagonal": DiagonalNormalHead,
+    "full": FullNormalHead,
+}
+PRIORS = ("normal", "mixture", "vamp")
 LIKELIHOODS: dict[str, type[Any]] = {
     "bernoulli": BernoulliHead,
     "continuous_bernoulli": ContinuousBernoulliHead,

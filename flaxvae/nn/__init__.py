@@ -11,12 +11,13 @@ from flaxvae.nn.heads import (
     DiagonalNormalHead,
     DiscretizedLogisticHead,
     DiscretizedLogisticMixtureHead,
+    FullNormalHead,
     LaplaceHead,
     NormalHead,
 )
 from flaxvae.nn.layers import ACTIVATIONS, DTYPES, NORMALIZATIONS
 from flaxvae.nn.mlp import MLPDecoder, MLPEncoder
-from flaxvae.nn.priors import StandardNormal
+from flaxvae.nn.priors import MixturePrior, StandardNormal, VampPrior
 from flaxvae.nn.resnet import RESAMPLINGS, ResNetDecoder, ResNetEncoder
 
 __all__ = [
@@ -36,11 +37,14 @@ __all__ = [
     "DiagonalNormalHead",
     "DiscretizedLogisticHead",
     "DiscretizedLogisticMixtureHead",
+    "FullNormalHead",
     "LaplaceHead",
     "MLPDecoder",
     "MLPEncoder",
+    "MixturePrior",
     "NormalHead",
     "ResNetDecoder",
     "ResNetEncoder",
     "StandardNormal",
+    "VampPrior",
 ]

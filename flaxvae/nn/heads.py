@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxvae.checks import InputError, check_above, check_at_least, check_choice
 from flaxvae.distributions import (
@@ -22,6 +23,7 @@ from flaxvae.distributions import (
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
     Laplace,
+    MultivariateNormal,
     Normal,
 )
 from flaxvae.distributions.softplus import softplus
@@ -56,6 +58,35 @@ class DiagonalNormalHead(nn.Module):
         )
         mean, raw = jnp.split(dense(features), 2, axis=-1)  # (B, D) each
         return Normal(_squarable(mean), soft_bound(raw, *LOG_VAR_BOUNDS), event_ndim=1)
+
+
+class FullNormalHead(nn.Module):
+    """Features ``(B, F)`` -> N(mean, L L^T) over ``(D,)``, a covariance for each.
+
+    One dense layer computes the mean and the D (D + 1) / 2 numbers of L, whose diagonal
+    is exp of half a bounded log-variance; see `DiagonalNormalHead`. It begins as that
+    one, without correlations.
+
+    Source: Kingma and Welling, "An Introduction to Variational Autoencoders", 2019,
+    arXiv 1906.02691, section 2.5.1.
+    """
+
+    latent_dim: int  # D
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> MultivariateNormal:
+        """q(z|x) from the features of x."""
+        D = self.latent_dim
+        mean = nn.Dense(D, name="mean")(features)
+        zeros = nn.initializers.zeros_init()
+        count = D * (D + 1) // 2
+        raw = nn.Dense(count, kernel_init=zeros, name="scale_tril")(features)
+        diagonal = jnp.exp(0.5 * soft_bound(raw[..., :D], *LOG_VAR_BOUNDS))
+        rows, columns = np.tril_indices(D, -1)
+        scale = jnp.zeros((*raw.shape[:-1], D, D))
+        scale = scale.at[..., rows, columns].set(raw[..., D:])
+        scale = scale.at[..., np.arange(D), np.arange(D)].set(diagonal)
+        return MultivariateNormal(_squarable(mean), scale)
 
 
 def _init_mean_only(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:

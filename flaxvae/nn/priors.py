@@ -1,9 +1,13 @@
-"""Priors over the latent code."""
+"""Priors over the latent code: modules ``() -> p(z)`` over ``(D,)``."""
+
+from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from flaxvae.distributions import Normal
+from flaxvae.checks import check_at_least
+from flaxvae.distributions import Mixture, Normal
 
 
 class StandardNormal(nn.Module):
@@ -15,3 +19,63 @@ class StandardNormal(nn.Module):
         """The prior, with batch shape ``()``."""
         zeros = jnp.zeros(self.latent_dim)
         return Normal(mean=zeros, log_var=zeros, event_ndim=1)
+
+
+class MixturePrior(nn.Module):
+    """A learned mixture of normal distributions with diagonal covariances.
+
+    It begins as equal weights and unit variances around draws from N(0, I).
+
+    Source: Dilokthanakul et al., "Deep Unsupervised Clustering with Gaussian Mixture
+    Variational Autoencoders", 2016, arXiv 1611.02648.
+    """
+
+    latent_dim: int  # D
+    num_components: int = 10
+
+    @nn.compact
+    def __call__(self) -> Mixture:
+        """The prior, with batch shape ``()``."""
+        check_at_least("prior_components", self.num_components, 1)
+        shape = (self.num_components, self.latent_dim)
+        zeros = nn.initializers.zeros_init()
+        return Mixture(
+            self.param("logits", zeros, shape[:1]),
+            self.param("mean", nn.initializers.normal(1.0), shape),
+            self.param("log_var", zeros, shape),
+        )
+
+
+class VampPrior(nn.Module):
+    """The mean of the posteriors of learned pseudo-inputs, each as probable.
+
+    p(z) = (1/M) sum_m q(z|u_m). It belongs to a model with a method ``encode``, whose
+    posterior is a diagonal normal distribution. `start` gives the first pseudo-inputs;
+    without it they are grey noise.
+
+    Source: Tomczak and Welling, "VAE with a VampPrior", 2017, arXiv 1705.07120.
+    """
+
+    data_shape: tuple[int, ...]  # of an example
+    num_components: int = 500  # M
+    bounded: bool = True  # pseudo-inputs are cut to [0, 1], as images are
+
+    @nn.compact
+    def __call__(self) -> Mixture:
+        """The prior, with batch shape ``()``."""
+        check_at_least("prior_components", self.num_components, 1)
+        shape = (self.num_components, *self.data_shape)
+        u = self.param("pseudo_inputs", nn.initializers.uniform(1.0), shape)
+        model: Any = self.parent
+        q = model.encode(jnp.clip(u, 0.0, 1.0) if self.bounded else u)
+        if not isinstance(q, Normal):
+            raise TypeError(
+                "a VampPrior is made of diagonal normal posteriors, got "
+                f"{type(q).__name__}"
+            )
+        return Mixture(jnp.zeros(self.num_components), q.mean, q.log_var)
+
+    @nn.nowrap
+    def start(self, params: Any, examples: jax.Array) -> Any:
+        """Its parameters with pseudo-inputs that are ``examples``, ``(M, ...)``."""
+        return {**params, "pseudo_inputs": examples}

@@ -1,5 +1,6 @@
 """A training as two pure functions: the run at step 0, and the way on from there."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from flaxvae.data import Dataset, make_preprocess
+from flaxvae.data import Dataset
+from flaxvae.models import start_from
 from flaxvae.objectives import Objective
 from flaxvae.training.advance import Advance, Run, create_run, make_advance
 from flaxvae.training.evaluate import make_evaluate
@@ -54,7 +57,7 @@ def make_program(
     The arguments are those of `fit`; ``devices`` share each batch, ``halt`` see
     `make_advance`.
     """
-    preprocess = make_preprocess(dataset)
+    preprocess = dataset.preprocessing
     step = make_step(
         model,
         objective,
@@ -71,6 +74,11 @@ def make_program(
         key = stream_key(state.key, Stream.VALIDATION)
         return evaluate(state.variables, state.weights, examples, key)
 
+    def some_examples(count: int) -> jax.Array:
+        """Training examples at random, the same for every seed."""
+        rows = np.random.default_rng(0).choice(len(x), count, replace=count > len(x))
+        return preprocess.prepare(jnp.asarray(x[rows]))
+
     def create_traced(seed: jax.Array, weights: Mapping[str, Any]) -> Run:
         sample = jax.eval_shape(preprocess, batch, jax.random.key(0))
         state = create_state(
@@ -82,6 +90,8 @@ def make_program(
             seed=seed,
             keep_ema=ema_decay > 0,
         )
+        variables = start_from(model, {"params": state.params}, some_examples)
+        state = dataclasses.replace(state, params=variables["params"])
         _, terms = jax.eval_shape(step, state, batch)
         return create_run(state, terms, early_stopping=early_stopping is not None)
 

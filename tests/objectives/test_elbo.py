@@ -1,63 +1,19 @@
 """The ELBO on a linear-Gaussian model, whose log p(x) and posterior are known."""
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
-from flaxvae.distributions import Bernoulli, Normal
+from flaxvae.distributions import Bernoulli, Mixture, Normal
 from flaxvae.objectives import elbo
-
-W = np.array([[1.0, -0.5], [0.3, 2.0], [-1.2, 0.4]])  # x = W z + b + noise
-B = np.array([0.5, -1.0, 2.0])
-NOISE_VAR = 0.6
-
-
-@dataclasses.dataclass(frozen=True)
-class LinearGaussian:
-    """p(x|z) = N(W z + b, s^2 I) with q(z|x) = N(mean of x, diag(exp(log_var)))."""
-
-    shift: float = 0.0  # moves q away from the posterior's mean
-    log_var: tuple[float, float] = (0.0, 0.0)
-
-    def encode(self, x):
-        mean = posterior_mean(x) + self.shift
-        return Normal(mean, jnp.broadcast_to(jnp.array(self.log_var), mean.shape))
-
-    def decode(self, z):
-        mean = z @ W.T + jnp.broadcast_to(B, (len(z), 3))
-        return Normal(mean, jnp.full_like(mean, np.log(NOISE_VAR)))
-
-    def prior(self):
-        return Normal(jnp.zeros(2), jnp.zeros(2))
-
-
-POSTERIOR_COV = np.linalg.inv(np.eye(2) + W.T @ W / NOISE_VAR)
-
-
-def posterior_mean(x):
-    return (x - np.broadcast_to(B, x.shape)) @ W @ POSTERIOR_COV / NOISE_VAR
-
-
-def log_evidence(x):
-    return stats.multivariate_normal.logpdf(x, B, W @ W.T + NOISE_VAR * np.eye(3))
-
-
-def gap(model: LinearGaussian):
-    """KL(q || true posterior), exactly."""
-    precision = np.linalg.inv(POSTERIOR_COV)
-    cov = np.diag(np.exp(model.log_var))
-    shift = np.full(2, model.shift)
-    return 0.5 * (
-        np.trace(precision @ cov)
-        + shift @ precision @ shift
-        - 2
-        + np.log(np.linalg.det(POSTERIOR_COV) / np.linalg.det(cov))
-    )
+from tests.objectives.linear_gaussian import (
+    LinearGaussian,
+    gap,
+    log_evidence,
+    posterior_mean,
+)
 
 
 @pytest.mark.parametrize(
@@ -152,3 +108,65 @@ def test_gradient_reaches_the_encoder_through_the_draw(key):
         down = {"params": params["params"] | {name: params["params"][name] - h}}
         slope = (loss(up) - loss(down)) / (2 * h)
         np.testing.assert_allclose(grads[name], slope, rtol=1e-2)
+
+
+def test_more_draws_have_the_mean_and_less_noise(key):
+    model, x = LinearGaussian(0.4, (-1.0, 0.5)), np.array([0.2, -3.0, 1.0], np.float32)
+    n = 20_000
+    one, nine = (
+        np.asarray(
+            elbo(model, jnp.broadcast_to(x, (n, 3)), key=key, num_samples=num)["elbo"]
+        )
+        for num in (1, 9)
+    )
+    error = np.hypot(one.std(), nine.std()) / np.sqrt(n)
+    assert abs(one.mean() - nine.mean()) < 4.5 * error
+    np.testing.assert_allclose(nine.std(), one.std() / 3, rtol=0.05)
+
+
+def test_a_sampled_kl_has_the_mean_of_the_closed_form(key):
+    model, x = LinearGaussian(0.4, (-1.0, 0.5)), jnp.zeros((20_000, 3))
+    exact = np.asarray(elbo(model, x, key=key)["kl"])
+    sampled = np.asarray(elbo(model, x, key=key, kl="sampled")["kl"])
+    error = sampled.std() / np.sqrt(len(x))
+    assert error > 0
+    assert abs(sampled.mean() - exact.mean()) < 4.5 * error
+
+
+def test_capacity_pulls_the_kl_to_its_value(key):
+    model, x = LinearGaussian(0.4, (-1.0, 0.5)), jnp.zeros((4, 3))
+    plain = elbo(model, x, key=key, beta=3.0)
+    kl, rest = plain["kl"], plain["loss"] - 3 * plain["kl"]
+    for capacity in (0.0, 0.5, 50.0):
+        terms = elbo(model, x, key=key, beta=3.0, capacity=capacity)
+        np.testing.assert_allclose(
+            terms["loss"], rest + 3 * abs(kl - capacity), rtol=1e-5
+        )
+        np.testing.assert_allclose(terms["elbo"], plain["elbo"])
+
+
+def test_free_bits_count_each_dimension_as_no_less(key):
+    model, x = LinearGaussian(0.4, (-1.0, 0.5)), jax.random.normal(key, (64, 3))
+    mean = np.asarray(posterior_mean(x) + 0.4)
+    var = np.exp([-1.0, 0.5])
+    parts = 0.5 * (var + mean**2 - 1 - np.log(var)).mean(0)  # nats a dimension
+    plain = elbo(model, x, key=key)
+    rest = plain["loss"] - plain["kl"]
+    for least in (0.0, parts.mean(), 9.0):
+        expected = rest + np.maximum(parts, least).sum()
+        terms = elbo(model, x, key=key, free_bits=least)
+        np.testing.assert_allclose(terms["loss"], expected, rtol=1e-4)
+
+
+def test_a_prior_without_closed_form_is_sampled(key):
+    class Learned(LinearGaussian):
+        def prior(self):
+            zeros = jnp.zeros((2, 2))
+            return Mixture(jnp.zeros(2), zeros, zeros)  # twice N(0, I)
+
+    x = jnp.zeros((9, 3))
+    sampled = elbo(LinearGaussian(), x, key=key, kl="sampled")
+    mixed = elbo(Learned(), x, key=key)
+    np.testing.assert_allclose(mixed["loss"], sampled["loss"], rtol=1e-5)
+    with pytest.raises(TypeError, match="for two Normal only, got Normal and Mixture"):
+        elbo(Learned(), x, key=key, free_bits=1.0)

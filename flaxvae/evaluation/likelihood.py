@@ -1,0 +1,151 @@
+"""The log-likelihood of a model by importance sampling."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxvae.checks import InputError, check_above, check_at_least
+from flaxvae.data import Dataset, Split, make_preprocess
+from flaxvae.distributions import sample_and_log_prob
+from flaxvae.training import Stream, TrainedVAE, stream_key
+
+Sums = tuple[jax.Array, jax.Array, jax.Array]
+
+EXAMPLES_AT_ONCE = 50
+# The share of a CPU's cache in which a chunk of decoded examples is fastest; larger
+# chunks, as an accelerator likes them, are as fast there.
+MEMORY_BUDGET = 2**24
+ARRAYS_AT_ONCE = 4  # of the data's shape, while a chunk is decoded and compared
+
+
+def estimate_nll(
+    trained: TrainedVAE,
+    dataset: Dataset,
+    split: Split,
+    *,
+    num_samples: int = 5000,
+    seed: int = 0,
+    memory_budget: float = MEMORY_BUDGET,
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, float]:
+    """-log p(x) by log p(x) ~ log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x).
+
+    The estimate is an upper bound in the mean, and the tighter the larger K.
+
+    Args:
+      trained: a trained model.
+      dataset: says how the stored values are meant.
+      split: the examples, such as ``dataset.test``; at least one.
+      num_samples: K.
+      seed: fixes the draws.
+      memory_budget: bytes for the examples that are decoded at once, about; the draws,
+        but not their distribution, depend on it.
+      on_progress: called with the number of examples done.
+
+    Returns:
+      ``nll``: the mean over all examples, in nats per example;
+      ``nll_monte_carlo_error``: the standard error that the draws leave in it (by the
+      delta method; it says nothing of the bound's gap); ``nll_standard_error``: over
+      the examples, as a sample of what they come from.
+
+    Raises:
+      InputError: ``num_samples`` below 1, no example, or data on which the likelihood
+        is no density: grey levels under a Bernoulli.
+
+    Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
+    arXiv 1509.00519, section 5.
+    """
+    check_at_least("num_samples", num_samples, 1)
+    check_above("memory_budget", memory_budget, 0)
+    check_density(trained.model, dataset)
+    if not len(split):
+        raise InputError("split must hold an example, got none")
+    preprocess = make_preprocess(dataset)
+    B = min(EXAMPLES_AT_ONCE, len(split))
+    row = 4 * ARRAYS_AT_ONCE * int(np.prod(trained.data_shape))
+    in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
+    estimate = jax.jit(make_estimate(trained.model, num_samples, in_chunk))
+    prepare = jax.jit(preprocess)
+    root = stream_key(jax.random.key(seed), Stream.TEST, 1)  # 0: the ELBO's
+    log_p: list[np.ndarray] = []
+    variance: list[np.ndarray] = []
+    for number, first in enumerate(range(0, len(split), B)):
+        # The last batch is filled up, and what filled it is dropped.
+        index = np.minimum(np.arange(first, first + B), len(split) - 1)
+        key_x, key_z = jax.random.split(jax.random.fold_in(root, number))
+        x = prepare(jnp.asarray(split.x[index]), key_x)
+        estimated = estimate(trained.variables, x, key_z)
+        count = min(B, len(split) - first)
+        for values, array in zip((log_p, variance), estimated, strict=True):
+            values.append(np.asarray(array, np.float64)[:count])
+        if on_progress:
+            on_progress(first + count)
+    nll, var = -np.concatenate(log_p), np.concatenate(variance)
+    n = len(nll)
+    return {
+        "nll": float(nll.mean()),
+        "nll_monte_carlo_error": float(np.sqrt(var.sum()) / n),
+        "nll_standard_error": float(nll.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0,
+    }
+
+
+def check_density(model: Any, dataset: Dataset) -> None:
+    """Raises `InputError` where p(x|z) is no density of the data.
+
+    Then -log p(x) is no number to report: grey levels under a Bernoulli likelihood.
+    """
+    likelihood = type(getattr(model, "likelihood", None)).__name__
+    if likelihood == "BernoulliHead" and dataset.levels != 2:
+        raise InputError(
+            "nll_samples must be left out for grey levels under a Bernoulli "
+            "likelihood, which is no density of them: choose --binarize or "
+            "--likelihood=continuous_bernoulli"
+        )
+
+
+def make_estimate(
+    model: Any, num_samples: int, in_chunk: int
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Makes ``estimate(variables, x, key) -> (log p(x), its variance)``, ``(B,)`` each.
+
+    Args:
+      model: an unbound model.
+      num_samples: K.
+      in_chunk: how many of them are decoded at once.
+    """
+    num_chunks = -(-num_samples // in_chunk)
+
+    def estimate(
+        variables: Any, x: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        q = model.apply(variables, x, method="encode")
+        p = model.apply(variables, method=lambda vae: vae.prior())
+
+        def add_chunk(sums: Sums, number: jax.Array) -> tuple[Sums, None]:
+            highest, total, squares = sums
+            key_z = jax.random.fold_in(key, number)
+            z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
+            log_likelihood = model.apply(variables, z, method="decode").log_prob(x)
+            log_w = log_likelihood + p.log_prob(z) - log_q  # (in_chunk, B)
+            is_real = number * in_chunk + jnp.arange(in_chunk) < num_samples
+            log_w = jnp.where(is_real[:, None], log_w, -jnp.inf)
+            higher = jnp.maximum(highest, log_w.max(0))
+            old = jnp.exp(highest - higher)
+            w = jnp.exp(log_w - higher[None])
+            total = old * total + w.sum(0)
+            squares = old**2 * squares + (w**2).sum(0)
+            return (higher, total, squares), None
+
+        zeros = jnp.zeros(len(x))
+        start = (jnp.full(len(x), -1e30), zeros, zeros)
+        sums, _ = jax.lax.scan(add_chunk, start, jnp.arange(num_chunks))
+        highest, total, squares = sums
+        K = float(num_samples)
+        # Of log(mean w): the variance of mean w over its square.
+        variance = jnp.maximum(squares / total**2 - 1 / K, 0.0)
+        return highest + jnp.log(total / K), variance
+
+    return estimate
