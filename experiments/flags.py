@@ -1,6 +1,7 @@
 """Flags that several commands share, as groups of their own in ``--help``."""
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Sequence
@@ -11,9 +12,11 @@ from typing import Any, Literal
 import jax
 
 import flaxvae
-from flaxvae.checks import check_at_least, check_seed
+from flaxvae.checks import InputError, check_above, check_at_least, check_seed
 from flaxvae.data import Dataset
 from flaxvae.models import ENCODERS, LIKELIHOODS, VAE, build_vae
+from flaxvae.objectives import OBJECTIVES, Objective, is_weight, parameters_of
+from flaxvae.schedules import build_schedule
 from flaxvae.training import Engine, build_optimizer
 
 EXAMPLES_SEEN = 30 * 57_000  # in a training whose length nobody chose
@@ -132,9 +135,15 @@ class NetworkFlags:
         self.build((8, 8, 1), latent_dim)
 
     def build(
-        self, data_shape: Sequence[int], latent_dim: int, levels: int | None = None
+        self,
+        data_shape: Sequence[int],
+        latent_dim: int,
+        levels: int | None = None,
+        **parts: Any,
     ) -> VAE:
         """The model for examples of ``data_shape`` with ``levels`` values a pixel.
+
+        ``parts`` are other arguments of `build_vae`.
 
         Without a choice images get a Bernoulli and rows a normal likelihood.
         """
@@ -145,7 +154,7 @@ class NetworkFlags:
         has_levels = hasattr(LIKELIHOODS[settings["likelihood"]], "levels")
         if self.levels is None and has_levels:
             settings["levels"] = levels
-        return build_vae(data_shape, latent_dim, **settings)
+        return build_vae(data_shape, latent_dim, **settings, **parts)
 
     def describe(self, data_shape: Sequence[int], latent_dim: int) -> str:
         """Pixels, widths and code, such as ``784-400-20`` or ``conv 32-64, z 20``."""
@@ -159,6 +168,177 @@ class NetworkFlags:
         widths = [f"-{width}" for width in self.hidden or ()]
         stages = "-".join(map(str, filters)) + "".join(widths)
         return f"{' and '.join(kinds)} {stages}, z {latent_dim}"
+
+
+@dataclass(frozen=True)
+class ObjectiveFlags:
+    """What is minimised, and the distributions of z; None: as the method has it."""
+
+    objective: Literal[
+        "elbo", "iwae", "miwae", "piwae", "ciwae", "tcvae", "dip", "info", "wae"
+    ] = "elbo"
+    """Bound or loss; papers: arXiv 1312.6114, 1509.00519, 1802.04537 (3), 1802.04942,
+    1711.00848, 1706.02262, 1711.01558."""
+    beta: float | None = None
+    """Weight of the KL (elbo: 1), or of the total correlation (tcvae: 6)."""
+    capacity: float | None = None
+    """elbo: nats that the KL is drawn to (arXiv 1804.03599)."""
+    free_bits: float | None = None
+    """elbo: nats that a dimension's KL counts as at least (arXiv 1606.04934)."""
+    kl: Literal["analytic", "sampled"] | None = None
+    """elbo: in closed form where there is one, or by the draws."""
+    num_samples: int | None = None
+    """Draws of z for each example: elbo (1), iwae (50), miwae, piwae, ciwae (64)."""
+    num_means: int | None = None
+    """miwae, piwae: groups of these draws (8)."""
+    estimator: Literal["standard", "stl", "dreg"] | None = None
+    """iwae, miwae: of the encoder's gradient (arXiv 1703.09194, 1810.04152)."""
+    mixing: float | None = None
+    """ciwae: share of the elbo (0.5)."""
+    alpha: float | None = None
+    """tcvae (1), info (0): weight of the mutual information."""
+    gamma: float | None = None
+    """tcvae: weight of the dimensions' own divergences (1)."""
+    sampling: Literal["weighted", "stratified"] | None = None
+    """tcvae: how a batch stands for all examples."""
+    off_diagonal: float | None = None
+    """dip: weight of the covariances (10)."""
+    on_diagonal: float | None = None
+    """dip: weight of the variances (10)."""
+    version: Literal[1, 2] | None = None
+    """dip: covariance of the posterior means (1) or of z (2)."""
+    mmd_weight: float | None = None
+    """info, wae: weight of the discrepancy between codes and prior (10)."""
+    kernel: Literal["imq", "rbf"] | None = None
+    """info (rbf), wae (imq): kernel of that discrepancy."""
+    kl_schedule: Literal["constant", "linear", "sigmoid", "cyclical"] = "constant"
+    """Course of beta: from 0 to its value (linear, sigmoid), again and again."""
+    kl_epochs: float | None = None
+    """Epochs that this takes; None: a third of all, cyclical: all."""
+    kl_cycles: int | None = None
+    """cyclical: how often (4) (arXiv 1903.10145)."""
+
+    prior: Literal["normal", "mixture", "vamp"] = "normal"
+    """p(z): N(0, I), a learned mixture of normals, or VampPrior (arXiv 1705.07120)."""
+    prior_components: int | None = None
+    """Components of the mixture (10), pseudo-inputs of the VampPrior (500)."""
+    posterior: Literal["diagonal", "full"] = "diagonal"
+    """q(z|x): a normal distribution with independent components, or a covariance."""
+
+    def check(self) -> None:
+        """Refuses values that no run could use, before anything is loaded."""
+        self._choose(num_examples=2)
+        for name in ("beta", "capacity", "free_bits", "off_diagonal", "on_diagonal"):
+            if (value := getattr(self, name)) is not None:
+                check_at_least(name, value, 0)
+        needs_diagonal = (
+            self.objective in ("tcvae", "dip") or self.free_bits is not None
+        )
+        if needs_diagonal and self.posterior != "diagonal":
+            what = "free_bits" if self.free_bits is not None else self.objective
+            raise InputError(
+                f"posterior must be diagonal for {what}, which weighs each dimension, "
+                f"got {self.posterior}"
+            )
+        if self.free_bits is not None and self.prior != "normal":
+            raise InputError(
+                "prior must be normal for free_bits, which weighs each dimension, got "
+                f"{self.prior}"
+            )
+        if self.num_samples is not None:
+            check_at_least("num_samples", self.num_samples, 1)
+        if self.num_means is not None:
+            check_at_least("num_means", self.num_means, 1)
+            samples = self.num_samples or 64
+            if samples % self.num_means:
+                raise InputError(
+                    f"num_means must divide num_samples, {samples}, into equal parts, "
+                    f"got {self.num_means}"
+                )
+        if self.kl_schedule == "constant":
+            for name in ("kl_epochs", "kl_cycles"):
+                if (value := getattr(self, name)) is not None:
+                    raise InputError(
+                        f"{name} must be left out where kl_schedule is constant, got "
+                        f"{value}"
+                    )
+        if self.kl_cycles is not None:
+            check_at_least("kl_cycles", self.kl_cycles, 1)
+            if self.kl_schedule != "cyclical":
+                raise InputError(
+                    f"kl_cycles must be left out where kl_schedule is "
+                    f"{self.kl_schedule}, got {self.kl_cycles}"
+                )
+        if self.kl_epochs is not None:
+            check_above("kl_epochs", self.kl_epochs, 0)
+
+    def for_fit(self, num_examples: int, epochs: int, per_epoch: int) -> dict[str, Any]:
+        """These flags as arguments of `flaxvae.training.fit`.
+
+        Args:
+          num_examples: N of the training split.
+          epochs: of the run.
+          per_epoch: steps of an epoch.
+        """
+        objective, weights = self._choose(num_examples)
+        schedules = {}
+        if self.kl_schedule != "constant":
+            share = 1.0 if self.kl_schedule == "cyclical" else 1 / 3
+            length = self.kl_epochs or share * epochs
+            schedules["beta"] = build_schedule(
+                self.kl_schedule, max(1, round(length * per_epoch)), self.kl_cycles or 4
+            )
+        return {"objective": objective, "weights": weights, "schedules": schedules}
+
+    def _choose(self, num_examples: int) -> tuple[Objective, dict[str, float]]:
+        """The objective with its fixed choices, and its weights."""
+        function = OBJECTIVES[self.objective]
+        parameters = parameters_of(function)
+        given = {
+            name: getattr(self, name)
+            for name in METHOD_FLAGS
+            if getattr(self, name) is not None
+        }
+        for name, value in given.items():
+            if name not in parameters:
+                known = ", ".join(parameters)
+                raise InputError(
+                    f"{name} must be left out for the objective {self.objective}, "
+                    f"which has {known}, got {value}"
+                )
+        if "num_examples" in parameters:
+            given["num_examples"] = num_examples
+        if "beta" in parameters:
+            given.setdefault("beta", parameters["beta"].default)
+        elif self.kl_schedule != "constant":
+            raise InputError(
+                f"kl_schedule must be constant for the objective {self.objective}, "
+                f"which has no beta, got {self.kl_schedule}"
+            )
+        fixed = {k: v for k, v in given.items() if not is_weight(parameters[k])}
+        weights = {k: float(v) for k, v in given.items() if k not in fixed}
+        return (functools.partial(function, **fixed) if fixed else function), weights
+
+
+METHOD_FLAGS = (
+    "beta",
+    "capacity",
+    "free_bits",
+    "kl",
+    "num_samples",
+    "num_means",
+    "estimator",
+    "mixing",
+    "alpha",
+    "gamma",
+    "sampling",
+    "off_diagonal",
+    "on_diagonal",
+    "version",
+    "mmd_weight",
+    "kernel",
+)
+"""Flags of `ObjectiveFlags` that only some objectives have."""
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,11 @@ from tyro.conf import OmitArgPrefixes
 
 from experiments.command import name_workdir, run_command
 from experiments.flags import (
+    METHOD_FLAGS,
     NOT_SETTINGS,
     DataFlags,
     NetworkFlags,
+    ObjectiveFlags,
     StartFlags,
     TrainingFlags,
     flag_values,
@@ -33,7 +35,7 @@ from experiments.flags import (
 from flaxvae import InputError, TrainedVAE, evaluation, latent, training
 from flaxvae.checks import check_above, check_at_least, check_seed
 from flaxvae.data import Dataset, Split
-from flaxvae.objectives import elbo
+from flaxvae.models import VAE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +48,7 @@ TIMES = (
     "peak_memory_bytes",
 )
 NOTES = NOT_SETTINGS | {"workdir", "data_dir", "figures", "manifold_dims"}
+NOTES |= {"nll_samples"}
 
 
 @dataclass(frozen=True)
@@ -57,23 +60,36 @@ class Flags:
 
     latent_dim: int = 2
     """Number of latent dimensions."""
-    beta: float = 1.0
-    """Weight of the KL in the loss; 1 is the evidence lower bound."""
     learning_rate: float = 1e-3
     """Highest step size of the optimizer."""
     seed: int = 0
     """Seed of all randomness of the run."""
     workdir: Path | None = None
     """Folder of the run; None: under runs/mnist_vae, named by data and flags."""
+    nll_samples: int | None = None
+    """Also report -log p(x) of the test split by so many samples; None: no."""
     figures: bool = True
     """Draw the figures."""
     manifold_dims: tuple[int, int] | None = None
     """Latent dimensions, from 0, of the manifold; None: the two that vary most."""
     data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
     network: OmitArgPrefixes[NetworkFlags] = field(default_factory=NetworkFlags)
+    method: OmitArgPrefixes[ObjectiveFlags] = field(default_factory=ObjectiveFlags)
     train: OmitArgPrefixes[TrainingFlags] = field(default_factory=TrainingFlags)
     engine: OmitArgPrefixes[training.Engine] = field(default_factory=training.Engine)
     start: OmitArgPrefixes[StartFlags] = field(default_factory=StartFlags)
+
+    def build(self, dataset: Dataset | None = None) -> VAE:
+        """The model for a data set; None: for any, to see whether there is one."""
+        method = self.method
+        return self.network.build(
+            dataset.shape if dataset else (8, 8, 1),
+            self.latent_dim,
+            dataset.levels if dataset else None,
+            prior=method.prior,
+            prior_components=method.prior_components,
+            posterior=method.posterior,
+        )
 
 
 def main(flags: Flags) -> None:
@@ -95,7 +111,10 @@ def main(flags: Flags) -> None:
     workdir = workdir.expanduser()
     training.check_writable(workdir)
 
-    vae = flags.network.build(dataset.shape, flags.latent_dim, dataset.levels)
+    vae = flags.build(dataset)
+    if flags.nll_samples is not None:
+        evaluation.check_density(vae, dataset)
+    per_epoch = max(1, len(dataset.train) // flags.train.batch_size)
     values = {
         name: str(v) if isinstance(v, Path) else v
         for name, v in flag_values(flags).items()
@@ -104,12 +123,15 @@ def main(flags: Flags) -> None:
     trained = training.fit(
         vae,
         dataset,
-        objective=elbo,
-        weights={"beta": flags.beta},
+        **flags.method.for_fit(len(dataset.train), epochs, per_epoch),
         **flags.train.for_fit(dataset, epochs, flags.learning_rate),
         seed=flags.seed,
         workdir=workdir,
-        settings={k: v for k, v in values.items() if k not in NOTES},
+        settings={
+            name: value
+            for name, value in values.items()
+            if name not in NOTES and not (name in METHOD_FLAGS and value is None)
+        },
         notes={k: v for k, v in values.items() if k in NOTES},
         engine=flags.engine,
     )
@@ -121,6 +143,8 @@ def main(flags: Flags) -> None:
     test = evaluation.evaluate_elbo(trained, dataset, dataset.test, seed=flags.seed)
     if not np.isfinite(list(test.values())).all():
         raise training.NonFiniteError(f"the test numbers are not finite: {test}")
+    if flags.nll_samples is not None:
+        test |= estimate_nll(trained, dataset, flags)
     codes = np.asarray(trained.encode(dataset.test.x).mean)  # (N, D)
     figures = []
     if flags.figures:
@@ -130,6 +154,9 @@ def main(flags: Flags) -> None:
     summary = {
         "dataset": dataset.name,
         "network": flags.network.describe(dataset.shape, flags.latent_dim),
+        "objective": flags.method.objective,
+        "prior": flags.method.prior,
+        "posterior": flags.method.posterior,
         "parameters": trained.parameters,
         "train_examples": len(dataset.train),
         "epochs": len(trained.history),
@@ -148,6 +175,25 @@ def main(flags: Flags) -> None:
     print_summary(summary, workdir)
 
 
+def estimate_nll(
+    trained: TrainedVAE, dataset: Dataset, flags: Flags
+) -> dict[str, float]:
+    """The test split's -log p(x), with progress on the terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("-log p(x)", total=len(dataset.test))
+        return evaluation.estimate_nll(
+            trained,
+            dataset,
+            dataset.test,
+            num_samples=flags.nll_samples or 1,
+            seed=flags.seed,
+            on_progress=lambda done: progress.update(task, completed=done),
+        )
+
+
 def check_flags(flags: Flags) -> None:
     """Refuses values that no run could use, before anything is loaded."""
     check_above("learning_rate", flags.learning_rate, 0)
@@ -156,7 +202,10 @@ def check_flags(flags: Flags) -> None:
     flags.engine.check()
     flags.network.check(flags.latent_dim)
     flags.data.check()
-    check_at_least("beta", flags.beta, 0)
+    flags.method.check()
+    flags.build()
+    if flags.nll_samples is not None:
+        check_at_least("nll_samples", flags.nll_samples, 1)
     if flags.manifold_dims is not None:
         latent.check_dims(flags.latent_dim, flags.manifold_dims, "manifold_dims")
 
@@ -306,9 +355,14 @@ def print_summary(summary: dict[str, Any], workdir: Path) -> None:
     )
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    chosen = [summary[name] for name in ("objective", "prior", "posterior")]
+    table.add_row("method", "{}, prior {}, posterior {}".format(*chosen))
     table.add_row("test -ELBO", f"{-test['elbo']:.2f} nats per example")
     table.add_row("reconstruction", f"{-test['log_likelihood']:.2f} nats")
     table.add_row("KL", f"{test['kl']:.2f} nats")
+    if "nll" in test:
+        error = f"{test['nll']:.2f} ± {test['nll_monte_carlo_error']:.2f} nats"
+        table.add_row("test -log p(x)", f"{error} (of the draws)")
     active = f"{summary['active_dimensions']} of {summary['latent_dim']}"
     table.add_row("active dimensions", active)
     table.add_row("parameters", f"{summary['parameters']:,}")

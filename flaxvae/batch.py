@@ -67,3 +67,14 @@ def draw_rows(
     whole = list(shape)
     whole[axis] *= jax.lax.axis_size(name)
     return take_part(draw(key, tuple(whole)), axis)
+
+
+def gather_rows(tree: Any) -> Any:
+    """The rows of the whole batch, on every device: ``(B / devices, ...) -> (B, ...)``.
+
+    Their order is that of the batch.
+    """
+    axis = data_axis()
+    if axis is None:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), tree)

@@ -14,6 +14,7 @@ FLOORS = {
     "batch": 1,
     "checks": 1,
     "files": 1,
+    "schedules": 1,
     "distributions": 1,
     "objectives": 1,
     "nn": 2,

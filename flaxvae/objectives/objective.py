@@ -1,5 +1,6 @@
 """The contract between an objective and the train step."""
 
+import inspect
 from collections.abc import Callable
 from typing import Protocol
 
@@ -32,3 +33,20 @@ array a quantity. The train step takes the batch means and minimises that of
 ``"loss"``; the others are reported under their names. Weights such as ``beta`` reach
 it from the train state as traced scalars, so that changing one recompiles nothing.
 """
+
+
+def parameters_of(objective: Objective) -> dict[str, inspect.Parameter]:
+    """What an objective takes by name, besides the key."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(objective).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name != "key"
+    }
+
+
+def is_weight(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter is a number that may be traced, as against a fixed choice.
+
+    Choices are annotated ``int``, ``bool`` or ``str``.
+    """
+    return parameter.annotation not in (int, bool, str)

@@ -42,6 +42,7 @@ def fit(
     *,
     objective: Objective = elbo,
     weights: Mapping[str, float] | None = None,
+    schedules: Mapping[str, optax.Schedule] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     epochs: int = 30,
     batch_size: int = 128,
@@ -68,6 +69,8 @@ def fit(
       objective: the loss as a function of the bound model; see `Objective`.
       weights: keyword arguments of the objective, such as ``{"beta": 4.0}``; they
         are part of the state, so that another value does not recompile.
+      schedules: for some weights a function from the step to a factor, such as
+        `flaxvae.schedules.build_schedule` makes; validation has the full weights.
       optimizer: an Optax gradient transformation, such as `build_optimizer` makes;
         default Adam with rate 1e-3.
       epochs: how many times the training split is seen, >= 1.
@@ -102,6 +105,7 @@ def fit(
         dataset=dataset,
         objective=objective,
         weights=weights or {},
+        schedules=schedules or {},
         optimizer=optimizer or adam(),
         epochs=epochs,
         batch_size=batch_size,

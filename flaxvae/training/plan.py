@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError, check_at_least, check_below, check_seed
+from flaxvae.checks import (
+    InputError,
+    check_at_least,
+    check_below,
+    check_choice,
+    check_seed,
+)
 from flaxvae.data import Dataset, blocks, check_dataset
 from flaxvae.models import describe_module
 from flaxvae.objectives import Objective
@@ -34,6 +40,7 @@ class Plan:
     ema_decay: float
     skip_above: float | None
     seed: int
+    schedules: Mapping[str, optax.Schedule] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,6 +55,8 @@ class Plan:
                 f"batch_size must be <= {len(self.dataset.train)}, the number of "
                 f"training examples, got {self.batch_size}"
             )
+        for name in self.schedules:
+            check_choice("name among schedules", name, self.weights)
         if self.early_stopping is not None:
             check_at_least("early_stopping", self.early_stopping, 1)
             if not len(self.dataset.validation):
@@ -74,6 +83,7 @@ class Plan:
             early_stopping=self.early_stopping,
             ema_decay=self.ema_decay,
             skip_above=self.skip_above,
+            schedules=self.schedules,
             devices=devices,
             halt=halt,
         )
@@ -84,6 +94,9 @@ class Plan:
             "objective": _full_name(self.objective),
             **{name: float(value) for name, value in run.state.weights.items()},
             **describe_optimizer(run.state.opt_state),
+            **{
+                f"{k}_schedule": describe_schedule(v) for k, v in self.schedules.items()
+            },
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "early_stopping": self.early_stopping,
@@ -139,6 +152,11 @@ def _seen_range(dataset: Dataset) -> tuple[float, float]:
         ends.append((float(seen.min()), float(seen.max())))
     lows, highs = zip(*ends, strict=True)
     return min(lows), max(highs)
+
+
+def describe_schedule(schedule: optax.Schedule) -> list[float]:
+    """A schedule by its values at steps 0, 1, 10, ..., 10 million."""
+    return [round(float(schedule(n)), 6) for n in (0, *(10**k for k in range(8)))]
 
 
 def describe_optimizer(opt_state: Any) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def make_program(
     early_stopping: int | None = None,
     ema_decay: float = 0.0,
     skip_above: float | None = None,
+    schedules: Mapping[str, optax.Schedule] | None = None,
     devices: Devices = ONE_DEVICE,
     halt: bool = True,
 ) -> Program:
@@ -65,6 +66,7 @@ def make_program(
         preprocess,
         ema_decay=ema_decay,
         skip_above=skip_above,
+        schedules=schedules,
     )
     evaluate = make_evaluate(model, objective, preprocess, devices)
     x = dataset.train.x

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -28,6 +28,7 @@ def make_step(
     *,
     ema_decay: float = 0.0,
     skip_above: float | None = None,
+    schedules: Mapping[str, optax.Schedule] | None = None,
 ) -> Step:
     """Makes ``step(state, batch) -> (state, metrics)``.
 
@@ -47,6 +48,7 @@ def make_step(
       skip_above: leave an update out, and count it in ``state.skipped``, if the loss
         or the gradient is not finite or the gradient's norm is above this; None: apply
         every update.
+      schedules: for some of the state's weights a function from the step to a factor.
 
     Returns:
       A pure function from a state and a stored batch ``(B, ...)`` to the next state
@@ -57,12 +59,15 @@ def make_step(
         x = preprocess(batch, stream_key(state.key, Stream.PREPROCESS, state.step))
         key = stream_key(state.key, Stream.OBJECTIVE, state.step)
         key_network = stream_key(state.key, Stream.NETWORK, state.step)
+        weights = dict(state.weights)
+        for name, schedule in (schedules or {}).items():
+            weights[name] = weights[name] * schedule(state.step)
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
             terms, collections = model.apply(
                 {"params": params, **state.collections},
                 x,
-                method=functools.partial(objective, key=key, **state.weights),
+                method=functools.partial(objective, key=key, **weights),
                 mutable=list(state.collections),
                 rngs={"dropout": key_network},
             )

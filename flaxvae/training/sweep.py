@@ -24,7 +24,7 @@ import optax
 
 from flaxvae.checks import InputError, check_above, check_choice, check_seed
 from flaxvae.data import Dataset
-from flaxvae.objectives import Objective, elbo
+from flaxvae.objectives import Objective, elbo, is_weight, parameters_of
 from flaxvae.training.advance import Examples, Report, Run, choose_steps_per_loop
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import device_memory
@@ -66,6 +66,7 @@ def sweep(
     *,
     objective: Objective = elbo,
     weights: Mapping[str, float] | None = None,
+    schedules: Mapping[str, optax.Schedule] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     epochs: int = 30,
     batch_size: int = 128,
@@ -94,6 +95,7 @@ def sweep(
       grid: the values to try by name.
       objective: see `fit`; so are all arguments not named here.
       weights: weights of the objective that the grid does not name.
+      schedules: see `fit`; of weights named in ``weights``.
       optimizer: its hyper-parameters must be in its state to be swept, as those of
         `build_optimizer` are.
       epochs: see `fit`.
@@ -123,6 +125,7 @@ def sweep(
         dataset=dataset,
         objective=objective,
         weights=weights or {},
+        schedules=schedules or {},
         optimizer=optimizer or adam(),
         epochs=epochs,
         batch_size=batch_size,
@@ -191,11 +194,8 @@ class _Names:
 def _sort_names(
     grid: Mapping[str, Sequence[Any]], plan: Plan, build: Callable[..., nn.Module]
 ) -> _Names:
-    weights = [
-        name
-        for name, parameter in inspect.signature(plan.objective).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name != "key"
-    ]
+    parameters = parameters_of(plan.objective)
+    weights = [name for name in parameters if is_weight(parameters[name])]
     state = plan.optimizer.init({"w": jnp.zeros((1, 1))})
     hyperparameters = describe_optimizer(state).keys() - {"optimizer"}
     arguments = list(inspect.signature(build).parameters)

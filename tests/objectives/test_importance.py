@@ -25,7 +25,8 @@ def gradients(objective, key, n, model=MODEL):
     def loss(model, key):
         return objective(model, batch(1), key=key)["loss"].mean()
 
-    return jax.vmap(jax.grad(loss), in_axes=(None, 0))(model, jax.random.split(key, n))
+    each = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))
+    return each(model, jax.random.split(key, n))
 
 
 def of_encoder(gradient):

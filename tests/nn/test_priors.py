@@ -1,0 +1,134 @@
+"""Learned priors and posteriors as parts of a model."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from flaxvae.checks import InputError
+from flaxvae.distributions import MultivariateNormal
+from flaxvae.models import build_vae, module_from_description, variable_shapes
+from flaxvae.models.description import describe_module
+from flaxvae.objectives import elbo
+from flaxvae.training import adam, fit, make_program
+
+SHAPE = (4, 4, 1)
+
+
+def make(**parts):
+    return build_vae(SHAPE, 3, hidden=(8,), **parts)
+
+
+def init(model, key):
+    x = jax.random.uniform(key, (5, *SHAPE))
+    return model.init(key, x, key=key, method=elbo), x
+
+
+def test_a_vamp_prior_is_the_mean_of_its_inputs_posteriors(key):
+    model = make(prior="vamp", prior_components=6)
+    variables, _ = init(model, key)
+    u = 3 * variables["params"]["prior"]["pseudo_inputs"] - 1  # some outside [0, 1]
+    variables["params"]["prior"]["pseudo_inputs"] = u
+    p = model.apply(variables, method=lambda vae: vae.prior())
+    q = model.apply(variables, jnp.clip(u, 0, 1), method="encode")
+    z = np.random.default_rng(0).normal(size=(9, 3))
+    each = stats.norm.pdf(z[:, None], q.mean, q.std).prod(-1)  # (9, 6)
+    np.testing.assert_allclose(
+        p.log_prob(jnp.asarray(z, jnp.float32)), np.log(each.mean(1)), rtol=1e-3
+    )
+
+
+def test_a_vamp_prior_moves_with_the_encoder_and_its_inputs(key):
+    model = make(prior="vamp", prior_components=6)
+    variables, x = init(model, key)
+
+    def kl(variables):
+        return model.apply(variables, x, key=key, method=elbo)["kl"].mean()
+
+    slopes = jax.grad(kl)(variables)["params"]
+    assert np.abs(slopes["prior"]["pseudo_inputs"]).max() > 0
+    zs = jax.random.normal(key, (5, 3))
+
+    def log_p(variables):
+        return model.apply(variables, method=lambda vae: vae.prior().log_prob(zs)).sum()
+
+    by_prior = jax.grad(log_p)(variables)["params"]
+    assert np.abs(by_prior["encoder"]["hidden_0"]["kernel"]).max() > 0
+
+
+def test_pseudo_inputs_begin_as_training_examples(stripes):
+    model = make(prior="vamp", prior_components=20)
+    program = make_program(model, stripes, elbo, adam(), batch_size=32)
+    runs = [program.create(seed, {}) for seed in (0, 1)]
+    known = {image.tobytes() for image in np.asarray(stripes.train.x)}
+    for run in runs:
+        u = np.asarray(run.state.params["prior"]["pseudo_inputs"])
+        stored = np.round(u * 255).astype(np.uint8)
+        assert len({image.tobytes() for image in stored} & known) == 20
+    kernels = [run.state.params["encoder"]["hidden_0"]["kernel"] for run in runs]
+    assert (kernels[0] != kernels[1]).any()
+
+
+def test_a_mixture_begins_with_equal_weights_and_learns(stripes):
+    model = make(prior="mixture", prior_components=4)
+    trained = fit(model, stripes, epochs=3, batch_size=32, progress=False)
+    program = make_program(model, stripes, elbo, adam(), batch_size=32)
+    start = program.create(0, {}).state.params["prior"]
+    assert start["mean"].shape == (4, 3)
+    assert not start["logits"].any()
+    for name, value in trained.variables["params"]["prior"].items():
+        assert (value != start[name]).any(), name
+    assert trained.sample(5, key=jax.random.key(0)).shape == (5, *SHAPE)
+    assert trained.latent_dim == 3
+
+
+def test_a_full_covariance_begins_without_correlation_and_learns_it(stripes):
+    model = make(posterior="full")
+    variables, x = init(model, jax.random.key(0))
+    q = model.apply(variables, x, method="encode")
+    assert isinstance(q, MultivariateNormal)
+    eye = np.broadcast_to(np.eye(3), q.scale_tril.shape)
+    np.testing.assert_allclose(q.scale_tril, eye, atol=1e-5)
+    trained = fit(model, stripes, epochs=30, batch_size=32, progress=False)
+    q = trained.encode(stripes.test.x)
+    scale = np.asarray(q.scale_tril)
+    assert (np.triu(scale, 1) == 0).all()
+    assert (np.diagonal(scale, axis1=1, axis2=2) > 0).all()
+    assert np.abs(np.tril(scale, -1)).max() > 1e-3
+    assert np.isfinite(trained.history[-1]["validation"]["elbo"])
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"prior": "mixture"},
+        {"prior": "vamp", "prior_components": 7},
+        {"posterior": "full"},
+    ],
+    ids=["mixture", "vamp", "full"],
+)
+def test_a_description_rebuilds_them(parts):
+    model = make(**parts)
+    rebuilt = module_from_description(describe_module(model))
+    assert rebuilt == model
+    shapes = [variable_shapes(m, SHAPE) for m in (model, rebuilt)]
+    assert jax.tree.map(lambda a: a.shape, shapes[0]) == jax.tree.map(
+        lambda a: a.shape, shapes[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"prior": "vmap"}, "unknown prior 'vmap': choose from mixture, normal, vamp"),
+        ({"posterior": "ful"}, "unknown posterior 'ful'"),
+        ({"prior_components": 3}, "prior_components must be left out for the prior"),
+        ({"prior": "vamp", "prior_components": 0}, "prior_components must be >= 1"),
+        ({"prior": "vamp", "normalization": "batch"}, "must not be vamp with batch"),
+        ({"prior": "vamp", "posterior": "full"}, "posterior must be diagonal for"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(parts, message):
+    with pytest.raises(InputError, match=message):
+        make(**parts)

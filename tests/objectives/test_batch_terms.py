@@ -1,0 +1,178 @@
+"""Objectives with terms of the whole batch: against loops, identities, and devices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from flaxvae.batch import DATA_AXIS
+from flaxvae.checks import InputError
+from flaxvae.distributions import Normal
+from flaxvae.objectives import dip, elbo, info, mmd, tcvae, wae
+from tests.objectives.linear_gaussian import LinearGaussian
+
+MODEL = LinearGaussian(jnp.array([0.4, -0.2]), jnp.array([-1.0, 0.5]))
+X = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+N = 100
+TC = functools.partial(tcvae, num_examples=N)
+
+
+def close(a, b, rtol=1e-4):
+    np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampling", ["weighted", "stratified"])
+def test_the_parts_sum_to_the_kl_and_the_loss_to_the_elbo(key, sampling):
+    ones = {"alpha": 1.0, "beta": 1.0, "gamma": 1.0}
+    terms = TC(MODEL, X, key=key, sampling=sampling, **ones)
+    parts = ("mutual_information", "total_correlation", "dimension_kl")
+    close(sum(terms[name] for name in parts), terms["kl"])
+    sampled = elbo(MODEL, X, key=key, kl="sampled")
+    for name in ("loss", "elbo", "log_likelihood", "kl"):
+        close(terms[name], sampled[name])
+    heavy = TC(MODEL, X, key=key, sampling=sampling, alpha=2.0, beta=5.0, gamma=3.0)
+    more = sum(w * terms[n] for w, n in zip((1, 4, 2), parts, strict=True))
+    close(heavy["loss"] - terms["loss"], more, rtol=1e-3)
+
+
+@pytest.mark.parametrize("sampling", ["weighted", "stratified"])
+def test_the_marginal_is_the_papers_sum(key, sampling):
+    """Against loops in double precision, with the weights of appendix C."""
+    q = MODEL.encode(jnp.asarray(X))
+    mean, std = (np.asarray(a, np.float64) for a in (q.mean, q.std))
+    z = np.asarray(q.sample(key), np.float64)
+    B = len(X)
+    log_q_z, log_product = np.zeros(B), np.zeros(B)
+    for i in range(B):
+        total, each = 0.0, np.zeros(2)
+        for j in range(B):
+            density = stats.norm.pdf(z[i], mean[j], std[j])
+            if sampling == "weighted":
+                weight = 1 / (N * B)
+            elif j == i:
+                weight = 1 / N
+            elif j == (i + 1) % B:
+                weight = (N - B + 1) / (N * (B - 1))
+            else:
+                weight = 1 / (B - 1)
+            total += weight * density.prod()
+            each += weight * density
+        log_q_z[i], log_product[i] = np.log(total), np.log(each).sum()
+    terms = TC(MODEL, X, key=key, sampling=sampling)
+    log_q = stats.norm.logpdf(z, mean, std).sum(-1)
+    log_p = stats.norm.logpdf(z).sum(-1)
+    close(terms["mutual_information"], log_q - log_q_z, rtol=1e-3)
+    close(terms["total_correlation"], log_q_z - log_product, rtol=1e-3)
+    close(terms["dimension_kl"], log_product - log_p, rtol=1e-3)
+
+
+def test_codes_that_know_nothing_have_no_information(key):
+    same = jnp.zeros((16, 3))
+    terms = TC(MODEL, same, key=key, sampling="stratified")
+    close(terms["mutual_information"], np.zeros(16))
+    close(terms["total_correlation"], np.zeros(16))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_covariance_penalty_is_the_papers(key, version):
+    terms = dip(MODEL, X, key=key, off_diagonal=3.0, on_diagonal=7.0, version=version)
+    q = MODEL.encode(jnp.asarray(X))
+    covariance = np.cov(np.asarray(q.mean, np.float64).T, bias=True)
+    if version == 2:
+        covariance += np.diag(np.exp(np.asarray(q.log_var)).mean(0))
+    off = covariance[0, 1] ** 2 + covariance[1, 0] ** 2
+    on = (covariance[0, 0] - 1) ** 2 + (covariance[1, 1] - 1) ** 2
+    close(terms["covariance_penalty"], np.full(16, 3 * off + 7 * on))
+    plain = elbo(MODEL, X, key=key)["loss"]
+    close(terms["loss"], plain + 3 * off + 7 * on)
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "imq"])
+def test_the_discrepancy_is_the_mean_over_pairs(kernel):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(7, 3)), rng.normal(1.0, 2.0, size=(5, 3))
+
+    def k(a, b):
+        distance = ((a - b) ** 2).sum()
+        if kernel == "rbf":
+            return np.exp(-distance / 6)
+        scales = (0.1, 0.2, 0.5, 1, 2, 5, 10)
+        return sum(6 * s / (6 * s + distance) for s in scales)
+
+    def mean(a, b):
+        values = [k(p, q) for p in a for q in b if p is not q]
+        return np.mean(values)
+
+    x, y = list(x), list(y)
+    expected = mean(x, x) + mean(y, y) - 2 * mean(x, y)
+    arrays = (jnp.asarray(np.stack(rows), jnp.float32) for rows in (x, y))
+    close(mmd(*arrays, kernel), expected)
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "imq"])
+def test_the_discrepancy_of_a_distribution_with_itself_has_mean_zero(key, kernel):
+    draws = jax.random.normal(key, (400, 2, 20, 3))
+    values = jax.vmap(lambda both: mmd(both[0], both[1], kernel))(draws)
+    error = values.std() / np.sqrt(400)
+    assert abs(values.mean()) < 4 * error
+    shifted = jax.vmap(lambda both: mmd(both[0], both[1] + 1.0, kernel))(draws)
+    assert shifted.mean() > 10 * error
+
+
+def test_weights_between_the_elbo_and_the_discrepancy(key):
+    plain = elbo(MODEL, X, key=key)
+    close(info(MODEL, X, key=key, alpha=0.0, mmd_weight=1.0)["loss"], plain["loss"])
+    for kernel in ("rbf", "imq"):
+        terms = info(MODEL, X, key=key, alpha=0.3, mmd_weight=5.0, kernel=kernel)
+        expected = -plain["log_likelihood"] + 0.7 * plain["kl"] + 4.3 * terms["mmd"]
+        close(terms["loss"], expected)
+        terms = wae(MODEL, X, key=key, mmd_weight=5.0, kernel=kernel)
+        close(terms["loss"], -plain["log_likelihood"] + 5 * terms["mmd"])
+        assert len(set(np.asarray(terms["mmd"]).tolist())) == 1
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        TC,
+        functools.partial(TC, sampling="stratified"),
+        dip,
+        info,
+        wae,
+        functools.partial(elbo, free_bits=0.8),
+    ],
+    ids=["weighted", "stratified", "dip", "info", "wae", "free bits"],
+)
+def test_the_batch_is_that_of_all_devices(key, objective):
+    """Loss and gradient of eight devices with two rows each are those of one."""
+
+    def loss(shift, x):
+        model = LinearGaussian(shift, MODEL.log_var)
+        terms = objective(model, x, key=key)
+        return terms["loss"].mean()
+
+    value_and_grad = jax.value_and_grad(loss)
+    value, slope = value_and_grad(MODEL.shift, jnp.asarray(X))
+    values, slopes = jax.pmap(
+        lambda x: jax.lax.pmean(value_and_grad(MODEL.shift, x), DATA_AXIS),
+        axis_name=DATA_AXIS,
+    )(X.reshape(8, 2, 3))
+    close(values, np.full(8, value))
+    close(slopes[0], slope, rtol=1e-3)
+
+
+def test_what_is_no_diagonal_normal_or_no_choice_is_refused(key):
+    full = LinearGaussian(exact=True)
+    for objective in (TC, dip):
+        with pytest.raises(TypeError, match="for diagonal normal posteriors, got Mult"):
+            objective(full, X, key=key)
+    with pytest.raises(InputError, match="unknown sampling 'w': choose from str"):
+        TC(MODEL, X, key=key, sampling="w")
+    with pytest.raises(InputError, match="version must be 1 or 2, got 3"):
+        dip(MODEL, X, key=key, version=3)
+    with pytest.raises(InputError, match="unknown kernel 'r': choose from imq, rbf"):
+        mmd(jnp.zeros((3, 2)), jnp.zeros((3, 2)), "r")
+    assert isinstance(MODEL.encode(X), Normal)
