@@ -218,12 +218,18 @@ class ObjectiveFlags:
     kl_cycles: int | None = None
     """cyclical: how often (4) (arXiv 1903.10145)."""
 
-    prior: Literal["normal", "mixture", "vamp"] = "normal"
-    """p(z): N(0, I), a learned mixture of normals, or VampPrior (arXiv 1705.07120)."""
+    prior: Literal["normal", "mixture", "vamp", "flow"] = "normal"
+    """p(z): N(0, I), mixture, VampPrior (arXiv 1705.07120), or flow (1605.08803)."""
     prior_components: int | None = None
     """Components of the mixture (10), pseudo-inputs of the VampPrior (500)."""
-    posterior: Literal["diagonal", "full"] = "diagonal"
-    """q(z|x): a normal distribution with independent components, or a covariance."""
+    prior_flow: Literal["coupling", "autoregressive"] | None = None
+    """Layers of the flow: affine coupling (default), or masked autoregressive."""
+    prior_flows: int | None = None
+    """Number of these layers (4)."""
+    posterior: Literal["diagonal", "full", "iaf", "planar", "radial"] = "diagonal"
+    """q(z|x): normal, with covariance, or flows (arXiv 1606.04934, 1505.05770)."""
+    posterior_flows: int | None = None
+    """Layers of these flows: iaf (2), planar and radial (10)."""
 
     def check(self) -> None:
         """Refuses values that no run could use, before anything is loaded."""
@@ -320,6 +326,15 @@ class ObjectiveFlags:
         return (functools.partial(function, **fixed) if fixed else function), weights
 
 
+PARTS = (
+    "prior",
+    "prior_components",
+    "prior_flow",
+    "prior_flows",
+    "posterior",
+    "posterior_flows",
+)
+"""Flags of `ObjectiveFlags` that are arguments of `build_vae`."""
 METHOD_FLAGS = (
     "beta",
     "capacity",

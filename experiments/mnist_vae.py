@@ -25,6 +25,7 @@ from experiments.command import name_workdir, run_command
 from experiments.flags import (
     METHOD_FLAGS,
     NOT_SETTINGS,
+    PARTS,
     DataFlags,
     NetworkFlags,
     ObjectiveFlags,
@@ -81,14 +82,11 @@ class Flags:
 
     def build(self, dataset: Dataset | None = None) -> VAE:
         """The model for a data set; None: for any, to see whether there is one."""
-        method = self.method
         return self.network.build(
             dataset.shape if dataset else (8, 8, 1),
             self.latent_dim,
             dataset.levels if dataset else None,
-            prior=method.prior,
-            prior_components=method.prior_components,
-            posterior=method.posterior,
+            **{name: getattr(self.method, name) for name in PARTS},
         )
 
 

@@ -13,22 +13,36 @@ from flaxvae.distributions.divergences import (
     kl_divergence,
     kl_per_dimension,
 )
+from flaxvae.distributions.flows import (
+    AffineCoupling,
+    Autoregressive,
+    Flow,
+    Inverse,
+    Planar,
+    Radial,
+)
 from flaxvae.distributions.laplace import Laplace
 from flaxvae.distributions.mixture import Mixture
 from flaxvae.distributions.multivariate_normal import MultivariateNormal
 from flaxvae.distributions.normal import Normal, reparameterize
 
 __all__ = [
+    "AffineCoupling",
+    "Autoregressive",
     "Bernoulli",
     "Categorical",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "Distribution",
+    "Flow",
+    "Inverse",
     "Laplace",
     "Mixture",
     "MultivariateNormal",
     "Normal",
+    "Planar",
+    "Radial",
     "has_closed_form",
     "kl_divergence",
     "kl_per_dimension",

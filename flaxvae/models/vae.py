@@ -20,6 +20,7 @@ from flaxvae.distributions import Distribution
 from flaxvae.nn import (
     ACTIVATIONS,
     DTYPES,
+    FLOWS,
     MEAN_ACTIVATIONS,
     NORMALIZATIONS,
     RESAMPLINGS,
@@ -32,12 +33,16 @@ from flaxvae.nn import (
     DiagonalNormalHead,
     DiscretizedLogisticHead,
     DiscretizedLogisticMixtureHead,
+    FlowPrior,
     FullNormalHead,
+    IAFHead,
     LaplaceHead,
     MixturePrior,
     MLPDecoder,
     MLPEncoder,
     NormalHead,
+    PlanarHead,
+    RadialHead,
     ResNetDecoder,
     ResNetEncoder,
     StandardNormal,
@@ -79,8 +84,11 @@ def build_vae(
     decoder: str | nn.Module | None = None,
     likelihood: str | nn.Module = "bernoulli",
     prior: str | nn.Module = "normal",
-    prior_components: int | None = None,
     posterior: str | nn.Module = "diagonal",
+    prior_components: int | None = None,
+    prior_flow: str | None = None,
+    prior_flows: int | None = None,
+    posterior_flows: int | None = None,
     **settings: Any,
 ) -> VAE:
     """Builds a VAE from parts that are chosen independently.
@@ -98,11 +106,14 @@ def build_vae(
         ``"categorical"``, or your own module ``(..., H, W, C) -> p(x|z)``; if that
         takes another array than one of the data's shape, its method ``feature_shape``
         says which.
-      prior: ``"normal"`` (standard), ``"mixture"`` of normals (learned), ``"vamp"``, or
-        your own module ``() -> p(z)``.
+      prior: ``"normal"`` (standard), ``"mixture"`` of normals (learned), ``"vamp"``,
+        ``"flow"``, or your own module ``() -> p(z)``.
+      posterior: ``"diagonal"``, ``"full"`` (a covariance for each example), ``"iaf"``,
+        ``"planar"``, ``"radial"``, or your own module ``(B, F) -> q(z|x)``.
       prior_components: of a mixture (10) or a VampPrior (500).
-      posterior: ``"diagonal"``, ``"full"`` (a covariance for each example), or your own
-        module ``(B, F) -> q(z|x)``.
+      prior_flow: of the prior ``"flow"``: ``"coupling"`` or ``"autoregressive"``.
+      prior_flows: its layers (4).
+      posterior_flows: layers of the last three posteriors (2, 10, 10).
       **settings: fields of the networks, written for the encoder: ``hidden``,
         ``activation``, ``negative_slope``, ``normalization``, ``dropout``, ``dtype``;
         for images also ``filters``, ``kernel_size``, ``strides``, ``padding``; for
@@ -158,47 +169,63 @@ def build_vae(
             f"{unused[0]} must be left out for this model, got {given[unused[0]]}: its "
             f"parts have {', '.join(names) or 'no settings'}"
         )
-    if isinstance(prior, str):
-        if prior == "vamp" and given.get("normalization") == "batch":
+    if prior == "vamp":
+        if given.get("normalization") == "batch":
             raise InputError(
                 "prior must not be vamp with batch normalization, whose statistics "
                 "would mix pseudo-inputs and examples"
             )
-        if prior == "vamp" and posterior != "diagonal":
+        if posterior != "diagonal":
             raise InputError(
                 f"posterior must be diagonal for the prior vamp, got {posterior}"
             )
-        prior = _build_prior(prior, prior_components, latent_dim, shape)
-    if isinstance(posterior, str):
-        check_choice("posterior", posterior, POSTERIORS)
-        head: Any = POSTERIORS[posterior](latent_dim)
-    else:
-        head = posterior
+    wanted = {
+        "prior_components": prior_components,
+        "prior_flow": prior_flow,
+        "prior_flows": prior_flows,
+    }
+    of_data = {"data_shape": shape, "bounded": len(shape) > 1}
+    prior = _choose("prior", prior, PRIORS, wanted, latent_dim, of_data)
+    wanted = {"posterior_flows": posterior_flows}
+    posterior = _choose("posterior", posterior, POSTERIORS, wanted, latent_dim, {})
     return VAE(
         encoder=encoder,
-        posterior=head,
+        posterior=posterior,
         prior=prior,
         decoder=decoder,
         likelihood=likelihood,
     )
 
 
-def _build_prior(
-    prior: str, components: int | None, latent_dim: int, data_shape: tuple[int, ...]
+def _choose(
+    kind: str,
+    choice: str | nn.Module,
+    choices: Mapping[str, type[Any]],
+    wanted: Mapping[str, Any],
+    latent_dim: int,
+    of_data: Mapping[str, Any],
 ) -> nn.Module:
-    check_choice("prior", prior, PRIORS)
-    if prior == "normal":
-        if components is not None:
+    """A prior or a posterior with those of the ``wanted`` settings that it has."""
+    known: set[str] = set()
+    if isinstance(choice, str):
+        check_choice(kind, choice, choices)
+        known = _fields(choices[choice])
+    settings: dict[str, Any] = {}
+    for name, value in wanted.items():
+        if value is None:
+            continue
+        if SETTINGS_OF_PARTS[name] not in known:
             raise InputError(
-                "prior_components must be left out for the prior normal, got "
-                f"{components}"
+                f"{name} must be left out for the {kind} {choice}, got {value}"
             )
-        return StandardNormal(latent_dim)
-    check_at_least("prior_components", 1 if components is None else components, 1)
-    count: Any = {} if components is None else {"num_components": components}
-    if prior == "mixture":
-        return MixturePrior(latent_dim, **count)
-    return VampPrior(data_shape, bounded=len(data_shape) > 1, **count)
+        if name == "prior_flow":
+            check_choice(name, value, FLOWS)
+        else:
+            check_at_least(name, value, 1)
+        settings[SETTINGS_OF_PARTS[name]] = value
+    if not isinstance(choice, str):
+        return choice
+    return _build(choices[choice], {"latent_dim": latent_dim, **of_data, **settings})
 
 
 def start_from(model: nn.Module, variables: Any, examples: Any) -> Any:
@@ -248,8 +275,22 @@ DECODERS: dict[str, type[Any]] = {
 POSTERIORS: dict[str, type[Any]] = {
     "diagonal": DiagonalNormalHead,
     "full": FullNormalHead,
+    "iaf": IAFHead,
+    "planar": PlanarHead,
+    "radial": RadialHead,
 }
-PRIORS = ("normal", "mixture", "vamp")
+PRIORS: dict[str, type[Any]] = {
+    "normal": StandardNormal,
+    "mixture": MixturePrior,
+    "vamp": VampPrior,
+    "flow": FlowPrior,
+}
+SETTINGS_OF_PARTS = {  # arguments of `build_vae`: fields of priors and posteriors
+    "prior_components": "num_components",
+    "prior_flow": "flow",
+    "prior_flows": "num_flows",
+    "posterior_flows": "num_flows",
+}
 LIKELIHOODS: dict[str, type[Any]] = {
     "bernoulli": BernoulliHead,
     "continuous_bernoulli": ContinuousBernoulliHead,

@@ -2,6 +2,7 @@
 
 from flaxvae.nn.convnet import ConvDecoder, ConvEncoder
 from flaxvae.nn.convolution import Conv, ConvTranspose
+from flaxvae.nn.flows import FLOWS, FlowPrior, IAFHead, PlanarHead, RadialHead
 from flaxvae.nn.heads import (
     MEAN_ACTIVATIONS,
     SCALES,
@@ -23,6 +24,7 @@ from flaxvae.nn.resnet import RESAMPLINGS, ResNetDecoder, ResNetEncoder
 __all__ = [
     "ACTIVATIONS",
     "DTYPES",
+    "FLOWS",
     "MEAN_ACTIVATIONS",
     "NORMALIZATIONS",
     "RESAMPLINGS",
@@ -37,12 +39,16 @@ __all__ = [
     "DiagonalNormalHead",
     "DiscretizedLogisticHead",
     "DiscretizedLogisticMixtureHead",
+    "FlowPrior",
     "FullNormalHead",
+    "IAFHead",
     "LaplaceHead",
     "MLPDecoder",
     "MLPEncoder",
     "MixturePrior",
     "NormalHead",
+    "PlanarHead",
+    "RadialHead",
     "ResNetDecoder",
     "ResNetEncoder",
     "StandardNormal",

@@ -128,9 +128,19 @@ def _in_chunks(compute: Callable[[jax.Array], Any], rows: Any) -> Any:
     if len(rows) <= CHUNK:
         return compute(jnp.asarray(rows))
     filled = -(-len(rows) // CHUNK) * CHUNK
+    one, two = (
+        jax.eval_shape(compute, jax.ShapeDtypeStruct((n, *rows.shape[1:]), rows.dtype))
+        for n in (1, 2)
+    )
+    has_rows = jax.tree.map(lambda a, b: a.shape != b.shape, one, two)
     parts = []
     for start in range(0, filled, CHUNK):
         # The last chunk is filled with its last row: one shape, one compilation.
         index = np.minimum(np.arange(start, start + CHUNK), len(rows) - 1)
         parts.append(compute(jnp.asarray(rows[index])))
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(rows)], *parts)
+
+    def join(has_rows: bool, *leaves: jax.Array) -> jax.Array:
+        # What all rows have in common, such as a flow's kernels, is there once.
+        return jnp.concatenate(leaves)[: len(rows)] if has_rows else leaves[0]
+
+    return jax.tree.map(join, has_rows, *parts)

@@ -121,14 +121,70 @@ def test_a_description_rebuilds_them(parts):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"prior": "vmap"}, "unknown prior 'vmap': choose from mixture, normal, vamp"),
+        ({"prior": "vmap"}, "unknown prior 'vmap': choose from flow, mixture, normal"),
         ({"posterior": "ful"}, "unknown posterior 'ful'"),
         ({"prior_components": 3}, "prior_components must be left out for the prior"),
         ({"prior": "vamp", "prior_components": 0}, "prior_components must be >= 1"),
         ({"prior": "vamp", "normalization": "batch"}, "must not be vamp with batch"),
         ({"prior": "vamp", "posterior": "full"}, "posterior must be diagonal for"),
+        (
+            {"posterior_flows": 2},
+            "posterior_flows must be left out for the po",
+        ),
+        ({"prior": "flow", "prior_flow": "x"}, "unknown prior_flow 'x'"),
+        ({"posterior": "iaf", "posterior_flows": 0}, "posterior_flows must be >= 1"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(parts, message):
     with pytest.raises(InputError, match=message):
         make(**parts)
+
+
+FLOWS = {
+    "iaf": {"posterior": "iaf", "posterior_flows": 2},
+    "planar": {"posterior": "planar", "posterior_flows": 2},
+    "radial": {"posterior": "radial", "posterior_flows": 2},
+    "coupling": {"prior": "flow", "prior_flows": 3},
+    "autoregressive": {
+        "prior": "flow",
+        "prior_flow": "autoregressive",
+        "prior_flows": 2,
+    },
+}
+
+
+TURNING = ("iaf", "coupling", "autoregressive")  # exact, in another order
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_flows_begin_at_the_normal_and_every_parameter_learns(
+    name, stripes, monkeypatch
+):
+    model = make(**FLOWS[name])
+    part = "prior" if "prior" in FLOWS[name] else "posterior"
+    program = make_program(model, stripes, elbo, adam(), batch_size=32)
+    variables = {"params": program.create(0, {}).state.params}
+    x = stripes.preprocessing.prepare(stripes.test.x)
+
+    def distribution(vae):
+        return vae.prior() if part == "prior" else vae.encode(x)
+
+    flow = model.apply(variables, method=distribution)
+    z = flow.base.sample(jax.random.key(1), (50,) if part == "prior" else ())
+    turned = z[..., ::-1] if name in TURNING and len(flow.layers) % 2 else z
+    difference = np.asarray(flow.log_prob(z) - flow.base.log_prob(turned))
+    assert np.abs(difference).max() < (1e-3 if name in TURNING else 0.3)
+
+    trained = fit(model, stripes, epochs=3, batch_size=32, progress=False)
+    before, after = variables["params"][part], trained.variables["params"][part]
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), after, before)
+    assert all(jax.tree.leaves(moved)), moved
+    assert np.isfinite(trained.history[-1]["validation"]["elbo"])
+
+    # Codes come in chunks as in one; what all rows share is there once.
+    whole = trained.encode(stripes.test.x)
+    monkeypatch.setattr("flaxvae.training.trained.CHUNK", 10)
+    chunks = trained.encode(stripes.test.x)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(chunks), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert trained.sample(4, key=jax.random.key(0)).shape == (4, *SHAPE)

@@ -1,0 +1,326 @@
+"""Flows: invertible maps of a normal distribution, and the distribution they make.
+
+A layer is a pytree of arrays with ``forward(x) -> (y, log_det)``, where log_det is
+log |det dy/dx|, and ``inverse(y) -> (x, log_det)``, the same number. Arrays act on
+``(..., D)``; those that an encoder made have the batch axis ``(B, ...)``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxvae.distributions.distribution import Distribution, sample_and_log_prob
+
+LARGEST_LOG_SCALE = 5.0  # of an affine layer: a factor of 150
+LOG_E_LESS_1 = 0.5413248546  # where softplus is 1
+BISECTIONS = 40
+
+Ends = tuple[jax.Array, jax.Array]
+
+
+class Layer(Protocol):
+    """One invertible map."""
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """``(..., D)`` -> the image ``(..., D)`` and log |det| ``(...,)``."""
+
+    def inverse(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """``(..., D)`` -> what has this image, and log |det| of `forward` there."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Flow:
+    """What layers make of a base distribution; see `Distribution`.
+
+    Attributes:
+      base: with events ``(D,)``.
+      layers: applied to its draws, the first one first.
+    """
+
+    base: Distribution
+    layers: tuple[Layer, ...]
+    event_ndim: int = field(default=1, metadata={"static": True})
+
+    @property
+    def mean(self) -> jax.Array:
+        """The image of the base's mean: a point to look at, not the expected value."""
+        return self._forward(self.base.mean)[0]
+
+    @property
+    def mode(self) -> jax.Array:
+        """The image of the base's mode, not the highest point."""
+        return self._forward(self.base.mode)[0]
+
+    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+        """See `Distribution.sample`; reparameterized."""
+        return self.sample_and_log_prob(key, shape)[0]
+
+    def sample_and_log_prob(
+        self, key: jax.Array, shape: tuple[int, ...] = ()
+    ) -> tuple[jax.Array, jax.Array]:
+        """Draws ``(*shape, *batch, D)`` and their log-densities."""
+        x, log_prob = sample_and_log_prob(self.base, key, shape)
+        y, log_det = self._forward(x)
+        return y, log_prob - log_det
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """See `Distribution.log_prob`."""
+        total = jnp.zeros(x.shape[:-1])
+        for layer in self.layers[::-1]:
+            x, log_det = layer.inverse(x)
+            total = total - log_det
+        return self.base.log_prob(x) + total
+
+    def _forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        total = jnp.zeros(x.shape[:-1])
+        for layer in self.layers:
+            x, log_det = layer.forward(x)
+            total = total + log_det
+        return x, total
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Autoregressive:
+    """y_d = x_d exp(a_d) + m_d with a and m of x_1 ... x_{d-1}; then the order turns.
+
+    One pass of a masked network computes `forward`, D passes compute `inverse`: an
+    inverse-autoregressive flow where draws are wanted and, in an `Inverse`, a masked
+    autoregressive one where densities are.
+
+    Attributes:
+      kernel_in: ``(D, H)``.
+      bias_in: ``(H,)``, or ``(B, H)`` where each example has its own.
+      kernel_out: ``(H, 2 D)``: of a, then m.
+      bias_out: ``(2 D,)``.
+
+    Source: Kingma et al., "Improving Variational Inference with Inverse Autoregressive
+    Flow", 2016, arXiv 1606.04934; Papamakarios, Pavlakou and Murray, "Masked
+    Autoregressive Flow for Density Estimation", 2017, arXiv 1705.07057; Germain et al.,
+    "MADE", 2015, arXiv 1502.03509.
+    """
+
+    kernel_in: jax.Array
+    bias_in: jax.Array
+    kernel_out: jax.Array
+    bias_out: jax.Array
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """One pass of the network."""
+        a, m = self._parameters(x)
+        return (x * jnp.exp(a) + m)[..., ::-1], a.sum(-1)
+
+    def inverse(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """One dimension after the other."""
+        y = y[..., ::-1]
+
+        def find_next(x: jax.Array, _: None) -> tuple[jax.Array, None]:
+            # After d passes the first d dimensions are right.
+            a, m = self._parameters(x)
+            return (y - m) * jnp.exp(-a), None
+
+        x, _ = jax.lax.scan(find_next, jnp.zeros_like(y), length=y.shape[-1])
+        a, _ = self._parameters(x)
+        return x, a.sum(-1)
+
+    def _parameters(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        D, H = self.kernel_in.shape
+        degrees = np.arange(1, D + 1)
+        hidden_degrees = np.arange(H) % max(1, D - 1) + 1
+        mask_in = hidden_degrees[None] >= degrees[:, None]  # (D, H)
+        mask_out = np.tile(degrees[None] > hidden_degrees[:, None], 2)  # (H, 2 D)
+        hidden = x @ jnp.where(mask_in, self.kernel_in, 0.0)
+        hidden = jnp.tanh(hidden + jnp.broadcast_to(self.bias_in, hidden.shape))
+        out = hidden @ jnp.where(mask_out, self.kernel_out, 0.0)
+        out = out + jnp.broadcast_to(self.bias_out, out.shape)
+        a, m = jnp.split(out, 2, axis=-1)
+        return _bound(a), m
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class AffineCoupling:
+    """The second half of x is scaled and moved by the first; then the order turns.
+
+    Attributes:
+      kernel_in: ``(C, H)`` for a first half of C = ceil(D / 2) dimensions.
+      bias_in: ``(H,)``.
+      kernel_out: ``(H, 2 (D - C))``: of a, then m.
+      bias_out: ``(2 (D - C),)``.
+
+    Source: Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2016,
+    arXiv 1605.08803.
+    """
+
+    kernel_in: jax.Array
+    bias_in: jax.Array
+    kernel_out: jax.Array
+    bias_out: jax.Array
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """One pass of the network."""
+        first, second = jnp.split(x, [len(self.kernel_in)], axis=-1)
+        a, m = self._parameters(first)
+        y = jnp.concatenate([first, second * jnp.exp(a) + m], axis=-1)
+        return y[..., ::-1], a.sum(-1)
+
+    def inverse(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """One pass of the network."""
+        first, second = jnp.split(y[..., ::-1], [len(self.kernel_in)], axis=-1)
+        a, m = self._parameters(first)
+        x = jnp.concatenate([first, (second - m) * jnp.exp(-a)], axis=-1)
+        return x, a.sum(-1)
+
+    def _parameters(self, first: jax.Array) -> tuple[jax.Array, jax.Array]:
+        hidden = first @ self.kernel_in
+        hidden = jnp.tanh(hidden + jnp.broadcast_to(self.bias_in, hidden.shape))
+        out = hidden @ self.kernel_out
+        out = out + jnp.broadcast_to(self.bias_out, out.shape)
+        a, m = jnp.split(out, 2, axis=-1)
+        return _bound(a), m
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Inverse:
+    """A layer the other way round."""
+
+    layer: Layer
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The layer's `inverse`."""
+        y, log_det = self.layer.inverse(x)
+        return y, -log_det
+
+    def inverse(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The layer's `forward`."""
+        x, log_det = self.layer.forward(y)
+        return x, -log_det
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Planar:
+    """y = x + u tanh(w x + b), with u moved so that w u > -1 makes it invertible.
+
+    The paper's softplus(w u) - 1 for the moved w u is shifted to be 0 at 0: there u is
+    moved little however small w is.
+
+    Attributes:
+      w: ``(*batch, D)``.
+      u: ``(*batch, D)``, before it is moved.
+      b: ``(*batch, 1)``.
+
+    Source: Rezende and Mohamed, "Variational Inference with Normalizing Flows", 2015,
+    arXiv 1505.05770, section 4.1 and appendix A.1.
+    """
+
+    w: jax.Array
+    u: jax.Array
+    b: jax.Array
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """By the formula."""
+        w, u, b, slope = self._parameters(x.shape)
+        t = jnp.tanh((w * x).sum(-1, keepdims=True) + b)
+        log_det = jnp.log1p(slope * (1 - t**2))
+        return x + u * t, log_det[..., 0]
+
+    def inverse(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Finds s = w x from w y = s + (w u) tanh(s + b), which rises with s."""
+        w, u, b, slope = self._parameters(y.shape)
+        target = (w * y).sum(-1, keepdims=True)
+
+        def halve(ends: Ends, _: None) -> tuple[Ends, None]:
+            low, high = ends
+            middle = 0.5 * (low + high)
+            is_low = middle + slope * jnp.tanh(middle + b) < target
+            ends = jnp.where(is_low, middle, low), jnp.where(is_low, high, middle)
+            return ends, None
+
+        size = jnp.abs(slope)
+        ends = (target - size, target + size)
+        (low, high), _ = jax.lax.scan(halve, ends, length=BISECTIONS)
+        s = jax.lax.stop_gradient(0.5 * (low + high))
+        # One step of Newton's method, whose derivative is that of the solution.
+        t = jnp.tanh(s + b)
+        s = s - (s + slope * t - target) / (1 + slope * (1 - t**2))
+        x = y - u * jnp.tanh(s + b)
+        return x, self.forward(x)[1]
+
+    def _parameters(self, shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
+        """w, the moved u, b and w u."""
+        w, u = jnp.broadcast_to(self.w, shape), jnp.broadcast_to(self.u, shape)
+        b = jnp.broadcast_to(self.b, (*shape[:-1], 1))
+        product = (w * u).sum(-1, keepdims=True)
+        slope = jax.nn.softplus(product + LOG_E_LESS_1) - 1.0
+        norm = (w**2).sum(-1, keepdims=True) + 1e-8
+        u = u + (slope - product) * w / norm
+        return w, u, b, (w * u).sum(-1, keepdims=True)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Radial:
+    """y = x + beta (x - center) / (alpha + |x - center|), with beta > -alpha.
+
+    Attributes:
+      center: ``(*batch, D)``.
+      log_alpha: ``(*batch, 1)``.
+      raw_beta: ``(*batch, 1)``: beta = softplus(raw_beta + log(e - 1)) - alpha, which
+        for log_alpha = raw_beta = 0 is 0: the identity.
+
+    Source: Rezende and Mohamed, "Variational Inference with Normalizing Flows", 2015,
+    arXiv 1505.05770, section 4.1 and appendix A.2.
+    """
+
+    center: jax.Array
+    log_alpha: jax.Array
+    raw_beta: jax.Array
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """By the formula."""
+        center, alpha, beta = self._parameters(x.shape)
+        way = x - center
+        r = _length(way)
+        return x + beta / (alpha + r) * way, self._log_det(r, alpha, beta, x.shape[-1])
+
+    def inverse(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The distance from the center solves a quadratic equation."""
+        center, alpha, beta = self._parameters(y.shape)
+        way = y - center
+        R = _length(way)
+        p = R - alpha - beta
+        root = jnp.sqrt(p**2 + 4 * R * alpha)
+        # Of the two forms of the root the one that subtracts nothing of its size.
+        r = jnp.where(p > 0, 0.5 * (p + root), 2 * R * alpha / (root - p))
+        x = center + way / (1 + beta / (alpha + r))
+        return x, self._log_det(r, alpha, beta, y.shape[-1])
+
+    def _log_det(
+        self, r: jax.Array, alpha: jax.Array, beta: jax.Array, D: int
+    ) -> jax.Array:
+        h = 1 / (alpha + r)
+        log_det = (D - 1) * jnp.log1p(beta * h) + jnp.log1p(beta * alpha * h**2)
+        return log_det[..., 0]
+
+    def _parameters(
+        self, shape: tuple[int, ...]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        alpha = jnp.exp(jnp.broadcast_to(self.log_alpha, (*shape[:-1], 1)))
+        raw = jnp.broadcast_to(self.raw_beta, alpha.shape)
+        beta = jax.nn.softplus(raw + LOG_E_LESS_1) - alpha
+        return jnp.broadcast_to(self.center, shape), alpha, beta
+
+
+def _bound(a: jax.Array) -> jax.Array:
+    return LARGEST_LOG_SCALE * jnp.tanh(a / LARGEST_LOG_SCALE)
+
+
+def _length(way: jax.Array) -> jax.Array:
+    """Lengths ``(..., 1)``, with a derivative at zero too."""
+    return jnp.sqrt((way**2).sum(-1, keepdims=True) + 1e-12)
