@@ -1,6 +1,7 @@
 """Train a VAE on MNIST, or on any data, and look at its latent space.
 
     python -m experiments.mnist_vae --latent_dim=2
+    python -m experiments.mnist_vae --binarize=dynamic --objective=iwae --nll_samples=500
     python -m experiments.mnist_vae --dataset=FOLDER_OF_IMAGES --encoder=conv
 
 On 2 CPU cores 30 epochs of MNIST take about a minute. Expected -ELBO on the test split,
