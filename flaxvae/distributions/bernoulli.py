@@ -60,4 +60,4 @@ class Bernoulli:
           InputError: the event shapes of ``x`` and of the logits differ.
         """
         x, logits = align(x, self.logits, event_ndim=self.event_ndim)
-        return sum_event(x * logits - softplus(logits), self.event_ndim)
+        return sum_event(x * logits - softplus(logits), 1)

@@ -63,7 +63,7 @@ class ContinuousBernoulli:
           InputError: the event shapes of ``x`` and of the logits differ.
         """
         x, logits = align(x, self.logits, event_ndim=self.event_ndim)
-        return sum_event(x * logits - _log_normalizer(logits), self.event_ndim)
+        return sum_event(x * logits - _log_normalizer(logits), 1)
 
 
 def _log_normalizer(logits: jax.Array) -> jax.Array:

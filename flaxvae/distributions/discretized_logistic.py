@@ -74,7 +74,7 @@ class DiscretizedLogistic:
         x, loc, log_scale = align(
             x, self.loc, self.log_scale, event_ndim=self.event_ndim
         )
-        return sum_event(log_mass(x, loc, log_scale, self.levels), self.event_ndim)
+        return sum_event(log_mass(x, loc, log_scale, self.levels), 1)
 
 
 def log_mass(

@@ -74,7 +74,10 @@ def align(
     event_ndim: int,
     name: str = "the decoder's output for one example",
 ) -> tuple[jax.Array, ...]:
-    """Broadcasts values and the parameters of their distribution to one shape.
+    """Brings values and the parameters of their distribution to one shape.
+
+    Events become one axis: XLA loops over the small axes of images compute exponentials
+    one by one on a CPU, and over rows many at once.
 
     Args:
       x: values, ``(*batch, *event)``.
@@ -82,13 +85,18 @@ def align(
       event_ndim: number of event axes.
       name: what errors call the parameters.
 
+    Returns:
+      The values and the parameters, ``(*batch, F)`` each.
+
     Raises:
       InputError: the event shapes of ``x`` and of the parameters differ.
     """
     check_event_shape(name, parameters[0].shape, x.shape, event_ndim)
     arrays = (x, *parameters)
     shape = jnp.broadcast_shapes(*(array.shape for array in arrays))
-    return tuple(jnp.broadcast_to(array, shape) for array in arrays)
+    batch, event = shape[: len(shape) - event_ndim], shape[len(shape) - event_ndim :]
+    rows = (*batch, math.prod(event))
+    return tuple(jnp.broadcast_to(array, shape).reshape(rows) for array in arrays)
 
 
 def sum_event(x: jax.Array, event_ndim: int) -> jax.Array:

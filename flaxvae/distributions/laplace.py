@@ -46,4 +46,4 @@ class Laplace:
             x, self.mean, self.log_scale, event_ndim=self.event_ndim
         )
         log_density = -jnp.abs(x - mean) * jnp.exp(-log_scale) - log_scale - LOG_2
-        return sum_event(log_density, self.event_ndim)
+        return sum_event(log_density, 1)

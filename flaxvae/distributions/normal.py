@@ -84,4 +84,4 @@ class Normal:
         )
         squared_error = (x - mean) ** 2
         log_density = -0.5 * (LOG_2PI + log_var + squared_error * jnp.exp(-log_var))
-        return sum_event(log_density, self.event_ndim)
+        return sum_event(log_density, 1)
