@@ -17,7 +17,7 @@ from flaxvae.data import Dataset
 from flaxvae.models import ENCODERS, LIKELIHOODS, VAE, build_vae
 from flaxvae.objectives import OBJECTIVES, Objective, is_weight, parameters_of
 from flaxvae.schedules import build_schedule
-from flaxvae.training import Engine, build_optimizer
+from flaxvae.training import Engine, build_optimizer, with_critic
 
 EXAMPLES_SEEN = 30 * 57_000  # in a training whose length nobody chose
 MOST_EPOCHS = 300
@@ -175,10 +175,19 @@ class ObjectiveFlags:
     """What is minimised, and the distributions of z; None: as the method has it."""
 
     objective: Literal[
-        "elbo", "iwae", "miwae", "piwae", "ciwae", "tcvae", "dip", "info", "wae"
+        "elbo",
+        "iwae",
+        "miwae",
+        "piwae",
+        "ciwae",
+        "tcvae",
+        "factor",
+        "dip",
+        "info",
+        "wae",
     ] = "elbo"
     """Bound or loss; papers: arXiv 1312.6114, 1509.00519, 1802.04537 (3), 1802.04942,
-    1711.00848, 1706.02262, 1711.01558."""
+    1802.05983, 1711.00848, 1706.02262, 1711.01558."""
     beta: float | None = None
     """Weight of the KL (elbo: 1), or of the total correlation (tcvae: 6)."""
     capacity: float | None = None
@@ -198,7 +207,9 @@ class ObjectiveFlags:
     alpha: float | None = None
     """tcvae (1), info (0): weight of the mutual information."""
     gamma: float | None = None
-    """tcvae: weight of the dimensions' own divergences (1)."""
+    """factor: of the total correlation (10); tcvae: dimensions' own divergences (1)."""
+    critic_learning_rate: float | None = None
+    """factor: step size of the critic's Adam (1e-4)."""
     sampling: Literal["weighted", "stratified"] | None = None
     """tcvae: how a batch stands for all examples."""
     off_diagonal: float | None = None
@@ -237,8 +248,15 @@ class ObjectiveFlags:
         for name in ("beta", "capacity", "free_bits", "off_diagonal", "on_diagonal"):
             if (value := getattr(self, name)) is not None:
                 check_at_least(name, value, 0)
+        if self.critic_learning_rate is not None:
+            check_above("critic_learning_rate", self.critic_learning_rate, 0)
+            if self.objective != "factor":
+                raise InputError(
+                    "critic_learning_rate must be left out for the objective "
+                    f"{self.objective}, got {self.critic_learning_rate}"
+                )
         needs_diagonal = (
-            self.objective in ("tcvae", "dip") or self.free_bits is not None
+            self.objective in ("tcvae", "dip", "factor") or self.free_bits is not None
         )
         if needs_diagonal and self.posterior != "diagonal":
             what = "free_bits" if self.free_bits is not None else self.objective
@@ -295,6 +313,12 @@ class ObjectiveFlags:
                 self.kl_schedule, max(1, round(length * per_epoch)), self.kl_cycles or 4
             )
         return {"objective": objective, "weights": weights, "schedules": schedules}
+
+    def add_critic(self, optimizer: Any) -> Any:
+        """The optimizer, with one for the critic where the objective has one."""
+        if self.objective != "factor":
+            return optimizer
+        return with_critic(optimizer, self.critic_learning_rate or 1e-4)
 
     def _choose(self, num_examples: int) -> tuple[Objective, dict[str, float]]:
         """The objective with its fixed choices, and its weights."""

@@ -1,7 +1,7 @@
 """Train a VAE on MNIST, or on any data, and look at its latent space.
 
     python -m experiments.mnist_vae --latent_dim=2
-    python -m experiments.mnist_vae --binarize=dynamic --objective=iwae --nll_samples=500
+    python -m experiments.mnist_vae --binarize=static --objective=iwae --prior=vamp
     python -m experiments.mnist_vae --dataset=FOLDER_OF_IMAGES --encoder=conv
 
 On 2 CPU cores 30 epochs of MNIST take about a minute. Expected -ELBO on the test split,
@@ -88,6 +88,7 @@ class Flags:
             self.latent_dim,
             dataset.levels if dataset else None,
             **{name: getattr(self.method, name) for name in PARTS},
+            critic=self.method.objective == "factor",
         )
 
 
@@ -119,11 +120,13 @@ def main(flags: Flags) -> None:
         for name, v in flag_values(flags).items()
     }
     values |= {"dataset": dataset.name, "epochs": epochs}
+    chosen = flags.train.for_fit(dataset, epochs, flags.learning_rate)
+    chosen["optimizer"] = flags.method.add_critic(chosen["optimizer"])
     trained = training.fit(
         vae,
         dataset,
         **flags.method.for_fit(len(dataset.train), epochs, per_epoch),
-        **flags.train.for_fit(dataset, epochs, flags.learning_rate),
+        **chosen,
         seed=flags.seed,
         workdir=workdir,
         settings={

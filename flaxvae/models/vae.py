@@ -30,6 +30,7 @@ from flaxvae.nn import (
     ContinuousBernoulliHead,
     ConvDecoder,
     ConvEncoder,
+    Critic,
     DiagonalNormalHead,
     DiscretizedLogisticHead,
     DiscretizedLogisticMixtureHead,
@@ -66,6 +67,9 @@ class VAE(nn.Module):
     prior: nn.Module  # () -> p(z) over (D,)
     decoder: nn.Module  # z (..., D) -> array (..., H, W, C)
     likelihood: nn.Module  # array (..., H, W, C) -> p(x|z) over (H, W, C)
+    critic: nn.Module | None = (
+        None  # codes (B, D) -> log-odds (B,), for some objectives
+    )
 
     def encode(self, x: jax.Array) -> Distribution:
         """q(z|x) for a batch ``(B, H, W, C)``."""
@@ -89,6 +93,7 @@ def build_vae(
     prior_flow: str | None = None,
     prior_flows: int | None = None,
     posterior_flows: int | None = None,
+    critic: bool | nn.Module = False,
     **settings: Any,
 ) -> VAE:
     """Builds a VAE from parts that are chosen independently.
@@ -114,6 +119,8 @@ def build_vae(
       prior_flow: of the prior ``"flow"``: ``"coupling"`` or ``"autoregressive"``.
       prior_flows: its layers (4).
       posterior_flows: layers of the last three posteriors (2, 10, 10).
+      critic: whether the model has a `Critic` of codes, or your own module ``(B, D) ->
+        (B,)``, for the objective `factor`.
       **settings: fields of the networks, written for the encoder: ``hidden``,
         ``activation``, ``negative_slope``, ``normalization``, ``dropout``, ``dtype``;
         for images also ``filters``, ``kernel_size``, ``strides``, ``padding``; for
@@ -194,6 +201,7 @@ def build_vae(
         prior=prior,
         decoder=decoder,
         likelihood=likelihood,
+        critic=Critic() if critic is True else critic or None,
     )
 
 
@@ -248,12 +256,15 @@ def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
     """Shapes and types of a VAE's variables for examples of ``data_shape``.
 
     Nothing is computed and no objective is needed: encoder, posterior, decoder,
-    likelihood and prior are each called once.
+    likelihood, prior and critic are each called once.
     """
 
     def reach(vae: Any, x: jax.Array) -> None:
-        vae.decode(vae.encode(x).mean)
+        z = vae.encode(x).mean
+        vae.decode(z)
         vae.prior()
+        if getattr(vae, "critic", None) is not None:
+            vae.critic(z)
 
     def init() -> Any:
         x = jnp.zeros((1, *data_shape))

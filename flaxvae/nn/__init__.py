@@ -2,6 +2,7 @@
 
 from flaxvae.nn.convnet import ConvDecoder, ConvEncoder
 from flaxvae.nn.convolution import Conv, ConvTranspose
+from flaxvae.nn.critic import Critic
 from flaxvae.nn.flows import FLOWS, FlowPrior, IAFHead, PlanarHead, RadialHead
 from flaxvae.nn.heads import (
     MEAN_ACTIVATIONS,
@@ -36,6 +37,7 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "ConvTranspose",
+    "Critic",
     "DiagonalNormalHead",
     "DiscretizedLogisticHead",
     "DiscretizedLogisticMixtureHead",

@@ -2,6 +2,7 @@
 
 from flaxvae.objectives.discrepancy import KERNELS, info, mmd, wae
 from flaxvae.objectives.elbo import elbo
+from flaxvae.objectives.factor import factor
 from flaxvae.objectives.importance import ESTIMATORS, ciwae, iwae, miwae, piwae
 from flaxvae.objectives.moments import dip
 from flaxvae.objectives.objective import (
@@ -20,6 +21,7 @@ OBJECTIVES: dict[str, Objective] = {
     "piwae": piwae,
     "ciwae": ciwae,
     "tcvae": tcvae,
+    "factor": factor,
     "dip": dip,
     "info": info,
     "wae": wae,
@@ -36,6 +38,7 @@ __all__ = [
     "ciwae",
     "dip",
     "elbo",
+    "factor",
     "info",
     "is_weight",
     "iwae",

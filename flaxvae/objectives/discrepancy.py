@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flaxvae.batch import gather_rows
 from flaxvae.checks import check_choice
 from flaxvae.distributions import sample_and_log_prob
-from flaxvae.objectives.elbo import Weight, elbo
+from flaxvae.objectives.elbo import Weight, bound_terms
 from flaxvae.objectives.objective import BoundVAE, Terms
 
 KERNELS = ("imq", "rbf")
@@ -42,8 +42,7 @@ def info(
     Source: Zhao, Song and Ermon, "InfoVAE: Balancing Learning and Inference in
     Variational Autoencoders", 2017, arXiv 1706.02262.
     """
-    terms = elbo(vae, x, key=key)
-    discrepancy = _discrepancy(vae, x, key, kernel)
+    terms, discrepancy = _terms(vae, x, key, kernel)
     loss = -terms["log_likelihood"] + (1 - alpha) * terms["kl"]
     loss = loss + (alpha + mmd_weight - 1) * discrepancy
     return {**terms, "loss": loss, "mmd": jnp.broadcast_to(discrepancy, loss.shape)}
@@ -65,8 +64,7 @@ def wae(
     Source: Tolstikhin, Bousquet, Gelly and Schoelkopf, "Wasserstein Auto-Encoders",
     2018, arXiv 1711.01558.
     """
-    terms = elbo(vae, x, key=key)
-    discrepancy = _discrepancy(vae, x, key, kernel)
+    terms, discrepancy = _terms(vae, x, key, kernel)
     loss = -terms["log_likelihood"] + mmd_weight * discrepancy
     return {**terms, "loss": loss, "mmd": jnp.broadcast_to(discrepancy, loss.shape)}
 
@@ -103,8 +101,13 @@ def mmd(x: jax.Array, y: jax.Array, kernel: str = "rbf") -> jax.Array:
     return mean(x, x, N * (N - 1)) + mean(y, y, M * (M - 1)) - 2 * mean(x, y, N * M)
 
 
-def _discrepancy(vae: BoundVAE, x: jax.Array, key: jax.Array, kernel: str) -> jax.Array:
-    z, _ = sample_and_log_prob(vae.encode(x), key)  # the draw of the other terms
+def _terms(
+    vae: BoundVAE, x: jax.Array, key: jax.Array, kernel: str
+) -> tuple[Terms, jax.Array]:
+    """The terms of the bound, and the discrepancy of the same draws."""
+    q = vae.encode(x)
+    z, log_q = sample_and_log_prob(q, key)
     everyone = gather_rows(z)
     from_prior = vae.prior().sample(jax.random.fold_in(key, 1), (len(everyone),))
-    return mmd(everyone, jax.lax.stop_gradient(from_prior), kernel)
+    discrepancy = mmd(everyone, jax.lax.stop_gradient(from_prior), kernel)
+    return bound_terms(vae, x, q, z, log_q), discrepancy

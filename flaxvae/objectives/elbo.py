@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from flaxvae.batch import mean_over_devices
 from flaxvae.distributions import (
+    Distribution,
     has_closed_form,
     kl_divergence,
     kl_per_dimension,
@@ -55,25 +56,50 @@ def elbo(
     et al., "Improving Variational Inference with Inverse Autoregressive Flow", 2016,
     arXiv 1606.04934.
     """
-    q, p = vae.encode(x), vae.prior()  # q(z|x), p(z)
+    q = vae.encode(x)  # q(z|x)
     draws = () if num_samples == 1 else (num_samples,)
     z, log_q = sample_and_log_prob(q, key, draws)  # ([K,] B, D), ([K,] B)
-    log_likelihood = vae.decode(z).log_prob(x)  # ([K,] B)
-    log_ratio = log_q - p.log_prob(z)
-    if draws:
-        log_likelihood, log_ratio = log_likelihood.mean(0), log_ratio.mean(0)  # (B,)
-    if kl == "analytic" and has_closed_form(q, p):
-        divergence = kl_divergence(q, p)  # (B,)
-    else:
-        divergence = log_ratio
-    penalty = divergence
+    terms = bound_terms(vae, x, q, z, log_q, kl)
+    penalty = terms["kl"]
     if free_bits is not None:
-        parts = mean_over_devices(kl_per_dimension(q, p).mean(0))  # type: ignore[arg-type]
-        penalty = jnp.maximum(parts, free_bits).sum() + 0 * divergence
+        parts = mean_over_devices(kl_per_dimension(q, vae.prior()).mean(0))  # type: ignore[arg-type]
+        penalty = jnp.broadcast_to(jnp.maximum(parts, free_bits).sum(), penalty.shape)
     if capacity is not None:
         penalty = jnp.abs(penalty - capacity)
+    return {"loss": -(terms["log_likelihood"] - beta * penalty), **terms}
+
+
+def bound_terms(
+    vae: BoundVAE,
+    x: jax.Array,
+    q: Distribution,
+    z: jax.Array,
+    log_q: jax.Array,
+    kl: str = "analytic",
+) -> Terms:
+    """The ELBO and its two terms from draws that are there already.
+
+    Args:
+      vae: a bound model.
+      x: a batch, ``(B, ...)``.
+      q: its posteriors.
+      z: draws of them, ``([K,] B, D)``.
+      log_q: their log-densities, ``([K,] B)``.
+      kl: see `elbo`.
+
+    Returns:
+      ``elbo``, ``log_likelihood`` and ``kl``, each ``(B,)``.
+    """
+    p = vae.prior()
+    log_likelihood = vae.decode(z).log_prob(x)
+    if kl == "analytic" and has_closed_form(q, p):
+        divergence = kl_divergence(q, p)
+    else:
+        divergence = log_q - p.log_prob(z)
+        divergence = divergence.mean(0) if log_q.ndim > 1 else divergence
+    if log_likelihood.ndim > 1:
+        log_likelihood = log_likelihood.mean(0)
     return {
-        "loss": -(log_likelihood - beta * penalty),
         "elbo": log_likelihood - divergence,
         "log_likelihood": log_likelihood,
         "kl": divergence,

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from flaxvae.batch import mean_over_devices
 from flaxvae.checks import InputError
-from flaxvae.objectives.elbo import Weight, elbo
+from flaxvae.distributions import sample_and_log_prob
+from flaxvae.objectives.elbo import Weight, bound_terms
 from flaxvae.objectives.objective import BoundVAE, Terms
 from flaxvae.objectives.total_correlation import diagonal
 
@@ -41,7 +42,8 @@ def dip(
     if version not in (1, 2):
         raise InputError(f"version must be 1 or 2, got {version}")
     q = diagonal(vae.encode(x), "dip")
-    terms = elbo(vae, x, key=key)
+    z, log_q = sample_and_log_prob(q, key)
+    terms = bound_terms(vae, x, q, z, log_q)
     D = q.mean.shape[-1]
     mean, squares, variance = mean_over_devices(
         (q.mean.mean(0), q.mean.T @ q.mean / len(q.mean), jnp.exp(q.log_var).mean(0))
@@ -53,7 +55,7 @@ def dip(
     on = jnp.diagonal(gap).sum()
     penalty = off_diagonal * (gap.sum() - on) + on_diagonal * on
     return {
+        "loss": penalty - terms["elbo"],
         **terms,
-        "loss": terms["loss"] + penalty,
-        "covariance_penalty": jnp.broadcast_to(penalty, terms["loss"].shape),
+        "covariance_penalty": jnp.broadcast_to(penalty, terms["elbo"].shape),
     }

@@ -8,7 +8,13 @@ from flaxvae.training.evaluate import make_evaluate
 from flaxvae.training.interrupt import Interrupted
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.loop import NonFiniteError, fit
-from flaxvae.training.optimizers import OPTIMIZERS, SCHEDULES, adam, build_optimizer
+from flaxvae.training.optimizers import (
+    OPTIMIZERS,
+    SCHEDULES,
+    adam,
+    build_optimizer,
+    with_critic,
+)
 from flaxvae.training.parallel import Devices, choose_devices
 from flaxvae.training.program import Program, make_program
 from flaxvae.training.run_folder import RunFolder, check_writable, load, save
@@ -48,4 +54,5 @@ __all__ = [
     "stream_key",
     "sweep",
     "use_compilation_cache",
+    "with_critic",
 ]

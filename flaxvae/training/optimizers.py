@@ -109,6 +109,33 @@ def build_optimizer(
     return _join_vectors(optimizer)
 
 
+def with_critic(
+    optimizer: optax.GradientTransformation, learning_rate: float = 1e-4
+) -> optax.GradientTransformation:
+    """The optimizer for a model, and Adam with the paper's constants for its critic.
+
+    Source: Kim and Mnih, "Disentangling by Factorising", 2018, arXiv 1802.05983: rate
+    1e-4, decays 0.5 and 0.9.
+    """
+    check_above("critic_learning_rate", learning_rate, 0)
+    players = {
+        "model": optimizer,
+        "critic": optax.adam(learning_rate, b1=0.5, b2=0.9),
+    }
+
+    def label(params: Any) -> Any:
+        return {
+            name: jax.tree.map(lambda _, n=name: _player(n), part)
+            for name, part in params.items()
+        }
+
+    return optax.partition(players, label)
+
+
+def _player(name: str) -> str:
+    return "critic" if name == "critic" else "model"
+
+
 def _join_vectors(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformation:

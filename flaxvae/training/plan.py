@@ -172,6 +172,9 @@ def describe_optimizer(opt_state: Any) -> dict[str, Any]:
                 hyperparameters[name] = float(value)
             for child in node:
                 visit(child)
+        elif isinstance(node, Mapping):
+            for child in node.values():
+                visit(child)
 
     visit(opt_state)
     return {"optimizer": kinds, **hyperparameters}

@@ -52,9 +52,11 @@ CHOICES = {
     "piwae": (("--objective=piwae", "--num_samples=4", "--num_means=2"), {}),
     "ciwae": (("--objective=ciwae", "--mixing=0.3"), {"mixing": 0.3}),
     "tcvae": (("--objective=tcvae", "--sampling=stratified"), {"beta": 6.0}),
+    "factor": (("--objective=factor", "--gamma=5"), {"gamma": 5.0}),
     "dip": (("--objective=dip", "--version=1"), {"version": 1}),
     "info": (("--objective=info", "--kernel=imq"), {"kernel": "imq"}),
     "wae": (("--objective=wae", "--mmd_weight=3", "--posterior=full"), {}),
+    "iaf, flow": (("--posterior=iaf", "--prior=flow"), {"posterior": "iaf"}),
     "mixture": (("--prior=mixture", "--prior_components=3"), {"prior": "mixture"}),
 }
 
@@ -82,6 +84,7 @@ def test_the_nll_is_reported_with_its_error(run_here):
 
 BAD = [
     (("--objective=iwae", "--beta=2"), "beta must be left out for the objective iwae"),
+    (("--critic_learning_rate=1",), "critic_learning_rate must be left out for the"),
     (("--num_means=2",), "num_means must be left out for the objective elbo"),
     (("--objective=miwae", "--num_samples=5", "--num_means=2"), "must divide num_sam"),
     (("--objective=wae", "--kl_schedule=linear"), "kl_schedule must be constant for"),

@@ -1,6 +1,8 @@
 """Objectives with terms of the whole batch: against loops, identities, and devices."""
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from scipy import stats
 from flaxvae.batch import DATA_AXIS
 from flaxvae.checks import InputError
 from flaxvae.distributions import Normal
-from flaxvae.objectives import dip, elbo, info, mmd, tcvae, wae
+from flaxvae.objectives import dip, elbo, factor, info, mmd, tcvae, wae
 from tests.objectives.linear_gaussian import LinearGaussian
 
 MODEL = LinearGaussian(jnp.array([0.4, -0.2]), jnp.array([-1.0, 0.5]))
@@ -134,23 +136,84 @@ def test_weights_between_the_elbo_and_the_discrepancy(key):
         assert len(set(np.asarray(terms["mmd"]).tolist())) == 1
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class WithCritic(LinearGaussian):
+    """A critic that looks at one product of the code."""
+
+    slope: Any = 0.7
+
+    def critic(self, z):
+        return self.slope * z[:, 0] * z[:, 1] + 0.2
+
+
+def test_the_critic_and_the_model_follow_their_own_losses(key):
+    """Against two losses, each with what the other player has held fixed."""
+    model = WithCritic(MODEL.shift, MODEL.log_var)
+    objective = functools.partial(factor, gamma=4.0)
+
+    def whole(model):
+        return objective(model, X, key=key)["loss"].mean()
+
+    def of_model(model):
+        terms = objective(model, X, key=key)
+        q = model.encode(jnp.asarray(X))
+        z = q.sample(jax.random.split(key)[0])
+        return (4.0 * model.critic(z) - terms["elbo"]).mean()
+
+    def of_critic(model):
+        return objective(model, X, key=key)["critic_loss"].mean()
+
+    slopes, by_model, by_critic = (
+        jax.grad(f)(model) for f in (whole, of_model, of_critic)
+    )
+    close(slopes.shift, by_model.shift, rtol=1e-3)
+    close(slopes.log_var, by_model.log_var, rtol=1e-3)
+    close(slopes.slope, by_critic.slope, rtol=1e-3)
+    assert abs(by_model.slope) > 1e-3  # which the critic must not follow
+    terms = objective(model, X, key=key)
+    expected = 4 * terms["total_correlation"] - terms["elbo"] + terms["critic_loss"]
+    close(terms["loss"], expected)
+
+
+def test_a_blind_critic_has_the_loss_of_a_coin_and_a_good_one_less(key):
+    n = 2000
+    x = jax.random.normal(key, (n, 3)) * 5
+    blind = factor(WithCritic(MODEL.shift, MODEL.log_var, slope=0.0), x, key=key)
+    assert abs(blind["critic_loss"].mean() - np.log(2)) < 0.02
+    exact = LinearGaussian(MODEL.shift, MODEL.log_var)
+    z = np.asarray(exact.encode(x).sample(jax.random.split(key)[0]))
+    product = z[:, 0] * z[:, 1]
+    slope = product.mean() / (product**2).mean()  # the best small one, about
+    good, bad = (
+        factor(WithCritic(MODEL.shift, MODEL.log_var, slope=s), x, key=key)
+        for s in (slope, -slope)
+    )
+    blind_loss = blind["critic_loss"].mean()
+    assert good["critic_loss"].mean() < blind_loss - 0.005
+    assert bad["critic_loss"].mean() > blind_loss + 0.005
+    with pytest.raises(InputError, match="must have a critic for the objective fact"):
+        factor(MODEL, x, key=key)
+
+
 @pytest.mark.parametrize(
     "objective",
     [
         TC,
+        factor,
         functools.partial(TC, sampling="stratified"),
         dip,
         info,
         wae,
         functools.partial(elbo, free_bits=0.8),
     ],
-    ids=["weighted", "stratified", "dip", "info", "wae", "free bits"],
+    ids=["weighted", "factor", "stratified", "dip", "info", "wae", "free bits"],
 )
 def test_the_batch_is_that_of_all_devices(key, objective):
     """Loss and gradient of eight devices with two rows each are those of one."""
 
     def loss(shift, x):
-        model = LinearGaussian(shift, MODEL.log_var)
+        model = WithCritic(shift, MODEL.log_var)
         terms = objective(model, x, key=key)
         return terms["loss"].mean()
 

@@ -7,7 +7,16 @@ import optax
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.training import OPTIMIZERS, adam, build_optimizer
+from flaxvae.models import build_vae
+from flaxvae.objectives import factor
+from flaxvae.training import (
+    OPTIMIZERS,
+    adam,
+    build_optimizer,
+    fit,
+    make_program,
+    with_critic,
+)
 
 PARAMS = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0, 0.5])}
 
@@ -136,3 +145,27 @@ def test_adam_is_built_by_default():
     grads = jax.tree.map(jnp.sin, PARAMS)
     (a,), (b,) = updates_of(adam(), grads), updates_of(build_optimizer(), grads)
     np.testing.assert_array_equal(a["kernel"], b["kernel"])
+
+
+def test_a_critic_has_an_optimizer_of_its_own(stripes):
+    vae = build_vae(stripes.shape, 2, hidden=(8,), critic=True)
+    frozen = with_critic(build_optimizer("sgd", 1e-9), 1e-2)
+    trained = fit(
+        vae,
+        stripes,
+        objective=factor,
+        optimizer=frozen,
+        epochs=2,
+        batch_size=32,
+        progress=False,
+    )
+    program = make_program(vae, stripes, factor, frozen, batch_size=32)
+    before = program.create(0, {}).state.params
+    for name, part in trained.variables["params"].items():
+        moved = max(
+            float(np.abs(a - b).max())
+            for a, b in zip(*map(jax.tree.leaves, (part, before[name])), strict=True)
+        )
+        assert (moved > 1e-3) == (name == "critic"), name
+    with pytest.raises(InputError, match="critic_learning_rate must be > 0, got 0"):
+        with_critic(build_optimizer("adam"), 0.0)
