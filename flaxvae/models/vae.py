@@ -67,9 +67,7 @@ class VAE(nn.Module):
     prior: nn.Module  # () -> p(z) over (D,)
     decoder: nn.Module  # z (..., D) -> array (..., H, W, C)
     likelihood: nn.Module  # array (..., H, W, C) -> p(x|z) over (H, W, C)
-    critic: nn.Module | None = (
-        None  # codes (B, D) -> log-odds (B,), for some objectives
-    )
+    critic: nn.Module | None = None  # codes (B, D) -> log-odds (B,), see `factor`
 
     def encode(self, x: jax.Array) -> Distribution:
         """q(z|x) for a batch ``(B, H, W, C)``."""
