@@ -16,7 +16,7 @@ in nats, one draw of z per image (seed 0, grey levels, batch 128, learning rate 
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -50,7 +50,12 @@ TIMES = (
     "peak_memory_bytes",
 )
 NOTES = NOT_SETTINGS | {"workdir", "data_dir", "figures", "manifold_dims"}
-NOTES |= {"nll_samples"}
+NOTES |= {"nll_samples", "sampler"}
+SAMPLERS = {
+    "prior": "the prior",
+    "mixture": "a mixture fitted to training codes",
+    "aggregate": "the posteriors of training examples",
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class Flags:
     """Folder of the run; None: under runs/mnist_vae, named by data and flags."""
     nll_samples: int | None = None
     """Also report -log p(x) of the test split by so many samples; None: no."""
+    sampler: Literal["prior", "mixture", "aggregate"] = "prior"
+    """Codes of samples: prior, a mixture fitted to codes, or a training image's own."""
     figures: bool = True
     """Draw the figures."""
     manifold_dims: tuple[int, int] | None = None
@@ -259,7 +266,8 @@ def draw_table(
 
     units = dataset.preprocessing.inverse
     means = units(np.asarray(trained.decode(codes).mean))
-    samples = trained.sample(len(codes), key=key, with_noise=True)
+    sampler = choose_sampler(trained, dataset, flags)
+    samples = trained.sample(len(codes), key=key, with_noise=True, sampler=sampler)
     return {
         "reconstructions": figures.plot_columns(
             np.asarray(dataset.test.x),
@@ -271,7 +279,7 @@ def draw_table(
             np.asarray(dataset.test.x),
             units(np.asarray(samples)),
             dataset.columns,
-            title=f"Test rows and rows drawn from the model: {name}",
+            title=f"Test rows and samples from {SAMPLERS[flags.sampler]}: {name}",
         ),
     }
 
@@ -296,6 +304,7 @@ def draw_images(
     dims = choose_dims(codes, flags)
     grid = latent.quantile_grid(flags.latent_dim, dims=dims)  # (rows, columns, D)
     rest = "" if flags.latent_dim <= 2 else ", other dimensions 0"
+    sampler = choose_sampler(trained, dataset, flags)
     return {
         "manifold": figures.plot_manifold(
             decode_grid(trained, grid),
@@ -308,8 +317,8 @@ def draw_images(
             title=f"Test images and their reconstructions: {name}",
         ),
         "samples": figures.plot_samples(
-            np.asarray(trained.sample(100, key=key)),
-            title=f"Samples from the prior: {name}",
+            np.asarray(trained.sample(100, key=key, sampler=sampler)),
+            title=f"Samples from {SAMPLERS[flags.sampler]}: {name}",
             columns=20,
         ),
         "interpolations": figures.plot_interpolations(
@@ -318,6 +327,15 @@ def draw_images(
             title=f"Straight paths between the codes of test images: {name}",
         ),
     }
+
+
+def choose_sampler(trained: TrainedVAE, dataset: Dataset, flags: Flags) -> Any:
+    """What the codes of samples are drawn from; None: the prior."""
+    if flags.sampler == "mixture":
+        return latent.fit_mixture(trained, dataset.train.x, seed=flags.seed)
+    if flags.sampler == "aggregate":
+        return latent.AggregatePosterior(trained, dataset.train.x)
+    return None
 
 
 def choose_examples(split: Split) -> list[int]:

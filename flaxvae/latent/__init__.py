@@ -6,5 +6,15 @@ Drawing is in `flaxvae.latent.figures`, the only file that imports matplotlib.
 from flaxvae.latent.embeddings import pca
 from flaxvae.latent.grids import check_dims, quantile_grid, tile_images
 from flaxvae.latent.paths import interpolate
+from flaxvae.latent.samplers import AggregatePosterior, CodeMixture, fit_mixture
 
-__all__ = ["check_dims", "interpolate", "pca", "quantile_grid", "tile_images"]
+__all__ = [
+    "AggregatePosterior",
+    "CodeMixture",
+    "check_dims",
+    "fit_mixture",
+    "interpolate",
+    "pca",
+    "quantile_grid",
+    "tile_images",
+]

@@ -90,7 +90,12 @@ class TrainedVAE:
         return self.decode(self.encode(x).mean).mean
 
     def sample(
-        self, num: int, *, key: jax.Array, with_noise: bool = False
+        self,
+        num: int,
+        *,
+        key: jax.Array,
+        with_noise: bool = False,
+        sampler: Any = None,
     ) -> jax.Array:
         """Examples ``(num, *data_shape)`` of codes drawn from the prior.
 
@@ -98,9 +103,11 @@ class TrainedVAE:
           num: how many.
           key: a JAX PRNG key.
           with_noise: draws from p(x|z) in place of its means, which pictures want.
+          sampler: what has ``sample(key, shape)`` in place of the prior, such as
+            `flaxvae.latent.fit_mixture` makes.
         """
         key_z, key_x = jax.random.split(key) if with_noise else (key, key)
-        p = self.decode(self._prior.sample(key_z, (num,)))
+        p = self.decode((sampler or self._prior).sample(key_z, (num,)))
         return p.sample(key_x) if with_noise else p.mean
 
     @functools.cached_property
