@@ -49,7 +49,8 @@ def test_a_benchmark_checks_agreement_and_times_everyone(run, tmp_path):
     assert [result["contender"] for result in report["results"]] == list(names)
     for result in report["results"]:
         assert len(result["step_seconds"]) == 2
-        assert result["loss"] == pytest.approx(report["results"][0]["loss"], rel=0.01)
+        # Each draws its own z in these few steps; above they had the same.
+        assert result["loss"] == pytest.approx(report["results"][0]["loss"], rel=0.04)
         assert result["start_seconds"] >= 0
         assert result["memory_bytes"] >= 0
         assert 0 < result["share"] < 2

@@ -49,7 +49,12 @@ def lines_of(workdir):
 
 
 @pytest.mark.parametrize(
-    "budget", [(), ("--device_memory_budget=60000",)], ids=["resident", "streamed"]
+    "budget",
+    [
+        (),
+        pytest.param(("--device_memory_budget=60000",), marks=pytest.mark.slow),
+    ],
+    ids=["resident", "streamed"],
 )
 def test_two_processes_give_the_numbers_of_one(start_two, run, tmp_path, budget):
     two, one = tmp_path / "two", tmp_path / "one"

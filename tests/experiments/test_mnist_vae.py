@@ -372,7 +372,7 @@ def kill_at_random(start, run, tmp_path, environment, kills):
     """Kills a run again and again, then lets it finish; compares with a whole one."""
     compile_as_users_do(environment)  # a kill may tear what it writes
     network = ("--dataset=digits", "--hidden", "256", "256", "--binarize=dynamic")
-    arguments = (*network, f"--epochs={100 + 20 * kills}", "--checkpoint_seconds=0.1")
+    arguments = (*network, f"--epochs={40 + 20 * kills}", "--checkpoint_seconds=0.1")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     code, _, err = run("mnist_vae", *arguments, f"--workdir={whole}")
     assert code == 0, err

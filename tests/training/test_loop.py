@@ -133,7 +133,10 @@ def kill_after(monkeypatch, saves):
     monkeypatch.setattr(recorder.Recorder, "save", kill)
 
 
-@pytest.mark.parametrize(("kills", "first_steps"), [([4, 3], 3), ([1, 2, 1], 6)])
+@pytest.mark.parametrize(
+    ("kills", "first_steps"),
+    [([4, 3], 3), pytest.param([1, 2, 1], 6, marks=pytest.mark.slow)],
+)
 def test_a_resumed_run_is_the_uninterrupted_one(
     vae, stripes, tmp_path, monkeypatch, kills, first_steps
 ):

@@ -76,7 +76,9 @@ def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
     # Adam's first steps are signs: they blow up the rounding of a gradient near zero.
     sgd = build_optimizer("sgd", 1e-4)
     run, start, report, _ = train(preset, data, Devices(), sgd)
-    for method in parallel.PARALLEL:
+    # pmap differs by the statistics of a batch, which one convolutional preset has.
+    both = name not in ("conv", "resnet")
+    for method in parallel.PARALLEL if both else ["jit"]:
         devices = Devices(tuple(jax.devices()), method)
         many, _, many_report, advance = train(preset, data, devices, sgd, start)
         close(many_report.train, report.train, rtol=1e-5, atol=1e-5)
