@@ -17,7 +17,7 @@ from flaxvae.data import load
 from flaxvae.data.binarized_mnist import read_amat
 from flaxvae.data.idx import read_idx
 
-FEW, MANY = 30, 1000  # damaged files for each reader; the latter in all 11,000
+FEW, MANY = 15, 1000  # damaged files for each reader; the latter in all 11,000
 CPU_SECONDS, MEGABYTES = 1.0, 500  # that one file may take
 
 RNG = np.random.default_rng(0)

@@ -77,6 +77,7 @@ def test_two_processes_give_the_numbers_of_one(start_two, run, tmp_path, budget)
     assert tests[0] == pytest.approx(tests[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_saves_and_a_death_ends_the_other(start_two, tmp_path):
     arguments = (*COMMON, "--epochs=100000", f"--workdir={tmp_path}")
     processes = start_two(*arguments)

@@ -414,7 +414,7 @@ def newest_checkpoint(workdir):
 
 
 def test_kill_9_leaves_nothing_half_written(start, run, tmp_path, environment):
-    kill_at_random(start, run, tmp_path, environment, kills=2)
+    kill_at_random(start, run, tmp_path, environment, kills=1)
 
 
 @pytest.mark.slow

@@ -68,7 +68,13 @@ def close(a, b, **tolerance):
         np.testing.assert_allclose(x, y, **tolerance)
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"mlp-deep"}))  # as mlp
+SLOW = ("conv", "resnet")  # conv-batchnorm has their parts
+EACH = sorted(PRESETS.keys() - {"mlp-deep"} - set(SLOW))  # mlp-deep: as mlp
+
+
+@pytest.mark.parametrize(
+    "name", [*EACH, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
     monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 10)  # eight do not divide it
     preset = PRESETS[name]
@@ -76,9 +82,7 @@ def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
     # Adam's first steps are signs: they blow up the rounding of a gradient near zero.
     sgd = build_optimizer("sgd", 1e-4)
     run, start, report, _ = train(preset, data, Devices(), sgd)
-    # pmap differs by the statistics of a batch, which one convolutional preset has.
-    both = name not in ("conv", "resnet")
-    for method in parallel.PARALLEL if both else ["jit"]:
+    for method in parallel.PARALLEL:
         devices = Devices(tuple(jax.devices()), method)
         many, _, many_report, advance = train(preset, data, devices, sgd, start)
         close(many_report.train, report.train, rtol=1e-5, atol=1e-5)

@@ -42,7 +42,9 @@ def same_history(a, b):
             assert x[split] == pytest.approx(y[split], rel=1e-4)
 
 
-@pytest.mark.parametrize("mapping", ["map", "vmap"])
+@pytest.mark.parametrize(
+    "mapping", ["map", pytest.param("vmap", marks=pytest.mark.slow)]
+)
 def test_members_equal_their_own_fit(stripes, tmp_path, mapping):
     grid = {
         "latent_dim": [2, 3] if mapping == "map" else [3],
