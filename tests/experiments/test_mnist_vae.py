@@ -277,7 +277,10 @@ def wait_for(condition, seconds=60.0):
 
 @pytest.mark.parametrize(
     ("number", "code", "name"),
-    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")],
+    [
+        (signal.SIGINT, 130, "Ctrl-C"),
+        pytest.param(signal.SIGTERM, 143, "SIGTERM", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_ends_with_one_line(start, tmp_path, number, code, name):
     workdir = tmp_path / "run"
@@ -337,6 +340,7 @@ def compile_as_users_do(environment):
         del environment[name]
 
 
+@pytest.mark.slow
 def test_the_compilation_cache_is_the_users(run, environment, tmp_path):
     compile_as_users_do(environment)
     arguments = ("--dataset=digits", "--no_figures", "--epochs=1", "--hidden", "8")

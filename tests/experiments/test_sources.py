@@ -128,7 +128,7 @@ def run_here(tmp_path, monkeypatch, capsys):
         (write_npz, None, (9, 8, 3)),  # without figures, which are as others'
         (write_mat, None, (6,)),
         (write_csv, ROWS, (4,)),
-        (write_parquet, None, (4,)),
+        pytest.param(write_parquet, None, (4,), marks=pytest.mark.slow),
         (write_folder, IMAGES, (12, 12, 3)),
         (write_tfds, None, (8, 9, 1)),
         (write_binarized, None, (28, 28, 1)),
