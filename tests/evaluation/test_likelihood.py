@@ -83,7 +83,7 @@ def test_it_is_a_loop_in_double_precision(binary, monkeypatch):
         trained, data, data.test, num_samples=total, seed=3, memory_budget=memory
     )
     root = stream_key(jax.random.key(3), Stream.TEST, 1)
-    values = []
+    values, variances = [], []
     for number in range(3):
         index = np.minimum(np.arange(8 * number, 8 * number + 8), 19)
         x = data.test.x[index].astype(np.float64)
@@ -101,8 +101,12 @@ def test_it_is_a_loop_in_double_precision(binary, monkeypatch):
             log_w[k] -= stats.norm.logpdf(z[k], mean, std).sum(-1)
         count = min(8, 20 - 8 * number)
         values += list((special.logsumexp(log_w, axis=0) - np.log(total))[:count])
+        w = np.exp(log_w - log_w.max(0))
+        variances += list(((w**2).sum(0) / w.sum(0) ** 2 - 1 / total)[:count])
     assert found["nll"] == pytest.approx(-np.mean(values), rel=1e-5)
     assert len(values) == 20
+    error = np.sqrt(np.sum(variances)) / 20
+    assert found["nll_monte_carlo_error"] == pytest.approx(error, rel=1e-3)
 
 
 def test_progress_counts_examples(binary, monkeypatch):
