@@ -56,7 +56,13 @@ CHOICES = {
 }
 
 
-@pytest.mark.parametrize("name", CHOICES)
+SLOW = ("piwae", "mixture")
+EACH = [
+    n if n not in SLOW else pytest.param(n, marks=pytest.mark.slow) for n in CHOICES
+]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_a_choice_trains_and_is_written_down(run_here, name):
     arguments, settings = CHOICES[name]
     code, out, err, folder = run_here(*arguments)

@@ -125,8 +125,9 @@ def run_here(tmp_path, monkeypatch, capsys):
     ("write", "figures", "shape"),
     [
         (write_npy, IMAGES, (10, 7, 1)),
-        (write_npz, None, (9, 8, 3)),  # without figures, which are as others'
-        (write_mat, None, (6,)),
+        # Without figures, which are as others'.
+        pytest.param(write_npz, None, (9, 8, 3), marks=pytest.mark.slow),
+        pytest.param(write_mat, None, (6,), marks=pytest.mark.slow),
         (write_csv, ROWS, (4,)),
         pytest.param(write_parquet, None, (4,), marks=pytest.mark.slow),
         (write_folder, IMAGES, (12, 12, 3)),
