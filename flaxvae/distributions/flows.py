@@ -133,12 +133,13 @@ class Autoregressive:
         hidden_degrees = np.arange(H) % max(1, D - 1) + 1
         mask_in = hidden_degrees[None] >= degrees[:, None]  # (D, H)
         mask_out = np.tile(degrees[None] > hidden_degrees[:, None], 2)  # (H, 2 D)
-        hidden = x @ jnp.where(mask_in, self.kernel_in, 0.0)
-        hidden = jnp.tanh(hidden + jnp.broadcast_to(self.bias_in, hidden.shape))
-        out = hidden @ jnp.where(mask_out, self.kernel_out, 0.0)
-        out = out + jnp.broadcast_to(self.bias_out, out.shape)
-        a, m = jnp.split(out, 2, axis=-1)
-        return _bound(a), m
+        return _scale_and_shift(
+            x,
+            jnp.where(mask_in, self.kernel_in, 0.0),
+            self.bias_in,
+            jnp.where(mask_out, self.kernel_out, 0.0),
+            self.bias_out,
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -176,12 +177,9 @@ class AffineCoupling:
         return x, a.sum(-1)
 
     def _parameters(self, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-        hidden = first @ self.kernel_in
-        hidden = jnp.tanh(hidden + jnp.broadcast_to(self.bias_in, hidden.shape))
-        out = hidden @ self.kernel_out
-        out = out + jnp.broadcast_to(self.bias_out, out.shape)
-        a, m = jnp.split(out, 2, axis=-1)
-        return _bound(a), m
+        return _scale_and_shift(
+            first, self.kernel_in, self.bias_in, self.kernel_out, self.bias_out
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -317,8 +315,20 @@ class Radial:
         return jnp.broadcast_to(self.center, shape), alpha, beta
 
 
-def _bound(a: jax.Array) -> jax.Array:
-    return LARGEST_LOG_SCALE * jnp.tanh(a / LARGEST_LOG_SCALE)
+def _scale_and_shift(
+    x: jax.Array,
+    kernel_in: jax.Array,
+    bias_in: jax.Array,
+    kernel_out: jax.Array,
+    bias_out: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """The bounded a and the m of an affine layer, by one hidden layer."""
+    hidden = x @ kernel_in
+    hidden = jnp.tanh(hidden + jnp.broadcast_to(bias_in, hidden.shape))
+    out = hidden @ kernel_out
+    out = out + jnp.broadcast_to(bias_out, out.shape)
+    a, m = jnp.split(out, 2, axis=-1)
+    return LARGEST_LOG_SCALE * jnp.tanh(a / LARGEST_LOG_SCALE), m
 
 
 def _length(way: jax.Array) -> jax.Array:

@@ -143,7 +143,7 @@ def _affine(module: Any, name: str, inputs: int, outputs: int) -> tuple[jax.Arra
     normal = nn.initializers.lecun_normal()
     H = module.width
     return (
-        module.param(f"{name}_kernel_in", normal, (max(inputs, 1), H)),
+        module.param(f"{name}_kernel_in", normal, (inputs, H)),
         module.param(f"{name}_bias_in", zeros, (H,)),
         module.param(f"{name}_kernel_out", zeros, (H, 2 * outputs)),
         module.param(f"{name}_bias_out", zeros, (2 * outputs,)),

@@ -63,9 +63,9 @@ class DiagonalNormalHead(nn.Module):
 class FullNormalHead(nn.Module):
     """Features ``(B, F)`` -> N(mean, L L^T) over ``(D,)``, a covariance for each.
 
-    One dense layer computes the mean and the D (D + 1) / 2 numbers of L, whose diagonal
-    is exp of half a bounded log-variance; see `DiagonalNormalHead`. It begins as that
-    one, without correlations.
+    One dense layer computes the mean, another the D (D + 1) / 2 numbers of L, whose
+    diagonal is exp of half a bounded log-variance. Training begins without correlations
+    and with the variance of a standard normal prior, as with `DiagonalNormalHead`.
 
     Source: Kingma and Welling, "An Introduction to Variational Autoencoders", 2019,
     arXiv 1906.02691, section 2.5.1.
