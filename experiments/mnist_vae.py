@@ -14,6 +14,7 @@ in nats, one draw of z per image (seed 0, grey levels, batch 128, learning rate 
     --encoder=resnet --latent_dim=32    96.4 (--normalization=batch --activation=silu)
 """
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -51,6 +52,11 @@ TIMES = (
 )
 NOTES = NOT_SETTINGS | {"workdir", "data_dir", "figures", "manifold_dims"}
 NOTES |= {"nll_samples", "sampler"}
+SURGERY = {  # the parts of the KL, see `evaluation.elbo_surgery`
+    "mutual_information": "of it, I(x; z)",
+    "total_correlation": "of it, total correlation",
+    "dimension_kl": "of it, dimensions alone",
+}
 SAMPLERS = {
     "prior": "the prior",
     "mixture": "a mixture fitted to training codes",
@@ -155,6 +161,9 @@ def main(flags: Flags) -> None:
     if flags.nll_samples is not None:
         test |= estimate_nll(trained, dataset, flags)
     codes = np.asarray(trained.encode(dataset.test.x).mean)  # (N, D)
+    active = evaluation.active_units(codes)
+    if collapse := evaluation.explain_collapse(active, test["kl"]):
+        print(f"NOTE: {collapse}", file=sys.stderr)
     figures = []
     if flags.figures:
         figures = draw_figures(trained, dataset, codes, workdir / "figures", flags)
@@ -176,7 +185,8 @@ def main(flags: Flags) -> None:
         **{name: before.get(name) for name in TIMES},
         **trained.timing,
         "test": test,
-        "active_dimensions": int(evaluation.active_units(codes).sum()),
+        "active_dimensions": int(active.sum()),
+        "surgery": evaluation.elbo_surgery(trained, dataset.test.x, seed=flags.seed),
         "latent_dim": flags.latent_dim,
         "figures": [str(path.relative_to(workdir)) for path in figures],
     }
@@ -383,6 +393,9 @@ def print_summary(summary: dict[str, Any], workdir: Path) -> None:
     if "nll" in test:
         error = f"{test['nll']:.2f} ± {test['nll_monte_carlo_error']:.2f} nats"
         table.add_row("test -log p(x)", f"{error} (of the draws)")
+    for name, title in SURGERY.items():
+        if name in summary["surgery"]:
+            table.add_row(title, f"{summary['surgery'][name]:.2f} nats")
     active = f"{summary['active_dimensions']} of {summary['latent_dim']}"
     table.add_row("active dimensions", active)
     table.add_row("parameters", f"{summary['parameters']:,}")

@@ -1,7 +1,15 @@
 """Numbers about a trained model."""
 
-from flaxvae.evaluation.active_units import active_units
+from flaxvae.evaluation.active_units import active_units, explain_collapse
 from flaxvae.evaluation.bound import evaluate_elbo
 from flaxvae.evaluation.likelihood import check_density, estimate_nll
+from flaxvae.evaluation.surgery import elbo_surgery
 
-__all__ = ["active_units", "check_density", "estimate_nll", "evaluate_elbo"]
+__all__ = [
+    "active_units",
+    "check_density",
+    "elbo_surgery",
+    "estimate_nll",
+    "evaluate_elbo",
+    "explain_collapse",
+]

@@ -12,7 +12,7 @@ from flaxvae.objectives.objective import (
     is_weight,
     parameters_of,
 )
-from flaxvae.objectives.total_correlation import SAMPLINGS, tcvae
+from flaxvae.objectives.total_correlation import SAMPLINGS, log_marginals, tcvae
 
 OBJECTIVES: dict[str, Objective] = {
     "elbo": elbo,
@@ -42,6 +42,7 @@ __all__ = [
     "info",
     "is_weight",
     "iwae",
+    "log_marginals",
     "miwae",
     "mmd",
     "parameters_of",

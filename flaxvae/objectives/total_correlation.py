@@ -56,13 +56,7 @@ def tcvae(
     everyone = gather_rows(q)
     B = len(everyone.mean)
     log_weights = take_part(_log_weights(B, num_examples, sampling))  # (own B, B)
-    # log q(z_i|x_j) of each dimension, (own B, B, D)
-    error = (z[:, None] - everyone.mean[None]) ** 2
-    log_var = everyone.log_var[None]
-    parts = -0.5 * (LOG_2PI + log_var + error * jnp.exp(-log_var))
-    log_q_z = jax.nn.logsumexp(parts.sum(-1) + log_weights, axis=1)
-    each = jax.nn.logsumexp(parts + log_weights[..., None], axis=1)  # (own B, D)
-    log_product = each.sum(-1)
+    log_q_z, log_product = log_marginals(z, everyone, log_weights)
     log_q, log_p = q.log_prob(z), vae.prior().log_prob(z)
     terms = {
         "mutual_information": log_q - log_q_z,
@@ -78,6 +72,28 @@ def tcvae(
         "kl": log_q - log_p,
         **terms,
     }
+
+
+def log_marginals(
+    z: jax.Array, q: Normal, log_weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Log q(z) and log prod_d q(z_d), where q(z) = sum_j w_j q(z|x_j).
+
+    Args:
+      z: codes, ``(A, D)``.
+      q: the posteriors q(z|x_j), batch shape ``(B,)``.
+      log_weights: log w_j for each code, ``(A, B)``.
+
+    Returns:
+      ``(A,)`` each.
+    """
+    # log q(z_i|x_j) of each dimension, (A, B, D)
+    error = (z[:, None] - q.mean[None]) ** 2
+    log_var = q.log_var[None]
+    parts = -0.5 * (LOG_2PI + log_var + error * jnp.exp(-log_var))
+    log_q_z = jax.nn.logsumexp(parts.sum(-1) + log_weights, axis=1)
+    each = jax.nn.logsumexp(parts + log_weights[..., None], axis=1)  # (A, D)
+    return log_q_z, each.sum(-1)
 
 
 def _log_weights(batch_size: int, num_examples: int, sampling: str) -> jax.Array:

@@ -28,7 +28,7 @@ STEPS_PER_LOOP_ELSEWHERE = 32
 
 # As stored: the training split, or a chunk of its batches, and the validation split.
 Examples = tuple[jax.Array, jax.Array]
-Validate = Callable[[TrainState, jax.Array], Metrics]
+Validate = Callable[[TrainState, jax.Array], tuple[Metrics, Metrics]]
 Advance = Callable[..., tuple["Run", "Report"]]
 
 
@@ -67,6 +67,7 @@ class Report:
     num_lines: jax.Array  # () int32, epochs finished in this call
     train: Metrics  # means of the terms, (LINES,) each
     validation: Metrics  # the same on the validation split; empty without one
+    codes: Metrics  # see `describe_codes`, (LINES, ...) each; of the same split
     skipped: jax.Array  # (LINES,) int32, updates left out
     waited: jax.Array  # (LINES,) int32, see `Best`
 
@@ -115,8 +116,8 @@ def make_advance(
 
     Args:
       step: the train step.
-      validate: the terms on the validation split as a function of the train state and
-        the stored examples, or None.
+      validate: the terms on the validation split, and how its codes are used, as a
+        function of the train state and the stored examples, or None.
       num_examples: N, number of training examples.
       batch_size: B, at most N.
       early_stopping: epochs to wait for a better validation value, or None.
@@ -184,7 +185,7 @@ def make_advance(
             return run, position, report
 
         def finish_epoch(run: Run, report: Report) -> tuple[Run, Report]:
-            run, train, validation = close_epoch(run)
+            run, train, validation, codes = close_epoch(run)
             i = report.num_lines
             waited = 0 if run.best is None else run.best.waited
 
@@ -196,17 +197,18 @@ def make_advance(
                 num_lines=i + 1,
                 train=write(report.train, train),
                 validation=write(report.validation, validation),
+                codes=write(report.codes, codes),
                 skipped=write(report.skipped, num_batches - run.counted),
                 waited=write(report.waited, waited),
             )
             zeros = jax.tree.map(jnp.zeros_like, (run.sums, run.counted))
             return dataclasses.replace(run, sums=zeros[0], counted=zeros[1]), report
 
-        def close_epoch(run: Run) -> tuple[Run, Metrics, Metrics]:
+        def close_epoch(run: Run) -> tuple[Run, Metrics, Metrics, Metrics]:
             """Means over the epoch, validation, and what follows from it."""
             counted = jnp.maximum(run.counted, 1)
             train = {name: total / counted for name, total in run.sums.items()}
-            validation = validate(run.state, held_out) if validate else {}
+            validation, codes = validate(run.state, held_out) if validate else ({}, {})
             # Skipped to the last step, or broken by the last update: a bad end.
             is_fine = _all_finite(run.state.params) & (run.counted > 0)
             is_bad = (run.bad_step < 0) & ~is_fine
@@ -218,7 +220,7 @@ def make_advance(
             run = dataclasses.replace(
                 run, bad_step=bad_step, bad_terms=bad_terms, best=best
             )
-            return run, train, validation
+            return run, train, validation, codes
 
         def _goes_on(run: Run) -> jax.Array | bool:
             if not halt:
@@ -232,16 +234,18 @@ def make_advance(
             run, position, report = carry
             return (position < until) & _goes_on(run) & (report.num_lines < LINES)
 
-        validation_terms: Metrics = {}
+        terms: Metrics = {}
+        codes: Metrics = {}
         if validate:
-            validation_terms = jax.eval_shape(validate, run.state, held_out)
+            terms, codes = jax.eval_shape(validate, run.state, held_out)
         zeros = jnp.zeros(LINES, jnp.float32)
         counts = jnp.zeros(LINES, jnp.int32)
         report = Report(
             position=jnp.asarray(position, jnp.int32),
             num_lines=jnp.asarray(0, jnp.int32),
             train=dict.fromkeys(run.sums, zeros),
-            validation=dict.fromkeys(validation_terms, zeros),
+            validation=dict.fromkeys(terms, zeros),
+            codes={k: jnp.zeros((LINES, *v.shape)) for k, v in codes.items()},
             skipped=counts,
             waited=counts,
         )

@@ -40,8 +40,8 @@ def make_evaluate(
     Returns:
       A pure function from the model's variables, the objective's weights, stored
       examples ``(N, ...)`` and a key to the means of the objective's terms over all N,
-      each ``()``, in nats per example. ``number`` counts the batches of examples that
-      came before these, where a split is evaluated in pieces.
+      ``(B, ...)`` giving ``(...)``, in nats per example. ``number`` counts the batches
+      of examples that came before these, where a split is evaluated in pieces.
     """
 
     def evaluate(
@@ -65,12 +65,17 @@ def make_evaluate(
             is_real = (row < batch_size) & (index < num_examples)
             x = preprocess(examples[jnp.minimum(index, num_examples - 1)], key_x)
             bound = functools.partial(objective, key=key_z, **weights)
-            terms: Any = model.apply(variables, x, method=bound)
-            sums = {k: jnp.sum(jnp.where(is_real, v, 0.0)) for k, v in terms.items()}
-            return number + 1, sums
+            terms = model.apply(variables, x, method=bound)
+
+            def sum_real(term: jax.Array) -> jax.Array:
+                kept = is_real.reshape(-1, *(1,) * (term.ndim - 1))
+                return jnp.sum(jnp.where(kept, term, 0.0), axis=0)
+
+            return number + 1, jax.tree.map(sum_real, terms)
 
         _, sums = jax.lax.scan(body, jnp.asarray(number, jnp.int32), first)
-        totals = sum_over_devices({name: jnp.sum(s) for name, s in sums.items()})
-        return {name: total / num_examples for name, total in totals.items()}
+        totals = sum_over_devices(jax.tree.map(lambda s: jnp.sum(s, axis=0), sums))
+        means: Metrics = jax.tree.map(lambda total: total / num_examples, totals)
+        return means
 
     return evaluate

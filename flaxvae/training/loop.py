@@ -285,6 +285,7 @@ def _read_lines(report: Report, epochs: int, count_skipped: bool) -> list[Line]:
             "epoch": epochs + i + 1,
             "train": {name: float(v[i]) for name, v in report.train.items()},
             "validation": {name: float(v[i]) for name, v in report.validation.items()},
+            "codes": {name: v[i].tolist() for name, v in report.codes.items()},
         }
         if count_skipped:
             line["skipped"] = int(report.skipped[i])

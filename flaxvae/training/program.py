@@ -15,6 +15,7 @@ from flaxvae.data import Dataset
 from flaxvae.models import start_from
 from flaxvae.objectives import Objective
 from flaxvae.training.advance import Advance, Run, create_run, make_advance
+from flaxvae.training.diagnostics import code_moments, describe_codes
 from flaxvae.training.evaluate import make_evaluate
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.parallel import ONE_DEVICE, Devices
@@ -68,13 +69,19 @@ def make_program(
         skip_above=skip_above,
         schedules=schedules,
     )
-    evaluate = make_evaluate(model, objective, preprocess, devices)
+
+    def measure(vae: Any, x: jax.Array, *, key: jax.Array, **weights: Any) -> Any:
+        terms = objective(vae, x, key=key, **weights)
+        return {"terms": terms, "codes": code_moments(vae, x, key=key)}
+
+    evaluate = make_evaluate(model, measure, preprocess, devices)
     x = dataset.train.x
     batch = jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype)
 
-    def validate(state: TrainState, examples: jax.Array) -> Metrics:
+    def validate(state: TrainState, examples: jax.Array) -> tuple[Metrics, Metrics]:
         key = stream_key(state.key, Stream.VALIDATION)
-        return evaluate(state.variables, state.weights, examples, key)
+        means: Any = evaluate(state.variables, state.weights, examples, key)
+        return means["terms"], describe_codes(means["codes"])
 
     def some_examples(count: int) -> jax.Array:
         """Training examples at random, the same for every seed."""

@@ -432,7 +432,8 @@ class _Table:
         for name, value in held_out.items():
             if not np.isfinite(value):
                 return {"failure": f"validation {name} is {value} (epoch {epoch})"}
-        entry: dict[str, Any] = {"train": train, "validation": held_out}
+        codes = {name: v[m, i].tolist() for name, v in report.codes.items()}
+        entry: dict[str, Any] = {"train": train, "validation": held_out, "codes": codes}
         if self._plan.skip_above is not None:
             entry["skipped"] = int(report.skipped[m, i])
         if self._plan.early_stopping is not None:

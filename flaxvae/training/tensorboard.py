@@ -17,7 +17,7 @@ def check_tensorboard() -> None:
 
 
 class EventWriter:
-    """Writes ``train/loss``, ``validation/elbo``, ..., ``seconds`` by epoch.
+    """Writes ``train/loss``, ``codes/active_units``, ..., ``seconds`` by epoch.
 
     A run that continues declares what lies after its checkpoint as void.
     """
@@ -37,6 +37,12 @@ class EventWriter:
             for split in ("train", "validation"):
                 for name, value in line[split].items():
                     self._writer.add_scalar(f"{split}/{name}", value, line["epoch"])
+            for name, values in line.get("codes", {}).items():
+                if isinstance(values, float):
+                    self._writer.add_scalar(f"codes/{name}", values, line["epoch"])
+                    continue
+                for d, value in enumerate(values):
+                    self._writer.add_scalar(f"codes/{name}/{d}", value, line["epoch"])
             if "skipped" in line:
                 self._writer.add_scalar("skipped", line["skipped"], line["epoch"])
             self._writer.add_scalar("seconds", each, line["epoch"])

@@ -49,7 +49,7 @@ class TrainedVAE:
     @property
     def latent_dim(self) -> int:
         """D, the number of latent dimensions."""
-        return self._prior.mean.shape[-1]
+        return self.prior.mean.shape[-1]
 
     def encode(self, x: np.ndarray | jax.Array) -> Any:
         """q(z|x) of each example; its ``mean`` ``(N, D)`` is the code to look at.
@@ -107,11 +107,12 @@ class TrainedVAE:
             `flaxvae.latent.fit_mixture` makes.
         """
         key_z, key_x = jax.random.split(key) if with_noise else (key, key)
-        p = self.decode((sampler or self._prior).sample(key_z, (num,)))
+        p = self.decode((sampler or self.prior).sample(key_z, (num,)))
         return p.sample(key_x) if with_noise else p.mean
 
     @functools.cached_property
-    def _prior(self) -> Any:
+    def prior(self) -> Any:
+        """p(z)."""
         return self.model.apply(self.variables, method=lambda vae: vae.prior())
 
     @functools.cached_property

@@ -1,0 +1,59 @@
+"""What a model does with its codes: numbers of every epoch, beside the objective's."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flaxvae.distributions import Normal, kl_per_dimension
+
+ACTIVE_VARIANCE = 0.01  # of the posterior's mean over examples: the paper's threshold
+
+Moments = dict[str, jax.Array]
+
+
+def code_moments(model: Any, x: jax.Array, *, key: jax.Array) -> Moments:
+    """What `describe_codes` needs the means of, each ``(B, D)``.
+
+    Args:
+      model: a bound model; one whose codes are no vectors has no moments.
+      x: a batch, ``(B, ...)``.
+      key: of one draw from each posterior; under the objective's own key nothing is
+        computed twice.
+    """
+    q = model.encode(x)
+    mean = getattr(q, "mean", None)
+    if mean is None or mean.ndim != 2:
+        return {}
+    z = q.sample(key)
+    moments = {"mean": mean, "mean_squared": mean**2, "z": z, "z_squared": z**2}
+    prior = getattr(model, "prior", None)
+    p = None if prior is None else prior()
+    if isinstance(q, Normal) and isinstance(p, Normal):
+        moments["kl_per_dimension"] = kl_per_dimension(q, p)
+    return moments
+
+
+def describe_codes(means: Moments) -> Moments:
+    """How the latent dimensions are used, from means over all examples ``(D,)``.
+
+    Returns:
+      ``active_units``: of how many the posterior's mean varies by more than
+      `ACTIVE_VARIANCE`; ``aggregate_mean`` and ``aggregate_variance`` of q(z), the
+      posterior of an example drawn at random, ``(D,)`` each; ``kl_per_dimension``
+      ``(D,)``, in nats per example, where posterior and prior are diagonal normals.
+
+    Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
+    arXiv 1509.00519, section 5.2.
+    """
+    if not means:
+        return {}
+    varies = means["mean_squared"] - means["mean"] ** 2
+    described = {
+        "active_units": (varies > ACTIVE_VARIANCE).sum().astype(jnp.float32),
+        "aggregate_mean": means["z"],
+        "aggregate_variance": means["z_squared"] - means["z"] ** 2,
+    }
+    if "kl_per_dimension" in means:
+        described["kl_per_dimension"] = means["kl_per_dimension"]
+    return described

@@ -1,0 +1,82 @@
+"""How the latent dimensions are used, epoch by epoch."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxvae.data import make_preprocess
+from flaxvae.distributions import kl_divergence
+from flaxvae.evaluation import active_units, explain_collapse
+from flaxvae.models import build_vae
+from flaxvae.objectives import iwae
+from flaxvae.training import adam, fit, make_evaluate
+from flaxvae.training.diagnostics import code_moments, describe_codes
+
+
+@pytest.fixture
+def trained(stripes):
+    vae = build_vae(stripes.shape, 3, hidden=(16,))
+    return fit(
+        vae, stripes, optimizer=adam(1e-2), epochs=8, batch_size=32, progress=False
+    )
+
+
+def test_the_last_epoch_describes_the_trained_codes(trained, stripes):
+    codes = trained.history[-1]["codes"]
+    q = trained.encode(stripes.validation.x)
+    assert codes["active_units"] == active_units(q.mean).sum()
+    assert sum(codes["kl_per_dimension"]) == pytest.approx(
+        float(kl_divergence(q, trained.prior).mean()), rel=1e-4
+    )
+    assert len(codes["kl_per_dimension"]) == 3
+    # One draw for each of the 23 examples.
+    error = np.std(q.mean, axis=0) + np.sqrt(np.exp(q.log_var)).mean(0)
+    distance = np.abs(np.array(codes["aggregate_mean"]) - np.mean(q.mean, axis=0))
+    np.testing.assert_array_less(distance, 3 * error / np.sqrt(23))
+
+
+def test_moments_of_many_draws(trained, stripes, key):
+    """Against the law of total variance."""
+    compute = jax.jit(
+        make_evaluate(trained.model, code_moments, make_preprocess(stripes))
+    )
+    x = np.repeat(np.asarray(stripes.train.x[:40]), 200, axis=0)
+    found = describe_codes(compute(trained.variables, {}, jnp.asarray(x), key))
+    q = trained.encode(x)
+    mean, var = np.asarray(q.mean, np.float64), np.exp(np.asarray(q.log_var))
+    total = mean.var(axis=0) + var.mean(axis=0)
+    tolerance = 5 * np.sqrt(total.max() / len(x))
+    np.testing.assert_allclose(found["aggregate_mean"], mean.mean(0), atol=tolerance)
+    np.testing.assert_allclose(found["aggregate_variance"], total, rtol=0.08)
+
+
+@pytest.mark.parametrize(
+    ("posterior", "prior"), [("full", "normal"), ("planar", "mixture")]
+)
+def test_other_posteriors_and_priors_have_no_kl_per_dimension(
+    stripes, posterior, prior
+):
+    vae = build_vae(stripes.shape, 2, hidden=(8,), posterior=posterior, prior=prior)
+    objective = functools.partial(iwae, num_samples=2)
+    trained = fit(
+        vae, stripes, objective=objective, epochs=1, batch_size=32, progress=False
+    )
+    assert set(trained.history[0]["codes"]) == {
+        "active_units",
+        "aggregate_mean",
+        "aggregate_variance",
+    }
+
+
+@pytest.mark.parametrize(
+    ("active", "kl", "collapsed"),
+    [(5, 20.0, False), (4, 20.0, True), (5, 0.09, True), (50, 0.1, False)],
+)
+def test_a_collapsed_posterior_is_said_in_one_line(active, kl, collapsed):
+    text = explain_collapse(np.arange(50) < active, kl)
+    assert (text is not None) == collapsed
+    if text:
+        assert f"{active} of 50" in text and "free_bits" in text and "\n" not in text
