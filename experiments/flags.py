@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -99,8 +99,8 @@ class NetworkFlags:
     """Activation function."""
     negative_slope: float | None = None
     """Slope of leaky_relu below 0 (0.01)."""
-    normalization: Literal["none", "batch", "group", "layer"] = "none"
-    """Normalization before each activation."""
+    normalization: Literal["none", "batch", "group", "layer"] | None = None
+    """Normalization before each activation; None: none, or as the command says."""
     dropout: float = 0.0
     """Share of activations set to 0 in training."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -139,28 +139,45 @@ class NetworkFlags:
         data_shape: Sequence[int],
         latent_dim: int,
         levels: int | None = None,
+        *,
+        defaults: Mapping[str, Any] | None = None,
         **parts: Any,
     ) -> VAE:
-        """The model for examples of ``data_shape`` with ``levels`` values a pixel.
+        """The VAE for examples of ``data_shape`` with ``levels`` values a pixel.
 
-        ``parts`` are other arguments of `build_vae`.
+        ``defaults`` stand where no flag does, ``parts`` are other arguments of
+        `build_vae`.
 
         Without a choice images get a Bernoulli and rows a normal likelihood.
         """
+        likelihood = "normal" if len(data_shape) == 1 else "bernoulli"
+        settings = self.settings(
+            levels, **{"likelihood": likelihood, **(defaults or {})}
+        )
+        return build_vae(data_shape, latent_dim, **settings, **parts)
+
+    def settings(self, levels: int | None = None, **defaults: Any) -> dict[str, Any]:
+        """The flags as settings of a model, with a command's own ``defaults``."""
         settings = flag_values(self)
-        if self.likelihood is None:
-            is_table = len(data_shape) == 1
-            settings["likelihood"] = "normal" if is_table else "bernoulli"
+        settings |= {k: v for k, v in defaults.items() if settings[k] is None}
         has_levels = hasattr(LIKELIHOODS[settings["likelihood"]], "levels")
         if self.levels is None and has_levels:
             settings["levels"] = levels
-        return build_vae(data_shape, latent_dim, **settings, **parts)
+        return settings
 
-    def describe(self, data_shape: Sequence[int], latent_dim: int) -> str:
-        """Pixels, widths and code, such as ``784-400-20`` or ``conv 32-64, z 20``."""
+    def describe(
+        self,
+        data_shape: Sequence[int],
+        latent_dim: int,
+        hidden: Sequence[int] = ENCODERS["mlp"].hidden,
+    ) -> str:
+        """Pixels, widths and code, such as ``784-400-20`` or ``conv 32-64, z 20``.
+
+        ``hidden`` are the widths of the command's MLP where no flag says others.
+        """
         if self.encoder == "mlp" and self.decoder in (None, "mlp"):
-            widths = self.hidden or ENCODERS["mlp"].hidden
-            return "-".join(map(str, (math.prod(data_shape), *widths, latent_dim)))
+            sizes = (math.prod(data_shape), *(self.hidden or hidden), latent_dim)
+            return "-".join(map(str, sizes))
         kinds: list[str] = [self.encoder]
         if self.decoder not in (None, self.encoder):
             kinds.append(str(self.decoder))

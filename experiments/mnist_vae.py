@@ -24,6 +24,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from experiments.command import name_workdir, run_command
+from experiments.examples import choose_examples, decode_grid
 from experiments.flags import (
     METHOD_FLAGS,
     NOT_SETTINGS,
@@ -37,7 +38,7 @@ from experiments.flags import (
 )
 from flaxvae import InputError, TrainedVAE, evaluation, latent, training
 from flaxvae.checks import check_above, check_at_least, check_seed
-from flaxvae.data import Dataset, Split
+from flaxvae.data import Dataset
 from flaxvae.models import VAE
 
 if TYPE_CHECKING:
@@ -346,22 +347,6 @@ def choose_sampler(trained: TrainedVAE, dataset: Dataset, flags: Flags) -> Any:
     if flags.sampler == "aggregate":
         return latent.AggregatePosterior(trained, dataset.train.x)
     return None
-
-
-def choose_examples(split: Split) -> list[int]:
-    """The first example of each of ten classes, filled up to ten by the first ones."""
-    first: list[int] = []
-    if split.labels is not None:
-        first = [int(i) for i in np.unique(split.labels, return_index=True)[1]][:10]
-    more = [i for i in range(min(10, len(split))) if i not in first]
-    return first + more[: 10 - len(first)]
-
-
-def decode_grid(trained: TrainedVAE, codes: np.ndarray) -> np.ndarray:
-    """Mean images ``(rows, columns, H, W, C)`` of codes ``(rows, columns, D)``."""
-    rows, columns, D = codes.shape
-    means = trained.decode(codes.reshape(rows * columns, D)).mean
-    return np.asarray(means).reshape(rows, columns, *trained.data_shape)
 
 
 def choose_dims(codes: np.ndarray, flags: Flags) -> tuple[int, ...]:

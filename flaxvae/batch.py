@@ -1,4 +1,4 @@
-"""The batch, when several devices each hold a part of it.
+"""The batch: with conditions, and when several devices each hold a part of it.
 
 Under ``jit`` with a sharded batch every array is global and nothing here acts. Inside
 ``pmap`` (or ``shard_map``) over the axis `DATA_AXIS` a function sees one device's rows;
@@ -6,6 +6,7 @@ these functions give it the numbers that it would have got with all rows in sigh
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,6 +14,20 @@ import jax
 DATA_AXIS = "data"  # name of the mesh axis along which a batch is split
 
 Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Conditioned:
+    """Examples with what a conditional model is told of each.
+
+    Attributes:
+      x: examples, ``(N, ...)``.
+      condition: a class ``(N,)`` or a vector ``(N, C)`` each.
+    """
+
+    x: Any
+    condition: Any
 
 
 def data_axis() -> str | None:

@@ -1,5 +1,6 @@
 """What every source becomes: three splits of arrays and a description."""
 
+import dataclasses
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flaxvae.batch import Conditioned
 from flaxvae.checks import InputError, check_at_least
 from flaxvae.data.preprocess import Preprocess, Preprocessing, Standardization
 from flaxvae.data.rows import blocks, extent
@@ -23,17 +25,25 @@ class Split:
         float32; `Rows` where they are many and on disk.
       labels: class of each example, ``(N,)`` integers, or None.
       factors: values that an example was made from, ``(N, K)`` integers, or None.
+      condition: what a conditional model is told of each example: a class ``(N,)`` or a
+        vector ``(N, C)``; None: nothing.
     """
 
     x: np.ndarray
     labels: np.ndarray | None = None
     factors: np.ndarray | None = None
+    condition: np.ndarray | None = None
+
+    @property
+    def examples(self) -> Any:
+        """What a training takes: ``x``, with the conditions where there are some."""
+        return self.x if self.condition is None else Conditioned(self.x, self.condition)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, index: slice | np.ndarray) -> "Split":
-        parts = (self.x, self.labels, self.factors)
+        parts = (self.x, self.labels, self.factors, self.condition)
         return Split(*(None if part is None else part[index] for part in parts))  # type: ignore[arg-type]
 
 
@@ -77,7 +87,9 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """Shape of one example as the model sees it, ``(H, W, C)`` or ``(F,)``."""
         stored = jax.ShapeDtypeStruct((1, *self.train.x.shape[1:]), self.train.x.dtype)
-        return jax.eval_shape(self.preprocessing.prepare, stored).shape[1:]
+        seen: Any = jax.eval_shape(self.preprocessing.prepare, stored)
+        shape: tuple[int, ...] = seen.shape[1:]
+        return shape
 
     @property
     def is_table(self) -> bool:
@@ -124,8 +136,35 @@ class Dataset:
             "fingerprint": self.fingerprint(),
             **self.preprocessing.describe(),
             **{k: list(v) for k, v in given.items() if v is not None},
+            **_describe_condition(self.train),
             "origin": self.origin,
         }
+
+
+def _describe_condition(train: Split) -> dict[str, Any]:
+    if train.condition is None:
+        return {}
+    rows = np.ascontiguousarray(train.condition)
+    return {"condition": f"{rows.shape[1:]} {zlib.crc32(rows.tobytes()):08x}"}
+
+
+def condition_on_labels(dataset: Dataset) -> Dataset:
+    """The data set for a conditional model that is told each example's class.
+
+    Raises:
+      InputError: there are no labels.
+    """
+    splits: dict[str, Any] = {}
+    for name in ("train", "validation", "test"):
+        split: Split = getattr(dataset, name)
+        if split.labels is None:
+            raise InputError(
+                f"a conditional model must have labels to be told, and {dataset.name!r}"
+                " has none"
+            )
+        condition = np.asarray(split.labels, np.int32)
+        splits[name] = dataclasses.replace(split, condition=condition)
+    return dataclasses.replace(dataset, **splits)
 
 
 def make_preprocess(dataset: Dataset) -> Preprocess:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.batch import draw_rows
+from flaxvae.batch import Conditioned, draw_rows
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data import sprites
 from flaxvae.data.rows import Rows
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BINARIZATIONS = ("none", "dynamic", "static", "threshold")
 STATIC_SEED = 0  # statically binarized data is the same for every run
 
-Preprocess = Callable[[jax.Array, jax.Array], jax.Array]
+Preprocess = Callable[[Any, jax.Array], Any]
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,10 @@ class Preprocessing:
     standardization: Standardization | None = None
     render: str | None = None
 
-    def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
+    def __call__(self, x: Any, key: jax.Array) -> Any:
         """Maps a stored batch to the model's input; draws where that is asked for."""
+        if isinstance(x, Conditioned):
+            return Conditioned(self(x.x, key), x.condition)
         if self.dequantize and not jnp.issubdtype(x.dtype, jnp.floating):
             noise = draw_rows(jax.random.uniform, key, x.shape)
             return (x.astype(jnp.float32) + noise) / (self.max_value + 1)
@@ -75,8 +77,10 @@ class Preprocessing:
             return x
         return (draw_rows(jax.random.uniform, key, x.shape) < x).astype(x.dtype)
 
-    def prepare(self, x: jax.Array) -> jax.Array:
+    def prepare(self, x: Any) -> Any:
         """The part without randomness; noise is replaced by its mean."""
+        if isinstance(x, Conditioned):
+            return Conditioned(self.prepare(x.x), x.condition)
         if self.render is not None and x.ndim == 2:
             return sprites.render(x)
         if self.standardization is not None:

@@ -25,6 +25,7 @@ from flaxvae.distributions.laplace import Laplace
 from flaxvae.distributions.mixture import Mixture
 from flaxvae.distributions.multivariate_normal import MultivariateNormal
 from flaxvae.distributions.normal import Normal, reparameterize
+from flaxvae.distributions.point import Point
 
 __all__ = [
     "AffineCoupling",
@@ -42,6 +43,7 @@ __all__ = [
     "MultivariateNormal",
     "Normal",
     "Planar",
+    "Point",
     "Radial",
     "has_closed_form",
     "kl_divergence",

@@ -1,7 +1,7 @@
 """Numbers about a trained model."""
 
 from flaxvae.evaluation.active_units import active_units, explain_collapse
-from flaxvae.evaluation.bound import evaluate_elbo
+from flaxvae.evaluation.bound import evaluate_elbo, evaluate_terms
 from flaxvae.evaluation.likelihood import check_density, estimate_nll
 from flaxvae.evaluation.surgery import elbo_surgery
 
@@ -11,5 +11,6 @@ __all__ = [
     "elbo_surgery",
     "estimate_nll",
     "evaluate_elbo",
+    "evaluate_terms",
     "explain_collapse",
 ]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.batch import Conditioned
 from flaxvae.checks import InputError, check_above, check_at_least
 from flaxvae.data import Dataset, Split, make_preprocess
 from flaxvae.distributions import sample_and_log_prob
@@ -76,7 +77,7 @@ def estimate_nll(
         # The last batch is filled up, and what filled it is dropped.
         index = np.minimum(np.arange(first, first + B), len(split) - 1)
         key_x, key_z = jax.random.split(jax.random.fold_in(root, number))
-        x = prepare(jnp.asarray(split.x[index]), key_x)
+        x = prepare(jax.tree.map(jnp.asarray, split[index].examples), key_x)
         estimated = estimate(trained.variables, x, key_z)
         count = min(B, len(split) - first)
         for values, array in zip((log_p, variance), estimated, strict=True):
@@ -118,17 +119,28 @@ def make_estimate(
     """
     num_chunks = -(-num_samples // in_chunk)
 
-    def estimate(
-        variables: Any, x: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        q = model.apply(variables, x, method="encode")
-        p = model.apply(variables, method=lambda vae: vae.prior())
+    def estimate(variables: Any, x: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def apply(method: Callable[..., Any], *args: Any) -> Any:
+            """Calls a method of the model, under conditions where there are some."""
+            if not isinstance(x, Conditioned):
+                return model.apply(variables, *args, method=method)
+            return model.apply(
+                variables,
+                x.condition,
+                *args,
+                method=lambda vae, c, *args: method(vae.given(c), *args),
+            )
+
+        images = x.x if isinstance(x, Conditioned) else x
+        q = apply(lambda vae, x: vae.encode(x), images)
+        p = apply(lambda vae: vae.prior())
 
         def add_chunk(sums: Sums, number: jax.Array) -> tuple[Sums, None]:
             highest, total, squares = sums
             key_z = jax.random.fold_in(key, number)
             z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
-            log_likelihood = model.apply(variables, z, method="decode").log_prob(x)
+            p_x = apply(lambda vae, z: vae.decode(z), z)
+            log_likelihood = p_x.log_prob(images)
             log_w = log_likelihood + p.log_prob(z) - log_q  # (in_chunk, B)
             is_real = number * in_chunk + jnp.arange(in_chunk) < num_samples
             log_w = jnp.where(is_real[:, None], log_w, -jnp.inf)
@@ -139,8 +151,8 @@ def make_estimate(
             squares = old**2 * squares + (w**2).sum(0)
             return (higher, total, squares), None
 
-        zeros = jnp.zeros(len(x))
-        start = (jnp.full(len(x), -1e30), zeros, zeros)
+        zeros = jnp.zeros(len(images))
+        start = (jnp.full(len(images), -1e30), zeros, zeros)
         sums, _ = jax.lax.scan(add_chunk, start, jnp.arange(num_chunks))
         highest, total, squares = sums
         K = float(num_samples)

@@ -34,16 +34,18 @@ def elbo_surgery(
       posteriors also ``total_correlation`` of q(z), and where the prior is a diagonal
       normal too ``dimension_kl``, sum_d KL(q(z_d) || p(z_d)): the last two sum to
       ``marginal_kl``. Empty where q(z|x) has no density at other examples' codes, as a
-      flow, or z is no vector.
+      flow, or where there is no prior, or one that depends on a condition.
 
     Source: Hoffman and Johnson, "ELBO surgery", NIPS workshop 2016; Chen, Li, Grosse
     and Duvenaud, "Isolating Sources of Disentanglement in Variational Autoencoders",
     2018, arXiv 1802.04942, section 2.1.
     """
     check_at_least("num_draws", num_draws, 1)
-    q = trained.encode(x)
     prior = trained.prior
-    if prior is None or not isinstance(q, Normal | MultivariateNormal):
+    if prior is None:
+        return {}
+    q = trained.encode(x)
+    if not isinstance(q, Normal | MultivariateNormal):
         return {}
     N, D = q.mean.shape
     rows = np.linspace(0, N - 1, min(num_draws, N)).astype(int)

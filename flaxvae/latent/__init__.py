@@ -3,7 +3,7 @@
 Drawing is in `flaxvae.latent.figures`, the only file that imports matplotlib.
 """
 
-from flaxvae.latent.embeddings import pca
+from flaxvae.latent.embeddings import pca, tsne
 from flaxvae.latent.grids import check_dims, quantile_grid, tile_images
 from flaxvae.latent.paths import interpolate
 from flaxvae.latent.samplers import AggregatePosterior, CodeMixture, fit_mixture
@@ -17,4 +17,5 @@ __all__ = [
     "pca",
     "quantile_grid",
     "tile_images",
+    "tsne",
 ]

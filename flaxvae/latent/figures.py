@@ -43,8 +43,21 @@ MARKERS = "osD^vPX*"  # so that colour is not the only key
 TRAIN_COLOR, VALIDATION_COLOR = "#3f90da", "#e76300"
 
 
+CURVES = (  # a term, its sign, and what it is called
+    ("loss", 1, "loss, nats per example"),
+    ("log_likelihood", -1, "reconstruction, $-\\log\\, p(x|z)$, nats"),
+    ("kl", 1, "KL, $q(z|x)$ from $p(z)$, nats"),
+    ("squared_error", 1, "mean squared error"),
+    ("perplexity", 1, "perplexity of the codes"),
+    ("accuracy", 1, "accuracy"),
+)
+
+
 def plot_training_curves(history: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     """Loss, reconstruction and KL by epoch, for training and validation.
+
+    What the history lacks is left out; an autoencoder's has squared errors, a vector
+    quantizer's the perplexity of its codes.
 
     Args:
       history: one dict an epoch with ``epoch``, ``train`` and ``validation``, as in
@@ -53,12 +66,14 @@ def plot_training_curves(history: Sequence[Mapping[str, Any]], *, title: str) ->
     """
     figure = Figure(figsize=(11, 3.6), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=11)
-    panels = (("loss", 1), ("log_likelihood", -1), ("kl", 1))
-    names = ("loss", "reconstruction, $-\\log\\, p(x|z)$", "KL, $q(z|x)$ from $p(z)$")
+    panels = [
+        (key, sign, name)
+        for key, sign, name in CURVES
+        if all(key in line["train"] for line in history)
+    ][:3]
     epochs = [line["epoch"] for line in history]
-    for axes, (key, sign), name in zip(
-        figure.subplots(1, 3), panels, names, strict=True
-    ):
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (key, sign, name) in zip(grid, panels, strict=True):
         for split, color in (
             ("train", TRAIN_COLOR),
             ("validation", VALIDATION_COLOR),
@@ -72,7 +87,6 @@ def plot_training_curves(history: Sequence[Mapping[str, Any]], *, title: str) ->
         axes.xaxis.get_major_locator().set_params(integer=True)
         _set_robust_limits(axes)
         _strip(axes)
-    figure.axes[0].set_ylabel("nats per example")
     figure.axes[0].legend(frameon=False)
     return figure
 
@@ -165,7 +179,96 @@ def plot_reconstructions(
       title: what was reconstructed.
     """
     pairs = np.stack([originals, reconstructions])  # (2, N, H, W, C)
-    return _plot_rows(pairs, ["original", "reconstruction"], title)
+    return plot_rows(pairs, ["original", "reconstruction"], title=title)
+
+
+def plot_rows(
+    images: np.ndarray, names: Sequence[str] | None = None, *, title: str
+) -> Figure:
+    """Rows of images, with a name beside each row.
+
+    Args:
+      images: ``(rows, columns, H, W, C)`` in [0, 1].
+      names: of the rows, or None.
+      title: what they are.
+    """
+    rows, _, H, _, _ = images.shape
+    figure, axes = _make_picture(tile_images(images, gap=GAP), title)
+    if names is not None:
+        centers = [row * (H + GAP) + (H - 1) / 2 for row in range(rows)]
+        axes.set_yticks(centers, names, rotation=90, va="center", size=9)
+        axes.tick_params(length=0)
+    return figure
+
+
+def plot_activity(codes: np.ndarray, active: float, *, title: str) -> Figure:
+    """How much of a code is in use: its numbers, and how often each one is active.
+
+    Args:
+      codes: ``(N, D)``.
+      active: a number above this in absolute value counts as active.
+      title: what the codes are of.
+    """
+    figure = Figure(figsize=(10, 3.6), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    left, right = figure.subplots(1, 2)
+    left.hist(codes.ravel(), bins=60, color=CLASS_COLORS[0], log=True)
+    left.set_xlabel("number of a code")
+    left.set_ylabel("how many, log scale")
+    shares = np.sort((np.abs(codes) > active).mean(axis=0))[::-1]
+    right.fill_between(
+        np.arange(1, len(shares) + 1), shares, step="mid", color=CLASS_COLORS[0]
+    )
+    right.axhline(shares.mean(), color="#717581", linewidth=1, linestyle="--")
+    right.annotate(
+        f"mean {shares.mean():.0%}",
+        (len(shares), shares.mean()),
+        (0, 4),
+        textcoords="offset points",
+        horizontalalignment="right",
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+    )
+    right.set_xlabel("dimension of the code, most active first")
+    right.set_ylabel("share of examples where active")
+    right.set_ylim(0, 1.05)
+    for axes in (left, right):
+        _strip(axes)
+    return figure
+
+
+def plot_comparison(
+    panels: Sequence[Sequence[np.ndarray]],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    *,
+    title: str,
+) -> Figure:
+    """Models side by side: a column each, and below each other what they do.
+
+    Args:
+      panels: ``panels[row][column]`` are images ``(rows, columns, H, W, C)`` in [0, 1].
+      columns: names of the models.
+      rows: what is shown.
+      title: of the figure.
+    """
+    tiles = [[tile_images(images, gap=GAP) for images in row] for row in panels]
+    heights = [row[0].shape[0] for row in tiles]
+    width = 5.2 * len(columns)
+    height = width * sum(heights) / sum(tile.shape[1] for tile in tiles[0])
+    figure = Figure(figsize=(width, height + 1.2), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(
+        len(rows), len(columns), squeeze=False, height_ratios=heights
+    )
+    for i, row in enumerate(tiles):
+        for j, tile in enumerate(row):
+            axes: Axes = grid[i, j]
+            _show(axes, tile)
+            if i == 0:
+                axes.set_title(columns[j], fontsize=11)
+            if j == 0:
+                axes.set_ylabel(rows[i], fontsize=10)
+    return figure
 
 
 def plot_samples(images: np.ndarray, *, title: str, columns: int = 10) -> Figure:
@@ -177,7 +280,7 @@ def plot_samples(images: np.ndarray, *, title: str, columns: int = 10) -> Figure
       columns: images in a row.
     """
     grid = images.reshape(-1, columns, *images.shape[1:])  # (rows, columns, H, W, C)
-    return _plot_rows(grid, None, title)
+    return plot_rows(grid, title=title)
 
 
 def plot_interpolations(
@@ -322,17 +425,6 @@ def class_colors(count: int) -> list[str]:
         return list(CLASS_COLORS[:count])
     hues = mpl.colormaps["turbo"](np.linspace(0.02, 0.98, count))
     return [to_hex(hue) for hue in hues]
-
-
-def _plot_rows(grid: np.ndarray, names: Sequence[str] | None, title: str) -> Figure:
-    """Images ``(rows, columns, H, W, C)`` with a name beside each row."""
-    rows, _, H, _, _ = grid.shape
-    figure, axes = _make_picture(tile_images(grid, gap=GAP), title)
-    if names is not None:
-        centers = [row * (H + GAP) + (H - 1) / 2 for row in range(rows)]
-        axes.set_yticks(centers, names, rotation=90, va="center", size=9)
-        axes.tick_params(length=0)
-    return figure
 
 
 def plot_rate_distortion(
@@ -486,16 +578,21 @@ def _make_picture(
     height = width * picture.shape[0] / picture.shape[1]
     figure = Figure(figsize=(width, height + 0.7), dpi=DPI, layout="constrained")
     axes = figure.subplots()
+    _show(axes, picture)
+    axes.set_title(title, fontsize=11)
+    return figure, axes
+
+
+def _show(axes: Axes, picture: np.ndarray) -> None:
+    """Pixels and nothing else."""
     picture = np.clip(picture, 0.0, 1.0)
     if picture.shape[-1] < 3:  # two channels have no colours of their own
         axes.imshow(picture.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
     else:
         axes.imshow(picture)
-    axes.set_title(title, fontsize=11)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    return figure, axes
 
 
 def _tick_positions(cells: int, size: int) -> list[float]:

@@ -1,25 +1,32 @@
 """Models: what is encoded, decoded and sampled; every part is an argument."""
 
+from flaxvae.models.autoencoder import Autoencoder, build_autoencoder
+from flaxvae.models.classifier import Classifier, GivenClassifier
 from flaxvae.models.description import describe_module, module_from_description
+from flaxvae.models.networks import DECODERS, ENCODERS, LIKELIHOODS
 from flaxvae.models.vae import (
-    DECODERS,
-    ENCODERS,
-    LIKELIHOODS,
+    CONDITIONALS,
     POSTERIORS,
     PRIORS,
     VAE,
+    GivenVAE,
     build_vae,
-    start_from,
-    variable_shapes,
 )
+from flaxvae.models.variables import start_from, variable_shapes
 
 __all__ = [
+    "CONDITIONALS",
     "DECODERS",
     "ENCODERS",
     "LIKELIHOODS",
     "POSTERIORS",
     "PRIORS",
     "VAE",
+    "Autoencoder",
+    "Classifier",
+    "GivenClassifier",
+    "GivenVAE",
+    "build_autoencoder",
     "build_vae",
     "describe_module",
     "module_from_description",

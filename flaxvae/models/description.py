@@ -13,6 +13,8 @@ import numpy as np
 
 import flaxvae.nn
 from flaxvae.checks import InputError
+from flaxvae.models.autoencoder import Autoencoder
+from flaxvae.models.classifier import Classifier
 from flaxvae.models.vae import VAE
 
 
@@ -54,7 +56,7 @@ _OWN: dict[str, type[nn.Module]] = {
     name: getattr(flaxvae.nn, name)
     for name in flaxvae.nn.__all__
     if isinstance(getattr(flaxvae.nn, name), type)
-} | {"VAE": VAE}
+} | {"VAE": VAE, "Autoencoder": Autoencoder, "Classifier": Classifier}
 
 
 def _describe(value: Any) -> Any:

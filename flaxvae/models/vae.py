@@ -1,51 +1,29 @@
 """The variational autoencoder."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from flaxvae.checks import (
-    InputError,
-    check_above,
-    check_at_least,
-    check_below,
-    check_choice,
-)
+from flaxvae.checks import InputError, check_at_least, check_choice
 from flaxvae.distributions import Distribution
+from flaxvae.models.networks import build_networks, build_part, fields_of
 from flaxvae.nn import (
-    ACTIVATIONS,
-    DTYPES,
+    EMBEDDING_SIZE,
     FLOWS,
-    MEAN_ACTIVATIONS,
-    NORMALIZATIONS,
-    RESAMPLINGS,
-    SCALES,
-    BernoulliHead,
-    CategoricalHead,
-    ContinuousBernoulliHead,
-    ConvDecoder,
-    ConvEncoder,
+    Condition,
+    ConditionalNormal,
     Critic,
     DiagonalNormalHead,
-    DiscretizedLogisticHead,
-    DiscretizedLogisticMixtureHead,
     FlowPrior,
     FullNormalHead,
     IAFHead,
-    LaplaceHead,
     MixturePrior,
-    MLPDecoder,
-    MLPEncoder,
-    NormalHead,
     PlanarHead,
     RadialHead,
-    ResNetDecoder,
-    ResNetEncoder,
     StandardNormal,
     VampPrior,
 )
@@ -55,7 +33,8 @@ class VAE(nn.Module):
     """A variational autoencoder put together from five interchangeable modules.
 
     It draws nothing: sampling belongs to the objective, which receives the key.
-    ``vae.prior()`` calls the prior module and gives p(z).
+    ``vae.prior()`` calls the prior module and gives p(z). A conditional model has a
+    ``condition`` too, and ``vae.given(c)`` is what it is under the conditions c.
 
     Source: Kingma and Welling, "Auto-Encoding Variational Bayes", 2013, arXiv
     1312.6114; Rezende, Mohamed and Wierstra, "Stochastic Backpropagation and
@@ -68,6 +47,7 @@ class VAE(nn.Module):
     decoder: nn.Module  # z (..., D) -> array (..., H, W, C)
     likelihood: nn.Module  # array (..., H, W, C) -> p(x|z) over (H, W, C)
     critic: nn.Module | None = None  # codes (B, D) -> log-odds (B,), see `factor`
+    condition: nn.Module | None = None  # c (B, ...) -> (B, E), which both networks take
 
     def encode(self, x: jax.Array) -> Distribution:
         """q(z|x) for a batch ``(B, H, W, C)``."""
@@ -76,6 +56,56 @@ class VAE(nn.Module):
     def decode(self, z: jax.Array) -> Distribution:
         """p(x|z) for codes ``(..., D)``."""
         return self.likelihood(self.decoder(z))
+
+    def given(self, c: jax.Array) -> "GivenVAE":
+        """The model under a condition for each example, ``(B,)`` or ``(B, C)``.
+
+        Raises:
+          InputError: the model is not conditional.
+        """
+        if self.condition is None:
+            raise InputError("the model must be conditional to be given conditions")
+        return GivenVAE(self, self.condition(c))
+
+
+@dataclass(frozen=True)
+class GivenVAE:
+    """A conditional VAE under its conditions: to an objective, a VAE like any other.
+
+    Source: Sohn, Lee and Yan, "Learning Structured Output Representation using Deep
+    Conditional Generative Models", NIPS 2015.
+
+    Attributes:
+      vae: the bound model.
+      condition: the features of the conditions, ``(B, E)``.
+    """
+
+    vae: Any
+    condition: jax.Array
+
+    def encode(self, x: jax.Array) -> Distribution:
+        """q(z|x, c) for a batch ``(B, ...)``."""
+        q: Distribution = self.vae.posterior(self.vae.encoder(x, self.condition))
+        return q
+
+    def decode(self, z: jax.Array) -> Distribution:
+        """p(x|z, c) for codes ``(..., B, D)``."""
+        shape = (*z.shape[:-1], self.condition.shape[-1])
+        condition = jnp.broadcast_to(self.condition, shape)
+        p: Distribution = self.vae.likelihood(self.vae.decoder(z, condition))
+        return p
+
+    def prior(self) -> Distribution:
+        """p(z|c), batch shape ``(B,)``, or a p(z) that is the same for all."""
+        prior: Any = self.vae.prior
+        takes = getattr(prior, "takes_condition", False)
+        p: Distribution = prior(self.condition) if takes else prior()
+        return p
+
+    @property
+    def critic(self) -> Any:
+        """The critic of codes, or None."""
+        return self.vae.critic
 
 
 def build_vae(
@@ -92,6 +122,9 @@ def build_vae(
     prior_flows: int | None = None,
     posterior_flows: int | None = None,
     critic: bool | nn.Module = False,
+    conditional: str | None = None,
+    num_classes: int | None = None,
+    condition_width: int | None = None,
     **settings: Any,
 ) -> VAE:
     """Builds a VAE from parts that are chosen independently.
@@ -110,7 +143,8 @@ def build_vae(
         takes another array than one of the data's shape, its method ``feature_shape``
         says which.
       prior: ``"normal"`` (standard), ``"mixture"`` of normals (learned), ``"vamp"``,
-        ``"flow"``, or your own module ``() -> p(z)``.
+        ``"flow"``, for conditional models ``"conditional"`` (a normal, its moments
+        learned for each condition), or your own module ``() -> p(z)``.
       posterior: ``"diagonal"``, ``"full"`` (a covariance for each example), ``"iaf"``,
         ``"planar"``, ``"radial"``, or your own module ``(B, F) -> q(z|x)``.
       prior_components: of a mixture (10) or a VampPrior (500).
@@ -119,6 +153,12 @@ def build_vae(
       posterior_flows: layers of the last three posteriors (2, 10, 10).
       critic: whether the model has a `Critic` of codes, or your own module ``(B, D) ->
         (B,)``, for the objective `factor`.
+      conditional: how both networks learn of a condition: ``"concat"``: the one-hot
+        class, or the vector, joins their inputs; ``"embedding"``: a learned linear map
+        of it does; ``"film"``: that map scales and shifts each layer; None: no
+        condition. Networks of your own take it as a second argument ``(..., E)``.
+      num_classes: where conditions are classes.
+      condition_width: where conditions are vectors, their length.
       **settings: fields of the networks, written for the encoder: ``hidden``,
         ``activation``, ``negative_slope``, ``normalization``, ``dropout``, ``dtype``;
         for images also ``filters``, ``kernel_size``, ``strides``, ``padding``; for
@@ -137,48 +177,37 @@ def build_vae(
         parts has.
     """
     check_at_least("latent_dim", latent_dim, 1)
-    given = {
-        name: tuple(value) if isinstance(value, list | np.ndarray) else value
-        for name, value in settings.items()
-        if value is not None
-    }
-    check_settings(given)
+    condition = None
+    if conditional is not None:
+        check_choice("conditional", conditional, CONDITIONALS)
+        if (num_classes is None) == (condition_width is None):
+            raise InputError(
+                "a conditional model must have num_classes or condition_width, got "
+                f"{num_classes} and {condition_width}"
+            )
+        size = None if conditional == "concat" else EMBEDDING_SIZE
+        condition = Condition(num_classes, condition_width, size)
+    elif prior == "conditional":
+        raise InputError("prior must not be conditional for a model without conditions")
     shape = tuple(data_shape)
-    if decoder is None:
-        decoder = encoder if isinstance(encoder, str) else "mlp"
-    known: set[str] = set()
-    if isinstance(likelihood, str):
-        check_choice("likelihood", likelihood, LIKELIHOODS)
-        known |= _fields(LIKELIHOODS[likelihood])
-        fields = {**given, "event_ndim": len(shape)}
-        likelihood = _build(LIKELIHOODS[likelihood], fields)
-    if isinstance(encoder, str):
-        check_choice("encoder", encoder, ENCODERS)
-        known |= _fields(ENCODERS[encoder])
-        encoder = _build(ENCODERS[encoder], given)
-    if isinstance(decoder, str):
-        check_choice("decoder", decoder, DECODERS)
-        known |= _fields(DECODERS[decoder])
-        mirrored = {
-            name: value[::-1]
-            if isinstance(value, Sequence) and name in MIRRORED
-            else value
-            for name, value in given.items()
-        }
-        feature_shape = getattr(likelihood, "feature_shape", lambda shape: shape)
-        output_shape = {"output_shape": feature_shape(shape)}
-        decoder = _build(DECODERS[decoder], mirrored | output_shape)
-    if unused := sorted(given.keys() - known):
-        names = sorted(known - {"output_shape", "event_ndim"})
-        raise InputError(
-            f"{unused[0]} must be left out for this model, got {given[unused[0]]}: its "
-            f"parts have {', '.join(names) or 'no settings'}"
-        )
+    encoder, decoder, likelihood = build_networks(
+        shape,
+        encoder=encoder,
+        decoder=decoder,
+        likelihood=likelihood,
+        settings=settings,
+        fixed={"film": conditional == "film"},
+    )
     if prior == "vamp":
-        if given.get("normalization") == "batch":
+        if settings.get("normalization") == "batch":
             raise InputError(
                 "prior must not be vamp with batch normalization, whose statistics "
                 "would mix pseudo-inputs and examples"
+            )
+        if condition_width is not None:
+            raise InputError(
+                "prior must not be vamp where conditions are vectors, of which its "
+                "pseudo-inputs would need some"
             )
         if posterior != "diagonal":
             raise InputError(
@@ -200,6 +229,7 @@ def build_vae(
         decoder=decoder,
         likelihood=likelihood,
         critic=Critic() if critic is True else critic or None,
+        condition=condition,
     )
 
 
@@ -215,7 +245,7 @@ def _choose(
     known: set[str] = set()
     if isinstance(choice, str):
         check_choice(kind, choice, choices)
-        known = _fields(choices[choice])
+        known = fields_of(choices[choice])
     settings: dict[str, Any] = {}
     for name, value in wanted.items():
         if value is None:
@@ -231,56 +261,11 @@ def _choose(
         settings[SETTINGS_OF_PARTS[name]] = value
     if not isinstance(choice, str):
         return choice
-    return _build(choices[choice], {"latent_dim": latent_dim, **of_data, **settings})
+    return build_part(
+        choices[choice], {"latent_dim": latent_dim, **of_data, **settings}
+    )
 
 
-def start_from(model: nn.Module, variables: Any, examples: Any) -> Any:
-    """The variables of a model at step 0, with what begins as data.
-
-    Args:
-      model: an unbound model; a part of it with a method ``start`` takes examples.
-      variables: its variables, ``params`` among them.
-      examples: ``(count) -> examples`` as the model sees them, ``(count, ...)``.
-    """
-    prior: Any = getattr(model, "prior", None)
-    if not hasattr(prior, "start"):
-        return variables
-    params = variables["params"]
-    started = prior.start(params["prior"], examples(prior.num_components))
-    return {**variables, "params": {**params, "prior": started}}
-
-
-def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
-    """Shapes and types of a VAE's variables for examples of ``data_shape``.
-
-    Nothing is computed and no objective is needed: encoder, posterior, decoder,
-    likelihood, prior and critic are each called once.
-    """
-
-    def reach(vae: Any, x: jax.Array) -> None:
-        z = vae.encode(x).mean
-        vae.decode(z)
-        vae.prior()
-        if getattr(vae, "critic", None) is not None:
-            vae.critic(z)
-
-    def init() -> Any:
-        x = jnp.zeros((1, *data_shape))
-        return model.init(jax.random.key(0), x, method=reach)
-
-    return jax.eval_shape(init)
-
-
-ENCODERS: dict[str, type[Any]] = {
-    "mlp": MLPEncoder,
-    "conv": ConvEncoder,
-    "resnet": ResNetEncoder,
-}
-DECODERS: dict[str, type[Any]] = {
-    "mlp": MLPDecoder,
-    "conv": ConvDecoder,
-    "resnet": ResNetDecoder,
-}
 POSTERIORS: dict[str, type[Any]] = {
     "diagonal": DiagonalNormalHead,
     "full": FullNormalHead,
@@ -293,55 +278,12 @@ PRIORS: dict[str, type[Any]] = {
     "mixture": MixturePrior,
     "vamp": VampPrior,
     "flow": FlowPrior,
+    "conditional": ConditionalNormal,
 }
+CONDITIONALS = ("concat", "embedding", "film")
 SETTINGS_OF_PARTS = {  # arguments of `build_vae`: fields of priors and posteriors
     "prior_components": "num_components",
     "prior_flow": "flow",
     "prior_flows": "num_flows",
     "posterior_flows": "num_flows",
 }
-LIKELIHOODS: dict[str, type[Any]] = {
-    "bernoulli": BernoulliHead,
-    "continuous_bernoulli": ContinuousBernoulliHead,
-    "normal": NormalHead,
-    "laplace": LaplaceHead,
-    "discretized_logistic": DiscretizedLogisticHead,
-    "discretized_logistic_mixture": DiscretizedLogisticMixtureHead,
-    "categorical": CategoricalHead,
-}
-MIRRORED = ("hidden", "filters", "kernel_size", "strides")  # a decoder's are reversed
-
-
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raises `InputError` for a value that no network can have."""
-    for name in (*MIRRORED, "num_residual_blocks", "bottleneck"):
-        value = settings.get(name, ())
-        for size in value if isinstance(value, Sequence) else (value,):
-            check_at_least(name, size, 0 if name == "num_residual_blocks" else 1)
-    for name, minimum in (("levels", 2), ("num_components", 1)):
-        check_at_least(name, settings.get(name, minimum), minimum)
-    if "init_scale" in settings:
-        check_above("init_scale", settings["init_scale"], 0)
-    if "dropout" in settings:
-        check_at_least("dropout", settings["dropout"], 0)
-        check_below("dropout", settings["dropout"], 1)
-    for name, choices in (
-        ("activation", ACTIVATIONS),
-        ("normalization", NORMALIZATIONS),
-        ("resampling", RESAMPLINGS),
-        ("dtype", DTYPES),
-        ("scale", SCALES),
-        ("mean_activation", MEAN_ACTIVATIONS),
-    ):
-        if name in settings:
-            check_choice(name, settings[name], choices)
-
-
-def _fields(network: type[Any]) -> set[str]:
-    names = {field.name for field in dataclasses.fields(network)}
-    return names - {"parent", "name"}
-
-
-def _build(network: type[Any], settings: Mapping[str, Any]) -> nn.Module:
-    names = _fields(network)
-    return network(**{name: settings[name] for name in names & settings.keys()})

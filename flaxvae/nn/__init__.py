@@ -1,5 +1,7 @@
 """Linen modules: networks, heads that turn features into distributions, priors."""
 
+from flaxvae.nn.codes import CODE_ACTIVATIONS, CodeHead
+from flaxvae.nn.conditions import EMBEDDING_SIZE, Condition, ConditionalNormal
 from flaxvae.nn.convnet import ConvDecoder, ConvEncoder
 from flaxvae.nn.convolution import Conv, ConvTranspose
 from flaxvae.nn.critic import Critic
@@ -24,7 +26,9 @@ from flaxvae.nn.resnet import RESAMPLINGS, ResNetDecoder, ResNetEncoder
 
 __all__ = [
     "ACTIVATIONS",
+    "CODE_ACTIVATIONS",
     "DTYPES",
+    "EMBEDDING_SIZE",
     "FLOWS",
     "MEAN_ACTIVATIONS",
     "NORMALIZATIONS",
@@ -32,6 +36,9 @@ __all__ = [
     "SCALES",
     "BernoulliHead",
     "CategoricalHead",
+    "CodeHead",
+    "Condition",
+    "ConditionalNormal",
     "ContinuousBernoulliHead",
     "Conv",
     "ConvDecoder",

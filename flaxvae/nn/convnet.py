@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -24,12 +25,14 @@ class ConvEncoder(Network):
     strides: int | tuple[int, ...] = 2  # of all stages, or of each
     padding: int | str = "SAME"  # "SAME", "VALID", or rows and columns on every side
     hidden: tuple[int, ...] = ()  # widths of dense layers
+    grid: bool = False  # features are the last image, (B, H', W', F), not flattened
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps a batch ``(B, H, W, C)`` to features ``(B, F)``."""
+    def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+        """Maps ``(B, H, W, C)``, conditions ``(B, E)``, to features ``(B, F)``."""
         self.check()
         check_images(x.shape[1:])
+        x = self.join(x, condition)
         stages = len(self.filters)
         kernels = per_stage("kernel_size", self.kernel_size, stages)
         strides = per_stage("strides", self.strides, stages)
@@ -43,10 +46,11 @@ class ConvEncoder(Network):
                 dtype=self.dtype,
                 name=f"conv_{i}",
             )
-            x = self.finish(layer(x), f"conv_{i}")
-        x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
+            x = self.finish(layer(x), f"conv_{i}", condition)
+        if not self.grid:
+            x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
         for i, width in enumerate(self.hidden):
-            x = self.dense(x, width, f"hidden_{i}")
+            x = self.dense(x, width, f"hidden_{i}", condition)
         return x
 
 
@@ -66,10 +70,11 @@ class ConvDecoder(Network):
     strides: int | tuple[int, ...] = 2  # of all stages, or of each
     padding: int | str = "SAME"  # of the convolutions that these transpose
     hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
+    grid: bool = False  # codes are images of the first one's size, (..., H', W', D)
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps codes ``(..., D)`` to ``(..., *output_shape)``, unbounded."""
+    def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+        """Maps codes ``(..., D)``, conditions ``(..., E)``, to images, unbounded."""
         self.check()
         check_images(self.output_shape)
         *size, channels = self.output_shape
@@ -77,12 +82,10 @@ class ConvDecoder(Network):
         kernels = per_stage("kernel_size", self.kernel_size, stages)
         strides = per_stage("strides", self.strides, stages)
         sizes = shrink(size, kernels[::-1], strides[::-1], self.padding)[::-1]
-        h = z
+        h = self.join(z, condition)
         for i, width in enumerate(self.hidden):
-            h = self.dense(h, width, f"hidden_{i}")
-        shape = (*sizes[0], self.filters[0])
-        h = nn.Dense(math.prod(shape), dtype=self.dtype, name="image")(h)
-        h = h.reshape(*z.shape[:-1], *shape)  # (..., H', W', filters[0])
+            h = self.dense(h, width, f"hidden_{i}", condition)
+        h = first_image(self, h, sizes[0])  # (..., H', W', filters[0])
         for i in range(stages):
             is_last = i == stages - 1
             layer = ConvTranspose(
@@ -95,8 +98,32 @@ class ConvDecoder(Network):
                 dtype=self.dtype,
                 name="output" if is_last else f"conv_{i}",
             )
-            h = layer(h) if is_last else self.finish(layer(h), f"conv_{i}")
+            h = layer(h)
+            if not is_last:
+                h = self.finish(h, f"conv_{i}", condition)
         return h
+
+
+def first_image(network: Any, h: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """What a decoder enlarges, ``(..., H', W', filters[0])``.
+
+    Made of features ``(..., F)`` by a dense layer, or of a grid ``(..., H', W', F)`` by
+    a convolution.
+
+    Raises:
+      InputError: a grid of another size.
+    """
+    filters = network.filters[0]
+    if network.grid:
+        if h.shape[-3:-1] != tuple(size):
+            raise InputError(
+                f"codes must be a grid of {size[0]} x {size[1]} for this decoder, got "
+                f"shape {h.shape}"
+            )
+        return Conv(filters, 3, dtype=network.dtype, name="image")(h)
+    shape = (*size, filters)
+    image = nn.Dense(math.prod(shape), dtype=network.dtype, name="image")(h)
+    return image.reshape(*h.shape[:-1], *shape)
 
 
 def shrink(

@@ -58,6 +58,7 @@ class Network(nn.Module, kw_only=True):
     normalization: str = "none"  # one of NORMALIZATIONS, before each activation
     dropout: float = 0.0  # share of activations set to 0 in training
     dtype: str = "float32"  # of the computation: one of DTYPES
+    film: bool = False  # a condition scales and shifts layers; else it joins the input
 
     def check(self) -> None:
         """Raises `InputError` for a value that no network can have."""
@@ -73,9 +74,22 @@ class Network(nn.Module, kw_only=True):
             return nn.leaky_relu(x, self.negative_slope)
         return ACTIVATIONS[self.activation](x)
 
-    def finish(self, x: jax.Array, name: str) -> jax.Array:
-        """What follows a layer: normalization, activation, dropout."""
-        x = self.activate(self.normalize(x, f"{name}_norm"))
+    def join(self, x: jax.Array, condition: jax.Array | None) -> jax.Array:
+        """The input ``(..., C)`` with a condition ``(..., E)`` as further channels."""
+        if condition is None or self.film:
+            return x
+        planes = _spread(condition, x.ndim).astype(x.dtype)
+        planes = jnp.broadcast_to(planes, (*x.shape[:-1], planes.shape[-1]))
+        return jnp.concatenate([x, planes], axis=-1)
+
+    def finish(
+        self, x: jax.Array, name: str, condition: jax.Array | None = None
+    ) -> jax.Array:
+        """What follows a layer: normalization, condition, activation, dropout."""
+        x = self.normalize(x, f"{name}_norm")
+        if self.film and condition is not None:
+            x = FiLM(dtype=self.dtype, name=f"{name}_film")(x, condition)
+        x = self.activate(x)
         return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
     def normalize(self, x: jax.Array, name: str) -> jax.Array:
@@ -101,10 +115,40 @@ class Network(nn.Module, kw_only=True):
         """Whether layers have a bias: a batch normalization would take it out again."""
         return self.normalization != "batch"
 
-    def dense(self, x: jax.Array, width: int, name: str) -> jax.Array:
+    def dense(
+        self, x: jax.Array, width: int, name: str, condition: jax.Array | None = None
+    ) -> jax.Array:
         """A dense layer and what follows it, ``(..., I)`` -> ``(..., width)``."""
         layer = nn.Dense(width, use_bias=self.use_bias, dtype=self.dtype, name=name)
-        return self.finish(layer(x), name)
+        return self.finish(layer(x), name, condition)
+
+
+class FiLM(nn.Module):
+    """Scales and shifts each channel as a condition says; at first it changes nothing.
+
+    Source: Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer",
+    2017, arXiv 1709.07871.
+    """
+
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
+        """``(..., C)`` by ``(..., E)``, whose leading axes are the first ones of x."""
+        dense = nn.Dense(
+            2 * x.shape[-1],
+            kernel_init=nn.initializers.zeros_init(),
+            dtype=self.dtype,
+            name="scale_and_shift",
+        )
+        scale, shift = jnp.split(_spread(dense(condition), x.ndim), 2, axis=-1)
+        return x * (1 + scale) + shift
+
+
+def _spread(condition: jax.Array, ndim: int) -> jax.Array:
+    """``(..., E)`` with axes of length 1 before the last, ``ndim`` in all."""
+    *batch, size = condition.shape
+    return condition.reshape(*batch, *(1,) * (ndim - condition.ndim), size)
 
 
 class Dropout(nn.Module):

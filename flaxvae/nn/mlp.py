@@ -17,12 +17,13 @@ class MLPEncoder(Network):
     hidden: tuple[int, ...] = (256, 256)  # widths, from the data inwards
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps a batch ``(B, ...)`` to features ``(B, F)``."""
+    def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+        """Maps a batch ``(B, ...)``, conditions ``(B, E)``, to features ``(B, F)``."""
         self.check()
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H*W*C)
+        x = self.join(x, condition)
         for i, width in enumerate(self.hidden):
-            x = self.dense(x, width, f"hidden_{i}")
+            x = self.dense(x, width, f"hidden_{i}", condition)
         return x
 
 
@@ -36,12 +37,12 @@ class MLPDecoder(Network):
     hidden: tuple[int, ...] = (256, 256)  # widths, from the code outwards
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps codes ``(..., D)`` to ``(..., *output_shape)``, unbounded."""
+    def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+        """Maps codes ``(..., D)``, conditions ``(..., E)``, to arrays, unbounded."""
         self.check()
-        h = z
+        h = self.join(z, condition)
         for i, width in enumerate(self.hidden):
-            h = self.dense(h, width, f"hidden_{i}")
+            h = self.dense(h, width, f"hidden_{i}", condition)
         size = math.prod(self.output_shape)
         h = nn.Dense(size, dtype=self.dtype, name="output")(h)
         return h.reshape(*z.shape[:-1], *self.output_shape)  # (..., H, W, C)

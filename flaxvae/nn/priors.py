@@ -67,6 +67,9 @@ class VampPrior(nn.Module):
         shape = (self.num_components, *self.data_shape)
         u = self.param("pseudo_inputs", nn.initializers.uniform(1.0), shape)
         model: Any = self.parent
+        condition = getattr(model, "condition", None)
+        if condition is not None:  # the classes in turn
+            model = model.given(condition.example(self.num_components))
         q = model.encode(jnp.clip(u, 0.0, 1.0) if self.bounded else u)
         if not isinstance(q, Normal):
             raise TypeError(

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 
 from flaxvae.checks import check_at_least, check_choice
-from flaxvae.nn.convnet import check_images, shrink
+from flaxvae.nn.convnet import check_images, first_image, shrink
 from flaxvae.nn.convolution import Conv, ConvTranspose
 from flaxvae.nn.layers import Network, per_stage
 
@@ -32,12 +32,14 @@ class ResNetEncoder(Network):
     padding: int | str = "SAME"  # of the convolutions that change the size
     resampling: str = "stride"  # by strided convolution, or resize before one
     hidden: tuple[int, ...] = ()  # widths of dense layers
+    grid: bool = False  # features are the last image, (B, H', W', F), not flattened
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps a batch ``(B, H, W, C)`` to features ``(B, F)``."""
+    def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+        """Maps ``(B, H, W, C)``, conditions ``(B, E)``, to features ``(B, F)``."""
         _check(self)
         check_images(x.shape[1:])
+        x = self.join(x, condition)
         strides = per_stage("strides", self.strides, len(self.filters))
         kernels = (self.kernel_size,) * len(self.filters)
         sizes = shrink(x.shape[1:3], kernels, strides, self.padding)
@@ -54,11 +56,12 @@ class ResNetEncoder(Network):
                 name=f"stage_{i}",
             )(x)
             for j in range(self.num_residual_blocks):
-                x = _block(self, x, f"stage_{i}_block_{j}")
-        x = self.finish(x, "end")
-        x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
+                x = _block(self, x, f"stage_{i}_block_{j}", condition)
+        x = self.finish(x, "end", condition)
+        if not self.grid:
+            x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
         for i, width in enumerate(self.hidden):
-            x = self.dense(x, width, f"hidden_{i}")
+            x = self.dense(x, width, f"hidden_{i}", condition)
         return x
 
 
@@ -81,26 +84,29 @@ class ResNetDecoder(Network):
     padding: int | str = "SAME"  # of the convolutions that these transpose
     resampling: str = "stride"  # by transposed convolution, or resize before one
     hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
+    grid: bool = False  # codes are images of the first one's size, (..., H', W', D)
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps codes ``(..., D)`` to ``(..., *output_shape)``, unbounded."""
+    def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+        """Maps codes ``(..., D)``, conditions ``(..., E)``, to images, unbounded."""
         _check(self)
         check_images(self.output_shape)
         *size, channels = self.output_shape
         strides = per_stage("strides", self.strides, len(self.filters))
         kernels = (self.kernel_size,) * len(self.filters)
         sizes = shrink(size, kernels, strides[::-1], self.padding)[::-1]
-        h = z
+        h = self.join(z, condition)
         for i, width in enumerate(self.hidden):
-            h = self.dense(h, width, f"hidden_{i}")
-        shape = (*sizes[0], self.filters[0])
-        h = nn.Dense(math.prod(shape), dtype=self.dtype, name="image")(h)
-        h = h.reshape(math.prod(z.shape[:-1]), *shape)  # (B, H', W', filters[0])
+            h = self.dense(h, width, f"hidden_{i}", condition)
+        h = first_image(self, h, sizes[0])
+        batch, shape = h.shape[:-3], h.shape[-3:]
+        h = h.reshape(math.prod(batch), *shape)  # (B, H', W', filters[0])
+        if condition is not None:
+            condition = condition.reshape(math.prod(batch), -1)  # (B, E)
         for i in range(len(self.filters)):
             for j in range(self.num_residual_blocks):
-                h = _block(self, h, f"stage_{i}_block_{j}")
-            h = self.finish(h, f"stage_{i}")
+                h = _block(self, h, f"stage_{i}_block_{j}", condition)
+            h = self.finish(h, f"stage_{i}", condition)
             is_last = i == len(self.filters) - 1
             name = "output" if is_last else f"stage_{i}"
             width = channels if is_last else self.filters[i + 1]
@@ -117,7 +123,7 @@ class ResNetDecoder(Network):
                     dtype=self.dtype,
                     name=name,
                 )(h)
-        return h.reshape(*z.shape[:-1], *self.output_shape)  # (..., H, W, C)
+        return h.reshape(*batch, *self.output_shape)  # (..., H, W, C)
 
 
 def _check(network: ResNetEncoder | ResNetDecoder) -> None:
@@ -128,7 +134,10 @@ def _check(network: ResNetEncoder | ResNetDecoder) -> None:
 
 
 def _block(
-    network: ResNetEncoder | ResNetDecoder, x: jax.Array, name: str
+    network: ResNetEncoder | ResNetDecoder,
+    x: jax.Array,
+    name: str,
+    condition: jax.Array | None,
 ) -> jax.Array:
     """The sum of x and what the bottleneck makes of it, ``(B, H, W, C)``."""
     filters = x.shape[-1]
@@ -139,7 +148,7 @@ def _block(
         ("b", inner, network.kernel_size),
         ("c", filters, 1),
     ):
-        h = network.finish(h, f"{name}_{part}")
+        h = network.finish(h, f"{name}_{part}", condition)
         h = Conv(
             width,
             kernel_size,

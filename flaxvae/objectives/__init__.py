@@ -1,5 +1,7 @@
 """Objectives: functions of a bound model, in nats per example."""
 
+from flaxvae.objectives.classification import classification
+from flaxvae.objectives.corruption import CORRUPTIONS, corrupt
 from flaxvae.objectives.discrepancy import KERNELS, info, mmd, wae
 from flaxvae.objectives.elbo import elbo
 from flaxvae.objectives.factor import factor
@@ -9,9 +11,11 @@ from flaxvae.objectives.objective import (
     BoundVAE,
     Objective,
     Terms,
+    bind_conditions,
     is_weight,
     parameters_of,
 )
+from flaxvae.objectives.reconstruction import ACTIVE, reconstruction
 from flaxvae.objectives.total_correlation import SAMPLINGS, log_marginals, tcvae
 
 OBJECTIVES: dict[str, Objective] = {
@@ -28,6 +32,8 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 __all__ = [
+    "ACTIVE",
+    "CORRUPTIONS",
     "ESTIMATORS",
     "KERNELS",
     "OBJECTIVES",
@@ -35,7 +41,10 @@ __all__ = [
     "BoundVAE",
     "Objective",
     "Terms",
+    "bind_conditions",
     "ciwae",
+    "classification",
+    "corrupt",
     "dip",
     "elbo",
     "factor",
@@ -47,6 +56,7 @@ __all__ = [
     "mmd",
     "parameters_of",
     "piwae",
+    "reconstruction",
     "tcvae",
     "wae",
 ]

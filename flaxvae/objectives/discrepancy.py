@@ -108,6 +108,10 @@ def _terms(
     q = vae.encode(x)
     z, log_q = sample_and_log_prob(q, key)
     everyone = gather_rows(z)
-    from_prior = vae.prior().sample(jax.random.fold_in(key, 1), (len(everyone),))
+    key_p, p = jax.random.fold_in(key, 1), vae.prior()
+    if p.mean.ndim > 1:  # a prior for each condition
+        from_prior = gather_rows(p.sample(key_p))
+    else:
+        from_prior = p.sample(key_p, (len(everyone),))
     discrepancy = mmd(everyone, jax.lax.stop_gradient(from_prior), kernel)
     return bound_terms(vae, x, q, z, log_q), discrepancy

@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 
+from flaxvae.batch import Conditioned
 from flaxvae.distributions import Distribution
 
 Terms = dict[str, jax.Array]
@@ -33,6 +34,17 @@ array a quantity. The train step takes the batch means and minimises that of
 ``"loss"``; the others are reported under their names. Weights such as ``beta`` reach
 it from the train state as traced scalars, so that changing one recompiles nothing.
 """
+
+
+def bind_conditions(objective: Objective) -> Objective:
+    """The objective for batches that may bring conditions: it sees ``vae.given(c)``."""
+
+    def bound(vae: Any, x: Any, **more: Any) -> Terms:
+        if isinstance(x, Conditioned):
+            vae, x = vae.given(x.condition), x.x
+        return objective(vae, x, **more)
+
+    return bound
 
 
 def parameters_of(objective: Objective) -> dict[str, inspect.Parameter]:

@@ -27,7 +27,7 @@ STEPS_PER_LOOP = {"cpu": 1, "tpu": 1}
 STEPS_PER_LOOP_ELSEWHERE = 32
 
 # As stored: the training split, or a chunk of its batches, and the validation split.
-Examples = tuple[jax.Array, jax.Array]
+Examples = tuple[Any, Any]
 Validate = Callable[[TrainState, jax.Array], tuple[Metrics, Metrics]]
 Advance = Callable[..., tuple["Run", "Report"]]
 
@@ -143,12 +143,13 @@ def make_advance(
         training, held_out = examples
         first = position  # of this call
 
-        def one_step(run: Run, batch: jax.Array) -> tuple[Run, None]:
+        def one_step(run: Run, batch: Any) -> tuple[Run, None]:
             before = run.state.skipped
             if chunk is None:
-                batch = training[devices.split(batch)]  # from their numbers
+                rows = devices.split(batch)
+                batch = jax.tree.map(lambda leaf: leaf[rows], training)
             else:
-                batch = devices.own_part(batch)
+                batch = jax.tree.map(devices.own_part, batch)
             state, terms = step(run.state, batch)
             return _count(run, state, terms, is_used=state.skipped == before), None
 
@@ -165,7 +166,11 @@ def make_advance(
                 run, position = carry
                 if order is None:
                     start = position - first
-                    batches = jax.lax.dynamic_slice_in_dim(training, start, inner)
+
+                    def cut(leaf: jax.Array) -> jax.Array:
+                        return jax.lax.dynamic_slice_in_dim(leaf, start, inner)
+
+                    batches = jax.tree.map(cut, training)
                 else:
                     start = (position - number * num_batches) * batch_size
                     rows = jax.lax.dynamic_slice(order, (start,), (inner * batch_size,))

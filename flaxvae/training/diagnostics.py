@@ -16,11 +16,13 @@ def code_moments(model: Any, x: jax.Array, *, key: jax.Array) -> Moments:
     """What `describe_codes` needs the means of, each ``(B, D)``.
 
     Args:
-      model: a bound model; one whose codes are no vectors has no moments.
+      model: a bound model; one without codes that are vectors has no moments.
       x: a batch, ``(B, ...)``.
       key: of one draw from each posterior; under the objective's own key nothing is
         computed twice.
     """
+    if not hasattr(model, "encode"):
+        return {}
     q = model.encode(x)
     mean = getattr(q, "mean", None)
     if mean is None or mean.ndim != 2:

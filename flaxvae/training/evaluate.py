@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from flaxvae.batch import sum_over_devices
 from flaxvae.data import Preprocess
-from flaxvae.objectives import Objective
+from flaxvae.objectives import Objective, bind_conditions
 from flaxvae.training.parallel import ONE_DEVICE, Devices
 from flaxvae.training.step import Metrics
 
@@ -43,15 +43,16 @@ def make_evaluate(
       ``(B, ...)`` giving ``(...)``, in nats per example. ``number`` counts the batches
       of examples that came before these, where a split is evaluated in pieces.
     """
+    bound = bind_conditions(objective)
 
     def evaluate(
         variables: Any,
         weights: Mapping[str, jax.Array],
-        examples: jax.Array,
+        examples: Any,
         key: jax.Array,
         number: int | jax.Array = 0,
     ) -> Metrics:
-        num_examples = len(examples)
+        num_examples = len(jax.tree.leaves(examples)[0])
         batch_size = min(EVALUATION_BATCH, num_examples)
         num_batches = -(-num_examples // batch_size)
         # Rows that make the batch divisible change no other row's draws.
@@ -63,9 +64,10 @@ def make_evaluate(
             row = devices.split(jnp.arange(padded))
             index = first + row
             is_real = (row < batch_size) & (index < num_examples)
-            x = preprocess(examples[jnp.minimum(index, num_examples - 1)], key_x)
-            bound = functools.partial(objective, key=key_z, **weights)
-            terms = model.apply(variables, x, method=bound)
+            rows = jnp.minimum(index, num_examples - 1)
+            x = preprocess(jax.tree.map(lambda leaf: leaf[rows], examples), key_x)
+            method = functools.partial(bound, key=key_z, **weights)
+            terms = model.apply(variables, x, method=method)
 
             def sum_real(term: jax.Array) -> jax.Array:
                 kept = is_real.reshape(-1, *(1,) * (term.ndim - 1))

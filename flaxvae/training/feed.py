@@ -9,7 +9,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ class Streamed:
         import grain
 
         self.chunk = chunk
-        self._x = dataset.train.x
+        self._split = dataset.train
         self._devices = devices
         self._seed = seed
         self._batch_size = batch_size
@@ -94,11 +94,11 @@ class Streamed:
         )
         options = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=READERS)
         self._chunks = iter(chunks.to_iter_dataset(options))
-        self._validation = devices.put(dataset.validation.x)
+        self._validation = devices.put(dataset.validation.examples)
         self.move_on()
 
     def __str__(self) -> str:
-        megabytes, plural = self._x.nbytes / 1e6, "es" * (self.chunk > 1)
+        megabytes, plural = self._split.x.nbytes / 1e6, "es" * (self.chunk > 1)
         return (
             f"{megabytes:,.3g} MB of training examples do not fit the device and are "
             f"streamed in chunks of {self.chunk} batch{plural}"
@@ -112,25 +112,33 @@ class Streamed:
         """Puts the next chunk on the device."""
         chunk = next(self._chunks, None)
         if chunk is not None:  # else this was the last
-            placed = self._devices.put_chunk(chunk, self._batch_size)
-            self.examples = placed, self._validation
+
+            def place(leaf: np.ndarray) -> jax.Array:
+                return self._devices.put_chunk(leaf, self._batch_size)
+
+            self.examples = jax.tree.map(place, chunk), self._validation
 
     def close(self) -> None:
         """Ends the threads."""
         self._chunks.close()
 
-    def _read(self, start: int) -> np.ndarray:
+    def _read(self, start: int) -> Any:
         """The batches of the steps from ``start`` on, ``(chunk, own rows, ...)``."""
         B = self._batch_size
-        num_batches = len(self._x) // B
+        num_batches = len(self._split) // B
         index = []
         # One shape, one program: a last chunk is filled with what no step will use.
         for step in np.minimum(range(start, start + self.chunk), self._total - 1):
             epoch, batch = divmod(int(step), num_batches)
             rows = self._order(epoch)[batch * B : (batch + 1) * B]
             index.append(rows[self._own])
-        x = np.asarray(self._x[np.concatenate(index)])
-        return x.reshape(self.chunk, -1, *x.shape[1:])
+        rows = np.concatenate(index)
+
+        def gather(leaf: Any) -> np.ndarray:
+            array = np.asarray(leaf[rows])
+            return array.reshape(self.chunk, -1, *array.shape[1:])
+
+        return jax.tree.map(gather, self._split.examples)
 
     def _shuffle(self, epoch: int) -> np.ndarray:
         # On a CPU: an accelerator is busy with the steps.
@@ -140,7 +148,9 @@ class Streamed:
             device = jax.local_devices()[0]
         with jax.default_device(device):
             order = jax.jit(shuffle, static_argnums=2)(
-                jax.random.key(self._seed), jnp.asarray(epoch, jnp.int32), len(self._x)
+                jax.random.key(self._seed),
+                jnp.asarray(epoch, jnp.int32),
+                len(self._split),
             )
             return np.asarray(order)
 
@@ -174,7 +184,8 @@ def open_feed(
     # The processes of a run must decide alike.
     budget = float(hosts.share(np.array(budget)))
     if bytes_of_examples(dataset) <= budget:
-        yield Resident(devices.put((dataset.train.x, dataset.validation.x)))
+        both = (dataset.train.examples, dataset.validation.examples)
+        yield Resident(devices.put(both))
         return
     a_batch = math.ceil(dataset.train.x.nbytes / len(dataset.train)) * batch_size
     held_out = dataset.validation.x.nbytes

@@ -75,18 +75,23 @@ def make_program(
         return {"terms": terms, "codes": code_moments(vae, x, key=key)}
 
     evaluate = make_evaluate(model, measure, preprocess, devices)
-    x = dataset.train.x
-    batch = jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype)
+    examples = dataset.train.examples
+    batch = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((batch_size, *leaf.shape[1:]), leaf.dtype),
+        examples,
+    )
 
-    def validate(state: TrainState, examples: jax.Array) -> tuple[Metrics, Metrics]:
+    def validate(state: TrainState, examples: Any) -> tuple[Metrics, Metrics]:
         key = stream_key(state.key, Stream.VALIDATION)
         means: Any = evaluate(state.variables, state.weights, examples, key)
         return means["terms"], describe_codes(means["codes"])
 
     def some_examples(count: int) -> jax.Array:
         """Training examples at random, the same for every seed."""
-        rows = np.random.default_rng(0).choice(len(x), count, replace=count > len(x))
-        return preprocess.prepare(jnp.asarray(x[rows]))
+        x, N = dataset.train.x, len(dataset.train)
+        rows = np.random.default_rng(0).choice(N, count, replace=count > N)
+        seen: jax.Array = preprocess.prepare(jnp.asarray(x[rows]))
+        return seen
 
     def create_traced(seed: jax.Array, weights: Mapping[str, Any]) -> Run:
         sample = jax.eval_shape(preprocess, batch, jax.random.key(0))
@@ -94,7 +99,7 @@ def make_program(
             model,
             objective,
             optimizer,
-            jnp.zeros(sample.shape, sample.dtype),
+            jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sample),
             weights=weights,
             seed=seed,
             keep_ema=ema_decay > 0,
@@ -116,7 +121,7 @@ def make_program(
         return make_advance(
             step,
             validate if len(dataset.validation) else None,
-            num_examples=len(x),
+            num_examples=len(dataset.train),
             batch_size=batch_size,
             early_stopping=early_stopping,
             devices=devices,
@@ -125,7 +130,7 @@ def make_program(
             chunk=chunk,
         )
 
-    return Program(create, step, make, len(x) // batch_size)
+    return Program(create, step, make, len(dataset.train) // batch_size)
 
 
 def _light_options() -> dict[str, int]:

@@ -66,6 +66,8 @@ def _describe_terms(terms: dict[str, float]) -> str:
         text += (
             f" (reconstruction {-terms['log_likelihood']:.2f}, KL {terms['kl']:.2f})"
         )
+    if "squared_error" in terms:
+        text += f" (squared error {terms['squared_error']:.5f})"
     return text
 
 

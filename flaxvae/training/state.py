@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxvae.objectives import Objective
+from flaxvae.objectives import Objective, bind_conditions
 from flaxvae.training.keys import Stream, stream_key
 
 
@@ -38,7 +38,7 @@ def create_state(
     model: nn.Module,
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    x: jax.Array,
+    x: Any,
     *,
     weights: Mapping[str, float | jax.Array] | None = None,
     seed: int | jax.Array = 0,
@@ -65,7 +65,8 @@ def create_state(
     rngs = {"params": key_params, "dropout": key_network}
 
     def init() -> Any:
-        method = functools.partial(objective, key=key_objective, **values)
+        bound = bind_conditions(objective)
+        method = functools.partial(bound, key=key_objective, **values)
         return model.init(rngs, x, method=method)
 
     # Under jit, initialisation is one dispatch in place of one an operation.

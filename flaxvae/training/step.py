@@ -12,12 +12,12 @@ import optax
 
 from flaxvae.batch import mean_over_devices
 from flaxvae.data import Preprocess
-from flaxvae.objectives import Objective
+from flaxvae.objectives import Objective, bind_conditions
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
-Step = Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 
 
 def make_step(
@@ -54,8 +54,9 @@ def make_step(
       A pure function from a state and a stored batch ``(B, ...)`` to the next state
       and the batch means of the objective's terms, each ``()``, in nats per example.
     """
+    bound = bind_conditions(objective)
 
-    def step(state: TrainState, batch: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         x = preprocess(batch, stream_key(state.key, Stream.PREPROCESS, state.step))
         key = stream_key(state.key, Stream.OBJECTIVE, state.step)
         key_network = stream_key(state.key, Stream.NETWORK, state.step)
@@ -67,7 +68,7 @@ def make_step(
             terms, collections = model.apply(
                 {"params": params, **state.collections},
                 x,
-                method=functools.partial(objective, key=key, **weights),
+                method=functools.partial(bound, key=key, **weights),
                 mutable=list(state.collections),
                 rngs={"dropout": key_network},
             )

@@ -162,7 +162,7 @@ def sweep(
             f"memory_limit must be >= {needed}, the bytes of the examples, got "
             f"{limit:.0f}: a sweep does not stream; start a run for each setting"
         )
-    examples = ONE_DEVICE.put((dataset.train.x, dataset.validation.x))
+    examples = ONE_DEVICE.put((dataset.train.examples, dataset.validation.examples))
     members: dict[str, Member] = {}
     with watch_signals() as watch:
         for shape, group in groups.items():

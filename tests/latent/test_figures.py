@@ -42,7 +42,7 @@ def test_training_curves_show_both_splits_and_positive_reconstruction():
         expected = [sign * line["validation"][key] for line in HISTORY]
         np.testing.assert_allclose(validation.get_ydata(), expected)
         assert axes.get_xlabel() == "epoch"
-    assert loss.get_ylabel() == "nats per example"
+    assert loss.get_title() == "loss, nats per example"
     assert {"train", "validation", "Training: digits"} <= set(texts(figure))
 
 

@@ -123,7 +123,10 @@ def test_a_description_rebuilds_them(parts):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"prior": "vmap"}, "unknown prior 'vmap': choose from flow, mixture, normal"),
+        (
+            {"prior": "vmap"},
+            "unknown prior 'vmap': choose from conditional",
+        ),
         ({"posterior": "ful"}, "unknown posterior 'ful'"),
         ({"prior_components": 3}, "prior_components must be left out for the prior"),
         ({"prior": "vamp", "prior_components": 0}, "prior_components must be >= 1"),

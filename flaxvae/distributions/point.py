@@ -1,0 +1,40 @@
+"""All probability at one point: the code of an autoencoder."""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Point:
+    """A value without doubt. It has no density; see `Distribution` for the rest.
+
+    Attributes:
+      mean: the value, ``(*batch, *event)``.
+      event_ndim: number of trailing axes that make one event.
+    """
+
+    mean: jax.Array
+    event_ndim: int = field(default=1, metadata={"static": True})
+
+    @property
+    def mode(self) -> jax.Array:
+        """The value."""
+        return self.mean
+
+    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+        """The value, again and again."""
+        return jnp.broadcast_to(self.mean, (*shape, *self.mean.shape))
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """Refused.
+
+        Raises:
+          TypeError: always.
+        """
+        raise TypeError(
+            "an autoencoder's code has no density: an objective of its own is "
+            "flaxvae.objectives.reconstruction"
+        )

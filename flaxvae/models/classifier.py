@@ -1,0 +1,41 @@
+"""A classifier, to judge what models make and as a part of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+
+class Classifier(nn.Module):
+    """Examples -> class logits; trained by `flaxvae.objectives.classification`."""
+
+    encoder: nn.Module  # x (B, H, W, C) -> features (B, F)
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logits ``(B, num_classes)`` of a batch."""
+        return nn.Dense(self.num_classes, name="logits")(self.encoder(x))
+
+    def given(self, labels: jax.Array) -> "GivenClassifier":
+        """The classifier with the class ``(B,)`` of each example."""
+        return GivenClassifier(self, labels)
+
+
+@dataclass(frozen=True)
+class GivenClassifier:
+    """A classifier that is told what it should have said.
+
+    Attributes:
+      model: the bound `Classifier`.
+      labels: ``(B,)`` integers.
+    """
+
+    model: Any
+    labels: jax.Array
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logits ``(B, num_classes)``."""
+        logits: jax.Array = self.model(x)
+        return logits

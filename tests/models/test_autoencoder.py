@@ -1,0 +1,79 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flaxvae
+from flaxvae.checks import InputError
+from flaxvae.latent import fit_mixture
+from flaxvae.models import build_autoencoder
+from flaxvae.objectives import reconstruction
+from flaxvae.training import adam, fit
+from flaxvae.training.state import count_parameters
+
+
+def test_parameter_count():
+    """Of 784-256-128-64-32 and back: the sum of (in + 1) * out."""
+    model = build_autoencoder((28, 28, 1), 32, hidden=(256, 128, 64))
+    x = jnp.zeros((1, 28, 28, 1))
+    objective = functools.partial(reconstruction, key=jax.random.key(0))
+    variables = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), x, method=objective)
+    )
+    # And one more: the shared scale of the likelihood.
+    assert count_parameters(variables["params"]) == 489_136 + 1
+
+
+def test_a_run_is_trained_saved_and_sampled_by_a_fitted_mixture(stripes, tmp_path, key):
+    model = build_autoencoder(
+        stripes.shape, 4, hidden=(32,), scale="fixed", mean_activation="sigmoid"
+    )
+    trained = fit(
+        model,
+        stripes,
+        objective=reconstruction,
+        optimizer=adam(1e-2),
+        epochs=60,
+        batch_size=30,
+        workdir=tmp_path,
+        progress=False,
+    )
+    errors = [line["validation"]["squared_error"] for line in trained.history]
+    assert errors[-1] < 0.25 * errors[0]
+    x = stripes.validation.x
+    mean_error = np.mean((trained.reconstruct(x) - x / 255.0) ** 2)
+    assert mean_error == pytest.approx(errors[-1], rel=1e-4)
+    assert trained.code_shape == (4,)
+    with pytest.raises(InputError, match="without a prior must be given a sampler"):
+        trained.sample(3, key=key)
+    sampler = fit_mixture(trained, stripes.train.x, 3)
+    loaded = flaxvae.load(tmp_path)
+    images = [t.sample(3, key=key, sampler=sampler) for t in (trained, loaded)]
+    np.testing.assert_array_equal(*images)
+    assert set(trained.history[0]["codes"]) == {
+        "active_units",
+        "aggregate_mean",
+        "aggregate_variance",
+    }
+
+
+@pytest.mark.parametrize(
+    ("activation", "low", "high"),
+    [("relu", 0, np.inf), ("sigmoid", 0, 1), ("tanh", -1, 1)],
+)
+def test_codes_lie_where_their_activation_says(activation, low, high, key):
+    model = build_autoencoder((4, 4, 1), 3, hidden=(8,), code_activation=activation)
+    x = jax.random.normal(key, (50, 4, 4, 1))
+    method = functools.partial(reconstruction, key=key)
+    variables = model.init(key, x, method=method)
+    codes = model.apply(variables, x, method="encode").mean
+    assert low <= codes.min() < codes.max() <= high
+
+
+def test_a_code_has_no_density(key):
+    model = build_autoencoder((4, 4, 1), 3, hidden=(8,))
+    x = jnp.zeros((2, 4, 4, 1))
+    with pytest.raises(TypeError, match="code has no density"):
+        model.init(key, x, key=key, method=flaxvae.objectives.elbo)

@@ -1,0 +1,213 @@
+"""Conditional VAEs: what they are told changes everything, and only that way."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flaxvae
+from flaxvae.batch import Conditioned
+from flaxvae.checks import InputError
+from flaxvae.data import Split, condition_on_labels
+from flaxvae.evaluation import estimate_nll, evaluate_elbo
+from flaxvae.models import CONDITIONALS, build_vae
+from flaxvae.objectives import OBJECTIVES, bind_conditions, elbo, parameters_of
+from flaxvae.training import Engine, adam, fit
+
+SHAPE = (8, 8, 1)
+LABELS = jnp.array([0, 1, 2, 1])
+
+
+def build(conditional="concat", **settings):
+    settings = {"num_classes": 3, "hidden": (8,), **settings}
+    if settings.get("encoder") == "resnet":
+        settings |= {"num_residual_blocks": 1}
+    return build_vae(SHAPE, 2, conditional=conditional, **settings)
+
+
+def init(vae, key, x):
+    """Variables moved off their start, at which FiLM and the prior say nothing."""
+    objective = functools.partial(bind_conditions(elbo), key=key)
+    variables = vae.init(key, Conditioned(x, LABELS), method=objective)
+    leaves, tree = jax.tree.flatten(variables["params"])
+    keys = jax.random.split(key, len(leaves))
+    moved = [
+        leaf + 0.1 * jax.random.normal(k, leaf.shape)
+        for leaf, k in zip(leaves, keys, strict=True)
+    ]
+    return {**variables, "params": jax.tree.unflatten(tree, moved)}
+
+
+@pytest.mark.parametrize("conditional", CONDITIONALS)
+@pytest.mark.parametrize("encoder", ["mlp", "conv", "resnet"])
+def test_a_condition_changes_encoder_decoder_and_prior(encoder, conditional, key):
+    vae = build(conditional, encoder=encoder, prior="conditional")
+    x = jax.random.uniform(key, (4, *SHAPE))
+    variables = init(vae, key, x)
+
+    def parts(labels):
+        def method(vae, x):
+            given = vae.given(labels)
+            z = jnp.zeros((4, 2))
+            return given.encode(x).mean, given.decode(z).logits, given.prior().mean
+
+        return vae.apply(variables, x, method=method)
+
+    before, after = parts(LABELS), parts(LABELS.at[1].set(2))
+    for a, b in zip(before, after, strict=True):
+        assert np.abs(a[1] - b[1]).max() > 1e-4  # the example whose class is another
+        np.testing.assert_array_equal(a[::2], b[::2])
+
+
+@pytest.mark.parametrize("conditional", CONDITIONALS)
+def test_gradients_reach_what_reads_the_condition(conditional, key):
+    vae = build(conditional, prior="conditional")
+    x = jax.random.uniform(key, (4, *SHAPE))
+    variables = init(vae, key, x)
+
+    def loss(params):
+        method = functools.partial(bind_conditions(elbo), key=key)
+        terms = vae.apply({"params": params}, Conditioned(x, LABELS), method=method)
+        return terms["loss"].mean()
+
+    grads = jax.grad(loss)(variables["params"])
+    assert np.abs(grads["prior"]["moments"]["kernel"]).max() > 0
+    if conditional == "concat":
+        kernels = [grads[part]["hidden_0"]["kernel"] for part in ("encoder", "decoder")]
+        for kernel in kernels:
+            assert (np.abs(kernel[-3:]).max(axis=1) > 0).all()  # one row a class
+    else:
+        assert (np.abs(grads["condition"]["embedding"]["kernel"]).max(axis=1) > 0).all()
+
+
+def test_film_without_its_scale_and_shift_is_the_plain_network(key):
+    vae, plain = build("film"), build_vae(SHAPE, 2, hidden=(8,))
+    x = jax.random.uniform(key, (4, *SHAPE))
+    method = functools.partial(bind_conditions(elbo), key=key)
+    variables = vae.init(key, Conditioned(x, LABELS), method=method)
+    params = {k: v for k, v in variables["params"].items() if k != "condition"}
+    told = vae.apply(variables, Conditioned(x, LABELS), method=method)
+    films = [part for part in ("encoder", "decoder") if "hidden_0_film" in params[part]]
+    assert films == ["encoder", "decoder"]
+    for part in films:
+        params[part] = {k: v for k, v in params[part].items() if k != "hidden_0_film"}
+    untold = plain.apply({"params": params}, x, key=key, method=elbo)
+    np.testing.assert_allclose(told["loss"], untold["loss"], rtol=1e-5)
+
+
+def test_several_codes_of_each_example_keep_its_condition(key):
+    vae = build()
+    x = jax.random.uniform(key, (4, *SHAPE))
+    variables = init(vae, key, x)
+    z = jax.random.normal(key, (5, 4, 2))
+    decode = functools.partial(
+        vae.apply, variables, method=lambda vae, z: vae.given(LABELS).decode(z)
+    )
+    many = decode(z).logits
+    each = jnp.stack([decode(z[k]).logits for k in range(5)])
+    np.testing.assert_allclose(many, each, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize("prior", ["conditional", "vamp"])
+def test_objectives_and_priors_take_conditional_models(name, prior, key):
+    vae = build(
+        prior=prior,
+        prior_components=6 if prior == "vamp" else None,
+        critic=name == "factor",
+    )
+    x = jax.random.uniform(key, (4, *SHAPE))
+    parameters = parameters_of(OBJECTIVES[name])
+    fixed = {"num_examples": 100} if "num_examples" in parameters else {}
+    if "num_samples" in parameters and name != "elbo":
+        fixed["num_samples"] = 8
+    objective = functools.partial(bind_conditions(OBJECTIVES[name]), key=key, **fixed)
+    batch = Conditioned(x, LABELS)
+    variables = vae.init(key, batch, method=objective)
+    terms = vae.apply(variables, batch, method=objective)
+    assert terms["loss"].shape == (4,)
+    assert np.isfinite(terms["loss"]).all()
+
+
+@pytest.fixture
+def told(stripes):
+    return condition_on_labels(stripes)
+
+
+@pytest.mark.parametrize("budget", [None, 1e4])
+def test_training_tells_the_class_and_streams(told, tmp_path, budget, key):
+    """Given the class, a code of one number is enough to know the bright line."""
+    vae = build_vae(told.shape, 1, hidden=(32,), conditional="concat", num_classes=8)
+    options = {"optimizer": adam(1e-2), "batch_size": 30, "progress": False}
+    engine = Engine(device_memory_budget=budget)
+    trained = fit(vae, told, epochs=30, **options, engine=engine, workdir=tmp_path)
+    if budget is not None:
+        resident = fit(vae, told, epochs=30, **options)
+        assert trained.history == resident.history
+    images = trained.sample(16, key=key, condition=np.arange(16) % 8)
+    assert images.shape == (16, 4, 4, 1)
+    brightness = [images[i].sum(axis=1 if i % 8 < 4 else 0) for i in range(16)]
+    assert [int(np.argmax(b)) for b in brightness] == [i % 4 for i in range(16)]
+    test = evaluate_elbo(trained, told, told.test)
+    assert test["elbo"] > -9.0
+    loaded = flaxvae.load(tmp_path)
+    for name in ("encode", "reconstruct"):
+        both = [
+            getattr(t, name)(told.test.x, told.test.condition)
+            for t in (trained, loaded)
+        ]
+        jax.tree.map(np.testing.assert_array_equal, *both)
+
+
+def test_log_likelihood_given_the_condition(told):
+    told = flaxvae.data.binarize(told, "threshold")
+    vae = build_vae(told.shape, 2, hidden=(16,), conditional="film", num_classes=8)
+    trained = fit(
+        vae, told, optimizer=adam(1e-2), epochs=20, batch_size=30, progress=False
+    )
+    nll = estimate_nll(trained, told, told.test, num_samples=300)["nll"]
+    bound = -evaluate_elbo(trained, told, told.test)["elbo"]
+    assert bound - 2.0 < nll < bound + 0.1
+    shifted = Split(told.test.x, condition=(told.test.condition + 1) % 8)
+    assert estimate_nll(trained, told, shifted, num_samples=300)["nll"] > nll + 1.0
+
+
+def test_vectors_are_conditions_too(stripes, key):
+    def tell(split):
+        vectors = np.eye(8, dtype=np.float32)[split.labels]
+        return Split(split.x, split.labels, condition=vectors)
+
+    splits = {n: tell(getattr(stripes, n)) for n in ("train", "validation", "test")}
+    told = flaxvae.data.Dataset("stripes", **splits, max_value=255.0)
+    vae = build_vae(
+        told.shape, 2, hidden=(8,), conditional="embedding", condition_width=8
+    )
+    trained = fit(vae, told, epochs=1, batch_size=30, progress=False)
+    assert trained.sample(3, key=key, condition=np.eye(8)[:3]).shape == (3, 4, 4, 1)
+
+
+def test_misuse_is_refused_in_one_line(told, stripes, key):
+    vae = build_vae(told.shape, 2, hidden=(8,), conditional="concat", num_classes=8)
+    plain = build_vae(told.shape, 2, hidden=(8,))
+    with pytest.raises(InputError, match="must be told something, and 'stripes'"):
+        fit(vae, stripes, epochs=1, batch_size=30, progress=False)
+    with pytest.raises(InputError, match="must be conditional to be given"):
+        fit(plain, told, epochs=1, batch_size=30, progress=False)
+    trained = fit(vae, told, epochs=1, batch_size=30, progress=False)
+    with pytest.raises(InputError, match="must be told the condition"):
+        trained.sample(3, key=key)
+    with pytest.raises(InputError, match="a condition for each of 3 examples, got 2"):
+        trained.sample(3, key=key, condition=[0, 1])
+    with pytest.raises(InputError, match="num_classes or condition_width"):
+        build_vae(told.shape, 2, conditional="concat")
+    with pytest.raises(InputError, match="prior must not be conditional"):
+        build_vae(told.shape, 2, prior="conditional")
+    with pytest.raises(InputError, match="unknown conditional 'flim'"):
+        build_vae(told.shape, 2, conditional="flim", num_classes=3)
+    unlabelled = flaxvae.data.Dataset(
+        "bare", *(Split(getattr(stripes, n).x) for n in ("train", "validation", "test"))
+    )
+    with pytest.raises(InputError, match="must have labels to be told, and 'bare'"):
+        condition_on_labels(unlabelled)

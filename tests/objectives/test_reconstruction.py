@@ -1,0 +1,102 @@
+"""Reconstruction errors, penalties by hand, and the statistics of noise."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from flaxvae.checks import InputError
+from flaxvae.distributions import Normal, Point
+from flaxvae.objectives import corrupt, reconstruction
+
+CODES = jnp.array([[0.5, 0.0, 0.1], [0.7, 0.0, 0.3]])
+STD = 0.5
+
+
+def model(seen):
+    """An autoencoder of fixed codes that says what it was shown."""
+
+    def encode(x):
+        seen.append(x)
+        return Point(CODES)
+
+    log_var = jnp.full((2, 4, 1, 1), 2 * np.log(STD))
+    decode = SimpleNamespace(
+        decode=lambda z: Normal(jnp.full((2, 4, 1, 1), 0.25), log_var, 3)
+    )
+    return SimpleNamespace(encode=encode, decode=decode.decode)
+
+
+def test_terms_by_hand(key):
+    x = jax.random.uniform(key, (2, 4, 1, 1))
+    seen = []
+    terms = reconstruction(model(seen), x, key=key)
+    expected = scipy.stats.norm.logpdf(x, 0.25, STD).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(terms["log_likelihood"], expected, rtol=1e-5)
+    np.testing.assert_allclose(terms["loss"], -expected, rtol=1e-5)
+    error = ((np.asarray(x) - 0.25) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(terms["squared_error"], error, rtol=1e-5)
+    np.testing.assert_allclose(terms["activity"], 2 / 3)
+    np.testing.assert_array_equal(seen[0], x)
+
+
+def test_penalties_by_hand(key):
+    x = jax.random.uniform(key, (2, 4, 1, 1))
+    plain = reconstruction(model([]), x, key=key)["loss"]
+    sparse = reconstruction(model([]), x, key=key, l1=3.0)["loss"]
+    np.testing.assert_allclose(sparse - plain, 3.0 * CODES.sum(-1), rtol=1e-4)
+    rated = reconstruction(model([]), x, key=key, rate_weight=2.0, rate=0.1)["loss"]
+    mean = np.clip(CODES.mean(0), 1e-6, None)
+    penalty = scipy.stats.entropy(
+        np.stack([np.full(3, 0.1), np.full(3, 0.9)]), np.stack([mean, 1 - mean])
+    )
+    np.testing.assert_allclose(rated - plain, 2.0 * penalty.sum(), rtol=1e-4)
+
+
+def test_the_loss_of_a_denoiser_is_against_the_clean_image(key):
+    x = jax.random.uniform(key, (2, 4, 1, 1))
+    seen = []
+    noisy = reconstruction(model(seen), x, key=key, corruption="masking", noise=1.0)
+    np.testing.assert_array_equal(seen[0], jnp.zeros_like(x))
+    clean = reconstruction(model([]), x, key=key)
+    np.testing.assert_array_equal(noisy["loss"], clean["loss"])
+
+
+IMAGES = jnp.full((100, 20, 20, 1), 0.3)
+
+
+def test_gaussian_noise_is_clipped_for_images_only(key):
+    noisy = np.asarray(corrupt(IMAGES, key=key, kind="gaussian", strength=0.5))
+    clipped = scipy.stats.norm(0.3, 0.5)
+    N = noisy.size
+    for value, probability in ((0.0, clipped.cdf(0.0)), (1.0, clipped.sf(1.0))):
+        error = np.sqrt(probability * (1 - probability) / N)
+        assert abs((noisy == value).mean() - probability) < 4 * error
+    inside = noisy[(noisy > 0) & (noisy < 1)]
+    truncated = scipy.stats.truncnorm((0 - 0.3) / 0.5, (1 - 0.3) / 0.5, 0.3, 0.5)
+    assert scipy.stats.kstest(inside[:5000], truncated.cdf).pvalue > 1e-3
+    rows = np.asarray(corrupt(IMAGES[:, :, 0, 0], key=key, kind="gaussian", strength=2))
+    assert scipy.stats.kstest(rows.ravel(), scipy.stats.norm(0.3, 2).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("kind", "shares"),
+    [("masking", {0.0: 0.4, 1.0: 0.0}), ("salt_and_pepper", {0.0: 0.2, 1.0: 0.2})],
+)
+def test_shares_of_pixels_that_are_replaced(kind, shares, key):
+    noisy = np.asarray(corrupt(IMAGES, key=key, kind=kind, strength=0.4))
+    for value, share in shares.items():
+        error = np.sqrt(0.4 * 0.6 / noisy.size)
+        assert abs((noisy == value).mean() - share) < 4 * error
+    kept = noisy[(noisy != 0) & (noisy != 1)]
+    np.testing.assert_allclose(kept, 0.3, rtol=1e-6)
+    other = corrupt(IMAGES, key=jax.random.key(3), kind=kind, strength=0.4)
+    assert (other != noisy).any()
+
+
+def test_an_unknown_corruption_is_refused(key):
+    with pytest.raises(InputError, match="unknown corruption 'fog'"):
+        corrupt(IMAGES, key=key, kind="fog", strength=0.1)
