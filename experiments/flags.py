@@ -246,8 +246,9 @@ class ObjectiveFlags:
     kl_cycles: int | None = None
     """cyclical: how often (4) (arXiv 1903.10145)."""
 
-    prior: Literal["normal", "mixture", "vamp", "flow"] = "normal"
-    """p(z): N(0, I), mixture, VampPrior (arXiv 1705.07120), or flow (1605.08803)."""
+    prior: Literal["normal", "mixture", "vamp", "flow", "conditional"] = "normal"
+    """p(z): N(0, I), mixture, VampPrior (arXiv 1705.07120), flow (1605.08803), or
+    --conditional: N(mean, variance) of each class."""
     prior_components: int | None = None
     """Components of the mixture (10), pseudo-inputs of the VampPrior (500)."""
     prior_flow: Literal["coupling", "autoregressive"] | None = None

@@ -38,7 +38,7 @@ from experiments.flags import (
 )
 from flaxvae import InputError, TrainedVAE, evaluation, latent, training
 from flaxvae.checks import check_above, check_at_least, check_seed
-from flaxvae.data import Dataset
+from flaxvae.data import Dataset, Split, condition_on_labels
 from flaxvae.models import VAE
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ class Flags:
     """Also report -log p(x) of the test split by so many samples; None: no."""
     sampler: Literal["prior", "mixture", "aggregate"] = "prior"
     """Codes of samples: prior, a mixture fitted to codes, or a training image's own."""
+    conditional: bool = False
+    """Tell the model each example's class (arXiv 1406.5298)."""
+    conditioning: Literal["concat", "embedding", "film"] | None = None
+    """How: beside the input (concat), as embedding there, or to scale layers (film)."""
     figures: bool = True
     """Draw the figures."""
     manifold_dims: tuple[int, int] | None = None
@@ -103,6 +107,8 @@ class Flags:
             dataset.levels if dataset else None,
             **{name: getattr(self.method, name) for name in PARTS},
             critic=self.method.objective == "factor",
+            conditional=(self.conditioning or "concat") if self.conditional else None,
+            num_classes=count_classes(dataset) if self.conditional else None,
         )
 
 
@@ -113,6 +119,8 @@ def main(flags: Flags) -> None:
     if flags.workdir is not None:
         training.check_writable(flags.workdir.expanduser())
     dataset = flags.data.load()
+    if flags.conditional:
+        dataset = condition_on_labels(dataset)
     if len(dataset.test) < 2:
         raise InputError(
             f"test_size must leave two test examples, got {flags.data.test_size}, "
@@ -161,7 +169,8 @@ def main(flags: Flags) -> None:
         raise training.NonFiniteError(f"the test numbers are not finite: {test}")
     if flags.nll_samples is not None:
         test |= estimate_nll(trained, dataset, flags)
-    codes = np.asarray(trained.encode(dataset.test.x).mean)  # (N, D)
+    posterior = trained.encode(dataset.test.x, dataset.test.condition)
+    codes = np.asarray(posterior.mean)  # (N, D)
     active = evaluation.active_units(codes)
     if collapse := evaluation.explain_collapse(active, test["kl"]):
         print(f"NOTE: {collapse}", file=sys.stderr)
@@ -195,6 +204,18 @@ def main(flags: Flags) -> None:
     print_summary(summary, workdir)
 
 
+def count_classes(dataset: Dataset | None) -> int:
+    """How many classes a conditional model is told apart."""
+    if dataset is None or dataset.train.labels is None:
+        return 2
+    return 1 + max(int(s.labels.max()) for s in splits(dataset) if s.labels is not None)
+
+
+def splits(dataset: Dataset) -> list[Split]:
+    """Those that hold an example."""
+    return [s for s in (dataset.train, dataset.validation, dataset.test) if len(s)]
+
+
 def estimate_nll(
     trained: TrainedVAE, dataset: Dataset, flags: Flags
 ) -> dict[str, float]:
@@ -223,6 +244,16 @@ def check_flags(flags: Flags) -> None:
     flags.network.check(flags.latent_dim)
     flags.data.check()
     flags.method.check()
+    if flags.conditioning and not flags.conditional:
+        raise InputError(
+            f"conditioning must be left out without --conditional, got "
+            f"{flags.conditioning}"
+        )
+    if flags.conditional and flags.sampler != "prior":
+        raise InputError(
+            "sampler must be prior for a conditional model, whose codes depend on the "
+            f"class, got {flags.sampler}"
+        )
     flags.build()
     if flags.nll_samples is not None:
         check_at_least("nll_samples", flags.nll_samples, 1)
@@ -276,9 +307,15 @@ def draw_table(
     from flaxvae.latent import figures
 
     units = dataset.preprocessing.inverse
-    means = units(np.asarray(trained.decode(codes).mean))
-    sampler = choose_sampler(trained, dataset, flags)
-    samples = trained.sample(len(codes), key=key, with_noise=True, sampler=sampler)
+    told = dataset.test.condition
+    means = units(np.asarray(trained.decode(codes, told).mean))
+    samples = trained.sample(
+        len(codes),
+        key=key,
+        with_noise=True,
+        sampler=choose_sampler(trained, dataset, flags),
+        condition=told,
+    )
     return {
         "reconstructions": figures.plot_columns(
             np.asarray(dataset.test.x),
@@ -309,6 +346,18 @@ def draw_images(
     shown = choose_examples(dataset.test)
     stored = dataset.test.x[shown]
     images = np.asarray(dataset.preprocessing.prepare(jax.numpy.asarray(stored)))
+    told = dataset.test.condition
+    drawn = {
+        "reconstructions": figures.plot_reconstructions(
+            images,
+            np.asarray(
+                trained.reconstruct(stored, None if told is None else told[shown])
+            ),
+            title=f"Test images and their reconstructions: {name}",
+        )
+    }
+    if flags.conditional:
+        return drawn | draw_classes(trained, dataset, name, key)
     starts, ends = shown[0 : len(shown) - 1 : 2], shown[1::2]
     pairs = images[0 : len(shown) - 1 : 2], images[1::2]
     paths = latent.interpolate(codes[starts], codes[ends], 12)  # (rows, steps, D)
@@ -316,16 +365,11 @@ def draw_images(
     grid = latent.quantile_grid(flags.latent_dim, dims=dims)  # (rows, columns, D)
     rest = "" if flags.latent_dim <= 2 else ", other dimensions 0"
     sampler = choose_sampler(trained, dataset, flags)
-    return {
+    return drawn | {
         "manifold": figures.plot_manifold(
             decode_grid(trained, grid),
             axis_labels=[f"$z_{{{d + 1}}}$" for d in dims],
             title=f"Decoded latent grid{rest}: {name}",
-        ),
-        "reconstructions": figures.plot_reconstructions(
-            images,
-            np.asarray(trained.reconstruct(stored)),
-            title=f"Test images and their reconstructions: {name}",
         ),
         "samples": figures.plot_samples(
             np.asarray(trained.sample(100, key=key, sampler=sampler)),
@@ -336,6 +380,32 @@ def draw_images(
             decode_grid(trained, paths),
             pairs,
             title=f"Straight paths between the codes of test images: {name}",
+        ),
+    }
+
+
+def draw_classes(
+    trained: TrainedVAE, dataset: Dataset, name: str, key: jax.Array
+) -> dict[str, "Figure"]:
+    """Figures about a conditional model: samples of each class, in a row each."""
+    from flaxvae.latent import figures
+
+    rows, columns = min(count_classes(dataset), 20), 12
+    told = np.repeat(np.arange(rows), columns)  # (rows * columns,)
+    names = [str(n) for n in (dataset.class_names or range(rows))][:rows]
+    samples = np.asarray(trained.sample(rows * columns, key=key, condition=told))
+    z = jax.random.normal(key, (columns, trained.latent_dim))
+    same = np.broadcast_to(np.asarray(z), (rows, columns, trained.latent_dim))
+    return {
+        "class_samples": figures.plot_rows(
+            samples.reshape(rows, columns, *trained.data_shape),
+            names,
+            title=f"Samples of each class: {name}",
+        ),
+        "class_change": figures.plot_rows(
+            decode_grid(trained, same, told),
+            names,
+            title=f"The same code in each column, decoded under each class: {name}",
         ),
     }
 

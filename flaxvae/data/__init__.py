@@ -9,6 +9,7 @@ from flaxvae.data.dataset import (
     make_preprocess,
     split_at_random,
 )
+from flaxvae.data.labelled import choose_labelled
 from flaxvae.data.load import SOURCES, load
 from flaxvae.data.preprocess import (
     BINARIZATIONS,
@@ -32,6 +33,7 @@ __all__ = [
     "binarize",
     "blocks",
     "check_dataset",
+    "choose_labelled",
     "condition_on_labels",
     "hold_out",
     "load",

@@ -196,7 +196,9 @@ def plot_rows(
     figure, axes = _make_picture(tile_images(images, gap=GAP), title)
     if names is not None:
         centers = [row * (H + GAP) + (H - 1) / 2 for row in range(rows)]
-        axes.set_yticks(centers, names, rotation=90, va="center", size=9)
+        is_short = max(map(len, names)) < 3
+        angle = 0 if is_short else 90
+        axes.set_yticks(centers, names, rotation=angle, va="center", size=9)
         axes.tick_params(length=0)
     return figure
 
@@ -255,7 +257,7 @@ def plot_comparison(
     heights = [row[0].shape[0] for row in tiles]
     width = 5.2 * len(columns)
     height = width * sum(heights) / sum(tile.shape[1] for tile in tiles[0])
-    figure = Figure(figsize=(width, height + 1.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height + 0.7), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=11)
     grid = figure.subplots(
         len(rows), len(columns), squeeze=False, height_ratios=heights
@@ -488,6 +490,36 @@ def plot_rate_distortion(
     axes.set_ylabel("distortion: $-\\log\\, p(x|z)$, nats per example")
     _strip(axes)
     axes.legend(frameon=False)
+    return figure
+
+
+def plot_accuracies(
+    accuracies: Mapping[str, Mapping[str, float]], *, title: str
+) -> Figure:
+    """Accuracies as bars: a group for each kind of features, a colour a classifier.
+
+    Args:
+      accuracies: ``accuracies[features][classifier]``, shares in [0, 1].
+      title: what was classified.
+    """
+    figure = Figure(figsize=(7.5, 4.2), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    classifiers = list(next(iter(accuracies.values())))
+    width = 0.8 / len(classifiers)
+    for k, (name, color) in enumerate(
+        zip(classifiers, class_colors(len(classifiers)), strict=True)
+    ):
+        places = np.arange(len(accuracies)) + (k - (len(classifiers) - 1) / 2) * width
+        values = [100 * row[name] for row in accuracies.values()]
+        bars = axes.bar(places, values, 0.94 * width, color=color, label=name)
+        axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
+    axes.set_xticks(range(len(accuracies)), list(accuracies))
+    axes.set_ylabel("test accuracy, %")
+    axes.set_ylim(0, 112)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_title(title, fontsize=11)
+    _strip(axes)
+    axes.legend(frameon=False, loc="upper left", ncols=len(classifiers), fontsize=8)
     return figure
 
 

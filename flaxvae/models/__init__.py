@@ -4,6 +4,7 @@ from flaxvae.models.autoencoder import Autoencoder, build_autoencoder
 from flaxvae.models.classifier import Classifier, GivenClassifier
 from flaxvae.models.description import describe_module, module_from_description
 from flaxvae.models.networks import DECODERS, ENCODERS, LIKELIHOODS
+from flaxvae.models.semi_supervised import SemiSupervisedVAE
 from flaxvae.models.vae import (
     CONDITIONALS,
     POSTERIORS,
@@ -26,6 +27,7 @@ __all__ = [
     "Classifier",
     "GivenClassifier",
     "GivenVAE",
+    "SemiSupervisedVAE",
     "build_autoencoder",
     "build_vae",
     "describe_module",

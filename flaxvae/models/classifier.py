@@ -18,6 +18,10 @@ class Classifier(nn.Module):
         """Logits ``(B, num_classes)`` of a batch."""
         return nn.Dense(self.num_classes, name="logits")(self.encoder(x))
 
+    def reach(self, x: jax.Array) -> None:
+        """Calls every part once."""
+        self(x)
+
     def given(self, labels: jax.Array) -> "GivenClassifier":
         """The classifier with the class ``(B,)`` of each example."""
         return GivenClassifier(self, labels)

@@ -15,6 +15,7 @@ import flaxvae.nn
 from flaxvae.checks import InputError
 from flaxvae.models.autoencoder import Autoencoder
 from flaxvae.models.classifier import Classifier
+from flaxvae.models.semi_supervised import SemiSupervisedVAE
 from flaxvae.models.vae import VAE
 
 
@@ -56,7 +57,9 @@ _OWN: dict[str, type[nn.Module]] = {
     name: getattr(flaxvae.nn, name)
     for name in flaxvae.nn.__all__
     if isinstance(getattr(flaxvae.nn, name), type)
-} | {"VAE": VAE, "Autoencoder": Autoencoder, "Classifier": Classifier}
+} | {
+    model.__name__: model for model in (VAE, Autoencoder, Classifier, SemiSupervisedVAE)
+}
 
 
 def _describe(value: Any) -> Any:

@@ -27,11 +27,14 @@ def start_from(model: nn.Module, variables: Any, examples: Any) -> Any:
 def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
     """Shapes and types of a VAE's variables for examples of ``data_shape``.
 
-    Nothing is computed and no objective is needed: each part that the model has is
-    called once.
+    Nothing is computed and no objective is needed: each part of a VAE that the model
+    has is called once, or its method ``reach``.
     """
 
     def reach(vae: Any, x: jax.Array) -> None:
+        if hasattr(vae, "reach"):
+            vae.reach(x)
+            return
         if (condition := getattr(vae, "condition", None)) is not None:
             vae = vae.given(condition.example(1))
         z = vae.encode(x).mean

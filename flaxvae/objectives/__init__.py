@@ -16,6 +16,7 @@ from flaxvae.objectives.objective import (
     parameters_of,
 )
 from flaxvae.objectives.reconstruction import ACTIVE, reconstruction
+from flaxvae.objectives.semi_supervised import SemiSupervised, m2
 from flaxvae.objectives.total_correlation import SAMPLINGS, log_marginals, tcvae
 
 OBJECTIVES: dict[str, Objective] = {
@@ -40,6 +41,7 @@ __all__ = [
     "SAMPLINGS",
     "BoundVAE",
     "Objective",
+    "SemiSupervised",
     "Terms",
     "bind_conditions",
     "ciwae",
@@ -52,6 +54,7 @@ __all__ = [
     "is_weight",
     "iwae",
     "log_marginals",
+    "m2",
     "miwae",
     "mmd",
     "parameters_of",
