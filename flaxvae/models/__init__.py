@@ -14,6 +14,7 @@ from flaxvae.models.vae import (
     build_vae,
 )
 from flaxvae.models.variables import start_from, variable_shapes
+from flaxvae.models.vqvae import QUANTIZERS, VQVAE, CodePrior, build_vqvae
 
 __all__ = [
     "CONDITIONALS",
@@ -22,14 +23,18 @@ __all__ = [
     "LIKELIHOODS",
     "POSTERIORS",
     "PRIORS",
+    "QUANTIZERS",
     "VAE",
+    "VQVAE",
     "Autoencoder",
     "Classifier",
+    "CodePrior",
     "GivenClassifier",
     "GivenVAE",
     "SemiSupervisedVAE",
     "build_autoencoder",
     "build_vae",
+    "build_vqvae",
     "describe_module",
     "module_from_description",
     "start_from",

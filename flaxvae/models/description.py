@@ -17,6 +17,7 @@ from flaxvae.models.autoencoder import Autoencoder
 from flaxvae.models.classifier import Classifier
 from flaxvae.models.semi_supervised import SemiSupervisedVAE
 from flaxvae.models.vae import VAE
+from flaxvae.models.vqvae import VQVAE, CodePrior
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
@@ -58,7 +59,15 @@ _OWN: dict[str, type[nn.Module]] = {
     for name in flaxvae.nn.__all__
     if isinstance(getattr(flaxvae.nn, name), type)
 } | {
-    model.__name__: model for model in (VAE, Autoencoder, Classifier, SemiSupervisedVAE)
+    model.__name__: model
+    for model in (
+        VAE,
+        Autoencoder,
+        Classifier,
+        CodePrior,
+        SemiSupervisedVAE,
+        VQVAE,
+    )
 }
 
 

@@ -21,7 +21,7 @@ class SemiSupervisedVAE(nn.Module):
     @property
     def condition(self) -> Any:
         """The features of a class; see `VAE`."""
-        return self.vae.condition  # type: ignore[attr-defined]
+        return self.vae.condition
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits of q(y|x), ``(B, num_classes)``."""
@@ -30,7 +30,7 @@ class SemiSupervisedVAE(nn.Module):
 
     def given(self, labels: jax.Array) -> Any:
         """The conditional VAE under the class ``(B,)`` of each example."""
-        return self.vae.given(labels)  # type: ignore[attr-defined]
+        return self.vae.given(labels)
 
     def reach(self, x: jax.Array) -> None:
         """Calls every part once."""

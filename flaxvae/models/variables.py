@@ -12,10 +12,12 @@ def start_from(model: nn.Module, variables: Any, examples: Any) -> Any:
     """The variables of a model at step 0, with what begins as data.
 
     Args:
-      model: an unbound model; a part of it with a method ``start`` takes examples.
+      model: an unbound model; it, or its prior, has a method ``start`` if it begins so.
       variables: its variables, ``params`` among them.
       examples: ``(count) -> examples`` as the model sees them, ``(count, ...)``.
     """
+    if hasattr(model, "start"):
+        return model.start(variables, examples)
     prior: Any = getattr(model, "prior", None)
     if not hasattr(prior, "start"):
         return variables

@@ -22,11 +22,19 @@ from flaxvae.nn.heads import (
 from flaxvae.nn.layers import ACTIVATIONS, DTYPES, NORMALIZATIONS
 from flaxvae.nn.mlp import MLPDecoder, MLPEncoder
 from flaxvae.nn.priors import MixturePrior, StandardNormal, VampPrior
+from flaxvae.nn.quantizers import (
+    DISTANCES,
+    FiniteScalarQuantizer,
+    Quantized,
+    VectorQuantizer,
+    k_means,
+)
 from flaxvae.nn.resnet import RESAMPLINGS, ResNetDecoder, ResNetEncoder
 
 __all__ = [
     "ACTIVATIONS",
     "CODE_ACTIVATIONS",
+    "DISTANCES",
     "DTYPES",
     "EMBEDDING_SIZE",
     "FLOWS",
@@ -48,6 +56,7 @@ __all__ = [
     "DiagonalNormalHead",
     "DiscretizedLogisticHead",
     "DiscretizedLogisticMixtureHead",
+    "FiniteScalarQuantizer",
     "FlowPrior",
     "FullNormalHead",
     "IAFHead",
@@ -57,9 +66,12 @@ __all__ = [
     "MixturePrior",
     "NormalHead",
     "PlanarHead",
+    "Quantized",
     "RadialHead",
     "ResNetDecoder",
     "ResNetEncoder",
     "StandardNormal",
     "VampPrior",
+    "VectorQuantizer",
+    "k_means",
 ]

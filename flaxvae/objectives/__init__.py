@@ -15,6 +15,7 @@ from flaxvae.objectives.objective import (
     is_weight,
     parameters_of,
 )
+from flaxvae.objectives.quantization import autoregressive, quantization
 from flaxvae.objectives.reconstruction import ACTIVE, reconstruction
 from flaxvae.objectives.semi_supervised import SemiSupervised, m2
 from flaxvae.objectives.total_correlation import SAMPLINGS, log_marginals, tcvae
@@ -43,6 +44,7 @@ __all__ = [
     "Objective",
     "SemiSupervised",
     "Terms",
+    "autoregressive",
     "bind_conditions",
     "ciwae",
     "classification",
@@ -59,6 +61,7 @@ __all__ = [
     "mmd",
     "parameters_of",
     "piwae",
+    "quantization",
     "reconstruction",
     "tcvae",
     "wae",

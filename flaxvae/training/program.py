@@ -104,8 +104,13 @@ def make_program(
             seed=seed,
             keep_ema=ema_decay > 0,
         )
-        variables = start_from(model, {"params": state.params}, some_examples)
-        state = dataclasses.replace(state, params=variables["params"])
+        variables = {"params": state.params, **state.collections}
+        collections = dict(start_from(model, variables, some_examples))
+        params = collections.pop("params")
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        state = dataclasses.replace(
+            state, params=params, collections=collections, ema=ema
+        )
         _, terms = jax.eval_shape(step, state, batch)
         return create_run(state, terms, early_stopping=early_stopping is not None)
 

@@ -70,7 +70,7 @@ def make_step(
                 x,
                 method=functools.partial(bound, key=key, **weights),
                 mutable=list(state.collections),
-                rngs={"dropout": key_network},
+                rngs={"dropout": key_network, "codebook": key_network},
             )
             metrics = {name: jnp.mean(term) for name, term in terms.items()}
             return metrics["loss"], (metrics, collections)

@@ -1,0 +1,182 @@
+"""The vector-quantized autoencoder and the prior over its codes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.distributions import Distribution
+from flaxvae.models.networks import build_networks
+from flaxvae.nn import (
+    FiniteScalarQuantizer,
+    Quantized,
+    VectorQuantizer,
+    k_means,
+)
+
+START_EXAMPLES = 256  # whose features the codebook begins with
+
+
+class VQVAE(nn.Module):
+    """An autoencoder whose code is a grid of entries of a codebook.
+
+    Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation
+    Learning", 2017, arXiv 1711.00937.
+    """
+
+    encoder: nn.Module  # x (B, H, W, C) -> features (B, H', W', F)
+    quantizer: nn.Module  # features (B, H', W', F) -> `Quantized` (B, H', W', D)
+    decoder: nn.Module  # z (B, H', W', D) -> array (B, H, W, C)
+    likelihood: nn.Module  # array (B, H, W, C) -> p(x|z) over (H, W, C)
+
+    def encode(self, x: jax.Array) -> Quantized:
+        """The code of each example of a batch ``(B, H, W, C)``."""
+        return self.quantizer(self.encoder(x))
+
+    def decode(self, z: jax.Array) -> Distribution:
+        """p(x|z) for codes ``(B, H', W', D)``."""
+        return self.likelihood(self.decoder(z))
+
+    def lookup(self, indices: jax.Array) -> jax.Array:
+        """The code ``(B, H', W', D)`` of numbers of entries ``(B, H', W')``."""
+        codes: jax.Array = self.quantizer.lookup(indices)
+        return codes
+
+    @nn.nowrap
+    def start(self, variables: Any, examples: Callable[[int], jax.Array]) -> Any:
+        """Its variables with a codebook of the features of examples, by k-means."""
+        quantizer: Any = self.quantizer
+        if not isinstance(quantizer, VectorQuantizer):
+            return variables
+
+        def features(model: Any, x: jax.Array) -> jax.Array:
+            z: jax.Array = model.quantizer.features(model.encoder(x))
+            return z
+
+        z: Any = self.apply(variables, examples(START_EXAMPLES), method=features)
+        rows = z.reshape(-1, z.shape[-1])
+        codes = k_means(rows, quantizer.num_codes, key=jax.random.key(0))
+        started = dict(variables)
+        for collection, values in quantizer.start(codes).items():
+            parts = dict(started[collection])
+            parts["quantizer"] = {**parts["quantizer"], **values}
+            started[collection] = parts
+        return started
+
+
+QUANTIZERS = ("vq", "fsq")
+
+
+def build_vqvae(
+    data_shape: Sequence[int],
+    *,
+    quantizer: str | nn.Module = "vq",
+    num_codes: int = 512,
+    code_width: int = 32,
+    decay: float | None = 0.99,
+    distance: str = "euclidean",
+    fsq_levels: Sequence[int] = (8, 5, 5, 5),
+    encoder: str | nn.Module = "resnet",
+    decoder: str | nn.Module | None = None,
+    likelihood: str | nn.Module = "normal",
+    **settings: Any,
+) -> VQVAE:
+    """Builds a VQ-VAE for images; see `build_vae` for what is not said here.
+
+    Args:
+      data_shape: ``(H, W, C)``.
+      quantizer: ``"vq"`` (a learned codebook), ``"fsq"`` (rounded numbers), or your own
+        module ``(B, H', W', F) -> Quantized``.
+      num_codes: M, entries of the codebook.
+      code_width: D, numbers of an entry.
+      decay: of the codebook's moving averages; None: it learns by gradients.
+      distance: ``"euclidean"`` or ``"cosine"``.
+      fsq_levels: levels of each number, for ``"fsq"``.
+      encoder: ``"conv"`` or ``"resnet"``, or your own module ``(B, H, W, C) -> (B, H',
+        W', F)``.
+      decoder: the same kinds, or your own module ``(B, H', W', D) -> (B, H, W, C)``.
+      likelihood: see `build_vae`.
+      **settings: see `build_vae`.
+
+    Raises:
+      InputError: as `build_vae`, or an encoder without a grid.
+    """
+    if encoder == "mlp" or decoder == "mlp":
+        raise InputError("encoder must be conv or resnet, whose features are a grid")
+    if settings.get("hidden"):
+        raise InputError("hidden must be left out where the code is a grid")
+    if isinstance(quantizer, str):
+        check_choice("quantizer", quantizer, QUANTIZERS)
+        check_at_least("num_codes", num_codes, 2)
+        check_at_least("code_width", code_width, 1)
+        if quantizer == "vq":
+            quantizer = VectorQuantizer(num_codes, code_width, decay, distance=distance)
+        else:
+            quantizer = FiniteScalarQuantizer(tuple(fsq_levels))
+    encoder, decoder, likelihood = build_networks(
+        data_shape,
+        encoder=encoder,
+        decoder=decoder,
+        likelihood=likelihood,
+        settings=settings,
+        fixed={"grid": True},
+    )
+    return VQVAE(encoder, quantizer, decoder, likelihood)
+
+
+class CodePrior(nn.Module):
+    """A transformer that predicts each entry of a code from those before it.
+
+    It is trained on codes as examples, by `flaxvae.objectives.autoregressive`.
+
+    Source: Vaswani et al., "Attention Is All You Need", 2017, arXiv 1706.03762, with
+    normalization first; as a prior of codes: Esser, Rombach and Ommer, "Taming
+    Transformers for High-Resolution Image Synthesis", 2020, arXiv 2012.09841.
+    """
+
+    num_codes: int  # M
+    width: int = 128
+    num_layers: int = 3
+    num_heads: int = 4
+    dropout: float = 0.1
+
+    @nn.compact
+    def __call__(self, indices: jax.Array) -> jax.Array:
+        """Entries ``(B, T)`` -> logits ``(B, T, M)`` of each, given those before."""
+        B, T = indices.shape
+        # What comes before the first entry has a number of its own, M.
+        before = jnp.concatenate(
+            [jnp.full((B, 1), self.num_codes), indices[:, :-1]], axis=1
+        )
+        h = nn.Embed(self.num_codes + 1, self.width, name="entries")(before)
+        place = self.param("places", nn.initializers.normal(0.02), (T, self.width))
+        h = h + place[None]
+        mask = nn.make_causal_mask(indices)
+        deterministic = not self.has_rng("dropout")
+        for i in range(self.num_layers):
+            attention = nn.MultiHeadDotProductAttention(
+                self.num_heads,
+                dropout_rate=self.dropout,
+                deterministic=deterministic,
+                name=f"attention_{i}",
+            )
+            h = h + attention(nn.LayerNorm(name=f"norm_{i}_a")(h), mask=mask)
+            g = nn.Dense(4 * self.width, name=f"wide_{i}")(
+                nn.LayerNorm(name=f"norm_{i}_b")(h)
+            )
+            g = nn.Dense(self.width, name=f"narrow_{i}")(nn.gelu(g))
+            h = h + nn.Dropout(self.dropout, deterministic=deterministic)(g)
+        return nn.Dense(self.num_codes, name="logits")(nn.LayerNorm(name="end")(h))
+
+    def logits(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Of codes as examples, ``(B, H', W', 1)`` in [0, 1]: entries and logits."""
+        flat = x.reshape(len(x), -1)  # (B, T)
+        indices = jnp.round(flat * (self.num_codes - 1)).astype(jnp.int32)
+        return indices, self(indices)
+
+    def reach(self, x: jax.Array) -> None:
+        """Calls every part once."""
+        self.logits(x)

@@ -1,0 +1,254 @@
+"""Quantizers: features on a grid become entries of a codebook."""
+
+import math
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxvae.batch import gather_rows, sum_over_devices
+from flaxvae.checks import check_above, check_at_least, check_below, check_choice
+
+DISTANCES = ("euclidean", "cosine")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Quantized:
+    """The code of each example: one of M vectors at each place of a grid.
+
+    Attributes:
+      mean: the vectors, ``(B, H', W', D)``; gradients pass to the features as if
+        nothing had been done to them (straight-through).
+      indices: which entry each is, ``(B, H', W')`` int32.
+      commitment: squared distances of the features from their entries, summed over an
+        example, ``(B,)``; its gradient reaches the features only.
+      codebook_loss: the same numbers; their gradient reaches the entries only.
+      num_codes: M, ``()`` int32.
+    """
+
+    mean: jax.Array
+    indices: jax.Array
+    commitment: jax.Array
+    codebook_loss: jax.Array
+    num_codes: jax.Array
+
+    @property
+    def mode(self) -> jax.Array:
+        """The vectors."""
+        return self.mean
+
+
+class VectorQuantizer(nn.Module):
+    """The nearest entry of a learned codebook.
+
+    With a ``decay`` the entries are moving averages of the features that chose them, in
+    the mutable collection ``codebook``; entries that hardly any feature chooses begin
+    anew as features of the batch. Without one the codebook is a parameter and learns by
+    ``codebook_loss``.
+
+    Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation
+    Learning", 2017, arXiv 1711.00937, and its appendix A.1; restarts: Dhariwal et al.,
+    "Jukebox", 2020, arXiv 2005.00341; cosine: Yu et al., "Vector-quantized Image
+    Modeling with Improved VQGAN", 2021, arXiv 2110.04627.
+    """
+
+    num_codes: int = 512  # M
+    width: int = 32  # D of an entry
+    decay: float | None = 0.99  # of the moving averages, a step
+    restart_below: float = 0.03  # of the mean use: entries used less begin anew
+    distance: str = "euclidean"  # or "cosine": entries and features have length 1
+
+    def setup(self) -> None:
+        """The projection of features and the codebook."""
+        check_at_least("num_codes", self.num_codes, 2)
+        check_at_least("width", self.width, 1)
+        check_at_least("restart_below", self.restart_below, 0)
+        check_choice("distance", self.distance, DISTANCES)
+        self.project = nn.Dense(self.width)
+        shape = (self.num_codes, self.width)
+        init = nn.initializers.normal(1.0)
+        if self.decay is None:
+            self.codes = self.param("codes", init, shape)
+            return
+        check_above("decay", self.decay, 0)
+        check_below("decay", self.decay, 1)
+
+        def start() -> jax.Array:
+            return self._bound(init(self.make_rng("params"), shape))
+
+        self.average = self.variable("codebook", "codes", start)
+        self.uses = self.variable("codebook", "uses", jnp.ones, shape[:1])
+        self.sums = self.variable("codebook", "sums", lambda: self.average.value)
+
+    def __call__(self, features: jax.Array) -> Quantized:
+        """Quantizes ``(B, H', W', F)``; in training it also moves the codebook."""
+        z = self.features(features)
+        codes = self.entries()
+        rows = z.reshape(-1, self.width)  # (B H' W', D)
+        indices = nearest(rows, codes)
+        chosen = codes[indices].reshape(z.shape)
+        if self.decay is not None and self.is_mutable_collection("codebook"):
+            if not self.is_initializing():
+                self._move(rows, indices)
+            chosen = jax.lax.stop_gradient(chosen)
+
+        def distance(a: jax.Array, b: jax.Array) -> jax.Array:
+            return ((a - b) ** 2).sum(axis=(1, 2, 3))
+
+        fixed = jax.lax.stop_gradient
+        return Quantized(
+            mean=z + fixed(chosen - z),
+            indices=indices.reshape(z.shape[:-1]),
+            commitment=distance(z, fixed(chosen)),
+            codebook_loss=distance(fixed(z), chosen),
+            num_codes=jnp.asarray(self.num_codes, jnp.int32),
+        )
+
+    def features(self, features: jax.Array) -> jax.Array:
+        """What is compared with entries, ``(B, H', W', D)``."""
+        z: jax.Array = self._bound(self.project(features))
+        return z
+
+    def entries(self) -> jax.Array:
+        """The codebook, ``(M, D)``."""
+        codes: jax.Array = self.codes if self.decay is None else self.average.value
+        return self._bound(codes)
+
+    def lookup(self, indices: jax.Array) -> jax.Array:
+        """The entries ``(..., D)`` of numbers ``(...)``."""
+        return self.entries()[indices]
+
+    @nn.nowrap
+    def start(self, codes: jax.Array) -> dict[str, dict[str, jax.Array]]:
+        """Its variables, by collection, with the entries ``(M, D)``."""
+        if self.decay is None:
+            return {"params": {"codes": codes}}
+        return {
+            "codebook": {
+                "codes": codes,
+                "uses": jnp.ones(self.num_codes),
+                "sums": codes,
+            }
+        }
+
+    def _bound(self, z: jax.Array) -> jax.Array:
+        if self.distance == "euclidean":
+            return z
+        return z / jnp.sqrt((z**2).sum(-1, keepdims=True) + 1e-12)
+
+    def _move(self, rows: jax.Array, indices: jax.Array) -> None:
+        """One step of the moving averages, over the batch of all devices."""
+        assert self.decay is not None
+        rows = jax.lax.stop_gradient(rows)
+        chosen = jax.nn.one_hot(indices, self.num_codes, dtype=rows.dtype)  # (N, M)
+        uses, sums = sum_over_devices((chosen.sum(0), chosen.T @ rows))
+        uses = self.decay * self.uses.value + (1 - self.decay) * uses
+        sums = self.decay * self.sums.value + (1 - self.decay) * sums
+        everyone = gather_rows(rows)
+        key = self.make_rng("codebook")
+        picked = jax.random.randint(key, (self.num_codes,), 0, len(everyone))
+        mean_use = uses.mean()
+        is_dead = uses < self.restart_below * mean_use
+        uses = jnp.where(is_dead, mean_use, uses)
+        fresh = everyone[picked] * mean_use
+        sums = jnp.where(is_dead[:, None], fresh, sums)
+        self.uses.value, self.sums.value = uses, sums
+        self.average.value = self._bound(sums / uses[:, None])
+
+
+class FiniteScalarQuantizer(nn.Module):
+    """Each number of a code is rounded to one of a few levels; nothing is learned.
+
+    Its M entries are all combinations. There is no codebook, no commitment, and no
+    entry that dies.
+
+    Source: Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple", 2023,
+    arXiv 2309.15505.
+    """
+
+    levels: tuple[int, ...] = (8, 5, 5, 5)  # of each number: M = 1,000 in all
+
+    def setup(self) -> None:
+        """The projection of features."""
+        for level in self.levels:
+            check_at_least("levels", level, 2)
+        self.project = nn.Dense(len(self.levels))
+
+    def __call__(self, features: jax.Array) -> Quantized:
+        """Quantizes ``(B, H', W', F)``."""
+        z = self.features(features)
+        rounded = z + jax.lax.stop_gradient(jnp.round(z) - z)
+        halves = np.array(self.levels) // 2
+        digits = (jax.lax.stop_gradient(rounded) + _row(halves, z)).astype(jnp.int32)
+        zeros = jnp.zeros(len(z))
+        return Quantized(
+            mean=rounded / _row(halves, z),
+            indices=(digits * _row(self._places, digits)).sum(-1),
+            commitment=zeros,
+            codebook_loss=zeros,
+            num_codes=jnp.asarray(self.num_codes, jnp.int32),
+        )
+
+    def features(self, features: jax.Array) -> jax.Array:
+        """Numbers that round to as many integers as there are levels."""
+        z = self.project(features)
+        L = np.array(self.levels, np.float32)
+        half = (L - 1) * (1 + 1e-3) / 2  # so that the outermost are reached
+        offset = np.where(L % 2 == 0, 0.5, 0.0).astype(np.float32)
+        shift = np.arctanh(offset / half)
+        return jnp.tanh(z + _row(shift, z)) * _row(half, z) - _row(offset, z)
+
+    def lookup(self, indices: jax.Array) -> jax.Array:
+        """The entries ``(..., D)`` of numbers ``(...)``."""
+        levels = np.array(self.levels)
+        digits = indices[..., None] // _row(self._places, indices[..., None])
+        digits = digits % _row(levels, digits)
+        return (digits - _row(levels // 2, digits)) / _row(levels // 2, digits)
+
+    @property
+    def num_codes(self) -> int:
+        """M."""
+        return math.prod(self.levels)
+
+    @property
+    def _places(self) -> np.ndarray:
+        """What a unit of each digit counts."""
+        return np.cumprod((1, *self.levels[:-1]))
+
+
+def nearest(rows: jax.Array, codes: jax.Array) -> jax.Array:
+    """The number of the nearest code of each row, ``(N, D)`` and ``(M, D)``: ``(N,)``.
+
+    The first of several at one distance.
+    """
+    product = jnp.matmul(rows, codes.T, precision="highest")  # (N, M)
+    squares = (codes**2).sum(-1)  # of a row itself there is no need
+    return jnp.argmin(squares[None] - 2 * product, axis=-1).astype(jnp.int32)
+
+
+def k_means(
+    rows: jax.Array, num_codes: int, *, key: jax.Array, rounds: int = 10
+) -> jax.Array:
+    """Centres ``(M, D)`` of rows ``(N, D)`` by Lloyd's algorithm.
+
+    It begins with rows at random; a centre that nobody is nearest to stays.
+    """
+    replace = len(rows) < num_codes
+    centres = jax.random.choice(key, rows, (num_codes,), replace=replace)
+
+    def improve(_: int, centres: jax.Array) -> jax.Array:
+        chosen = jax.nn.one_hot(nearest(rows, centres), num_codes, dtype=rows.dtype)
+        count = chosen.sum(0)[:, None]
+        means = (chosen.T @ rows) / jnp.maximum(count, 1.0)
+        return jnp.where(count > 0, means, centres)
+
+    found: jax.Array = jax.lax.fori_loop(0, rounds, improve, centres)
+    return found
+
+
+def _row(values: np.ndarray, like: jax.Array) -> jax.Array:
+    """Values ``(D,)`` with the axes of ``(..., D)``."""
+    return jnp.asarray(values).reshape((1,) * (like.ndim - 1) + (-1,))

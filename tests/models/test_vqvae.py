@@ -1,0 +1,107 @@
+"""A VQ-VAE and the prior over its codes, on the common loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flaxvae
+from flaxvae.checks import InputError
+from flaxvae.models import CodePrior, build_vqvae
+from flaxvae.objectives import autoregressive, quantization
+from flaxvae.training import adam, fit
+
+SMALL = {"filters": (16, 16), "num_residual_blocks": 1, "num_codes": 16}
+
+
+@pytest.fixture
+def wide(stripes):
+    """Stripes of 8 x 8 pixels."""
+    import dataclasses
+
+    def enlarge(split):
+        x = np.repeat(np.repeat(split.x, 2, axis=1), 2, axis=2)
+        return dataclasses.replace(split, x=x)
+
+    splits = {n: enlarge(getattr(stripes, n)) for n in ("train", "validation", "test")}
+    return dataclasses.replace(stripes, **splits)
+
+
+@pytest.mark.parametrize("quantizer", ["vq", "fsq"])
+def test_training_lowers_the_error_and_a_folder_brings_it_back(
+    wide, tmp_path, quantizer
+):
+    more = {"scale": "fixed", "init_scale": 0.1}
+    model = build_vqvae(wide.shape, quantizer=quantizer, **SMALL, **more)
+    trained = fit(
+        model,
+        wide,
+        objective=quantization,
+        optimizer=adam(3e-3),
+        epochs=12,
+        batch_size=30,
+        workdir=tmp_path,
+        progress=False,
+    )
+    first, *_, last = (line["validation"] for line in trained.history)
+    assert last["squared_error"] < 0.7 * first["squared_error"]
+    assert 1.0 < last["perplexity"] <= (16 if quantizer == "vq" else 1000)
+    assert trained.code_shape[:2] == (2, 2)
+    q = trained.encode(wide.test.x)
+    by_number = trained.model.apply(trained.variables, q.indices, method="lookup")
+    np.testing.assert_allclose(by_number, q.mean, atol=1e-5)
+    loaded = flaxvae.load(tmp_path)
+    both = [t.reconstruct(wide.test.x) for t in (trained, loaded)]
+    np.testing.assert_array_equal(*both)
+
+
+def test_the_codebook_begins_with_features_of_examples(wide):
+    from flaxvae.training.plan import Plan
+    from flaxvae.training.program import make_program
+
+    model = build_vqvae(wide.shape, **SMALL)
+    program = make_program(model, wide, quantization, adam(1e-3), batch_size=30)
+    variables = program.create(0, {}).state.variables
+    assert Plan  # the same program that `fit` runs
+    codes = variables["codebook"]["quantizer"]["codes"]
+    x = jnp.asarray(wide.train.x / 255.0)
+    q = model.apply(variables, x, method="encode")
+    z = q.mean  # of entries
+    features = model.apply(
+        variables, x, method=lambda m, x: m.quantizer.features(m.encoder(x))
+    )
+    spread = np.asarray(features).reshape(-1, z.shape[-1]).var(0).sum()
+    assert q.commitment.mean() / 4 < 0.5 * spread  # four entries an example
+    assert codes.shape == (16, 32)
+
+
+def test_the_prior_sees_only_what_came_before(key):
+    prior = CodePrior(8, width=16, num_layers=2, num_heads=2)
+    indices = jax.random.randint(key, (2, 6), 0, 8)
+    variables = prior.init(key, indices)
+    before = prior.apply(variables, indices)
+    after = prior.apply(variables, indices.at[:, 3].set((indices[:, 3] + 1) % 8))
+    np.testing.assert_allclose(before[:, :4], after[:, :4], atol=1e-5)
+    assert np.abs(before[:, 4:] - after[:, 4:]).max() > 1e-3
+
+
+def test_the_priors_loss_is_the_log_probability_of_the_code(key):
+    prior = CodePrior(8, width=16, num_layers=1, num_heads=2)
+    indices = jax.random.randint(key, (3, 2, 2), 0, 8)
+    x = (indices / 7.0)[..., None]
+    variables = prior.init(key, x, key=key, method=autoregressive)
+    terms = prior.apply(variables, x, key=key, method=autoregressive)
+    logits = np.asarray(prior.apply(variables, indices.reshape(3, 4)), np.float64)
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    for b in range(3):
+        expected = -sum(np.log(p[b, t, indices[b].ravel()[t]]) for t in range(4))
+        assert terms["loss"][b] == pytest.approx(expected, rel=1e-5)
+
+
+def test_networks_without_a_grid_are_refused():
+    with pytest.raises(InputError, match="must be conv or resnet"):
+        build_vqvae((8, 8, 1), encoder="mlp")
+    with pytest.raises(InputError, match="hidden must be left out"):
+        build_vqvae((8, 8, 1), hidden=(4,))
+    with pytest.raises(InputError, match="unknown quantizer 'pq'"):
+        build_vqvae((8, 8, 1), quantizer="pq")

@@ -1,0 +1,191 @@
+"""Quantizers against brute force, formulas and their inverse."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.nn import FiniteScalarQuantizer, VectorQuantizer, k_means
+from flaxvae.nn.quantizers import nearest
+
+
+def features_of(key, shape=(3, 2, 2, 5)):
+    return jax.random.normal(key, shape)
+
+
+def init(quantizer, key, features):
+    rngs = {"params": key, "codebook": key}
+    return quantizer.init(rngs, features)
+
+
+def test_the_nearest_entry_by_brute_force(key):
+    rows = np.asarray(jax.random.normal(key, (40, 4)), np.float64)
+    codes = np.asarray(jax.random.normal(jax.random.key(1), (17, 4)), np.float64)
+    expected = [
+        min(range(17), key=lambda m, row=row: np.sum((row - codes[m]) ** 2))
+        for row in rows
+    ]
+    np.testing.assert_array_equal(
+        nearest(jnp.asarray(rows, jnp.float32), jnp.asarray(codes, jnp.float32)),
+        expected,
+    )
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("decay", [None, 0.9])
+def test_a_code_is_made_of_the_nearest_entries(distance, decay, key):
+    quantizer = VectorQuantizer(6, 3, decay, distance=distance)
+    features = features_of(key)
+    variables = init(quantizer, key, features)
+    q = quantizer.apply(variables, features)
+    z = quantizer.apply(variables, features, method="features")
+    codes = quantizer.apply(variables, method="entries")
+    if distance == "cosine":
+        for vectors in (z, codes):
+            np.testing.assert_allclose(jnp.linalg.norm(vectors, axis=-1), 1, rtol=1e-5)
+    gaps = ((z[..., None, :] - codes[None, None, None]) ** 2).sum(-1)
+    np.testing.assert_array_equal(q.indices, gaps.argmin(-1))
+    np.testing.assert_allclose(q.mean, codes[gaps.argmin(-1)], atol=1e-5)
+    np.testing.assert_allclose(q.commitment, gaps.min(-1).sum((1, 2)), rtol=1e-4)
+    found = quantizer.apply(variables, q.indices, method="lookup")
+    np.testing.assert_allclose(found, q.mean, atol=1e-5)
+
+
+def test_gradients_go_straight_through_and_each_loss_has_its_side(key):
+    quantizer = VectorQuantizer(6, 3, None)
+    features = features_of(key)
+    variables = init(quantizer, key, features)
+
+    def grads(pick):
+        def loss(params, features):
+            return pick(quantizer.apply({"params": params}, features))
+
+        by_params, by_features = jax.grad(loss, (0, 1))(variables["params"], features)
+        return by_params["codes"], by_params["project"]["kernel"], by_features
+
+    weights = jax.random.normal(jax.random.key(5), (3, 2, 2, 3))
+    by_codes, _, by_features = grads(lambda q: (weights * q.mean).sum())
+    kernel = variables["params"]["project"]["kernel"]
+    np.testing.assert_allclose(by_features, weights @ kernel.T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(by_codes, 0.0)
+    by_codes, by_kernel, _ = grads(lambda q: q.commitment.sum())
+    np.testing.assert_array_equal(by_codes, 0.0)
+    assert np.abs(by_kernel).max() > 0
+    by_codes, by_kernel, _ = grads(lambda q: q.codebook_loss.sum())
+    np.testing.assert_array_equal(by_kernel, 0.0)
+    assert np.abs(by_codes).max() > 0
+
+
+def move(quantizer, variables, features, key, steps=1):
+    for number in range(steps):
+        _, changed = quantizer.apply(
+            variables,
+            features,
+            mutable=["codebook"],
+            rngs={"codebook": jax.random.fold_in(key, number)},
+        )
+        variables = {**variables, **changed}
+    return variables
+
+
+def test_moving_averages_follow_the_formula(key):
+    """N <- g N + (1 - g) n, m <- g m + (1 - g) sum of z, e = m / N."""
+    decay = 0.8
+    quantizer = VectorQuantizer(4, 3, decay, restart_below=0.0)
+    features = features_of(key, (5, 3, 3, 4))
+    variables = init(quantizer, key, features)
+    before = jax.tree.map(np.asarray, variables["codebook"])
+    z = np.asarray(quantizer.apply(variables, features, method="features"))
+    indices = np.asarray(quantizer.apply(variables, features).indices).ravel()
+    after = move(quantizer, variables, features, key)["codebook"]
+    for m in range(4):
+        chosen = z.reshape(-1, 3)[indices == m]
+        uses = decay * before["uses"][m] + (1 - decay) * len(chosen)
+        sums = decay * before["sums"][m] + (1 - decay) * chosen.sum(0)
+        np.testing.assert_allclose(after["uses"][m], uses, rtol=1e-5)
+        np.testing.assert_allclose(after["codes"][m], sums / uses, rtol=1e-4)
+    unmoved = quantizer.apply(variables, features, mutable=[])[0]
+    np.testing.assert_array_equal(unmoved.indices.ravel(), indices)
+
+
+def test_entries_that_nobody_uses_begin_anew_as_features(key):
+    quantizer = VectorQuantizer(8, 2, 0.5, restart_below=0.05)
+    features = features_of(key, (6, 3, 3, 4))
+    variables = init(quantizer, key, features)
+    codebook = dict(variables["codebook"])
+    far = codebook["codes"].at[3].set(1e3)
+    codebook |= {"codes": far, "sums": far}
+    moved = move(quantizer, {**variables, "codebook": codebook}, features, key, 12)
+    z = quantizer.apply(variables, features, method="features").reshape(-1, 2)
+    codes = moved["codebook"]["codes"]
+    assert np.abs(codes).max() <= 1.001 * np.abs(z).max()
+    used = np.unique(quantizer.apply(moved, features).indices)
+    assert len(used) >= 7
+
+
+@pytest.mark.parametrize("levels", [(3, 4), (8, 5, 5), (2, 2, 2)])
+def test_finite_scalars_reach_every_combination_and_come_back(levels, key):
+    quantizer = FiniteScalarQuantizer(levels)
+    features = 10.0 * features_of(key, (40, 8, 8, 4))
+    variables = init(quantizer, key, features)
+    q = quantizer.apply(variables, features)
+    M = int(np.prod(levels))
+    assert quantizer.num_codes == M == q.num_codes
+    assert q.indices.min() >= 0 and q.indices.max() < M
+    all_codes = quantizer.apply(variables, jnp.arange(M), method="lookup")
+    grids = [
+        np.unique(np.round(np.asarray(all_codes[:, d]), 4)) for d in range(len(levels))
+    ]
+    assert [len(grid) for grid in grids] == list(levels)
+    assert len({tuple(row) for row in np.round(np.asarray(all_codes), 4)}) == M
+    np.testing.assert_allclose(all_codes[q.indices], q.mean, atol=1e-6)
+    expected = set(itertools.product(*grids)) if M < 20 else set()
+    assert expected <= {tuple(row) for row in np.round(np.asarray(all_codes), 4)}
+
+
+def test_finite_scalars_round_with_a_gradient(key):
+    quantizer = FiniteScalarQuantizer((5, 4))
+    features = features_of(key)
+    variables = init(quantizer, key, features)
+    z = quantizer.apply(variables, features, method="features")
+    q = quantizer.apply(variables, features)
+    np.testing.assert_allclose(
+        q.mean, np.round(np.asarray(z)) / np.array([2, 2]), atol=1e-6
+    )
+
+    def total(features, rounded):
+        if rounded:
+            return quantizer.apply(variables, features).mean.sum()
+        z = quantizer.apply(variables, features, method="features")
+        return (z / jnp.array([2.0, 2.0]).reshape(1, 1, 1, 2)).sum()
+
+    straight, smooth = (jax.grad(total)(features, r) for r in (True, False))
+    np.testing.assert_allclose(straight, smooth, rtol=1e-5)
+
+
+def test_k_means_finds_the_middles(key):
+    middles = jnp.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    noise = 0.1 * jax.random.normal(key, (300, 2))
+    rows = jnp.repeat(middles, 100, axis=0) + noise
+    for seed in range(5):
+        centres = k_means(rows, 6, key=jax.random.key(seed))
+        gaps = np.linalg.norm(middles[:, None] - centres[None], axis=-1)
+        if gaps.min(1).max() < 0.2:
+            return
+    raise AssertionError("no start found all three")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"distance": "taxi"}, "unknown distance 'taxi'"),
+        ({"decay": 1.0}, "decay must be < 1"),
+        ({"num_codes": 1}, "num_codes must be >= 2"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message, key):
+    with pytest.raises(InputError, match=message):
+        init(VectorQuantizer(**settings), key, features_of(key))
