@@ -39,6 +39,11 @@ CLASS_COLORS = (
     "#717581",
     "#92dadd",
 )
+OFFSET: dict[str, Any] = {
+    "textcoords": "offset points",
+    "fontsize": 9,
+    "path_effects": [withStroke(linewidth=3, foreground="white")],
+}
 MARKERS = "osD^vPX*"  # so that colour is not the only key
 TRAIN_COLOR, VALIDATION_COLOR = "#3f90da", "#e76300"
 
@@ -64,13 +69,14 @@ def plot_training_curves(history: Sequence[Mapping[str, Any]], *, title: str) ->
         `TrainedVAE.history`.
       title: what was trained on what.
     """
-    figure = Figure(figsize=(11, 3.6), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize=11)
     panels = [
         (key, sign, name)
         for key, sign, name in CURVES
         if all(key in line["train"] for line in history)
-    ][:3]
+    ]
+    size = (3.6 * len(panels), 3.6)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=11)
     epochs = [line["epoch"] for line in history]
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (key, sign, name) in zip(grid, panels, strict=True):
@@ -235,6 +241,35 @@ def plot_activity(codes: np.ndarray, active: float, *, title: str) -> Figure:
     right.set_ylim(0, 1.05)
     for axes in (left, right):
         _strip(axes)
+    return figure
+
+
+def plot_code_usage(shares: np.ndarray, *, title: str) -> Figure:
+    """How often each entry of a codebook is used, the most used first.
+
+    Args:
+      shares: of all codes, ``(M,)``, with sum 1.
+      title: of what the codes are.
+    """
+    figure = Figure(figsize=(8, 3.6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    ordered = np.sort(shares)[::-1]
+    M = len(shares)
+    axes.fill_between(np.arange(1, M + 1), ordered, step="mid", color=CLASS_COLORS[0])
+    axes.axhline(1 / M, color="#717581", linewidth=1, linestyle="--")
+    axes.annotate("if all were used alike", (M, 1 / M), (0, 4), ha="right", **OFFSET)
+    axes.set_yscale("log")
+    used = ordered[ordered > 0]
+    axes.set_ylim(min(used.min(), 1 / M) / 2, 2 * used.max())
+    axes.set_xlim(0, M + 1)
+    perplexity = np.exp(-np.sum(used * np.log(used)))
+    unused = M - len(used)
+    axes.set_title(
+        f"{title}\nperplexity {perplexity:.0f}, {unused} unused", fontsize=11
+    )
+    axes.set_xlabel("entry of the codebook, most used first")
+    axes.set_ylabel("share of all codes, log scale")
+    _strip(axes)
     return figure
 
 

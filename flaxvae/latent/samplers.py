@@ -4,6 +4,8 @@ A sampler has ``sample(key, shape) -> codes (*shape, D)``, as a distribution has
 handed to `TrainedVAE.sample`.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ import numpy as np
 from flaxvae.checks import InputError, check_at_least
 
 MOST_CODES = 20_000  # that a mixture is fitted to
+CODES_AT_ONCE = 500  # that a prior of codes draws side by side
 
 
 class Encoder(Protocol):
@@ -66,6 +69,53 @@ class AggregatePosterior:
         rows = np.asarray(jax.random.randint(key_x, (count,), 0, len(self.x)))
         z = self.encoder.encode(self.x[rows]).sample(key_z)
         return z.reshape(*shape, z.shape[-1])
+
+
+@dataclass(frozen=True)
+class CodeSampler:
+    """Codes of a VQ-VAE by the prior that was trained on them, entry by entry.
+
+    Attributes:
+      prior: a trained `flaxvae.models.CodePrior`.
+      model: the trained `flaxvae.models.VQVAE`.
+    """
+
+    prior: Any
+    model: Any
+
+    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+        """Draws codes ``(*shape, H', W', D)``."""
+        count = int(np.prod(shape, dtype=int))
+        keys = jax.random.split(key, max(1, -(-count // CODES_AT_ONCE)))
+        drawn = jnp.concatenate([self._draw(self.prior.variables, k) for k in keys])
+        indices = drawn[:count].reshape(count, *self.model.code_shape[:-1])
+        z = self.model.model.apply(self.model.variables, indices, method="lookup")
+        return z.reshape(*shape, *self.model.code_shape)
+
+    @functools.cached_property
+    def _draw(self) -> Callable[[Any, jax.Array], jax.Array]:
+        module = self.prior.model
+        T = int(np.prod(self.model.code_shape[:-1]))
+
+        def draw(variables: Any, key: jax.Array) -> jax.Array:
+            """Numbers of entries, ``(CODES_AT_ONCE, T)``."""
+            empty = jnp.zeros((CODES_AT_ONCE, T), jnp.int32)
+            cache = module.init(jax.random.key(0), empty, jnp.asarray(0))["cache"]
+
+            def next_entry(place: jax.Array, carry: Any) -> Any:
+                indices, cache = carry
+                logits, changed = module.apply(
+                    {**variables, "cache": cache}, indices, place, mutable=["cache"]
+                )
+                key_now = jax.random.fold_in(key, place)
+                entry = jax.random.categorical(key_now, logits[:, 0])
+                return indices.at[:, place].set(entry), changed["cache"]
+
+            indices: jax.Array
+            indices, _ = jax.lax.fori_loop(0, T, next_entry, (empty, cache))
+            return indices
+
+        return jax.jit(draw)
 
 
 def fit_mixture(

@@ -144,23 +144,32 @@ class CodePrior(nn.Module):
     dropout: float = 0.1
 
     @nn.compact
-    def __call__(self, indices: jax.Array) -> jax.Array:
-        """Entries ``(B, T)`` -> logits ``(B, T, M)`` of each, given those before."""
+    def __call__(self, indices: jax.Array, place: jax.Array | None = None) -> jax.Array:
+        """Entries ``(B, T)`` -> logits ``(B, T, M)`` of each, given those before.
+
+        With a ``place`` only that one's logits ``(B, 1, M)`` are computed, of the entry
+        there; what came before it stays in the collection ``cache``.
+        """
         B, T = indices.shape
         # What comes before the first entry has a number of its own, M.
         before = jnp.concatenate(
             [jnp.full((B, 1), self.num_codes), indices[:, :-1]], axis=1
         )
-        h = nn.Embed(self.num_codes + 1, self.width, name="entries")(before)
-        place = self.param("places", nn.initializers.normal(0.02), (T, self.width))
-        h = h + place[None]
+        places = self.param("places", nn.initializers.normal(0.02), (T, self.width))
         mask = nn.make_causal_mask(indices)
+        if place is not None and not self.is_initializing():
+            mask = None  # the cache holds no more than what came before
+            before = jax.lax.dynamic_slice_in_dim(before, place, 1, axis=1)
+            places = jax.lax.dynamic_slice_in_dim(places, place, 1, axis=0)
+        h = nn.Embed(self.num_codes + 1, self.width, name="entries")(before)
+        h = h + places[None]
         deterministic = not self.has_rng("dropout")
         for i in range(self.num_layers):
             attention = nn.MultiHeadDotProductAttention(
                 self.num_heads,
                 dropout_rate=self.dropout,
                 deterministic=deterministic,
+                decode=place is not None,
                 name=f"attention_{i}",
             )
             h = h + attention(nn.LayerNorm(name=f"norm_{i}_a")(h), mask=mask)

@@ -1,5 +1,8 @@
 """A VQ-VAE and the prior over its codes, on the common loop."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +10,11 @@ import pytest
 
 import flaxvae
 from flaxvae.checks import InputError
+from flaxvae.latent import CodeSampler
 from flaxvae.models import CodePrior, build_vqvae
 from flaxvae.objectives import autoregressive, quantization
 from flaxvae.training import adam, fit
+from flaxvae.training.program import make_program
 
 SMALL = {"filters": (16, 16), "num_residual_blocks": 1, "num_codes": 16}
 
@@ -17,7 +22,6 @@ SMALL = {"filters": (16, 16), "num_residual_blocks": 1, "num_codes": 16}
 @pytest.fixture
 def wide(stripes):
     """Stripes of 8 x 8 pixels."""
-    import dataclasses
 
     def enlarge(split):
         x = np.repeat(np.repeat(split.x, 2, axis=1), 2, axis=2)
@@ -56,13 +60,9 @@ def test_training_lowers_the_error_and_a_folder_brings_it_back(
 
 
 def test_the_codebook_begins_with_features_of_examples(wide):
-    from flaxvae.training.plan import Plan
-    from flaxvae.training.program import make_program
-
     model = build_vqvae(wide.shape, **SMALL)
     program = make_program(model, wide, quantization, adam(1e-3), batch_size=30)
     variables = program.create(0, {}).state.variables
-    assert Plan  # the same program that `fit` runs
     codes = variables["codebook"]["quantizer"]["codes"]
     x = jnp.asarray(wide.train.x / 255.0)
     q = model.apply(variables, x, method="encode")
@@ -105,3 +105,30 @@ def test_networks_without_a_grid_are_refused():
         build_vqvae((8, 8, 1), hidden=(4,))
     with pytest.raises(InputError, match="unknown quantizer 'pq'"):
         build_vqvae((8, 8, 1), quantizer="pq")
+
+
+def test_codes_are_drawn_with_the_priors_probabilities(key):
+    """Two places of three entries: all nine codes, against the product of softmaxes."""
+    prior = CodePrior(3, width=8, num_layers=2, num_heads=2)
+    variables = prior.init(key, jnp.zeros((1, 2), jnp.int32))
+    params = jax.tree.map(lambda leaf: 3.0 * leaf, variables["params"])
+    every = jnp.array([[a, b] for a in range(3) for b in range(3)])
+    logits = prior.apply({"params": params}, every)
+    log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), every[..., None], axis=-1)
+    expected = np.exp(log_p[..., 0].sum(1))  # (9,)
+    assert expected.sum() == pytest.approx(1.0, rel=1e-5)
+
+    def look_up(variables, indices, method):
+        return indices[..., None].astype(jnp.float32)
+
+    model = SimpleNamespace(
+        code_shape=(1, 2, 1), variables={}, model=SimpleNamespace(apply=look_up)
+    )
+    trained = flaxvae.TrainedVAE(prior, {"params": params}, (1, 2, 1))
+    N = 6000
+    z = CodeSampler(trained, model).sample(key, (N,))
+    assert z.shape == (N, 1, 2, 1)
+    drawn = np.asarray(3 * z[:, 0, 0, 0] + z[:, 0, 1, 0], int)
+    found = np.bincount(drawn, minlength=9) / N
+    error = np.sqrt(expected * (1 - expected) / N)
+    np.testing.assert_array_less(np.abs(found - expected), 4 * error + 1e-9)

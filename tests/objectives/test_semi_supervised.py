@@ -1,0 +1,144 @@
+"""M2's bound against enumeration by hand, and who learns from what."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.data import choose_labelled
+from flaxvae.models import Classifier, SemiSupervisedVAE, build_vae
+from flaxvae.nn import MLPEncoder
+from flaxvae.objectives import SemiSupervised, elbo, m2
+
+SHAPE = (3, 3, 1)
+Y = 3
+
+
+@pytest.fixture
+def model():
+    vae = build_vae(SHAPE, 2, hidden=(6,), conditional="concat", num_classes=Y)
+    return SemiSupervisedVAE(vae, Classifier(MLPEncoder(hidden=(5,)), Y))
+
+
+@pytest.fixture
+def batch(key):
+    x = jax.random.uniform(key, (4, *SHAPE))
+    labelled = jax.random.uniform(jax.random.key(1), (2, *SHAPE))
+    return x, labelled, jnp.array([2, 0])
+
+
+def init(model, batch, key):
+    method = functools.partial(m2, key=key)
+    return model.init(key, *batch, method=method)
+
+
+def test_the_bound_by_enumeration(model, batch, key):
+    """U(x) = sum_y q(y|x) (-ELBO(x|y) + log Y + log q(y|x)), example by example."""
+    x = batch[0]
+    variables = init(model, batch, key)
+    terms = model.apply(
+        variables, *batch, key=key, method=m2, alpha=0.0, labelled_weight=0.0
+    )
+    q = np.asarray(jax.nn.softmax(model.apply(variables, x)), np.float64)
+    key_u = jax.random.split(key)[0]
+    # The draws of all classes: one for each row, class by class.
+    eps = np.asarray(jax.random.normal(key_u, (Y * 4, 2))).reshape(Y, 4, 2)
+    bound = np.zeros(4)
+    for i in range(4):
+        for y in range(Y):
+
+            def one(model, x, y=y, i=i):
+                given = model.given(jnp.array([y]))
+                posterior = given.encode(x)
+                z = posterior.mean + posterior.std * eps[y, i][None]
+                return posterior, given.decode(z).log_prob(x)
+
+            posterior, log_likelihood = model.apply(variables, x[i : i + 1], method=one)
+            var = np.exp(np.asarray(posterior.log_var, np.float64))
+            kl = 0.5 * (var + np.asarray(posterior.mean) ** 2 - 1 - np.log(var)).sum()
+            bound[i] += q[i, y] * (
+                float(log_likelihood[0]) - kl - np.log(Y) - np.log(q[i, y])
+            )
+    np.testing.assert_allclose(terms["elbo"], bound, rtol=1e-4)
+    np.testing.assert_allclose(terms["loss"], -bound, rtol=1e-4)
+    np.testing.assert_allclose(
+        terms["elbo"], terms["log_likelihood"] - terms["kl"], rtol=1e-5
+    )
+
+
+def test_labelled_examples_add_their_bound_and_their_cross_entropy(model, batch, key):
+    _, labelled, labels = batch
+    variables = init(model, batch, key)
+
+    def loss(**weights):
+        terms = model.apply(variables, *batch, key=key, method=m2, **weights)
+        return np.asarray(terms["loss"])
+
+    plain = loss(alpha=0.0, labelled_weight=0.0)
+    log_q = np.log(jax.nn.softmax(model.apply(variables, labelled)))
+    cross_entropy = -np.mean([log_q[0, 2], log_q[1, 0]])
+    np.testing.assert_allclose(
+        loss(alpha=7.0, labelled_weight=0.0) - plain, 7.0 * cross_entropy, rtol=1e-3
+    )
+    key_l = jax.random.split(key)[1]
+    bound = model.apply(
+        variables,
+        labelled,
+        method=lambda m, x: elbo(m.given(labels), x, key=key_l)["elbo"],
+    )
+    np.testing.assert_allclose(
+        loss(alpha=0.0, labelled_weight=2.0) - plain,
+        -2.0 * (np.mean(bound) - np.log(Y)),
+        rtol=1e-3,
+    )
+
+
+def test_the_classifier_learns_from_unlabelled_examples_too(model, batch, key):
+    variables = init(model, batch, key)
+
+    def loss(params, alpha):
+        terms = model.apply(
+            {"params": params},
+            *batch,
+            key=key,
+            method=m2,
+            alpha=alpha,
+            labelled_weight=0.0,
+        )
+        return terms["loss"].mean()
+
+    grads = jax.grad(loss)(variables["params"], 0.0)
+    assert np.abs(grads["classifier"]["logits"]["kernel"]).max() > 1e-5
+
+
+def test_a_step_draws_labelled_examples_or_takes_all(model, batch, key):
+    x, labelled, labels = batch
+    variables = init(model, batch, key)
+    whole = SemiSupervised(labelled, labels, batch_size=2)
+    some = SemiSupervised(labelled, labels, batch_size=1)
+
+    def loss(objective, key):
+        return model.apply(variables, x, key=key, method=objective)
+
+    direct = model.apply(variables, *batch, key=jax.random.split(key)[1], method=m2)
+    np.testing.assert_allclose(loss(whole, key)["loss"], direct["loss"], rtol=1e-5)
+    found = {
+        float(loss(some, jax.random.key(n))["classification_loss"][0])
+        for n in range(12)
+    }
+    assert len(found) == 2  # one example or the other
+
+
+def test_labels_are_chosen_evenly_and_by_the_seed():
+    labels = np.random.default_rng(0).integers(0, 4, 200)
+    rows = choose_labelled(labels, 20, seed=3)
+    assert np.bincount(labels[rows]).tolist() == [5, 5, 5, 5]
+    np.testing.assert_array_equal(rows, choose_labelled(labels, 20, seed=3))
+    assert (rows != choose_labelled(labels, 20, seed=4)).any()
+    with pytest.raises(InputError, match="a multiple of the 4 classes"):
+        choose_labelled(labels, 21)
+    with pytest.raises(InputError, match="the smallest class having"):
+        choose_labelled(labels, 400)
