@@ -499,6 +499,24 @@ class StartFlags:
     """Number of this process, from 0, with --coordinator."""
 
 
+def read_seeds(texts: Sequence[str]) -> list[int]:
+    """Seeds of numbers and of ranges such as ``0..7``, each once."""
+    seeds: list[int] = []
+    for text in texts:
+        first, dots, last = text.partition("..")
+        try:
+            seeds += range(int(first), int(last) + 1) if dots else [int(first)]
+        except ValueError as error:
+            raise InputError(
+                f"seed must be numbers or ranges such as 0..7, got {text!r}"
+            ) from error
+    if not seeds:
+        raise InputError("seed must have a value, got none")
+    for seed in seeds:
+        check_seed(seed)
+    return list(dict.fromkeys(seeds))
+
+
 def flag_values(flags: Any) -> dict[str, Any]:
     """Every flag by name, those of groups too."""
     values: dict[str, Any] = {}

@@ -24,9 +24,10 @@ from experiments.flags import (
     StartFlags,
     TrainingFlags,
     flag_values,
+    read_seeds,
 )
 from flaxvae import InputError, evaluation, training
-from flaxvae.checks import check_above, check_at_least, check_seed
+from flaxvae.checks import check_above, check_at_least
 from flaxvae.data import Dataset
 from flaxvae.files import atomic_file
 from flaxvae.models import VAE
@@ -104,20 +105,11 @@ def main(flags: Flags) -> None:
 
 def read_grid(flags: Flags) -> dict[str, list[Any]]:
     """The values to combine by name, each once."""
-    seeds: list[int] = []
-    for text in flags.seed:
-        first, dots, last = text.partition("..")
-        try:
-            seeds += range(int(first), int(last) + 1) if dots else [int(first)]
-        except ValueError as error:
-            raise InputError(
-                f"seed must be numbers or ranges such as 0..7, got {text!r}"
-            ) from error
     grid: dict[str, list[Any]] = {
         "latent_dim": list(flags.latent_dim),
         "beta": list(flags.beta),
         "learning_rate": list(flags.learning_rate),
-        "seed": seeds,
+        "seed": read_seeds(flags.seed),
     }
     return {name: list(dict.fromkeys(values)) for name, values in grid.items()}
 
@@ -133,8 +125,6 @@ def check_flags(flags: Flags, grid: dict[str, list[Any]]) -> None:
         check_at_least("beta", value, 0)
     for value in grid["learning_rate"]:
         check_above("learning_rate", value, 0)
-    for value in grid["seed"]:
-        check_seed(value)
     flags.network.check()
     flags.data.check()
     flags.train.check()

@@ -1,6 +1,6 @@
 """A conditional VAE with a classifier that says what nobody told: M2."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,8 @@ class SemiSupervisedVAE(nn.Module):
     Source: Kingma, Rezende, Mohamed and Welling, "Semi-supervised Learning with Deep
     Generative Models", 2014, arXiv 1406.5298, section 2.2: M2.
     """
+
+    trains_without_condition: ClassVar[bool] = True
 
     vae: nn.Module  # conditional on classes
     classifier: nn.Module  # x (B, ...) -> logits (B, num_classes)

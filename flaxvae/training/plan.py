@@ -119,8 +119,9 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
     Images' values lie in [0, 1], which is checked elsewhere. A likelihood without the
     attribute ``support`` is taken at its word.
     """
-    is_conditional = getattr(model, "condition", None) is not None
-    if is_conditional and dataset.train.condition is None:
+    is_told = getattr(model, "condition", None) is not None
+    is_told &= not getattr(model, "trains_without_condition", False)
+    if is_told and dataset.train.condition is None:
         raise InputError(
             f"a conditional model must be told something, and {dataset.name!r} has no "
             "conditions: see flaxvae.data.condition_on_labels"
