@@ -164,7 +164,7 @@ def vary(
     q = trained.encode(split.x, split.condition)
     key_z, key_x = jax.random.split(key)
     draws = q.sample(key_z, (flags.num,))  # (num, rows, D)
-    z = q.mean + flags.spread * (draws - q.mean[None])
+    z = q.mean[None] + flags.spread * (draws - q.mean[None])
     z = z.swapaxes(0, 1).reshape(-1, *q.mean.shape[1:])  # (rows * num, D)
     told = None
     if split.condition is not None:

@@ -1,0 +1,240 @@
+"""The commands of the rest of the family, and those about a trained run."""
+
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import flaxvae
+from experiments import (
+    generate,
+    mnist_autoencoder,
+    mnist_vae,
+    mnist_vqvae,
+    probe,
+    recognize,
+    semi_supervised,
+)
+from experiments.command import run_command
+
+TINY = ("--dataset=digits", "--num_examples=300", "--no_compilation_cache")
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs a command in this process: (exit code, stdout, stderr)."""
+
+    def call(module, *arguments):
+        with pytest.raises(SystemExit) as end:
+            run_command(module.main, module.Flags, [str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return call
+
+
+def summary_of(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def check_figures(folder, names):
+    assert {p.stem for p in (folder / "figures").glob("*.png")} == set(names)
+
+
+COMMON = ("training_curves", "activity", "tsne", "reconstructions")
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "figures"),
+    [
+        ("plain", ("--hidden", "16"), (*COMMON, "autoencoder_and_vae")),
+        ("denoising", ("--hidden", "16"), (*COMMON, "denoised")),
+        pytest.param(
+            "sparse",
+            ("--penalty=rate", "--rate=0.1"),
+            COMMON,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "denoising",
+            ("--encoder=conv", "--filters", "4", "--corruption=salt_and_pepper"),
+            (*COMMON, "denoised"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_autoencoders_of_every_kind(call, tmp_path, kind, arguments, figures):
+    folder = tmp_path / "run"
+    command = (f"--kind={kind}", *TINY, "--epochs=2", f"--workdir={folder}", *arguments)
+    code, out, err = call(mnist_autoencoder, *command)
+    assert code == 0, err
+    assert "test squared error" in out
+    test = summary_of(folder)["test"]
+    assert 0 < test["squared_error"] < 0.5
+    if kind == "denoising":
+        assert test["squared_error_of_input"] > 0.05
+    check_figures(folder, figures)
+    assert flaxvae.load(folder).code_shape
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--noise=0.5",), "noise must be left out for the kind plain"),
+        (("--kind=sparse", "--rate=0.1"), "rate must be left out for the penalty l1"),
+        (
+            ("--kind=denoising", "--corruption=masking", "--noise=1.5"),
+            "noise must be <",
+        ),
+        (("--latent_dim=0",), "latent_dim must be >= 1"),
+        (("--filters", "4"), "filters must be left out for this model"),
+    ],
+)
+def test_autoencoder_flags_without_a_meaning_are_refused(call, arguments, message):
+    code, _, err = call(mnist_autoencoder, *TINY, *arguments)
+    assert code == 2
+    assert message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        pytest.param(
+            ("--quantizer=fsq", "--likelihood=discretized_logistic"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
+    folder = tmp_path / "run"
+    code, out, err = call(
+        mnist_vqvae,
+        *TINY,
+        *("--epochs=2", "--prior_epochs=1", "--prior_width=8", "--prior_layers=1"),
+        *("--filters", "4", "4", "--num_codes=16", f"--workdir={folder}", *arguments),
+    )
+    assert code == 0, err
+    assert "test -log p(code)" in out
+    test = summary_of(folder)["test"]
+    assert 1 <= test["perplexity"] <= (512 if arguments else 16)
+    assert ("bits_per_dim" in test) == bool(arguments)
+    names = ("training_curves", "prior_training_curves", "reconstructions")
+    check_figures(folder, (*names, "code_maps", "code_usage", "samples"))
+    before = (folder / "summary.json").read_text()
+    assert call(mnist_vqvae, *TINY, "--epochs=3", f"--workdir={folder}")[0] == 2
+    assert (folder / "summary.json").read_text() == before
+
+
+def test_a_run_is_probed_sampled_and_recognised(call, tmp_path):
+    folder = tmp_path / "run"
+    arguments = ("--conditional", "--conditioning=film", "--hidden", "16", *TINY)
+    code, _, err = call(
+        mnist_vae, *arguments, "--epochs=2", "--latent_dim=3", f"--workdir={folder}"
+    )
+    assert code == 0, err
+    names = ("training_curves", "latent_scatter", "reconstructions")
+    check_figures(folder, (*names, "class_samples", "class_change"))
+
+    code, _, err = call(probe, folder, *TINY)
+    assert code == 0, err
+    assert {"codes", "PCA to 3", "pixels"} == json.loads(
+        (folder / "probe.json").read_text()
+    ).keys()
+    with np.load(folder / "codes.npz") as arrays:
+        dataset = flaxvae.data.load("digits", num_examples=300)
+        sizes = [len(dataset.train), len(dataset.validation), len(dataset.test)]
+        assert arrays["codes"].shape == (sum(sizes), 3)
+        labels = np.concatenate([dataset.train.labels, dataset.validation.labels])
+        np.testing.assert_array_equal(arrays["label"][: len(labels)], labels)
+        trained = flaxvae.load(folder)
+        expected = trained.encode(dataset.test.x, dataset.test.labels).mean
+        np.testing.assert_allclose(arrays["codes"][-sizes[2] :], expected, atol=1e-5)
+
+    code, _, err = call(recognize, folder, *TINY, "--num=50", "--classifier_epochs=2")
+    assert code == 0, err
+    found = json.loads((folder / "recognition.json").read_text())
+    assert 0 <= found["made"]["as_asked"] <= 1
+    assert found["real"]["as_asked"] > 0.2
+
+    made = tmp_path / "made"
+    code, _, err = call(generate, folder, f"--output={made}", "--num=7", "--label=4")
+    assert code == 0, err
+    pictures = sorted(made.iterdir())
+    assert [p.name for p in pictures] == [f"{i}-4.png" for i in range(7)]
+    with PIL.Image.open(pictures[0]) as picture:
+        assert picture.size == (8, 8)
+    near = tmp_path / "near.npz"
+    code, _, err = call(
+        generate,
+        folder,
+        *TINY,
+        f"--output={near}",
+        "--num=3",
+        "--around",
+        1,
+        5,
+        "--spread=0",
+    )
+    assert code == 0, err
+    with np.load(near) as arrays:
+        x = arrays["x"].reshape(2, 3, 8, 8, 1)
+    rows = np.array([1, 5])
+    expected = trained.reconstruct(dataset.test.x[rows], dataset.test.labels[rows])
+    np.testing.assert_allclose(x, np.repeat(expected[:, None], 3, axis=1), atol=1e-5)
+    for more, message in (
+        ((f"--output={near}",), "output must not exist yet"),
+        ((f"--output={tmp_path}/a.csv",), "output must be .npz or a folder"),
+        ((f"--output={tmp_path}/a", "--label=10"), "label must be < 10, got 10"),
+    ):
+        code, _, err = call(generate, folder, *more)
+        assert code == 2 and message in err
+
+
+def test_rows_are_generated_in_the_tables_own_units(call, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = rng.normal([100.0, -3.0], [20.0, 0.1], (300, 2))
+    table = tmp_path / "table.csv"
+    lines = ["weight,angle", *(f"{a:.4f},{b:.5f}" for a, b in rows)]
+    table.write_text("\n".join(lines) + "\n")
+    folder, made = tmp_path / "run", tmp_path / "made.csv"
+    flags = (f"--dataset={table}", "--no_compilation_cache")
+    code, _, err = call(
+        mnist_vae,
+        *flags,
+        "--epochs=60",
+        "--hidden",
+        "16",
+        "--learning_rate=0.01",
+        "--no_figures",
+        f"--workdir={folder}",
+    )
+    assert code == 0, err
+    code, _, err = call(
+        generate, folder, *flags, f"--output={made}", "--num=500", "--sampler=mixture"
+    )
+    assert code == 0, err
+    header, *lines = made.read_text().splitlines()
+    assert header == '"weight","angle"'
+    drawn = np.array([line.split(",") for line in lines], float)
+    assert drawn.shape == (500, 2)
+    np.testing.assert_allclose(drawn.mean(0), [100.0, -3.0], rtol=0.1)
+    np.testing.assert_allclose(drawn.std(0), [20.0, 0.1], rtol=0.4)
+
+
+def test_few_labels(call, tmp_path):
+    folder = tmp_path / "run"
+    code, _, err = call(
+        semi_supervised, *TINY, "--labels=50", "--seed", "3",
+        "--methods", "m1", "m1+m2", "--m1_epochs=3", "--stacked_epochs=2",
+        "--m1_hidden", 16, "--m1_latent_dim=4", "--stacked_hidden", 8,
+        f"--workdir={folder}",
+    )  # fmt: skip
+    assert code == 0, err
+    error = json.loads((folder / "results.json").read_text())["error"]
+    assert error.keys() == {"M1 + support vectors", "M1 + label spreading", "M1+M2"}
+    assert all(len(values) == 1 for values in error.values())
+    assert np.mean(error["M1 + support vectors"]) < 0.8
+    code, _, err = call(semi_supervised, *TINY, "--labels=55", f"--workdir={folder}")
+    assert code == 2 and "a multiple of the 10 classes" in err
