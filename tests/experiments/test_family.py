@@ -48,7 +48,12 @@ COMMON = ("training_curves", "activity", "tsne", "reconstructions")
 @pytest.mark.parametrize(
     ("kind", "arguments", "figures"),
     [
-        ("plain", ("--hidden", "16"), (*COMMON, "autoencoder_and_vae")),
+        pytest.param(
+            "plain",
+            ("--hidden", "16"),
+            (*COMMON, "autoencoder_and_vae"),
+            marks=pytest.mark.slow,
+        ),
         ("denoising", ("--hidden", "16"), (*COMMON, "denoised")),
         pytest.param(
             "sparse",
