@@ -1,6 +1,6 @@
 """Latent-space utilities: pure functions from arrays to arrays.
 
-Drawing is in `flaxvae.latent.figures`, the only file that imports matplotlib.
+Drawing is in `flaxvae.latent.figures`, the only folder that imports matplotlib.
 """
 
 from flaxvae.latent.embeddings import pca, tsne

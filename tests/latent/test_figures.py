@@ -22,6 +22,8 @@ HISTORY = [
 def texts(figure):
     figure.draw_without_rendering()
     found = [a.get_title() for a in figure.axes] + [figure.get_suptitle()]
+    found += [a.get_ylabel() for a in figure.axes]
+    found += [text.get_text() for a in figure.axes for text in a.texts]
     for legend in figure.legends + [a.get_legend() for a in figure.axes]:
         if legend:
             found += [text.get_text() for text in legend.get_texts()]
@@ -175,3 +177,42 @@ def test_a_score_against_a_setting_with_the_range_over_seeds():
     ends = [[low, high] for (_, low), (_, high) in bars.get_segments()]
     np.testing.assert_allclose(ends, [[3.0, 5.0], [7.0, 9.0]])
     assert axes.get_legend() is None
+
+
+def test_activity_shows_how_often_each_dimension_is_active():
+    codes = np.array([[0.0, 5.0, 0.0], [0.0, -2.0, 3.0]])
+    figure = figures.plot_activity(codes, 0.1, title="t")
+    numbers, shares = figure.axes
+    assert sum(bar.get_height() for bar in numbers.patches) == codes.size
+    (area,) = shares.collections
+    heights = area.get_paths()[0].vertices[:, 1]
+    assert set(np.round(heights, 6)) == {0.0, 0.5, 1.0}
+    assert "mean 50%" in texts(figure)
+
+
+def test_code_usage_names_perplexity_and_unused_entries():
+    figure = figures.plot_code_usage(np.array([0.5, 0.0, 0.5, 0.0]), title="codes")
+    assert "codes\nperplexity 2, 2 unused" in texts(figure)
+
+
+def test_a_comparison_has_a_column_a_model_and_a_row_a_question():
+    panels = [[RNG.random((2, 3, 4, 4, 1)) for _ in range(2)] for _ in range(3)]
+    rows = ("one", "two", "three")
+    figure = figures.plot_comparison(panels, ("A", "B"), rows, title="t")
+    assert len(figure.axes) == 6
+    assert {"A", "B", *rows, "t"} <= set(texts(figure))
+
+
+def test_accuracies_are_written_on_their_bars():
+    accuracies = {"codes": {"linear": 0.91, "neighbours": 0.95}, "pixels": {}}
+    accuracies["pixels"] = {"linear": 0.5, "neighbours": 0.625}
+    figure = figures.plot_accuracies(accuracies, title="t")
+    assert {"91.0", "95.0", "50.0", "62.5"} <= set(texts(figure))
+
+
+def test_rows_of_images_have_their_names_beside_them():
+    figure = figures.plot_rows(RNG.random((2, 5, 4, 4, 3)), ["7", "8"], title="t")
+    (axes,) = figure.axes
+    labels = axes.get_yticklabels()
+    assert [label.get_text() for label in labels] == ["7", "8"]
+    assert {label.get_rotation() for label in labels} == {0.0}

@@ -1,0 +1,148 @@
+"""Codes: where they lie, and how much of them is used."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from flaxvae.latent.figures.style import CLASS_COLORS, DPI, OFFSET, class_colors, strip
+
+MAX_POINTS = 10_000  # more dots than this only blacken a scatter plot
+
+
+def plot_latent_scatter(
+    codes: np.ndarray,
+    labels: np.ndarray | None,
+    *,
+    title: str,
+    axis_labels: Sequence[str] = ("$z_1$", "$z_2$"),
+    class_names: Sequence[str] | None = None,
+) -> Figure:
+    """Codes as dots, coloured by class.
+
+    Classes are also named at their medians, so that colour is not the only key.
+
+    Args:
+      codes: ``(N, 2)``, or ``(N, 1)``, which is drawn as one row a class.
+      labels: class of each code ``(N,)``, or None.
+      title: what the codes are of.
+      axis_labels: names of the latent axes, one or two.
+      class_names: a name a class; default the labels themselves.
+    """
+    figure = Figure(figsize=(7, 6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    shown = np.random.default_rng(0).permutation(len(codes))[:MAX_POINTS]
+    codes = np.asarray(codes)[shown]
+    labels = np.zeros(len(codes)) if labels is None else np.asarray(labels)[shown]
+    kinds, classes = np.unique(labels, return_inverse=True)
+    if codes.shape[1] == 1:
+        spread = np.random.default_rng(1).uniform(-0.35, 0.35, len(codes))
+        codes = np.stack([codes[:, 0], classes + spread], axis=1)  # (N, 2)
+    colors = np.array(class_colors(len(kinds)))
+    size = float(np.clip(40_000 / len(codes), 4, 24))
+    x, y = codes.T
+    axes.scatter(x, y, s=size, c=colors[classes], alpha=0.65, linewidths=0)
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(axis_labels[0])
+    strip(axes)
+    names = [str(kind) for kind in kinds] if class_names is None else class_names
+    if len(axis_labels) == 1:
+        if len(kinds) > 1:
+            axes.set_ylabel("class")
+        axes.set_yticks(range(len(kinds)), names if len(kinds) > 1 else [""])
+        return figure
+    axes.set_ylabel(axis_labels[1])
+    if len(kinds) > 1:
+        for name, color in zip(names, colors, strict=True):
+            axes.scatter([], [], s=30, color=color, label=name)
+        medians = [np.median(codes[classes == i], axis=0) for i in range(len(kinds))]
+        _write_apart(axes, np.array(medians), names)
+        figure.legend(title="class", loc="outside right center", frameon=False)
+    return figure
+
+
+def plot_activity(codes: np.ndarray, active: float, *, title: str) -> Figure:
+    """How much of a code is in use: its numbers, and how often each one is active.
+
+    Args:
+      codes: ``(N, D)``.
+      active: a number above this in absolute value counts as active.
+      title: what the codes are of.
+    """
+    figure = Figure(figsize=(10, 3.6), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    left, right = figure.subplots(1, 2)
+    left.hist(codes.ravel(), bins=60, color=CLASS_COLORS[0], log=True)
+    left.set_xlabel("number of a code")
+    left.set_ylabel("how many, log scale")
+    shares = np.sort((np.abs(codes) > active).mean(axis=0))[::-1]
+    right.fill_between(
+        np.arange(1, len(shares) + 1), shares, step="mid", color=CLASS_COLORS[0]
+    )
+    right.axhline(shares.mean(), color="#717581", linewidth=1, linestyle="--")
+    right.annotate(
+        f"mean {shares.mean():.0%}",
+        (len(shares), shares.mean()),
+        (0, 4),
+        textcoords="offset points",
+        horizontalalignment="right",
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+    )
+    right.set_xlabel("dimension of the code, most active first")
+    right.set_ylabel("share of examples where active")
+    right.set_ylim(0, 1.05)
+    for axes in (left, right):
+        strip(axes)
+    return figure
+
+
+def plot_code_usage(shares: np.ndarray, *, title: str) -> Figure:
+    """How often each entry of a codebook is used, the most used first.
+
+    Args:
+      shares: of all codes, ``(M,)``, with sum 1.
+      title: of what the codes are.
+    """
+    figure = Figure(figsize=(8, 3.6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    ordered = np.sort(shares)[::-1]
+    M = len(shares)
+    axes.fill_between(np.arange(1, M + 1), ordered, step="mid", color=CLASS_COLORS[0])
+    axes.axhline(1 / M, color="#717581", linewidth=1, linestyle="--")
+    axes.annotate("if all were used alike", (M, 1 / M), (0, 4), ha="right", **OFFSET)
+    axes.set_yscale("log")
+    used = ordered[ordered > 0]
+    axes.set_ylim(min(used.min(), 1 / M) / 2, 2 * used.max())
+    axes.set_xlim(0, M + 1)
+    perplexity = np.exp(-np.sum(used * np.log(used)))
+    unused = M - len(used)
+    axes.set_title(
+        f"{title}\nperplexity {perplexity:.0f}, {unused} unused", fontsize=11
+    )
+    axes.set_xlabel("entry of the codebook, most used first")
+    axes.set_ylabel("share of all codes, log scale")
+    strip(axes)
+    return figure
+
+
+def _write_apart(axes: Axes, places: np.ndarray, names: Sequence[str]) -> None:
+    """Writes each name at its place ``(x, y)``, unless it would touch another one."""
+    # About a letter's width and a line's height, as shares of a scatter's axes.
+    letter, line = 0.02, 0.04
+    limits = np.array([axes.get_xlim(), axes.get_ylim()])
+    relative = (places - limits[:, 0][None]) / np.ptp(limits, axis=1)[None]
+    written: list[int] = []
+    for i, name in enumerate(names):
+        if any(
+            abs(relative[i, 0] - relative[j, 0])
+            < letter * (len(name) + len(names[j])) / 2
+            and abs(relative[i, 1] - relative[j, 1]) < line
+            for j in written
+        ):
+            continue
+        written.append(i)
+        text = axes.text(places[i][0], places[i][1], name, weight="bold", size=12)
+        text.set(horizontalalignment="center", verticalalignment="center")
+        text.set_path_effects([withStroke(linewidth=3, foreground="white")])

@@ -1,0 +1,184 @@
+"""Many models, or many features, against each other."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from flaxvae.latent.figures.style import DPI, MARKERS, class_colors, strip
+
+
+def plot_rate_distortion(
+    rates: np.ndarray,
+    distortions: np.ndarray,
+    groups: Sequence[str],
+    labels: Sequence[str],
+    *,
+    title: str,
+) -> Figure:
+    """Models as points: what the code costs against what it explains.
+
+    Down-left is better; models on one dotted line have one ELBO. Source: Alemi et al.,
+    "Fixing a Broken ELBO", 2018, arXiv 1711.00464.
+
+    Args:
+      rates: KL of each model ``(M,)`` in nats per example.
+      distortions: reconstruction errors, -log p(x|z), ``(M,)`` in nats per example.
+      groups: what gives a model its colour, a name each; one group is a line.
+      labels: models of one group and label (seeds) are one point of the line, at
+        their mean, with the label beside it, and a dot each.
+      title: of what the models are.
+    """
+    figure = Figure(figsize=(7.5, 6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    points = np.stack([rates, distortions], axis=1)  # (M, 2)
+    kinds = list(dict.fromkeys(groups))
+    means: list[tuple[np.ndarray, str]] = []
+    for k, (kind, color) in enumerate(
+        zip(kinds, class_colors(len(kinds)), strict=True)
+    ):
+        marker = MARKERS[k % len(MARKERS)]
+        of_kind = np.array(groups) == kind
+        x, y = points[of_kind].T
+        axes.scatter(x, y, s=14, marker=marker, color=color, alpha=0.5, linewidths=0)
+        here = [
+            (points[of_kind & (np.array(labels) == label)].mean(axis=0), label)
+            for label in dict.fromkeys(np.array(labels)[of_kind])
+        ]
+        here.sort(key=lambda mean: mean[0][0])
+        means += here
+        line = np.array([place for place, _ in here])
+        axes.plot(*line.T, marker=marker, color=color, label=kind, linewidth=1)
+    axes.margins(0.1)
+    _draw_equal_elbo(axes)
+    spans = np.array([np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())])
+    written: list[np.ndarray] = []
+    for place, label in means:
+        gaps = [np.abs((place - other) / spans).max() for other in written]
+        if label and min(gaps, default=1.0) > 0.05:
+            written.append(place)
+            axes.annotate(
+                label,
+                (place[0], place[1]),
+                (6, 5),
+                textcoords="offset points",
+                fontsize=8,
+            )
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel("rate: KL, nats per example")
+    axes.set_ylabel("distortion: $-\\log\\, p(x|z)$, nats per example")
+    strip(axes)
+    axes.legend(frameon=False)
+    return figure
+
+
+def plot_setting(
+    values: Sequence[float],
+    scores: np.ndarray,
+    groups: Sequence[str],
+    *,
+    name: str,
+    title: str,
+    ylabel: str = "validation -ELBO, nats per example",
+) -> Figure:
+    """A score of many models against one of their settings, lower being better.
+
+    Models that share value and group (seeds) are one mark at their mean, with a bar
+    from the least to the greatest.
+
+    Args:
+      values: the setting of each model, M of them; drawn at equal distances, in order.
+      scores: ``(M,)``.
+      groups: the other settings of each model, which give a line its colour.
+      name: of the setting.
+      title: of what the models are.
+      ylabel: what the score is.
+    """
+    figure = Figure(figsize=(7.5, 5), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    ticks = sorted(set(values))
+    kinds = list(dict.fromkeys(groups))
+    scores, spread = np.asarray(scores, float), 0.12 / max(1, len(kinds))
+    for k, (kind, color) in enumerate(
+        zip(kinds, class_colors(len(kinds)), strict=True)
+    ):
+        x, means, bars = [], [], []
+        for place, tick in enumerate(ticks):
+            at = [v == tick and g == kind for v, g in zip(values, groups, strict=True)]
+            if any(at):
+                here = scores[np.array(at)]
+                x.append(place + (k - (len(kinds) - 1) / 2) * spread)
+                means.append(here.mean())
+                bars.append((here.mean() - here.min(), here.max() - here.mean()))
+        marker = MARKERS[k % len(MARKERS)]
+        axes.errorbar(
+            x,
+            means,
+            yerr=np.array(bars).T,
+            color=color,
+            label=kind,
+            marker=marker,
+            capsize=3,
+            linewidth=1,
+        )
+    axes.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks])
+    axes.set_xlabel(name)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, fontsize=11)
+    strip(axes)
+    if len(kinds) > 1 or kinds[0]:
+        axes.legend(frameon=False)
+    return figure
+
+
+def plot_accuracies(
+    accuracies: Mapping[str, Mapping[str, float]], *, title: str
+) -> Figure:
+    """Accuracies as bars: a group for each kind of features, a colour a classifier.
+
+    Args:
+      accuracies: ``accuracies[features][classifier]``, shares in [0, 1].
+      title: what was classified.
+    """
+    figure = Figure(figsize=(7.5, 4.2), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    classifiers = list(next(iter(accuracies.values())))
+    width = 0.8 / len(classifiers)
+    for k, (name, color) in enumerate(
+        zip(classifiers, class_colors(len(classifiers)), strict=True)
+    ):
+        places = np.arange(len(accuracies)) + (k - (len(classifiers) - 1) / 2) * width
+        values = [100 * row[name] for row in accuracies.values()]
+        bars = axes.bar(places, values, 0.94 * width, color=color, label=name)
+        axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
+    axes.set_xticks(range(len(accuracies)), list(accuracies))
+    axes.set_ylabel("test accuracy, %")
+    axes.set_ylim(0, 112)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_title(title, fontsize=11)
+    strip(axes)
+    axes.legend(frameon=False, loc="upper left", ncols=len(classifiers), fontsize=8)
+    return figure
+
+
+def _draw_equal_elbo(axes: Axes) -> None:
+    """Dotted lines of equal rate + distortion, each named at its upper end."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    totals = MaxNLocator(6).tick_values(left + low, right + high)
+    for total in totals:
+        x = np.array([left, right])
+        axes.plot(x, total - x, color="#94a4a2", linewidth=0.7, linestyle=":", zorder=0)
+        place = (left, total - left)
+        if low < place[1] < high:
+            axes.annotate(
+                f"-ELBO {total:g}",
+                place,
+                (3, 3),
+                textcoords="offset points",
+                fontsize=7,
+                color="#717581",
+            )
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)

@@ -1,0 +1,72 @@
+"""How a training went."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from flaxvae.latent.figures.style import DPI, strip
+
+CURVES = (  # a term, its sign, and what it is called
+    ("loss", 1, "loss, nats per example"),
+    ("log_likelihood", -1, "reconstruction, $-\\log\\, p(x|z)$, nats"),
+    ("kl", 1, "KL, $q(z|x)$ from $p(z)$, nats"),
+    ("squared_error", 1, "mean squared error"),
+    ("perplexity", 1, "perplexity of the codes"),
+    ("accuracy", 1, "accuracy"),
+)
+
+
+TRAIN_COLOR, VALIDATION_COLOR = "#3f90da", "#e76300"
+
+
+def plot_training_curves(history: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
+    """Loss, reconstruction and KL by epoch, for training and validation.
+
+    What the history lacks is left out; an autoencoder's has squared errors, a vector
+    quantizer's the perplexity of its codes.
+
+    Args:
+      history: one dict an epoch with ``epoch``, ``train`` and ``validation``, as in
+        `TrainedVAE.history`.
+      title: what was trained on what.
+    """
+    panels = [
+        (key, sign, name)
+        for key, sign, name in CURVES
+        if all(key in line["train"] for line in history)
+    ]
+    size = (3.6 * len(panels), 3.6)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    epochs = [line["epoch"] for line in history]
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (key, sign, name) in zip(grid, panels, strict=True):
+        for split, color in (
+            ("train", TRAIN_COLOR),
+            ("validation", VALIDATION_COLOR),
+        ):
+            if all(key in line[split] for line in history):
+                values = [sign * line[split][key] for line in history]
+                marker = "o" if len(values) == 1 else None
+                axes.plot(epochs, values, color=color, label=split, marker=marker)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _set_robust_limits(axes)
+        strip(axes)
+    figure.axes[0].legend(frameon=False)
+    return figure
+
+
+def _set_robust_limits(axes: Axes) -> None:
+    """Keeps the first epochs' heights from flattening all that follows."""
+    curves = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+    if not curves or len(curves[0]) < 10:
+        return
+    settled = np.concatenate([curve[len(curve) // 20 :] for curve in curves])
+    low, high = settled.min(), settled.max()
+    margin = 0.05 * (high - low) or 0.05
+    axes.set_ylim(low - margin, high + margin)
