@@ -18,8 +18,8 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from experiments.command import run_command
 from experiments.flags import DataFlags, StartFlags
-from experiments.runs import load_data, load_run
-from flaxvae import InputError, TrainedVAE, latent, training
+from experiments.runs import choose_sampler, load_data, load_run
+from flaxvae import InputError, TrainedVAE, training
 from flaxvae.checks import check_at_least, check_seed
 from flaxvae.data import Dataset
 from flaxvae.files import atomic_file, atomic_folder
@@ -102,10 +102,6 @@ def make(
         return vary(trained, dataset, flags, key, with_noise), None
     labels = None
     if trained.is_conditional:
-        if flags.sampler != "prior":
-            raise InputError(
-                f"sampler must be prior for a conditional model, got {flags.sampler}"
-            )
         num_classes = getattr(trained.model.condition, "num_classes", None)
         if num_classes is None:
             raise InputError("workdir must be of a model that is told classes")
@@ -115,7 +111,11 @@ def make(
         labels = turn if flags.label is None else np.full(flags.num, flags.label)
     elif flags.label is not None:
         labels = np.full(flags.num, flags.label)
-    sampler = choose_sampler(trained, dataset, flags)
+    # A class that the model is not told is that of the examples whose codes are drawn.
+    of_class = flags.label is not None and not trained.is_conditional
+    name = "aggregate" if of_class and flags.sampler == "prior" else flags.sampler
+    known = None if dataset is None else examples_of(dataset, flags.label)
+    sampler = choose_sampler(flags.workdir, trained, name, known, flags.seed)
     x = trained.sample(
         flags.num,
         key=key,
@@ -126,24 +126,22 @@ def make(
     return np.asarray(x), labels
 
 
-def choose_sampler(trained: TrainedVAE, dataset: Dataset | None, flags: Flags) -> Any:
-    """What codes are drawn from; None: the prior."""
-    if dataset is None:
-        return None
-    x = dataset.train.x
-    if flags.label is not None:
-        if dataset.train.labels is None:
-            raise InputError(
-                f"label must be left out for {dataset.name!r}, which has no labels"
-            )
-        x = x[np.flatnonzero(dataset.train.labels == flags.label)]
-        if not len(x):
-            raise InputError(
-                f"label must be a class of {dataset.name!r}, got {flags.label}"
-            )
-    if flags.sampler == "mixture":
-        return latent.fit_mixture(trained, x, min(10, len(x) - 1), seed=flags.seed)
-    return latent.AggregatePosterior(trained, x)
+def examples_of(dataset: Dataset, label: int | None) -> Any:
+    """Training examples: all, or those of a class.
+
+    Raises:
+      InputError: the class has none.
+    """
+    if label is None:
+        return dataset.train.x
+    if dataset.train.labels is None:
+        raise InputError(
+            f"label must be left out for {dataset.name!r}, which has no labels"
+        )
+    rows = np.flatnonzero(dataset.train.labels == label)
+    if not len(rows):
+        raise InputError(f"label must be a class of {dataset.name!r}, got {label}")
+    return dataset.train.x[rows]
 
 
 def vary(
@@ -161,6 +159,8 @@ def vary(
             f"examples, got {' '.join(map(str, rows))}"
         )
     split = dataset.test[rows]
+    if len(trained.code_shape) > 1:
+        raise InputError("around must be left out for a model whose code is a grid")
     q = trained.encode(split.x, split.condition)
     key_z, key_x = jax.random.split(key)
     draws = q.sample(key_z, (flags.num,))  # (num, rows, D)

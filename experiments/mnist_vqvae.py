@@ -337,16 +337,16 @@ def paint_codes(
 
     Red, green and blue are the directions in which the entries vary most.
     """
-    M, D = num_codes(trained), codes.shape[-1]
-    entries = trained.model.apply(trained.variables, np.arange(M), method="lookup")
-    places = latent.pca(np.asarray(entries), min(3, D))[0]  # (M, P)
-    low, high = np.quantile(places, [0.02, 0.98], axis=0)
-    _, directions = np.linalg.eigh(np.cov(np.asarray(entries).T))
-    largest = directions[:, ::-1][:, : places.shape[1]]
-    signs = np.sign(np.sum(largest * (np.asarray(entries).T @ places), axis=0))
-    projected = (codes - np.asarray(entries).mean(0)) @ (largest * signs)
+    numbers = np.arange(num_codes(trained))
+    looked_up = trained.model.apply(trained.variables, numbers, method="lookup")
+    entries = np.asarray(looked_up)  # (M, D)
+    mean = entries.mean(axis=0)
+    _, directions = np.linalg.eigh(np.atleast_2d(np.cov(entries.T)))
+    largest = directions[:, ::-1][:, :3]  # (D, 3), or fewer
+    low, high = np.quantile((entries - mean) @ largest, [0.02, 0.98], axis=0)
+    places = np.clip(((codes - mean) @ largest - low) / (high - low), 0, 1)
     colors = np.zeros((*codes.shape[:-1], 3))
-    colors[..., : places.shape[1]] = np.clip((projected - low) / (high - low), 0, 1)
+    colors[..., : places.shape[-1]] = places
     rows = np.arange(shape[1]) * codes.shape[1] // shape[1]
     columns = np.arange(shape[2]) * codes.shape[2] // shape[2]
     return colors[:, rows][:, :, columns]

@@ -7,7 +7,7 @@ Of a conditional model the classes are asked for in turn.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
@@ -15,8 +15,8 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from experiments.command import run_command
 from experiments.flags import DataFlags, StartFlags
-from experiments.runs import load_data, load_run
-from flaxvae import InputError, evaluation, latent, training
+from experiments.runs import choose_sampler, load_data, load_run
+from flaxvae import evaluation, training
 from flaxvae.checks import check_at_least, check_seed
 from flaxvae.files import write_json
 
@@ -45,10 +45,6 @@ def main(flags: Flags) -> None:
     check_at_least("classifier_epochs", flags.classifier_epochs, 1)
     check_seed(flags.seed)
     trained = load_run(flags.workdir)
-    if trained.is_conditional and flags.sampler != "prior":
-        raise InputError(
-            f"sampler must be prior for a conditional model, got {flags.sampler}"
-        )
     dataset = load_data(flags.data, trained)
     workdir = flags.workdir.expanduser()
     classifier = evaluation.train_classifier(
@@ -63,11 +59,9 @@ def main(flags: Flags) -> None:
         ),
         dataset.test.labels,
     )
-    sampler: Any = None
-    if flags.sampler == "mixture":
-        sampler = latent.fit_mixture(trained, dataset.train.x, seed=flags.seed)
-    elif flags.sampler == "aggregate":
-        sampler = latent.AggregatePosterior(trained, dataset.train.x)
+    sampler = choose_sampler(
+        flags.workdir, trained, flags.sampler, dataset.train.x, flags.seed
+    )
     asked = None
     if trained.is_conditional:
         asked = np.arange(flags.num) % trained.model.condition.num_classes

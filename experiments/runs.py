@@ -1,11 +1,14 @@
 """What commands about a trained run share: the model and its data."""
 
 from pathlib import Path
+from typing import Any
 
 import flaxvae
 from experiments.flags import DataFlags
-from flaxvae import InputError, TrainedVAE
+from flaxvae import InputError, TrainedVAE, latent
 from flaxvae.data import Dataset, condition_on_labels
+
+MOST_COMPONENTS = 10  # of a mixture fitted to codes
 
 
 def load_run(workdir: Path) -> TrainedVAE:
@@ -27,3 +30,39 @@ def load_data(flags: DataFlags, trained: TrainedVAE) -> Dataset:
             f"{dataset.shape} of {dataset.name!r}"
         )
     return condition_on_labels(dataset) if trained.is_conditional else dataset
+
+
+def choose_sampler(
+    workdir: Path, trained: TrainedVAE, name: str, x: Any, seed: int
+) -> Any:
+    """What codes are drawn from; None: the model's own prior.
+
+    Args:
+      workdir: the run's folder; a VQ-VAE's has the prior over its codes.
+      trained: its model.
+      name: ``prior``, ``mixture`` or ``aggregate``.
+      x: training examples, for the last two.
+      seed: of the mixture.
+
+    Raises:
+      InputError: a sampler that the model cannot have.
+    """
+    is_grid = len(trained.code_shape) > 1
+    if name != "prior" and (is_grid or trained.is_conditional):
+        kind = "whose code is a grid" if is_grid else "that is conditional"
+        raise InputError(f"sampler must be prior for a model {kind}, got {name}")
+    if name == "mixture":
+        return latent.fit_mixture(
+            trained, x, min(MOST_COMPONENTS, len(x) - 1), seed=seed
+        )
+    if name == "aggregate":
+        return latent.AggregatePosterior(trained, x)
+    if not is_grid:
+        return None
+    folder = workdir.expanduser() / "prior"
+    if not folder.exists():
+        raise InputError(
+            f"workdir must hold a prior over its codes to sample from, got "
+            f"{str(workdir)!r}: train one by prior_epochs"
+        )
+    return latent.CodeSampler(load_run(folder), trained)

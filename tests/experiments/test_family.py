@@ -127,6 +127,14 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
     assert ("bits_per_dim" in test) == bool(arguments)
     names = ("training_curves", "prior_training_curves", "reconstructions")
     check_figures(folder, (*names, "code_maps", "code_usage", "samples"))
+    made = tmp_path / "made.npz"
+    code, _, err = call(generate, folder, f"--output={made}", "--num=3")
+    assert code == 0, err
+    with np.load(made) as arrays:
+        assert arrays["x"].shape == (3, 8, 8, 1)
+    other = (f"--output={tmp_path}/other.npz", "--sampler=mixture")
+    code, _, err = call(generate, folder, *TINY, *other)
+    assert code == 2 and "must be prior for a model whose code is a grid" in err
     before = (folder / "summary.json").read_text()
     assert call(mnist_vqvae, *TINY, "--epochs=3", f"--workdir={folder}")[0] == 2
     assert (folder / "summary.json").read_text() == before
