@@ -34,7 +34,7 @@ def test_posteriors_that_are_the_prior_have_no_part():
     assert len(found) == 4
 
 
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_parts_of_normal_codes(full):
     """Means from N(0, S) and variances s^2: q(z) is about N(0, S + s^2 I)."""
     N, var = 4000, 0.25

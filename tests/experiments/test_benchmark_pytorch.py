@@ -34,6 +34,7 @@ RESULTS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_benchmark_checks_agreement_and_times_everyone(run, tmp_path):
     code, out, err = run(
         "benchmark_pytorch",

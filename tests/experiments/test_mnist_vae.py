@@ -191,17 +191,20 @@ def test_a_non_finite_loss_is_named_with_its_step(tmp_path, capsys):
             "--likelihood=discretized_logistic_mixture",
             "--num_components=3",
         ),
-        (
-            "--latent-dim=5",
-            "--binarize=dynamic",
-            "--manifold_dims",
-            "4",
-            "1",
-            "--encoder=conv",
-            "--decoder=resnet",
-            "--normalization=batch",
-            "--filters=8",
-            "--hidden=16",
+        pytest.param(
+            (
+                "--latent-dim=5",
+                "--binarize=dynamic",
+                "--manifold_dims",
+                "4",
+                "1",
+                "--encoder=conv",
+                "--decoder=resnet",
+                "--normalization=batch",
+                "--filters=8",
+                "--hidden=16",
+            ),
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -417,6 +420,7 @@ def newest_checkpoint(workdir):
     return max((int(name) for name in numbers if name.isdigit()), default=0)
 
 
+@pytest.mark.slow
 def test_kill_9_leaves_nothing_half_written(start, run, tmp_path, environment):
     kill_at_random(start, run, tmp_path, environment, kills=1)
 

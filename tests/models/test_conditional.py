@@ -49,7 +49,7 @@ SLOW = pytest.mark.slow  # what a sibling covers
         ("mlp", "concat"),
         ("mlp", "film"),
         ("conv", "concat"),
-        ("resnet", "film"),
+        pytest.param("resnet", "film", marks=SLOW),
         pytest.param("mlp", "embedding", marks=SLOW),
         pytest.param("conv", "film", marks=SLOW),
         pytest.param("resnet", "concat", marks=SLOW),

@@ -31,7 +31,9 @@ def wide(stripes):
     return dataclasses.replace(stripes, **splits)
 
 
-@pytest.mark.parametrize("quantizer", ["vq", "fsq"])
+@pytest.mark.parametrize(
+    "quantizer", ["vq", pytest.param("fsq", marks=pytest.mark.slow)]
+)
 def test_training_lowers_the_error_and_a_folder_brings_it_back(
     wide, tmp_path, quantizer
 ):

@@ -184,7 +184,10 @@ def test_dropout_acts_in_training_only(key):
     assert not np.allclose(still, moved)
 
 
-@pytest.mark.parametrize("encoder", ["mlp", "conv", "resnet"])
+@pytest.mark.parametrize(
+    "encoder",
+    [*(pytest.param(n, marks=pytest.mark.slow) for n in ("mlp", "conv")), "resnet"],
+)
 def test_bfloat16_computes_in_it_with_float32_around(key, encoder):
     vae = build_vae(
         (8, 8, 1), 3, encoder=encoder, normalization="batch", dtype="bfloat16"

@@ -161,7 +161,13 @@ FLOWS = {
 TURNING = ("iaf", "coupling", "autoregressive")  # exact, in another order
 
 
-@pytest.mark.parametrize("name", FLOWS)
+SLOW = ("autoregressive", "planar", "radial")  # what their siblings cover
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in FLOWS],
+)
 def test_flows_begin_at_the_normal_and_every_parameter_learns(
     name, stripes, monkeypatch
 ):

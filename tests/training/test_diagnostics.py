@@ -54,7 +54,11 @@ def test_moments_of_many_draws(trained, stripes, key):
 
 
 @pytest.mark.parametrize(
-    ("posterior", "prior"), [("full", "normal"), ("planar", "mixture")]
+    ("posterior", "prior"),
+    [
+        ("full", "normal"),
+        pytest.param("planar", "mixture", marks=pytest.mark.slow),
+    ],
 )
 def test_other_posteriors_and_priors_have_no_kl_per_dimension(
     stripes, posterior, prior

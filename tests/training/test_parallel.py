@@ -90,20 +90,22 @@ def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
         close(many.state.params, run.state.params, atol=2e-4)
         close(many.state.collections, run.state.collections, rtol=1e-3, atol=1e-4)
         if method == "jit":
-            check_collectives(advance.as_text(), run)
+            latent_dim = preset.settings["latent_dim"]
+            check_collectives(advance.as_text(), run, latent_dim)
 
 
-def check_collectives(text, run):
+def check_collectives(text, run, latent_dim):
     """A step sums the gradient and its terms once; validation sums its terms.
 
     A batch normalization sums two numbers a channel, and two again for the gradient.
+    Validation also sums five numbers a latent dimension, see `code_moments`.
     """
     found = find_collectives(text)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(run.state.params))
     terms = len(run.sums)
     statistics = sum(leaf.size for leaf in jax.tree.leaves(run.state.collections))
     assert {kind for kind, _ in found} == {"all-reduce"}
-    least = 4 * (parameters + 2 * terms)
+    least = 4 * (parameters + 2 * terms + 5 * latent_dim)
     assert least <= sum(size for _, size in found) <= least + 2 * 4 * statistics
     if not statistics:  # these wait for one another, and the gradient is sent between
         assert sum(size >= 4 * parameters for _, size in found) == 1

@@ -118,6 +118,7 @@ def test_a_member_that_fails_is_named_and_the_others_go_on(stripes, mapping, tmp
     assert len(members[1].trained.history) == 3
 
 
+@pytest.mark.slow
 def test_one_program_for_members_of_one_shape_fewer_where_memory_ends(
     stripes, monkeypatch
 ):
