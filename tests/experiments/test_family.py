@@ -246,6 +246,7 @@ def test_rows_are_generated_in_the_tables_own_units(call, tmp_path):
     np.testing.assert_allclose(drawn.std(0), [20.0, 0.1], rtol=0.4)
 
 
+@pytest.mark.slow
 def test_few_labels(call, tmp_path):
     folder = tmp_path / "run"
     code, _, err = call(

@@ -226,6 +226,7 @@ def test_levels_are_the_datas_unless_given():
     assert NetworkFlags().build(digits.shape, 2, 17).posterior.latent_dim == 2
 
 
+@pytest.mark.slow
 def test_precision_reaches_the_compiler(tmp_path, capsys):
     before = jax.config.values["jax_default_matmul_precision"]
     try:

@@ -56,7 +56,7 @@ CHOICES = {
 }
 
 
-SLOW = ("piwae", "mixture", "tcvae", "wae")
+SLOW = ("piwae", "mixture", "tcvae", "wae", "free bits, cyclical")
 EACH = [
     n if n not in SLOW else pytest.param(n, marks=pytest.mark.slow) for n in CHOICES
 ]

@@ -128,12 +128,12 @@ def run_here(tmp_path, monkeypatch, capsys):
         # Without figures, which are as others'.
         pytest.param(write_npz, None, (9, 8, 3), marks=pytest.mark.slow),
         pytest.param(write_mat, None, (6,), marks=pytest.mark.slow),
-        (write_csv, ROWS, (4,)),
+        pytest.param(write_csv, ROWS, (4,), marks=pytest.mark.slow),
         pytest.param(write_parquet, None, (4,), marks=pytest.mark.slow),
         (write_folder, IMAGES, (12, 12, 3)),
         (write_tfds, None, (8, 9, 1)),
         (write_binarized, None, (28, 28, 1)),
-        (use_sprites, IMAGES, (64, 64, 1)),
+        pytest.param(use_sprites, IMAGES, (64, 64, 1), marks=pytest.mark.slow),
     ],
 )
 def test_a_source_is_trained_on_and_shown(write, figures, shape, run_here, tmp_path):

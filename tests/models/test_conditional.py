@@ -47,7 +47,7 @@ SLOW = pytest.mark.slow  # what a sibling covers
     ("encoder", "conditional"),
     [
         ("mlp", "concat"),
-        ("mlp", "film"),
+        pytest.param("mlp", "film", marks=SLOW),
         ("conv", "concat"),
         pytest.param("resnet", "film", marks=SLOW),
         pytest.param("mlp", "embedding", marks=SLOW),

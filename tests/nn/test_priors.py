@@ -161,7 +161,7 @@ FLOWS = {
 TURNING = ("iaf", "coupling", "autoregressive")  # exact, in another order
 
 
-SLOW = ("autoregressive", "planar", "radial")  # what their siblings cover
+SLOW = ("autoregressive", "coupling", "planar", "radial")  # what their siblings cover
 
 
 @pytest.mark.parametrize(

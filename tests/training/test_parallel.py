@@ -68,7 +68,7 @@ def close(a, b, **tolerance):
         np.testing.assert_allclose(x, y, **tolerance)
 
 
-SLOW = ("conv", "resnet")  # conv-batchnorm has their parts
+SLOW = ("conv", "resnet", "mlp-binary")  # the others have their parts
 EACH = sorted(PRESETS.keys() - {"mlp-deep"} - set(SLOW))  # mlp-deep: as mlp
 
 

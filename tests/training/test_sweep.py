@@ -152,6 +152,7 @@ def test_one_program_for_members_of_one_shape_fewer_where_memory_ends(
         sweep(build, stripes, {"seed": [0]}, memory_limit=3000.0, **options)
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_it_was_stopped(stripes, tmp_path, monkeypatch):
     grid = {"beta": [0.5, 2.0], "seed": [0, 1]}
     each = Engine(epochs_per_call=1, checkpoint_seconds=0.0)
