@@ -215,6 +215,7 @@ def test_a_run_is_probed_sampled_and_recognised(call, tmp_path):
         assert code == 2 and message in err
 
 
+@pytest.mark.slow
 def test_rows_are_generated_in_the_tables_own_units(call, tmp_path):
     rng = np.random.default_rng(0)
     rows = rng.normal([100.0, -3.0], [20.0, 0.1], (300, 2))

@@ -52,10 +52,11 @@ def lines_of(workdir):
     "budget",
     [
         (),
-        pytest.param(("--device_memory_budget=60000",), marks=pytest.mark.slow),
+        ("--device_memory_budget=60000",),
     ],
     ids=["resident", "streamed"],
 )
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(start_two, run, tmp_path, budget):
     two, one = tmp_path / "two", tmp_path / "one"
     code, _, err = run("mnist_vae", *COMMON, "--epochs=4", f"--workdir={one}")

@@ -208,6 +208,7 @@ def test_a_non_finite_loss_is_named_with_its_step(tmp_path, capsys):
         ),
     ],
 )
+@pytest.mark.slow
 def test_other_settings_draw_every_figure(tmp_path, capsys, flags):
     workdir = tmp_path / "run"
     common = ("--dataset=digits", "--epochs=2", f"--workdir={workdir}")

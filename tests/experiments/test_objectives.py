@@ -74,6 +74,7 @@ def test_a_choice_trains_and_is_written_down(run_here, name):
     flaxvae.load(folder)
 
 
+@pytest.mark.slow
 def test_the_nll_is_reported_with_its_error(run_here):
     arguments = ("--binarize=dynamic", "--prior=vamp", "--prior_components=9")
     code, out, err, folder = run_here(*arguments, "--nll_samples=50")

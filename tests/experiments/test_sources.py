@@ -124,7 +124,7 @@ def run_here(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("write", "figures", "shape"),
     [
-        (write_npy, IMAGES, (10, 7, 1)),
+        pytest.param(write_npy, IMAGES, (10, 7, 1), marks=pytest.mark.slow),
         # Without figures, which are as others'.
         pytest.param(write_npz, None, (9, 8, 3), marks=pytest.mark.slow),
         pytest.param(write_mat, None, (6,), marks=pytest.mark.slow),

@@ -66,6 +66,7 @@ def test_bad_values_get_one_line(tmp_path, capsys, flag, message):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_failed_member_is_named(tmp_path, capsys):
     arguments = ("--dataset=digits", "--epochs=1", "--hidden", "8")
     rates = ("--learning_rate", "1e-3", "1e30")

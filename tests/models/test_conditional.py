@@ -197,6 +197,7 @@ def test_log_likelihood_given_the_condition(told):
     assert estimate_nll(trained, told, shifted, num_samples=300)["nll"] > nll + 1.0
 
 
+@pytest.mark.slow
 def test_vectors_are_conditions_too(stripes, key):
     def tell(split):
         vectors = np.eye(8, dtype=np.float32)[split.labels]

@@ -41,6 +41,7 @@ def test_a_vamp_prior_is_the_mean_of_its_inputs_posteriors(key):
     )
 
 
+@pytest.mark.slow
 def test_a_vamp_prior_moves_with_the_encoder_and_its_inputs(key):
     model = make(prior="vamp", prior_components=6)
     variables, x = init(model, key)
@@ -72,6 +73,7 @@ def test_pseudo_inputs_begin_as_training_examples(stripes):
     assert (kernels[0] != kernels[1]).any()
 
 
+@pytest.mark.slow
 def test_a_mixture_begins_with_equal_weights_and_learns(stripes):
     model = make(prior="mixture", prior_components=4)
     trained = fit(model, stripes, epochs=3, batch_size=32, progress=False)
@@ -85,6 +87,7 @@ def test_a_mixture_begins_with_equal_weights_and_learns(stripes):
     assert trained.latent_dim == 3
 
 
+@pytest.mark.slow
 def test_a_full_covariance_begins_without_correlation_and_learns_it(stripes):
     model = make(posterior="full")
     variables, x = init(model, jax.random.key(0))
