@@ -176,7 +176,9 @@ def test_a_step_communicates_once(name, libtpu):
     step, run = trial.compile_step(), trial.compile_run()
     num_terms = len(trial.run.sums)
     gradients = ("all-reduce", 4 * (trial.parameters + num_terms))
-    validation = ("all-reduce", 4 * num_terms)
+    # Of the codes five numbers a dimension, see `training.diagnostics`.
+    codes = 5 * PRESETS[name].settings["latent_dim"]
+    validation = ("all-reduce", 4 * (num_terms + codes))
     assert read_collectives(step.as_text()) == [gradients]
     assert sorted(read_collectives(run.as_text())) == sorted([gradients, validation])
     assert [gradients] in [
