@@ -47,7 +47,7 @@ def same_history(a, b):
 )
 def test_members_equal_their_own_fit(stripes, tmp_path, mapping):
     grid = {
-        "latent_dim": [2, 3] if mapping == "map" else [3],
+        "latent_dim": [3],
         "learning_rate": [1e-2, 1e-3],
         "beta": [0.5, 4.0],
         "seed": [0, 2**32 - 1],
