@@ -38,7 +38,7 @@ from experiments.flags import (
 )
 from flaxvae import InputError, TrainedVAE, evaluation, latent, training
 from flaxvae.checks import check_above, check_at_least, check_seed
-from flaxvae.data import Dataset, Split, condition_on_labels
+from flaxvae.data import Dataset, condition_on_labels
 from flaxvae.models import VAE
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class Flags:
 
     def build(self, dataset: Dataset | None = None) -> VAE:
         """The model for a data set; None: for any, to see whether there is one."""
+        num_classes = dataset.num_classes if dataset else 2
         return self.network.build(
             dataset.shape if dataset else (8, 8, 1),
             self.latent_dim,
@@ -108,7 +109,7 @@ class Flags:
             **{name: getattr(self.method, name) for name in PARTS},
             critic=self.method.objective == "factor",
             conditional=(self.conditioning or "concat") if self.conditional else None,
-            num_classes=count_classes(dataset) if self.conditional else None,
+            num_classes=num_classes if self.conditional else None,
         )
 
 
@@ -202,18 +203,6 @@ def main(flags: Flags) -> None:
     }
     folder.write_summary(summary)
     print_summary(summary, workdir)
-
-
-def count_classes(dataset: Dataset | None) -> int:
-    """How many classes a conditional model is told apart."""
-    if dataset is None or dataset.train.labels is None:
-        return 2
-    return 1 + max(int(s.labels.max()) for s in splits(dataset) if s.labels is not None)
-
-
-def splits(dataset: Dataset) -> list[Split]:
-    """Those that hold an example."""
-    return [s for s in (dataset.train, dataset.validation, dataset.test) if len(s)]
 
 
 def estimate_nll(
@@ -390,7 +379,7 @@ def draw_classes(
     """Figures about a conditional model: samples of each class, in a row each."""
     from flaxvae.latent import figures
 
-    rows, columns = min(count_classes(dataset), 20), 12
+    rows, columns = min(dataset.num_classes or 1, 20), 12
     told = np.repeat(np.arange(rows), columns)  # (rows * columns,)
     names = [str(n) for n in (dataset.class_names or range(rows))][:rows]
     samples = np.asarray(trained.sample(rows * columns, key=key, condition=told))

@@ -162,7 +162,7 @@ class Study:
     @property
     def num_classes(self) -> int:
         """Y."""
-        return int(np.max(self.dataset.train.labels)) + 1  # type: ignore[arg-type]
+        return self.dataset.num_classes or 1
 
     def classifier(self) -> TrainedVAE:
         """A network of the labelled examples alone, as wide as M2's classifier."""

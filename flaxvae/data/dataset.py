@@ -107,6 +107,15 @@ class Dataset:
         return int(self.max_value) + 1
 
     @property
+    def num_classes(self) -> int | None:
+        """How many classes the labels name, 0 to the largest; None without labels."""
+        every = (self.train.labels, self.validation.labels, self.test.labels)
+        largest = [
+            int(labels.max()) for labels in every if labels is not None and len(labels)
+        ]
+        return 1 + max(largest) if largest else None
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """From stored values to what the model sees."""
         return Preprocessing(

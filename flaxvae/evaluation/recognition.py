@@ -39,13 +39,8 @@ def train_classifier(
         encoder: MLPEncoder | ConvEncoder = MLPEncoder(hidden=(256, 256), dropout=0.2)
     else:
         encoder = ConvEncoder(filters=(32, 64), hidden=(128,), dropout=0.2)
-    num_classes = 1 + max(
-        int(np.max(split.condition))  # type: ignore[arg-type]
-        for split in (told.train, told.validation, told.test)
-        if len(split)
-    )
     return fit(
-        Classifier(encoder, num_classes),
+        Classifier(encoder, told.num_classes or 1),
         told,
         objective=classification,
         optimizer=adam(1e-3),
