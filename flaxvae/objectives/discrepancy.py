@@ -26,7 +26,8 @@ def info(
 
     loss = -E_q[log p(x|z)] + (1 - alpha) KL(q(z|x) || p(z)) + (alpha + mmd_weight - 1)
     MMD(q(z), p(z)); the last compares the (global) batch's codes with as many from the
-    prior. With alpha 0 and mmd_weight 1 it is the ELBO.
+    prior, which if learned follows them by its draws too. With alpha 0 and mmd_weight 1
+    it is the ELBO.
 
     Args:
       vae: a bound model.
@@ -59,7 +60,9 @@ def wae(
     """The Wasserstein autoencoder with an MMD penalty: no KL of single examples.
 
     loss = -E_q[log p(x|z)] + mmd_weight MMD(q(z), p(z)), with a normal likelihood of
-    fixed scale the paper's squared error. Arguments and terms are those of `info`.
+    fixed scale the paper's squared error. Arguments and terms are those of `info`. A
+    learned prior follows the codes by its draws alone, which have no gradient in the
+    weights of a mixture: these stay even.
 
     Source: Tolstikhin, Bousquet, Gelly and Schoelkopf, "Wasserstein Auto-Encoders",
     2018, arXiv 1711.01558.
@@ -113,5 +116,5 @@ def _terms(
         from_prior = gather_rows(p.sample(key_p))
     else:
         from_prior = p.sample(key_p, (len(everyone),))
-    discrepancy = mmd(everyone, jax.lax.stop_gradient(from_prior), kernel)
+    discrepancy = mmd(everyone, from_prior, kernel)
     return bound_terms(vae, x, q, z, log_q), discrepancy

@@ -124,6 +124,31 @@ def test_the_discrepancy_of_a_distribution_with_itself_has_mean_zero(key, kernel
     assert shifted.mean() > 10 * error
 
 
+@dataclasses.dataclass
+class WithPrior:
+    """A model with another prior, N(mean, I)."""
+
+    model: Any
+    mean: jax.Array
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def prior(self):
+        return Normal(self.mean, jnp.zeros(2), event_ndim=1)
+
+
+def test_a_learned_prior_comes_nearer_to_the_codes(key):
+    codes = MODEL.encode(jnp.asarray(X)).mean.mean(0)
+
+    def loss(mean):
+        return wae(WithPrior(MODEL, mean), X, key=key)["loss"].mean()
+
+    for direction in (jnp.array([1.0, 0.0]), jnp.array([0.6, -0.8])):
+        slope = jax.grad(loss)(codes + 2 * direction) @ direction
+        assert slope > 0.1
+
+
 def test_weights_between_the_elbo_and_the_discrepancy(key):
     plain = elbo(MODEL, X, key=key)
     close(info(MODEL, X, key=key, alpha=0.0, mmd_weight=1.0)["loss"], plain["loss"])

@@ -1,0 +1,145 @@
+"""Objective, prior, posterior, likelihood and network are independent choices."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.models import build_vae
+from flaxvae.models.networks import LIKELIHOODS
+from flaxvae.models.vae import POSTERIORS, PRIORS
+from flaxvae.objectives import OBJECTIVES
+from flaxvae.training import adam, create_state, make_step, with_critic
+
+CHOICES = {
+    "objective": list(OBJECTIVES),
+    "prior": [name for name in PRIORS if name != "conditional"],
+    "posterior": list(POSTERIORS),
+    "likelihood": list(LIKELIHOODS),
+    "encoder": ["mlp", "conv", "resnet"],
+}
+# What these ask of q(z|x) is known of a diagonal normal alone.
+REFUSED = [
+    frozenset([(part, name), ("posterior", posterior)])
+    for part, name in [
+        ("objective", "tcvae"),
+        ("objective", "factor"),
+        ("objective", "dip"),
+        ("prior", "vamp"),
+    ]
+    for posterior in CHOICES["posterior"]
+    if posterior != "diagonal"
+]
+LEVELS = 4  # grey levels, for the likelihoods that count them
+OPTIONS = {name: {"num_samples": 4} for name in ("iwae", "miwae", "piwae", "ciwae")}
+OPTIONS["piwae"]["num_means"] = OPTIONS["miwae"]["num_means"] = 2
+OPTIONS["tcvae"] = {"num_examples": 32}
+STEPS = 60
+
+
+def pairs_of(row):
+    """Every two of the choices that a row makes."""
+    return {frozenset(pair) for pair in itertools.combinations(row, 2)}
+
+
+def cover_pairs():
+    """Few rows, one choice of each kind in each, with all pairs that make sense."""
+    everything = [(kind, name) for kind in CHOICES for name in CHOICES[kind]]
+    missing = [
+        frozenset(pair)
+        for pair in itertools.combinations(everything, 2)
+        if pair[0][0] != pair[1][0] and frozenset(pair) not in REFUSED
+    ]
+    rows = []
+    while missing:
+        row = sorted(missing[0])
+        for kind in [kind for kind in CHOICES if kind not in dict(row)]:
+            longer = [[*row, (kind, name)] for name in CHOICES[kind]]
+            sensible = [r for r in longer if not pairs_of(r).intersection(REFUSED)]
+            row = max(sensible, key=lambda r: len(pairs_of(r).intersection(missing)))
+        missing = [pair for pair in missing if pair not in pairs_of(row)]
+        rows.append({kind: dict(row)[kind] for kind in CHOICES})
+    return rows
+
+
+def build(*, objective, prior, posterior, likelihood, encoder):
+    """The model of a row, and its objective."""
+    settings = {"hidden": (16,)}
+    if encoder != "mlp":
+        settings = {"filters": (4,)}
+    if encoder == "resnet":
+        settings["num_residual_blocks"] = 1
+    if likelihood in ("categorical", *(n for n in LIKELIHOODS if "discretized" in n)):
+        settings["levels"] = LEVELS
+    vae = build_vae(
+        (4, 4, 1),
+        2,
+        encoder=encoder,
+        likelihood=likelihood,
+        prior=prior,
+        posterior=posterior,
+        critic=objective == "factor",
+        **settings,
+    )
+    options = OPTIONS.get(objective, {})
+    return vae, functools.partial(OBJECTIVES[objective], **options)
+
+
+@pytest.fixture
+def images(stripes):
+    """``(32, 4, 4, 1)``, of four grey levels from 0 to 1."""
+    return jnp.round(jnp.asarray(stripes.train.x[:32]) / 255 * (LEVELS - 1)) / (
+        LEVELS - 1
+    )
+
+
+ROWS = [
+    pytest.param(
+        row,
+        id=" ".join(row.values()),
+        marks=[pytest.mark.slow] if number % 12 else [],
+    )
+    for number, row in enumerate(cover_pairs())
+]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_pair_of_choices_trains(images, row):
+    vae, objective = build(**row)
+    optimizer = adam(1e-2)
+    if row["objective"] == "factor":
+        optimizer = with_critic(optimizer, 1e-4)
+    state = create_state(vae, objective, optimizer, images)
+    traces = []
+
+    def preprocess(x, key):
+        traces.append(None)
+        return x
+
+    step = jax.jit(make_step(vae, objective, optimizer, preprocess))
+    history = []
+    for _ in range(STEPS):
+        state, metrics = step(state, images)
+        history.append(metrics)
+    assert len(traces) == 1
+    for leaf in jax.tree.leaves((history, state.params)):
+        assert np.isfinite(leaf).all()
+    losses = [float(metrics["loss"]) for metrics in history]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    assert {"elbo", "log_likelihood", "kl"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("kind", ["objective", "prior"])
+def test_pairs_without_sense_are_refused(images, kind):
+    for pair in REFUSED:
+        chosen = dict(pair)
+        if kind not in chosen:
+            continue
+        row = {name: CHOICES[name][0] for name in CHOICES} | chosen
+        with pytest.raises((InputError, TypeError), match="diagonal"):
+            vae, objective = build(**row)
+            create_state(vae, objective, adam(1e-2), images)
