@@ -33,13 +33,14 @@ from flaxvae.checks import check_above, check_at_least, check_below, check_seed
 from flaxvae.data import Dataset
 from flaxvae.models import Autoencoder, build_autoencoder
 from flaxvae.objectives import ACTIVE, corrupt, reconstruction
+from flaxvae.schedules import build_schedule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOTES = NOT_SETTINGS | {"workdir", "data_dir", "figures", "compare"}
 # Widths of the MLP's dense layers and of the code.
-SIZES = {"plain": ((256, 128, 64), 32), "sparse": ((256,), 128)}
+SIZES = {"plain": ((256, 128, 64), 32), "sparse": ((256,), 256)}
 SIZES["denoising"] = ((256, 128), 64)
 CONV_SIZE = 64  # of a convolutional network's code
 UNIT_ERROR = math.sqrt(0.5)  # the scale at which -log p(x|z) is the sum of squares
@@ -55,11 +56,11 @@ class Flags:
     kind: Literal["plain", "sparse", "denoising"] = "plain"
     """What the code is trained to be."""
     latent_dim: int | None = None
-    """Width of the code; None: 32 (plain), 128 (sparse), 64 (denoising, or images)."""
+    """Width of the code; None: 32 (plain), 256 (sparse), 64 (denoising, or conv)."""
     penalty: Literal["l1", "rate"] | None = None
     """sparse: on absolute values (l1, with a relu code), or on mean rates (sigmoid)."""
     penalty_weight: float | None = None
-    """sparse: nats for a unit of it; None: 0.1 (l1), 10 (rate)."""
+    """sparse: nats for a unit of it, from 0 up over half the run; None: 1 (l1), 10."""
     rate: float | None = None
     """sparse, penalty rate: the wanted mean of each number of the code (0.05)."""
     corruption: Literal["gaussian", "masking", "salt_and_pepper"] | None = None
@@ -124,9 +125,8 @@ class Flags:
             weight = 10.0 if self.penalty_weight is None else self.penalty_weight
             weights = {"rate_weight": weight, "rate": self.rate or 0.05}
         elif self.kind == "sparse":
-            weights = {
-                "l1": 0.1 if self.penalty_weight is None else self.penalty_weight
-            }
+            weight = 1.0 if self.penalty_weight is None else self.penalty_weight
+            weights = {"l1": weight}
         if self.kind != "denoising":
             return {"objective": reconstruction, "weights": weights}
         kind, noise = self.corruption or "gaussian", self.noise
@@ -170,8 +170,19 @@ def main(flags: Flags) -> None:
     fit = flags.train.for_fit(dataset, epochs, flags.learning_rate)
     fit |= {"seed": flags.seed, "settings": settings, "engine": flags.engine}
     method = flags.for_fit()
+    schedules = {}
+    if flags.kind == "sparse":
+        # From the first step on the penalty would silence most of the code for good.
+        steps = epochs * max(1, len(dataset.train) // flags.train.batch_size)
+        name = next(iter(method["weights"]))
+        schedules = {name: build_schedule("linear", max(1, steps // 2))}
     trained = training.fit(
-        flags.build(dataset), dataset, **method, **fit, workdir=workdir
+        flags.build(dataset),
+        dataset,
+        **method,
+        **fit,
+        schedules=schedules,
+        workdir=workdir,
     )
     is_compared = flags.compare and flags.kind == "plain" and not dataset.is_table
     vae = None
@@ -406,6 +417,7 @@ def print_summary(summary: dict[str, Any], workdir: Path) -> None:
         table.add_row("of the noisy images", f"{test['squared_error_of_input']:.5f}")
     table.add_row("test loss", f"{test['loss']:.2f} nats per example")
     table.add_row("active numbers of a code", f"{test['activity']:.1%}")
+    table.add_row("mean of |code|", f"{test['magnitude']:.3g}")
     table.add_row("parameters", f"{summary['parameters']:,}")
     table.add_row("epochs", f"{summary['epochs']} on {summary['device']}")
     if "seconds_per_epoch" in summary:

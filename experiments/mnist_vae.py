@@ -382,8 +382,11 @@ def draw_classes(
     rows, columns = min(dataset.num_classes or 1, 20), 12
     told = np.repeat(np.arange(rows), columns)  # (rows * columns,)
     names = [str(n) for n in (dataset.class_names or range(rows))][:rows]
-    samples = np.asarray(trained.sample(rows * columns, key=key, condition=told))
-    z = jax.random.normal(key, (columns, trained.latent_dim))
+    key_samples, key_same = jax.random.split(key)
+    samples = np.asarray(
+        trained.sample(rows * columns, key=key_samples, condition=told)
+    )
+    z = jax.random.normal(key_same, (columns, trained.latent_dim))
     same = np.broadcast_to(np.asarray(z), (rows, columns, trained.latent_dim))
     return {
         "class_samples": figures.plot_rows(

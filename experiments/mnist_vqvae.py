@@ -76,7 +76,7 @@ class Flags:
     """Draw the figures."""
     data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
     network: OmitArgPrefixes[NetworkFlags] = field(
-        default_factory=lambda: NetworkFlags(encoder="conv")
+        default_factory=lambda: NetworkFlags(encoder="resnet")
     )
     train: OmitArgPrefixes[TrainingFlags] = field(default_factory=TrainingFlags)
     engine: OmitArgPrefixes[training.Engine] = field(default_factory=training.Engine)
@@ -87,7 +87,6 @@ class Flags:
         defaults: dict[str, Any] = {"likelihood": "normal"}
         if self.network.likelihood in (None, "normal"):
             defaults |= {"scale": "fixed", "init_scale": PIXEL_SCALE}
-            defaults["mean_activation"] = "sigmoid"
         levels = dataset.levels if dataset else None
         return build_vqvae(
             dataset.shape if dataset else (8, 8, 1),

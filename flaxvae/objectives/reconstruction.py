@@ -40,7 +40,7 @@ def reconstruction(
     Returns:
       ``loss`` and ``log_likelihood``, in nats per example; ``squared_error``, the mean
       over an example's numbers; ``activity``, the share of the code above 0.001 in
-      absolute value; each ``(B,)``.
+      absolute value, and ``magnitude``, the mean absolute value; each ``(B,)``.
 
     Source: Vincent et al., "Stacked Denoising Autoencoders", JMLR 2010; the rate: Ng,
     "Sparse autoencoder", CS294A lecture notes, 2011.
@@ -64,4 +64,5 @@ def reconstruction(
         "log_likelihood": log_likelihood,
         "squared_error": error.reshape(len(x), -1).mean(-1),
         "activity": (jnp.abs(z) > ACTIVE).mean(-1),
+        "magnitude": jnp.abs(z).mean(-1),
     }

@@ -89,6 +89,25 @@ def test_autoencoders_of_every_kind(call, tmp_path, kind, arguments, figures):
     assert flaxvae.load(folder).code_shape
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("penalty", ["l1", "rate"])
+def test_a_penalty_makes_codes_smaller(call, tmp_path, penalty):
+    sizes = []
+    for weight in (0, 30):
+        folder = tmp_path / str(weight)
+        arguments = ("--kind=sparse", f"--penalty={penalty}", "--hidden", "16")
+        arguments += (
+            f"--penalty_weight={weight}",
+            "--no_figures",
+            "--epochs=8",
+            "--batch_size=16",
+        )
+        code, _, err = call(mnist_autoencoder, *TINY, *arguments, f"--workdir={folder}")
+        assert code == 0, err
+        sizes.append(summary_of(folder)["test"]["magnitude"])
+    assert sizes[1] < 0.8 * sizes[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

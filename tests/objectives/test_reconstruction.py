@@ -40,6 +40,7 @@ def test_terms_by_hand(key):
     error = ((np.asarray(x) - 0.25) ** 2).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(terms["squared_error"], error, rtol=1e-5)
     np.testing.assert_allclose(terms["activity"], 2 / 3)
+    np.testing.assert_allclose(terms["magnitude"], CODES.mean(-1), rtol=1e-6)
     np.testing.assert_array_equal(seen[0], x)
 
 
