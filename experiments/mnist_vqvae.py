@@ -56,7 +56,7 @@ class Flags:
     """vq, ema: of the moving averages, a step."""
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """vq: what is nearest."""
-    commitment: float = 0.25
+    commitment: float = 20.0
     """vq: weight of the features' distance from their entries."""
     learning_rate: float = 1e-3
     """Highest step size of the optimizer."""

@@ -26,8 +26,12 @@ from flaxvae import InputError, TrainedVAE, training
 from flaxvae.checks import check_above, check_at_least
 from flaxvae.data import Dataset, Split, choose_labelled
 from flaxvae.files import write_json
-from flaxvae.models import Classifier, SemiSupervisedVAE, build_vae
-from flaxvae.nn import MLPEncoder
+from flaxvae.models import (
+    Classifier,
+    SemiSupervisedVAE,
+    build_classifier,
+    build_vae,
+)
 from flaxvae.objectives import SemiSupervised
 
 NEIGHBOURS = 10  # of a code, by which labels spread
@@ -63,16 +67,18 @@ class Flags:
     m2_latent_dim: int = 20
     """Latent dimensions of M2, beside the class."""
     m2_hidden: tuple[int, ...] = (256,)
-    """Widths of its layers, and of its classifier's."""
+    """Widths of its layers, and of a classifier mlp."""
+    m2_classifier: Literal["mlp", "conv"] = "conv"
+    """Network of its classifier, and of the one alone; rows of numbers have an mlp."""
     m2_alpha: float = 50.0
     """Weight of its classifier's error."""
-    stacked_epochs: int = 60
+    stacked_epochs: int = 20
     """Epochs of M2 on codes."""
-    stacked_latent_dim: int = 50
-    """Latent dimensions of M2 on codes."""
+    stacked_latent_dim: int = 10
+    """Latent dimensions of M2 on codes; fewer leave more for the class to say."""
     stacked_hidden: tuple[int, ...] = (500,)
     """Widths of its layers, and of its classifier's."""
-    stacked_alpha: float = 50.0
+    stacked_alpha: float = 1.0
     """Weight of its classifier's error."""
     learning_rate: float = 1e-3
     """Highest step size of every optimizer; it falls to 0 by a cosine."""
@@ -173,9 +179,8 @@ class Study:
         told = condition_on_labels(
             Dataset("labelled", few, few[:0], few[:0], self.dataset.max_value)
         )
-        encoder = MLPEncoder(hidden=self.flags.m2_hidden, dropout=0.2)
         return training.fit(
-            Classifier(encoder, self.num_classes),
+            self.build_classifier(self.dataset, self.flags.m2_hidden),
             told,
             objective=classification,
             optimizer=training.build_optimizer("adam", 1e-3),
@@ -258,8 +263,13 @@ class Study:
             conditional="concat",
             num_classes=self.num_classes,
         )
-        encoder = MLPEncoder(hidden=hidden, dropout=0.2)
-        return SemiSupervisedVAE(vae, Classifier(encoder, self.num_classes))
+        return SemiSupervisedVAE(vae, self.build_classifier(dataset, hidden))
+
+    def build_classifier(self, dataset: Dataset, hidden: tuple[int, ...]) -> Classifier:
+        """For images, or for rows of numbers."""
+        if dataset.is_table or self.flags.m2_classifier == "mlp":
+            return build_classifier("mlp", self.num_classes, hidden=hidden)
+        return build_classifier("conv", self.num_classes)
 
     def fit_m2(
         self,

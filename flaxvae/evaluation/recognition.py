@@ -6,8 +6,7 @@ import jax
 import numpy as np
 
 from flaxvae.data import Dataset, condition_on_labels
-from flaxvae.models import Classifier
-from flaxvae.nn import ConvEncoder, MLPEncoder
+from flaxvae.models import build_classifier
 from flaxvae.objectives import classification
 from flaxvae.training import TrainedVAE, adam, fit
 
@@ -35,12 +34,8 @@ def train_classifier(
       InputError: no labels, or what `fit` refuses.
     """
     told = condition_on_labels(dataset)
-    if dataset.is_table:
-        encoder: MLPEncoder | ConvEncoder = MLPEncoder(hidden=(256, 256), dropout=0.2)
-    else:
-        encoder = ConvEncoder(filters=(32, 64), hidden=(128,), dropout=0.2)
     return fit(
-        Classifier(encoder, told.num_classes or 1),
+        build_classifier("mlp" if dataset.is_table else "conv", told.num_classes or 1),
         told,
         objective=classification,
         optimizer=adam(1e-3),

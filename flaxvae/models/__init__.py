@@ -1,7 +1,11 @@
 """Models: what is encoded, decoded and sampled; every part is an argument."""
 
 from flaxvae.models.autoencoder import Autoencoder, build_autoencoder
-from flaxvae.models.classifier import Classifier, GivenClassifier
+from flaxvae.models.classifier import (
+    Classifier,
+    GivenClassifier,
+    build_classifier,
+)
 from flaxvae.models.description import describe_module, module_from_description
 from flaxvae.models.networks import DECODERS, ENCODERS, LIKELIHOODS
 from flaxvae.models.semi_supervised import SemiSupervisedVAE
@@ -33,6 +37,7 @@ __all__ = [
     "GivenVAE",
     "SemiSupervisedVAE",
     "build_autoencoder",
+    "build_classifier",
     "build_vae",
     "build_vqvae",
     "describe_module",

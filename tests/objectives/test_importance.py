@@ -139,6 +139,19 @@ def test_means_of_groups_join_the_two_bounds(key):
     assert (middle < whole["iwae"]).all()
 
 
+def test_estimators_of_means_of_groups_agree(key):
+    n = 10_000
+    options = {"num_samples": 6, "num_means": 3}
+    standard, dreg = (
+        gradients(functools.partial(miwae, estimator=name, **options), key, n)
+        for name in ("standard", "dreg")
+    )
+    close(dreg.weights, standard.weights, rtol=1e-3)
+    difference = of_encoder(dreg) - of_encoder(standard)  # of the same draws
+    error = difference.std(0) / np.sqrt(n)
+    assert (np.abs(difference.mean(0)) < 4.5 * error).all()
+
+
 @pytest.mark.parametrize(("mixing", "name"), [(0.0, "iwae"), (1.0, "elbo")])
 def test_a_convex_combination_has_its_ends(key, mixing, name):
     whole = iwae(MODEL, batch(5), key=key, num_samples=6)
