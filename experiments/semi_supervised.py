@@ -33,6 +33,7 @@ from flaxvae.models import (
     build_vae,
 )
 from flaxvae.objectives import SemiSupervised
+from flaxvae.schedules import build_schedule
 
 NEIGHBOURS = 10  # of a code, by which labels spread
 NOT_NAMED = {"workdir", "data_dir", "dataset", "methods", "seed", "compilation_cache"}
@@ -70,7 +71,7 @@ class Flags:
     """Widths of its layers, and of a classifier mlp."""
     m2_classifier: Literal["mlp", "conv"] = "conv"
     """Network of its classifier, and of the one alone; rows of numbers have an mlp."""
-    m2_alpha: float = 50.0
+    m2_alpha: float = 100.0
     """Weight of its classifier's error."""
     stacked_epochs: int = 20
     """Epochs of M2 on codes."""
@@ -154,8 +155,15 @@ class Study:
         if method == "m2":
             flags = self.flags
             model = self.build_m2(self.dataset, flags.m2_latent_dim, flags.m2_hidden)
+            # At first by the labels alone: what is easy to generate would lead astray.
+            steps = flags.m2_epochs * self.steps_per_epoch
             trained = self.fit_m2(
-                "m2", model, self.dataset, flags.m2_epochs, flags.m2_alpha
+                "m2",
+                model,
+                self.dataset,
+                flags.m2_epochs,
+                flags.m2_alpha,
+                schedules={"feedback": build_schedule("linear", max(1, steps // 2))},
             )
             return {"M2": self.error_of(trained, self.dataset)}
         flags, codes = self.flags, self.codes
@@ -171,7 +179,7 @@ class Study:
         return self.dataset.num_classes or 1
 
     def classifier(self) -> TrainedVAE:
-        """A network of the labelled examples alone, as wide as M2's classifier."""
+        """M2's classifier, of the labelled examples alone."""
         from flaxvae.data import condition_on_labels
         from flaxvae.objectives import classification
 
@@ -205,7 +213,7 @@ class Study:
         return training.fit(
             vae,
             self.dataset,
-            **self.schedule(flags.m1_epochs, self.dataset),
+            **self.schedule(flags.m1_epochs),
             seed=self.seed,
             workdir=self.workdir / "m1",
         )
@@ -278,6 +286,7 @@ class Study:
         dataset: Dataset,
         epochs: int,
         alpha: float,
+        **more: Any,
     ) -> TrainedVAE:
         """Trains M2 on all examples, a few of them with labels."""
         few = dataset.train[self.rows]
@@ -286,21 +295,32 @@ class Study:
             model,
             dataset,
             objective=SemiSupervised(seen, few.labels),
-            weights={"alpha": alpha},
+            weights={"alpha": alpha, "feedback": 1.0},
+            **more,
             settings={"labelled": self.rows.tolist()},
-            **self.schedule(epochs, dataset),
+            **self.schedule(epochs),
             seed=self.seed,
             workdir=self.workdir / name,
         )
 
-    def schedule(self, epochs: int, dataset: Dataset) -> dict[str, Any]:
+    def schedule(self, epochs: int) -> dict[str, Any]:
         """How every model of all examples is trained."""
-        batch_size = self.flags.batch_size
-        steps = epochs * max(1, len(dataset.train) // batch_size)
         optimizer = training.build_optimizer(
-            "adam", self.flags.learning_rate, schedule="cosine", total_steps=steps
+            "adam",
+            self.flags.learning_rate,
+            schedule="cosine",
+            total_steps=epochs * self.steps_per_epoch,
         )
-        return {"optimizer": optimizer, "epochs": epochs, "batch_size": batch_size}
+        return {
+            "optimizer": optimizer,
+            "epochs": epochs,
+            "batch_size": self.flags.batch_size,
+        }
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Of every training on all examples."""
+        return max(1, len(self.dataset.train) // self.flags.batch_size)
 
     def error_of(self, trained: TrainedVAE, dataset: Dataset) -> float:
         """The share of the split's examples that get another class than theirs."""

@@ -32,6 +32,7 @@ class SemiSupervised:
         key: jax.Array,
         alpha: Weight = 1.0,
         labelled_weight: Weight = 0.1,
+        feedback: Weight = 1.0,
     ) -> Terms:
         """See `m2`."""
         key_rows, key = jax.random.split(key)
@@ -47,6 +48,7 @@ class SemiSupervised:
             key=key,
             alpha=alpha,
             labelled_weight=labelled_weight,
+            feedback=feedback,
         )
 
 
@@ -59,6 +61,7 @@ def m2(
     key: jax.Array,
     alpha: Weight = 1.0,
     labelled_weight: Weight = 0.1,
+    feedback: Weight = 1.0,
 ) -> Terms:
     """The bounds of unlabelled and labelled examples, and the error of the classifier.
 
@@ -75,6 +78,9 @@ def m2(
       key: the PRNG key of the draws; every class of an example has a draw of its own.
       alpha: weight of the classifier's cross-entropy, in nats for a labelled example.
       labelled_weight: weight of the labelled examples' bound: their share of all.
+      feedback: share of the gradient of U that reaches the classifier. Raised from 0
+        by a schedule, it lets the labels say what the classes are before what is easy
+        to generate does.
 
     Returns:
       ``loss``; ``elbo`` (-U), its ``log_likelihood`` and ``kl`` (which holds the
@@ -85,7 +91,9 @@ def m2(
     Generative Models", 2014, arXiv 1406.5298, equations 6 to 9.
     """
     key_u, key_l = jax.random.split(key)
-    log_q_y = jax.nn.log_softmax(model(x))  # (B, Y)
+    logits = model(x)  # (B, Y)
+    logits = feedback * logits + (1 - feedback) * jax.lax.stop_gradient(logits)
+    log_q_y = jax.nn.log_softmax(logits)
     B, Y = log_q_y.shape
     q_y = jnp.exp(log_q_y)
 

@@ -99,19 +99,32 @@ def test_labelled_examples_add_their_bound_and_their_cross_entropy(model, batch,
 def test_the_classifier_learns_from_unlabelled_examples_too(model, batch, key):
     variables = init(model, batch, key)
 
-    def loss(params, alpha):
+    def loss(params, feedback):
         terms = model.apply(
             {"params": params},
             *batch,
             key=key,
             method=m2,
-            alpha=alpha,
+            alpha=0.0,
             labelled_weight=0.0,
+            feedback=feedback,
         )
         return terms["loss"].mean()
 
-    grads = jax.jit(jax.grad(loss))(variables["params"], 0.0)
-    assert np.abs(grads["classifier"]["logits"]["kernel"]).max() > 1e-5
+    of = jax.jit(jax.value_and_grad(loss))
+    value, whole = of(variables["params"], 1.0)
+    assert np.abs(whole["classifier"]["logits"]["kernel"]).max() > 1e-5
+    for share in (0.0, 0.3):
+        same, part = of(variables["params"], share)
+        np.testing.assert_allclose(same, value, rtol=1e-5)
+        for name, factor in (("classifier", share), ("vae", 1.0)):
+            jax.tree.map(
+                lambda a, b, factor=factor: np.testing.assert_allclose(
+                    a, factor * b, rtol=1e-3, atol=1e-5
+                ),
+                part[name],
+                whole[name],
+            )
 
 
 def test_a_step_draws_labelled_examples_or_takes_all(model, batch, key):
