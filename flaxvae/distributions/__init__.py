@@ -22,7 +22,7 @@ from flaxvae.distributions.flows import (
     Radial,
 )
 from flaxvae.distributions.laplace import Laplace
-from flaxvae.distributions.mixture import Mixture
+from flaxvae.distributions.mixture import Mixture, MixtureOfBatch
 from flaxvae.distributions.multivariate_normal import MultivariateNormal
 from flaxvae.distributions.normal import Normal, reparameterize
 from flaxvae.distributions.point import Point
@@ -40,6 +40,7 @@ __all__ = [
     "Inverse",
     "Laplace",
     "Mixture",
+    "MixtureOfBatch",
     "MultivariateNormal",
     "Normal",
     "Planar",

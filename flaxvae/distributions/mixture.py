@@ -1,4 +1,4 @@
-"""Mixtures of normal distributions."""
+"""Mixtures of normal distributions, and of any that come in batches."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from flaxvae.checks import check_event_shape
-from flaxvae.distributions.normal import LOG_2PI, Normal
+from flaxvae.distributions.distribution import Distribution, draw_noise
+from flaxvae.distributions.normal import LOG_2PI
+
+ROWS_AT_ONCE = 64  # of which a mixture of any members computes densities
 
 
 @jax.tree_util.register_dataclass
@@ -41,8 +44,9 @@ class Mixture:
         """See `Distribution.sample`; not differentiable in the weights."""
         key_kind, key_z = jax.random.split(key)
         kind = jax.random.categorical(key_kind, self.logits, shape=shape)
-        chosen = Normal(self.mean_of_each[kind], self.log_var_of_each[kind])
-        return chosen.sample(key_z)
+        # The components are no batch: every device draws the same.
+        eps = draw_noise(jax.random.normal, key_z, shape, self.mean_of_each[0], 1)
+        return self.mean_of_each[kind] + jnp.exp(0.5 * self.log_var_of_each[kind]) * eps
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """See `Distribution.log_prob`; ``(..., D)`` -> ``(...,)``.
@@ -65,4 +69,52 @@ class Mixture:
         log_density = -0.5 * (squares + constant.sum(-1)[None])  # (N, M)
         log_weights = jax.nn.log_softmax(self.logits)
         log_prob = jax.nn.logsumexp(log_density + log_weights[None], axis=-1)
+        return log_prob.reshape(x.shape[:-1])
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MixtureOfBatch:
+    """(1/M) sum_m of the M distributions of a batch; see `Distribution`.
+
+    A density costs those of all members; a draw, one of each.
+
+    Attributes:
+      members: a distribution with batch shape ``(M,)`` and events ``(D,)``.
+      event_ndim: 1.
+    """
+
+    members: Distribution
+    event_ndim: int = field(default=1, metadata={"static": True})
+
+    @property
+    def mean(self) -> jax.Array:
+        """The mean of the members' means, ``(D,)``."""
+        return self.members.mean.mean(0)
+
+    @property
+    def mode(self) -> jax.Array:
+        """The member's mode where the density is highest, ``(D,)``."""
+        modes = self.members.mode
+        return modes[jnp.argmax(self.log_prob(modes))]
+
+    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+        """See `Distribution.sample`; reparameterized."""
+        key_kind, key_z = jax.random.split(key)
+        each = self.members.sample(key_z, shape)  # (*shape, M, D)
+        kind = jax.random.randint(key_kind, (*shape, 1, 1), 0, each.shape[-2])
+        return jnp.take_along_axis(each, kind, axis=-2)[..., 0, :]
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """See `Distribution.log_prob`; ``(..., D)`` -> ``(...,)``."""
+        mean = self.members.mean  # (M, D)
+        check_event_shape("the mean", mean.shape, x.shape, 1)
+
+        @jax.checkpoint  # what all members keep of a row is large
+        def of_row(row: jax.Array) -> jax.Array:
+            each = self.members.log_prob(jnp.broadcast_to(row, mean.shape))  # (M,)
+            return jax.nn.logsumexp(each) - jnp.log(float(len(mean)))
+
+        rows = x.reshape(-1, x.shape[-1])
+        log_prob: jax.Array = jax.lax.map(of_row, rows, batch_size=ROWS_AT_ONCE)
         return log_prob.reshape(x.shape[:-1])

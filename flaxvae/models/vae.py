@@ -209,10 +209,6 @@ def build_vae(
                 "prior must not be vamp where conditions are vectors, of which its "
                 "pseudo-inputs would need some"
             )
-        if posterior != "diagonal":
-            raise InputError(
-                f"posterior must be diagonal for the prior vamp, got {posterior}"
-            )
     wanted = {
         "prior_components": prior_components,
         "prior_flow": prior_flow,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxvae.checks import check_at_least
-from flaxvae.distributions import Mixture, Normal
+from flaxvae.distributions import Mixture, MixtureOfBatch, Normal
 
 
 class StandardNormal(nn.Module):
@@ -49,9 +49,10 @@ class MixturePrior(nn.Module):
 class VampPrior(nn.Module):
     """The mean of the posteriors of learned pseudo-inputs, each as probable.
 
-    p(z) = (1/M) sum_m q(z|u_m). It belongs to a model with a method ``encode``, whose
-    posterior is a diagonal normal distribution. `start` gives the first pseudo-inputs;
-    without it they are grey noise.
+    p(z) = (1/M) sum_m q(z|u_m). It belongs to a model with a method ``encode``. With
+    posteriors that are no diagonal normal a density costs those of all M, which for an
+    inverse-autoregressive flow are D passes each. `start` gives the first
+    pseudo-inputs; without it they are grey noise.
 
     Source: Tomczak and Welling, "VAE with a VampPrior", 2017, arXiv 1705.07120.
     """
@@ -61,7 +62,7 @@ class VampPrior(nn.Module):
     bounded: bool = True  # pseudo-inputs are cut to [0, 1], as images are
 
     @nn.compact
-    def __call__(self) -> Mixture:
+    def __call__(self) -> Mixture | MixtureOfBatch:
         """The prior, with batch shape ``()``."""
         check_at_least("prior_components", self.num_components, 1)
         shape = (self.num_components, *self.data_shape)
@@ -71,12 +72,9 @@ class VampPrior(nn.Module):
         if condition is not None:  # the classes in turn
             model = model.given(condition.example(self.num_components))
         q = model.encode(jnp.clip(u, 0.0, 1.0) if self.bounded else u)
-        if not isinstance(q, Normal):
-            raise TypeError(
-                "a VampPrior is made of diagonal normal posteriors, got "
-                f"{type(q).__name__}"
-            )
-        return Mixture(jnp.zeros(self.num_components), q.mean, q.log_var)
+        if isinstance(q, Normal):  # all components in two matrix products
+            return Mixture(jnp.zeros(self.num_components), q.mean, q.log_var)
+        return MixtureOfBatch(q)
 
     @nn.nowrap
     def start(self, params: Any, examples: jax.Array) -> Any:

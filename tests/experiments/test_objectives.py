@@ -96,7 +96,6 @@ BAD = [
     (("--free_bits=-1",), "free_bits must be >= 0"),
     (("--free_bits=1", "--prior=mixture"), "prior must be normal for free_bits"),
     (("--objective=tcvae", "--posterior=full"), "posterior must be diagonal for tcvae"),
-    (("--prior=vamp", "--posterior=full"), "posterior must be diagonal for the prior"),
     (("--prior_components=3",), "prior_components must be left out for the prior nor"),
     (("--nll_samples=0",), "nll_samples must be >= 1, got 0"),
     (("--nll_samples=9",), "nll_samples must be left out for grey levels"),
