@@ -77,6 +77,7 @@ def build(*, objective, prior, posterior, likelihood, encoder):
         likelihood=likelihood,
         prior=prior,
         posterior=posterior,
+        prior_components=5 if prior in ("mixture", "vamp") else None,
         critic=objective == "factor",
         **settings,
     )
