@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import flaxvae
 from flaxvae.checks import InputError
+from flaxvae.distributions import Normal
 from flaxvae.latent import CodeSampler
 from flaxvae.models import CodePrior, build_vqvae
 from flaxvae.objectives import autoregressive, quantization
@@ -59,6 +61,33 @@ def test_training_lowers_the_error_and_a_folder_brings_it_back(
     loaded = flaxvae.load(tmp_path)
     both = [t.reconstruct(wide.test.x) for t in (trained, loaded)]
     np.testing.assert_array_equal(*both)
+
+
+def test_terms_by_hand(key):
+    """Of two examples with the entries 0, 0, 2, 0 and 2, 3, 3, 2 of four."""
+    x = jax.random.uniform(key, (2, 4, 1, 1))
+    q = SimpleNamespace(
+        mean=jnp.zeros((2, 2, 2, 1)),
+        indices=jnp.array([[[0, 0], [2, 0]], [[2, 3], [3, 2]]]),
+        commitment=jnp.array([1.0, 2.0]),
+        codebook_loss=jnp.array([10.0, 30.0]),
+    )
+    p = Normal(jnp.full((2, 4, 1, 1), 0.25), jnp.zeros((2, 4, 1, 1)), 3)
+    model = SimpleNamespace(
+        encode=lambda x: q,
+        decode=lambda z: p,
+        quantizer=SimpleNamespace(num_codes=4),
+    )
+    terms = quantization(model, x, key=key, commitment=3.0, codebook=0.5)
+    log_p = stats.norm.logpdf(x, 0.25).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(terms["log_likelihood"], log_p, rtol=1e-5)
+    expected = -log_p + np.array([3.0 + 5.0, 6.0 + 15.0])
+    np.testing.assert_allclose(terms["loss"], expected, rtol=1e-5)
+    error = ((np.asarray(x) - 0.25) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(terms["squared_error"], error, rtol=1e-5)
+    entropy = stats.entropy([3 / 8, 3 / 8, 2 / 8])
+    np.testing.assert_allclose(terms["perplexity"], np.exp(entropy), rtol=1e-5)
+    np.testing.assert_allclose(terms["code_usage"], 3 / 4)
 
 
 def test_the_codebook_begins_with_features_of_examples(wide):
