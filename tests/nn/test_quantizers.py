@@ -118,8 +118,12 @@ def test_entries_that_nobody_uses_begin_anew_as_features(key):
     codebook = dict(variables["codebook"])
     far = codebook["codes"].at[3].set(1e3)
     codebook |= {"codes": far, "sums": far}
-    moved = move(quantizer, {**variables, "codebook": codebook}, features, key, 12)
     z = quantizer.apply(variables, features, method="features").reshape(-1, 2)
+    unused = codebook | {"uses": codebook["uses"].at[3].set(0.0)}
+    once = move(quantizer, {**variables, "codebook": unused}, features, key)
+    fresh = once["codebook"]["codes"][3]
+    assert np.abs(z - fresh[None]).sum(axis=1).min() < 1e-4
+    moved = move(quantizer, {**variables, "codebook": codebook}, features, key, 12)
     codes = moved["codebook"]["codes"]
     assert np.abs(codes).max() <= 1.001 * np.abs(z).max()
     used = np.unique(quantizer.apply(moved, features).indices)
