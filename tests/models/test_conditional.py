@@ -13,6 +13,7 @@ from flaxvae.checks import InputError
 from flaxvae.data import Split, condition_on_labels
 from flaxvae.evaluation import estimate_nll, evaluate_elbo
 from flaxvae.models import CONDITIONALS, build_vae
+from flaxvae.nn.layers import FiLM
 from flaxvae.objectives import OBJECTIVES, bind_conditions, elbo, parameters_of
 from flaxvae.training import Engine, adam, fit
 
@@ -93,6 +94,17 @@ def test_gradients_reach_what_reads_the_condition(conditional, key):
             assert (np.abs(kernel[-3:]).max(axis=1) > 0).all()  # one row a class
     else:
         assert (np.abs(grads["condition"]["embedding"]["kernel"]).max(axis=1) > 0).all()
+
+
+def test_film_scales_and_shifts_each_feature(key):
+    x = jax.random.normal(key, (2, 3))
+    condition = jnp.array([[1.0], [2.0]])
+    kernel = jnp.array([[1.0, 2.0, 0.0, 5.0, 0.0, -1.0]])  # three scales, three shifts
+    layer = {"scale_and_shift": {"kernel": kernel, "bias": jnp.zeros(6)}}
+    y = FiLM().apply({"params": layer}, x, condition)
+    scale, shift = np.array([1.0, 2.0, 0.0]), np.array([5.0, 0.0, -1.0])
+    expected = [x[0] * (1 + scale) + shift, x[1] * (1 + 2 * scale) + 2 * shift]
+    np.testing.assert_allclose(y, expected, rtol=1e-5)
 
 
 def test_film_without_its_scale_and_shift_is_the_plain_network(key):
@@ -206,7 +218,12 @@ def test_vectors_are_conditions_too(stripes, key):
     splits = {n: tell(getattr(stripes, n)) for n in ("train", "validation", "test")}
     told = flaxvae.data.Dataset("stripes", **splits, max_value=255.0)
     vae = build_vae(
-        told.shape, 2, hidden=(8,), conditional="embedding", condition_width=8
+        told.shape,
+        2,
+        hidden=(8,),
+        conditional="embedding",
+        condition_width=8,
+        prior="conditional",
     )
     trained = fit(vae, told, epochs=1, batch_size=30, progress=False)
     assert trained.sample(3, key=key, condition=np.eye(8)[:3]).shape == (3, 4, 4, 1)
