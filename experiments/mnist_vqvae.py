@@ -34,7 +34,8 @@ from flaxvae.models import VQVAE, CodePrior, build_vqvae
 from flaxvae.objectives import autoregressive, quantization
 
 NOTES = NOT_SETTINGS | {"workdir", "data_dir", "figures"}
-PRIOR_FLAGS = {"prior_epochs", "prior_width", "prior_layers", "prior_learning_rate"}
+PRIOR_FLAGS = {"prior_epochs", "prior_batch_size", "prior_width", "prior_layers"}
+PRIOR_FLAGS |= {"prior_learning_rate"}
 PIXEL_SCALE = 0.15  # of the default likelihood: half the spread of MNIST's pixels
 
 
@@ -62,6 +63,8 @@ class Flags:
     """Highest step size of the optimizer."""
     prior_epochs: int = 15
     """Epochs of the prior; 0: no prior and no samples."""
+    prior_batch_size: int = 32
+    """Codes in one of its training steps; fewer learn more of each epoch."""
     prior_width: int = 128
     """Features of each entry in the prior's transformer."""
     prior_layers: int = 3
@@ -170,6 +173,7 @@ def check_flags(flags: Flags) -> None:
     check_above("prior_learning_rate", flags.prior_learning_rate, 0)
     check_at_least("commitment", flags.commitment, 0)
     check_at_least("prior_epochs", flags.prior_epochs, 0)
+    check_at_least("prior_batch_size", flags.prior_batch_size, 1)
     check_at_least("prior_layers", flags.prior_layers, 1)
     check_at_least("prior_width", flags.prior_width, 4)
     if flags.prior_width % 4:
@@ -213,8 +217,13 @@ def encode_dataset(trained: TrainedVAE, dataset: Dataset) -> Dataset:
 
 def fit_prior(codes: Dataset, workdir: Path, flags: Flags) -> TrainedVAE:
     """The second stage: a transformer over the codes of the training examples."""
-    model = CodePrior(int(codes.max_value) + 1, flags.prior_width, flags.prior_layers)
-    batch_size = min(flags.train.batch_size, len(codes.train))
+    model = CodePrior(
+        int(codes.max_value) + 1,
+        columns=codes.shape[1],
+        width=flags.prior_width,
+        num_layers=flags.prior_layers,
+    )
+    batch_size = min(flags.prior_batch_size, len(codes.train))
     steps = flags.prior_epochs * (len(codes.train) // batch_size)
     optimizer = training.build_optimizer(
         "adam",

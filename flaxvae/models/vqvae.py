@@ -130,14 +130,19 @@ def build_vqvae(
 class CodePrior(nn.Module):
     """A transformer that predicts each entry of a code from those before it.
 
-    It is trained on codes as examples, by `flaxvae.objectives.autoregressive`.
+    Its input at a place is the sum of what the entries left and above of it say, each
+    by an embedding of its own: the masked first layer of a PixelCNN. It is trained on
+    codes as examples, by `flaxvae.objectives.autoregressive`.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017, arXiv 1706.03762, with
     normalization first; as a prior of codes: Esser, Rombach and Ommer, "Taming
-    Transformers for High-Resolution Image Synthesis", 2020, arXiv 2012.09841.
+    Transformers for High-Resolution Image Synthesis", 2020, arXiv 2012.09841; van den
+    Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, arXiv
+    1601.06759.
     """
 
     num_codes: int  # M
+    columns: int  # W', entries of a row
     width: int = 128
     num_layers: int = 3
     num_heads: int = 4
@@ -151,18 +156,21 @@ class CodePrior(nn.Module):
         there; what came before it stays in the collection ``cache``.
         """
         B, T = indices.shape
-        # What comes before the first entry has a number of its own, M.
-        before = jnp.concatenate(
-            [jnp.full((B, 1), self.num_codes), indices[:, :-1]], axis=1
-        )
+        # Left, and above to the right, straight and to the left, as steps back in the
+        # order of the rows; what comes before the first entry has a number of its own.
+        steps = sorted({1, self.columns - 1, self.columns, self.columns + 1} - {0})
+        start = jnp.full((B, steps[-1]), self.num_codes)
+        padded = jnp.concatenate([start, indices], axis=1)
+        before = jnp.stack([padded[:, steps[-1] - n :][:, :T] for n in steps])
         places = self.param("places", nn.initializers.normal(0.02), (T, self.width))
         mask = nn.make_causal_mask(indices)
         if place is not None and not self.is_initializing():
             mask = None  # the cache holds no more than what came before
-            before = jax.lax.dynamic_slice_in_dim(before, place, 1, axis=1)
+            before = jax.lax.dynamic_slice_in_dim(before, place, 1, axis=2)
             places = jax.lax.dynamic_slice_in_dim(places, place, 1, axis=0)
-        h = nn.Embed(self.num_codes + 1, self.width, name="entries")(before)
-        h = h + places[None]
+        h = places[None]
+        for n, entries in zip(steps, before, strict=True):
+            h = h + nn.Embed(self.num_codes + 1, self.width, name=f"{n}_back")(entries)
         deterministic = not self.has_rng("dropout")
         for i in range(self.num_layers):
             attention = nn.MultiHeadDotProductAttention(

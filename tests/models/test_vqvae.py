@@ -107,7 +107,7 @@ def test_the_codebook_begins_with_features_of_examples(wide):
 
 
 def test_the_prior_sees_only_what_came_before(key):
-    prior = CodePrior(8, width=16, num_layers=2, num_heads=2)
+    prior = CodePrior(8, columns=3, width=16, num_layers=2, num_heads=2)
     indices = jax.random.randint(key, (2, 6), 0, 8)
     variables = prior.init(key, indices)
     before = prior.apply(variables, indices)
@@ -116,8 +116,19 @@ def test_the_prior_sees_only_what_came_before(key):
     assert np.abs(before[:, 4:] - after[:, 4:]).max() > 1e-3
 
 
+def test_the_priors_input_is_what_stands_left_and_above(key):
+    """Without layers an entry reaches the right, and below left, straight and right."""
+    prior = CodePrior(8, columns=4, width=16, num_layers=0)
+    indices = jax.random.randint(key, (1, 16), 0, 8)
+    variables = prior.init(key, indices)
+    before = prior.apply(variables, indices)
+    after = prior.apply(variables, indices.at[:, 5].set((indices[:, 5] + 1) % 8))
+    changed = np.abs(before - after).max(axis=(0, 2)) > 1e-6
+    np.testing.assert_array_equal(np.flatnonzero(changed), [6, 8, 9, 10])
+
+
 def test_the_priors_loss_is_the_log_probability_of_the_code(key):
-    prior = CodePrior(8, width=16, num_layers=1, num_heads=2)
+    prior = CodePrior(8, columns=2, width=16, num_layers=1, num_heads=2)
     indices = jax.random.randint(key, (3, 2, 2), 0, 8)
     x = (indices / 7.0)[..., None]
     variables = prior.init(key, x, key=key, method=autoregressive)
@@ -140,7 +151,7 @@ def test_networks_without_a_grid_are_refused():
 
 def test_codes_are_drawn_with_the_priors_probabilities(key):
     """Two places of three entries: all nine codes, against the product of softmaxes."""
-    prior = CodePrior(3, width=8, num_layers=2, num_heads=2)
+    prior = CodePrior(3, columns=2, width=8, num_layers=2, num_heads=2)
     variables = prior.init(key, jnp.zeros((1, 2), jnp.int32))
     params = jax.tree.map(lambda leaf: 3.0 * leaf, variables["params"])
     every = jnp.array([[a, b] for a in range(3) for b in range(3)])
