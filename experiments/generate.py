@@ -18,7 +18,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from experiments.command import run_command
 from experiments.flags import DataFlags, StartFlags
-from experiments.runs import choose_sampler, load_data, load_run
+from experiments.runs import choose_sampler, count_classes, load_data, load_run
 from flaxvae import InputError, TrainedVAE, training
 from flaxvae.checks import check_at_least, check_seed
 from flaxvae.data import Dataset
@@ -38,7 +38,7 @@ class Flags:
     sampler: Literal["prior", "mixture", "aggregate"] = "prior"
     """Codes: prior, a mixture fitted to codes, or a training example's own."""
     label: int | None = None
-    """Only this class: a conditional model is told it, else codes of its examples."""
+    """Only this class: told to a model that takes one, else codes of its examples."""
     around: tuple[int, ...] = ()
     """Numbers of test examples to vary: codes from their posteriors."""
     spread: float = 1.0
@@ -65,10 +65,11 @@ def main(flags: Flags) -> None:
         raise InputError(
             f"output must be .npz or .csv for rows, got {str(flags.output)!r}"
         )
-    is_of_class = flags.label is not None and not trained.is_conditional
+    num_classes = count_classes(flags.workdir, trained)
+    is_of_class = flags.label is not None and num_classes is None
     needs_data = flags.sampler != "prior" or bool(flags.around) or is_of_class
     dataset = load_data(flags.data, trained) if needs_data else None
-    x, labels = make(trained, dataset, flags)
+    x, labels = make(trained, num_classes, dataset, flags)
     if is_table:
         x = trained.preprocessing.inverse(x)
     columns = None if dataset is None else dataset.columns
@@ -92,7 +93,7 @@ def check_flags(flags: Flags) -> None:
 
 
 def make(
-    trained: TrainedVAE, dataset: Dataset | None, flags: Flags
+    trained: TrainedVAE, num_classes: int | None, dataset: Dataset | None, flags: Flags
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The examples, and the class of each where one was asked for."""
     key = training.stream_key(jax.random.key(flags.seed), training.Stream.FIGURES)
@@ -100,28 +101,27 @@ def make(
     if flags.around:
         assert dataset is not None
         return vary(trained, dataset, flags, key, with_noise), None
-    labels = None
-    if trained.is_conditional:
-        num_classes = getattr(trained.model.condition, "num_classes", None)
-        if num_classes is None:
-            raise InputError("workdir must be of a model that is told classes")
-        if flags.label is not None and flags.label >= num_classes:
+    if trained.is_conditional and num_classes is None:
+        raise InputError("workdir must be of a model that is told classes")
+    name, labels = flags.sampler, None
+    if flags.label is not None:
+        if num_classes is not None and flags.label >= num_classes:
             raise InputError(f"label must be < {num_classes}, got {flags.label}")
-        turn = np.arange(flags.num) % num_classes
-        labels = turn if flags.label is None else np.full(flags.num, flags.label)
-    elif flags.label is not None:
         labels = np.full(flags.num, flags.label)
-    # A class that the model is not told is that of the examples whose codes are drawn.
-    of_class = flags.label is not None and not trained.is_conditional
-    name = "aggregate" if of_class and flags.sampler == "prior" else flags.sampler
+        if num_classes is None and name == "prior":
+            # A class that nothing is told: that of the examples whose codes are drawn.
+            name = "aggregate"
+    elif num_classes is not None:
+        labels = np.arange(flags.num) % num_classes
     known = None if dataset is None else examples_of(dataset, flags.label)
-    sampler = choose_sampler(flags.workdir, trained, name, known, flags.seed)
+    told = None if num_classes is None else labels
+    sampler = choose_sampler(flags.workdir, trained, name, known, flags.seed, told)
     x = trained.sample(
         flags.num,
         key=key,
         with_noise=with_noise,
         sampler=sampler,
-        condition=labels if trained.is_conditional else None,
+        condition=told if trained.is_conditional else None,
     )
     return np.asarray(x), labels
 

@@ -11,7 +11,7 @@ import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -29,13 +29,16 @@ from experiments.flags import (
 )
 from flaxvae import InputError, TrainedVAE, evaluation, latent, training
 from flaxvae.checks import check_above, check_at_least, check_below, check_seed
-from flaxvae.data import Dataset, Split
+from flaxvae.data import Dataset, Split, condition_on_labels
 from flaxvae.models import VQVAE, CodePrior, build_vqvae
 from flaxvae.objectives import autoregressive, quantization
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 NOTES = NOT_SETTINGS | {"workdir", "data_dir", "figures"}
-PRIOR_FLAGS = {"prior_epochs", "prior_batch_size", "prior_width", "prior_layers"}
-PRIOR_FLAGS |= {"prior_learning_rate"}
+PRIOR_FLAGS = {"prior_epochs", "prior_classes", "prior_batch_size", "prior_width"}
+PRIOR_FLAGS |= {"prior_layers", "prior_learning_rate"}
 PIXEL_SCALE = 0.15  # of the default likelihood: half the spread of MNIST's pixels
 
 
@@ -63,6 +66,8 @@ class Flags:
     """Highest step size of the optimizer."""
     prior_epochs: int = 15
     """Epochs of the prior; 0: no prior and no samples."""
+    prior_classes: bool = True
+    """Tell it the class of a code, where examples have one; samples can be of one."""
     prior_batch_size: int = 32
     """Codes in one of its training steps; fewer learn more of each epoch."""
     prior_width: int = 128
@@ -139,6 +144,8 @@ def main(flags: Flags) -> None:
         engine=flags.engine,
     )
     codes = encode_dataset(trained, dataset)
+    if flags.prior_classes and dataset.train.labels is not None:
+        codes = condition_on_labels(codes)
     prior = None
     if flags.prior_epochs:
         print("training the prior over the codes", file=sys.stderr)
@@ -220,6 +227,7 @@ def fit_prior(codes: Dataset, workdir: Path, flags: Flags) -> TrainedVAE:
     model = CodePrior(
         int(codes.max_value) + 1,
         columns=codes.shape[1],
+        num_classes=None if codes.train.condition is None else codes.num_classes,
         width=flags.prior_width,
         num_layers=flags.prior_layers,
     )
@@ -323,12 +331,7 @@ def draw_figures(
         ),
     }
     if prior is not None:
-        key = training.stream_key(jax.random.key(flags.seed), training.Stream.FIGURES)
-        sampler = latent.CodeSampler(prior, trained)
-        samples = np.asarray(trained.sample(100, key=key, sampler=sampler))
-        drawn["samples"] = figures.plot_samples(
-            samples, title=f"Samples from the prior over codes: {name}", columns=20
-        )
+        drawn["samples"] = draw_samples(trained, prior, codes, name, flags)
         drawn["prior_training_curves"] = figures.plot_training_curves(
             prior.history, title=f"Training of the prior over codes: {name}"
         )
@@ -336,6 +339,29 @@ def draw_figures(
     for stem, figure in drawn.items():
         figures.save_figure(figure, folder / f"{stem}.png")
     return [folder / f"{stem}.png" for stem in drawn]
+
+
+def draw_samples(
+    trained: TrainedVAE, prior: TrainedVAE, codes: Dataset, name: str, flags: Flags
+) -> "Figure":
+    """Samples from the prior over codes, of each class it knows a row."""
+    from flaxvae.latent import figures
+
+    key = training.stream_key(jax.random.key(flags.seed), training.Stream.FIGURES)
+    title = f"Samples from the prior over codes: {name}"
+    if prior.model.num_classes is None:
+        sampler = latent.CodeSampler(prior, trained)
+        samples = np.asarray(trained.sample(100, key=key, sampler=sampler))
+        return figures.plot_samples(samples, title=title, columns=20)
+    rows, columns = min(prior.model.num_classes, 20), 12
+    told = np.repeat(np.arange(rows), columns)  # (rows * columns,)
+    sampler = latent.CodeSampler(prior, trained, told)
+    samples = np.asarray(trained.sample(len(told), key=key, sampler=sampler))
+    return figures.plot_rows(
+        samples.reshape(rows, columns, *trained.data_shape),
+        [str(n) for n in (codes.class_names or range(rows))][:rows],
+        title=title,
+    )
 
 
 def paint_codes(
@@ -378,7 +404,8 @@ def print_summary(summary: dict[str, Any], workdir: Path) -> None:
     if "code_nll" in test:
         most = rows * columns * math.log(M)
         table.add_row(
-            "test -log p(code)", f"{test['code_nll']:.2f} nats; evenly {most:.2f}"
+            "test -log p(code)",
+            f"{test['code_nll']:.2f} nats, at most; evenly {most:.2f}",
         )
     if "bits_per_dim" in test:
         table.add_row("test bits per dimension", f"{test['bits_per_dim']:.3f}, at most")

@@ -2,7 +2,7 @@
 
     python -m experiments.recognize runs/mnist_vae/... --dataset=mnist
 
-Of a conditional model the classes are asked for in turn.
+Of a model that is told classes they are asked for in turn.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from experiments.command import run_command
 from experiments.flags import DataFlags, StartFlags
-from experiments.runs import choose_sampler, load_data, load_run
+from experiments.runs import choose_sampler, count_classes, load_data, load_run
 from flaxvae import evaluation, training
 from flaxvae.checks import check_at_least, check_seed
 from flaxvae.files import write_json
@@ -59,14 +59,14 @@ def main(flags: Flags) -> None:
         ),
         dataset.test.labels,
     )
+    num_classes = count_classes(workdir, trained)
+    asked = None if num_classes is None else np.arange(flags.num) % num_classes
     sampler = choose_sampler(
-        flags.workdir, trained, flags.sampler, dataset.train.x, flags.seed
+        workdir, trained, flags.sampler, dataset.train.x, flags.seed, asked
     )
-    asked = None
-    if trained.is_conditional:
-        asked = np.arange(flags.num) % trained.model.condition.num_classes
     key = training.stream_key(jax.random.key(flags.seed), training.Stream.FIGURES)
-    made = trained.sample(flags.num, key=key, sampler=sampler, condition=asked)
+    told = asked if trained.is_conditional else None
+    made = trained.sample(flags.num, key=key, sampler=sampler, condition=told)
     found = evaluation.describe_recognition(
         evaluation.recognize(classifier, np.asarray(made)), asked
     )

@@ -32,8 +32,31 @@ def load_data(flags: DataFlags, trained: TrainedVAE) -> Dataset:
     return condition_on_labels(dataset) if trained.is_conditional else dataset
 
 
+def count_classes(workdir: Path, trained: TrainedVAE) -> int | None:
+    """Of how many classes samples can be asked for; None: of none.
+
+    The model is told the class, or the prior over its codes.
+    """
+    if trained.is_conditional:
+        return getattr(trained.model.condition, "num_classes", None)
+    folder = _prior_folder(workdir)
+    if len(trained.code_shape) == 1 or not folder.exists():
+        return None
+    return load_run(folder).model.num_classes
+
+
+def _prior_folder(workdir: Path) -> Path:
+    """Where a VQ-VAE's run has the prior over its codes."""
+    return workdir.expanduser() / "prior"
+
+
 def choose_sampler(
-    workdir: Path, trained: TrainedVAE, name: str, x: Any, seed: int
+    workdir: Path,
+    trained: TrainedVAE,
+    name: str,
+    x: Any,
+    seed: int,
+    labels: Any = None,
 ) -> Any:
     """What codes are drawn from; None: the model's own prior.
 
@@ -43,6 +66,7 @@ def choose_sampler(
       name: ``prior``, ``mixture`` or ``aggregate``.
       x: training examples, for the last two.
       seed: of the mixture.
+      labels: the class of each code, for a prior over codes that knows classes.
 
     Raises:
       InputError: a sampler that the model cannot have.
@@ -59,10 +83,10 @@ def choose_sampler(
         return latent.AggregatePosterior(trained, x)
     if not is_grid:
         return None
-    folder = workdir.expanduser() / "prior"
+    folder = _prior_folder(workdir)
     if not folder.exists():
         raise InputError(
             f"workdir must hold a prior over its codes to sample from, got "
             f"{str(workdir)!r}: train one by prior_epochs"
         )
-    return latent.CodeSampler(load_run(folder), trained)
+    return latent.CodeSampler(load_run(folder), trained, labels)

@@ -78,34 +78,68 @@ class CodeSampler:
     Attributes:
       prior: a trained `flaxvae.models.CodePrior`.
       model: the trained `flaxvae.models.VQVAE`.
+      labels: classes of the codes, or one for all; None: drawn evenly of those that the
+        prior knows, if any.
     """
 
     prior: Any
     model: Any
+    labels: Any = None
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
-        """Draws codes ``(*shape, H', W', D)``."""
+        """Draws codes ``(*shape, H', W', D)``.
+
+        Raises:
+          InputError: a class that the prior does not know.
+        """
         count = int(np.prod(shape, dtype=int))
+        key_labels, key = jax.random.split(key)
         keys = jax.random.split(key, max(1, -(-count // CODES_AT_ONCE)))
-        drawn = jnp.concatenate([self._draw(self.prior.variables, k) for k in keys])
+        labels = jnp.resize(self._choose(key_labels, shape), (len(keys), CODES_AT_ONCE))
+        drawn = jnp.concatenate(
+            [
+                self._draw(self.prior.variables, k, told)
+                for k, told in zip(keys, labels, strict=True)
+            ]
+        )
         indices = drawn[:count].reshape(count, *self.model.code_shape[:-1])
         z = self.model.model.apply(self.model.variables, indices, method="lookup")
         return z.reshape(*shape, *self.model.code_shape)
 
+    def _choose(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """The class of each code, ``shape``; zeros where the prior knows none."""
+        Y = self.prior.model.num_classes
+        if self.labels is None:
+            return jax.random.randint(key, shape, 0, Y or 1)
+        if Y is None:
+            raise InputError("labels must be left out for a prior without classes")
+        labels = np.broadcast_to(np.asarray(self.labels, np.int32), shape)
+        if labels.size and not 0 <= labels.min() <= labels.max() < Y:
+            raise InputError(
+                f"labels must be classes from 0 to {Y - 1}, got {labels.min()} to "
+                f"{labels.max()}"
+            )
+        return jnp.asarray(labels)
+
     @functools.cached_property
-    def _draw(self) -> Callable[[Any, jax.Array], jax.Array]:
+    def _draw(self) -> Callable[..., jax.Array]:
         module = self.prior.model
         T = int(np.prod(self.model.code_shape[:-1]))
 
-        def draw(variables: Any, key: jax.Array) -> jax.Array:
+        def draw(variables: Any, key: jax.Array, labels: jax.Array) -> jax.Array:
             """Numbers of entries, ``(CODES_AT_ONCE, T)``."""
+            told = None if module.num_classes is None else labels
             empty = jnp.zeros((CODES_AT_ONCE, T), jnp.int32)
-            cache = module.init(jax.random.key(0), empty, jnp.asarray(0))["cache"]
+            cache = module.init(jax.random.key(0), empty, told, 0)["cache"]
 
             def next_entry(place: jax.Array, carry: Any) -> Any:
                 indices, cache = carry
                 logits, changed = module.apply(
-                    {**variables, "cache": cache}, indices, place, mutable=["cache"]
+                    {**variables, "cache": cache},
+                    indices,
+                    told,
+                    place,
+                    mutable=["cache"],
                 )
                 key_now = jax.random.fold_in(key, place)
                 entry = jax.random.categorical(key_now, logits[:, 0])

@@ -59,7 +59,7 @@ def quantization(
 
 
 def autoregressive(prior: Any, x: jax.Array, *, key: jax.Array) -> Terms:
-    """-log p(z) of codes, entry by entry.
+    """-log p(z) of codes, entry by entry; -log p(z, class) of codes that have a class.
 
     Args:
       prior: a bound `flaxvae.models.CodePrior`.
@@ -75,4 +75,4 @@ def autoregressive(prior: Any, x: jax.Array, *, key: jax.Array) -> Terms:
     log_p = jax.nn.log_softmax(logits)  # (B, T, M)
     of_entry = jnp.take_along_axis(log_p, indices[..., None], axis=-1)[..., 0]
     right = (log_p.argmax(-1) == indices).mean(-1)
-    return {"loss": -of_entry.sum(-1), "accuracy": right}
+    return {"loss": prior.class_nats - of_entry.sum(-1), "accuracy": right}

@@ -133,7 +133,10 @@ def test_autoencoder_flags_without_a_meaning_are_refused(call, arguments, messag
         ("--no_figures",),
         pytest.param((), marks=pytest.mark.slow),
         pytest.param(
-            ("--quantizer=fsq", "--likelihood=discretized_logistic"),
+            (
+                *("--quantizer=fsq", "--likelihood=discretized_logistic"),
+                "--no_prior_classes",
+            ),
             marks=pytest.mark.slow,
         ),
     ],
@@ -151,16 +154,28 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
     test = summary_of(folder)["test"]
     assert 1 <= test["perplexity"] <= (512 if "--quantizer=fsq" in arguments else 16)
     assert ("bits_per_dim" in test) == ("--quantizer=fsq" in arguments)
+    made = tmp_path / "made.npz"
     if "--no_figures" in arguments:
         check_figures(folder, ())
+        code, _, err = call(
+            generate, folder, f"--output={made}", "--num=3", "--label=7"
+        )
+        assert code == 0, err
+        with np.load(made) as arrays:
+            assert arrays["x"].shape == (3, 8, 8, 1)
+            np.testing.assert_array_equal(arrays["labels"], 7)
         return
     names = ("training_curves", "prior_training_curves", "reconstructions")
     check_figures(folder, (*names, "code_maps", "code_usage", "samples"))
-    made = tmp_path / "made.npz"
     code, _, err = call(generate, folder, f"--output={made}", "--num=3")
     assert code == 0, err
     with np.load(made) as arrays:
         assert arrays["x"].shape == (3, 8, 8, 1)
+        assert ("labels" in arrays) == ("--no_prior_classes" not in arguments)
+    code, _, err = call(recognize, folder, *TINY, "--num=20", "--classifier_epochs=1")
+    assert code == 0, err
+    found = json.loads((folder / "recognition.json").read_text())["made"]
+    assert ("as_asked" in found) == ("--no_prior_classes" not in arguments)
     other = (f"--output={tmp_path}/other.npz", "--sampler=mixture")
     code, _, err = call(generate, folder, *TINY, *other)
     assert code == 2 and "must be prior for a model whose code is a grid" in err
