@@ -64,7 +64,7 @@ class Flags:
     """vq: weight of the features' distance from their entries."""
     learning_rate: float = 1e-3
     """Highest step size of the optimizer."""
-    prior_epochs: int = 15
+    prior_epochs: int = 6
     """Epochs of the prior; 0: no prior and no samples."""
     prior_classes: bool = True
     """Tell it the class of a code, where examples have one; samples can be of one."""
