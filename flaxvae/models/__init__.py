@@ -6,6 +6,7 @@ from flaxvae.models.classifier import (
     GivenClassifier,
     build_classifier,
 )
+from flaxvae.models.code_prior import CodePrior, GivenCodePrior
 from flaxvae.models.description import describe_module, module_from_description
 from flaxvae.models.networks import DECODERS, ENCODERS, LIKELIHOODS
 from flaxvae.models.semi_supervised import SemiSupervisedVAE
@@ -18,7 +19,7 @@ from flaxvae.models.vae import (
     build_vae,
 )
 from flaxvae.models.variables import start_from, variable_shapes
-from flaxvae.models.vqvae import QUANTIZERS, VQVAE, CodePrior, build_vqvae
+from flaxvae.models.vqvae import QUANTIZERS, VQVAE, build_vqvae
 
 __all__ = [
     "CONDITIONALS",
@@ -34,6 +35,7 @@ __all__ = [
     "Classifier",
     "CodePrior",
     "GivenClassifier",
+    "GivenCodePrior",
     "GivenVAE",
     "SemiSupervisedVAE",
     "build_autoencoder",

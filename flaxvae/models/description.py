@@ -15,9 +15,10 @@ import flaxvae.nn
 from flaxvae.checks import InputError
 from flaxvae.models.autoencoder import Autoencoder
 from flaxvae.models.classifier import Classifier
+from flaxvae.models.code_prior import CodePrior
 from flaxvae.models.semi_supervised import SemiSupervisedVAE
 from flaxvae.models.vae import VAE
-from flaxvae.models.vqvae import VQVAE, CodePrior
+from flaxvae.models.vqvae import VQVAE
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
