@@ -63,10 +63,10 @@ class Flags:
     """Its latent dimensions."""
     m1_hidden: tuple[int, ...] = (600, 600)
     """Widths of its layers."""
-    m2_epochs: int = 15
+    m2_epochs: int = 8
     """Epochs of M2 on examples."""
-    m2_latent_dim: int = 20
-    """Latent dimensions of M2, beside the class."""
+    m2_latent_dim: int = 2
+    """Latent dimensions of M2, beside the class; fewer leave more for it to say."""
     m2_hidden: tuple[int, ...] = (256,)
     """Widths of its layers, and of a classifier mlp."""
     m2_classifier: Literal["mlp", "conv"] = "conv"
@@ -76,7 +76,7 @@ class Flags:
     stacked_epochs: int = 20
     """Epochs of M2 on codes."""
     stacked_latent_dim: int = 10
-    """Latent dimensions of M2 on codes; fewer leave more for the class to say."""
+    """Latent dimensions of M2 on codes."""
     stacked_hidden: tuple[int, ...] = (500,)
     """Widths of its layers, and of its classifier's."""
     stacked_alpha: float = 1.0
