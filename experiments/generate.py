@@ -67,6 +67,11 @@ def main(flags: Flags) -> None:
         )
     num_classes = count_classes(flags.workdir, trained)
     is_of_class = flags.label is not None and num_classes is None
+    if is_of_class and len(trained.code_shape) > 1:
+        raise InputError(
+            f"label must be left out for a prior over codes that knows no classes, got "
+            f"{flags.label}"
+        )
     needs_data = flags.sampler != "prior" or bool(flags.around) or is_of_class
     dataset = load_data(flags.data, trained) if needs_data else None
     x, labels = make(trained, num_classes, dataset, flags)

@@ -172,6 +172,10 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
     with np.load(made) as arrays:
         assert arrays["x"].shape == (3, 8, 8, 1)
         assert ("labels" in arrays) == ("--no_prior_classes" not in arguments)
+    if "--no_prior_classes" in arguments:
+        other = (f"--output={tmp_path}/other.npz", "--label=1")
+        code, _, err = call(generate, folder, *TINY, *other)
+        assert code == 2 and "label must be left out for a prior over codes" in err
     code, _, err = call(recognize, folder, *TINY, "--num=20", "--classifier_epochs=1")
     assert code == 0, err
     found = json.loads((folder / "recognition.json").read_text())["made"]
