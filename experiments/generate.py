@@ -1,8 +1,8 @@
 """Write examples that a trained model makes: images or rows of a table.
 
-    python -m experiments.generate runs/mnist_vae/... --num=10000 --output=made.npz
-    python -m experiments.generate runs/... --label=3 --output=threes/
-    python -m experiments.generate runs/... --around 0 5 --output=near.npz
+    python -m experiments.generate --workdir=runs/... --num=10000
+    python -m experiments.generate --workdir=runs/... --label=3 --output=threes/
+    python -m experiments.generate --workdir=runs/... --around 0 5 --output=near.npz
 
 The suffix of the output chooses the form: ``.npz`` (arrays ``x`` and, for classes,
 ``labels``), ``.csv`` (rows, in the table's own units), else a folder of PNG images.
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes
 
 from experiments.command import run_command
 from experiments.flags import DataFlags, StartFlags
@@ -29,10 +29,10 @@ from flaxvae.files import atomic_file, atomic_folder
 class Flags:
     """Writes examples drawn from a trained model."""
 
-    workdir: Positional[Path]
+    workdir: Path
     """Folder of the run with the model."""
-    output: Path
-    """What to write, and must not exist: NAME.npz, NAME.csv, or a folder for PNGs."""
+    output: Path | None = None
+    """NAME.npz, NAME.csv or a folder for PNGs, all new; None: WORKDIR/made.npz."""
     num: int = 100
     """Examples to make; with --around, for each given one."""
     sampler: Literal["prior", "mixture", "aggregate"] = "prior"
@@ -55,16 +55,8 @@ def main(flags: Flags) -> None:
     """Model, codes, examples, file."""
     check_flags(flags)
     trained = load_run(flags.workdir)
-    is_table = len(trained.data_shape) == 1
-    suffix = flags.output.suffix
-    if suffix == ".csv" and not is_table:
-        raise InputError(
-            f"output must be .npz or a folder for images, got {str(flags.output)!r}"
-        )
-    if suffix not in (".csv", ".npz") and is_table:
-        raise InputError(
-            f"output must be .npz or .csv for rows, got {str(flags.output)!r}"
-        )
+    output = flags.output or flags.workdir / "made.npz"
+    check_output(output, is_table=len(trained.data_shape) == 1)
     num_classes = count_classes(flags.workdir, trained)
     is_of_class = flags.label is not None and num_classes is None
     if is_of_class and len(trained.code_shape) > 1:
@@ -75,11 +67,11 @@ def main(flags: Flags) -> None:
     needs_data = flags.sampler != "prior" or bool(flags.around) or is_of_class
     dataset = load_data(flags.data, trained) if needs_data else None
     x, labels = make(trained, num_classes, dataset, flags)
-    if is_table:
+    if len(trained.data_shape) == 1:
         x = trained.preprocessing.inverse(x)
     columns = None if dataset is None else dataset.columns
-    write(x, labels, columns, flags.output.expanduser())
-    print(f"{len(x):,} examples written to {flags.output}")
+    write(x, labels, columns, output.expanduser())
+    print(f"{len(x):,} examples written to {output}")
 
 
 def check_flags(flags: Flags) -> None:
@@ -87,14 +79,23 @@ def check_flags(flags: Flags) -> None:
     check_at_least("num", flags.num, 1)
     check_at_least("spread", flags.spread, 0)
     check_seed(flags.seed)
-    output = flags.output.expanduser()
-    if output.exists():
-        raise InputError(f"output must not exist yet, got {str(flags.output)!r}")
-    training.check_writable(output.absolute().parent)
     if flags.around and (flags.label is not None or flags.sampler != "prior"):
         raise InputError("around must stand alone, without label and sampler")
     if flags.label is not None:
         check_at_least("label", flags.label, 0)
+
+
+def check_output(output: Path, *, is_table: bool) -> None:
+    """Refuses a name that is taken, cannot be written, or whose form does not fit."""
+    if output.suffix == ".csv" and not is_table:
+        raise InputError(
+            f"output must be .npz or a folder for images, got {str(output)!r}"
+        )
+    if output.suffix not in (".csv", ".npz") and is_table:
+        raise InputError(f"output must be .npz or .csv for rows, got {str(output)!r}")
+    if output.expanduser().exists():
+        raise InputError(f"output must not exist yet, got {str(output)!r}")
+    training.check_writable(output.expanduser().absolute().parent)
 
 
 def make(

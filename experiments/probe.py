@@ -1,6 +1,6 @@
 """Ask what simple classifiers can read from a model's codes, and write the codes out.
 
-    python -m experiments.probe runs/mnist_vae/... --dataset=mnist
+    python -m experiments.probe --workdir=runs/mnist_vae/... --dataset=mnist
 
 ``codes.npz`` and ``codes.parquet`` in the run's folder have the posterior mean of each
 example, with its split, its number in it and its label.
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes
 
 from experiments.command import run_command
 from experiments.flags import DataFlags, StartFlags
@@ -25,7 +25,7 @@ from flaxvae.files import atomic_file, write_json
 class Flags:
     """Classifies codes, raw numbers and their PCA, and writes the codes out."""
 
-    workdir: Positional[Path]
+    workdir: Path
     """Folder of the run with the model; the results are written to it."""
     num_train: int = 10_000
     """Labelled training examples for the classifiers; the first ones."""

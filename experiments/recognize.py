@@ -1,6 +1,6 @@
 """Ask a classifier of real examples what it sees in those that a model makes.
 
-    python -m experiments.recognize runs/mnist_vae/... --dataset=mnist
+    python -m experiments.recognize --workdir=runs/mnist_vae/... --dataset=mnist
 
 Of a model that is told classes they are asked for in turn.
 """
@@ -11,7 +11,7 @@ from typing import Literal
 
 import jax
 import numpy as np
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes
 
 from experiments.command import run_command
 from experiments.flags import DataFlags, StartFlags
@@ -25,7 +25,7 @@ from flaxvae.files import write_json
 class Flags:
     """Classifies what a model makes, by a classifier of the real examples."""
 
-    workdir: Positional[Path]
+    workdir: Path
     """Folder of the run with the model; the classifier is kept in it."""
     num: int = 10_000
     """Examples to make."""

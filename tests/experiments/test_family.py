@@ -157,31 +157,31 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
     made = tmp_path / "made.npz"
     if "--no_figures" in arguments:
         check_figures(folder, ())
-        code, _, err = call(
-            generate, folder, f"--output={made}", "--num=3", "--label=7"
-        )
+        code, _, err = call(generate, f"--workdir={folder}", "--num=3", "--label=7")
         assert code == 0, err
-        with np.load(made) as arrays:
+        with np.load(folder / "made.npz") as arrays:
             assert arrays["x"].shape == (3, 8, 8, 1)
             np.testing.assert_array_equal(arrays["labels"], 7)
         return
     names = ("training_curves", "prior_training_curves", "reconstructions")
     check_figures(folder, (*names, "code_maps", "code_usage", "samples"))
-    code, _, err = call(generate, folder, f"--output={made}", "--num=3")
+    code, _, err = call(generate, f"--workdir={folder}", f"--output={made}", "--num=3")
     assert code == 0, err
     with np.load(made) as arrays:
         assert arrays["x"].shape == (3, 8, 8, 1)
         assert ("labels" in arrays) == ("--no_prior_classes" not in arguments)
     if "--no_prior_classes" in arguments:
         other = (f"--output={tmp_path}/other.npz", "--label=1")
-        code, _, err = call(generate, folder, *TINY, *other)
+        code, _, err = call(generate, f"--workdir={folder}", *TINY, *other)
         assert code == 2 and "label must be left out for a prior over codes" in err
-    code, _, err = call(recognize, folder, *TINY, "--num=20", "--classifier_epochs=1")
+    code, _, err = call(
+        recognize, f"--workdir={folder}", *TINY, "--num=20", "--classifier_epochs=1"
+    )
     assert code == 0, err
     found = json.loads((folder / "recognition.json").read_text())["made"]
     assert ("as_asked" in found) == ("--no_prior_classes" not in arguments)
     other = (f"--output={tmp_path}/other.npz", "--sampler=mixture")
-    code, _, err = call(generate, folder, *TINY, *other)
+    code, _, err = call(generate, f"--workdir={folder}", *TINY, *other)
     assert code == 2 and "must be prior for a model whose code is a grid" in err
     before = (folder / "summary.json").read_text()
     assert call(mnist_vqvae, *TINY, "--epochs=3", f"--workdir={folder}")[0] == 2
@@ -198,7 +198,7 @@ def test_a_run_is_probed_sampled_and_recognised(call, tmp_path):
     names = ("training_curves", "latent_scatter", "reconstructions")
     check_figures(folder, (*names, "class_samples", "class_change"))
 
-    code, _, err = call(probe, folder, *TINY)
+    code, _, err = call(probe, f"--workdir={folder}", *TINY)
     assert code == 0, err
     assert {"codes", "PCA to 3", "pixels"} == json.loads(
         (folder / "probe.json").read_text()
@@ -213,14 +213,18 @@ def test_a_run_is_probed_sampled_and_recognised(call, tmp_path):
         expected = trained.encode(dataset.test.x, dataset.test.labels).mean
         np.testing.assert_allclose(arrays["codes"][-sizes[2] :], expected, atol=1e-5)
 
-    code, _, err = call(recognize, folder, *TINY, "--num=50", "--classifier_epochs=2")
+    code, _, err = call(
+        recognize, f"--workdir={folder}", *TINY, "--num=50", "--classifier_epochs=2"
+    )
     assert code == 0, err
     found = json.loads((folder / "recognition.json").read_text())
     assert 0 <= found["made"]["as_asked"] <= 1
     assert found["real"]["as_asked"] > 0.2
 
     made = tmp_path / "made"
-    code, _, err = call(generate, folder, f"--output={made}", "--num=7", "--label=4")
+    code, _, err = call(
+        generate, f"--workdir={folder}", f"--output={made}", "--num=7", "--label=4"
+    )
     assert code == 0, err
     pictures = sorted(made.iterdir())
     assert [p.name for p in pictures] == [f"{i}-4.png" for i in range(7)]
@@ -229,7 +233,7 @@ def test_a_run_is_probed_sampled_and_recognised(call, tmp_path):
     near = tmp_path / "near.npz"
     code, _, err = call(
         generate,
-        folder,
+        f"--workdir={folder}",
         *TINY,
         f"--output={near}",
         "--num=3",
@@ -249,7 +253,7 @@ def test_a_run_is_probed_sampled_and_recognised(call, tmp_path):
         ((f"--output={tmp_path}/a.csv",), "output must be .npz or a folder"),
         ((f"--output={tmp_path}/a", "--label=10"), "label must be < 10, got 10"),
     ):
-        code, _, err = call(generate, folder, *more)
+        code, _, err = call(generate, f"--workdir={folder}", *more)
         assert code == 2 and message in err
 
 
@@ -274,7 +278,12 @@ def test_rows_are_generated_in_the_tables_own_units(call, tmp_path):
     )
     assert code == 0, err
     code, _, err = call(
-        generate, folder, *flags, f"--output={made}", "--num=500", "--sampler=mixture"
+        generate,
+        f"--workdir={folder}",
+        *flags,
+        f"--output={made}",
+        "--num=500",
+        "--sampler=mixture",
     )
     assert code == 0, err
     header, *lines = made.read_text().splitlines()
