@@ -144,7 +144,8 @@ def main(flags: Flags) -> None:
         engine=flags.engine,
     )
     codes = encode_dataset(trained, dataset)
-    if flags.prior_classes and dataset.train.labels is not None:
+    splits = (codes.train, codes.validation, codes.test)
+    if flags.prior_classes and all(split.labels is not None for split in splits):
         codes = condition_on_labels(codes)
     prior = None
     if flags.prior_epochs:
@@ -207,7 +208,8 @@ def encode_dataset(trained: TrainedVAE, dataset: Dataset) -> Dataset:
 
     def encode(split: Split) -> Split:
         if not len(split):
-            return Split(np.zeros((0, *trained.code_shape[:2], 1), np.uint16))
+            empty = np.zeros((0, *trained.code_shape[:2], 1), np.uint16)
+            return Split(empty, split.labels)
         indices = np.asarray(trained.encode(split.x).indices)
         dtype = np.uint16 if num_codes(trained) <= 2**16 else np.int32
         return Split(indices[..., None].astype(dtype), split.labels)

@@ -131,7 +131,7 @@ def test_autoencoder_flags_without_a_meaning_are_refused(call, arguments, messag
     "arguments",
     [
         ("--no_figures",),
-        pytest.param((), marks=pytest.mark.slow),
+        pytest.param(("--validation_size=0",), marks=pytest.mark.slow),
         pytest.param(
             (
                 *("--quantizer=fsq", "--likelihood=discretized_logistic"),
