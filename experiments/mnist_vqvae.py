@@ -164,6 +164,7 @@ def main(flags: Flags) -> None:
         "code": [*trained.code_shape[:2], num_codes(trained)],
         "parameters": trained.parameters,
         "prior_parameters": prior.parameters if prior else 0,
+        "prior_classes": prior.model.num_classes if prior else None,
         "epochs": len(trained.history),
         "prior_epochs": len(prior.history) if prior else 0,
         "device": training.device_name(),
@@ -404,10 +405,11 @@ def print_summary(summary: dict[str, Any], workdir: Path) -> None:
     table.add_row("perplexity", f"{test['perplexity']:.1f} of {M}")
     table.add_row("dead entries", f"{test['dead_entries']:.1%}")
     if "code_nll" in test:
-        most = rows * columns * math.log(M)
+        Y = summary["prior_classes"]
+        most = rows * columns * math.log(M) + math.log(Y or 1)
         table.add_row(
-            "test -log p(code)",
-            f"{test['code_nll']:.2f} nats, at most; evenly {most:.2f}",
+            "test -log p(code)" if Y is None else "test -log p(code, class)",
+            f"{test['code_nll']:.2f} nats; evenly {most:.2f}",
         )
     if "bits_per_dim" in test:
         table.add_row("test bits per dimension", f"{test['bits_per_dim']:.3f}, at most")
