@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 NOTES = NOT_SETTINGS | {"workdir", "data_dir", "figures"}
 PRIOR_FLAGS = {"prior_epochs", "prior_classes", "prior_batch_size", "prior_width"}
 PRIOR_FLAGS |= {"prior_layers", "prior_learning_rate"}
+PRIOR_EXAMPLES = 342_000  # that a prior is trained on, counted as often as seen
+MOST_PRIOR_EPOCHS = 12  # of few examples; more fits the prior to these
 PIXEL_SCALE = 0.15  # of the default likelihood: half the spread of MNIST's pixels
 
 
@@ -64,8 +66,8 @@ class Flags:
     """vq: weight of the features' distance from their entries."""
     learning_rate: float = 1e-3
     """Highest step size of the optimizer."""
-    prior_epochs: int = 6
-    """Epochs of the prior; 0: no prior and no samples."""
+    prior_epochs: int | None = None
+    """Epochs of the prior; 0: none, and no samples; None: 6 for MNIST, 12 at most."""
     prior_classes: bool = True
     """Tell it the class of a code, where examples have one; samples can be of one."""
     prior_batch_size: int = 32
@@ -148,7 +150,7 @@ def main(flags: Flags) -> None:
     if flags.prior_classes and all(split.labels is not None for split in splits):
         codes = condition_on_labels(codes)
     prior = None
-    if flags.prior_epochs:
+    if flags.prior_epochs != 0:
         print("training the prior over the codes", file=sys.stderr)
         prior = fit_prior(codes, workdir / "prior", flags)
     training.hosts.leave()
@@ -181,7 +183,8 @@ def check_flags(flags: Flags) -> None:
     check_above("learning_rate", flags.learning_rate, 0)
     check_above("prior_learning_rate", flags.prior_learning_rate, 0)
     check_at_least("commitment", flags.commitment, 0)
-    check_at_least("prior_epochs", flags.prior_epochs, 0)
+    if flags.prior_epochs is not None:
+        check_at_least("prior_epochs", flags.prior_epochs, 0)
     check_at_least("prior_batch_size", flags.prior_batch_size, 1)
     check_at_least("prior_layers", flags.prior_layers, 1)
     check_at_least("prior_width", flags.prior_width, 4)
@@ -235,7 +238,9 @@ def fit_prior(codes: Dataset, workdir: Path, flags: Flags) -> TrainedVAE:
         num_layers=flags.prior_layers,
     )
     batch_size = min(flags.prior_batch_size, len(codes.train))
-    steps = flags.prior_epochs * (len(codes.train) // batch_size)
+    fitting = max(1, round(PRIOR_EXAMPLES / len(codes.train)))
+    epochs = flags.prior_epochs or min(fitting, MOST_PRIOR_EPOCHS)
+    steps = epochs * (len(codes.train) // batch_size)
     optimizer = training.build_optimizer(
         "adam",
         flags.prior_learning_rate,
@@ -248,7 +253,7 @@ def fit_prior(codes: Dataset, workdir: Path, flags: Flags) -> TrainedVAE:
         codes,
         objective=autoregressive,
         optimizer=optimizer,
-        epochs=flags.prior_epochs,
+        epochs=epochs,
         batch_size=batch_size,
         seed=flags.seed,
         workdir=workdir,
