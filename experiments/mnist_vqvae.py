@@ -427,7 +427,9 @@ def print_summary(summary: dict[str, Any], workdir: Path) -> None:
         f"{summary['epochs']}, prior {summary['prior_epochs']}, on {summary['device']}",
     )
     table.add_row("written to", str(workdir))
-    table.add_row("files", "\n".join(["prior/", "summary.json", *summary["figures"]]))
+    folders = ["prior/"] if summary["prior_epochs"] else []
+    names = [*folders, "summary.json", *summary["figures"]]
+    table.add_row("files", "\n".join(names))
     Console().print(table)
 
 
