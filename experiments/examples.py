@@ -3,7 +3,7 @@
 import numpy as np
 
 from flaxvae import TrainedVAE
-from flaxvae.data import Split
+from flaxvae.data import Dataset, Split
 
 
 def choose_examples(split: Split) -> list[int]:
@@ -13,6 +13,13 @@ def choose_examples(split: Split) -> list[int]:
         first = [int(i) for i in np.unique(split.labels, return_index=True)[1]][:10]
     more = [i for i in range(min(10, len(split))) if i not in first]
     return first + more[: 10 - len(first)]
+
+
+def choose_classes(dataset: Dataset) -> tuple[np.ndarray, list[str]]:
+    """Classes to draw in a row each, ``(rows, columns)``, and the rows' names."""
+    rows, columns = min(dataset.num_classes or 1, 20), 12
+    names = [str(n) for n in (dataset.class_names or range(rows))][:rows]
+    return np.repeat(np.arange(rows)[:, None], columns, axis=1), names
 
 
 def decode_grid(

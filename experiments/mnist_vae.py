@@ -24,7 +24,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from experiments.command import name_workdir, run_command
-from experiments.examples import choose_examples, decode_grid
+from experiments.examples import choose_classes, choose_examples, decode_grid
 from experiments.flags import (
     METHOD_FLAGS,
     NOT_SETTINGS,
@@ -379,18 +379,16 @@ def draw_classes(
     """Figures about a conditional model: samples of each class, in a row each."""
     from flaxvae.latent import figures
 
-    rows, columns = min(dataset.num_classes or 1, 20), 12
-    told = np.repeat(np.arange(rows), columns)  # (rows * columns,)
-    names = [str(n) for n in (dataset.class_names or range(rows))][:rows]
+    told, names = choose_classes(dataset)
     key_samples, key_same = jax.random.split(key)
     samples = np.asarray(
-        trained.sample(rows * columns, key=key_samples, condition=told)
+        trained.sample(told.size, key=key_samples, condition=told.ravel())
     )
-    z = jax.random.normal(key_same, (columns, trained.latent_dim))
-    same = np.broadcast_to(np.asarray(z), (rows, columns, trained.latent_dim))
+    z = jax.random.normal(key_same, (told.shape[1], trained.latent_dim))
+    same = np.broadcast_to(np.asarray(z), (*told.shape, trained.latent_dim))
     return {
         "class_samples": figures.plot_rows(
-            samples.reshape(rows, columns, *trained.data_shape),
+            samples.reshape(*told.shape, *trained.data_shape),
             names,
             title=f"Samples of each class: {name}",
         ),

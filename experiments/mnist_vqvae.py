@@ -18,7 +18,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from experiments.command import name_workdir, run_command
-from experiments.examples import choose_examples
+from experiments.examples import choose_classes, choose_examples
 from experiments.flags import (
     NOT_SETTINGS,
     DataFlags,
@@ -361,15 +361,11 @@ def draw_samples(
         sampler = latent.CodeSampler(prior, trained)
         samples = np.asarray(trained.sample(100, key=key, sampler=sampler))
         return figures.plot_samples(samples, title=title, columns=20)
-    rows, columns = min(prior.model.num_classes, 20), 12
-    told = np.repeat(np.arange(rows), columns)  # (rows * columns,)
-    sampler = latent.CodeSampler(prior, trained, told)
-    samples = np.asarray(trained.sample(len(told), key=key, sampler=sampler))
-    return figures.plot_rows(
-        samples.reshape(rows, columns, *trained.data_shape),
-        [str(n) for n in (codes.class_names or range(rows))][:rows],
-        title=title,
-    )
+    told, names = choose_classes(codes)
+    sampler = latent.CodeSampler(prior, trained, told.ravel())
+    samples = np.asarray(trained.sample(told.size, key=key, sampler=sampler))
+    shape = (*told.shape, *trained.data_shape)
+    return figures.plot_rows(samples.reshape(shape), names, title=title)
 
 
 def paint_codes(

@@ -5,7 +5,7 @@ from typing import Any
 
 import flaxvae
 from experiments.flags import DataFlags
-from flaxvae import InputError, TrainedVAE, latent
+from flaxvae import InputError, TrainedVAE, latent, training
 from flaxvae.data import Dataset, condition_on_labels
 
 MOST_COMPONENTS = 10  # of a mixture fitted to codes
@@ -42,7 +42,8 @@ def count_classes(workdir: Path, trained: TrainedVAE) -> int | None:
     folder = _prior_folder(workdir)
     if len(trained.code_shape) == 1 or not folder.exists():
         return None
-    return load_run(folder).model.num_classes
+    num_classes: int | None = training.RunFolder(folder).config["model"]["num_classes"]
+    return num_classes
 
 
 def _prior_folder(workdir: Path) -> Path:
