@@ -7,7 +7,9 @@ The form is: rule, name, value, choices. For example
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class InputError(ValueError):
@@ -46,9 +48,11 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     raise InputError(f"unknown {name} {value!r}: choose from {', '.join(known)}{hint}")
 
 
-def check_seed(seed: int) -> None:
-    """Raises `InputError` unless ``seed`` fits into the 32 bits that JAX uses."""
-    if not 0 <= seed < 2**32:
+def check_seed(seed: Any) -> None:
+    """Raises `InputError` unless ``seed`` is an integer of at most 32 bits."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise InputError(f"seed must be an integer, got {seed!r}")
+    if not 0 <= int(seed) < 2**32:
         raise InputError(f"seed must be >= 0 and < 2**32, got {seed}")
 
 

@@ -1,0 +1,246 @@
+"""Settings: frozen dataclasses that check themselves and are stored as JSON.
+
+A group of choices (data, model, optimization, objective) is one frozen dataclass whose
+fields state their default, their type, their bounds and, in the docstring below the
+field, their meaning. The same class is used from Python, becomes the flags of a command
+and is what ``config.json`` stores.
+"""
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import math
+import textwrap
+import types
+import typing
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import numpy as np
+
+from flaxvae.checks import (
+    InputError,
+    check_above,
+    check_at_least,
+    check_below,
+    check_choice,
+)
+
+T = TypeVar("T")
+
+
+def setting(
+    default: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    **more: Any,
+) -> Any:
+    """A dataclass field with bounds, which `check_settings` applies to every number.
+
+    Args:
+      default: of the field.
+      at_least: least value, included.
+      above: lower bound, excluded.
+      below: upper bound, excluded.
+      **more: other metadata of the field.
+    """
+    bounds = {"at_least": at_least, "above": above, "below": below}
+    return dataclasses.field(default=default, metadata={**bounds, **more})
+
+
+def check_settings(settings: Any) -> None:
+    """Checks every field of a dataclass against its type and its bounds.
+
+    A field annotated ``Literal`` must hold one of its choices, one annotated ``int`` an
+    integer, one annotated with numbers only no text, and numbers must lie within the
+    bounds that `setting` states; so must every entry of a tuple. None and values that
+    are not plain numbers (a traced array, a schedule) pass.
+
+    Raises:
+      InputError: a field that breaks a rule; the message names it.
+    """
+    try:
+        hints = typing.get_type_hints(type(settings))
+    except NameError:  # a type that only the user's function knows
+        hints = {}
+    for field in dataclasses.fields(settings):
+        value, hint = getattr(settings, field.name), hints.get(field.name, Any)
+        plain = _as_python(value, hint)
+        if plain is not value:
+            object.__setattr__(settings, field.name, plain)
+        is_tuple = isinstance(plain, tuple | list)
+        if is_tuple and hint is not Any and not _has_tuple(hint):
+            raise InputError(f"{field.name} must be a single value, got {plain}")
+        for entry in plain if is_tuple else (plain,):
+            _check_entry(field, hint, entry)
+
+
+def _as_python(value: Any, hint: Any) -> Any:
+    """The value with Python's own numbers, and integers where integers are meant."""
+    if isinstance(value, tuple | list):
+        entries = [_as_python(entry, hint) for entry in value]
+        same = all(a is b for a, b in zip(entries, value, strict=True))
+        return value if same else type(value)(entries)
+    if isinstance(value, np.generic):
+        value = value.item()
+    kinds = _kinds_of(hint)
+    is_whole = isinstance(value, float) and value.is_integer()
+    return int(value) if is_whole and int in kinds and float not in kinds else value
+
+
+def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
+    choices, kinds, name = choices_of(hint), _kinds_of(hint), field.name
+    if choices and not isinstance(value, bool) and value in choices:
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_array = hasattr(value, "shape")  # traced, for example
+    if not choices and (kinds - _PLAIN or is_array):
+        if not is_number:
+            return
+    elif value is None:
+        if type(None) not in kinds:
+            raise InputError(f"{name} must have a value, got None")
+        return
+    elif kinds & _NUMBERS and not is_number:
+        if choices and isinstance(value, str):
+            check_choice(name, value, map(str, choices))
+        if str not in kinds:
+            raise InputError(f"{name} must be a number, got {value!r}")
+    elif choices and not is_number:
+        check_choice(name, str(value), map(str, choices))
+    elif bool in kinds and not isinstance(value, bool):
+        raise InputError(f"{name} must be True or False, got {value!r}")
+    if not is_number:
+        return
+    if choices and not kinds & _NUMBERS:
+        expected = " or ".join(map(str, choices))
+        raise InputError(f"{name} must be {expected}, got {value}")
+    if int in kinds and float not in kinds and not isinstance(value, int):
+        raise InputError(f"{name} must be an integer, got {value}")
+    for rule, check in _BOUNDS.items():
+        if (bound := field.metadata.get(rule)) is not None:
+            check(name, value, bound)
+
+
+def _has_tuple(hint: Any) -> bool:
+    return typing.get_origin(hint) is tuple or any(
+        _has_tuple(part) for part in typing.get_args(hint)
+    )
+
+
+_NUMBERS = {int, float}
+_PLAIN = {int, float, bool, str, Path, type(None), Ellipsis}
+_BOUNDS = {"at_least": check_at_least, "above": check_above, "below": check_below}
+
+
+def choices_of(hint: Any) -> tuple[Any, ...]:
+    """The values that a ``Literal`` anywhere in a type names; empty without one."""
+    if typing.get_origin(hint) is Literal:
+        return typing.get_args(hint)
+    found: tuple[Any, ...] = ()
+    for part in typing.get_args(hint):
+        found += choices_of(part)
+    return found
+
+
+def _kinds_of(hint: Any) -> set[Any]:
+    """The plain types in a union or a tuple."""
+    if typing.get_origin(hint) in (Union, types.UnionType, tuple):
+        return set().union(*(_kinds_of(part) for part in typing.get_args(hint)))
+    return {hint}
+
+
+def field_docs(settings: type[Any]) -> dict[str, str]:
+    """The docstring below each field of a dataclass, those it inherits too.
+
+    A field without a line in the source has it as ``doc`` in its metadata.
+    """
+    fields = dataclasses.fields(settings)
+    docs = {f.name: f.metadata["doc"] for f in fields if "doc" in f.metadata}
+    for cls in reversed(settings.__mro__):
+        if not dataclasses.is_dataclass(cls):
+            continue
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        body = tree.body if isinstance(tree, ast.ClassDef) else []
+        for node, after in itertools.pairwise(body):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                value = after.value if isinstance(after, ast.Expr) else None
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    docs[node.target.id] = " ".join(value.value.split())
+    return docs
+
+
+def flatten_settings(settings: Any) -> dict[str, Any]:
+    """Every field of a dataclass by name, those of nested dataclasses too."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            values |= flatten_settings(value)
+        else:
+            values[field.name] = value
+    return values
+
+
+def describe_settings(settings: Any) -> dict[str, Any]:
+    """A dataclass as JSON: ``{field: value}``, nested dataclasses likewise."""
+    return {
+        field.name: describe_value(getattr(settings, field.name))
+        for field in dataclasses.fields(settings)
+    }
+
+
+def describe_value(value: Any) -> Any:
+    """A value as JSON; an array by its shape and checksum."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return describe_settings(value)
+    if isinstance(value, tuple | list):
+        return [describe_value(entry) for entry in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if hasattr(value, "__array__"):
+        array = np.asarray(value)
+        if array.dtype == np.float32 and array.ndim == 0:
+            return describe_value(float(f"{array:.7g}"))  # what float32 can tell apart
+        if array.ndim == 0:
+            return describe_value(array.item())
+        checksum = zlib.crc32(np.ascontiguousarray(array).tobytes())
+        return f"{array.dtype} {array.shape} {checksum:08x}"
+    return str(value)
+
+
+def settings_from_description(kind: type[T], described: Mapping[str, Any]) -> T:
+    """The dataclass that `describe_settings` described.
+
+    Raises:
+      InputError: a field that the class does not have, or a bad value.
+    """
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for name, value in described.items():
+        check_choice(f"setting of {kind.__name__}", name, hints)
+        values[name] = _rebuild(hints[name], value)
+    return kind(**values)
+
+
+def _rebuild(hint: Any, value: Any) -> Any:
+    kinds = _kinds_of(hint)
+    for kind in kinds:
+        if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+            return settings_from_description(typing.cast(type[Any], kind), value)
+    if isinstance(value, list):
+        return tuple(_rebuild(hint, entry) for entry in value)
+    if isinstance(value, str) and Path in kinds and str not in kinds:
+        return Path(value)
+    if value in ("inf", "-inf", "nan") and float in kinds:
+        return float(value)
+    return value
