@@ -1,10 +1,10 @@
-"""Files that appear under their final name complete or not at all; the cache."""
+"""Files that appear under their final name complete or not at all; the cache folder."""
 
 import contextlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,17 @@ from typing import Any
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path whose file becomes ``path`` when the block ends well.
+    """Yields a temporary path whose file becomes ``path`` when the block succeeds.
 
-    The temporary file keeps the suffix of ``path``, lies in the same folder, is
-    flushed to disk before the rename, and is removed when the block raises.
+    The temporary file has the suffix of ``path``, lies in the same folder, is flushed
+    to disk before it is renamed, and is removed if the block raises. Its permissions
+    are those of any new file, by the process's umask.
     """
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary_name(path, path.stem, path.suffix)
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         _flush(temporary)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -33,17 +30,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder that becomes ``path`` when the block ends well.
+    """Yields a temporary folder that becomes ``path`` when the block succeeds.
 
-    If another process has made ``path`` meanwhile, that one stays.
+    If another process has created ``path`` meanwhile, its folder stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    temporary = _temporary_name(path, path.name)
+    temporary.mkdir()
     try:
         yield temporary
         for file in temporary.iterdir():
             _flush(file)
-        temporary.chmod(0o777 & ~_umask())
         try:
             temporary.rename(path)
         except OSError:
@@ -54,7 +51,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: ``$FLAXVAE_CACHE``, or the user's cache."""
+    """The folder of cached files: ``$FLAXVAE_CACHE``, or one in the user's cache."""
     if chosen := os.environ.get("FLAXVAE_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -72,7 +69,6 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+def _temporary_name(path: Path, stem: str, suffix: str = "") -> Path:
+    """A new hidden name beside ``path``."""
+    return path.with_name(f".{stem}-{secrets.token_hex(8)}{suffix}")

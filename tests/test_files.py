@@ -28,7 +28,7 @@ def test_an_error_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
 
 
 def test_the_old_file_is_replaced_not_overwritten(tmp_path):
-    """Who reads while it is written sees the old content, whole."""
+    """A reader that has the old file open sees its whole content."""
     path = tmp_path / "a.txt"
     path.write_text("old")
     with path.open() as reader:
@@ -38,14 +38,44 @@ def test_the_old_file_is_replaced_not_overwritten(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_files_are_readable_as_the_umask_says(tmp_path):
-    umask = os.umask(0o022)
-    try:
-        write_json(tmp_path / "a.json", {"a": 1})
-    finally:
-        os.umask(umask)
-    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o644
+@pytest.fixture
+def umask():
+    """Sets the umask, and resets it after the test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o027])
+def test_permissions_are_those_that_the_umask_leaves(tmp_path, umask, mask):
+    umask(mask)
+    write_json(tmp_path / "a.json", {"a": 1})
+    with atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "f").write_text("1")
+    modes = [
+        stat.S_IMODE((tmp_path / name).stat().st_mode)
+        for name in ("a.json", "folder", "folder/f")
+    ]
+    assert modes == [0o666 & ~mask, 0o777 & ~mask, 0o666 & ~mask]
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+
+
+def test_the_umask_is_never_changed(tmp_path, monkeypatch):
+    """It belongs to the whole process: other threads may create files meanwhile."""
+    monkeypatch.setattr(os, "umask", None)
+    with atomic_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("1")
+    with atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "f").write_text("1")
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "folder"]
+
+
+def test_the_content_is_on_disk_before_the_name_is(tmp_path, monkeypatch):
+    path, synced = tmp_path / "a.txt", []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.exists()))
+    with atomic_file(path) as temporary:
+        temporary.write_text("1")
+    assert synced == [False]
 
 
 def test_a_folder_appears_only_at_the_end(tmp_path):

@@ -1,8 +1,8 @@
-"""The batch: with conditions, and when several devices each hold a part of it.
+"""What several devices share: sums, means and rows of the global batch.
 
 Under ``jit`` with a sharded batch every array is global and nothing here acts. Inside
 ``pmap`` (or ``shard_map``) over the axis `DATA_AXIS` a function sees one device's rows;
-these functions give it the numbers that it would have got with all rows in sight.
+these functions give it the numbers that it would have with all rows present.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Conditioned:
-    """Examples with what a conditional model is told of each.
+    """Examples together with the condition of each.
 
     Attributes:
       x: examples, ``(N, ...)``.
@@ -68,7 +68,7 @@ def take_part(rows: jax.Array, axis: int = 0) -> jax.Array:
 def draw_rows(
     draw: Draw, key: jax.Array, shape: tuple[int, ...], axis: int | None = 0
 ) -> jax.Array:
-    """Draws for the rows at hand what one draw for the whole batch gives them.
+    """Samples noise for the local rows: their part of the global batch's noise.
 
     Args:
       draw: ``(key, shape) -> array``, such as `jax.random.normal`.
