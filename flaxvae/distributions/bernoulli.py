@@ -14,6 +14,10 @@ from flaxvae.distributions.softplus import softplus
 class Bernoulli:
     """P(x = 1) = sigmoid(logits), independent pixels; see `Distribution`.
 
+    >>> p = Bernoulli(logits=jnp.zeros(3))
+    >>> round(p.log_prob(jnp.array([0.0, 1.0, 1.0])).item(), 4)  # 3 log(1/2)
+    -2.0794
+
     Attributes:
       logits: log-odds, ``(*batch, *event)``.
       event_ndim: number of trailing axes that make one event.

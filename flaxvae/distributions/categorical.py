@@ -14,7 +14,11 @@ from flaxvae.distributions.distribution import draw_noise, sum_event
 class Categorical:
     """P(x = l/(L-1)) = softmax(logits)_l for l = 0 to L-1; see `Distribution`.
 
-    Any shape of distribution over the levels of each pixel, independent of the others.
+    Pixels are independent; each has an arbitrary distribution over its levels.
+
+    >>> p = Categorical(logits=jnp.zeros((2, 4)))  # two pixels of four levels
+    >>> round(p.log_prob(jnp.array([0.0, 1.0])).item(), 4)  # 2 log(1/4)
+    -2.7726
 
     Attributes:
       logits: unnormalized log-probabilities, ``(*batch, *event, L)``.
@@ -57,7 +61,7 @@ class Categorical:
         """See `Distribution.log_prob`; a log-probability, not a density.
 
         Args:
-          x: levels in [0, 1], ``(*batch, *event)``; others count as the nearest.
+          x: levels in [0, 1], ``(*batch, *event)``; other values are rounded.
 
         Raises:
           InputError: the event shapes of ``x`` and of the logits differ.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from flaxvae.distributions.distribution import align, draw_noise, sum_event
 
-SMALL = 0.1  # |logit| below which a series takes the place of a quotient of zeros
+SMALL = 0.1  # |logit| below which a series replaces a quotient of two small numbers
 
 
 @jax.tree_util.register_dataclass
@@ -15,7 +15,7 @@ SMALL = 0.1  # |logit| below which a series takes the place of a quotient of zer
 class ContinuousBernoulli:
     """p(x) = exp(x * logits) / Z on [0, 1], independent pixels; see `Distribution`.
 
-    The density that the Bernoulli's cross-entropy on grey levels lacks.
+    The normalized density on [0, 1] with the Bernoulli's cross-entropy as its kernel.
 
     Attributes:
       logits: the natural parameters, ``(*batch, *event)``.
@@ -39,7 +39,7 @@ class ContinuousBernoulli:
 
     @property
     def mode(self) -> jax.Array:
-        """0 or 1, the end where the density is higher, ``(*batch, *event)``."""
+        """0 or 1, whichever has the higher density, ``(*batch, *event)``."""
         return (self.logits > 0).astype(self.logits.dtype)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
@@ -48,7 +48,7 @@ class ContinuousBernoulli:
         logits = jnp.broadcast_to(self.logits, u.shape)
         near, far = _split(logits)
         series = u + near / 2 * u * (1 - u) * (1 + near / 6 * (1 - 2 * u))
-        steep = -jnp.abs(far)  # no exponential of it is large
+        steep = -jnp.abs(far)  # its exponential does not overflow
         low = jnp.log1p(u * jnp.expm1(steep)) / steep
         inverse = jnp.where(far > 0, 1 - low, low)
         return jnp.where(jnp.abs(logits) < SMALL, series, inverse)
@@ -76,6 +76,6 @@ def _log_normalizer(logits: jax.Array) -> jax.Array:
 
 
 def _split(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The logits where they are near 0, and where far; elsewhere 0 and 1."""
+    """Logits near 0 (0 elsewhere) and logits far from 0 (1 elsewhere)."""
     is_near = jnp.abs(logits) < SMALL
     return jnp.where(is_near, logits, 0.0), jnp.where(is_near, 1.0, logits)

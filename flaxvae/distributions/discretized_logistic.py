@@ -14,8 +14,8 @@ from flaxvae.distributions.softplus import softplus
 class DiscretizedLogistic:
     """P(x) for x = 0, 1/(L-1), ..., 1: a logistic's mass around x; see `Distribution`.
 
-    The mass between the midpoints of neighbouring levels; what lies below 0 and above
-    1 belongs to these two, so the L masses sum to 1.
+    Each level has the mass between the midpoints to its neighbours; the mass below 0
+    and above 1 belongs to these two levels, so that the L masses sum to 1.
 
     Attributes:
       loc: locations of the logistic, ``(*batch, *event)``.
@@ -47,7 +47,7 @@ class DiscretizedLogistic:
 
     @property
     def mode(self) -> jax.Array:
-        """The location's level where its mass is highest, else 0 or 1."""
+        """The level nearest to the location, or 0 or 1 if its mass is higher."""
         inside = discretize(self.loc, self.levels)
         candidates = jnp.stack([jnp.zeros_like(inside), inside, jnp.ones_like(inside)])
         loc = jnp.broadcast_to(self.loc, candidates.shape)
@@ -80,9 +80,9 @@ class DiscretizedLogistic:
 def log_mass(
     x: jax.Array, loc: jax.Array, log_scale: jax.Array, levels: int
 ) -> jax.Array:
-    """Log P of levels x in [0, 1], pixel by pixel, with nothing that overflows.
+    """Log P of levels x in [0, 1] for each pixel, without overflow.
 
-    With the bin's ends a > b in units of the scale, sigmoid(a) - sigmoid(b) =
+    With the ends a > b of a bin in units of the scale, sigmoid(a) - sigmoid(b) =
     sigmoid(a) sigmoid(-b) (1 - exp(b - a)).
     """
     half = 0.5 / (levels - 1)

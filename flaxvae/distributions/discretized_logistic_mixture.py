@@ -1,4 +1,4 @@
-"""A mixture of discretized logistics for each pixel, its channels coupled."""
+"""A mixture of discretized logistics for each pixel, with coupled channels."""
 
 from dataclasses import dataclass, field
 
@@ -19,8 +19,8 @@ from flaxvae.distributions.distribution import draw_noise, sum_event
 class DiscretizedLogisticMixture:
     """P(pixel) = sum_k pi_k prod_c P_k(x_c | x_1, ..., x_c-1); see `Distribution`.
 
-    P_k is a `DiscretizedLogistic` whose location moves with the channels before it:
-    loc_c + sum_d<c coupling_cd x_d. One component makes all channels of a pixel.
+    P_k is a `DiscretizedLogistic` whose location depends on the previous channels:
+    loc_c + sum_d<c coupling_cd x_d. All channels of a pixel share one component.
 
     Attributes:
       logits: unnormalized log-weights of the components, ``(*batch, H, W, K)``.
@@ -49,8 +49,8 @@ class DiscretizedLogisticMixture:
     def mean(self) -> jax.Array:
         """The expected value, ``(*batch, H, W, C)``.
 
-        Exact for one channel. Of several, each is given the mean of those before it,
-        which differs where the ends 0 and 1 cut a component off.
+        Exact for one channel. With several, each is conditioned on the means of the
+        previous ones, which is approximate where a component is cut off at 0 or 1.
         """
         weights = jax.nn.softmax(self.logits)[..., None]  # (*batch, H, W, K, 1)
         means: list[jax.Array] = []

@@ -1,4 +1,4 @@
-"""What every distribution offers, and the sum over event axes they share."""
+"""The protocol of all distributions, and the sum over event axes."""
 
 import math
 from typing import Protocol
@@ -6,8 +6,8 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from flaxvae.batch import Draw, draw_rows
 from flaxvae.checks import check_event_shape
+from flaxvae.collectives import Draw, draw_rows
 
 
 class Distribution(Protocol):
@@ -37,8 +37,8 @@ def sample_and_log_prob(
 ) -> tuple[jax.Array, jax.Array]:
     """Draws ``(*shape, *batch, *event)`` and their log-densities ``(*shape, *batch)``.
 
-    A distribution that knows the density of its own draw more cheaply, or only that
-    one, has a method of this name.
+    A distribution whose density is cheaper, or only known, at its own draws has a
+    method of this name.
     """
     if hasattr(q, "sample_and_log_prob"):
         both: tuple[jax.Array, jax.Array] = q.sample_and_log_prob(key, shape)
@@ -60,8 +60,8 @@ def draw_noise(
       draw: ``(key, shape) -> array``, such as `jax.random.normal`.
       key: one PRNG key.
       shape: of the draws, before the batch axes.
-      parameter: an array ``(*batch, *event)``; where it has batch axes, the first is
-        the one that several devices may share.
+      parameter: an array ``(*batch, *event)``; the first batch axis, if any, may be
+        split over several devices.
       event_ndim: number of event axes.
     """
     batch_axis = len(shape) if parameter.ndim > event_ndim else None
@@ -76,14 +76,14 @@ def align(
 ) -> tuple[jax.Array, ...]:
     """Brings values and the parameters of their distribution to one shape.
 
-    Events become one axis: XLA loops over the small axes of images compute exponentials
-    one by one on a CPU, and over rows many at once.
+    Events become one axis: on a CPU, XLA computes exponentials one by one when it loops
+    over the small axes of images, and vectorized when it loops over rows.
 
     Args:
       x: values, ``(*batch, *event)``.
       *parameters: arrays of one shape ``(*batch, *event)``.
       event_ndim: number of event axes.
-      name: what errors call the parameters.
+      name: of the parameters, for error messages.
 
     Returns:
       The values and the parameters, ``(*batch, F)`` each.
@@ -102,8 +102,8 @@ def align(
 def sum_event(x: jax.Array, event_ndim: int) -> jax.Array:
     """Sums the last ``event_ndim`` axes: ``(*batch, *event)`` -> ``(*batch,)``.
 
-    Written as a product with ones: whatever XLA fuses into a sum it computes on a CPU
-    one number at a time, which makes a Bernoulli's log-probability 15 times as slow.
+    Written as a product with ones: on a CPU, XLA computes everything that it fuses into
+    a sum one number at a time, 15 times as slow for a Bernoulli's log-probability.
     """
     batch, event = x.shape[: x.ndim - event_ndim], x.shape[x.ndim - event_ndim :]
     x = x.reshape(*batch, math.prod(event))  # (*batch, F)

@@ -15,6 +15,10 @@ from flaxvae.distributions.normal import Normal
 def kl_divergence(q: Distribution, p: Distribution) -> jax.Array:
     """KL(q || p) = E_q[log q - log p], in nats per event.
 
+    >>> q = Normal(mean=jnp.array([1.0, 0.0]), log_var=jnp.zeros(2))
+    >>> kl_divergence(q, Normal(jnp.zeros(2), jnp.zeros(2))).item()
+    0.5
+
     Args:
       q: the first distribution, batch shape ``(*batch,)``.
       p: the second; its parameters broadcast to those of ``q``.
@@ -46,7 +50,7 @@ def kl_per_dimension(q: Normal, p: Normal) -> jax.Array:
     """
     if not (isinstance(q, Normal) and isinstance(p, Normal)):
         pair = f"{type(q).__name__} and {type(p).__name__}"
-        raise TypeError(f"the KL has parts for two Normal only, got {pair}")
+        raise TypeError(f"the KL per dimension exists for two Normal only, got {pair}")
     check_event_shape("the prior", p.mean.shape, q.mean.shape, q.event_ndim)
     p_mean = jnp.broadcast_to(p.mean, q.mean.shape)
     p_log_var = jnp.broadcast_to(p.log_var, q.log_var.shape)

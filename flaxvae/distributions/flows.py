@@ -1,8 +1,8 @@
-"""Flows: invertible maps of a normal distribution, and the distribution they make.
+"""Flows: distributions defined by invertible maps of a base distribution.
 
 A layer is a pytree of arrays with ``forward(x) -> (y, log_det)``, where log_det is
-log |det dy/dx|, and ``inverse(y) -> (x, log_det)``, the same number. Arrays act on
-``(..., D)``; those that an encoder made have the batch axis ``(B, ...)``.
+log |det dy/dx|, and ``inverse(y) -> (x, log_det)`` with the same log_det. Layers act on
+``(..., D)``; parameters computed by an encoder have the batch axis ``(B, ...)``.
 """
 
 from dataclasses import dataclass, field
@@ -28,17 +28,17 @@ class Layer(Protocol):
         """``(..., D)`` -> the image ``(..., D)`` and log |det| ``(...,)``."""
 
     def inverse(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """``(..., D)`` -> what has this image, and log |det| of `forward` there."""
+        """``(..., D)`` -> the preimage ``(..., D)`` and the log |det| of `forward`."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Flow:
-    """What layers make of a base distribution; see `Distribution`.
+    """The distribution of layers applied to draws of a base; see `Distribution`.
 
     Attributes:
-      base: with events ``(D,)``.
-      layers: applied to its draws, the first one first.
+      base: a distribution with events ``(D,)``.
+      layers: applied to its draws in this order.
     """
 
     base: Distribution
@@ -47,12 +47,12 @@ class Flow:
 
     @property
     def mean(self) -> jax.Array:
-        """The image of the base's mean: a point to look at, not the expected value."""
+        """The image of the base's mean, which is not the expected value."""
         return self._forward(self.base.mean)[0]
 
     @property
     def mode(self) -> jax.Array:
-        """The image of the base's mode, not the highest point."""
+        """The image of the base's mode, which is not the highest point."""
         return self._forward(self.base.mode)[0]
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
@@ -86,15 +86,15 @@ class Flow:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Autoregressive:
-    """y_d = x_d exp(a_d) + m_d with a and m of x_1 ... x_{d-1}; then the order turns.
+    """y_d = x_d exp(a_d) + m_d for a, m of x_1 ... x_{d-1}, in reversed order.
 
-    One pass of a masked network computes `forward`, D passes compute `inverse`: an
-    inverse-autoregressive flow where draws are wanted and, in an `Inverse`, a masked
-    autoregressive one where densities are.
+    One pass of a masked network computes `forward`, D passes compute `inverse`. This is
+    an inverse-autoregressive flow, with fast draws; wrapped in `Inverse` it is a masked
+    autoregressive flow, with fast densities.
 
     Attributes:
       kernel_in: ``(D, H)``.
-      bias_in: ``(H,)``, or ``(B, H)`` where each example has its own.
+      bias_in: ``(H,)``, or ``(B, H)`` for one per example.
       kernel_out: ``(H, 2 D)``: of a, then m.
       bias_out: ``(2 D,)``.
 
@@ -115,11 +115,11 @@ class Autoregressive:
         return (x * jnp.exp(a) + m)[..., ::-1], a.sum(-1)
 
     def inverse(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """One dimension after the other."""
+        """One pass per dimension."""
         y = y[..., ::-1]
 
         def find_next(x: jax.Array, _: None) -> tuple[jax.Array, None]:
-            # After d passes the first d dimensions are right.
+            # After d passes the first d dimensions are correct.
             a, m = self._parameters(x)
             return (y - m) * jnp.exp(-a), None
 
@@ -145,7 +145,7 @@ class Autoregressive:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class AffineCoupling:
-    """The second half of x is scaled and moved by the first; then the order turns.
+    """Scales and shifts the second half of x by the first, then reverses the order.
 
     Attributes:
       kernel_in: ``(C, H)`` for a first half of C = ceil(D / 2) dimensions.
@@ -185,7 +185,7 @@ class AffineCoupling:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Inverse:
-    """A layer the other way round."""
+    """The inverse of a layer."""
 
     layer: Layer
 
@@ -203,14 +203,14 @@ class Inverse:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Planar:
-    """y = x + u tanh(w x + b), with u moved so that w u > -1 makes it invertible.
+    """y = x + u tanh(w x + b), with u adjusted so that w u > -1: invertible.
 
-    The paper's softplus(w u) - 1 for the moved w u is shifted to be 0 at 0: there u is
-    moved little however small w is.
+    The paper's softplus(w u) - 1 for the adjusted w u is shifted to be 0 at 0, so that
+    the adjustment of u stays small however small w is.
 
     Attributes:
       w: ``(*batch, D)``.
-      u: ``(*batch, D)``, before it is moved.
+      u: ``(*batch, D)``, before the adjustment.
       b: ``(*batch, 1)``.
 
     Source: Rezende and Mohamed, "Variational Inference with Normalizing Flows", 2015,
@@ -251,7 +251,7 @@ class Planar:
         return x, self.forward(x)[1]
 
     def _parameters(self, shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
-        """w, the moved u, b and w u."""
+        """w, the adjusted u, b and w u."""
         w, u = jnp.broadcast_to(self.w, shape), jnp.broadcast_to(self.u, shape)
         b = jnp.broadcast_to(self.b, (*shape[:-1], 1))
         product = (w * u).sum(-1, keepdims=True)
@@ -294,7 +294,7 @@ class Radial:
         R = _length(way)
         p = R - alpha - beta
         root = jnp.sqrt(p**2 + 4 * R * alpha)
-        # Of the two forms of the root the one that subtracts nothing of its size.
+        # The form of the root that does not cancel.
         r = jnp.where(p > 0, 0.5 * (p + root), 2 * R * alpha / (root - p))
         x = center + way / (1 + beta / (alpha + r))
         return x, self._log_det(r, alpha, beta, y.shape[-1])
@@ -332,5 +332,5 @@ def _scale_and_shift(
 
 
 def _length(way: jax.Array) -> jax.Array:
-    """Lengths ``(..., 1)``, with a derivative at zero too."""
+    """Lengths ``(..., 1)``, differentiable at zero."""
     return jnp.sqrt((way**2).sum(-1, keepdims=True) + 1e-12)

@@ -1,4 +1,4 @@
-"""Mixtures of normal distributions, and of any that come in batches."""
+"""Gaussian mixtures, and uniform mixtures over a batch of any distributions."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from flaxvae.checks import check_event_shape
 from flaxvae.distributions.distribution import Distribution, draw_noise
 from flaxvae.distributions.normal import LOG_2PI
 
-ROWS_AT_ONCE = 64  # of which a mixture of any members computes densities
+ROWS_AT_ONCE = 64  # events whose densities are computed at once
 
 
 @jax.tree_util.register_dataclass
@@ -44,16 +44,16 @@ class Mixture:
         """See `Distribution.sample`; not differentiable in the weights."""
         key_kind, key_z = jax.random.split(key)
         kind = jax.random.categorical(key_kind, self.logits, shape=shape)
-        # The components are no batch: every device draws the same.
+        # Components are not a batch axis: every device draws the same.
         eps = draw_noise(jax.random.normal, key_z, shape, self.mean_of_each[0], 1)
         return self.mean_of_each[kind] + jnp.exp(0.5 * self.log_var_of_each[kind]) * eps
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """See `Distribution.log_prob`; ``(..., D)`` -> ``(...,)``.
 
-        The squares are written out, so that all components are two matrix products. A
-        component of standard deviation s at distance r from the middle of all loses
-        about 1e-7 (r / s)^2.
+        The squares are expanded, so that all components take two matrix products. The
+        error of a component with standard deviation s at distance r from the mean of
+        all components is about 1e-7 (r / s)^2.
         """
         check_event_shape("the mean", self.mean_of_each.shape, x.shape, 1)
         middle = jax.lax.stop_gradient(self.mean_of_each.mean(0))
@@ -77,7 +77,7 @@ class Mixture:
 class MixtureOfBatch:
     """(1/M) sum_m of the M distributions of a batch; see `Distribution`.
 
-    A density costs those of all members; a draw, one of each.
+    A density takes the densities of all members, a draw one draw of each.
 
     Attributes:
       members: a distribution with batch shape ``(M,)`` and events ``(D,)``.
@@ -110,7 +110,7 @@ class MixtureOfBatch:
         mean = self.members.mean  # (M, D)
         check_event_shape("the mean", mean.shape, x.shape, 1)
 
-        @jax.checkpoint  # what all members keep of a row is large
+        @jax.checkpoint  # the members' residuals of one row are large
         def of_row(row: jax.Array) -> jax.Array:
             each = self.members.log_prob(jnp.broadcast_to(row, mean.shape))  # (M,)
             return jax.nn.logsumexp(each) - jnp.log(float(len(mean)))

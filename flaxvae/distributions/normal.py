@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from flaxvae.batch import draw_rows
+from flaxvae.collectives import draw_rows
 from flaxvae.distributions.distribution import align, sum_event
 
 LOG_2PI = 1.8378770664093453  # log(2 pi)
@@ -22,7 +22,7 @@ def reparameterize(
       key: one PRNG key; the same key gives the same eps.
       mean: the means, of any shape.
       log_var: the log-variances, of the same shape.
-      batch_axis: the axis that several devices may share, or None.
+      batch_axis: the axis that may be split over several devices, or None.
 
     Returns:
       One draw, of the same shape.
@@ -42,6 +42,10 @@ def reparameterize(
 @dataclass(frozen=True)
 class Normal:
     """N(mean, diag(exp(log_var))); see `Distribution`.
+
+    >>> p = Normal(mean=jnp.zeros(2), log_var=jnp.zeros(2))
+    >>> round(p.log_prob(jnp.array([0.0, 1.0])).item(), 4)  # -log(2 pi) - 1/2
+    -2.3379
 
     Attributes:
       mean: means, ``(*batch, *event)``.

@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flaxvae.distributions import (
+from flaxvae.distributions import Flow, Normal, sample_and_log_prob
+from flaxvae.distributions.flows import (
     AffineCoupling,
     Autoregressive,
-    Flow,
     Inverse,
-    Normal,
     Planar,
     Radial,
-    sample_and_log_prob,
 )
 
 D, H, B = 3, 8, 4

@@ -1,4 +1,4 @@
-"""All probability at one point: the code of an autoencoder."""
+"""A point mass: the code of an autoencoder."""
 
 from dataclasses import dataclass, field
 
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Point:
-    """A value without doubt. It has no density; see `Distribution` for the rest.
+class Deterministic:
+    """A point mass, which has no density; see `Distribution` for the rest.
 
     Attributes:
       mean: the value, ``(*batch, *event)``.
@@ -25,16 +25,16 @@ class Point:
         return self.mean
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
-        """The value, again and again."""
+        """The value, broadcast to ``(*shape, *batch, *event)``."""
         return jnp.broadcast_to(self.mean, (*shape, *self.mean.shape))
 
     def log_prob(self, x: jax.Array) -> jax.Array:
-        """Refused.
+        """Not available.
 
         Raises:
           TypeError: always.
         """
         raise TypeError(
-            "an autoencoder's code has no density: an objective of its own is "
-            "flaxvae.objectives.reconstruction"
+            "an autoencoder's code has no density: train it with "
+            "flaxvae.objectives.Reconstruction"
         )
