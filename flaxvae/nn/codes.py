@@ -1,12 +1,16 @@
-"""Codes without doubt: the last step of an autoencoder's encoder."""
+"""Deterministic codes: the last layer of an autoencoder's encoder."""
+
+from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax
 
 from flaxvae.checks import check_choice
-from flaxvae.distributions import Point
+from flaxvae.distributions import Deterministic
 
-CODE_ACTIVATIONS = {
+CodeActivation = Literal["none", "relu", "sigmoid", "tanh"]
+CODE_ACTIVATIONS: dict[CodeActivation, Callable[[jax.Array], jax.Array]] = {
     "none": lambda x: x,
     "relu": nn.relu,
     "sigmoid": nn.sigmoid,
@@ -18,11 +22,11 @@ class CodeHead(nn.Module):
     """Features ``(B, F)`` -> a code ``(B, D)``: a dense layer and an activation."""
 
     latent_dim: int  # D
-    activation: str = "none"  # a key of CODE_ACTIVATIONS
+    activation: CodeActivation = "none"
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> Point:
-        """The code of x from its features."""
+    def __call__(self, features: jax.Array) -> Deterministic:
+        """The codes of a batch from its features."""
         check_choice("code_activation", self.activation, CODE_ACTIVATIONS)
         code = nn.Dense(self.latent_dim, name="code")(features)
-        return Point(CODE_ACTIVATIONS[self.activation](code))
+        return Deterministic(CODE_ACTIVATIONS[self.activation](code))

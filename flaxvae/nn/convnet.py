@@ -1,4 +1,4 @@
-"""Convolutional networks: images of any size to features and codes back to images."""
+"""Convolutional networks for images of any size."""
 
 import math
 from collections.abc import Sequence
@@ -8,24 +8,25 @@ import flax.linen as nn
 import jax
 
 from flaxvae.checks import InputError
-from flaxvae.nn.convolution import Conv, ConvTranspose, make_window
+from flaxvae.nn.convolution import Conv, ConvTranspose
 from flaxvae.nn.layers import Network, per_stage
+from flaxvae.nn.window import make_window
 
 
 class ConvEncoder(Network):
-    """Convolutions, each making the image smaller, and dense layers after them.
+    """Strided convolutions followed by dense layers.
 
-    ``(B, H, W, C)`` -> features ``(B, F)``: the last dense layer, or the last image
-    flattened. With padding ``"SAME"`` a stage of stride s makes ceil(H / s) rows of H,
-    and columns likewise.
+    ``(B, H, W, C)`` -> features ``(B, F)``: the output of the last dense layer, or the
+    last image flattened. With padding ``"SAME"`` a stage of stride s maps H rows to
+    ceil(H / s), and columns likewise.
     """
 
     filters: tuple[int, ...] = (32, 64)  # of each stage, from the data inwards
-    kernel_size: int | tuple[int, ...] = 3  # of all stages, or of each
-    strides: int | tuple[int, ...] = 2  # of all stages, or of each
+    kernel_size: int | tuple[int, ...] = 3  # for all stages, or one per stage
+    strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
     padding: int | str = "SAME"  # "SAME", "VALID", or rows and columns on every side
     hidden: tuple[int, ...] = ()  # widths of dense layers
-    grid: bool = False  # features are the last image, (B, H', W', F), not flattened
+    grid: bool = False  # features are the last image (B, H', W', F)
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
@@ -55,22 +56,22 @@ class ConvEncoder(Network):
 
 
 class ConvDecoder(Network):
-    """A dense layer to a small image, and transposed convolutions that enlarge it.
+    """A dense layer to a small image, enlarged by transposed convolutions.
 
     ``(..., D)`` -> ``(..., *output_shape)``. The mirror of a `ConvEncoder` has its
-    filters, strides and widths in reverse, and passes through the same sizes.
+    filters, strides and widths in reverse order and passes through the same sizes.
 
-    Kernels that the stride divides reach every pixel equally often: Odena, Dumoulin and
-    Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016.
+    A kernel size that is a multiple of the stride covers every pixel equally often:
+    Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016.
     """
 
     output_shape: tuple[int, ...]  # (H, W, C)
-    filters: tuple[int, ...] = (64, 32)  # of the image a stage begins with
-    kernel_size: int | tuple[int, ...] = 4  # of all stages, or of each
-    strides: int | tuple[int, ...] = 2  # of all stages, or of each
-    padding: int | str = "SAME"  # of the convolutions that these transpose
+    filters: tuple[int, ...] = (64, 32)  # of the input of each stage
+    kernel_size: int | tuple[int, ...] = 4  # for all stages, or one per stage
+    strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
+    padding: int | str = "SAME"  # of the transposed convolutions
     hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
-    grid: bool = False  # codes are images of the first one's size, (..., H', W', D)
+    grid: bool = False  # codes are images (..., H', W', D)
 
     @nn.compact
     def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
@@ -105,10 +106,10 @@ class ConvDecoder(Network):
 
 
 def first_image(network: Any, h: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """What a decoder enlarges, ``(..., H', W', filters[0])``.
+    """The first image of a decoder, ``(..., H', W', filters[0])``.
 
-    Made of features ``(..., F)`` by a dense layer, or of a grid ``(..., H', W', F)`` by
-    a convolution.
+    Computed from features ``(..., F)`` by a dense layer, or from a grid
+    ``(..., H', W', F)`` by a convolution.
 
     Raises:
       InputError: a grid of another size.
@@ -132,10 +133,14 @@ def shrink(
     strides: Sequence[int],
     padding: int | str,
 ) -> list[tuple[int, int]]:
-    """The sizes (H, W) that an image passes through, its own first."""
+    """The sizes (H, W) of an image before the first stage and after each.
+
+    >>> shrink((28, 28), (3, 3), (2, 2), "SAME")
+    [(28, 28), (14, 14), (7, 7)]
+    """
     sizes = [(size[0], size[1])]
     for k, s in zip(kernels, strides, strict=True):
-        sizes.append(make_window(sizes[-1], (k, k), (s, s), padding).moves)
+        sizes.append(make_window(sizes[-1], (k, k), (s, s), padding).output_size)
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""A classifier of codes, as adversarial objectives need."""
+"""A classifier of codes for adversarial objectives."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ from flaxvae.nn.mlp import MLPEncoder
 
 
 class Critic(nn.Module):
-    """Codes ``(B, D)`` -> the log-odds ``(B,)`` that they are real ones.
+    """Codes ``(B, D)`` -> log-odds ``(B,)`` that they come from q(z), not permuted.
 
     Source: the discriminator of Kim and Mnih, "Disentangling by Factorising", 2018,
     arXiv 1802.05983, which has six layers of 1,000 units.

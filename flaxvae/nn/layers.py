@@ -1,25 +1,25 @@
-"""What networks have in common: activations, normalizations, dropout, precision."""
+"""Shared by all networks: activations, normalizations, dropout, precision."""
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.batch import data_axis, draw_rows
 from flaxvae.checks import InputError, check_at_least, check_below, check_choice
+from flaxvae.collectives import data_axis, draw_rows
 
-Activation = Callable[[jax.Array], jax.Array]
+Function = Callable[[jax.Array], jax.Array]
 
 
-def _by_rows(function: Activation) -> Activation:
+def _by_rows(function: Function) -> Function:
     """The function, on a CPU computed over rows of channels.
 
-    There XLA computes exponentials one by one where it loops over the axes of small
-    images, and many at once where it loops over rows: five times as fast. Elsewhere
-    another shape could cost a copy.
+    XLA's CPU backend computes exponentials one by one when it loops over the axes of
+    small images, and vectorized when it loops over rows: five times as fast. On other
+    backends the reshape could cost a copy.
     """
 
     def by_rows(x: jax.Array) -> jax.Array:
@@ -33,7 +33,8 @@ def _by_rows(function: Activation) -> Activation:
     return activation
 
 
-ACTIVATIONS: dict[str, Activation] = {
+Activation = Literal["elu", "gelu", "leaky_relu", "relu", "silu", "tanh"]
+ACTIVATIONS: dict[Activation, Function] = {
     "elu": _by_rows(nn.elu),
     "gelu": _by_rows(nn.gelu),
     "leaky_relu": nn.leaky_relu,
@@ -41,27 +42,29 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": _by_rows(nn.silu),
     "tanh": _by_rows(nn.tanh),
 }
-NORMALIZATIONS = ("none", "batch", "group", "layer")
-DTYPES = ("float32", "bfloat16")
-GROUPS = 8  # of a group normalization, or as many as divide the channels
+Normalization = Literal["none", "batch", "group", "layer"]
+NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
+Dtype = Literal["float32", "bfloat16"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+GROUPS = 8  # of a group normalization, at most; they must divide the channels
 
 
 class Network(nn.Module, kw_only=True):
-    """The fields that every encoder and decoder of flaxvae has.
+    """Base class of flaxvae's encoders and decoders: their common fields and layers.
 
-    Parameters, statistics of normalizations and what comes after a network are float32
+    Parameters, normalization statistics and everything after a network are float32,
     whatever ``dtype`` is.
     """
 
-    activation: str = "relu"  # a key of ACTIVATIONS
+    activation: Activation = "relu"
     negative_slope: float = 0.01  # of leaky_relu
-    normalization: str = "none"  # one of NORMALIZATIONS, before each activation
+    normalization: Normalization = "none"  # before each activation
     dropout: float = 0.0  # share of activations set to 0 in training
-    dtype: str = "float32"  # of the computation: one of DTYPES
-    film: bool = False  # a condition scales and shifts layers; else it joins the input
+    dtype: Dtype = "float32"  # of the computation
+    film: bool = False  # conditions modulate layers (FiLM); else they join the input
 
     def check(self) -> None:
-        """Raises `InputError` for a value that no network can have."""
+        """Raises `InputError` for an invalid field."""
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("normalization", self.normalization, NORMALIZATIONS)
         check_choice("dtype", self.dtype, DTYPES)
@@ -85,7 +88,7 @@ class Network(nn.Module, kw_only=True):
     def finish(
         self, x: jax.Array, name: str, condition: jax.Array | None = None
     ) -> jax.Array:
-        """What follows a layer: normalization, condition, activation, dropout."""
+        """The end of a layer: normalization, condition, activation, dropout."""
         x = self.normalize(x, f"{name}_norm")
         if self.film and condition is not None:
             x = FiLM(dtype=self.dtype, name=f"{name}_film")(x, condition)
@@ -112,29 +115,29 @@ class Network(nn.Module, kw_only=True):
 
     @property
     def use_bias(self) -> bool:
-        """Whether layers have a bias: a batch normalization would take it out again."""
+        """Whether layers have a bias, which a batch normalization would cancel."""
         return self.normalization != "batch"
 
     def dense(
         self, x: jax.Array, width: int, name: str, condition: jax.Array | None = None
     ) -> jax.Array:
-        """A dense layer and what follows it, ``(..., I)`` -> ``(..., width)``."""
+        """A dense layer followed by `finish`, ``(..., I)`` -> ``(..., width)``."""
         layer = nn.Dense(width, use_bias=self.use_bias, dtype=self.dtype, name=name)
         return self.finish(layer(x), name, condition)
 
 
 class FiLM(nn.Module):
-    """Scales and shifts each channel as a condition says; at first it changes nothing.
+    """Scales and shifts each channel by a condition; initially the identity.
 
     Source: Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer",
     2017, arXiv 1709.07871.
     """
 
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
-        """``(..., C)`` by ``(..., E)``, whose leading axes are the first ones of x."""
+        """Maps ``(..., C)`` by conditions ``(..., E)`` with the leading axes of x."""
         dense = nn.Dense(
             2 * x.shape[-1],
             kernel_init=nn.initializers.zeros_init(),
@@ -152,9 +155,10 @@ def _spread(condition: jax.Array, ndim: int) -> jax.Array:
 
 
 class Dropout(nn.Module):
-    """Sets a random share of its input to zero where there is a key for it.
+    """Sets a random share of its input to zero if a key ``dropout`` is passed.
 
-    As `flax.linen.Dropout`, but devices that share a batch drop what one would.
+    Unlike `flax.linen.Dropout`, devices that share a batch drop the same entries as a
+    single device.
 
     Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from
     Overfitting", JMLR 2014.
@@ -176,7 +180,7 @@ class Dropout(nn.Module):
 
 
 def per_stage(name: str, value: Any, count: int) -> tuple[Any, ...]:
-    """One value for each of ``count`` stages: a single one holds for all of them.
+    """One value for each of ``count`` stages; a single value is repeated.
 
     Raises:
       InputError: a sequence of another length.

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: arrays to features and codes back to arrays."""
+"""Multilayer perceptrons: arrays -> features, and codes -> arrays."""
 
 import math
 
@@ -9,7 +9,7 @@ from flaxvae.nn.layers import Network
 
 
 class MLPEncoder(Network):
-    """Flattens each example and sends it through dense layers.
+    """Flattens each example and applies dense layers.
 
     ``(B, ...)`` -> features ``(B, hidden[-1])``.
     """

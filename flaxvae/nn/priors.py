@@ -1,13 +1,20 @@
 """Priors over the latent code: modules ``() -> p(z)`` over ``(D,)``."""
 
-from typing import Any
+from typing import Any, ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import check_at_least
-from flaxvae.distributions import Mixture, MixtureOfBatch, Normal
+from flaxvae.checks import check_at_least, check_choice
+from flaxvae.distributions import Mixture, Normal
+from flaxvae.distributions.flows import AffineCoupling, Autoregressive, Flow, Inverse
+from flaxvae.distributions.mixture import MixtureOfBatch
+from flaxvae.nn.bounds import LOG_VAR_BOUNDS, soft_bound
+from flaxvae.nn.flows import affine_parameters
+
+PriorFlow = Literal["coupling", "autoregressive"]
+FLOWS: tuple[PriorFlow, ...] = get_args(PriorFlow)
 
 
 class StandardNormal(nn.Module):
@@ -24,7 +31,7 @@ class StandardNormal(nn.Module):
 class MixturePrior(nn.Module):
     """A learned mixture of normal distributions with diagonal covariances.
 
-    It begins as equal weights and unit variances around draws from N(0, I).
+    Initialized with equal weights, unit variances and means drawn from N(0, I).
 
     Source: Dilokthanakul et al., "Deep Unsupervised Clustering with Gaussian Mixture
     Variational Autoencoders", 2016, arXiv 1611.02648.
@@ -47,19 +54,19 @@ class MixturePrior(nn.Module):
 
 
 class VampPrior(nn.Module):
-    """The mean of the posteriors of learned pseudo-inputs, each as probable.
+    """The equally weighted mixture of the posteriors of learned pseudo-inputs.
 
-    p(z) = (1/M) sum_m q(z|u_m). It belongs to a model with a method ``encode``. With
-    posteriors that are no diagonal normal a density costs those of all M, which for an
-    inverse-autoregressive flow are D passes each. `start` gives the first
-    pseudo-inputs; without it they are grey noise.
+    p(z) = (1/M) sum_m q(z|u_m). The parent model must have a method ``encode``. Unless
+    posteriors are diagonal normals, a density costs M densities, each of D passes for
+    an inverse-autoregressive flow. Pseudo-inputs start as uniform noise, or as training
+    examples by `initialize_from_data`.
 
     Source: Tomczak and Welling, "VAE with a VampPrior", 2017, arXiv 1705.07120.
     """
 
     data_shape: tuple[int, ...]  # of an example
     num_components: int = 500  # M
-    bounded: bool = True  # pseudo-inputs are cut to [0, 1], as images are
+    bounded: bool = True  # pseudo-inputs are clipped to [0, 1], as images are
 
     @nn.compact
     def __call__(self) -> Mixture | MixtureOfBatch:
@@ -69,7 +76,7 @@ class VampPrior(nn.Module):
         u = self.param("pseudo_inputs", nn.initializers.uniform(1.0), shape)
         model: Any = self.parent
         condition = getattr(model, "condition", None)
-        if condition is not None:  # the classes in turn
+        if condition is not None:  # classes in rotation
             model = model.given(condition.example(self.num_components))
         q = model.encode(jnp.clip(u, 0.0, 1.0) if self.bounded else u)
         if isinstance(q, Normal):  # all components in two matrix products
@@ -77,6 +84,71 @@ class VampPrior(nn.Module):
         return MixtureOfBatch(q)
 
     @nn.nowrap
-    def start(self, params: Any, examples: jax.Array) -> Any:
-        """Its parameters with pseudo-inputs that are ``examples``, ``(M, ...)``."""
+    def initialize_from_data(self, params: Any, examples: jax.Array) -> Any:
+        """The parameters with ``examples`` ``(M, ...)`` as pseudo-inputs."""
         return {**params, "pseudo_inputs": examples}
+
+
+class FlowPrior(nn.Module):
+    """A learned p(z): invertible layers on N(0, I), initialized to the identity.
+
+    ``"coupling"``: equally fast in both directions; ``"autoregressive"`` (a masked
+    autoregressive flow): more flexible, densities in one pass, draws in D passes.
+
+    Source: Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2016,
+    arXiv 1605.08803; Papamakarios, Pavlakou and Murray, "Masked Autoregressive Flow for
+    Density Estimation", 2017, arXiv 1705.07057; as a prior: Chen et al., "Variational
+    Lossy Autoencoder", 2016, arXiv 1611.02731.
+    """
+
+    latent_dim: int  # D
+    flow: PriorFlow = "coupling"
+    num_flows: int = 4
+    width: int = 128  # H, hidden units of a layer
+
+    @nn.compact
+    def __call__(self) -> Flow:
+        """The prior, with batch shape ``()``."""
+        check_choice("flow", self.flow, FLOWS)
+        check_at_least("num_flows", self.num_flows, 1)
+        D, layers = self.latent_dim, []
+        for i in range(self.num_flows):
+            if self.flow == "coupling":
+                kept = (D + 1) // 2
+                kernels = affine_parameters(self, f"flow_{i}", kept, D - kept)
+                layers.append(AffineCoupling(*kernels))
+            else:
+                kernels = affine_parameters(self, f"flow_{i}", D, D)
+                layers.append(Inverse(Autoregressive(*kernels)))  # type: ignore[arg-type]
+        zeros = jnp.zeros(D)
+        return Flow(Normal(zeros, zeros, event_ndim=1), tuple(layers))
+
+
+class ConditionalNormal(nn.Module):
+    """p(z|c) = N(mean(c), diag(exp(log_var(c)))), learned; initially N(0, I).
+
+    Source: Sohn, Lee and Yan, "Learning Structured Output Representation using Deep
+    Conditional Generative Models", NIPS 2015.
+    """
+
+    takes_condition: ClassVar[bool] = True
+
+    latent_dim: int  # D
+
+    @nn.compact
+    def __call__(self, condition: jax.Array) -> Normal:
+        """The prior of each condition ``(B, E)``, batch shape ``(B,)``."""
+        zeros = nn.initializers.zeros_init()
+        dense = nn.Dense(2 * self.latent_dim, kernel_init=zeros, name="moments")
+        mean, raw = jnp.split(dense(condition), 2, axis=-1)  # (B, D) each
+        return Normal(mean, soft_bound(raw, *LOG_VAR_BOUNDS), event_ndim=1)
+
+
+Prior = Literal["normal", "mixture", "vamp", "flow", "conditional"]
+PRIORS: dict[Prior, type[Any]] = {
+    "normal": StandardNormal,
+    "mixture": MixturePrior,
+    "vamp": VampPrior,
+    "flow": FlowPrior,
+    "conditional": ConditionalNormal,
+}

@@ -1,31 +1,33 @@
-"""Quantizers: features on a grid become entries of a codebook."""
+"""Quantizers: a grid of features -> a grid of codebook entries."""
 
 import math
 from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.batch import gather_rows, sum_over_devices
 from flaxvae.checks import check_above, check_at_least, check_below, check_choice
+from flaxvae.collectives import gather_rows, sum_over_devices
 
-DISTANCES = ("euclidean", "cosine")
+Distance = Literal["euclidean", "cosine"]
+DISTANCES: tuple[Distance, ...] = get_args(Distance)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Quantized:
-    """The code of each example: one of M vectors at each place of a grid.
+    """The code of each example: a grid of entries of a codebook of M vectors.
 
     Attributes:
-      mean: the vectors, ``(B, H', W', D)``; gradients pass to the features as if
-        nothing had been done to them (straight-through).
-      indices: which entry each is, ``(B, H', W')`` int32.
-      commitment: squared distances of the features from their entries, summed over an
+      mean: the entries, ``(B, H', W', D)``, with straight-through gradients: those of
+        the entries are passed on to the features unchanged.
+      indices: the number of each entry, ``(B, H', W')`` int32.
+      commitment: squared distances between features and entries, summed over an
         example, ``(B,)``; its gradient reaches the features only.
-      codebook_loss: the same numbers; their gradient reaches the entries only.
+      codebook_loss: the same values; their gradient reaches the entries only.
       num_codes: M, ``()`` int32.
     """
 
@@ -37,17 +39,17 @@ class Quantized:
 
     @property
     def mode(self) -> jax.Array:
-        """The vectors."""
+        """The entries, as `mean`."""
         return self.mean
 
 
 class VectorQuantizer(nn.Module):
     """The nearest entry of a learned codebook.
 
-    With a ``decay`` the entries are moving averages of the features that chose them, in
-    the mutable collection ``codebook``; entries that hardly any feature chooses begin
-    anew as features of the batch. Without one the codebook is a parameter and learns by
-    ``codebook_loss``.
+    With a ``decay`` the entries are moving averages of the features assigned to them,
+    kept in the mutable collection ``codebook``; entries that are rarely used are reset
+    to features of the batch. With ``decay=None`` the codebook is a parameter, trained
+    by ``codebook_loss``.
 
     Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation
     Learning", 2017, arXiv 1711.00937, and its appendix A.1; restarts: Dhariwal et al.,
@@ -57,9 +59,9 @@ class VectorQuantizer(nn.Module):
 
     num_codes: int = 512  # M
     width: int = 32  # D of an entry
-    decay: float | None = 0.99  # of the moving averages, a step
-    restart_below: float = 0.03  # of the mean use: entries used less begin anew
-    distance: str = "euclidean"  # or "cosine": entries and features have length 1
+    decay: float | None = 0.99  # of the moving averages, per step
+    restart_below: float = 0.03  # entries used less than this share of the mean restart
+    distance: Distance = "euclidean"  # "cosine": entries and features have length 1
 
     def setup(self) -> None:
         """The projection of features and the codebook."""
@@ -76,15 +78,15 @@ class VectorQuantizer(nn.Module):
         check_above("decay", self.decay, 0)
         check_below("decay", self.decay, 1)
 
-        def start() -> jax.Array:
+        def initial_codes() -> jax.Array:
             return self._bound(init(self.make_rng("params"), shape))
 
-        self.average = self.variable("codebook", "codes", start)
+        self.average = self.variable("codebook", "codes", initial_codes)
         self.uses = self.variable("codebook", "uses", jnp.ones, shape[:1])
         self.sums = self.variable("codebook", "sums", lambda: self.average.value)
 
     def __call__(self, features: jax.Array) -> Quantized:
-        """Quantizes ``(B, H', W', F)``; in training it also moves the codebook."""
+        """Quantizes ``(B, H', W', F)``; in training also updates the codebook."""
         z = self.features(features)
         codes = self.entries()
         rows = z.reshape(-1, self.width)  # (B H' W', D)
@@ -92,7 +94,7 @@ class VectorQuantizer(nn.Module):
         chosen = codes[indices].reshape(z.shape)
         if self.decay is not None and self.is_mutable_collection("codebook"):
             if not self.is_initializing():
-                self._move(rows, indices)
+                self._update(rows, indices)
             chosen = jax.lax.stop_gradient(chosen)
 
         def distance(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -108,7 +110,7 @@ class VectorQuantizer(nn.Module):
         )
 
     def features(self, features: jax.Array) -> jax.Array:
-        """What is compared with entries, ``(B, H', W', D)``."""
+        """Projected features, compared with entries, ``(B, H', W', D)``."""
         z: jax.Array = self._bound(self.project(features))
         return z
 
@@ -118,12 +120,12 @@ class VectorQuantizer(nn.Module):
         return self._bound(codes)
 
     def lookup(self, indices: jax.Array) -> jax.Array:
-        """The entries ``(..., D)`` of numbers ``(...)``."""
+        """The entries ``(..., D)`` with the numbers ``(...)``."""
         return self.entries()[indices]
 
     @nn.nowrap
-    def start(self, codes: jax.Array) -> dict[str, dict[str, jax.Array]]:
-        """Its variables, by collection, with the entries ``(M, D)``."""
+    def codebook_variables(self, codes: jax.Array) -> dict[str, dict[str, jax.Array]]:
+        """The variables of a codebook with entries ``(M, D)``, by collection."""
         if self.decay is None:
             return {"params": {"codes": codes}}
         return {
@@ -139,8 +141,8 @@ class VectorQuantizer(nn.Module):
             return z
         return z / jnp.sqrt((z**2).sum(-1, keepdims=True) + 1e-12)
 
-    def _move(self, rows: jax.Array, indices: jax.Array) -> None:
-        """One step of the moving averages, over the batch of all devices."""
+    def _update(self, rows: jax.Array, indices: jax.Array) -> None:
+        """One step of the moving averages, over the global batch."""
         assert self.decay is not None
         rows = jax.lax.stop_gradient(rows)
         chosen = jax.nn.one_hot(indices, self.num_codes, dtype=rows.dtype)  # (N, M)
@@ -160,16 +162,16 @@ class VectorQuantizer(nn.Module):
 
 
 class FiniteScalarQuantizer(nn.Module):
-    """Each number of a code is rounded to one of a few levels; nothing is learned.
+    """Rounds each dimension of a code to one of a few levels.
 
-    Its M entries are all combinations. There is no codebook, no commitment, and no
-    entry that dies.
+    The M entries are all combinations of levels. There is no codebook to learn, no
+    commitment loss and no unused entry to reset.
 
     Source: Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple", 2023,
     arXiv 2309.15505.
     """
 
-    levels: tuple[int, ...] = (8, 5, 5, 5)  # of each number: M = 1,000 in all
+    levels: tuple[int, ...] = (8, 5, 5, 5)  # of each dimension; M = 1,000
 
     def setup(self) -> None:
         """The projection of features."""
@@ -193,16 +195,16 @@ class FiniteScalarQuantizer(nn.Module):
         )
 
     def features(self, features: jax.Array) -> jax.Array:
-        """Numbers that round to as many integers as there are levels."""
+        """Projected features, bounded so that rounding gives the number of levels."""
         z = self.project(features)
         L = np.array(self.levels, np.float32)
-        half = (L - 1) * (1 + 1e-3) / 2  # so that the outermost are reached
+        half = (L - 1) * (1 + 1e-3) / 2  # so that the outermost levels are reached
         offset = np.where(L % 2 == 0, 0.5, 0.0).astype(np.float32)
         shift = np.arctanh(offset / half)
         return jnp.tanh(z + _row(shift, z)) * _row(half, z) - _row(offset, z)
 
     def lookup(self, indices: jax.Array) -> jax.Array:
-        """The entries ``(..., D)`` of numbers ``(...)``."""
+        """The entries ``(..., D)`` with the numbers ``(...)``."""
         levels = np.array(self.levels)
         digits = indices[..., None] // _row(self._places, indices[..., None])
         digits = digits % _row(levels, digits)
@@ -215,17 +217,24 @@ class FiniteScalarQuantizer(nn.Module):
 
     @property
     def _places(self) -> np.ndarray:
-        """What a unit of each digit counts."""
+        """The place value of each digit."""
         return np.cumprod((1, *self.levels[:-1]))
 
 
-def nearest(rows: jax.Array, codes: jax.Array) -> jax.Array:
-    """The number of the nearest code of each row, ``(N, D)`` and ``(M, D)``: ``(N,)``.
+Quantizer = Literal["vq", "fsq"]
+QUANTIZERS: dict[Quantizer, type[Any]] = {
+    "vq": VectorQuantizer,
+    "fsq": FiniteScalarQuantizer,
+}
 
-    The first of several at one distance.
+
+def nearest(rows: jax.Array, codes: jax.Array) -> jax.Array:
+    """The index of the nearest code of each row, ``(N, D)`` and ``(M, D)`` -> ``(N,)``.
+
+    Ties are broken in favour of the lowest index.
     """
     product = jnp.matmul(rows, codes.T, precision="highest")  # (N, M)
-    squares = (codes**2).sum(-1)  # of a row itself there is no need
+    squares = (codes**2).sum(-1)  # the rows' squares do not change the order
     return jnp.argmin(squares[None] - 2 * product, axis=-1).astype(jnp.int32)
 
 
@@ -234,7 +243,7 @@ def k_means(
 ) -> jax.Array:
     """Centres ``(M, D)`` of rows ``(N, D)`` by Lloyd's algorithm.
 
-    It begins with rows at random; a centre that nobody is nearest to stays.
+    Initialized with random rows; a centre without any row assigned stays where it is.
     """
     replace = len(rows) < num_codes
     centres = jax.random.choice(key, rows, (num_codes,), replace=replace)

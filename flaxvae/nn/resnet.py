@@ -1,6 +1,7 @@
-"""Residual networks: stages of residual blocks between changes of size."""
+"""Residual networks: stages of residual blocks between changes of resolution."""
 
 import math
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -10,29 +11,30 @@ from flaxvae.nn.convnet import check_images, first_image, shrink
 from flaxvae.nn.convolution import Conv, ConvTranspose
 from flaxvae.nn.layers import Network, per_stage
 
-RESAMPLINGS = ("stride", "resize")
+Resampling = Literal["stride", "resize"]
+RESAMPLINGS: tuple[Resampling, ...] = get_args(Resampling)
 
 
 class ResNetEncoder(Network):
-    """Stages that each make the image smaller and refine it by residual blocks.
+    """Stages that reduce the image's size and refine it by residual blocks.
 
-    ``(B, H, W, C)`` -> features ``(B, F)``. A block is what a bottleneck adds to its
-    input: a 1x1 convolution to fewer channels, one of ``kernel_size``, a 1x1 one back,
-    with normalization and activation before each.
+    ``(B, H, W, C)`` -> features ``(B, F)``. A block adds a bottleneck to its input: a
+    1x1 convolution to fewer channels, one of ``kernel_size`` and a 1x1 convolution
+    back, with normalization and activation before each.
 
     Source: He et al., "Identity Mappings in Deep Residual Networks", 2016, arXiv
     1603.05027; in VAEs: Child, "Very Deep VAEs", 2020, arXiv 2011.10650.
     """
 
     filters: tuple[int, ...] = (32, 64)  # of each stage, from the data inwards
-    num_residual_blocks: int = 2  # in a stage
-    bottleneck: int = 4  # times fewer channels inside a block
+    num_residual_blocks: int = 2  # per stage
+    bottleneck: int = 4  # factor by which a block reduces its channels
     kernel_size: int = 3
-    strides: int | tuple[int, ...] = 2  # of all stages, or of each
-    padding: int | str = "SAME"  # of the convolutions that change the size
-    resampling: str = "stride"  # by strided convolution, or resize before one
+    strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
+    padding: int | str = "SAME"  # of the strided convolutions
+    resampling: Resampling = "stride"  # strided convolutions, or resize and convolve
     hidden: tuple[int, ...] = ()  # widths of dense layers
-    grid: bool = False  # features are the last image, (B, H', W', F), not flattened
+    grid: bool = False  # features are the last image (B, H', W', F)
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
@@ -66,25 +68,25 @@ class ResNetEncoder(Network):
 
 
 class ResNetDecoder(Network):
-    """A dense layer to a small image; stages that refine and enlarge it.
+    """A dense layer to a small image, refined and enlarged by stages.
 
     ``(..., D)`` -> ``(..., *output_shape)``; the mirror of a `ResNetEncoder`, with
-    filters, strides and widths in reverse.
+    filters, strides and widths in reverse order.
 
-    Source of the enlargement by ``"resize"``: Odena, Dumoulin and Olah, "Deconvolution
+    Source of ``resampling="resize"``: Odena, Dumoulin and Olah, "Deconvolution
     and Checkerboard Artifacts", Distill 2016.
     """
 
     output_shape: tuple[int, ...]  # (H, W, C)
-    filters: tuple[int, ...] = (64, 32)  # of the image a stage begins with
-    num_residual_blocks: int = 2  # in a stage
-    bottleneck: int = 4  # times fewer channels inside a block
+    filters: tuple[int, ...] = (64, 32)  # of the input of each stage
+    num_residual_blocks: int = 2  # per stage
+    bottleneck: int = 4  # factor by which a block reduces its channels
     kernel_size: int = 3
-    strides: int | tuple[int, ...] = 2  # of all stages, or of each
-    padding: int | str = "SAME"  # of the convolutions that these transpose
-    resampling: str = "stride"  # by transposed convolution, or resize before one
+    strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
+    padding: int | str = "SAME"  # of the transposed convolutions
+    resampling: Resampling = "stride"  # transposed ones, or resize and convolve
     hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
-    grid: bool = False  # codes are images of the first one's size, (..., H', W', D)
+    grid: bool = False  # codes are images (..., H', W', D)
 
     @nn.compact
     def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
@@ -139,7 +141,7 @@ def _block(
     name: str,
     condition: jax.Array | None,
 ) -> jax.Array:
-    """The sum of x and what the bottleneck makes of it, ``(B, H, W, C)``."""
+    """The sum of x and its bottleneck, ``(B, H, W, C)``."""
     filters = x.shape[-1]
     inner = max(1, filters // network.bottleneck)
     h = x
@@ -160,6 +162,6 @@ def _block(
 
 
 def _resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Linear interpolation of ``(B, H, W, C)``, smoothed where it makes it smaller."""
+    """Linear interpolation of ``(B, H, W, C)``, anti-aliased when shrinking."""
     B, _, _, C = x.shape
     return jax.image.resize(x, (B, *size, C), "linear")

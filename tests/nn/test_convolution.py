@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.nn import Conv, ConvTranspose, convolution
-from flaxvae.nn.convolution import conv, conv_adjoint, make_window
+from flaxvae.nn import Conv, ConvTranspose, conv_primitives
+from flaxvae.nn.conv_primitives import conv, conv_adjoint
+from flaxvae.nn.window import make_window
 
 PAIRS = {"Conv": (Conv, nn.Conv), "ConvTranspose": (ConvTranspose, nn.ConvTranspose)}
 
@@ -75,7 +76,7 @@ def test_a_given_size_comes_back_exactly(key, size):
     window = make_window(size, (3, 3), (2, 2), "SAME")
     key_x, key_y, key_k = jax.random.split(key, 3)
     x = jax.random.normal(key_x, (2, *size, 3))
-    y = jax.random.normal(key_y, (2, *window.moves, 4))
+    y = jax.random.normal(key_y, (2, *window.output_size, 4))
     kernel = jax.random.normal(key_k, (3, 3, 3, 4))
     module = ConvTranspose(3, 3, 2, output_size=size, use_bias=False)
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
@@ -86,9 +87,9 @@ def test_a_given_size_comes_back_exactly(key, size):
 
 
 WAYS = [
-    (convolution._conv_native, convolution._conv_on_cpu),
-    (convolution._adjoint_native, convolution._adjoint_on_cpu),
-    (convolution._kernel_native, convolution._kernel_on_cpu),
+    (conv_primitives._conv_native, conv_primitives._conv_on_cpu),
+    (conv_primitives._adjoint_native, conv_primitives._adjoint_on_cpu),
+    (conv_primitives._kernel_native, conv_primitives._kernel_on_cpu),
 ]
 
 
@@ -99,7 +100,7 @@ def test_what_a_cpu_gets_is_the_native_operation(key, strides, padding):
     window = make_window((7, 8), (3, 2), strides, padding)
     key_x, key_y, key_k = jax.random.split(key, 3)
     x = jax.random.normal(key_x, (2, 7, 8, 3))
-    y = jax.random.normal(key_y, (2, *window.moves, 4))
+    y = jax.random.normal(key_y, (2, *window.output_size, 4))
     kernel = jax.random.normal(key_k, (3, 2, 3, 4))
     for args, (native, on_cpu) in zip(
         [(x, kernel), (y, kernel), (x, y)], WAYS, strict=True
@@ -118,8 +119,8 @@ def test_every_transformation(key):
         return jnp.sin(conv_adjoint(y, kernel, window))
 
     def theirs(x, kernel):
-        y = convolution._conv_native(jnp.sin(x), kernel, window)
-        return jnp.sin(convolution._adjoint_native(y, kernel, window))
+        y = conv_primitives._conv_native(jnp.sin(x), kernel, window)
+        return jnp.sin(conv_primitives._adjoint_native(y, kernel, window))
 
     def second(f):
         def slope(x, kernel):

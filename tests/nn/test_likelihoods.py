@@ -1,4 +1,4 @@
-"""Heads of the likelihoods: what they make of features, and nothing that is NaN."""
+"""Heads of likelihoods: their parameters from features, and no NaN."""
 
 import flax.linen as nn
 import jax
@@ -8,24 +8,24 @@ import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.distributions import Laplace, Normal
-from flaxvae.models import LIKELIHOODS, build_vae
-from flaxvae.nn import (
+from flaxvae.models import build_vae
+from flaxvae.nn import MLPDecoder, NormalHead
+from flaxvae.nn.bounds import LOG_SCALE_BOUNDS, soft_bound
+from flaxvae.nn.likelihoods import (
+    LIKELIHOODS,
     CategoricalHead,
     DiscretizedLogisticMixtureHead,
     LaplaceHead,
-    MLPDecoder,
-    NormalHead,
 )
-from flaxvae.nn.heads import LOG_SCALE_BOUNDS, soft_bound
-from flaxvae.objectives import elbo
+from flaxvae.objectives import ELBO
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_build_vae_makes_each(key, likelihood):
+def test_build_vae_builds_each(key, likelihood):
     vae = build_vae((4, 4, 3), 2, hidden=(8,), likelihood=likelihood)
     x = jnp.round(jax.random.uniform(key, (5, 4, 4, 3)) * 255) / 255
-    variables = vae.init(key, x, key=key, method=elbo)
-    terms = vae.apply(variables, x, key=key, method=elbo)
+    variables = vae.init(key, x, key=key, method=ELBO())
+    terms = vae.apply(variables, x, key=key, method=ELBO())
     assert terms["loss"].shape == (5,)
     p = vae.apply(variables, jnp.zeros((5, 2)), method="decode")
     np.testing.assert_allclose(terms["log_likelihood"].shape, p.log_prob(x).shape)
@@ -47,7 +47,9 @@ def test_a_learned_scale_comes_from_the_second_half(key):
         np.testing.assert_allclose(p.log_prob(x), expected.log_prob(x), rtol=3e-3)
     vae = build_vae((4, 4, 3), 2, encoder="conv", likelihood="normal", scale="learned")
     terms, _ = jax.eval_shape(
-        lambda k: vae.init_with_output(k, jnp.zeros((2, 4, 4, 3)), key=k, method=elbo),
+        lambda k: vae.init_with_output(
+            k, jnp.zeros((2, 4, 4, 3)), key=k, method=ELBO()
+        ),
         key,
     )
     assert terms["loss"].shape == (2,)
@@ -174,7 +176,7 @@ def test_a_categorical_takes_the_levels_of_one_channel_after_the_other(key):
     np.testing.assert_array_equal(p.logits[..., 1, :], features[..., 3:])
 
 
-def test_a_likelihood_of_ones_own_may_say_what_array_it_takes(key):
+def test_a_custom_likelihood_may_declare_the_shape_of_its_features(key):
     class TwoDraws(nn.Module):  # a mean of two numbers a pixel
         def feature_shape(self, data_shape):
             return (*data_shape[:-1], 2 * data_shape[-1])
@@ -186,7 +188,7 @@ def test_a_likelihood_of_ones_own_may_say_what_array_it_takes(key):
     for encoder in ("mlp", "conv"):
         vae = build_vae((4, 4, 1), 2, encoder=encoder, likelihood=TwoDraws())
         x = jnp.zeros((3, 4, 4, 1))
-        terms, _ = vae.init_with_output(key, x, key=key, method=elbo)
+        terms, _ = vae.init_with_output(key, x, key=key, method=ELBO())
         assert terms["loss"].shape == (3,)
 
 
@@ -195,7 +197,7 @@ def test_a_normal_likelihood_of_another_shape_is_refused_with_both(key):
         (4, 4, 3), 2, likelihood="normal", decoder=MLPDecoder((4, 4, 1), (8,))
     )
     with pytest.raises(InputError, match=r"\(4, 4, 3\), got \(4, 4, 1\)"):
-        vae.init(key, jnp.zeros((1, 4, 4, 3)), key=key, method=elbo)
+        vae.init(key, jnp.zeros((1, 4, 4, 3)), key=key, method=ELBO())
 
 
 def test_too_few_channels_for_a_learned_scale_are_refused():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.nn import ACTIVATIONS, MLPDecoder, MLPEncoder
+from flaxvae.nn import MLPDecoder, MLPEncoder
+from flaxvae.nn.layers import ACTIVATIONS
 
 
 def test_encoder_is_its_matrix_products(key):

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
@@ -16,7 +19,7 @@ from flaxvae.nn import (
 )
 from flaxvae.nn.convnet import shrink
 from flaxvae.nn.layers import Dropout
-from flaxvae.objectives import elbo
+from flaxvae.objectives import ELBO
 
 SHAPES = [(28, 28, 1), (28, 20, 1), (105, 105, 1), (8, 8, 1), (7, 9, 3)]
 
@@ -43,7 +46,7 @@ def test_any_size_comes_back_exactly(shape, encoder, settings):
     vae = build_vae(shape, 3, encoder=encoder, **settings)
     x = jnp.zeros((2, *shape))
     terms, _ = jax.eval_shape(
-        lambda k: vae.init_with_output(k, x, key=k, method=elbo), jax.random.key(0)
+        lambda k: vae.init_with_output(k, x, key=k, method=ELBO()), jax.random.key(0)
     )
     assert terms["loss"].shape == (2,)
     z = jnp.zeros((5, 2, 3))
@@ -58,6 +61,34 @@ def test_the_sizes_of_the_digits_go_down_and_up():
         assert sizes == [(28, 28), (14, 14), (7, 7), (4, 4)]
     assert shrink((28, 20), (3, 3), (2, 2), "SAME") == [(28, 20), (14, 10), (7, 5)]
     assert shrink((28, 20), (4, 3), (2, 2), "VALID") == [(28, 20), (13, 9), (6, 4)]
+
+
+@hypothesis_settings(deadline=None)
+@given(
+    size=st.tuples(st.integers(9, 40), st.integers(9, 40)),
+    stages=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3)), max_size=2),
+    padding=st.sampled_from(["SAME", "VALID", 1, 2]),
+)
+def test_sizes_are_those_of_xlas_convolutions(size, stages, padding):
+    kernels, strides = [k for k, _ in stages], [s for _, s in stages]
+    try:
+        sizes = shrink(size, kernels, strides, padding)
+    except InputError as error:
+        assert "kernel_size must be <=" in str(error)
+        return
+    x = jax.ShapeDtypeStruct((1, *size, 1), jnp.float32)
+    assert sizes[0] == size
+    for (k, s), expected in zip(stages, sizes[1:], strict=True):
+        kernel = jax.ShapeDtypeStruct((k, k, 1, 1), jnp.float32)
+        pads = [(padding, padding)] * 2 if isinstance(padding, int) else padding
+        x = jax.eval_shape(
+            lambda x, kernel, s=s, pads=pads: jax.lax.conv_general_dilated(
+                x, kernel, (s, s), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            ),
+            x,
+            kernel,
+        )
+        assert x.shape[1:3] == expected
 
 
 def count(tree):
@@ -193,11 +224,11 @@ def test_bfloat16_computes_in_it_with_float32_around(key, encoder):
         (8, 8, 1), 3, encoder=encoder, normalization="batch", dtype="bfloat16"
     )
     x = jax.random.uniform(key, (16, 8, 8, 1))
-    variables = vae.init(key, x, key=key, method=elbo)
+    variables = vae.init(key, x, key=key, method=ELBO())
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("f4")}
 
     def loss(vae):
-        return vae.apply(variables, x, key=key, method=elbo, mutable=["batch_stats"])
+        return vae.apply(variables, x, key=key, method=ELBO(), mutable=["batch_stats"])
 
     terms, collections = loss(vae)
     assert {term.dtype for term in terms.values()} == {jnp.dtype("f4")}
@@ -225,13 +256,13 @@ def test_bfloat16_computes_in_it_with_float32_around(key, encoder):
 def test_bad_settings_are_refused(key, settings, message):
     with pytest.raises(InputError, match=message):
         vae = build_vae((8, 8, 1), 2, **settings)
-        vae.init(key, jnp.zeros((1, 8, 8, 1)), key=key, method=elbo)
+        vae.init(key, jnp.zeros((1, 8, 8, 1)), key=key, method=ELBO())
 
 
 def test_rows_are_refused_by_convolutions(key):
     vae = build_vae((12,), 2, encoder="conv")
     with pytest.raises(InputError, match="must be images"):
-        vae.init(key, jnp.zeros((1, 12)), key=key, method=elbo)
+        vae.init(key, jnp.zeros((1, 12)), key=key, method=ELBO())
 
 
 def test_a_wrong_output_shape_is_refused_with_both(key):
@@ -239,4 +270,4 @@ def test_a_wrong_output_shape_is_refused_with_both(key):
     with pytest.raises(
         InputError, match=r"\(8, 7, 1\).*\(8, 8, 1\)|\(8, 8, 1\).*\(8, 7, 1\)"
     ):
-        vae.init(key, jnp.zeros((1, 8, 8, 1)), key=key, method=elbo)
+        vae.init(key, jnp.zeros((1, 8, 8, 1)), key=key, method=ELBO())

@@ -10,10 +10,13 @@ from scipy import stats
 
 from flaxvae.checks import InputError
 from flaxvae.distributions import MultivariateNormal
-from flaxvae.models import build_vae, module_from_description, variable_shapes
-from flaxvae.models.description import describe_module
-from flaxvae.objectives import elbo
-from flaxvae.training import TrainedVAE, adam, fit, make_program
+from flaxvae.models import build_vae
+from flaxvae.models.description import describe_module, module_from_description
+from flaxvae.models.variables import variable_shapes
+from flaxvae.objectives import ELBO
+from flaxvae.training import Trained, fit
+from flaxvae.training.optimizers import adam
+from flaxvae.training.program import make_program
 
 SHAPE = (4, 4, 1)
 
@@ -24,7 +27,7 @@ def make(**parts):
 
 def init(model, key):
     x = jax.random.uniform(key, (5, *SHAPE))
-    return model.init(key, x, key=key, method=elbo), x
+    return model.init(key, x, key=key, method=ELBO()), x
 
 
 def test_a_vamp_prior_is_the_mean_of_its_inputs_posteriors(key):
@@ -74,7 +77,7 @@ def test_a_vamp_prior_moves_with_the_encoder_and_its_inputs(key):
     variables, x = init(model, key)
 
     def kl(variables):
-        return model.apply(variables, x, key=key, method=elbo)["kl"].mean()
+        return model.apply(variables, x, key=key, method=ELBO())["kl"].mean()
 
     slopes = jax.grad(kl)(variables)["params"]
     assert np.abs(slopes["prior"]["pseudo_inputs"]).max() > 0
@@ -89,8 +92,8 @@ def test_a_vamp_prior_moves_with_the_encoder_and_its_inputs(key):
 
 def test_pseudo_inputs_begin_as_training_examples(stripes):
     model = make(prior="vamp", prior_components=20)
-    program = make_program(model, stripes, elbo, adam(), batch_size=32)
-    runs = [program.create(seed, {}) for seed in (0, 1)]
+    program = make_program(model, stripes, ELBO(), adam(), batch_size=32)
+    runs = [program.create(seed) for seed in (0, 1)]
     known = {image.tobytes() for image in np.asarray(stripes.train.x)}
     for run in runs:
         u = np.asarray(run.state.params["prior"]["pseudo_inputs"])
@@ -104,8 +107,8 @@ def test_pseudo_inputs_begin_as_training_examples(stripes):
 def test_a_mixture_begins_with_equal_weights_and_learns(stripes):
     model = make(prior="mixture", prior_components=4)
     trained = fit(model, stripes, epochs=3, batch_size=32, progress=False)
-    program = make_program(model, stripes, elbo, adam(), batch_size=32)
-    start = program.create(0, {}).state.params["prior"]
+    program = make_program(model, stripes, ELBO(), adam(), batch_size=32)
+    start = program.create(0).state.params["prior"]
     assert start["mean"].shape == (4, 3)
     assert not start["logits"].any()
     for name, value in trained.variables["params"]["prior"].items():
@@ -202,8 +205,8 @@ def test_flows_begin_at_the_normal_and_every_parameter_learns(
 ):
     model = make(**FLOWS[name])
     part = "prior" if "prior" in FLOWS[name] else "posterior"
-    program = make_program(model, stripes, elbo, adam(), batch_size=32)
-    variables = {"params": program.create(0, {}).state.params}
+    program = make_program(model, stripes, ELBO(), adam(), batch_size=32)
+    variables = {"params": program.create(0).state.params}
     x = stripes.preprocessing.prepare(stripes.test.x)
 
     def distribution(vae):
@@ -218,7 +221,7 @@ def test_flows_begin_at_the_normal_and_every_parameter_learns(
     @jax.jit
     def slopes(params):
         def loss(params):
-            method = functools.partial(elbo, key=jax.random.key(2), kl="sampled")
+            method = functools.partial(ELBO(kl="sampled"), key=jax.random.key(2))
             return model.apply({"params": params}, x, method=method)["loss"].mean()
 
         return jax.grad(loss)(params)
@@ -231,7 +234,7 @@ def test_flows_begin_at_the_normal_and_every_parameter_learns(
         lambda a, b: bool((a != b).any()), params[part], variables["params"][part]
     )
     assert all(jax.tree.leaves(moved)), moved
-    trained = TrainedVAE(model, {"params": params}, SHAPE, stripes.preprocessing)
+    trained = Trained(model, {"params": params}, SHAPE, stripes.preprocessing)
 
     # Codes come in chunks as in one; what all rows share is there once.
     whole = trained.encode(stripes.test.x)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.nn import FiniteScalarQuantizer, VectorQuantizer, k_means
-from flaxvae.nn.quantizers import nearest
+from flaxvae.nn import VectorQuantizer
+from flaxvae.nn.quantizers import FiniteScalarQuantizer, k_means, nearest
 
 
 def features_of(key, shape=(3, 2, 2, 5)):

@@ -1,19 +1,18 @@
-"""Heads: the last step from features to a distribution.
+"""Heads of likelihoods: features -> p(x|z).
 
-A likelihood's head says by ``feature_shape`` what array it takes for data of a given
-shape; a module without that method takes an array of the data's own shape. Its
-``support`` says on what values p(x|z) is a density: ``"unit"`` (from 0 to 1),
-``"real"``, or ``"levels"`` (as many as its field says).
+The method ``feature_shape`` of a head maps the shape of an example to that of its
+features; a module without this method takes features of the data's own shape. The class
+variable ``support`` states the values on which p(x|z) is defined: ``"unit"`` (from 0 to
+1), ``"real"``, or ``"levels"`` (0, 1/(L-1), ..., 1 for the L of its field ``levels``).
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flaxvae.checks import InputError, check_above, check_at_least, check_choice
 from flaxvae.distributions import (
@@ -23,93 +22,36 @@ from flaxvae.distributions import (
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
     Laplace,
-    MultivariateNormal,
     Normal,
 )
-from flaxvae.distributions.softplus import softplus
+from flaxvae.nn.bounds import LOG_SCALE_BOUNDS, as_float32, soft_bound, squarable
 
-SCALES = ("shared", "fixed", "learned")
-MEAN_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+Scale = Literal["shared", "fixed", "learned"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+MeanActivation = Literal["none", "sigmoid", "tanh"]
+MEAN_ACTIVATIONS: dict[MeanActivation, Callable[[jax.Array], jax.Array]] = {
     "none": lambda x: x,
     "sigmoid": nn.sigmoid,
     "tanh": nn.tanh,
 }
-LOG_SCALE_BOUNDS = (-7.0, 7.0)  # of a learned scale: 0.0009 to 1,100
-LOG_VAR_BOUNDS = (-20.0, 20.0)  # of a posterior: a std of 0.00005 to 22,000
-
-
-class DiagonalNormalHead(nn.Module):
-    """Features ``(B, F)`` -> N(mean, diag(exp(log_var))) over ``(D,)``.
-
-    One dense layer computes the mean and, from column D on, the log-variance: two
-    narrow products in its place make an MNIST step on a CPU 5 % slower. The weights of
-    the log-variance begin at zero: whatever the encoder, every posterior begins with
-    the variance of a standard normal prior. Log-variances are kept in `LOG_VAR_BOUNDS`
-    by `soft_bound`, which between -12 and 12 changes none by more than 0.0004.
-    """
-
-    latent_dim: int  # D
-
-    @nn.compact
-    def __call__(self, features: jax.Array) -> Normal:
-        """q(z|x) from the features of x."""
-        dense = nn.Dense(
-            2 * self.latent_dim, kernel_init=_init_mean_only, name="mean_and_log_var"
-        )
-        mean, raw = jnp.split(dense(features), 2, axis=-1)  # (B, D) each
-        return Normal(_squarable(mean), soft_bound(raw, *LOG_VAR_BOUNDS), event_ndim=1)
-
-
-class FullNormalHead(nn.Module):
-    """Features ``(B, F)`` -> N(mean, L L^T) over ``(D,)``, a covariance for each.
-
-    One dense layer computes the mean, another the D (D + 1) / 2 numbers of L, whose
-    diagonal is exp of half a bounded log-variance. Training begins without correlations
-    and with the variance of a standard normal prior, as with `DiagonalNormalHead`.
-
-    Source: Kingma and Welling, "An Introduction to Variational Autoencoders", 2019,
-    arXiv 1906.02691, section 2.5.1.
-    """
-
-    latent_dim: int  # D
-
-    @nn.compact
-    def __call__(self, features: jax.Array) -> MultivariateNormal:
-        """q(z|x) from the features of x."""
-        D = self.latent_dim
-        mean = nn.Dense(D, name="mean")(features)
-        zeros = nn.initializers.zeros_init()
-        count = D * (D + 1) // 2
-        raw = nn.Dense(count, kernel_init=zeros, name="scale_tril")(features)
-        diagonal = jnp.exp(0.5 * soft_bound(raw[..., :D], *LOG_VAR_BOUNDS))
-        rows, columns = np.tril_indices(D, -1)
-        scale = jnp.zeros((*raw.shape[:-1], D, D))
-        scale = scale.at[..., rows, columns].set(raw[..., D:])
-        scale = scale.at[..., np.arange(D), np.arange(D)].set(diagonal)
-        return MultivariateNormal(_squarable(mean), scale)
-
-
-def _init_mean_only(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
-    """Flax's default for the first half of the columns, zeros for the second."""
-    F, both = shape
-    mean = nn.initializers.lecun_normal()(key, (F, both // 2), dtype)
-    return jnp.concatenate([mean, jnp.zeros_like(mean)], axis=1)
 
 
 class BernoulliHead(nn.Module):
-    """Takes an array of the data's shape as the logits of independent pixels."""
+    """Features of the data's shape as the logits of independent pixels."""
 
-    support: ClassVar[str] = "unit"  # zeros and ones; grey levels by custom
+    support: ClassVar[str] = (
+        "unit"  # a density on {0, 1} only; grey levels are customary
+    )
 
     event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
 
     def __call__(self, features: jax.Array) -> Bernoulli:
         """``(..., *event)`` -> p(x|z) over ``event``."""
-        return Bernoulli(logits=_as_float32(features), event_ndim=self.event_ndim)
+        return Bernoulli(logits=as_float32(features), event_ndim=self.event_ndim)
 
 
 class ContinuousBernoulliHead(nn.Module):
-    """Takes an array of the data's shape as the logits of grey levels in [0, 1]."""
+    """Features of the data's shape as the logits of grey levels in [0, 1]."""
 
     support: ClassVar[str] = "unit"
 
@@ -117,18 +59,17 @@ class ContinuousBernoulliHead(nn.Module):
 
     def __call__(self, features: jax.Array) -> ContinuousBernoulli:
         """``(..., *event)`` -> p(x|z) over ``event``."""
-        logits = _as_float32(features)
+        logits = as_float32(features)
         return ContinuousBernoulli(logits=logits, event_ndim=self.event_ndim)
 
 
 class LocationScaleHead(nn.Module):
-    """What heads with a location and a scale have in common.
+    """Base class of heads with a location and a scale.
 
-    The scale is one learned number for all pixels (``"shared"``: it calibrates itself
-    to the size of the errors), one given number (``"fixed"``: the squared error of a
-    normal distribution is then weighted by 1 / (2 std^2)), or comes from the features,
-    pixel by pixel (``"learned"``: the features have twice the data's channels,
-    locations first; see `soft_bound`).
+    The scale is one learned scalar (``"shared"``: it adapts to the size of the errors),
+    a constant (``"fixed"``: a normal likelihood then weights the squared error by
+    1 / (2 std^2)), or predicted per pixel (``"learned"``: the features have twice the
+    data's channels, locations first; see `soft_bound`).
 
     Source of ``"shared"``: Rybkin, Daniilidis and Levine, "Simple and Effective VAE
     Training with Calibrated Decoders", 2020, arXiv 2006.13202.
@@ -137,22 +78,22 @@ class LocationScaleHead(nn.Module):
     support: ClassVar[str] = "real"
 
     event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
-    scale: str = "shared"  # one of SCALES
-    init_scale: float = 1.0  # of "fixed" always; of "shared" before training
-    mean_activation: str = "none"  # a key of MEAN_ACTIVATIONS
+    scale: Scale = "shared"
+    init_scale: float = 1.0  # the constant of "fixed"; the initial value of "shared"
+    mean_activation: MeanActivation = "none"  # applied to locations
 
     @nn.nowrap
     def feature_shape(self, data_shape: Sequence[int]) -> tuple[int, ...]:
-        """Of the array that it takes, for data of shape ``(..., C)``."""
+        """Shape of the features for an example of shape ``(..., C)``."""
         *places, channels = data_shape
         return (*places, channels * (2 if self.scale == "learned" else 1))
 
     def split(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The locations and the logarithms of the scales, of the data's shape each."""
+        """Locations and logarithms of the scales, each of the data's shape."""
         check_choice("scale", self.scale, SCALES)
         check_choice("mean_activation", self.mean_activation, MEAN_ACTIVATIONS)
         check_above("init_scale", self.init_scale, 0)
-        features = _as_float32(features)
+        features = as_float32(features)
         activate = MEAN_ACTIVATIONS[self.mean_activation]
         log_scale: Any = math.log(self.init_scale)
         if self.scale == "learned":
@@ -162,12 +103,12 @@ class LocationScaleHead(nn.Module):
                     f"data's where the scale is learned, got shape {features.shape}"
                 )
             location, raw = jnp.split(features, 2, axis=-1)
-            return activate(_squarable(location)), soft_bound(raw, *LOG_SCALE_BOUNDS)
+            return activate(squarable(location)), soft_bound(raw, *LOG_SCALE_BOUNDS)
         if self.scale == "shared":
             init = nn.initializers.constant(log_scale)
             raw = self.param("log_scale", init, (), jnp.float32)
             log_scale = soft_bound(raw, *LOG_SCALE_BOUNDS)
-        return activate(_squarable(features)), jnp.full(features.shape, log_scale)
+        return activate(squarable(features)), jnp.full(features.shape, log_scale)
 
 
 class NormalHead(LocationScaleHead):
@@ -206,12 +147,12 @@ class DiscretizedLogisticHead(LocationScaleHead):
 
 
 class DiscretizedLogisticMixtureHead(nn.Module):
-    """Pixels of L levels, each a mixture that couples its channels.
+    """Pixels of L levels, each with a mixture that couples its channels.
 
-    The features hold, for each pixel, K logits and, for each component, C locations,
-    C logarithms of scales (see `soft_bound`) and C (C - 1) / 2 couplings (their tanh).
-    At features of zero the K components lie evenly in [0, 1], 1 / K apart and with
-    scales of 1 / K, so that no two begin alike.
+    For each pixel the features hold K logits and, for each component, C locations, C
+    log-scales (see `soft_bound`) and C (C - 1) / 2 couplings (through tanh). Features
+    of zero place the K components evenly in [0, 1], 1 / K apart with scales of 1 / K,
+    so that no two components start equal.
     """
 
     support: ClassVar[str] = "levels"
@@ -248,14 +189,14 @@ class DiscretizedLogisticMixtureHead(nn.Module):
                 f"the decoder's output must have {K} * (1 + 2 C + C (C - 1) / 2) "
                 f"channels for a mixture of {K}, got shape {features.shape}"
             )
-        features = _as_float32(features)
+        features = as_float32(features)
         logits, features = features[..., :K], features[..., K:]
         features = features.reshape(*places, K, size // K - 1)
         loc, raw, coupling = jnp.split(features, (channels, 2 * channels), axis=-1)
         start = (jnp.arange(K, dtype=features.dtype) + 0.5) / K  # (K,)
         return DiscretizedLogisticMixture(
             logits,
-            _squarable(loc) + start.reshape((1,) * len(places) + (K, 1)),
+            squarable(loc) + start.reshape((1,) * len(places) + (K, 1)),
             soft_bound(raw - math.log(K), *LOG_SCALE_BOUNDS),
             nn.tanh(coupling),
             self.levels,
@@ -263,7 +204,7 @@ class DiscretizedLogisticMixtureHead(nn.Module):
 
 
 class CategoricalHead(nn.Module):
-    """Independent pixels of L levels, a probability for each.
+    """Independent pixels of L levels, with one logit per level.
 
     The features hold L logits for each channel of the data.
     """
@@ -275,7 +216,7 @@ class CategoricalHead(nn.Module):
 
     @nn.nowrap
     def feature_shape(self, data_shape: Sequence[int]) -> tuple[int, ...]:
-        """Of the array that it takes, for data of shape ``(..., C)``."""
+        """Shape of the features for an example of shape ``(..., C)``."""
         *places, channels = data_shape
         return (*places, channels * self.levels)
 
@@ -289,23 +230,24 @@ class CategoricalHead(nn.Module):
                 f"the data's, got shape {features.shape}"
             )
         logits = features.reshape(*places, size // self.levels, self.levels)
-        return Categorical(_as_float32(logits), self.event_ndim)
+        return Categorical(as_float32(logits), self.event_ndim)
 
 
-def soft_bound(x: jax.Array, low: float, high: float) -> jax.Array:
-    """Keeps numbers between two bounds, smoothly: a few from either it is x itself.
-
-    high - softplus(high - low - softplus(x - low)); its gradient never vanishes
-    abruptly as that of clipping does, and no exponential of the result overflows.
-    """
-    raised = softplus(x - low)
-    return high - softplus(high - low - raised)
-
-
-def _squarable(mean: jax.Array) -> jax.Array:
-    """Cuts numbers off at 1e9, far from any data: errors' squares stay finite."""
-    return jnp.clip(mean, -1e9, 1e9)
-
-
-def _as_float32(features: jax.Array) -> jax.Array:
-    return features.astype(jnp.promote_types(features.dtype, jnp.float32))
+Likelihood = Literal[
+    "bernoulli",
+    "continuous_bernoulli",
+    "normal",
+    "laplace",
+    "discretized_logistic",
+    "discretized_logistic_mixture",
+    "categorical",
+]
+LIKELIHOODS: dict[Likelihood, type[Any]] = {
+    "bernoulli": BernoulliHead,
+    "continuous_bernoulli": ContinuousBernoulliHead,
+    "normal": NormalHead,
+    "laplace": LaplaceHead,
+    "discretized_logistic": DiscretizedLogisticHead,
+    "discretized_logistic_mixture": DiscretizedLogisticMixtureHead,
+    "categorical": CategoricalHead,
+}

@@ -5,7 +5,7 @@ import pytest
 
 from flaxvae.distributions import kl_divergence
 from flaxvae.nn import BernoulliHead, DiagonalNormalHead, StandardNormal
-from flaxvae.nn.heads import LOG_VAR_BOUNDS
+from flaxvae.nn.bounds import LOG_VAR_BOUNDS
 
 
 def test_the_first_columns_are_the_mean_and_the_last_the_log_variance():

@@ -1,0 +1,20 @@
+"""The encoders and decoders that can be chosen by name."""
+
+from typing import Any, Literal
+
+from flaxvae.nn.convnet import ConvDecoder, ConvEncoder
+from flaxvae.nn.mlp import MLPDecoder, MLPEncoder
+from flaxvae.nn.resnet import ResNetDecoder, ResNetEncoder
+
+Encoder = Literal["mlp", "conv", "resnet"]
+ENCODERS: dict[Encoder, type[Any]] = {
+    "mlp": MLPEncoder,
+    "conv": ConvEncoder,
+    "resnet": ResNetEncoder,
+}
+Decoder = Literal["mlp", "conv", "resnet"]
+DECODERS: dict[Decoder, type[Any]] = {
+    "mlp": MLPDecoder,
+    "conv": ConvDecoder,
+    "resnet": ResNetDecoder,
+}
