@@ -1,26 +1,51 @@
-"""The autoencoder: plain, sparse or denoising, as its objective says."""
+"""The autoencoder: plain, sparse or denoising, depending on its objective."""
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 
-from flaxvae.checks import check_at_least, check_choice
+from flaxvae.checks import InputError, check_below, check_choice
 from flaxvae.distributions import Distribution
-from flaxvae.models.networks import build_networks
-from flaxvae.nn import CODE_ACTIVATIONS, CodeHead
+from flaxvae.models.networks import (
+    DataSpec,
+    NetworkConfig,
+    split_parts,
+    without_none,
+)
+from flaxvae.models.vae import VAEConfig
+from flaxvae.nn.codes import CODE_ACTIVATIONS, CodeHead
+from flaxvae.nn.likelihoods import Likelihood
+from flaxvae.settings import setting
+
+Kind = Literal["plain", "sparse", "denoising"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Penalty = Literal["l1", "rate"]
+PENALTIES: tuple[Penalty, ...] = get_args(Penalty)
+NoiseKind = Literal["gaussian", "masking", "salt_and_pepper"]
+
+# Widths of the MLP's dense layers and of the code.
+SIZES: dict[Kind, tuple[tuple[int, ...], int]] = {
+    "plain": ((256, 128, 64), 32),
+    "sparse": ((256,), 256),
+    "denoising": ((256, 128), 64),
+}
+CONV_SIZE = 64  # of the code of a convolutional or residual network
+UNIT_ERROR = math.sqrt(0.5)  # the scale at which -log p(x|z) is the sum of squares
 
 
 class Autoencoder(nn.Module):
-    """An encoder and a decoder with a narrow code between them; there is no prior.
+    """An encoder and a decoder with a code between them, without a prior.
 
     Source: Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural
     Networks", Science 2006.
     """
 
     encoder: nn.Module  # x (B, H, W, C) -> features (B, F)
-    code: nn.Module  # features (B, F) -> a `Point` over (D,)
+    code: nn.Module  # features (B, F) -> a `Deterministic` over (D,)
     decoder: nn.Module  # z (..., D) -> array (..., H, W, C)
     likelihood: nn.Module  # array (..., H, W, C) -> p(x|z) over (H, W, C)
 
@@ -33,39 +58,170 @@ class Autoencoder(nn.Module):
         return self.likelihood(self.decoder(z))
 
 
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig(NetworkConfig):
+    """An autoencoder as settings, with those of its objective.
+
+    Example:
+      >>> config = AutoencoderConfig(kind="sparse")
+      >>> config.describe_network((28, 28, 1))
+      '784-256-256'
+
+    Raises:
+      InputError: a value out of range, or a field that does not belong to the kind.
+    """
+
+    kind: Kind = "plain"
+    """Plain, with a sparse code, or trained to remove noise."""
+    latent_dim: int | None = setting(None, at_least=1)
+    """Width of the code; default: 32 (plain), 256 (sparse), 64 (denoising, or
+    convolutional and residual networks)."""
+    penalty: Penalty | None = None
+    """sparse: absolute values of a relu code (l1), or mean activations of a sigmoid
+    code (rate) (l1)."""
+    penalty_weight: float | None = setting(None, at_least=0)
+    """sparse: weight of the penalty in nats, reached after half the run (l1: 1, rate:
+    10)."""
+    rate: float | None = setting(None, above=0, below=1)
+    """sparse, rate: target of the mean activation of each code dimension (0.05)."""
+    corruption: NoiseKind | None = None
+    """denoising: kind of noise (gaussian)."""
+    noise: float | None = setting(None, at_least=0)
+    """denoising: standard deviation (gaussian), or share of pixels (0.5)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, owner in (
+            ("penalty", "sparse"),
+            ("penalty_weight", "sparse"),
+            ("rate", "sparse"),
+            ("corruption", "denoising"),
+            ("noise", "denoising"),
+        ):
+            value = getattr(self, name)
+            if value is not None and self.kind != owner:
+                raise InputError(
+                    f"{name} must be left out for the kind {self.kind}, got {value}"
+                )
+        if self.noise is not None and self.corruption not in (None, "gaussian"):
+            check_below("noise", self.noise, 1)
+        if self.rate is not None and self.penalty != "rate":
+            raise InputError(
+                f"rate must be left out for the penalty {self.penalty or 'l1'}, got "
+                f"{self.rate}"
+            )
+
+    @property
+    def code_size(self) -> int:
+        """D, the width of the code."""
+        if self.latent_dim is not None:
+            return self.latent_dim
+        return SIZES[self.kind][1] if self.encoder == "mlp" else CONV_SIZE
+
+    def build(
+        self,
+        dataset: Any,
+        *,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        likelihood: nn.Module | None = None,
+        code: nn.Module | None = None,
+    ) -> Autoencoder:
+        """The model for a data set.
+
+        Args:
+          dataset: a `flaxvae.data.Dataset`, whose shape and levels determine the model.
+          encoder: your own module in place of the named one; see `build_vae`.
+          decoder: likewise.
+          likelihood: likewise.
+          code: your own module ``(B, F) -> q(z|x)`` in place of `CodeHead`.
+
+        Raises:
+          InputError: settings that do not suit the data or your own modules.
+        """
+        encoder, decoder, likelihood = self.build_networks(
+            DataSpec.of(dataset),
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=likelihood,
+        )
+        if code is None:
+            activation: Any = "none"
+            if self.kind == "sparse":
+                activation = "sigmoid" if self.penalty == "rate" else "relu"
+            code = CodeHead(self.code_size, activation)
+        return Autoencoder(encoder, code, decoder, likelihood)
+
+    def describe_network(self, data_shape: Sequence[int]) -> str:
+        """Pixels, widths and code, such as ``784-256-128-64-32``."""
+        return self._describe(DataSpec(tuple(data_shape)), self.code_size)
+
+    def as_vae(self) -> VAEConfig:
+        """A VAE of the same networks and code size, with a VAE's own likelihood."""
+        shared = {
+            field.name: getattr(self, field.name) for field in fields(NetworkConfig)
+        }
+        if self.likelihood is None:  # these belong to the autoencoder's likelihood
+            shared |= dict.fromkeys(("scale", "init_scale", "mean_activation"))
+        for name, value in self._default_networks().items():
+            if shared[name] is None:
+                shared[name] = value
+        return VAEConfig(latent_dim=self.code_size, **shared)
+
+    def _choose_likelihood(self, *, is_table: bool) -> Likelihood:
+        return self.likelihood or "normal"
+
+    def _default_networks(self) -> dict[str, Any]:
+        if self.encoder == "mlp":
+            return {"hidden": SIZES[self.kind][0]}
+        return {"normalization": "batch"}
+
+    def _defaults(self, data: DataSpec) -> Mapping[str, Any]:
+        defaults = self._default_networks()
+        if self._choose_likelihood(is_table=data.is_table) == "normal":
+            defaults |= {
+                "scale": "fixed",
+                "init_scale": UNIT_ERROR,
+                "mean_activation": "none" if data.is_table else "sigmoid",
+            }
+        return defaults
+
+
 def build_autoencoder(
     data_shape: Sequence[int],
-    latent_dim: int = 32,
+    latent_dim: int | None = None,
     *,
-    encoder: str | nn.Module = "mlp",
+    encoder: str | nn.Module | None = None,
     decoder: str | nn.Module | None = None,
-    likelihood: str | nn.Module = "normal",
-    code_activation: str = "none",
+    likelihood: str | nn.Module | None = None,
+    code_activation: str | None = None,
     **settings: Any,
 ) -> Autoencoder:
-    """Builds an autoencoder; see `build_vae` for what is not said here.
+    """Builds an autoencoder for examples of one shape, by `AutoencoderConfig`.
+
+    >>> build_autoencoder((28, 28, 1), 32).encoder.hidden
+    (256, 128, 64)
 
     Args:
-      data_shape: shape of one example, ``(H, W, C)``.
-      latent_dim: D, the width of the code, >= 1.
+      data_shape: shape of one example, ``(H, W, C)`` or ``(F,)``.
+      latent_dim: D, the width of the code, >= 1; None: see `AutoencoderConfig`.
       encoder: see `build_vae`.
       decoder: see `build_vae`.
-      likelihood: see `build_vae`. ``"normal"`` with ``scale="fixed"`` is training on
-        the squared error.
-      code_activation: ``"none"``, ``"relu"``, ``"sigmoid"`` or ``"tanh"``.
-      **settings: see `build_vae`.
+      likelihood: see `build_vae`; None: a normal likelihood with a fixed scale, which
+        amounts to training on the squared error.
+      code_activation: ``"none"``, ``"relu"``, ``"sigmoid"`` or ``"tanh"``; None: that
+        of the kind of autoencoder.
+      **settings: other fields of `AutoencoderConfig`; None means the default.
 
     Raises:
       InputError: as `build_vae`.
     """
-    check_at_least("latent_dim", latent_dim, 1)
-    check_choice("code_activation", code_activation, CODE_ACTIVATIONS)
-    encoder, decoder, likelihood = build_networks(
-        data_shape,
-        encoder=encoder,
-        decoder=decoder,
-        likelihood=likelihood,
-        settings=settings,
+    names, modules = split_parts(
+        {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
     )
-    code = CodeHead(latent_dim, code_activation)
-    return Autoencoder(encoder, code, decoder, likelihood)
+    config = AutoencoderConfig(latent_dim=latent_dim, **names, **without_none(settings))
+    if code_activation is not None:
+        check_choice("code_activation", code_activation, CODE_ACTIVATIONS)
+        activation: Any = code_activation
+        modules["code"] = CodeHead(config.code_size, activation)
+    return config.build(DataSpec(tuple(data_shape)), **modules)

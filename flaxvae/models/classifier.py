@@ -1,7 +1,7 @@
-"""A classifier, to judge what models make and as a part of them."""
+"""A classifier: to evaluate generated samples, and as a part of models."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -9,9 +9,11 @@ import jax
 from flaxvae.checks import check_choice
 from flaxvae.nn import ConvEncoder, MLPEncoder
 
+ClassifierEncoder = Literal["mlp", "conv"]
+
 
 class Classifier(nn.Module):
-    """Examples -> class logits; trained by `flaxvae.objectives.classification`."""
+    """Examples -> class logits; trained by `flaxvae.objectives.Classification`."""
 
     encoder: nn.Module  # x (B, H, W, C) -> features (B, F)
     num_classes: int
@@ -21,18 +23,18 @@ class Classifier(nn.Module):
         """Logits ``(B, num_classes)`` of a batch."""
         return nn.Dense(self.num_classes, name="logits")(self.encoder(x))
 
-    def reach(self, x: jax.Array) -> None:
-        """Calls every part once."""
+    def init_all(self, x: jax.Array) -> None:
+        """Calls every part once, to initialize its variables."""
         self(x)
 
     def given(self, labels: jax.Array) -> "GivenClassifier":
-        """The classifier with the class ``(B,)`` of each example."""
+        """The classifier together with the target labels ``(B,)``."""
         return GivenClassifier(self, labels)
 
 
 @dataclass(frozen=True)
 class GivenClassifier:
-    """A classifier that is told what it should have said.
+    """A classifier together with the target labels.
 
     Attributes:
       model: the bound `Classifier`.
@@ -55,20 +57,23 @@ def build_classifier(
     hidden: tuple[int, ...] = (256, 256),
     dropout: float = 0.2,
 ) -> Classifier:
-    """A small classifier.
+    """Builds a small classifier.
+
+    >>> build_classifier("mlp", 10, hidden=(64,)).num_classes
+    10
 
     Args:
-      encoder: ``"mlp"`` (for anything), ``"conv"`` (for images), or your own module
+      encoder: ``"mlp"`` (any data), ``"conv"`` (images), or your own module
         ``(B, ...) -> (B, F)``.
-      num_classes: Y.
-      hidden: widths of the layers of an ``"mlp"``.
+      num_classes: Y, the number of classes.
+      hidden: widths of the layers of ``"mlp"``.
       dropout: share of activations set to 0 in training.
 
     Raises:
       InputError: an unknown encoder.
     """
     if isinstance(encoder, str):
-        check_choice("encoder", encoder, ("mlp", "conv"))
+        check_choice("encoder", encoder, get_args(ClassifierEncoder))
         encoder = (
             MLPEncoder(hidden=hidden, dropout=dropout)
             if encoder == "mlp"

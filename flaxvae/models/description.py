@@ -1,7 +1,7 @@
 """A module as JSON and back, so that a run's folder can rebuild its model.
 
-A module is its class and its fields; nothing is pickled. Only classes of flaxvae
-itself are looked up again: reading a run's folder never imports foreign code.
+A module is described by its class and its fields; nothing is pickled. Only classes of
+flaxvae itself are rebuilt: reading a run's folder never imports foreign code.
 """
 
 import dataclasses
@@ -11,24 +11,21 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-import flaxvae.nn
 from flaxvae.checks import InputError
-from flaxvae.models.autoencoder import Autoencoder
-from flaxvae.models.classifier import Classifier
-from flaxvae.models.code_prior import CodePrior
-from flaxvae.models.semi_supervised import SemiSupervisedVAE
-from flaxvae.models.vae import VAE
-from flaxvae.models.vqvae import VQVAE
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
     """Describes a module as JSON: ``{"module": class name, field: value, ...}``.
 
-    A class that is not flaxvae's own is described by its full name, so that a
-    reader sees what it was; `module_from_description` cannot rebuild it.
+    >>> from flaxvae.nn import StandardNormal
+    >>> describe_module(StandardNormal(latent_dim=2))
+    {'module': 'StandardNormal', 'latent_dim': 2}
+
+    A class from outside flaxvae is described by its full name for the reader;
+    `module_from_description` cannot rebuild it.
     """
     kind = type(module)
-    own = _OWN.get(kind.__name__) is kind
+    own = own_modules().get(kind.__name__) is kind
     fields = (f.name for f in dataclasses.fields(module) if f.init)
     return {
         "module": kind.__name__ if own else f"{kind.__module__}.{kind.__name__}"
@@ -43,33 +40,28 @@ def module_from_description(description: dict[str, Any]) -> nn.Module:
     """Rebuilds the module that `describe_module` described.
 
     Raises:
-      InputError: a part is not flaxvae's own, so only its author can build it.
+      InputError: the class of a part is not flaxvae's own.
     """
     name = description["module"]
-    if name not in _OWN:
+    kinds = own_modules()
+    if name not in kinds:
         raise InputError(
             f"flaxvae cannot rebuild the module {name!r}: build the model yourself "
             "and pass it as load(workdir, model=...)"
         )
     fields = {k: _rebuild(v) for k, v in description.items() if k != "module"}
-    return _OWN[name](**fields)
+    return kinds[name](**fields)
 
 
-_OWN: dict[str, type[nn.Module]] = {
-    name: getattr(flaxvae.nn, name)
-    for name in flaxvae.nn.__all__
-    if isinstance(getattr(flaxvae.nn, name), type)
-} | {
-    model.__name__: model
-    for model in (
-        VAE,
-        Autoencoder,
-        Classifier,
-        CodePrior,
-        SemiSupervisedVAE,
-        VQVAE,
-    )
-}
+def own_modules() -> dict[str, type[nn.Module]]:
+    """The Linen modules of `flaxvae.nn` and `flaxvae.models` by class name."""
+    found: dict[str, type[nn.Module]] = {}
+    kinds: list[type[nn.Module]] = [nn.Module]
+    while kinds:
+        kinds += (kind := kinds.pop()).__subclasses__()
+        if kind.__module__.startswith(("flaxvae.nn.", "flaxvae.models.")):
+            found[kind.__name__] = kind
+    return found
 
 
 def _describe(value: Any) -> Any:

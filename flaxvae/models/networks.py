@@ -1,161 +1,257 @@
-"""The networks of a model, chosen by name and mirrored."""
+"""The settings of a model's networks and likelihood."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import flax.linen as nn
 import numpy as np
 
-from flaxvae.checks import (
-    InputError,
-    check_above,
-    check_at_least,
-    check_below,
-    check_choice,
-)
-from flaxvae.nn import (
-    ACTIVATIONS,
-    DTYPES,
-    MEAN_ACTIVATIONS,
-    NORMALIZATIONS,
-    RESAMPLINGS,
-    SCALES,
-    BernoulliHead,
-    CategoricalHead,
-    ContinuousBernoulliHead,
-    ConvDecoder,
-    ConvEncoder,
-    DiscretizedLogisticHead,
-    DiscretizedLogisticMixtureHead,
-    LaplaceHead,
-    MLPDecoder,
-    MLPEncoder,
-    NormalHead,
-    ResNetDecoder,
-    ResNetEncoder,
-)
+from flaxvae.checks import InputError
+from flaxvae.nn.layers import Activation, Dtype, Normalization
+from flaxvae.nn.likelihoods import LIKELIHOODS, Likelihood, MeanActivation, Scale
+from flaxvae.nn.networks import DECODERS, ENCODERS, Decoder, Encoder
+from flaxvae.nn.resnet import Resampling
+from flaxvae.settings import check_settings, setting
 
 
-def build_networks(
-    data_shape: Sequence[int],
-    *,
-    encoder: str | nn.Module,
-    decoder: str | nn.Module | None,
-    likelihood: str | nn.Module,
-    settings: Mapping[str, Any],
-    fixed: Mapping[str, Any] | None = None,
-) -> tuple[nn.Module, nn.Module, nn.Module]:
+@dataclass(frozen=True)
+class DataSpec:
+    """The properties of a data set that a model depends on.
+
+    Attributes:
+      shape: of one example, ``(H, W, C)`` or ``(F,)``.
+      levels: L, the values that a pixel can have; None: real numbers, or unknown.
+      num_classes: of the labels; None: without labels.
+      condition_width: C, where each example has a vector as its condition.
+    """
+
+    shape: tuple[int, ...]
+    levels: int | None = None
+    num_classes: int | None = None
+    condition_width: int | None = None
+
+    @classmethod
+    def of(cls, dataset: Any) -> "DataSpec":
+        """The properties of a `flaxvae.data.Dataset`; a `DataSpec` is returned."""
+        if isinstance(dataset, DataSpec):
+            return dataset
+        condition = dataset.train.condition
+        has_vectors = condition is not None and condition.ndim > 1
+        return cls(
+            dataset.shape,
+            dataset.levels,
+            None if has_vectors else dataset.num_classes,
+            condition.shape[1] if has_vectors else None,
+        )
+
+    @property
+    def is_table(self) -> bool:
+        """Whether an example is a row of numbers."""
+        return len(self.shape) == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
     """The encoder, the decoder and the likelihood of a model.
 
-    Args:
-      data_shape: shape of one example.
-      encoder: a key of `ENCODERS`, or a module.
-      decoder: a key of `DECODERS`, a module, or None: see `build_vae`.
-      likelihood: a key of `LIKELIHOODS`, or a module.
-      settings: fields of these parts as a user gives them, None for the default; those
-        named in `MIRRORED` are reversed for the decoder.
-      fixed: fields that a model needs to have so, where a part has them.
+    Fields that are None have the default of the chosen part, shown in parentheses.
+    Networks are described for the encoder; the decoder is its mirror, with widths and
+    stages in reverse order.
 
     Raises:
-      InputError: an unknown choice, a bad value, or a setting that no part has.
+      InputError: a value out of range, or a field that none of the parts has.
     """
-    given = {
-        name: tuple(value) if isinstance(value, list | np.ndarray) else value
-        for name, value in settings.items()
-        if value is not None
-    }
-    check_settings(given)
-    more = dict(fixed or {})
-    shape = tuple(data_shape)
-    if decoder is None:
-        decoder = encoder if isinstance(encoder, str) else "mlp"
-    known: set[str] = set()
-    if isinstance(likelihood, str):
-        check_choice("likelihood", likelihood, LIKELIHOODS)
-        known |= fields_of(LIKELIHOODS[likelihood])
-        fields = {**given, **more, "event_ndim": len(shape)}
-        likelihood = build_part(LIKELIHOODS[likelihood], fields)
-    if isinstance(encoder, str):
-        check_choice("encoder", encoder, ENCODERS)
-        known |= fields_of(ENCODERS[encoder])
-        encoder = build_part(ENCODERS[encoder], given | more)
-    if isinstance(decoder, str):
-        check_choice("decoder", decoder, DECODERS)
-        known |= fields_of(DECODERS[decoder])
-        mirrored = {
-            name: value[::-1]
-            if isinstance(value, Sequence) and name in MIRRORED
-            else value
-            for name, value in given.items()
+
+    encoder: Encoder = "mlp"
+    """Multilayer perceptron, convolutional network, or residual network."""
+    decoder: Decoder | None = None
+    """Kind of the decoder; default: that of the encoder."""
+    hidden: tuple[int, ...] | None = setting(None, at_least=1)
+    """Widths of the dense layers (mlp: 256 256)."""
+    filters: tuple[int, ...] | None = setting(None, at_least=1)
+    """Filters of each stage (32 64)."""
+    kernel_size: int | tuple[int, ...] | None = setting(None, at_least=1)
+    """Rows and columns of the kernels (3; 4 in a convolutional decoder)."""
+    strides: tuple[int, ...] | int | None = setting(None, at_least=1)
+    """Factor by which a stage reduces the image's size (2), or one per stage."""
+    padding: Literal["SAME", "VALID"] | int | None = None
+    """Padding of strided convolutions, or a number of pixels on each side (SAME)."""
+    num_residual_blocks: int | None = setting(None, at_least=0)
+    """Residual blocks per stage (2)."""
+    bottleneck: int | None = setting(None, at_least=1)
+    """Factor by which a residual block reduces its channels (4)."""
+    resampling: Resampling | None = None
+    """Residual networks: strided convolutions, or resize and convolve (stride)."""
+    activation: Activation = "relu"
+    """Activation function."""
+    negative_slope: float | None = None
+    """Slope of leaky_relu below 0 (0.01)."""
+    normalization: Normalization | None = None
+    """Normalization before each activation; default: none, or as the model says."""
+    dropout: float = setting(0.0, at_least=0, below=1)
+    """Share of activations set to 0 in training."""
+    dtype: Dtype = "float32"
+    """Precision of the networks; parameters and losses are always float32."""
+
+    likelihood: Likelihood | None = None
+    """Likelihood p(x|z). Default: bernoulli for images, normal for tables, or as the
+    model says."""
+    scale: Scale | None = None
+    """Scale of normal, laplace and discretized_logistic: one learned scalar (shared), a
+    constant (fixed), or predicted per pixel (learned)."""
+    init_scale: float | None = setting(None, above=0)
+    """The fixed scale, or the initial value of the shared one (1)."""
+    mean_activation: MeanActivation | None = None
+    """Function applied to the locations of these three likelihoods (none)."""
+    levels: int | None = setting(None, at_least=2)
+    """Number of values of a pixel, for discretized_logistic, its mixture and
+    categorical; default: as in the data."""
+    num_components: int | None = setting(None, at_least=1)
+    """Components of discretized_logistic_mixture (10)."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if isinstance(value := getattr(self, field.name), list | np.ndarray):
+                values = tuple(np.asarray(value).tolist())
+                object.__setattr__(self, field.name, values)
+        check_settings(self)
+        either = {self._choose_likelihood(is_table=t) for t in (False, True)}
+        parts = [ENCODERS[self.encoder], DECODERS[self._decoder]]
+        self._check_unused([*parts, *(LIKELIHOODS[name] for name in either)])
+
+    @property
+    def _decoder(self) -> Decoder:
+        return self.decoder or self.encoder
+
+    def _choose_likelihood(self, *, is_table: bool) -> Likelihood:
+        return self.likelihood or ("normal" if is_table else "bernoulli")
+
+    def _defaults(self, data: DataSpec) -> Mapping[str, Any]:
+        """Values that the model uses for fields that are None."""
+        return {}
+
+    def resolve(self, data: DataSpec) -> dict[str, Any]:
+        """The settings of the parts for a data set; those without a value are absent.
+
+        Args:
+          data: the properties of the data.
+        """
+        values = {
+            name: getattr(self, name)
+            for name in _SETTINGS
+            if getattr(self, name) is not None
         }
-        feature_shape = getattr(likelihood, "feature_shape", lambda shape: shape)
-        output_shape = {"output_shape": feature_shape(shape)}
-        decoder = build_part(DECODERS[decoder], mirrored | more | output_shape)
-    if unused := sorted(given.keys() - (known - FIXED)):
-        names = sorted(known - FIXED)
-        raise InputError(
-            f"{unused[0]} must be left out for this model, got {given[unused[0]]}: its "
-            f"parts have {', '.join(names) or 'no settings'}"
-        )
-    return encoder, decoder, likelihood
+        values = {**self._defaults(data), **values}
+        if data.levels is not None:
+            values.setdefault("levels", data.levels)
+        return values
+
+    def build_networks(
+        self,
+        data: DataSpec,
+        *,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        likelihood: nn.Module | None = None,
+        **fixed: Any,
+    ) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """The encoder, the decoder and the likelihood for a data set.
+
+        Args:
+          data: the properties of the data.
+          encoder: a module in place of the named encoder.
+          decoder: a module in place of the named decoder.
+          likelihood: a module in place of the named likelihood.
+          **fixed: fields whose value the model determines, for the parts that have
+            them.
+
+        Raises:
+          InputError: a field that none of the parts has.
+        """
+        values = {**self.resolve(data), **fixed}
+        named = []
+        if likelihood is None:
+            kind = LIKELIHOODS[self._choose_likelihood(is_table=data.is_table)]
+            likelihood = build_part(kind, values | {"event_ndim": len(data.shape)})
+            named.append(kind)
+        if encoder is None:
+            kind = ENCODERS[self.encoder]
+            encoder = build_part(kind, values)
+            named.append(kind)
+        if decoder is None:
+            kind = DECODERS[self._decoder]
+            feature_shape = getattr(likelihood, "feature_shape", lambda shape: shape)
+            mirrored = {
+                name: value[::-1]
+                if name in _MIRRORED and isinstance(value, tuple)
+                else value
+                for name, value in values.items()
+            }
+            mirrored["output_shape"] = feature_shape(data.shape)
+            decoder = build_part(kind, mirrored)
+            named.append(kind)
+        self._check_unused(named)
+        return encoder, decoder, likelihood
+
+    def _check_unused(self, parts: Iterable[type[Any]]) -> None:
+        """Raises `InputError` for a field that is set but that no part has."""
+        known = set().union(*(fields_of(part) for part in parts)) & _SETTINGS.keys()
+        for name in sorted(_SETTINGS.keys() - known):
+            if (value := getattr(self, name)) != _SETTINGS[name]:
+                raise InputError(
+                    f"{name} must be left out for this model, got {value}: its parts "
+                    f"have {', '.join(sorted(known)) or 'no settings'}"
+                )
+
+    def _describe(self, data: DataSpec, latent_dim: int) -> str:
+        """Sizes of the data, the networks and the code in a few words."""
+        values = self.resolve(data)
+        if self.encoder == self._decoder == "mlp":
+            hidden = values.get("hidden", ENCODERS["mlp"].hidden)
+            sizes = (math.prod(data.shape), *hidden, latent_dim)
+            return "-".join(map(str, sizes))
+        kinds = dict.fromkeys((self.encoder, self._decoder))
+        filters = values.get("filters", ENCODERS["conv"].filters)
+        widths = "-".join(map(str, (*filters, *values.get("hidden", ()))))
+        return f"{' and '.join(kinds)} {widths}, z {latent_dim}"
 
 
-ENCODERS: dict[str, type[Any]] = {
-    "mlp": MLPEncoder,
-    "conv": ConvEncoder,
-    "resnet": ResNetEncoder,
+_MIRRORED = ("hidden", "filters", "kernel_size", "strides")
+_SETTINGS = {  # fields of `NetworkConfig` that are fields of parts: their defaults
+    field.name: field.default
+    for field in dataclasses.fields(NetworkConfig)
+    if field.name not in ("encoder", "decoder", "likelihood")
 }
-DECODERS: dict[str, type[Any]] = {
-    "mlp": MLPDecoder,
-    "conv": ConvDecoder,
-    "resnet": ResNetDecoder,
-}
-LIKELIHOODS: dict[str, type[Any]] = {
-    "bernoulli": BernoulliHead,
-    "continuous_bernoulli": ContinuousBernoulliHead,
-    "normal": NormalHead,
-    "laplace": LaplaceHead,
-    "discretized_logistic": DiscretizedLogisticHead,
-    "discretized_logistic_mixture": DiscretizedLogisticMixtureHead,
-    "categorical": CategoricalHead,
-}
-FIXED = {"output_shape", "event_ndim", "film", "grid"}  # fields that follow from others
-MIRRORED = ("hidden", "filters", "kernel_size", "strides")  # a decoder's are reversed
 
 
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raises `InputError` for a value that no network can have."""
-    for name in (*MIRRORED, "num_residual_blocks", "bottleneck"):
-        value = settings.get(name, ())
-        for size in value if isinstance(value, Sequence) else (value,):
-            check_at_least(name, size, 0 if name == "num_residual_blocks" else 1)
-    for name, minimum in (("levels", 2), ("num_components", 1)):
-        check_at_least(name, settings.get(name, minimum), minimum)
-    if "init_scale" in settings:
-        check_above("init_scale", settings["init_scale"], 0)
-    if "dropout" in settings:
-        check_at_least("dropout", settings["dropout"], 0)
-        check_below("dropout", settings["dropout"], 1)
-    for name, choices in (
-        ("activation", ACTIVATIONS),
-        ("normalization", NORMALIZATIONS),
-        ("resampling", RESAMPLINGS),
-        ("dtype", DTYPES),
-        ("scale", SCALES),
-        ("mean_activation", MEAN_ACTIVATIONS),
-    ):
-        if name in settings:
-            check_choice(name, settings[name], choices)
-
-
-def fields_of(network: type[Any]) -> set[str]:
-    """The names of a module's own fields."""
-    names = {field.name for field in dataclasses.fields(network)}
+def fields_of(part: type[Any]) -> set[str]:
+    """The names of the fields that a Linen module class declares."""
+    names = {field.name for field in dataclasses.fields(part)}
     return names - {"parent", "name"}
 
 
-def build_part(network: type[Any], settings: Mapping[str, Any]) -> nn.Module:
+def build_part(part: type[Any], settings: Mapping[str, Any]) -> nn.Module:
     """A module with those of the settings that it has."""
-    names = fields_of(network)
-    return network(**{name: settings[name] for name in names & settings.keys()})
+    names = fields_of(part)
+    return part(**{name: settings[name] for name in names & settings.keys()})
+
+
+def split_parts(
+    parts: Mapping[str, str | nn.Module | None],
+) -> tuple[dict[str, Any], dict[str, nn.Module]]:
+    """The names and the modules among the parts of a model; None is neither."""
+    names = {name: part for name, part in parts.items() if isinstance(part, str)}
+    modules = {
+        name: part
+        for name, part in parts.items()
+        if not isinstance(part, str) and part is not None
+    }
+    return names, modules
+
+
+def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that have a value."""
+    return {name: value for name, value in settings.items() if value is not None}

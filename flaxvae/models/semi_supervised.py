@@ -1,4 +1,4 @@
-"""A conditional VAE with a classifier that says what nobody told: M2."""
+"""A conditional VAE with a classifier for examples without a label: M2."""
 
 from typing import Any, ClassVar
 
@@ -7,9 +7,9 @@ import jax
 
 
 class SemiSupervisedVAE(nn.Module):
-    """p(x|y, z), q(z|x, y) and q(y|x); trained by `flaxvae.objectives.SemiSupervised`.
+    """p(x|y, z), q(z|x, y) and q(y|x); trained by `flaxvae.objectives.M2`.
 
-    With a class told it is its conditional VAE; called, it says the class.
+    ``model.given(labels)`` is the conditional VAE; ``model(x)`` are the class logits.
 
     Source: Kingma, Rezende, Mohamed and Welling, "Semi-supervised Learning with Deep
     Generative Models", 2014, arXiv 1406.5298, section 2.2: M2.
@@ -22,7 +22,7 @@ class SemiSupervisedVAE(nn.Module):
 
     @property
     def condition(self) -> Any:
-        """The features of a class; see `VAE`."""
+        """The module that maps classes to features; see `VAE`."""
         return self.vae.condition
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -34,8 +34,8 @@ class SemiSupervisedVAE(nn.Module):
         """The conditional VAE under the class ``(B,)`` of each example."""
         return self.vae.given(labels)
 
-    def reach(self, x: jax.Array) -> None:
-        """Calls every part once."""
+    def init_all(self, x: jax.Array) -> None:
+        """Calls every part once, to initialize its variables."""
         self(x)
         given = self.given(self.condition.example(len(x)))
         given.decode(given.encode(x).mean)

@@ -1,6 +1,7 @@
 """The variational autoencoder."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,33 +9,34 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.checks import InputError, check_choice
 from flaxvae.distributions import Distribution
-from flaxvae.models.networks import build_networks, build_part, fields_of
-from flaxvae.nn import (
-    EMBEDDING_SIZE,
-    FLOWS,
-    Condition,
-    ConditionalNormal,
-    Critic,
-    DiagonalNormalHead,
-    FlowPrior,
-    FullNormalHead,
-    IAFHead,
-    MixturePrior,
-    PlanarHead,
-    RadialHead,
-    StandardNormal,
-    VampPrior,
+from flaxvae.models.networks import (
+    DataSpec,
+    NetworkConfig,
+    build_part,
+    fields_of,
+    split_parts,
+    without_none,
 )
+from flaxvae.nn.conditions import (
+    CONDITIONALS,
+    EMBEDDING_SIZE,
+    Condition,
+    Conditioning,
+)
+from flaxvae.nn.critic import Critic
+from flaxvae.nn.posteriors import POSTERIORS, Posterior
+from flaxvae.nn.priors import PRIORS, Prior, PriorFlow
+from flaxvae.settings import setting
 
 
 class VAE(nn.Module):
-    """A variational autoencoder put together from five interchangeable modules.
+    """A variational autoencoder composed of five interchangeable modules.
 
-    It draws nothing: sampling belongs to the objective, which receives the key.
-    ``vae.prior()`` calls the prior module and gives p(z). A conditional model has a
-    ``condition`` too, and ``vae.given(c)`` is what it is under the conditions c.
+    The model itself draws no samples: that is done by the objective, which receives the
+    key. ``vae.prior()`` calls the prior module and returns p(z). A conditional model
+    also has a ``condition``; ``vae.given(c)`` is the model under the conditions c.
 
     Source: Kingma and Welling, "Auto-Encoding Variational Bayes", 2013, arXiv
     1312.6114; Rezende, Mohamed and Wierstra, "Stochastic Backpropagation and
@@ -46,8 +48,8 @@ class VAE(nn.Module):
     prior: nn.Module  # () -> p(z) over (D,)
     decoder: nn.Module  # z (..., D) -> array (..., H, W, C)
     likelihood: nn.Module  # array (..., H, W, C) -> p(x|z) over (H, W, C)
-    critic: nn.Module | None = None  # codes (B, D) -> log-odds (B,), see `factor`
-    condition: nn.Module | None = None  # c (B, ...) -> (B, E), which both networks take
+    critic: nn.Module | None = None  # codes (B, D) -> log-odds (B,), for FactorVAE
+    condition: nn.Module | None = None  # c (B, ...) -> (B, E), input of both networks
 
     def encode(self, x: jax.Array) -> Distribution:
         """q(z|x) for a batch ``(B, H, W, C)``."""
@@ -70,7 +72,7 @@ class VAE(nn.Module):
 
 @dataclass(frozen=True)
 class GivenVAE:
-    """A conditional VAE under its conditions: to an objective, a VAE like any other.
+    """A conditional VAE under its conditions, which objectives see as a plain VAE.
 
     Source: Sohn, Lee and Yan, "Learning Structured Output Representation using Deep
     Conditional Generative Models", NIPS 2015.
@@ -96,7 +98,7 @@ class GivenVAE:
         return p
 
     def prior(self) -> Distribution:
-        """p(z|c), batch shape ``(B,)``, or a p(z) that is the same for all."""
+        """p(z|c) with batch shape ``(B,)``, or a p(z) that ignores the condition."""
         prior: Any = self.vae.prior
         takes = getattr(prior, "takes_condition", False)
         p: Distribution = prior(self.condition) if takes else prior()
@@ -108,66 +110,224 @@ class GivenVAE:
         return self.vae.critic
 
 
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig(NetworkConfig):
+    """A variational autoencoder as settings.
+
+    Example:
+      >>> config = VAEConfig(latent_dim=3, encoder="conv", prior="mixture")
+      >>> config.describe_network((28, 28, 1))
+      'conv 32-64, z 3'
+
+    Raises:
+      InputError: a value out of range, or a field that none of the parts has.
+    """
+
+    latent_dim: int = setting(2, at_least=1)
+    """Number of latent dimensions."""
+    prior: Prior = "normal"
+    """Prior p(z): N(0, I), mixture of normals, VampPrior (arXiv 1705.07120), flow
+    (1605.08803), or for conditional models a normal for each condition."""
+    prior_components: int | None = setting(
+        None, at_least=1, part="prior", field="num_components"
+    )
+    """Components of the mixture (10), pseudo-inputs of the VampPrior (500)."""
+    prior_flow: PriorFlow | None = dataclasses.field(
+        default=None, metadata={"part": "prior", "field": "flow"}
+    )
+    """Layers of the flow: affine coupling, or masked autoregressive (coupling)."""
+    prior_flows: int | None = setting(None, at_least=1, part="prior", field="num_flows")
+    """Number of layers of the flow (4)."""
+    posterior: Posterior = "diagonal"
+    """Posterior q(z|x): normal with a diagonal or a full covariance, or flows (arXiv
+    1606.04934, 1505.05770)."""
+    posterior_flows: int | None = setting(
+        None, at_least=1, part="posterior", field="num_flows"
+    )
+    """Layers of the flows: iaf (2), planar and radial (10)."""
+    conditional: bool = False
+    """Condition the model on each example's class or vector (arXiv 1406.5298)."""
+    conditioning: Conditioning | None = None
+    """Conditions join the networks' inputs (concat), join them through an embedding, or
+    scale and shift layers (film) (concat)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for part in ("prior", "posterior"):
+            self._settings_of(part, getattr(self, part), fields_of(self._kind_of(part)))
+        if self.conditioning is not None and not self.conditional:
+            raise InputError(
+                f"conditioning must be left out without conditional, got "
+                f"{self.conditioning}"
+            )
+        if self.prior == "conditional" and not self.conditional:
+            raise InputError(
+                "prior must not be conditional for a model without conditions"
+            )
+        if self.prior == "vamp" and self.normalization == "batch":
+            raise InputError(
+                "prior must not be vamp with batch normalization, whose statistics "
+                "would mix pseudo-inputs and examples"
+            )
+
+    def build(
+        self,
+        dataset: Any,
+        *,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        likelihood: nn.Module | None = None,
+        prior: nn.Module | None = None,
+        posterior: nn.Module | None = None,
+        critic: nn.Module | None = None,
+    ) -> VAE:
+        """The model for a data set.
+
+        Args:
+          dataset: a `flaxvae.data.Dataset`, whose shape, levels and classes or
+            conditions determine the model.
+          encoder: your own module in place of the named one; see `build_vae`.
+          decoder: likewise.
+          likelihood: likewise.
+          prior: likewise.
+          posterior: likewise.
+          critic: a classifier of codes ``(B, D) -> (B,)`` for FactorVAE.
+
+        Raises:
+          InputError: settings that do not suit the data or your own modules.
+        """
+        data = DataSpec.of(dataset)
+        condition = self._build_condition(data)
+        encoder, decoder, likelihood = self.build_networks(
+            data,
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=likelihood,
+            film=self.conditioning == "film",
+        )
+        return VAE(
+            encoder=encoder,
+            posterior=self._build_part("posterior", posterior, data),
+            prior=self._build_part("prior", prior, data),
+            decoder=decoder,
+            likelihood=likelihood,
+            critic=critic,
+            condition=condition,
+        )
+
+    def describe_network(self, data_shape: Sequence[int]) -> str:
+        """Pixels, widths and code, such as ``784-400-20`` or ``conv 32-64, z 20``."""
+        return self._describe(DataSpec(tuple(data_shape)), self.latent_dim)
+
+    def _build_condition(self, data: DataSpec) -> Condition | None:
+        if not self.conditional:
+            return None
+        num_classes, width = data.num_classes, data.condition_width
+        if (num_classes is None) == (width is None):
+            raise InputError(
+                "a conditional model must have num_classes or condition_width, got "
+                f"{num_classes} and {width}"
+            )
+        if self.prior == "vamp" and width is not None:
+            raise InputError(
+                "prior must not be vamp where conditions are vectors, which its "
+                "pseudo-inputs would need too"
+            )
+        size = EMBEDDING_SIZE if self.conditioning in ("embedding", "film") else None
+        return Condition(num_classes, width, size)
+
+    def _build_part(
+        self, part: str, module: nn.Module | None, data: DataSpec
+    ) -> nn.Module:
+        """The prior or the posterior."""
+        if module is not None:
+            self._settings_of(part, type(module).__name__, ())
+            return module
+        kind = self._kind_of(part)
+        return build_part(
+            kind,
+            {
+                "latent_dim": self.latent_dim,
+                "data_shape": data.shape,
+                "bounded": not data.is_table,
+                **self._settings_of(part, getattr(self, part), fields_of(kind)),
+            },
+        )
+
+    def _kind_of(self, part: str) -> type[Any]:
+        return PRIORS[self.prior] if part == "prior" else POSTERIORS[self.posterior]
+
+    def _settings_of(
+        self, part: str, choice: str, known: Collection[str]
+    ) -> dict[str, Any]:
+        """Settings of the prior or the posterior by the names of its own fields.
+
+        Raises:
+          InputError: a setting whose field is not in ``known``.
+        """
+        settings = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.metadata.get("part") != part or value is None:
+                continue
+            if field.metadata["field"] not in known:
+                raise InputError(
+                    f"{field.name} must be left out for the {part} {choice}, got "
+                    f"{value}"
+                )
+            settings[field.metadata["field"]] = value
+        return settings
+
+
 def build_vae(
     data_shape: Sequence[int],
     latent_dim: int = 2,
     *,
-    encoder: str | nn.Module = "mlp",
+    encoder: str | nn.Module | None = None,
     decoder: str | nn.Module | None = None,
-    likelihood: str | nn.Module = "bernoulli",
-    prior: str | nn.Module = "normal",
-    posterior: str | nn.Module = "diagonal",
-    prior_components: int | None = None,
-    prior_flow: str | None = None,
-    prior_flows: int | None = None,
-    posterior_flows: int | None = None,
+    likelihood: str | nn.Module | None = None,
+    prior: str | nn.Module | None = None,
+    posterior: str | nn.Module | None = None,
     critic: bool | nn.Module = False,
     conditional: str | None = None,
     num_classes: int | None = None,
     condition_width: int | None = None,
     **settings: Any,
 ) -> VAE:
-    """Builds a VAE from parts that are chosen independently.
+    """Builds a VAE for examples of one shape; the short form of `VAEConfig`.
+
+    >>> vae = build_vae((28, 28, 1), latent_dim=3, encoder="conv", hidden=(256,))
+    >>> vae.decoder.filters
+    (64, 32)
+    >>> type(build_vae((7,)).likelihood).__name__
+    'NormalHead'
 
     Args:
-      data_shape: shape of one example, ``(H, W, C)``.
+      data_shape: shape of one example, ``(H, W, C)`` or ``(F,)``.
       latent_dim: D, the number of latent dimensions, >= 1.
       encoder: ``"mlp"``, ``"conv"``, ``"resnet"``, or your own module
         ``(B, H, W, C) -> (B, F)``.
       decoder: the same kinds, or your own module ``(..., D) -> (..., H, W, C)``, whose
-        output the likelihood takes; None: the kind of the encoder, or an MLP after your
-        own.
+        output is the likelihood's input; None: the kind of the encoder, or an MLP after
+        your own.
       likelihood: ``"bernoulli"``, ``"continuous_bernoulli"``, ``"normal"``,
         ``"laplace"``, ``"discretized_logistic"``, ``"discretized_logistic_mixture"``,
-        ``"categorical"``, or your own module ``(..., H, W, C) -> p(x|z)``; if that
-        takes another array than one of the data's shape, its method ``feature_shape``
-        says which.
+        ``"categorical"``, or your own module ``(..., H, W, C) -> p(x|z)``; if its input
+        is not of the data's shape, its method ``feature_shape`` returns that shape.
+        None: bernoulli for images, normal for rows.
       prior: ``"normal"`` (standard), ``"mixture"`` of normals (learned), ``"vamp"``,
         ``"flow"``, for conditional models ``"conditional"`` (a normal, its moments
         learned for each condition), or your own module ``() -> p(z)``.
-      posterior: ``"diagonal"``, ``"full"`` (a covariance for each example), ``"iaf"``,
-        ``"planar"``, ``"radial"``, or your own module ``(B, F) -> q(z|x)``.
-      prior_components: of a mixture (10) or a VampPrior (500).
-      prior_flow: of the prior ``"flow"``: ``"coupling"`` or ``"autoregressive"``.
-      prior_flows: its layers (4).
-      posterior_flows: layers of the last three posteriors (2, 10, 10).
+      posterior: ``"diagonal"``, ``"full"`` (covariance), ``"iaf"``, ``"planar"``,
+        ``"radial"``, or your own module ``(B, F) -> q(z|x)``.
       critic: whether the model has a `Critic` of codes, or your own module ``(B, D) ->
-        (B,)``, for the objective `factor`.
-      conditional: how both networks learn of a condition: ``"concat"``: the one-hot
-        class, or the vector, joins their inputs; ``"embedding"``: a learned linear map
-        of it does; ``"film"``: that map scales and shifts each layer; None: no
-        condition. Networks of your own take it as a second argument ``(..., E)``.
-      num_classes: where conditions are classes.
-      condition_width: where conditions are vectors, their length.
-      **settings: fields of the networks, written for the encoder: ``hidden``,
-        ``activation``, ``negative_slope``, ``normalization``, ``dropout``, ``dtype``;
-        for images also ``filters``, ``kernel_size``, ``strides``, ``padding``; for
-        residual networks also ``num_residual_blocks``, ``bottleneck``,
-        ``resampling``. The decoder is the mirror: widths and stages are reversed. The
-        normal, Laplace and discretized logistic likelihoods have ``scale``,
-        ``init_scale``, ``mean_activation``; see `LocationScaleHead`. The last three
-        likelihoods have ``levels``, the mixture also ``num_components``. None means the
-        default.
+        (B,)``, for FactorVAE.
+      conditional: how conditions enter both networks: ``"concat"``, ``"embedding"`` or
+        ``"film"``, see `VAEConfig`; None: not conditional. Your own networks take the
+        condition as a second argument ``(..., E)``.
+      num_classes: if conditions are classes, their number.
+      condition_width: if conditions are vectors, their length.
+      **settings: other fields of `VAEConfig`; None means the default.
 
     Returns:
       An unbound `VAE`.
@@ -176,110 +336,21 @@ def build_vae(
       InputError: a size below 1, an unknown choice, or a setting that none of the
         parts has.
     """
-    check_at_least("latent_dim", latent_dim, 1)
-    condition = None
+    names, modules = split_parts(
+        {
+            "encoder": encoder,
+            "decoder": decoder,
+            "likelihood": likelihood,
+            "prior": prior,
+            "posterior": posterior,
+            "critic": Critic() if critic is True else critic or None,
+        }
+    )
     if conditional is not None:
         check_choice("conditional", conditional, CONDITIONALS)
-        if (num_classes is None) == (condition_width is None):
-            raise InputError(
-                "a conditional model must have num_classes or condition_width, got "
-                f"{num_classes} and {condition_width}"
-            )
-        size = None if conditional == "concat" else EMBEDDING_SIZE
-        condition = Condition(num_classes, condition_width, size)
-    elif prior == "conditional":
-        raise InputError("prior must not be conditional for a model without conditions")
-    shape = tuple(data_shape)
-    encoder, decoder, likelihood = build_networks(
-        shape,
-        encoder=encoder,
-        decoder=decoder,
-        likelihood=likelihood,
-        settings=settings,
-        fixed={"film": conditional == "film"},
+        names |= {"conditional": True, "conditioning": conditional}
+    config = VAEConfig(latent_dim=latent_dim, **names, **without_none(settings))
+    data = DataSpec(
+        tuple(data_shape), num_classes=num_classes, condition_width=condition_width
     )
-    if prior == "vamp":
-        if settings.get("normalization") == "batch":
-            raise InputError(
-                "prior must not be vamp with batch normalization, whose statistics "
-                "would mix pseudo-inputs and examples"
-            )
-        if condition_width is not None:
-            raise InputError(
-                "prior must not be vamp where conditions are vectors, of which its "
-                "pseudo-inputs would need some"
-            )
-    wanted = {
-        "prior_components": prior_components,
-        "prior_flow": prior_flow,
-        "prior_flows": prior_flows,
-    }
-    of_data = {"data_shape": shape, "bounded": len(shape) > 1}
-    prior = _choose("prior", prior, PRIORS, wanted, latent_dim, of_data)
-    wanted = {"posterior_flows": posterior_flows}
-    posterior = _choose("posterior", posterior, POSTERIORS, wanted, latent_dim, {})
-    return VAE(
-        encoder=encoder,
-        posterior=posterior,
-        prior=prior,
-        decoder=decoder,
-        likelihood=likelihood,
-        critic=Critic() if critic is True else critic or None,
-        condition=condition,
-    )
-
-
-def _choose(
-    kind: str,
-    choice: str | nn.Module,
-    choices: Mapping[str, type[Any]],
-    wanted: Mapping[str, Any],
-    latent_dim: int,
-    of_data: Mapping[str, Any],
-) -> nn.Module:
-    """A prior or a posterior with those of the ``wanted`` settings that it has."""
-    known: set[str] = set()
-    if isinstance(choice, str):
-        check_choice(kind, choice, choices)
-        known = fields_of(choices[choice])
-    settings: dict[str, Any] = {}
-    for name, value in wanted.items():
-        if value is None:
-            continue
-        if SETTINGS_OF_PARTS[name] not in known:
-            raise InputError(
-                f"{name} must be left out for the {kind} {choice}, got {value}"
-            )
-        if name == "prior_flow":
-            check_choice(name, value, FLOWS)
-        else:
-            check_at_least(name, value, 1)
-        settings[SETTINGS_OF_PARTS[name]] = value
-    if not isinstance(choice, str):
-        return choice
-    return build_part(
-        choices[choice], {"latent_dim": latent_dim, **of_data, **settings}
-    )
-
-
-POSTERIORS: dict[str, type[Any]] = {
-    "diagonal": DiagonalNormalHead,
-    "full": FullNormalHead,
-    "iaf": IAFHead,
-    "planar": PlanarHead,
-    "radial": RadialHead,
-}
-PRIORS: dict[str, type[Any]] = {
-    "normal": StandardNormal,
-    "mixture": MixturePrior,
-    "vamp": VampPrior,
-    "flow": FlowPrior,
-    "conditional": ConditionalNormal,
-}
-CONDITIONALS = ("concat", "embedding", "film")
-SETTINGS_OF_PARTS = {  # arguments of `build_vae`: fields of priors and posteriors
-    "prior_components": "num_components",
-    "prior_flow": "flow",
-    "prior_flows": "num_flows",
-    "posterior_flows": "num_flows",
-}
+    return config.build(data, **modules)

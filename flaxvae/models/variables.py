@@ -1,6 +1,6 @@
-"""Any model in parts: its variables, and what begins as data."""
+"""Shape inference and data-dependent initialization."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -8,34 +8,39 @@ import jax
 import jax.numpy as jnp
 
 
-def start_from(model: nn.Module, variables: Any, examples: Any) -> Any:
-    """The variables of a model at step 0, with what begins as data.
+def initialize_from_data(
+    model: nn.Module, variables: Any, examples: Callable[[int], jax.Array]
+) -> Any:
+    """The initial variables of a model, after data-dependent initialization.
 
     Args:
-      model: an unbound model; it, or its prior, has a method ``start`` if it begins so.
-      variables: its variables, ``params`` among them.
+      model: an unbound model. If it, or its prior, has a method
+        ``initialize_from_data``, that method replaces variables.
+      variables: the variables of the model, ``params`` among them.
       examples: ``(count) -> examples`` as the model sees them, ``(count, ...)``.
     """
-    if hasattr(model, "start"):
-        return model.start(variables, examples)
+    if hasattr(model, "initialize_from_data"):
+        return model.initialize_from_data(variables, examples)
     prior: Any = getattr(model, "prior", None)
-    if not hasattr(prior, "start"):
+    if not hasattr(prior, "initialize_from_data"):
         return variables
     params = variables["params"]
-    started = prior.start(params["prior"], examples(prior.num_components))
-    return {**variables, "params": {**params, "prior": started}}
+    of_prior = prior.initialize_from_data(
+        params["prior"], examples(prior.num_components)
+    )
+    return {**variables, "params": {**params, "prior": of_prior}}
 
 
 def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
-    """Shapes and types of a VAE's variables for examples of ``data_shape``.
+    """Shapes and types of a model's variables for examples of ``data_shape``.
 
-    Nothing is computed and no objective is needed: each part of a VAE that the model
-    has is called once, or its method ``reach``.
+    Nothing is computed and no objective is needed: the model's method ``init_all``, or
+    each part of a VAE that the model has, is called once.
     """
 
-    def reach(vae: Any, x: jax.Array) -> None:
-        if hasattr(vae, "reach"):
-            vae.reach(x)
+    def init_all(vae: Any, x: jax.Array) -> None:
+        if hasattr(vae, "init_all"):
+            vae.init_all(x)
             return
         if (condition := getattr(vae, "condition", None)) is not None:
             vae = vae.given(condition.example(1))
@@ -48,6 +53,6 @@ def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
 
     def init() -> Any:
         x = jnp.zeros((1, *data_shape))
-        return model.init(jax.random.key(0), x, method=reach)
+        return model.init(jax.random.key(0), x, method=init_all)
 
     return jax.eval_shape(init)

@@ -1,22 +1,36 @@
 """The vector-quantized autoencoder."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 
-from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.checks import InputError
 from flaxvae.distributions import Distribution
-from flaxvae.models.networks import build_networks
-from flaxvae.nn import (
+from flaxvae.models.networks import (
+    DataSpec,
+    NetworkConfig,
+    split_parts,
+    without_none,
+)
+from flaxvae.nn.likelihoods import Likelihood
+from flaxvae.nn.networks import Encoder
+from flaxvae.nn.quantizers import (
+    Distance,
     FiniteScalarQuantizer,
     Quantized,
+    Quantizer,
     VectorQuantizer,
     k_means,
 )
+from flaxvae.settings import setting
 
-START_EXAMPLES = 256  # whose features the codebook begins with
+Codebook = Literal["ema", "gradient"]
+CODEBOOKS: tuple[Codebook, ...] = get_args(Codebook)
+NUM_EXAMPLES = 256  # whose features initialize the codebook
+PIXEL_SCALE = 0.15  # of the default likelihood: half the spread of MNIST's pixels
 
 
 class VQVAE(nn.Module):
@@ -40,13 +54,20 @@ class VQVAE(nn.Module):
         return self.likelihood(self.decoder(z))
 
     def lookup(self, indices: jax.Array) -> jax.Array:
-        """The code ``(B, H', W', D)`` of numbers of entries ``(B, H', W')``."""
+        """The codes ``(B, H', W', D)`` of the entries with indices ``(B, H', W')``."""
         codes: jax.Array = self.quantizer.lookup(indices)
         return codes
 
     @nn.nowrap
-    def start(self, variables: Any, examples: Callable[[int], jax.Array]) -> Any:
-        """Its variables with a codebook of the features of examples, by k-means."""
+    def initialize_from_data(
+        self, variables: Any, examples: Callable[[int], jax.Array]
+    ) -> Any:
+        """The variables with a codebook found by k-means on features of examples.
+
+        Args:
+          variables: of the model.
+          examples: ``(count) -> examples``, ``(count, H, W, C)``.
+        """
         quantizer: Any = self.quantizer
         if not isinstance(quantizer, VectorQuantizer):
             return variables
@@ -55,72 +76,138 @@ class VQVAE(nn.Module):
             z: jax.Array = model.quantizer.features(model.encoder(x))
             return z
 
-        z: Any = self.apply(variables, examples(START_EXAMPLES), method=features)
+        z: Any = self.apply(variables, examples(NUM_EXAMPLES), method=features)
         rows = z.reshape(-1, z.shape[-1])
         codes = k_means(rows, quantizer.num_codes, key=jax.random.key(0))
-        started = dict(variables)
-        for collection, values in quantizer.start(codes).items():
-            parts = dict(started[collection])
+        initialized = dict(variables)
+        for collection, values in quantizer.codebook_variables(codes).items():
+            parts = dict(initialized[collection])
             parts["quantizer"] = {**parts["quantizer"], **values}
-            started[collection] = parts
-        return started
+            initialized[collection] = parts
+        return initialized
 
 
-QUANTIZERS = ("vq", "fsq")
+@dataclass(frozen=True, kw_only=True)
+class VQVAEConfig(NetworkConfig):
+    """A vector-quantized autoencoder as settings.
+
+    Example:
+      >>> VQVAEConfig(num_codes=64).describe_network((28, 28, 1))
+      'resnet, vq'
+
+    Raises:
+      InputError: a value out of range, or networks without a grid of features.
+    """
+
+    encoder: Encoder = "resnet"
+    """Convolutional or residual network."""
+    quantizer: Quantizer = "vq"
+    """Learned codebook (arXiv 1711.00937), or finite scalars (arXiv 2309.15505)."""
+    num_codes: int = setting(512, at_least=2)
+    """vq: entries of the codebook."""
+    code_width: int = setting(32, at_least=1)
+    """vq: dimensions of an entry."""
+    fsq_levels: tuple[int, ...] = setting((8, 8, 8), at_least=2)
+    """fsq: levels of each dimension; their product is the number of entries."""
+    codebook: Codebook = "ema"
+    """vq: entries are moving averages, or are trained by gradients."""
+    decay: float = setting(0.99, above=0, below=1)
+    """vq, ema: decay of the moving averages, per step."""
+    distance: Distance = "euclidean"
+    """vq: distance by which the nearest entry is found."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "mlp" in (self.encoder, self.decoder):
+            raise InputError(
+                "encoder must be conv or resnet, whose features are a grid"
+            )
+        if self.hidden:
+            raise InputError("hidden must be left out where the code is a grid")
+
+    def build(
+        self,
+        dataset: Any,
+        *,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        likelihood: nn.Module | None = None,
+        quantizer: nn.Module | None = None,
+    ) -> VQVAE:
+        """The model for a data set of images.
+
+        Args:
+          dataset: a `flaxvae.data.Dataset`, whose shape and levels determine the model.
+          encoder: your own module in place of the named one; see `build_vqvae`.
+          decoder: likewise.
+          likelihood: likewise.
+          quantizer: likewise.
+
+        Raises:
+          InputError: the data are not images, or settings do not suit your own modules.
+        """
+        data = DataSpec.of(dataset)
+        if len(data.shape) != 3:
+            raise InputError(f"dataset must hold images, got rows of {data.shape[0]}")
+        encoder, decoder, likelihood = self.build_networks(
+            data, encoder=encoder, decoder=decoder, likelihood=likelihood, grid=True
+        )
+        if quantizer is None and self.quantizer == "vq":
+            decay = self.decay if self.codebook == "ema" else None
+            quantizer = VectorQuantizer(
+                self.num_codes, self.code_width, decay, distance=self.distance
+            )
+        elif quantizer is None:
+            quantizer = FiniteScalarQuantizer(self.fsq_levels)
+        return VQVAE(encoder, quantizer, decoder, likelihood)
+
+    def describe_network(self, data_shape: Sequence[int]) -> str:
+        """The encoder and the quantizer, such as ``resnet, vq``."""
+        return f"{self.encoder}, {self.quantizer}"
+
+    def _choose_likelihood(self, *, is_table: bool) -> Likelihood:
+        return self.likelihood or "normal"
+
+    def _defaults(self, data: DataSpec) -> Mapping[str, Any]:
+        if self._choose_likelihood(is_table=data.is_table) != "normal":
+            return {}
+        return {"scale": "fixed", "init_scale": PIXEL_SCALE}
 
 
 def build_vqvae(
     data_shape: Sequence[int],
     *,
-    quantizer: str | nn.Module = "vq",
-    num_codes: int = 512,
-    code_width: int = 32,
-    decay: float | None = 0.99,
-    distance: str = "euclidean",
-    fsq_levels: Sequence[int] = (8, 5, 5, 5),
-    encoder: str | nn.Module = "resnet",
+    quantizer: str | nn.Module | None = None,
+    encoder: str | nn.Module | None = None,
     decoder: str | nn.Module | None = None,
-    likelihood: str | nn.Module = "normal",
+    likelihood: str | nn.Module | None = None,
     **settings: Any,
 ) -> VQVAE:
-    """Builds a VQ-VAE for images; see `build_vae` for what is not said here.
+    """Builds a VQ-VAE for images of one shape; the short form of `VQVAEConfig`.
+
+    >>> build_vqvae((28, 28, 1), num_codes=64).quantizer.num_codes
+    64
 
     Args:
       data_shape: ``(H, W, C)``.
-      quantizer: ``"vq"`` (a learned codebook), ``"fsq"`` (rounded numbers), or your own
+      quantizer: ``"vq"`` (a learned codebook), ``"fsq"`` (finite scalars), or your own
         module ``(B, H', W', F) -> Quantized``.
-      num_codes: M, entries of the codebook.
-      code_width: D, numbers of an entry.
-      decay: of the codebook's moving averages; None: it learns by gradients.
-      distance: ``"euclidean"`` or ``"cosine"``.
-      fsq_levels: levels of each number, for ``"fsq"``.
       encoder: ``"conv"`` or ``"resnet"``, or your own module ``(B, H, W, C) -> (B, H',
         W', F)``.
       decoder: the same kinds, or your own module ``(B, H', W', D) -> (B, H, W, C)``.
-      likelihood: see `build_vae`.
-      **settings: see `build_vae`.
+      likelihood: see `build_vae`; None: normal with a fixed scale.
+      **settings: other fields of `VQVAEConfig`; None means the default.
 
     Raises:
       InputError: as `build_vae`, or an encoder without a grid.
     """
-    if encoder == "mlp" or decoder == "mlp":
-        raise InputError("encoder must be conv or resnet, whose features are a grid")
-    if settings.get("hidden"):
-        raise InputError("hidden must be left out where the code is a grid")
-    if isinstance(quantizer, str):
-        check_choice("quantizer", quantizer, QUANTIZERS)
-        check_at_least("num_codes", num_codes, 2)
-        check_at_least("code_width", code_width, 1)
-        if quantizer == "vq":
-            quantizer = VectorQuantizer(num_codes, code_width, decay, distance=distance)
-        else:
-            quantizer = FiniteScalarQuantizer(tuple(fsq_levels))
-    encoder, decoder, likelihood = build_networks(
-        data_shape,
-        encoder=encoder,
-        decoder=decoder,
-        likelihood=likelihood,
-        settings=settings,
-        fixed={"grid": True},
+    names, modules = split_parts(
+        {
+            "quantizer": quantizer,
+            "encoder": encoder,
+            "decoder": decoder,
+            "likelihood": likelihood,
+        }
     )
-    return VQVAE(encoder, quantizer, decoder, likelihood)
+    config = VQVAEConfig(**names, **without_none(settings))
+    return config.build(DataSpec(tuple(data_shape)), **modules)

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import flaxvae
-from flaxvae.batch import Conditioned
 from flaxvae.checks import InputError
-from flaxvae.latent import CodeSampler
+from flaxvae.collectives import Conditioned
+from flaxvae.latent.samplers import CodeSampler
 from flaxvae.models import CodePrior
-from flaxvae.objectives import autoregressive
+from flaxvae.objectives import Autoregressive
 from flaxvae.objectives.objective import bind_conditions
+from flaxvae.training import Trained
 
 
 def test_the_prior_sees_only_what_came_before(key):
@@ -42,8 +42,8 @@ def test_the_priors_loss_is_the_log_probability_of_the_code(key):
     prior = CodePrior(8, columns=2, width=16, num_layers=1, num_heads=2)
     indices = jax.random.randint(key, (3, 2, 2), 0, 8)
     x = (indices / 7.0)[..., None]
-    variables = prior.init(key, x, key=key, method=autoregressive)
-    terms = prior.apply(variables, x, key=key, method=autoregressive)
+    variables = prior.init(key, x, key=key, method=Autoregressive())
+    terms = prior.apply(variables, x, key=key, method=Autoregressive())
     logits = np.asarray(prior.apply(variables, indices.reshape(3, 4)), np.float64)
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     for b in range(3):
@@ -57,10 +57,10 @@ def test_codes_are_drawn_with_the_priors_probabilities(key, label):
     Y = None if label is None else 2
     prior = CodePrior(3, columns=2, num_classes=Y, width=8, num_layers=2, num_heads=2)
     every = jnp.array([[a, b] for a in range(3) for b in range(3)])
-    told = None if label is None else jnp.full(9, label)
-    variables = prior.init(key, every, told)
+    labels = None if label is None else jnp.full(9, label)
+    variables = prior.init(key, every, labels)
     params = jax.tree.map(lambda leaf: 3.0 * leaf, variables["params"])
-    logits = prior.apply({"params": params}, every, told)
+    logits = prior.apply({"params": params}, every, labels)
     log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), every[..., None], axis=-1)
     expected = np.exp(log_p[..., 0].sum(1))  # (9,)
     assert expected.sum() == pytest.approx(1.0, rel=1e-5)
@@ -71,7 +71,7 @@ def test_codes_are_drawn_with_the_priors_probabilities(key, label):
     model = SimpleNamespace(
         code_shape=(1, 2, 1), variables={}, model=SimpleNamespace(apply=look_up)
     )
-    trained = flaxvae.TrainedVAE(prior, {"params": params}, (1, 2, 1))
+    trained = Trained(prior, {"params": params}, (1, 2, 1))
     N = 6000
     z = CodeSampler(trained, model, label).sample(key, (N,))
     assert z.shape == (N, 1, 2, 1)
@@ -81,7 +81,7 @@ def test_codes_are_drawn_with_the_priors_probabilities(key, label):
     np.testing.assert_array_less(np.abs(found - expected), 4 * error + 1e-9)
 
 
-def test_classes_of_codes_are_drawn_evenly_unless_they_are_told(key):
+def test_classes_of_codes_are_drawn_evenly_unless_they_are_set(key):
     """A prior whose only entry is that of the class, from large numbers put in it."""
     prior = CodePrior(3, columns=1, num_classes=3, width=8, num_layers=1)
     params = prior.init(key, jnp.zeros((1, 1), int), jnp.zeros(1, int))["params"]
@@ -91,15 +91,15 @@ def test_classes_of_codes_are_drawn_evenly_unless_they_are_told(key):
     params["logits"]["kernel"] = 9.0 * jnp.eye(8, 3, -3)
     look_up = SimpleNamespace(apply=lambda variables, i, method: i[..., None])
     model = SimpleNamespace(code_shape=(1, 1, 1), variables={}, model=look_up)
-    trained = flaxvae.TrainedVAE(prior, {"params": params}, (1, 1, 1))
+    trained = Trained(prior, {"params": params}, (1, 1, 1))
 
     def draw(labels):
         sampler = CodeSampler(trained, model, labels)
         return np.asarray(sampler.sample(key, (900,))).ravel()
 
     np.testing.assert_allclose(np.bincount(draw(None)) / 900, 1 / 3, atol=0.07)
-    told = np.arange(900) % 3
-    np.testing.assert_array_equal(draw(told), told)
+    classes = np.arange(900) % 3
+    np.testing.assert_array_equal(draw(classes), classes)
     np.testing.assert_array_equal(draw(2), 2)
     with pytest.raises(InputError, match="labels must be classes from 0 to 2"):
         draw(3)
@@ -110,7 +110,7 @@ def test_a_code_and_its_class_share_a_probability(key):
     indices = jax.random.randint(key, (3, 2, 2), 0, 8)
     labels = jnp.array([0, 3, 1])
     x = Conditioned((indices / 7.0)[..., None], labels)
-    bound = functools.partial(bind_conditions(autoregressive), key=key)
+    bound = functools.partial(bind_conditions(Autoregressive()), key=key)
     variables = prior.init(key, x, method=bound)
     loss = prior.apply(variables, x, method=bound)["loss"]
     logits = prior.apply(variables, indices.reshape(3, 4), labels)
@@ -122,7 +122,7 @@ def test_a_code_and_its_class_share_a_probability(key):
     assert np.abs(logits - others).max(axis=(1, 2)).min() > 1e-3
 
 
-def test_classes_must_be_told_to_the_prior_that_knows_some(key):
+def test_classes_are_required_by_a_class_conditional_prior_only(key):
     indices = jnp.zeros((1, 4), int)
     with pytest.raises(InputError, match="codes must have classes for this prior"):
         CodePrior(8, columns=2, num_classes=2).init(key, indices)

@@ -1,5 +1,6 @@
-"""Conditional VAEs: what they are told changes everything, and only that way."""
+"""Conditional VAEs: conditions reach every part, each example's own only."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,14 +9,17 @@ import numpy as np
 import pytest
 
 import flaxvae
-from flaxvae.batch import Conditioned
 from flaxvae.checks import InputError
-from flaxvae.data import Split, condition_on_labels
+from flaxvae.collectives import Conditioned
+from flaxvae.data import Preprocessing, Split, condition_on_labels
 from flaxvae.evaluation import estimate_nll, evaluate_elbo
-from flaxvae.models import CONDITIONALS, build_vae
+from flaxvae.models import build_vae
+from flaxvae.nn.conditions import CONDITIONALS
 from flaxvae.nn.layers import FiLM
-from flaxvae.objectives import OBJECTIVES, bind_conditions, elbo, parameters_of
-from flaxvae.training import Engine, adam, fit
+from flaxvae.objectives import ELBO, OBJECTIVES
+from flaxvae.objectives.objective import bind_conditions
+from flaxvae.training import Engine, fit
+from flaxvae.training.optimizers import adam
 
 SHAPE = (8, 8, 1)
 LABELS = jnp.array([0, 1, 2, 1])
@@ -29,8 +33,8 @@ def build(conditional="concat", **settings):
 
 
 def init(vae, key, x):
-    """Variables moved off their start, at which FiLM and the prior say nothing."""
-    objective = functools.partial(bind_conditions(elbo), key=key)
+    """Variables moved off their initial values, which ignore the condition."""
+    objective = functools.partial(bind_conditions(ELBO()), key=key)
     variables = vae.init(key, Conditioned(x, LABELS), method=objective)
     leaves, tree = jax.tree.flatten(variables["params"])
     keys = jax.random.split(key, len(leaves))
@@ -82,7 +86,7 @@ def test_gradients_reach_what_reads_the_condition(conditional, key):
     variables = init(vae, key, x)
 
     def loss(params):
-        method = functools.partial(bind_conditions(elbo), key=key)
+        method = functools.partial(bind_conditions(ELBO()), key=key)
         terms = vae.apply({"params": params}, Conditioned(x, LABELS), method=method)
         return terms["loss"].mean()
 
@@ -110,16 +114,16 @@ def test_film_scales_and_shifts_each_feature(key):
 def test_film_without_its_scale_and_shift_is_the_plain_network(key):
     vae, plain = build("film"), build_vae(SHAPE, 2, hidden=(8,))
     x = jax.random.uniform(key, (4, *SHAPE))
-    method = functools.partial(bind_conditions(elbo), key=key)
+    method = functools.partial(bind_conditions(ELBO()), key=key)
     variables = vae.init(key, Conditioned(x, LABELS), method=method)
     params = {k: v for k, v in variables["params"].items() if k != "condition"}
-    told = vae.apply(variables, Conditioned(x, LABELS), method=method)
+    modulated = vae.apply(variables, Conditioned(x, LABELS), method=method)
     films = [part for part in ("encoder", "decoder") if "hidden_0_film" in params[part]]
     assert films == ["encoder", "decoder"]
     for part in films:
         params[part] = {k: v for k, v in params[part].items() if k != "hidden_0_film"}
-    untold = plain.apply({"params": params}, x, key=key, method=elbo)
-    np.testing.assert_allclose(told["loss"], untold["loss"], rtol=1e-5)
+    unconditional = plain.apply({"params": params}, x, key=key, method=ELBO())
+    np.testing.assert_allclose(modulated["loss"], unconditional["loss"], rtol=1e-5)
 
 
 def test_several_codes_of_each_example_keep_its_condition(key):
@@ -154,11 +158,11 @@ def test_objectives_and_priors_take_conditional_models(name, prior, key):
         critic=name == "factor",
     )
     x = jax.random.uniform(key, (4, *SHAPE))
-    parameters = parameters_of(OBJECTIVES[name])
-    fixed = {"num_examples": 100} if "num_examples" in parameters else {}
-    if "num_samples" in parameters and name != "elbo":
-        fixed["num_samples"] = 8
-    objective = functools.partial(bind_conditions(OBJECTIVES[name]), key=key, **fixed)
+    settings = {"num_examples": 100, "num_samples": 8 if name != "elbo" else 1}
+    kind = OBJECTIVES[name]
+    fields = {field.name for field in dataclasses.fields(kind)}
+    chosen = kind(**{n: value for n, value in settings.items() if n in fields})
+    objective = functools.partial(bind_conditions(chosen), key=key)
     batch = Conditioned(x, LABELS)
     variables = vae.init(key, batch, method=objective)
     terms = vae.apply(variables, batch, method=objective)
@@ -167,46 +171,48 @@ def test_objectives_and_priors_take_conditional_models(name, prior, key):
 
 
 @pytest.fixture
-def told(stripes):
+def labelled(stripes):
     return condition_on_labels(stripes)
 
 
 @pytest.mark.parametrize("budget", [None, 1e4])
-def test_training_tells_the_class_and_streams(told, tmp_path, budget, key):
+def test_training_uses_the_class_and_streams(labelled, tmp_path, budget, key):
     """Given the class, a code of one number is enough to know the bright line."""
-    vae = build_vae(told.shape, 1, hidden=(32,), conditional="concat", num_classes=8)
+    vae = build_vae(
+        labelled.shape, 1, hidden=(32,), conditional="concat", num_classes=8
+    )
     options = {"optimizer": adam(1e-2), "batch_size": 30, "progress": False}
     engine = Engine(device_memory_budget=budget)
-    trained = fit(vae, told, epochs=30, **options, engine=engine, workdir=tmp_path)
+    trained = fit(vae, labelled, epochs=30, **options, engine=engine, workdir=tmp_path)
     if budget is not None:
-        resident = fit(vae, told, epochs=30, **options)
+        resident = fit(vae, labelled, epochs=30, **options)
         assert trained.history == resident.history
     images = trained.sample(16, key=key, condition=np.arange(16) % 8)
     assert images.shape == (16, 4, 4, 1)
     brightness = [images[i].sum(axis=1 if i % 8 < 4 else 0) for i in range(16)]
     assert [int(np.argmax(b)) for b in brightness] == [i % 4 for i in range(16)]
-    test = evaluate_elbo(trained, told, told.test)
+    test = evaluate_elbo(trained, labelled.test)
     assert test["elbo"] > -9.0
     loaded = flaxvae.load(tmp_path)
     for name in ("encode", "reconstruct"):
         both = [
-            getattr(t, name)(told.test.x, told.test.condition)
+            getattr(t, name)(labelled.test.x, labelled.test.condition)
             for t in (trained, loaded)
         ]
         jax.tree.map(np.testing.assert_array_equal, *both)
 
 
-def test_log_likelihood_given_the_condition(told):
-    told = flaxvae.data.binarize(told, "threshold")
-    vae = build_vae(told.shape, 2, hidden=(16,), conditional="film", num_classes=8)
+def test_log_likelihood_given_the_condition(labelled):
+    labelled = flaxvae.data.binarize(labelled, "threshold")
+    vae = build_vae(labelled.shape, 2, hidden=(16,), conditional="film", num_classes=8)
     trained = fit(
-        vae, told, optimizer=adam(1e-2), epochs=20, batch_size=30, progress=False
+        vae, labelled, optimizer=adam(1e-2), epochs=20, batch_size=30, progress=False
     )
-    nll = estimate_nll(trained, told, told.test, num_samples=300)["nll"]
-    bound = -evaluate_elbo(trained, told, told.test)["elbo"]
+    nll = estimate_nll(trained, labelled.test, num_samples=300)["nll"]
+    bound = -evaluate_elbo(trained, labelled.test)["elbo"]
     assert bound - 2.0 < nll < bound + 0.1
-    shifted = Split(told.test.x, condition=(told.test.condition + 1) % 8)
-    assert estimate_nll(trained, told, shifted, num_samples=300)["nll"] > nll + 1.0
+    shifted = Split(labelled.test.x, condition=(labelled.test.condition + 1) % 8)
+    assert estimate_nll(trained, shifted, num_samples=300)["nll"] > nll + 1.0
 
 
 @pytest.mark.slow
@@ -216,39 +222,41 @@ def test_vectors_are_conditions_too(stripes, key):
         return Split(split.x, split.labels, condition=vectors)
 
     splits = {n: tell(getattr(stripes, n)) for n in ("train", "validation", "test")}
-    told = flaxvae.data.Dataset("stripes", **splits, max_value=255.0)
+    labelled = flaxvae.data.Dataset(
+        "stripes", **splits, preprocessing=Preprocessing(max_value=255.0)
+    )
     vae = build_vae(
-        told.shape,
+        labelled.shape,
         2,
         hidden=(8,),
         conditional="embedding",
         condition_width=8,
         prior="conditional",
     )
-    trained = fit(vae, told, epochs=1, batch_size=30, progress=False)
+    trained = fit(vae, labelled, epochs=1, batch_size=30, progress=False)
     assert trained.sample(3, key=key, condition=np.eye(8)[:3]).shape == (3, 4, 4, 1)
 
 
-def test_misuse_is_refused_in_one_line(told, stripes, key):
-    vae = build_vae(told.shape, 2, hidden=(8,), conditional="concat", num_classes=8)
-    plain = build_vae(told.shape, 2, hidden=(8,))
-    with pytest.raises(InputError, match="must be told something, and 'stripes'"):
+def test_misuse_is_refused_in_one_line(labelled, stripes, key):
+    vae = build_vae(labelled.shape, 2, hidden=(8,), conditional="concat", num_classes=8)
+    plain = build_vae(labelled.shape, 2, hidden=(8,))
+    with pytest.raises(InputError, match="must have conditions, and 'stripes'"):
         fit(vae, stripes, epochs=1, batch_size=30, progress=False)
     with pytest.raises(InputError, match="must be conditional to be given"):
-        fit(plain, told, epochs=1, batch_size=30, progress=False)
-    trained = fit(vae, told, epochs=1, batch_size=30, progress=False)
-    with pytest.raises(InputError, match="must be told the condition"):
+        fit(plain, labelled, epochs=1, batch_size=30, progress=False)
+    trained = fit(vae, labelled, epochs=1, batch_size=30, progress=False)
+    with pytest.raises(InputError, match="condition must be stated for each example"):
         trained.sample(3, key=key)
     with pytest.raises(InputError, match="a condition for each of 3 examples, got 2"):
         trained.sample(3, key=key, condition=[0, 1])
     with pytest.raises(InputError, match="num_classes or condition_width"):
-        build_vae(told.shape, 2, conditional="concat")
+        build_vae(labelled.shape, 2, conditional="concat")
     with pytest.raises(InputError, match="prior must not be conditional"):
-        build_vae(told.shape, 2, prior="conditional")
+        build_vae(labelled.shape, 2, prior="conditional")
     with pytest.raises(InputError, match="unknown conditional 'flim'"):
-        build_vae(told.shape, 2, conditional="flim", num_classes=3)
+        build_vae(labelled.shape, 2, conditional="flim", num_classes=3)
     unlabelled = flaxvae.data.Dataset(
         "bare", *(Split(getattr(stripes, n).x) for n in ("train", "validation", "test"))
     )
-    with pytest.raises(InputError, match="must have labels to be told, and 'bare'"):
+    with pytest.raises(InputError, match="conditioned on, and 'bare' has none"):
         condition_on_labels(unlabelled)

@@ -5,10 +5,9 @@ import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
-from flaxvae.objectives import elbo
-from flaxvae.training import create_state
+from flaxvae.objectives import ELBO
 from flaxvae.training.optimizers import adam
-from flaxvae.training.state import count_parameters
+from flaxvae.training.state import count_parameters, create_state
 
 
 @pytest.mark.parametrize(
@@ -25,7 +24,7 @@ def test_parameter_counts(hidden, latent_dim, parameters):
     vae = build_vae((28, 28, 1), latent_dim, hidden=hidden)
     x = jnp.zeros((1, 28, 28, 1))
     variables = jax.eval_shape(
-        lambda k: vae.init(k, x, key=k, method=elbo), jax.random.key(0)
+        lambda k: vae.init(k, x, key=k, method=ELBO()), jax.random.key(0)
     )
     assert count_parameters(variables["params"]) == parameters
 
@@ -33,7 +32,7 @@ def test_parameter_counts(hidden, latent_dim, parameters):
 def test_encode_decode_prior_are_distributions(key):
     vae = build_vae((4, 4, 1), 3, hidden=(8,))
     x = jnp.zeros((5, 4, 4, 1))
-    variables = vae.init(key, x, key=key, method=elbo)
+    variables = vae.init(key, x, key=key, method=ELBO())
     q = vae.apply(variables, x, method="encode")
     assert q.mean.shape == q.log_var.shape == (5, 3)
     p = vae.apply(variables, jnp.zeros((2, 5, 3)), method="decode")
@@ -60,7 +59,7 @@ class Flat(nn.Module):
 def test_a_decoder_of_another_shape_is_refused_at_trace_time():
     vae = build_vae((4, 4, 1), 2, decoder=Flat())
     with pytest.raises(InputError, match=r"\(4, 4, 1\), got \(4, 4, 3\)"):
-        create_state(vae, elbo, adam(), jnp.zeros((2, 4, 4, 1)))
+        create_state(vae, ELBO(), adam(), jnp.zeros((2, 4, 4, 1)))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import flaxvae
 from flaxvae.checks import InputError
 from flaxvae.distributions import Normal
 from flaxvae.models import build_vqvae
-from flaxvae.objectives import quantization
-from flaxvae.training import adam, fit
+from flaxvae.objectives import Quantization
+from flaxvae.training import fit
+from flaxvae.training.optimizers import adam
 from flaxvae.training.program import make_program
 
 SMALL = {"filters": (16, 16), "num_residual_blocks": 1, "num_codes": 16}
@@ -43,7 +44,7 @@ def test_training_lowers_the_error_and_a_folder_brings_it_back(
     trained = fit(
         model,
         wide,
-        objective=quantization,
+        objective=Quantization(),
         optimizer=adam(3e-3),
         epochs=12,
         batch_size=30,
@@ -77,7 +78,7 @@ def test_terms_by_hand(key):
         decode=lambda z: p,
         quantizer=SimpleNamespace(num_codes=4),
     )
-    terms = quantization(model, x, key=key, commitment=3.0, codebook=0.5)
+    terms = Quantization(commitment=3.0, codebook=0.5)(model, x, key=key)
     log_p = stats.norm.logpdf(x, 0.25).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(terms["log_likelihood"], log_p, rtol=1e-5)
     expected = -log_p + np.array([3.0 + 5.0, 6.0 + 15.0])
@@ -91,8 +92,8 @@ def test_terms_by_hand(key):
 
 def test_the_codebook_begins_with_features_of_examples(wide):
     model = build_vqvae(wide.shape, **SMALL)
-    program = make_program(model, wide, quantization, adam(1e-3), batch_size=30)
-    variables = program.create(0, {}).state.variables
+    program = make_program(model, wide, Quantization(), adam(1e-3), batch_size=30)
+    variables = program.create(0).state.variables
     codes = variables["codebook"]["quantizer"]["codes"]
     x = jnp.asarray(wide.train.x / 255.0)
     q = model.apply(variables, x, method="encode")
