@@ -1,68 +1,71 @@
 """Objectives: functions of a bound model, in nats per example."""
 
-from flaxvae.objectives.classification import classification
-from flaxvae.objectives.corruption import CORRUPTIONS, corrupt
-from flaxvae.objectives.discrepancy import KERNELS, info, mmd, wae
-from flaxvae.objectives.elbo import elbo
-from flaxvae.objectives.factor import factor
-from flaxvae.objectives.importance import ESTIMATORS, ciwae, iwae, miwae, piwae
-from flaxvae.objectives.moments import dip
-from flaxvae.objectives.objective import (
-    BoundVAE,
-    Objective,
-    Terms,
-    bind_conditions,
-    is_weight,
-    parameters_of,
-)
-from flaxvae.objectives.quantization import autoregressive, quantization
-from flaxvae.objectives.reconstruction import ACTIVE, reconstruction
-from flaxvae.objectives.semi_supervised import SemiSupervised, m2
-from flaxvae.objectives.total_correlation import SAMPLINGS, log_marginals, tcvae
+from typing import Literal
 
-OBJECTIVES: dict[str, Objective] = {
-    "elbo": elbo,
-    "iwae": iwae,
-    "miwae": miwae,
-    "piwae": piwae,
-    "ciwae": ciwae,
-    "tcvae": tcvae,
-    "factor": factor,
-    "dip": dip,
-    "info": info,
-    "wae": wae,
+from flaxvae.objectives.classification import Classification
+from flaxvae.objectives.config import ObjectiveChoice
+from flaxvae.objectives.discrepancy import WAE, InfoVAE, mmd
+from flaxvae.objectives.elbo import ELBO
+from flaxvae.objectives.factor import FactorVAE
+from flaxvae.objectives.importance import CIWAE, IWAE, MIWAE, PIWAE
+from flaxvae.objectives.moments import DIPVAE
+from flaxvae.objectives.objective import Objective, Terms, Weight, static
+from flaxvae.objectives.quantization import Autoregressive, Quantization
+from flaxvae.objectives.reconstruction import Reconstruction
+from flaxvae.objectives.semi_supervised import M2
+from flaxvae.objectives.total_correlation import TCVAE
+
+ObjectiveName = Literal[
+    "elbo",
+    "iwae",
+    "miwae",
+    "piwae",
+    "ciwae",
+    "tcvae",
+    "factor",
+    "dip",
+    "info",
+    "wae",
+]
+OBJECTIVES: dict[ObjectiveName, type[Objective]] = {
+    "elbo": ELBO,
+    "iwae": IWAE,
+    "miwae": MIWAE,
+    "piwae": PIWAE,
+    "ciwae": CIWAE,
+    "tcvae": TCVAE,
+    "factor": FactorVAE,
+    "dip": DIPVAE,
+    "info": InfoVAE,
+    "wae": WAE,
 }
 
+
+class ObjectiveConfig(ObjectiveChoice, objectives=OBJECTIVES):
+    """What is minimized: an objective by its name, with the fields that it has."""
+
+
 __all__ = [
-    "ACTIVE",
-    "CORRUPTIONS",
-    "ESTIMATORS",
-    "KERNELS",
+    "CIWAE",
+    "DIPVAE",
+    "ELBO",
+    "IWAE",
+    "M2",
+    "MIWAE",
     "OBJECTIVES",
-    "SAMPLINGS",
-    "BoundVAE",
+    "PIWAE",
+    "TCVAE",
+    "WAE",
+    "Autoregressive",
+    "Classification",
+    "FactorVAE",
+    "InfoVAE",
     "Objective",
-    "SemiSupervised",
+    "ObjectiveConfig",
+    "Quantization",
+    "Reconstruction",
     "Terms",
-    "autoregressive",
-    "bind_conditions",
-    "ciwae",
-    "classification",
-    "corrupt",
-    "dip",
-    "elbo",
-    "factor",
-    "info",
-    "is_weight",
-    "iwae",
-    "log_marginals",
-    "m2",
-    "miwae",
+    "Weight",
     "mmd",
-    "parameters_of",
-    "piwae",
-    "quantization",
-    "reconstruction",
-    "tcvae",
-    "wae",
+    "static",
 ]

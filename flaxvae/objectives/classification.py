@@ -5,23 +5,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flaxvae.objectives.objective import Terms
+from flaxvae.objectives.objective import Objective, Terms
 
 
-def classification(classifier: Any, x: jax.Array, *, key: jax.Array) -> Terms:
+class Classification(Objective):
     """Minus the log-probability of each example's class.
 
-    Args:
-      classifier: a bound `flaxvae.models.Classifier`, given the labels.
-      x: a batch, ``(B, ...)``.
-      key: not needed.
+    The model is a `flaxvae.models.Classifier`, bound with the labels of the batch.
 
-    Returns:
-      ``loss``, nats per example, and ``accuracy``, 0 or 1; each ``(B,)``.
+    Terms: ``loss``, nats per example, and ``accuracy``, 0 or 1; each ``(B,)``.
     """
-    del key
-    labels = classifier.labels
-    log_p = jax.nn.log_softmax(classifier(x))
-    loss = -jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-    right = (log_p.argmax(axis=-1) == labels).astype(loss.dtype)
-    return {"loss": loss, "accuracy": right}
+
+    def __call__(self, classifier: Any, x: jax.Array, *, key: jax.Array) -> Terms:
+        """See `Objective.__call__`; ``key`` is not used."""
+        del key
+        labels = classifier.labels
+        log_p = jax.nn.log_softmax(classifier(x))
+        loss = -jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+        right = (log_p.argmax(axis=-1) == labels).astype(loss.dtype)
+        return {"loss": loss, "accuracy": right}

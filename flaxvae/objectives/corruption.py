@@ -1,30 +1,38 @@
 """Noise for denoising autoencoders, drawn inside the compiled step."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from flaxvae.batch import draw_rows
 from flaxvae.checks import check_choice
-
-Corruption = Callable[..., jax.Array]
+from flaxvae.collectives import draw_rows
 
 
 def corrupt(
-    x: jax.Array, *, key: jax.Array, kind: str, strength: float | jax.Array
+    x: jax.Array, *, key: jax.Array, kind: "Corruption", strength: float | jax.Array
 ) -> jax.Array:
     """Examples with noise.
 
+    >>> x = jnp.full((1, 4), 0.5)
+    >>> corrupt(x, key=jax.random.key(0), kind="masking", strength=1.0).tolist()
+    [[0.0, 0.0, 0.0, 0.0]]
+
     Args:
-      x: a batch, ``(B, ...)``; images in [0, 1] stay in it, rows of numbers ``(B, F)``
-        have no bounds.
+      x: a batch, ``(B, ...)``. Images in [0, 1] stay in [0, 1]; rows ``(B, F)`` have no
+        bounds.
       key: a PRNG key.
       kind: ``"gaussian"``: adds noise of standard deviation ``strength`` and clips
-        images to [0, 1]; ``"masking"``: sets a share ``strength`` of all numbers to 0;
-        ``"salt_and_pepper"``: sets that share to 0 or 1, each half of them;
-        ``"none"``.
-      strength: see there.
+        images to [0, 1]; ``"masking"``: sets a share ``strength`` of all entries to 0;
+        ``"salt_and_pepper"``: sets half of that share to 0 and half to 1; ``"none"``.
+      strength: of the noise, >= 0, or the share of the entries, in [0, 1].
+
+    Returns:
+      An array of the shape of ``x``.
+
+    Raises:
+      InputError: an unknown kind.
 
     Source: Vincent et al., "Stacked Denoising Autoencoders", JMLR 2010, section 3.3.
     """
@@ -54,7 +62,8 @@ def _salt_and_pepper(
     return jnp.where(uniform < strength, flipped, x)
 
 
-CORRUPTIONS: dict[str, Corruption] = {
+Corruption = Literal["none", "gaussian", "masking", "salt_and_pepper"]
+CORRUPTIONS: dict[Corruption, Callable[..., jax.Array]] = {
     "none": _none,
     "gaussian": _gaussian,
     "masking": _masking,

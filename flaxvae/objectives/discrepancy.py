@@ -1,85 +1,109 @@
-"""InfoVAE and WAE: all codes together shall be distributed as the prior."""
+"""InfoVAE and WAE: the codes of all examples together follow the prior."""
+
+from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from flaxvae.batch import gather_rows
 from flaxvae.checks import check_choice
+from flaxvae.collectives import gather_rows
 from flaxvae.distributions import sample_and_log_prob
-from flaxvae.objectives.elbo import Weight, bound_terms
-from flaxvae.objectives.objective import BoundVAE, Terms
+from flaxvae.objectives.elbo import bound_terms
+from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
 
-KERNELS = ("imq", "rbf")
 IMQ_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-def info(
-    vae: BoundVAE,
-    x: jax.Array,
-    *,
-    key: jax.Array,
-    alpha: Weight = 0.0,
-    mmd_weight: Weight = 10.0,
-    kernel: str = "rbf",
-) -> Terms:
-    """InfoVAE with the maximum mean discrepancy (MMD-VAE where alpha is 1).
+def _imq(distance: jax.Array, width: float) -> jax.Array:
+    values: jax.Array = sum(  # type: ignore[assignment]  # the sum starts at the int 0
+        s * width / (s * width + distance) for s in IMQ_SCALES
+    )
+    return values
+
+
+def _rbf(distance: jax.Array, width: float) -> jax.Array:
+    return jnp.exp(-distance / width)
+
+
+Kernel = Literal["imq", "rbf"]
+KERNELS: dict[Kernel, Callable[[jax.Array, float], jax.Array]] = {
+    "imq": _imq,
+    "rbf": _rbf,
+}
+
+
+class InfoVAE(Objective):
+    """InfoVAE with the maximum mean discrepancy (MMD-VAE with ``alpha`` 1).
 
     loss = -E_q[log p(x|z)] + (1 - alpha) KL(q(z|x) || p(z)) + (alpha + mmd_weight - 1)
-    MMD(q(z), p(z)); the last compares the (global) batch's codes with as many from the
-    prior, which if learned follows them by its draws too. With alpha 0 and mmd_weight 1
-    it is the ELBO.
+    MMD(q(z), p(z)). The last compares the codes of the global batch with as many draws
+    from the prior; a learned prior follows it too, through these draws. With alpha 0
+    and mmd_weight 1 it is the ELBO.
 
-    Args:
-      vae: a bound model.
-      x: a batch, ``(B, ...)``.
-      key: the PRNG key of the draws.
-      alpha: weight of the mutual information.
-      mmd_weight: lambda, which with ``alpha`` weights the discrepancy.
-      kernel: see `mmd`.
-
-    Returns:
-      The terms of `elbo`, and ``mmd``, which is one number for the batch.
+    Terms: ``loss``, those of `ELBO`, and ``mmd``, one number for the batch; each
+    ``(B,)``.
 
     Source: Zhao, Song and Ermon, "InfoVAE: Balancing Learning and Inference in
     Variational Autoencoders", 2017, arXiv 1706.02262.
     """
-    terms, discrepancy = _terms(vae, x, key, kernel)
-    loss = -terms["log_likelihood"] + (1 - alpha) * terms["kl"]
-    loss = loss + (alpha + mmd_weight - 1) * discrepancy
-    return {**terms, "loss": loss, "mmd": jnp.broadcast_to(discrepancy, loss.shape)}
+
+    alpha: Weight = 0.0
+    """Weight of the mutual information."""
+    mmd_weight: Weight = 10.0
+    """Lambda; with alpha the weight of the discrepancy between codes and prior."""
+    kernel: Kernel = static("rbf")
+    """Kernel of the discrepancy."""
+
+    def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
+        """See `Objective.__call__`."""
+        terms, discrepancy = _terms(vae, x, key, self.kernel)
+        loss = -terms["log_likelihood"] + (1 - self.alpha) * terms["kl"]
+        loss = loss + (self.alpha + self.mmd_weight - 1) * discrepancy
+        return {**terms, "loss": loss, "mmd": jnp.broadcast_to(discrepancy, loss.shape)}
 
 
-def wae(
-    vae: BoundVAE,
-    x: jax.Array,
-    *,
-    key: jax.Array,
-    mmd_weight: Weight = 10.0,
-    kernel: str = "imq",
-) -> Terms:
-    """The Wasserstein autoencoder with an MMD penalty: no KL of single examples.
+class WAE(Objective):
+    """The Wasserstein autoencoder with an MMD penalty in place of the examples' KL.
 
-    loss = -E_q[log p(x|z)] + mmd_weight MMD(q(z), p(z)), with a normal likelihood of
-    fixed scale the paper's squared error. Arguments and terms are those of `info`. A
-    learned prior follows the codes by its draws alone, which have no gradient in the
-    weights of a mixture: these stay even.
+    loss = -E_q[log p(x|z)] + mmd_weight MMD(q(z), p(z)); with a normal likelihood of
+    fixed scale the first term is the paper's squared error. A learned prior follows the
+    codes through its draws only, which have no gradient in the weights of a mixture:
+    these stay equal.
+
+    Terms: those of `InfoVAE`.
 
     Source: Tolstikhin, Bousquet, Gelly and Schoelkopf, "Wasserstein Auto-Encoders",
     2018, arXiv 1711.01558.
     """
-    terms, discrepancy = _terms(vae, x, key, kernel)
-    loss = -terms["log_likelihood"] + mmd_weight * discrepancy
-    return {**terms, "loss": loss, "mmd": jnp.broadcast_to(discrepancy, loss.shape)}
+
+    mmd_weight: Weight = 10.0
+    """Weight of the discrepancy between codes and prior."""
+    kernel: Kernel = static("imq")
+    """Kernel of the discrepancy."""
+
+    def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
+        """See `Objective.__call__`."""
+        terms, discrepancy = _terms(vae, x, key, self.kernel)
+        loss = -terms["log_likelihood"] + self.mmd_weight * discrepancy
+        return {**terms, "loss": loss, "mmd": jnp.broadcast_to(discrepancy, loss.shape)}
 
 
-def mmd(x: jax.Array, y: jax.Array, kernel: str = "rbf") -> jax.Array:
+def mmd(x: jax.Array, y: jax.Array, kernel: Kernel = "rbf") -> jax.Array:
     """The squared maximum mean discrepancy of two samples, without bias, ``()``.
+
+    >>> x = jnp.array([[0.0], [1.0], [3.0]])
+    >>> print(f"{mmd(x, x + 5):.2f} {mmd(x, jnp.array([[0.0], [3.0]])):.2f}")
+    0.47 -0.66
 
     Args:
       x: ``(N, D)``, N >= 2.
       y: ``(M, D)``, M >= 2.
       kernel: ``"rbf"``: exp(-d^2 / (2 D)); ``"imq"``: the sum of C / (C + d^2) for C =
         2 D times each of `IMQ_SCALES`. 2 D is the mean d^2 of draws from N(0, I).
+
+    Raises:
+      InputError: an unknown kernel.
 
     Source: Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, lemma 6.
     """
@@ -89,14 +113,8 @@ def mmd(x: jax.Array, y: jax.Array, kernel: str = "rbf") -> jax.Array:
         squares = (a**2).sum(-1)[:, None] + (b**2).sum(-1)[None]
         products = jnp.matmul(a, b.T, precision="highest")
         distance = jnp.maximum(squares - 2 * products, 0.0)  # (A, B)
-        width = 2.0 * a.shape[-1]
-        if kernel == "rbf":
-            values = jnp.exp(-distance / width)
-        else:
-            values = sum(  # type: ignore[assignment]
-                s * width / (s * width + distance) for s in IMQ_SCALES
-            )
-        if a is b:  # an example is no pair with itself
+        values = KERNELS[kernel](distance, 2.0 * a.shape[-1])
+        if a is b:  # an example does not pair with itself
             values = jnp.where(jnp.eye(len(a), dtype=bool), 0.0, values)
         return values.sum() / pairs
 
@@ -105,7 +123,7 @@ def mmd(x: jax.Array, y: jax.Array, kernel: str = "rbf") -> jax.Array:
 
 
 def _terms(
-    vae: BoundVAE, x: jax.Array, key: jax.Array, kernel: str
+    vae: BoundVAE, x: jax.Array, key: jax.Array, kernel: Kernel
 ) -> tuple[Terms, jax.Array]:
     """The terms of the bound, and the discrepancy of the same draws."""
     q = vae.encode(x)

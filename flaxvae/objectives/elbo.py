@@ -1,53 +1,30 @@
 """The evidence lower bound."""
 
+from typing import Any, Literal
+
 import jax
 import jax.numpy as jnp
 
-from flaxvae.batch import mean_over_devices
-from flaxvae.distributions import (
-    Distribution,
-    has_closed_form,
-    kl_divergence,
-    kl_per_dimension,
-    sample_and_log_prob,
-)
-from flaxvae.objectives.objective import BoundVAE, Terms
-
-Weight = float | jax.Array
+from flaxvae.collectives import mean_over_devices
+from flaxvae.distributions import Distribution, kl_divergence, sample_and_log_prob
+from flaxvae.distributions.divergences import has_closed_form, kl_per_dimension
+from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
+from flaxvae.objectives.requirements import check_diagonal, check_standard_prior
+from flaxvae.settings import setting
 
 
-def elbo(
-    vae: BoundVAE,
-    x: jax.Array,
-    *,
-    key: jax.Array,
-    beta: Weight = 1.0,
-    capacity: Weight | None = None,
-    free_bits: Weight | None = None,
-    num_samples: int = 1,
-    kl: str = "analytic",
-) -> Terms:
+class ELBO(Objective):
     """The negative evidence lower bound with a weight ``beta`` on the KL.
 
     loss = -(E_q[log p(x|z)] - beta * KL(q(z|x) || p(z))), the expectation by
     reparameterized draws of z. With beta = 1 the loss is minus the ELBO, whatever the
     image or batch size.
 
-    Args:
-      vae: a bound model with ``encode``, ``decode`` and ``prior``.
-      x: a batch, ``(B, ...)``.
-      key: the PRNG key of the draw.
-      beta: weight of the KL, >= 0.
-      capacity: C, in nats: the loss has beta * abs(KL - C) in place of beta * KL.
-      free_bits: lambda, in nats: a dimension's KL counts as no less than this, where
-        that is the mean over the (global) batch; for independent components only.
-      num_samples: K, draws of z for each example.
-      kl: ``"analytic"``: in closed form where there is one, else as ``"sampled"``: the
-        mean of log q(z|x) - log p(z) over the draws.
+    >>> ELBO(beta=4.0)
+    ELBO(beta=4.0, capacity=None, free_bits=None, num_samples=1, kl='analytic')
 
-    Returns:
-      ``loss`` (minimised), ``elbo`` (the bound itself, always with beta = 1),
-      ``log_likelihood`` and ``kl``, each ``(B,)`` in nats per example.
+    Terms: ``loss`` (minimised), ``elbo`` (the bound itself, always with beta = 1),
+    ``log_likelihood`` and ``kl``, each ``(B,)`` in nats per example.
 
     Source: Kingma and Welling, "Auto-Encoding Variational Bayes", 2013, arXiv
     1312.6114; beta: Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a
@@ -56,17 +33,42 @@ def elbo(
     et al., "Improving Variational Inference with Inverse Autoregressive Flow", 2016,
     arXiv 1606.04934.
     """
-    q = vae.encode(x)  # q(z|x)
-    draws = () if num_samples == 1 else (num_samples,)
-    z, log_q = sample_and_log_prob(q, key, draws)  # ([K,] B, D), ([K,] B)
-    terms = bound_terms(vae, x, q, z, log_q, kl)
-    penalty = terms["kl"]
-    if free_bits is not None:
-        parts = mean_over_devices(kl_per_dimension(q, vae.prior()).mean(0))  # type: ignore[arg-type]
-        penalty = jnp.broadcast_to(jnp.maximum(parts, free_bits).sum(), penalty.shape)
-    if capacity is not None:
-        penalty = jnp.abs(penalty - capacity)
-    return {"loss": -(terms["log_likelihood"] - beta * penalty), **terms}
+
+    beta: Weight = setting(1.0, at_least=0)
+    """Weight of the KL divergence."""
+    capacity: Weight | None = setting(None, at_least=0)
+    """Target C of the KL in nats: the penalty is beta * abs(KL - C) (arXiv 1804.03599).
+    """
+    free_bits: Weight | None = setting(None, at_least=0)
+    """Least value in nats that each dimension's KL, averaged over the batch, counts as
+    (arXiv 1606.04934)."""
+    num_samples: int = static(1, at_least=1)
+    """Draws of z for each example."""
+    kl: Literal["analytic", "sampled"] = static("analytic")
+    """KL in closed form where one exists, or estimated by Monte Carlo."""
+
+    def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
+        """See `Objective.__call__`."""
+        q = vae.encode(x)  # q(z|x)
+        draws = () if self.num_samples == 1 else (self.num_samples,)
+        z, log_q = sample_and_log_prob(q, key, draws)  # ([K,] B, D), ([K,] B)
+        terms = bound_terms(vae, x, q, z, log_q, self.kl)
+        penalty = terms["kl"]
+        if self.free_bits is not None:
+            per_dimension = kl_per_dimension(q, vae.prior())  # type: ignore[arg-type]
+            parts = mean_over_devices(per_dimension.mean(0))
+            raised = jnp.maximum(parts, self.free_bits).sum()
+            penalty = jnp.broadcast_to(raised, penalty.shape)
+        if self.capacity is not None:
+            penalty = jnp.abs(penalty - self.capacity)
+        return {"loss": -(terms["log_likelihood"] - self.beta * penalty), **terms}
+
+    def check(self, model: Any, dataset: Any) -> None:
+        """Free bits need a diagonal posterior and a standard normal prior."""
+        if self.free_bits is None:
+            return
+        check_diagonal(model, "free_bits")
+        check_standard_prior(model, "free_bits")
 
 
 def bound_terms(
@@ -77,15 +79,15 @@ def bound_terms(
     log_q: jax.Array,
     kl: str = "analytic",
 ) -> Terms:
-    """The ELBO and its two terms from draws that are there already.
+    """The ELBO and its two terms from draws of z.
 
     Args:
       vae: a bound model.
       x: a batch, ``(B, ...)``.
       q: its posteriors.
-      z: draws of them, ``([K,] B, D)``.
+      z: draws from them, ``([K,] B, D)``.
       log_q: their log-densities, ``([K,] B)``.
-      kl: see `elbo`.
+      kl: see `ELBO`.
 
     Returns:
       ``elbo``, ``log_likelihood`` and ``kl``, each ``(B,)``.

@@ -1,120 +1,148 @@
 """Bounds that weight several draws by their importance.
 
-All are made of log w = log p(x|z) + log p(z) - log q(z|x), an array ``(K, B)``, and
-differ in how they average it and in who follows whose gradient.
+All are built from log w = log p(x|z) + log p(z) - log q(z|x), an array ``(K, B)``, and
+differ in how they average it and in which parameters follow which gradient.
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.checks import InputError
 from flaxvae.distributions import sample_and_log_prob
-from flaxvae.objectives.elbo import Weight
-from flaxvae.objectives.objective import BoundVAE, Terms
+from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
 
-ESTIMATORS = ("standard", "stl", "dreg")
+Estimator = Literal["standard", "stl", "dreg"]
+ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 LEAST_WEIGHT = 1e-20  # of a draw, so that its gradient is not lost below any other's
 
 
-def iwae(
-    vae: BoundVAE,
-    x: jax.Array,
-    *,
-    key: jax.Array,
-    num_samples: int = 50,
-    estimator: str = "standard",
-) -> Terms:
+class IWAE(Objective):
     """The importance-weighted bound: -loss = log (1/K) sum_k w_k <= log p(x).
 
-    Args:
-      vae: a bound model.
-      x: a batch, ``(B, ...)``.
-      key: the PRNG key of the draws.
-      num_samples: K; with one it is the ELBO, the KL by its draw.
-      estimator: of the encoder's gradient: ``"standard"``; ``"stl"`` (sticking the
-        landing) leaves out the derivative of log q in its parameters, which has mean
-        zero for K = 1 only; ``"dreg"`` (doubly reparameterized) does so without bias
-        for every K, by squared weights on the path through z.
+    With K = 1 it is the ELBO, the KL estimated by its draw. Estimators of the encoder's
+    gradient: ``"standard"``; ``"stl"`` (sticking the landing) leaves out the derivative
+    of log q in its parameters, which has mean zero for K = 1 only; ``"dreg"`` (doubly
+    reparameterized) leaves it out without bias for every K, by squared weights on the
+    path through z.
 
-    Returns:
-      ``loss`` and ``iwae`` (the bound); ``elbo``, ``log_likelihood`` and ``kl`` as
-      means over the draws; ``ess``, the effective number of draws, 1 to K. Each
-      ``(B,)``, in nats per example but the last.
+    >>> IWAE(num_samples=5)
+    IWAE(num_samples=5, estimator='standard')
+
+    Terms: ``loss`` and ``iwae`` (the bound); ``elbo``, ``log_likelihood`` and ``kl`` as
+    means over the draws, all in nats per example; ``ess``, the effective number of
+    draws, 1 to K. Each ``(B,)``.
 
     Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
     arXiv 1509.00519; stl: Roeder, Wu and Duvenaud, "Sticking the Landing", 2017, arXiv
     1703.09194; dreg: Tucker et al., "Doubly Reparameterized Gradient Estimators for
     Monte Carlo Objectives", 2018, arXiv 1810.04152.
     """
-    draws = _draw(vae, x, key, num_samples, estimator)
-    return draws.terms(draws.bound(1, estimator), "iwae")
+
+    num_samples: int = static(50, at_least=1)
+    """Draws of z for each example."""
+    estimator: Estimator = static("standard")
+    """Estimator of the encoder's gradient (arXiv 1703.09194, 1810.04152)."""
+
+    def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
+        """See `Objective.__call__`."""
+        draws = _draw(vae, x, key, self.num_samples, self.estimator)
+        return draws.terms(draws.bound(1, self.estimator), "iwae")
 
 
-def miwae(
-    vae: BoundVAE,
-    x: jax.Array,
-    *,
-    key: jax.Array,
-    num_samples: int = 64,
-    num_means: int = 8,
-    estimator: str = "standard",
-) -> Terms:
-    """The mean of ``num_means`` importance-weighted bounds of equal numbers of draws.
+class MIWAE(Objective):
+    """The mean of several importance-weighted bounds of equal numbers of draws.
 
-    Arguments and terms are those of `iwae`; ``num_samples`` is the number of all draws.
-
-    Source: Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better",
-    2018, arXiv 1802.04537.
-    """
-    draws = _draw(vae, x, key, num_samples, estimator)
-    return draws.terms(draws.bound(num_means, estimator), "miwae")
-
-
-def ciwae(
-    vae: BoundVAE,
-    x: jax.Array,
-    *,
-    key: jax.Array,
-    num_samples: int = 64,
-    mixing: Weight = 0.5,
-) -> Terms:
-    """A convex combination: mixing * ELBO + (1 - mixing) * IWAE.
-
-    Arguments and terms are those of `iwae`.
+    -loss = (1/M) sum_m log (M/K) sum_k w_mk, over M groups of K / M draws. Terms are
+    those of `IWAE`, the bound under the name ``miwae``.
 
     Source: Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better",
     2018, arXiv 1802.04537.
+
+    Raises:
+      InputError: ``num_means`` does not divide ``num_samples``.
     """
-    draws = _draw(vae, x, key, num_samples, "standard")
-    tight = draws.bound(1)
-    return draws.terms(mixing * draws.log_w.mean(0) + (1 - mixing) * tight, "ciwae")
+
+    num_samples: int = static(64, at_least=1)
+    """Draws of z for each example."""
+    num_means: int = static(8)
+    """Groups of these draws, each with a bound of its own."""
+    estimator: Estimator = static("standard")
+    """Estimator of the encoder's gradient (arXiv 1703.09194, 1810.04152)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_groups(self.num_samples, self.num_means)
+
+    def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
+        """See `Objective.__call__`."""
+        draws = _draw(vae, x, key, self.num_samples, self.estimator)
+        return draws.terms(draws.bound(self.num_means, self.estimator), "miwae")
 
 
-def piwae(
-    vae: BoundVAE,
-    x: jax.Array,
-    *,
-    key: jax.Array,
-    num_samples: int = 64,
-    num_means: int = 8,
-) -> Terms:
+class PIWAE(Objective):
     """The decoder and the prior follow IWAE, the encoder follows MIWAE.
 
-    Arguments and terms are those of `miwae`; ``loss`` has the value of IWAE's.
+    ``loss`` has the value of IWAE's. Terms are those of `IWAE`.
+
+    Source: Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better",
+    2018, arXiv 1802.04537.
+
+    Raises:
+      InputError: ``num_means`` does not divide ``num_samples``.
+    """
+
+    num_samples: int = static(64, at_least=1)
+    """Draws of z for each example."""
+    num_means: int = static(8)
+    """Groups of these draws, each with a bound of its own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_groups(self.num_samples, self.num_means)
+
+    def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
+        """See `Objective.__call__`."""
+        draws = _draw(vae, x, key, self.num_samples)
+        inference = draws.weights(self.num_means) / self.num_means
+        generative = jnp.maximum(draws.weights(1), LEAST_WEIGHT)
+        # The decoder follows log p with IWAE's weights; on the path through z they are
+        # exchanged for MIWAE's, which the encoder's log q has as well.
+        surrogate = (generative * draws.log_p - inference * draws.log_q).sum(0)
+        surrogate += draws.rescale_path(inference / generative)
+        return draws.terms(_with_gradient_of(draws.bound(1), surrogate), "iwae")
+
+
+class CIWAE(Objective):
+    """A convex combination: -loss = mixing * ELBO + (1 - mixing) * IWAE.
+
+    Terms are those of `IWAE`, the combination under the name ``ciwae``.
 
     Source: Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better",
     2018, arXiv 1802.04537.
     """
-    draws = _draw(vae, x, key, num_samples, "standard")
-    inference = draws.weights(num_means) / num_means
-    generative = jnp.maximum(draws.weights(1), LEAST_WEIGHT)
-    # log p is followed by the decoder with IWAE's weights; on the way through z they
-    # are exchanged for MIWAE's, which the encoder's log q has as well.
-    surrogate = (generative * draws.log_p - inference * draws.log_q).sum(0)
-    surrogate += draws.rescale_path(inference / generative)
-    return draws.terms(_with_gradient_of(draws.bound(1), surrogate), "iwae")
+
+    num_samples: int = static(64, at_least=1)
+    """Draws of z for each example."""
+    mixing: Weight = 0.5
+    """Share of the ELBO."""
+
+    def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
+        """See `Objective.__call__`."""
+        draws = _draw(vae, x, key, self.num_samples)
+        tight = draws.bound(1)
+        mixed = self.mixing * draws.log_w.mean(0) + (1 - self.mixing) * tight
+        return draws.terms(mixed, "ciwae")
+
+
+def _check_groups(num_samples: int, num_means: int) -> None:
+    if not (1 <= num_means <= num_samples and num_samples % num_means == 0):
+        raise InputError(
+            f"num_means must divide num_samples, {num_samples}, into equal parts, got "
+            f"{num_means}"
+        )
 
 
 @dataclass(frozen=True)
@@ -124,8 +152,8 @@ class _Draws:
     log_likelihood: jax.Array
     log_p: jax.Array  # log p(x, z)
     log_q: jax.Array
-    late: jax.Array  # zeros: what is added to a loss here scales the gradient of z ...
-    one: jax.Array  # ... in units of what is added here
+    numerator: jax.Array  # handles of the gradient of z, see `_with_handles`
+    denominator: jax.Array
 
     @property
     def log_w(self) -> jax.Array:
@@ -138,14 +166,9 @@ class _Draws:
         weights = jax.nn.softmax(groups, axis=1).reshape(K, B)
         return jax.lax.stop_gradient(weights)
 
-    def bound(self, num_means: int, estimator: str = "standard") -> jax.Array:
+    def bound(self, num_means: int, estimator: Estimator = "standard") -> jax.Array:
         """The mean of ``num_means`` importance-weighted bounds, ``(B,)``."""
         K, B = self.log_w.shape
-        if not (1 <= num_means <= K and K % num_means == 0):
-            raise InputError(
-                f"num_means must divide num_samples, {K}, into equal parts, got "
-                f"{num_means}"
-            )
         in_each = K // num_means
         groups = self.log_w.reshape(num_means, in_each, B)
         bounds = jax.nn.logsumexp(groups, axis=1) - jnp.log(float(in_each))
@@ -157,8 +180,9 @@ class _Draws:
         return _with_gradient_of(bound, surrogate + self.rescale_path(weights))
 
     def rescale_path(self, scale: jax.Array) -> jax.Array:
-        """Zeros ``(B,)``: in a loss, z passes its gradient on ``scale`` times."""
-        return (jax.lax.stop_gradient(scale) * self.late + self.one).sum(0)
+        """Zeros ``(B,)``; a loss that adds them has ``scale`` times its dL/dz."""
+        scaled = jax.lax.stop_gradient(scale) * self.numerator
+        return (scaled + self.denominator).sum(0)
 
     def terms(self, bound: jax.Array, name: str) -> Terms:
         """What an objective reports whose loss is minus this bound."""
@@ -173,18 +197,20 @@ class _Draws:
 
 
 def _draw(
-    vae: BoundVAE, x: jax.Array, key: jax.Array, num_samples: int, estimator: str
+    vae: BoundVAE,
+    x: jax.Array,
+    key: jax.Array,
+    num_samples: int,
+    estimator: Estimator = "standard",
 ) -> _Draws:
-    check_at_least("num_samples", num_samples, 1)
-    check_choice("estimator", estimator, ESTIMATORS)
     q = vae.encode(x)
     z, log_q = sample_and_log_prob(q, key, (num_samples,))  # (K, B, D), (K, B)
-    z, late, one = _pass_on(z, jnp.zeros_like(log_q))
+    z, numerator, denominator = _with_handles(z, jnp.zeros_like(log_q))
     if estimator != "standard":  # only the path through z leads to q's parameters
         log_q = jax.lax.stop_gradient(q).log_prob(z)
     log_likelihood = vae.decode(z).log_prob(x)
     log_p = log_likelihood + vae.prior().log_prob(z)
-    return _Draws(log_likelihood, log_p, log_q, late, one)
+    return _Draws(log_likelihood, log_p, log_q, numerator, denominator)
 
 
 def _with_gradient_of(value: jax.Array, surrogate: jax.Array) -> jax.Array:
@@ -192,24 +218,33 @@ def _with_gradient_of(value: jax.Array, surrogate: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def _pass_on(z: jax.Array, zeros: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """z, and two handles that say how its gradient is scaled on the way back."""
+def _with_handles(
+    z: jax.Array, zeros: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns z ``(K, B, D)`` and two handles ``(K, B)``, which rescale dL/dz.
+
+    The handles, a numerator and a denominator, are zeros and leave the loss's value as
+    it is. Backward, dL/dz is multiplied by the ratio of their cotangents: a loss that
+    adds ``scale * numerator + denominator`` has ``scale`` times its dL/dz. By the ratio
+    whatever else multiplies the loss, its sign and the 1/B of the batch mean, cancels.
+    """
     return z, zeros, zeros
 
 
-def _pass_on_forward(
+def _with_handles_forward(
     z: jax.Array, zeros: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
     return (z, zeros, zeros), None
 
 
-def _pass_on_backward(
+def _with_handles_backward(
     _: None, cotangents: tuple[jax.Array, jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    z, late, one = cotangents
-    # Where nobody took a handle the gradient passes as it is.
-    scale = jnp.where(one == 0, 1.0, late / jnp.where(one == 0, 1.0, one))
-    return z * scale[..., None], jnp.zeros_like(late)
+    z, numerator, denominator = cotangents
+    is_unused = denominator == 0  # a loss without handles: the gradient stays as it is
+    ratio = numerator / jnp.where(is_unused, 1.0, denominator)
+    scale = jnp.where(is_unused, 1.0, ratio)
+    return z * scale[..., None], jnp.zeros_like(numerator)
 
 
-_pass_on.defvjp(_pass_on_forward, _pass_on_backward)
+_with_handles.defvjp(_with_handles_forward, _with_handles_backward)

@@ -1,61 +1,59 @@
-"""DIP-VAE: the codes of all examples shall have the covariance of the prior."""
+"""DIP-VAE: the codes of all examples get the covariance of the prior."""
+
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from flaxvae.batch import mean_over_devices
-from flaxvae.checks import InputError
+from flaxvae.collectives import mean_over_devices
 from flaxvae.distributions import sample_and_log_prob
-from flaxvae.objectives.elbo import Weight, bound_terms
-from flaxvae.objectives.objective import BoundVAE, Terms
-from flaxvae.objectives.total_correlation import diagonal
+from flaxvae.objectives.elbo import bound_terms
+from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
+from flaxvae.objectives.requirements import check_diagonal, diagonal
+from flaxvae.settings import setting
 
 
-def dip(
-    vae: BoundVAE,
-    x: jax.Array,
-    *,
-    key: jax.Array,
-    off_diagonal: Weight = 10.0,
-    on_diagonal: Weight = 10.0,
-    version: int = 2,
-) -> Terms:
-    """The ELBO and a penalty on Cov(z) - I over the (global) batch.
+class DIPVAE(Objective):
+    """The ELBO with a penalty on C - I, where C is a covariance over the global batch.
 
-    loss = -ELBO + off_diagonal sum_{i != j} C_ij^2 + on_diagonal sum_i (C_ii - 1)^2.
+    loss = -ELBO + off_diagonal sum_{i != j} C_ij^2 + on_diagonal sum_i (C_ii - 1)^2. In
+    version 1 C is the covariance of the posterior means, in version 2 that of z: the
+    mean of the posterior variances is added.
 
-    Args:
-      vae: a bound model with a diagonal normal posterior.
-      x: a batch, ``(B, ...)``.
-      key: the PRNG key of the draw.
-      off_diagonal: weight of the covariances.
-      on_diagonal: weight of the variances.
-      version: 1: C is the covariance of the posterior means; 2: of z, the mean of the
-        posterior variances added.
-
-    Returns:
-      The terms of `elbo`, and ``covariance_penalty``, one number for the batch.
+    Terms: ``loss``, those of `ELBO`, and ``covariance_penalty``, one number for the
+    batch; each ``(B,)`` in nats per example.
 
     Source: Kumar, Sattigeri and Balakrishnan, "Variational Inference of Disentangled
     Latent Concepts from Unlabeled Observations", 2018, arXiv 1711.00848.
     """
-    if version not in (1, 2):
-        raise InputError(f"version must be 1 or 2, got {version}")
-    q = diagonal(vae.encode(x), "dip")
-    z, log_q = sample_and_log_prob(q, key)
-    terms = bound_terms(vae, x, q, z, log_q)
-    D = q.mean.shape[-1]
-    mean, squares, variance = mean_over_devices(
-        (q.mean.mean(0), q.mean.T @ q.mean / len(q.mean), jnp.exp(q.log_var).mean(0))
-    )
-    covariance = squares - mean[:, None] * mean[None]
-    if version == 2:
-        covariance = covariance + jnp.diag(variance)
-    gap = (covariance - jnp.eye(D)) ** 2
-    on = jnp.diagonal(gap).sum()
-    penalty = off_diagonal * (gap.sum() - on) + on_diagonal * on
-    return {
-        "loss": penalty - terms["elbo"],
-        **terms,
-        "covariance_penalty": jnp.broadcast_to(penalty, terms["elbo"].shape),
-    }
+
+    off_diagonal: Weight = setting(10.0, at_least=0)
+    """Weight of the covariances."""
+    on_diagonal: Weight = setting(10.0, at_least=0)
+    """Weight of the variances."""
+    version: Literal[1, 2] = static(2)
+    """Covariance of the posterior means (1) or of z (2)."""
+
+    def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
+        """See `Objective.__call__`."""
+        q = diagonal(vae.encode(x), "dip")
+        z, log_q = sample_and_log_prob(q, key)
+        terms = bound_terms(vae, x, q, z, log_q)
+        D, mean = q.mean.shape[-1], q.mean.mean(0)
+        squares, variances = q.mean.T @ q.mean / len(q.mean), jnp.exp(q.log_var).mean(0)
+        mean, squares, variances = mean_over_devices((mean, squares, variances))
+        covariance = squares - mean[:, None] * mean[None]  # (D, D)
+        if self.version == 2:
+            covariance = covariance + jnp.diag(variances)
+        gap = (covariance - jnp.eye(D)) ** 2
+        on = jnp.diagonal(gap).sum()
+        penalty = self.off_diagonal * (gap.sum() - on) + self.on_diagonal * on
+        return {
+            "loss": penalty - terms["elbo"],
+            **terms,
+            "covariance_penalty": jnp.broadcast_to(penalty, terms["elbo"].shape),
+        }
+
+    def check(self, model: Any, dataset: Any) -> None:
+        """The posterior must be diagonal."""
+        check_diagonal(model, "dip")

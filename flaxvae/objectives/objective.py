@@ -1,16 +1,37 @@
-"""The contract between an objective and the train step."""
+"""What an objective is: a loss as a function of a bound model."""
 
-import inspect
-from collections.abc import Callable
-from typing import Any, Protocol
+import abc
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, dataclass_transform
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
-from flaxvae.batch import Conditioned
+from flaxvae.checks import InputError, check_choice
+from flaxvae.collectives import Conditioned
 from flaxvae.distributions import Distribution
+from flaxvae.schedules import Schedule, at_full_value
+from flaxvae.settings import (
+    check_settings,
+    describe_settings,
+    setting,
+    settings_from_description,
+)
 
 Terms = dict[str, jax.Array]
 """Named quantities, each ``(B,)`` in nats per example. ``"loss"`` is minimised."""
+
+if TYPE_CHECKING:  # in `Objective.__call__` its value has taken a schedule's place
+    Weight = Any
+else:
+    Weight = float | jax.Array | Schedule
+"""A number that may be traced: swept, scheduled, changed without recompiling."""
 
 
 class BoundVAE(Protocol):
@@ -26,20 +47,210 @@ class BoundVAE(Protocol):
         """The prior p(z), events ``(D,)``."""
 
 
-Objective = Callable[..., Terms]
-"""``objective(vae, x, *, key, **weights) -> Terms``, a function of a `BoundVAE`.
+def static(default: Any, **more: Any) -> Any:
+    """A field of an objective that is fixed: a choice, a count, a name.
 
-It is used as ``model.apply(variables, x, method=objective)`` and returns one ``(B,)``
-array a quantity. The train step takes the batch means and minimises that of
-``"loss"``; the others are reported under their names. Weights such as ``beta`` reach
-it from the train state as traced scalars, so that changing one recompiles nothing.
-"""
+    ``more`` are bounds as in `flaxvae.settings.setting`, or ``from_data=True`` for what
+    `Objective.complete` reads from the data. Every other field is a weight.
+    """
+    return setting(default, static=True, **more)
 
 
-def bind_conditions(objective: Objective) -> Objective:
-    """The objective for batches that may bring conditions: it sees ``vae.given(c)``."""
+@dataclass_transform(kw_only_default=True)
+class Objective(abc.ABC):
+    """A loss as a function of a bound model; a subclass is a formula.
 
-    def bound(vae: Any, x: Any, **more: Any) -> Terms:
+    A subclass is a frozen dataclass with keyword-only fields, and a pytree: its fields
+    are weights, leaves that belong to the train state, so that a sweep maps over them,
+    a `Schedule` may replace them and another value recompiles nothing. Every other
+    field, such as a count or a choice, is declared by `static`.
+
+        class Renyi(Objective):
+            alpha: Weight = 0.5
+            num_samples: int = static(8)
+
+            def __call__(self, vae, x, *, key): ...
+
+    Under ``pmap`` a function sees one device's rows of the batch: what is a mean or a
+    sum over the batch is taken by the functions of `flaxvae.collectives`.
+    """
+
+    def __init_subclass__(cls) -> None:
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        jax.tree_util.register_pytree_with_keys(
+            cls, _flatten, functools.partial(_unflatten, cls)
+        )
+
+    def __post_init__(self) -> None:
+        check_settings(at_full_value(self))
+
+    @abc.abstractmethod
+    def __call__(self, vae: Any, x: jax.Array, *, key: jax.Array) -> Terms:
+        """The terms of a batch ``(B, ...)``: ``loss`` and what else is reported.
+
+        Args:
+          vae: a model with its parameters; see `BoundVAE`.
+          x: a batch, ``(B, ...)``.
+          key: the PRNG key of all draws.
+
+        Returns:
+          One array ``(B,)`` a quantity; the train step minimises the batch mean of
+          ``"loss"``, and reports the others under their names.
+        """
+
+    def check(self, model: Any, dataset: Any) -> None:
+        """Raises `InputError` for a model or data that it cannot be trained on.
+
+        Called before training; by default it raises nothing.
+        """
+        del model, dataset
+
+    def complete(self, model: Any, dataset: Any) -> "Completed":
+        """The objective, the model and the optimizer's wrapper, ready to be trained.
+
+        Args:
+          model: an unbound model.
+          dataset: what it is to be trained on.
+
+        Returns:
+          By default the objective and the model as they are. An objective with a second
+          player adds it to the model and gives it an optimizer; one that depends on the
+          number of training examples reads it from the data.
+        """
+        return Completed(self, model)
+
+
+@dataclasses.dataclass(frozen=True)
+class Completed:
+    """What `Objective.complete` returns.
+
+    Attributes:
+      objective: with everything that it needs to know.
+      model: with every part that the objective needs.
+      wrap_optimizer: from the optimizer of the model's parameters to that of all.
+    """
+
+    objective: Objective
+    model: nn.Module
+    wrap_optimizer: Callable[
+        [optax.GradientTransformation], optax.GradientTransformation
+    ] = lambda optimizer: optimizer
+
+
+def as_objective(objective: Objective | Callable[..., Terms]) -> Objective:
+    """The objective, or a plain function as one.
+
+    Raises:
+      InputError: something that cannot be called, or a class in place of its instance.
+    """
+    if isinstance(objective, Objective):
+        return objective
+    if isinstance(objective, type) or not callable(objective):
+        raise InputError(
+            f"objective must be an objective such as ELBO(), or a function (vae, x, *, "
+            f"key) -> terms, got {objective!r}"
+        )
+    return FunctionObjective(function=objective)
+
+
+def with_arrays(objective: Objective) -> Objective:
+    """The objective with arrays for its numbers, as a train state holds it.
+
+    Floating-point numbers become float32; the arrays are copies.
+    """
+
+    def to_array(value: Any) -> jax.Array:
+        if isinstance(value, jax.core.Tracer):
+            return value
+        array = np.asarray(value)
+        is_float = np.issubdtype(array.dtype, np.floating) or isinstance(value, int)
+        return jnp.array(array, jnp.float32) if is_float else jnp.array(array)
+
+    arrays: Objective = jax.tree.map(to_array, objective)
+    return arrays
+
+
+def weights_of(objective: Objective) -> dict[str, Any]:
+    """The weights of an objective by name, None for those that are left out."""
+    return {
+        field.name: getattr(objective, field.name)
+        for field in dataclasses.fields(objective)  # type: ignore[arg-type]
+        if not field.metadata.get("static")
+    }
+
+
+def set_weights(objective: Objective, weights: Mapping[str, Any]) -> Objective:
+    """The objective with other weights; a schedule stays, with the value in it.
+
+    >>> from flaxvae.objectives import ELBO
+    >>> set_weights(ELBO(), {"beta": 4.0}).beta
+    4.0
+
+    Raises:
+      InputError: a weight that the objective does not have.
+    """
+    own = weights_of(objective)
+    for name in weights:
+        check_choice("weight", name, own)
+    changed = {
+        name: dataclasses.replace(own[name], value=value)
+        if isinstance(own[name], Schedule)
+        else value
+        for name, value in weights.items()
+    }
+    _, fixed = _flatten(objective)
+    replaced: Objective = _unflatten(
+        type(objective), fixed, [changed.get(n, value) for n, value in own.items()]
+    )
+    return replaced
+
+
+def describe_objective(objective: Objective) -> dict[str, Any]:
+    """The class and the fields of an objective as JSON, for ``config.json``."""
+    kind = type(objective)
+    if isinstance(objective, FunctionObjective):
+        return {"name": _full_name(objective.function)}
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    name = kind.__name__ if _is_own(kind) else name
+    return {"name": name, **describe_settings(objective)}
+
+
+def objective_from_description(described: Mapping[str, Any]) -> Objective | None:
+    """The objective that `describe_objective` described, if that is enough to build it.
+
+    None for a function or a class of the user's own, and for an objective that holds
+    arrays.
+
+    Raises:
+      InputError: a field that the objective does not have.
+    """
+    values = dict(described)
+    own = {kind.__name__: kind for kind in Objective.__subclasses__() if _is_own(kind)}
+    kind = own.get(values.pop("name"))
+    if kind is None:
+        return None
+    weights = (values.get(name) for name in _names(kind, is_static=False))
+    if any(isinstance(weight, str) for weight in weights):  # an array's checksum
+        return None
+    return settings_from_description(kind, values)
+
+
+def _is_own(kind: type[Objective]) -> bool:
+    return kind.__module__.startswith("flaxvae.objectives.")
+
+
+def _full_name(function: Any) -> str:
+    if isinstance(function, functools.partial):
+        name = f"{_full_name(function.func)} with {function.args} {function.keywords}"
+        return re.sub(r" at 0x[0-9a-f]+", "", name)  # another one in every process
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{function.__module__}.{name}"
+
+
+def bind_conditions(objective: Callable[..., Any]) -> Callable[..., Any]:
+    """The objective for batches that may have conditions: it sees ``vae.given(c)``."""
+
+    def bound(vae: Any, x: Any, **more: Any) -> Any:
         if isinstance(x, Conditioned):
             vae, x = vae.given(x.condition), x.x
         return objective(vae, x, **more)
@@ -47,18 +258,39 @@ def bind_conditions(objective: Objective) -> Objective:
     return bound
 
 
-def parameters_of(objective: Objective) -> dict[str, inspect.Parameter]:
-    """What an objective takes by name, besides the key."""
-    return {
-        name: parameter
-        for name, parameter in inspect.signature(objective).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name != "key"
-    }
+def _names(cls: type[Any], *, is_static: bool) -> list[str]:
+    return [
+        field.name
+        for field in dataclasses.fields(cls)
+        if bool(field.metadata.get("static")) == is_static
+    ]
 
 
-def is_weight(parameter: inspect.Parameter) -> bool:
-    """Whether a parameter is a number that may be traced, as against a fixed choice.
+def _flatten(objective: Any) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
+    cls = type(objective)
+    leaves = [
+        (jax.tree_util.GetAttrKey(name), getattr(objective, name))
+        for name in _names(cls, is_static=False)
+    ]
+    fixed = (getattr(objective, name) for name in _names(cls, is_static=True))
+    return leaves, tuple(fixed)
 
-    Choices are annotated ``int``, ``bool`` or ``str``.
-    """
-    return parameter.annotation not in (int, bool, str)
+
+def _unflatten(cls: type[Any], fixed: Any, leaves: Any) -> Any:
+    # Without __init__, whose checks do not apply: leaves may be any objects.
+    objective = object.__new__(cls)
+    for is_static, values in ((True, fixed), (False, leaves)):
+        for name, value in zip(_names(cls, is_static=is_static), values, strict=True):
+            object.__setattr__(objective, name, value)
+    return objective
+
+
+# Stands below the functions that register it as a pytree.
+class FunctionObjective(Objective):
+    """A plain function ``(vae, x, *, key) -> Terms``; it has no weights."""
+
+    function: Callable[..., Terms] = static(None)
+
+    def __call__(self, vae: Any, x: jax.Array, *, key: jax.Array) -> Terms:
+        """Calls the function."""
+        return self.function(vae, x, key=key)

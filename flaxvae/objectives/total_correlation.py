@@ -1,77 +1,95 @@
-"""beta-TCVAE: the KL taken apart into what the code knows and how it depends."""
+"""beta-TCVAE: the KL split into mutual information, dependence and the rest."""
+
+import dataclasses
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.batch import gather_rows, take_part
-from flaxvae.checks import check_at_least, check_choice
+from flaxvae.checks import InputError
+from flaxvae.collectives import gather_rows, take_part
 from flaxvae.distributions import Normal
 from flaxvae.distributions.normal import LOG_2PI
-from flaxvae.objectives.elbo import Weight
-from flaxvae.objectives.objective import BoundVAE, Terms
+from flaxvae.objectives.objective import (
+    BoundVAE,
+    Completed,
+    Objective,
+    Terms,
+    Weight,
+    static,
+)
+from flaxvae.objectives.requirements import check_diagonal, diagonal
+from flaxvae.settings import setting
 
-SAMPLINGS = ("weighted", "stratified")
+Sampling = Literal["weighted", "stratified"]
+SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
 
 
-def tcvae(
-    vae: BoundVAE,
-    x: jax.Array,
-    *,
-    key: jax.Array,
-    num_examples: int,
-    alpha: Weight = 1.0,
-    beta: Weight = 6.0,
-    gamma: Weight = 1.0,
-    sampling: str = "weighted",
-) -> Terms:
-    """beta-TCVAE: weights for mutual information, total correlation and the rest.
+class TCVAE(Objective):
+    """beta-TCVAE: a weight for each of the three parts of the KL.
 
     loss = -E_q[log p(x|z)] + alpha I(x; z) + beta TC(z) + gamma sum_d KL(q(z_d) ||
-    p(z_d)), which with all three 1 is minus the ELBO, its KL by the draw. The marginal
-    q(z) is estimated from the (global) batch.
+    p(z_d)): the mutual information, the total correlation and the dimension-wise KL.
+    With all three weights 1 it is minus the ELBO, the KL estimated by its draw. The
+    marginal q(z) is estimated from the global batch.
 
-    Args:
-      vae: a bound model with a diagonal normal posterior.
-      x: a batch, ``(B, ...)``.
-      key: the PRNG key of the draw.
-      num_examples: N of the training split.
-      alpha: weight of the mutual information.
-      beta: weight of the total correlation.
-      gamma: weight of the dimensions' own divergences.
-      sampling: ``"weighted"`` (biased) or ``"stratified"``, see the paper's appendix C.
-
-    Returns:
-      ``loss``, ``elbo``, ``log_likelihood``, ``kl`` and its three parts
-      ``mutual_information``, ``total_correlation``, ``dimension_kl``; each ``(B,)``.
+    Terms: ``loss``, ``elbo``, ``log_likelihood``, ``kl`` and its three parts
+    ``mutual_information``, ``total_correlation`` and ``dimension_kl``, each ``(B,)`` in
+    nats per example.
 
     Source: Chen, Li, Grosse and Duvenaud, "Isolating Sources of Disentanglement in
-    Variational Autoencoders", 2018, arXiv 1802.04942.
+    Variational Autoencoders", 2018, arXiv 1802.04942; ``sampling``: its appendix C.
     """
-    check_choice("sampling", sampling, SAMPLINGS)
-    check_at_least("num_examples", num_examples, 2)
-    q = diagonal(vae.encode(x), "tcvae")
-    z = q.sample(key)
-    log_likelihood = vae.decode(z).log_prob(x)
-    everyone = gather_rows(q)
-    B = len(everyone.mean)
-    log_weights = take_part(_log_weights(B, num_examples, sampling))  # (own B, B)
-    log_q_z, log_product = log_marginals(z, everyone, log_weights)
-    log_q, log_p = q.log_prob(z), vae.prior().log_prob(z)
-    terms = {
-        "mutual_information": log_q - log_q_z,
-        "total_correlation": log_q_z - log_product,
-        "dimension_kl": log_product - log_p,
-    }
-    weights = (alpha, beta, gamma)
-    penalty = sum(w * part for w, part in zip(weights, terms.values(), strict=True))
-    return {
-        "loss": penalty - log_likelihood,
-        "elbo": log_likelihood - (log_q - log_p),
-        "log_likelihood": log_likelihood,
-        "kl": log_q - log_p,
-        **terms,
-    }
+
+    alpha: Weight = 1.0
+    """Weight of the mutual information."""
+    beta: Weight = setting(6.0, at_least=0)
+    """Weight of the total correlation."""
+    gamma: Weight = 1.0
+    """Weight of the dimension-wise KL."""
+    sampling: Sampling = static("weighted")
+    """Minibatch estimator of q(z): weighted (biased) or stratified."""
+    num_examples: int | None = static(None, at_least=2, from_data=True)
+    """Examples in the training split; None: read from the data."""
+
+    def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
+        """See `Objective.__call__`."""
+        if self.num_examples is None:
+            raise InputError("num_examples must be set for the objective tcvae")
+        q = diagonal(vae.encode(x), "tcvae")
+        z = q.sample(key)
+        log_likelihood = vae.decode(z).log_prob(x)
+        everyone = gather_rows(q)
+        B = len(everyone.mean)
+        log_weights = _log_weights(B, self.num_examples, self.sampling)  # (B, B)
+        log_q_z, log_product = log_marginals(z, everyone, take_part(log_weights))
+        log_q, log_p = q.log_prob(z), vae.prior().log_prob(z)
+        terms = {
+            "mutual_information": log_q - log_q_z,
+            "total_correlation": log_q_z - log_product,
+            "dimension_kl": log_product - log_p,
+        }
+        weights = (self.alpha, self.beta, self.gamma)
+        penalty = sum(w * part for w, part in zip(weights, terms.values(), strict=True))
+        return {
+            "loss": penalty - log_likelihood,
+            "elbo": log_likelihood - (log_q - log_p),
+            "log_likelihood": log_likelihood,
+            "kl": log_q - log_p,
+            **terms,
+        }
+
+    def check(self, model: Any, dataset: Any) -> None:
+        """The posterior must be diagonal."""
+        check_diagonal(model, "tcvae")
+
+    def complete(self, model: Any, dataset: Any) -> Completed:
+        """Reads the number of training examples from the data."""
+        if self.num_examples is not None:
+            return Completed(self, model)
+        num_examples = len(dataset.train)
+        return Completed(dataclasses.replace(self, num_examples=num_examples), model)
 
 
 def log_marginals(
@@ -96,7 +114,7 @@ def log_marginals(
     return log_q_z, each.sum(-1)
 
 
-def _log_weights(batch_size: int, num_examples: int, sampling: str) -> jax.Array:
+def _log_weights(batch_size: int, num_examples: int, sampling: Sampling) -> jax.Array:
     """Log of the weights of q(z_i|x_j) in the estimate of q(z_i), ``(B, B)``."""
     B, N = batch_size, num_examples
     if sampling == "weighted" or B == 1:
@@ -107,16 +125,3 @@ def _log_weights(batch_size: int, num_examples: int, sampling: str) -> jax.Array
     weights[rows, rows] = 1 / N
     weights[rows, (rows + 1) % B] = max(N - (B - 1), 1) / (N * (B - 1))
     return jnp.asarray(np.log(weights), jnp.float32)
-
-
-def diagonal(q: object, name: str) -> Normal:
-    """q, where its dimensions are independent.
-
-    Raises:
-      TypeError: they are not.
-    """
-    if not isinstance(q, Normal):
-        raise TypeError(
-            f"{name} is for diagonal normal posteriors, got {type(q).__name__}"
-        )
-    return q

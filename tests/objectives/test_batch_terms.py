@@ -1,7 +1,6 @@
 """Objectives with terms of the whole batch: against loops, identities, and devices."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -10,16 +9,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flaxvae.batch import DATA_AXIS
 from flaxvae.checks import InputError
+from flaxvae.collectives import DATA_AXIS
 from flaxvae.distributions import Normal
-from flaxvae.objectives import dip, elbo, factor, info, mmd, tcvae, wae
+from flaxvae.objectives import DIPVAE, ELBO, TCVAE, WAE, FactorVAE, InfoVAE, mmd
 from tests.objectives.linear_gaussian import LinearGaussian
 
 MODEL = LinearGaussian(jnp.array([0.4, -0.2]), jnp.array([-1.0, 0.5]))
 X = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
 N = 100
-TC = functools.partial(tcvae, num_examples=N)
 
 
 def close(a, b, rtol=1e-4):
@@ -28,14 +26,14 @@ def close(a, b, rtol=1e-4):
 
 @pytest.mark.parametrize("sampling", ["weighted", "stratified"])
 def test_the_parts_sum_to_the_kl_and_the_loss_to_the_elbo(key, sampling):
-    ones = {"alpha": 1.0, "beta": 1.0, "gamma": 1.0}
-    terms = TC(MODEL, X, key=key, sampling=sampling, **ones)
+    fixed = {"sampling": sampling, "num_examples": N}
+    terms = TCVAE(alpha=1.0, beta=1.0, gamma=1.0, **fixed)(MODEL, X, key=key)
     parts = ("mutual_information", "total_correlation", "dimension_kl")
     close(sum(terms[name] for name in parts), terms["kl"])
-    sampled = elbo(MODEL, X, key=key, kl="sampled")
+    sampled = ELBO(kl="sampled")(MODEL, X, key=key)
     for name in ("loss", "elbo", "log_likelihood", "kl"):
         close(terms[name], sampled[name])
-    heavy = TC(MODEL, X, key=key, sampling=sampling, alpha=2.0, beta=5.0, gamma=3.0)
+    heavy = TCVAE(alpha=2.0, beta=5.0, gamma=3.0, **fixed)(MODEL, X, key=key)
     more = sum(w * terms[n] for w, n in zip((1, 4, 2), parts, strict=True))
     close(heavy["loss"] - terms["loss"], more, rtol=1e-3)
 
@@ -63,7 +61,7 @@ def test_the_marginal_is_the_papers_sum(key, sampling):
             total += weight * density.prod()
             each += weight * density
         log_q_z[i], log_product[i] = np.log(total), np.log(each).sum()
-    terms = TC(MODEL, X, key=key, sampling=sampling)
+    terms = TCVAE(sampling=sampling, num_examples=N)(MODEL, X, key=key)
     log_q = stats.norm.logpdf(z, mean, std).sum(-1)
     log_p = stats.norm.logpdf(z).sum(-1)
     close(terms["mutual_information"], log_q - log_q_z, rtol=1e-3)
@@ -73,14 +71,15 @@ def test_the_marginal_is_the_papers_sum(key, sampling):
 
 def test_codes_that_know_nothing_have_no_information(key):
     same = jnp.zeros((16, 3))
-    terms = TC(MODEL, same, key=key, sampling="stratified")
+    terms = TCVAE(sampling="stratified", num_examples=N)(MODEL, same, key=key)
     close(terms["mutual_information"], np.zeros(16))
     close(terms["total_correlation"], np.zeros(16))
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_covariance_penalty_is_the_papers(key, version):
-    terms = dip(MODEL, X, key=key, off_diagonal=3.0, on_diagonal=7.0, version=version)
+    objective = DIPVAE(off_diagonal=3.0, on_diagonal=7.0, version=version)
+    terms = objective(MODEL, X, key=key)
     q = MODEL.encode(jnp.asarray(X))
     covariance = np.cov(np.asarray(q.mean, np.float64).T, bias=True)
     if version == 2:
@@ -88,7 +87,7 @@ def test_the_covariance_penalty_is_the_papers(key, version):
     off = covariance[0, 1] ** 2 + covariance[1, 0] ** 2
     on = (covariance[0, 0] - 1) ** 2 + (covariance[1, 1] - 1) ** 2
     close(terms["covariance_penalty"], np.full(16, 3 * off + 7 * on))
-    plain = elbo(MODEL, X, key=key)["loss"]
+    plain = ELBO()(MODEL, X, key=key)["loss"]
     close(terms["loss"], plain + 3 * off + 7 * on)
 
 
@@ -142,7 +141,7 @@ def test_a_learned_prior_comes_nearer_to_the_codes(key):
     codes = MODEL.encode(jnp.asarray(X)).mean.mean(0)
 
     def loss(mean):
-        return wae(WithPrior(MODEL, mean), X, key=key)["loss"].mean()
+        return WAE()(WithPrior(MODEL, mean), X, key=key)["loss"].mean()
 
     for direction in (jnp.array([1.0, 0.0]), jnp.array([0.6, -0.8])):
         slope = jax.grad(loss)(codes + 2 * direction) @ direction
@@ -150,13 +149,14 @@ def test_a_learned_prior_comes_nearer_to_the_codes(key):
 
 
 def test_weights_between_the_elbo_and_the_discrepancy(key):
-    plain = elbo(MODEL, X, key=key)
-    close(info(MODEL, X, key=key, alpha=0.0, mmd_weight=1.0)["loss"], plain["loss"])
+    plain = ELBO()(MODEL, X, key=key)
+    close(InfoVAE(alpha=0.0, mmd_weight=1.0)(MODEL, X, key=key)["loss"], plain["loss"])
     for kernel in ("rbf", "imq"):
-        terms = info(MODEL, X, key=key, alpha=0.3, mmd_weight=5.0, kernel=kernel)
+        objective = InfoVAE(alpha=0.3, mmd_weight=5.0, kernel=kernel)
+        terms = objective(MODEL, X, key=key)
         expected = -plain["log_likelihood"] + 0.7 * plain["kl"] + 4.3 * terms["mmd"]
         close(terms["loss"], expected)
-        terms = wae(MODEL, X, key=key, mmd_weight=5.0, kernel=kernel)
+        terms = WAE(mmd_weight=5.0, kernel=kernel)(MODEL, X, key=key)
         close(terms["loss"], -plain["log_likelihood"] + 5 * terms["mmd"])
         assert len(set(np.asarray(terms["mmd"]).tolist())) == 1
 
@@ -175,7 +175,7 @@ class WithCritic(LinearGaussian):
 def test_the_critic_and_the_model_follow_their_own_losses(key):
     """Against two losses, each with what the other player has held fixed."""
     model = WithCritic(MODEL.shift, MODEL.log_var)
-    objective = functools.partial(factor, gamma=4.0)
+    objective = FactorVAE(gamma=4.0)
 
     def whole(model):
         return objective(model, X, key=key)["loss"].mean()
@@ -205,6 +205,7 @@ def test_a_blind_critic_has_the_loss_of_a_coin_and_a_good_one_less(key):
     n = 2000
     along = jnp.array([[1.0, 1.0, -1.0]])  # so that the code's dimensions depend
     x = jax.random.normal(key, (n, 1)) * 5 * along
+    factor = FactorVAE()
     blind = factor(WithCritic(MODEL.shift, MODEL.log_var, slope=0.0), x, key=key)
     assert abs(blind["critic_loss"].mean() - np.log(2)) < 0.02
     exact = LinearGaussian(MODEL.shift, MODEL.log_var)
@@ -225,13 +226,13 @@ def test_a_blind_critic_has_the_loss_of_a_coin_and_a_good_one_less(key):
 @pytest.mark.parametrize(
     "objective",
     [
-        TC,
-        factor,
-        functools.partial(TC, sampling="stratified"),
-        dip,
-        info,
-        wae,
-        functools.partial(elbo, free_bits=0.8),
+        TCVAE(num_examples=N),
+        FactorVAE(),
+        TCVAE(num_examples=N, sampling="stratified"),
+        DIPVAE(),
+        InfoVAE(),
+        WAE(),
+        ELBO(free_bits=0.8),
     ],
     ids=["weighted", "factor", "stratified", "dip", "info", "wae", "free bits"],
 )
@@ -253,15 +254,27 @@ def test_the_batch_is_that_of_all_devices(key, objective):
     close(slopes[0], slope, rtol=1e-3)
 
 
-def test_what_is_no_diagonal_normal_or_no_choice_is_refused(key):
+def test_dependent_posteriors_and_unknown_choices_are_refused(key):
     full = LinearGaussian(exact=True)
-    for objective in (TC, dip):
-        with pytest.raises(TypeError, match="for diagonal normal posteriors, got Mult"):
-            objective(full, X, key=key)
+    for objective, name in (
+        (TCVAE(num_examples=N), "tcvae"),
+        (DIPVAE(), "dip"),
+        (FactorVAE(), "factor"),
+    ):
+        model = WithCritic(exact=True) if name == "factor" else full
+        rule = f"posterior must be diagonal for {name}, got MultivariateNormal"
+        with pytest.raises(InputError, match=rule):
+            objective(model, X, key=key)
     with pytest.raises(InputError, match="unknown sampling 'w': choose from str"):
-        TC(MODEL, X, key=key, sampling="w")
+        TCVAE(sampling="w")
+    with pytest.raises(InputError, match="num_examples must be >= 2, got 1"):
+        TCVAE(num_examples=1)
+    with pytest.raises(InputError, match="num_examples must be set for the objecti"):
+        TCVAE()(MODEL, X, key=key)
     with pytest.raises(InputError, match="version must be 1 or 2, got 3"):
-        dip(MODEL, X, key=key, version=3)
+        DIPVAE(version=3)
+    with pytest.raises(InputError, match="unknown kernel 'r': choose from imq, rbf"):
+        WAE(kernel="r")
     with pytest.raises(InputError, match="unknown kernel 'r': choose from imq, rbf"):
         mmd(jnp.zeros((3, 2)), jnp.zeros((3, 2)), "r")
     assert isinstance(MODEL.encode(X), Normal)

@@ -1,5 +1,6 @@
 """Reconstruction errors, penalties by hand, and the statistics of noise."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -9,8 +10,12 @@ import pytest
 import scipy.stats
 
 from flaxvae.checks import InputError
-from flaxvae.distributions import Normal, Point
-from flaxvae.objectives import corrupt, reconstruction
+from flaxvae.distributions import Deterministic, Normal
+from flaxvae.models import AutoencoderConfig
+from flaxvae.objectives import Reconstruction
+from flaxvae.objectives.corruption import corrupt
+from flaxvae.objectives.reconstruction import autoencoder_objective
+from flaxvae.schedules import Clock, warm_up
 
 CODES = jnp.array([[0.5, 0.0, 0.1], [0.7, 0.0, 0.3]])
 STD = 0.5
@@ -21,7 +26,7 @@ def model(seen):
 
     def encode(x):
         seen.append(x)
-        return Point(CODES)
+        return Deterministic(CODES)
 
     log_var = jnp.full((2, 4, 1, 1), 2 * np.log(STD))
     decode = SimpleNamespace(
@@ -33,7 +38,7 @@ def model(seen):
 def test_terms_by_hand(key):
     x = jax.random.uniform(key, (2, 4, 1, 1))
     seen = []
-    terms = reconstruction(model(seen), x, key=key)
+    terms = Reconstruction()(model(seen), x, key=key)
     expected = scipy.stats.norm.logpdf(x, 0.25, STD).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(terms["log_likelihood"], expected, rtol=1e-5)
     np.testing.assert_allclose(terms["loss"], -expected, rtol=1e-5)
@@ -46,10 +51,11 @@ def test_terms_by_hand(key):
 
 def test_penalties_by_hand(key):
     x = jax.random.uniform(key, (2, 4, 1, 1))
-    plain = reconstruction(model([]), x, key=key)["loss"]
-    sparse = reconstruction(model([]), x, key=key, l1=3.0)["loss"]
+    plain = Reconstruction()(model([]), x, key=key)["loss"]
+    sparse = Reconstruction(l1=3.0)(model([]), x, key=key)["loss"]
     np.testing.assert_allclose(sparse - plain, 3.0 * CODES.sum(-1), rtol=1e-4)
-    rated = reconstruction(model([]), x, key=key, rate_weight=2.0, rate=0.1)["loss"]
+    objective = Reconstruction(rate_weight=2.0, rate=0.1)
+    rated = objective(model([]), x, key=key)["loss"]
     mean = np.clip(CODES.mean(0), 1e-6, None)
     penalty = scipy.stats.entropy(
         np.stack([np.full(3, 0.1), np.full(3, 0.9)]), np.stack([mean, 1 - mean])
@@ -60,10 +66,52 @@ def test_penalties_by_hand(key):
 def test_the_loss_of_a_denoiser_is_against_the_clean_image(key):
     x = jax.random.uniform(key, (2, 4, 1, 1))
     seen = []
-    noisy = reconstruction(model(seen), x, key=key, corruption="masking", noise=1.0)
+    objective = Reconstruction(corruption="masking", noise=1.0)
+    noisy = objective(model(seen), x, key=key)
     np.testing.assert_array_equal(seen[0], jnp.zeros_like(x))
-    clean = reconstruction(model([]), x, key=key)
+    clean = Reconstruction()(model([]), x, key=key)
     np.testing.assert_array_equal(noisy["loss"], clean["loss"])
+
+
+def test_the_objective_of_each_kind_of_autoencoder():
+    half = Clock(steps_per_epoch=3, epochs=3)  # 9 steps, of which 4 are the half
+    assert autoencoder_objective(AutoencoderConfig()) == Reconstruction()
+    l1 = autoencoder_objective(AutoencoderConfig(kind="sparse")).l1
+    assert l1.value == 1.0
+    np.testing.assert_allclose(l1.factor(half)(np.array([2, 3, 4])), [0.5, 0.75, 1])
+    config = AutoencoderConfig(kind="sparse", penalty_weight=0.0)
+    assert autoencoder_objective(config).l1.value == 0.0
+    config = AutoencoderConfig(kind="sparse", penalty="rate", rate=0.2)
+    rated = autoencoder_objective(config)
+    assert (rated.l1, rated.rate) == (None, 0.2)
+    assert rated.rate_weight == dataclasses.replace(l1, value=10.0)
+    plain = autoencoder_objective(AutoencoderConfig(kind="denoising"))
+    assert plain == Reconstruction(corruption="gaussian", noise=0.5)
+    config = AutoencoderConfig(kind="denoising", corruption="masking", noise=0.1)
+    noisy = autoencoder_objective(config)
+    assert noisy == Reconstruction(corruption="masking", noise=0.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"l1": -1.0}, "l1 must be >= 0, got -1.0"),
+        ({"l1": warm_up(-1.0)}, "l1 must be >= 0, got -1.0"),
+        ({"rate_weight": -1.0}, "rate_weight must be >= 0"),
+        ({"rate": 0.0}, "rate must be > 0, got 0.0"),
+        ({"rate": 1.0}, "rate must be < 1, got 1.0"),
+        ({"corruption": "fog"}, "unknown corruption 'fog'"),
+        ({"noise": -0.1}, "noise must be >= 0"),
+        (
+            {"noise": 1.5, "corruption": "masking"},
+            "noise must be <= 1, a share, for the corruption masking, got 1.5",
+        ),
+    ],
+)
+def test_bad_fields_are_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        Reconstruction(**fields)
+    Reconstruction(noise=1.5, corruption="gaussian")  # a standard deviation
 
 
 IMAGES = jnp.full((100, 20, 20, 1), 0.3)

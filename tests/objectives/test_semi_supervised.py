@@ -1,17 +1,16 @@
 """M2's bound against enumeration by hand, and who learns from what."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.data import choose_labelled
+from flaxvae.data.labelled import choose_labelled
 from flaxvae.models import Classifier, SemiSupervisedVAE, build_vae
 from flaxvae.nn import MLPEncoder
-from flaxvae.objectives import SemiSupervised, elbo, m2
+from flaxvae.objectives import ELBO, M2
+from flaxvae.objectives.objective import with_arrays
 
 SHAPE = (3, 3, 1)
 Y = 3
@@ -31,19 +30,24 @@ def batch(key):
 
 
 def init(model, batch, key):
-    method = functools.partial(m2, key=key)
-    return model.init(key, *batch, method=method)
+    x, labelled, labels = batch
+    return model.init(key, x, key=key, method=M2(x=labelled, labels=labels))
+
+
+def apply(model, variables, batch, key, **weights):
+    """The terms with the draws of ``key``, of which `M2` splits one off for rows."""
+    x, labelled, labels = batch
+    objective = M2(x=labelled, labels=labels, **weights)
+    return model.apply(variables, x, key=key, method=objective)
 
 
 def test_the_bound_by_enumeration(model, batch, key):
     """U(x) = sum_y q(y|x) (-ELBO(x|y) + log Y + log q(y|x)), example by example."""
     x = batch[0]
     variables = init(model, batch, key)
-    terms = model.apply(
-        variables, *batch, key=key, method=m2, alpha=0.0, labelled_weight=0.0
-    )
+    terms = apply(model, variables, batch, key, alpha=0.0, labelled_weight=0.0)
     q = np.asarray(jax.nn.softmax(model.apply(variables, x)), np.float64)
-    key_u = jax.random.split(key)[0]
+    key_u = jax.random.split(jax.random.split(key)[1])[0]
     # The draws of all classes: one for each row, class by class.
     eps = np.asarray(jax.random.normal(key_u, (Y * 4, 2))).reshape(Y, 4, 2)
     bound = np.zeros(4)
@@ -74,8 +78,7 @@ def test_labelled_examples_add_their_bound_and_their_cross_entropy(model, batch,
     variables = init(model, batch, key)
 
     def loss(**weights):
-        terms = model.apply(variables, *batch, key=key, method=m2, **weights)
-        return np.asarray(terms["loss"])
+        return np.asarray(apply(model, variables, batch, key, **weights)["loss"])
 
     plain = loss(alpha=0.0, labelled_weight=0.0)
     log_q = np.log(jax.nn.softmax(model.apply(variables, labelled)))
@@ -83,11 +86,11 @@ def test_labelled_examples_add_their_bound_and_their_cross_entropy(model, batch,
     np.testing.assert_allclose(
         loss(alpha=7.0, labelled_weight=0.0) - plain, 7.0 * cross_entropy, rtol=1e-3
     )
-    key_l = jax.random.split(key)[1]
+    key_l = jax.random.split(jax.random.split(key)[1])[1]
     bound = model.apply(
         variables,
         labelled,
-        method=lambda m, x: elbo(m.given(labels), x, key=key_l)["elbo"],
+        method=lambda m, x: ELBO()(m.given(labels), x, key=key_l)["elbo"],
     )
     np.testing.assert_allclose(
         loss(alpha=0.0, labelled_weight=2.0) - plain,
@@ -100,16 +103,8 @@ def test_the_classifier_learns_from_unlabelled_examples_too(model, batch, key):
     variables = init(model, batch, key)
 
     def loss(params, feedback):
-        terms = model.apply(
-            {"params": params},
-            *batch,
-            key=key,
-            method=m2,
-            alpha=0.0,
-            labelled_weight=0.0,
-            feedback=feedback,
-        )
-        return terms["loss"].mean()
+        weights = {"alpha": 0.0, "labelled_weight": 0.0, "feedback": feedback}
+        return apply(model, {"params": params}, batch, key, **weights)["loss"].mean()
 
     of = jax.jit(jax.value_and_grad(loss))
     value, whole = of(variables["params"], 1.0)
@@ -130,19 +125,38 @@ def test_the_classifier_learns_from_unlabelled_examples_too(model, batch, key):
 def test_a_step_draws_labelled_examples_or_takes_all(model, batch, key):
     x, labelled, labels = batch
     variables = init(model, batch, key)
-    whole = SemiSupervised(labelled, labels, batch_size=2)
-    some = SemiSupervised(labelled, labels, batch_size=1)
+    whole = M2(x=labelled, labels=labels, batch_size=2)
+    some = M2(x=labelled, labels=labels, batch_size=1)
 
     def loss(objective, key):
         return model.apply(variables, x, key=key, method=objective)
 
-    direct = model.apply(variables, *batch, key=jax.random.split(key)[1], method=m2)
-    np.testing.assert_allclose(loss(whole, key)["loss"], direct["loss"], rtol=1e-5)
+    log_q = np.asarray(jax.nn.log_softmax(model.apply(variables, labelled)))
+    each = -log_q[np.arange(2), np.asarray(labels)]
+    np.testing.assert_allclose(
+        loss(whole, key)["classification_loss"], each.mean(), rtol=1e-5
+    )
     found = {
         float(loss(some, jax.random.key(n))["classification_loss"][0])
         for n in range(12)
     }
     assert len(found) == 2  # one example or the other
+    np.testing.assert_allclose(sorted(found), sorted(each), rtol=1e-5)
+
+
+def test_labelled_examples_are_leaves_and_checked(batch):
+    _, labelled, labels = batch
+    objective = M2(x=labelled, labels=labels)
+    arrays = with_arrays(M2(x=labelled, labels=np.array([2, 0])))
+    assert arrays.labels.dtype == jnp.int32
+    assert arrays.alpha.dtype == jnp.float32
+    assert len(jax.tree.leaves(objective)) == 5
+    with pytest.raises(InputError, match="labels must be one for each of the 2 exam"):
+        M2(x=labelled, labels=labels[:1])
+    with pytest.raises(InputError, match="x and labels must be set"):
+        M2(x=labelled)
+    with pytest.raises(InputError, match="batch_size must be >= 1, got 0"):
+        M2(x=labelled, labels=labels, batch_size=0)
 
 
 def test_labels_are_chosen_evenly_and_by_the_seed():
