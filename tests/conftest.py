@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from flaxvae.data import Dataset, Split
+from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.training import parallel
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -76,6 +76,6 @@ def stripes() -> Dataset:
         train=split[:150],
         validation=split[150:173],
         test=split[173:],
-        max_value=255.0,
+        preprocessing=Preprocessing(max_value=255.0),
         class_names=tuple("01234567"),
     )

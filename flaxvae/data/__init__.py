@@ -1,43 +1,18 @@
 """Data: every source becomes arrays in named splits."""
 
-from flaxvae.data.dataset import (
-    Dataset,
-    Split,
-    check_dataset,
-    condition_on_labels,
-    hold_out,
-    make_preprocess,
-    split_at_random,
-)
-from flaxvae.data.labelled import choose_labelled
-from flaxvae.data.load import SOURCES, load
-from flaxvae.data.preprocess import (
-    BINARIZATIONS,
-    Preprocess,
-    Preprocessing,
-    Standardization,
-    binarize,
-    scale,
-)
-from flaxvae.data.rows import Rows, blocks
+from flaxvae.data.config import DataConfig, load
+from flaxvae.data.dataset import Dataset, Split
+from flaxvae.data.memory import from_arrays
+from flaxvae.data.preprocess import Preprocessing
+from flaxvae.data.transforms import binarize, condition_on_labels
 
 __all__ = [
-    "BINARIZATIONS",
-    "SOURCES",
+    "DataConfig",
     "Dataset",
-    "Preprocess",
     "Preprocessing",
-    "Rows",
     "Split",
-    "Standardization",
     "binarize",
-    "blocks",
-    "check_dataset",
-    "choose_labelled",
     "condition_on_labels",
-    "hold_out",
+    "from_arrays",
     "load",
-    "make_preprocess",
-    "scale",
-    "split_at_random",
 ]

@@ -1,17 +1,18 @@
-"""Arrays that users bring: from memory, .npy, .npz and .mat files."""
+"""Users' arrays: .npy, .npz and .mat files, and their checks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data.dataset import Dataset, Split
 from flaxvae.data.mat import read_mat
+from flaxvae.data.preprocess import Preprocessing
 from flaxvae.data.rows import blocks, extent, open_rows
 
-NAMES = {  # of examples and labels in a file; the first that is there counts
+NAMES = {  # of examples and labels in a file; the first that exists is used
     "train": (
         ("x", "x_train", "train_x", "train_images", "images", "data", "features"),
         ("y", "y_train", "train_y", "train_labels", "labels", "targets"),
@@ -26,30 +27,45 @@ NAMES = {  # of examples and labels in a file; the first that is there counts
     ),
 }
 MAX_CHANNELS = 4
+TEXT = "UST"  # NumPy's kinds of text
+
+
+class Part(NamedTuple):
+    """The arrays of one split, as a user has them.
+
+    Attributes:
+      x: images ``(N, H, W)`` or ``(N, H, W, C)``, or rows ``(N, F)``.
+      labels: ``(N,)``, numbers or text, or None.
+      conditions: classes ``(N,)`` or vectors ``(N, C)``, or None.
+    """
+
+    x: Any
+    labels: Any = None
+    conditions: Any = None
 
 
 def load_arrays(path: Path) -> Dataset:
-    """Reads a .npy, .npz or .mat file; nothing in it is unpickled.
+    """Reads a .npy, .npz or .mat file without unpickling anything.
 
     A .npy file holds the examples. In the others arrays are found by the names in
-    `NAMES`, capitals or not; a single array needs no name.
+    `NAMES`, in upper or lower case; a single array may have any name.
 
     Returns:
-      The data set; validation and test splits are empty where the file has none.
+      The data set; the validation and test splits are empty if the file has none.
 
     Raises:
-      InputError: the file cannot be read, or its arrays are no examples.
+      InputError: the file cannot be read, or its arrays are not examples.
     """
     named = read_arrays(path)
     if len(named) == 1:
         named = {"x": next(iter(named.values()))}
     parts = {
-        split: tuple(
-            next((named[n] for n in names if n in named), None) for names in both
+        split: Part(
+            *(next((named[n] for n in names if n in named), None) for names in both)
         )
         for split, both in NAMES.items()
     }
-    if parts["train"][0] is None:
+    if parts["train"].x is None:
         raise InputError(
             f"{path} must hold an array named {', '.join(NAMES['train'][0])}, got "
             f"{', '.join(sorted(named)) or 'no array'}"
@@ -58,10 +74,10 @@ def load_arrays(path: Path) -> Dataset:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file by name, in small letters.
+    """The arrays of a file by name, in lower case.
 
     Raises:
-      InputError: the file cannot be read, or holds objects in place of numbers.
+      InputError: the file cannot be read, or holds Python objects.
     """
     try:
         if path.suffix == ".npy":
@@ -76,7 +92,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
-    """What is said of a file that a reader could not read."""
+    """The error for a file that its reader could not read."""
     reason = str(getattr(error, "strerror", None) or error).partition("\n")[0].strip()
     if "allow_pickle" in reason or "pickle" in reason.lower():
         reason = "it holds Python objects, which are not read: store numbers"
@@ -86,49 +102,91 @@ def unreadable(path: Path, error: Exception) -> InputError:
 
 
 def make_dataset(
-    name: str, parts: Mapping[str, Sequence[Any]], *, origin: str = "arrays"
+    name: str,
+    parts: Mapping[str, Part],
+    *,
+    origin: str | None = None,
+    max_value: float | None = None,
+    columns: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Puts arrays in order: types, axes, labels from 0 on.
+    """Makes a data set of arrays: checks types and axes, numbers the classes from 0.
 
     Args:
       name: of the data set.
-      parts: by split (train, validation, test) its examples and labels, or None for
-        what there is not. Images are ``(N, H, W)`` or ``(N, H, W, C)``, rows
-        ``(N, F)``; labels ``(N,)``, of any kind.
-      origin: where the arrays came from.
+      parts: the arrays of the splits train, validation and test; a split whose ``x`` is
+        None, or that is missing, becomes empty.
+      origin: the file that the arrays come from, for messages; None: memory.
+      max_value: the integer that means 1.0; None: 1 for zeros and ones, otherwise the
+        largest of the type.
+      columns: names of a table's columns.
 
     Raises:
-      InputError: an array that is no numbers, has other axes or no examples.
+      InputError: an array that does not hold numbers, has other axes or is empty, or
+        splits that differ in kind.
     """
-    given = {split: part for split, part in parts.items() if part[0] is not None}
-    xs = {split: as_examples(x, f"x of {origin}") for split, (x, _) in given.items()}
+    there = {split: part for split, part in parts.items() if part.x is not None}
+    of = {split: _describe_place(split, origin) for split in there}
+    xs = {split: as_examples(part.x, f"x{of[split]}") for split, part in there.items()}
     train = xs["train"]
     for split, x in xs.items():
         if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
             raise InputError(
-                f"{origin}: {split} examples must be as those of training, "
+                f"x{of[split]} must have the type and shape of the training examples, "
                 f"{train.dtype} {train.shape[1:]}, got {x.dtype} {x.shape[1:]}"
             )
-    given_labels = {
-        split: _as_labels(labels, len(xs[split]), f"{split} labels of {origin}")
-        for split, (_, labels) in given.items()
-        if labels is not None
+    found_labels = {
+        split: _as_labels(part.labels, len(xs[split]), f"{split} labels{_of(origin)}")
+        for split, part in there.items()
+        if part.labels is not None
     }
-    if given_labels and len(given_labels) < len(given):
-        missing = sorted(given.keys() - given_labels.keys())
-        raise InputError(f"{origin} must have labels for {', '.join(missing)} too")
-    labels, class_names = _number_classes(given_labels)
-    splits = {split: Split(x, labels.get(split)) for split, x in xs.items()}
+    conditions = {
+        split: _as_conditions(
+            part.conditions, len(xs[split]), f"{split} conditions{_of(origin)}"
+        )
+        for split, part in there.items()
+        if part.conditions is not None
+    }
+    for what, found in (("labels", found_labels), ("conditions", conditions)):
+        if found and len(found) < len(there):
+            missing = ", ".join(sorted(there.keys() - found.keys()))
+            raise InputError(
+                f"{origin or name} must have {what} for {missing} too, or for no split"
+            )
+    _check_alike("conditions", {s: c.shape[1:] for s, c in conditions.items()})
+    _check_alike(
+        "labels",
+        {
+            s: "text" if y.dtype.kind in TEXT else "numbers"
+            for s, y in found_labels.items()
+        },
+    )
+    labels, class_names = _number_classes(found_labels)
+    splits = {
+        split: Split(x, labels.get(split), condition=conditions.get(split))
+        for split, x in xs.items()
+    }
     none = splits["train"][:0]
+    if max_value is None:
+        max_value = find_max_value(list(xs.values()))
     return Dataset(
         name,
         train=splits["train"],
         validation=splits.get("validation", none),
         test=splits.get("test", none),
-        max_value=find_max_value(list(xs.values())),
+        preprocessing=Preprocessing(max_value),
         class_names=class_names,
-        origin=origin,
+        columns=columns,
+        origin=origin or "arrays",
     )
+
+
+def _of(origin: str | None) -> str:
+    return f" of {origin}" if origin else ""
+
+
+def _describe_place(split: str, origin: str | None) -> str:
+    """Where an ``x`` is: the split unless it is the training split, and the file."""
+    return ("" if split == "train" else f" of {split}") + _of(origin)
 
 
 def as_examples(x: Any, name: str) -> Any:
@@ -137,9 +195,9 @@ def as_examples(x: Any, name: str) -> Any:
     Large memory-mapped arrays become `Rows` of these types.
 
     Raises:
-      InputError: no numbers, no examples, or axes that are neither's.
+      InputError: not numbers, no examples, or axes of neither images nor rows.
     """
-    x = np.asanyarray(x)
+    x = _as_array(x, name)
     kind = x.dtype.kind
     if kind not in "buif":
         what = "objects" if kind == "O" else str(x.dtype)
@@ -155,7 +213,7 @@ def as_examples(x: Any, name: str) -> Any:
         x = x[..., np.newaxis]
     x = open_rows(x)
     if x.ndim == 2:
-        with np.errstate(over="ignore"):  # infinity is noticed where splits are checked
+        with np.errstate(over="ignore"):  # `check_dataset` finds infinities
             return x.astype(np.float32)
     if x.shape[-1] > MAX_CHANNELS:
         swapped = x.shape[1] <= MAX_CHANNELS
@@ -186,14 +244,25 @@ def find_max_value(xs: list[np.ndarray]) -> float:
     return 1.0 if is_binary else float(np.iinfo(xs[0].dtype).max)
 
 
+def _as_array(values: Any, name: str) -> np.ndarray:
+    """Any array, or list of equally long lists, as a NumPy array."""
+    try:
+        return np.asanyarray(values)
+    except (ValueError, TypeError) as error:  # ragged lists, arrays of other devices
+        reason = str(error).partition("\n")[0].partition(". The detected")[0]
+        raise InputError(f"{name} must be an array of numbers: {reason}") from error
+
+
 def _as_labels(labels: Any, count: int, name: str) -> np.ndarray:
     """Labels ``(count,)``, numbers or text."""
-    labels = np.asarray(labels)
+    labels = _as_array(labels, name)
     if labels.ndim == 2 and 1 in labels.shape:
         labels = labels.ravel()
-    if labels.ndim != 1 or labels.dtype.kind not in "buifUS":
+    if labels.dtype.kind == "O" and labels.ndim == 1:
+        labels = _without_objects(labels, name)
+    if labels.ndim != 1 or labels.dtype.kind not in "buif" + TEXT:
         raise InputError(
-            f"{name} must be one number or text an example, got {labels.dtype} "
+            f"{name} must be one number or text for each example, got {labels.dtype} "
             f"{labels.shape}"
         )
     if len(labels) != count:
@@ -203,10 +272,52 @@ def _as_labels(labels: Any, count: int, name: str) -> np.ndarray:
     return labels
 
 
+def _without_objects(labels: np.ndarray, name: str) -> np.ndarray:
+    """Objects as text or numbers: the columns of tables hold Python objects."""
+    values = labels.tolist()
+    kinds = {type(value) for value in values}
+    if kinds <= {str} or kinds <= {bool, int, float}:
+        return np.array(values)
+    names = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise InputError(
+        f"{name} must be all text or all numbers, and none missing, got {names}"
+    )
+
+
+def _as_conditions(conditions: Any, count: int, name: str) -> np.ndarray:
+    """Classes ``(count,)`` int32 or vectors ``(count, C)`` float32."""
+    conditions = _as_array(conditions, name)
+    kind, shape = conditions.dtype.kind, conditions.shape
+    is_classes = conditions.ndim == 1 and kind in "bui"
+    if not is_classes and not (conditions.ndim == 2 and shape[1] and kind in "buif"):
+        raise InputError(
+            f"{name} must be class numbers (N,) or vectors of numbers (N, C), got "
+            f"{conditions.dtype} {shape}"
+        )
+    if len(conditions) != count:
+        raise InputError(
+            f"{name} must be one for each of {count}, got {len(conditions)}"
+        )
+    if is_classes and count and conditions.min() < 0:
+        raise InputError(f"{name} must be classes >= 0, got {conditions.min()}")
+    if not is_classes and not np.isfinite(conditions).all():
+        raise InputError(f"{name} must be finite, got NaN or infinity")
+    return conditions.astype(np.int32 if is_classes else np.float32)
+
+
+def _check_alike(what: str, kinds: Mapping[str, Any]) -> None:
+    for split, kind in kinds.items():
+        if kind != kinds["train"]:
+            raise InputError(
+                f"{split} {what} must be like those of training, {kinds['train']}, got "
+                f"{kind}"
+            )
+
+
 def _number_classes(
     labels: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
-    """Labels as 0, 1, ... in all splits alike, and their names."""
+    """Labels as 0, 1, ..., the same numbers in all splits, and their names."""
     if not labels:
         return {}, None
     kinds, codes = np.unique(np.concatenate(list(labels.values())), return_inverse=True)

@@ -1,7 +1,7 @@
-"""MNIST in zeros and ones, in the split that papers on densities compare on.
+"""Statically binarized MNIST, in the split on which papers compare log-likelihoods.
 
 Source: Larochelle and Murray, "The Neural Autoregressive Distribution Estimator", 2011;
-the levels were drawn once as in Salakhutdinov and Murray, "On the Quantitative Analysis
+the pixels were drawn once as in Salakhutdinov and Murray, "On the Quantitative Analysis
 of Deep Belief Networks", 2008.
 """
 
@@ -19,18 +19,18 @@ from flaxvae.data.download import md5_of
 
 FILES = {"train": 50_000, "valid": 10_000, "test": 10_000}  # examples in each
 PIXELS = 28 * 28
-LINE = 2 * PIXELS  # a digit and a space, or the line's end, for each pixel
+LINE = 2 * PIXELS  # characters: for each pixel a digit and a space or newline
 
 
-def load_binarized_mnist(data_dir: Path | None) -> Dataset:
+def load_binarized_mnist(data_dir: Path | None = None) -> Dataset:
     """Loads 50,000 training, 10,000 validation and 10,000 test images, without labels.
 
     Args:
       data_dir: the folder with ``binarized_mnist_{train,valid,test}.amat``, gzipped or
-        not. The address they had is gone, so there is no download.
+        not. Their former address is gone, so they cannot be downloaded.
 
     Raises:
-      InputError: no folder is given, a file is missing or not what it should be.
+      InputError: ``data_dir`` is None, or a file is missing or damaged.
     """
     names = ", ".join(f"binarized_mnist_{split}.amat" for split in FILES)
     if data_dir is None or not data_dir.is_dir():

@@ -1,4 +1,4 @@
-"""Arrays kept on disk so that a source is decoded once and memory-mapped after."""
+"""Arrays kept on disk, so that a source is decoded only once."""
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -16,12 +16,12 @@ Arrays = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pending:
-    """An array that is made row by row, so that it need not fit the memory.
+    """An array that is computed row by row, so that it need not fit into memory.
 
     Attributes:
       shape: ``(N, ...)``.
       dtype: its type.
-      rows: begins to make the N rows, each of ``shape[1:]``.
+      rows: returns an iterator over the N rows, each of ``shape[1:]``.
     """
 
     shape: tuple[int, ...]
@@ -49,18 +49,18 @@ class Pending:
 
 
 def cached_arrays(key: str, names: Sequence[str], make: Callable[[], Arrays]) -> Arrays:
-    """Returns ``make()``, memory-mapped from the cache where it was made before.
+    """Returns ``make()``, from the cache after the first call.
 
     Args:
       key: names the content; a source uses a checksum of its files, so that a
         changed file is never mistaken for the old one.
       names: the arrays' names.
-      make: computes the arrays, or says how (`Pending`), when the cache lacks them or
-        they are damaged. They are stored one after the other, in its order.
+      make: computes the arrays, some perhaps as `Pending`, if the cache lacks them or
+        is damaged. They are stored in the order in which it returns them.
 
     Returns:
-      Read-only arrays by name, large ones as `Rows`. Where the cache cannot be written
-      (no permission, no space) they are in memory, and the next start makes them again.
+      Read-only, memory-mapped arrays by name, large ones as `Rows`. If the cache cannot
+      be written (no permission, no space), arrays in memory.
     """
     folder = cache_folder() / key
     try:

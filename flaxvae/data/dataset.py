@@ -1,32 +1,35 @@
-"""What every source becomes: three splits of arrays and a description."""
+"""What every source becomes: three splits of arrays and their preprocessing."""
 
-import dataclasses
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import numpy as np
 
-from flaxvae.batch import Conditioned
-from flaxvae.checks import InputError, check_at_least
-from flaxvae.data.preprocess import Preprocess, Preprocessing, Standardization
+from flaxvae.checks import InputError
+from flaxvae.collectives import Conditioned
+from flaxvae.data.preprocess import Preprocessing
 from flaxvae.data.rows import blocks, extent
 
+SPLITS = ("train", "validation", "test")
+FINGERPRINT_BYTES = 2**28  # of a split; of a larger one some rows are read
 FINGERPRINT_ROWS = 500  # evenly spaced
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples and, where they exist, their labels.
+    """Examples with their labels, factors and conditions.
+
+    An index, such as ``split[:10]`` or ``split[[3, 1]]``, selects examples.
 
     Attributes:
       x: examples as stored: images ``(N, H, W, C)`` or rows ``(N, F)``, integers or
-        float32; `Rows` where they are many and on disk.
+        float32; `Rows` for large arrays on disk.
       labels: class of each example, ``(N,)`` integers, or None.
-      factors: values that an example was made from, ``(N, K)`` integers, or None.
-      condition: what a conditional model is told of each example: a class ``(N,)`` or a
-        vector ``(N, C)``; None: nothing.
+      factors: generative factors of each example, ``(N, K)`` integers, or None.
+      condition: what a conditional model conditions each example on: a class ``(N,)``
+        or a vector ``(N, C)``; None for an unconditional model.
     """
 
     x: np.ndarray
@@ -36,50 +39,43 @@ class Split:
 
     @property
     def examples(self) -> Any:
-        """What a training takes: ``x``, with the conditions where there are some."""
+        """The input of the training step: ``x``, with any conditions."""
         return self.x if self.condition is None else Conditioned(self.x, self.condition)
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, index: slice | np.ndarray) -> "Split":
-        parts = (self.x, self.labels, self.factors, self.condition)
-        return Split(*(None if part is None else part[index] for part in parts))  # type: ignore[arg-type]
+    def __getitem__(self, index: slice | np.ndarray | list[int]) -> "Split":
+        rest = (self.labels, self.factors, self.condition)
+        chosen = [None if part is None else part[index] for part in rest]
+        return Split(self.x[index], *chosen)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Named splits of one data set.
+    """The named splits of one data set.
 
     Attributes:
-      name: short name, as in figure titles.
+      name: short name, for figure titles.
       train: what parameters are fitted to.
       validation: held out of the training examples; may be empty.
-      test: for the final number only.
-      max_value: the value of ``x`` that means 1.0 (255 for 8-bit images).
+      test: for the final numbers only; may be empty.
+      preprocessing: from stored values to what the model sees.
       class_names: a name for each label 0, 1, ..., or None.
       factor_names: a name for each column of ``factors``, or None.
       columns: a name for each number of a table's row, or None.
-      binarize: how grey levels became, or become, zeros and ones; see `binarize`.
-      dequantize: whether integers get uniform noise; see `Preprocessing`.
-      standardization: of a table; see `Preprocessing`.
-      render: what draws the stored rows; see `Preprocessing`.
-      origin: where the arrays came from, for people.
-      notice: what a user should be told about the choice of this data, or None.
+      origin: where the arrays came from, in words.
+      notice: what the user should know about the choice of this data, or None.
     """
 
     name: str
     train: Split
     validation: Split
     test: Split
-    max_value: float = 1.0
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     class_names: tuple[str, ...] | None = None
     factor_names: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
-    binarize: str = "none"
-    dequantize: bool = False
-    standardization: Standardization | None = None
-    render: str | None = None
     origin: str = "arrays"
     notice: str | None = None
 
@@ -98,44 +94,34 @@ class Dataset:
 
     @property
     def levels(self) -> int | None:
-        """How many values a pixel can have; None for numbers on a continuous scale."""
-        if self.binarize != "none" or self.render is not None:
-            return 2
-        is_float = np.issubdtype(self.train.x.dtype, np.floating)
-        if is_float or self.dequantize or self.standardization is not None:
-            return None
-        return int(self.max_value) + 1
+        """How many values a pixel can have; see `Preprocessing.levels`."""
+        return self.preprocessing.levels(self.train.x.dtype)
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes the labels name, 0 to the largest; None without labels."""
+        """The number of classes, 1 + the largest label; None without labels."""
         every = (self.train.labels, self.validation.labels, self.test.labels)
         largest = [
             int(labels.max()) for labels in every if labels is not None and len(labels)
         ]
         return 1 + max(largest) if largest else None
 
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """From stored values to what the model sees."""
-        return Preprocessing(
-            self.max_value,
-            self.binarize,
-            self.dequantize,
-            self.standardization,
-            self.render,
-        )
-
     def fingerprint(self) -> str:
-        """A checksum of some training examples, so that others are noticed."""
-        chosen = np.linspace(0, len(self.train) - 1, FINGERPRINT_ROWS).astype(int)
-        rows = np.ascontiguousarray(self.train.x[np.unique(chosen)])
-        return f"{zlib.crc32(rows.tobytes()):08x}"
+        """A checksum of the examples and conditions that a training sees.
+
+        Those of the training and the validation split: all of them, or 500 rows of a
+        split that is large or not in memory.
+        """
+        checksum = 0
+        for split in (self.train, self.validation):
+            for array in (split.x, split.condition):
+                if array is not None and len(array):
+                    checksum = zlib.crc32(_some_rows(array).data, checksum)
+        return f"{checksum:08x}"
 
     def describe(self) -> dict[str, Any]:
         """The description as JSON, for ``config.json``."""
-        names = ("class_names", "factor_names", "columns")
-        given = {name: getattr(self, name) for name in names}
+        lists = {name: getattr(self, name) for name in _NAME_LISTS}
         return {
             "name": self.name,
             "shape": list(self.shape),
@@ -144,63 +130,44 @@ class Dataset:
             "test_examples": len(self.test),
             "fingerprint": self.fingerprint(),
             **self.preprocessing.describe(),
-            **{k: list(v) for k, v in given.items() if v is not None},
-            **_describe_condition(self.train),
+            **{k: list(v) for k, v in lists.items() if v is not None},
             "origin": self.origin,
         }
 
 
-def _describe_condition(train: Split) -> dict[str, Any]:
-    if train.condition is None:
-        return {}
-    rows = np.ascontiguousarray(train.condition)
-    return {"condition": f"{rows.shape[1:]} {zlib.crc32(rows.tobytes()):08x}"}
+_NAME_LISTS = ("class_names", "factor_names", "columns")
 
 
-def condition_on_labels(dataset: Dataset) -> Dataset:
-    """The data set for a conditional model that is told each example's class.
-
-    Raises:
-      InputError: there are no labels.
-    """
-    splits: dict[str, Any] = {}
-    for name in ("train", "validation", "test"):
-        split: Split = getattr(dataset, name)
-        if split.labels is None:
-            raise InputError(
-                f"a conditional model must have labels to be told, and {dataset.name!r}"
-                " has none"
-            )
-        condition = np.asarray(split.labels, np.int32)
-        splits[name] = dataclasses.replace(split, condition=condition)
-    return dataclasses.replace(dataset, **splits)
-
-
-def make_preprocess(dataset: Dataset) -> Preprocess:
-    """The function ``(x, key) -> x`` that a compiled step applies to a stored batch."""
-    return dataset.preprocessing
+def _some_rows(array: np.ndarray) -> np.ndarray:
+    """All rows of an array, or `FINGERPRINT_ROWS` of a large one."""
+    if isinstance(array, np.ndarray) and array.nbytes <= FINGERPRINT_BYTES:
+        return np.ascontiguousarray(array)
+    chosen = np.linspace(0, len(array) - 1, FINGERPRINT_ROWS).astype(int)
+    return np.ascontiguousarray(array[np.unique(chosen)])
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Raises `InputError` unless values and labels are what the description says.
+    """Raises `InputError` unless the values and labels agree with the description.
 
-    Images' stored integers must lie in [0, max_value], their floats in [0, 1]; a
-    table's numbers must be finite; there is a label for each example, or none at all.
+    The stored integers of images must lie in [0, max_value], their floats in [0, 1]; a
+    table's numbers must be finite; labels and conditions are one per example, or None.
     """
-    for name in ("train", "validation", "test"):
+    for name in SPLITS:
         split: Split = getattr(dataset, name)
-        if split.labels is not None and len(split.labels) != len(split):
-            raise InputError(
-                f"{name} must have a label for each of its {len(split)} examples, got "
-                f"{len(split.labels)}"
-            )
+        for what, part in (("label", split.labels), ("condition", split.condition)):
+            if part is not None and len(part) != len(split):
+                raise InputError(
+                    f"{name} must have a {what} for each of its {len(split)} examples, "
+                    f"got {len(part)}"
+                )
         if len(split):
             _check_values(f"{name}.x", split.x, dataset)
 
 
 def _check_values(name: str, x: np.ndarray, dataset: Dataset) -> None:
+    preprocessing = dataset.preprocessing
     is_float = np.issubdtype(x.dtype, np.floating)
-    limit = 1.0 if is_float else dataset.max_value
+    limit = 1.0 if is_float else preprocessing.max_value
     if x.dtype.kind == "u" and np.iinfo(x.dtype).max <= limit:
         return
     low, high = extent(x)
@@ -213,7 +180,7 @@ def _check_values(name: str, x: np.ndarray, dataset: Dataset) -> None:
             f"{name} must hold finite numbers, got NaN or infinity in {bad} of "
             f"{len(x)} examples"
         )
-    if dataset.is_table or dataset.render is not None:
+    if dataset.is_table or preprocessing.render is not None:
         return
     if not (low >= 0 and high <= limit):
         kind = "floats" if is_float else "integers"
@@ -221,66 +188,3 @@ def _check_values(name: str, x: np.ndarray, dataset: Dataset) -> None:
             f"{name} must hold {kind} in 0 to {limit:g}, got {low} to {high}: "
             "scale the images, or state their max_value"
         )
-
-
-def hold_out(split: Split, size: int | float) -> tuple[Split, Split]:
-    """Splits the last examples off, without copying.
-
-    Args:
-      split: the training examples of a source.
-      size: how many to hold out: a count if >= 1, a fraction of all below 1, 0 for
-        none.
-
-    Returns:
-      What remains, and what was held out.
-
-    Raises:
-      InputError: a negative size, or nothing would remain.
-    """
-    count = _count("validation_size", split, size)
-    return split[: len(split) - count], split[len(split) - count :]
-
-
-def split_at_random(
-    split: Split, size: int | float, *, seed: int, name: str
-) -> tuple[Split, Split]:
-    """Splits examples off by a seed, from each class its share.
-
-    Args:
-      split: examples, with labels or without.
-      size: as in `hold_out`.
-      seed: the same one gives the same examples everywhere.
-      name: of the size, for messages.
-
-    Returns:
-      What remains and what was split off, both in the order they had.
-
-    Raises:
-      InputError: a negative size, or nothing would remain.
-    """
-    count = _count(name, split, size)
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(split))
-    if split.labels is not None:
-        # Each class in random order, then all classes evenly: the first `count` hold
-        # of each class its share, to within one example.
-        _, kind, sizes = np.unique(
-            split.labels, return_inverse=True, return_counts=True
-        )
-        place = np.empty(len(split))
-        for k, n in enumerate(sizes):
-            place[order[kind[order] == k]] = (np.arange(n) + rng.random()) / n
-        order = np.argsort(place, kind="stable")
-    taken = np.zeros(len(split), bool)
-    taken[order[:count]] = True
-    return split[np.flatnonzero(~taken)], split[np.flatnonzero(taken)]
-
-
-def _count(name: str, split: Split, size: int | float) -> int:
-    check_at_least(name, size, 0)
-    count = int(size) if size >= 1 else round(size * len(split))
-    if count >= len(split):
-        raise InputError(
-            f"{name} must leave a training example, got {size} of {len(split)}"
-        )
-    return count

@@ -1,4 +1,4 @@
-"""Downloads that resume, are checked, and never lie half-written."""
+"""Downloads that resume, are verified and are never left half-written."""
 
 import contextlib
 import hashlib
@@ -10,29 +10,29 @@ import urllib.request
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
-CONNECT_SECONDS = 10.0  # name look-up and connection together; then any silence
+CONNECT_SECONDS = 10.0  # for name look-up and connection, then for each next byte
 CHUNK_BYTES = 1 << 16
 
 
 class DownloadError(Exception):
-    """A file could not be fetched; the message says why, without a full stop."""
+    """A file could not be downloaded; the message is a reason without a full stop."""
 
 
 def download(url: str, path: Path, md5: str, timeout: float = CONNECT_SECONDS) -> None:
-    """Fetches a file to ``path`` unless it lies there already.
+    """Downloads a file to ``path`` unless it is there already.
 
-    What arrives is kept in ``path`` + ``.part`` and continued by the next call; the
-    file gets its name only when its checksum is right.
+    A partial download is kept in ``path`` + ``.part`` and resumed by the next call; the
+    file gets its final name only if its checksum is right.
 
     Args:
       url: address of the file.
-      path: where it goes; its folder is made.
+      path: of the file on disk; its folder is created.
       md5: checksum of the whole file, hexadecimal.
-      timeout: seconds to wait for a connection, and later for any next byte.
+      timeout: seconds to wait for a connection, and later for each next byte.
 
     Raises:
-      DownloadError: no connection, a server's error, a broken transfer, a folder that
-        cannot be written, or a wrong checksum (then the partial file is removed).
+      DownloadError: no connection, an error of the server, a broken transfer, a folder
+        that cannot be written, or a wrong checksum (the partial file is removed).
     """
     part = path.with_name(path.name + ".part")
     host = urllib.parse.urlsplit(url).hostname
@@ -66,7 +66,7 @@ def _md5() -> "hashlib._Hash":
 
 
 def _fetch(url: str, part: Path, timeout: float) -> None:
-    """Appends to ``part`` what it lacks of the file at ``url``."""
+    """Appends the missing bytes of the file at ``url`` to ``part``."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url)
     if have:
@@ -75,7 +75,7 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
         response = _open(request, timeout)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # the range begins at the end: all is there
+        if error.code == 416:  # the range begins at the end: the file is complete
             return
         raise
     resumed = response.status == 206
@@ -89,10 +89,10 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
 
 
 def _open(request: urllib.request.Request, timeout: float) -> HTTPResponse:
-    """Opens a connection within ``timeout`` seconds, the name look-up included.
+    """Opens a connection within ``timeout`` seconds, including the name look-up.
 
     A socket's own timeout does not cover the look-up, which can hang for minutes, so
-    the attempt runs in a thread that is left behind when it is late.
+    the attempt runs in a thread that is abandoned after the timeout.
     """
     answer: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
 

@@ -21,20 +21,22 @@ def read_idx(path: Path, ndim: int, md5: str | None = None) -> np.ndarray:
     dimension as a big-endian 32-bit integer, then the elements.
 
     Args:
-      path: the file; it is decompressed when it begins like a gzip file.
+      path: the file; it is decompressed if it begins like a gzip file.
       ndim: number of dimensions expected: 3 for images, 1 for labels.
-      md5: checksum of the decompressed file, hexadecimal, where it is known.
+      md5: expected checksum of the decompressed file, hexadecimal, or None.
 
     Returns:
       A uint8 array.
 
     Raises:
-      InputError: the file is unreadable, truncated, too long, of another type, or
-        has another checksum.
+      InputError: the file is unreadable, truncated, too long, of another type, or has
+        another checksum.
     """
     content = _read_bytes(path)
     if len(content) < 4:
-        raise InputError(f"{path} is truncated: {len(content)} bytes are no IDX file")
+        raise InputError(
+            f"{path} is truncated: {len(content)} bytes are not an IDX file"
+        )
     magic = bytes([0, 0, UNSIGNED_BYTE, ndim])
     if content[:4] != magic:
         raise InputError(

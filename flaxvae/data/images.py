@@ -10,6 +10,7 @@ from flaxvae.checks import InputError
 from flaxvae.data.arrays import find_max_value, unreadable
 from flaxvae.data.cache import Pending, cached_arrays
 from flaxvae.data.dataset import Dataset, Split
+from flaxvae.data.preprocess import Preprocessing
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MODES = {
@@ -23,18 +24,18 @@ MODES = {
 
 
 def load_image_folder(folder: Path) -> Dataset:
-    """Reads the images of a folder; its sub-folders, if it has any, are the classes.
+    """Reads the images of a folder, with its sub-folders as classes.
 
-    ``folder/*.png`` are images without labels, ``folder/CLASS/*.png`` those with;
-    ``folder/train/...`` and ``folder/test/...`` are splits. Decoded images are kept in
-    the cache.
+    ``folder/*.png`` are images without labels, ``folder/CLASS/*.png`` images with
+    labels; ``folder/train/...`` and ``folder/test/...`` are splits. Decoded images are
+    kept in the cache.
 
     Returns:
-      The data set, 8-bit with 1, 3 or 4 channels; the test split is empty where the
-      folder has none.
+      The data set, 8-bit with 1, 3 or 4 channels; the test split is empty if the folder
+      has none.
 
     Raises:
-      InputError: no image, one that cannot be read, or images of different sizes.
+      InputError: no images, one that cannot be read, or images of different sizes.
     """
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     is_split = {"train", "test"} <= set(names)
@@ -68,14 +69,14 @@ def load_image_folder(folder: Path) -> Dataset:
         train=train,
         validation=train[:0],
         test=splits.get("test", train[:0]),
-        max_value=find_max_value([arrays["x"]]),
+        preprocessing=Preprocessing(find_max_value([arrays["x"]])),
         class_names=tuple(kinds) or None,
         origin=str(folder),
     )
 
 
 def _find_files(folder: Path) -> list[tuple[Path, str]]:
-    """The images of a folder and each one's class; "" without classes."""
+    """The images of a folder with their classes; "" without classes."""
     direct = [(path, "") for path in folder.iterdir() if _is_image(path)]
     nested = [
         (path, kind.name)
@@ -86,7 +87,7 @@ def _find_files(folder: Path) -> list[tuple[Path, str]]:
     ]
     if direct and nested:
         raise InputError(
-            f"{folder} must hold images or folders of images, one a class, got "
+            f"{folder} must hold images or one folder of images per class, got "
             f"{len(direct)} images beside folders such as {nested[0][1]!r}"
         )
     return sorted(direct or nested)
@@ -97,7 +98,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _digest(paths: list[Path]) -> str:
-    """Changes when a file does."""
+    """A checksum that changes if one of the files changes."""
     stats = [(path, path.stat()) for path in paths]
     content = [(str(path.resolve()), s.st_size, s.st_mtime_ns) for path, s in stats]
     return hashlib.md5(repr(content).encode(), usedforsecurity=False).hexdigest()

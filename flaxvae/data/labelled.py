@@ -1,4 +1,4 @@
-"""Few labels of many, chosen evenly."""
+"""The choice of a few labelled examples, balanced over the classes."""
 
 import numpy as np
 
@@ -6,18 +6,21 @@ from flaxvae.checks import InputError, check_at_least, check_seed
 
 
 def choose_labelled(labels: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:
-    """Numbers of examples whose labels are to be known, as many of each class.
+    """Chooses the examples whose labels are used, equally many of each class.
+
+    >>> choose_labelled(np.array([0, 0, 0, 1, 1, 1]), 4).shape
+    (4,)
 
     Args:
       labels: classes, ``(N,)``.
-      count: how many in all, a multiple of the number of classes.
-      seed: the same one gives the same examples.
+      count: number of examples, a multiple of the number of classes.
+      seed: the same one chooses the same examples.
 
     Returns:
-      ``(count,)``, in ascending order.
+      Indices of the examples ``(count,)``, in ascending order.
 
     Raises:
-      InputError: a count that is no such multiple, or more than a class has.
+      InputError: a count that is not such a multiple, or exceeds a class.
     """
     check_seed(seed)
     check_at_least("labels", count, 1)

@@ -1,6 +1,6 @@
-"""MATLAB's .mat files, read by SciPy in a process of its own.
+"""MATLAB's .mat files, read by SciPy in a separate process.
 
-Damaged files can crash SciPy's reader, and with it the process that called it.
+Damaged files can crash SciPy's reader and with it the process that called it.
 """
 
 import signal
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-SECONDS = 60  # that reading may take
+SECONDS = 60  # limit for reading one file
 READ = """
 import sys
 import numpy as np
@@ -27,7 +27,7 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .mat file by name; cells and structures are not read.
 
     Raises:
-      ValueError: the file is damaged, not of this format, or holds no plain arrays.
+      ValueError: the file is damaged or has another format.
       OSError: it cannot be opened.
     """
     with path.open("rb"), tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ from flaxvae.data.cache import Arrays, cached_arrays
 from flaxvae.data.dataset import Dataset, Split
 from flaxvae.data.download import DownloadError, download, md5_of
 from flaxvae.data.idx import read_idx
+from flaxvae.data.preprocess import Preprocessing
 
 FILES = {  # array: name of the file, number of its dimensions
     "train_x": ("train-images-idx3-ubyte", 3),
@@ -29,14 +30,14 @@ FILE_NAMES = ", ".join(name for name, _ in FILES.values())
 
 @dataclass(frozen=True)
 class IDXSet:
-    """Where a set of four files is, and how to know that it arrived whole.
+    """Addresses and checksums of a set of four files.
 
     Attributes:
-      title: its name for people.
-      urls: addresses of the gzipped files, to be tried in this order.
+      title: its usual spelling.
+      urls: addresses of the gzipped files, in the order in which they are tried.
       md5_gz: checksums of the gzipped files, in the order of `FILES`.
-      md5: checksums of the files themselves, where they are published.
-      version: the one that TensorFlow Datasets itself prepares.
+      md5: checksums of the unzipped files; None where none are published.
+      version: that of the set in TensorFlow Datasets.
       classes: a name for each label.
     """
 
@@ -100,29 +101,40 @@ SETS = {
 
 
 def how_to_get(name: str) -> str:
-    """What a user can do where a set is not at hand."""
+    """What a user can do to get a set that is not on disk."""
     return (
         f"to get {SETS[name].title}, connect to the internet once, or pass --data_dir="
         f"FOLDER that holds its four IDX files, gzipped or not ({FILE_NAMES})"
     )
 
 
-def load_mnist(data_dir: Path | None = None, name: str = "mnist") -> Dataset:
+def load_mnist(data_dir: Path | None = None, *, name: str = "mnist") -> Dataset:
     """Loads 60,000 training and 10,000 test images of 28x28 pixels, uint8.
 
     Args:
       data_dir: a folder with the four IDX files, gzipped or not, or with the set as
         prepared by TensorFlow Datasets. None: TensorFlow Datasets' usual folder,
-        where the set is downloaded and prepared when it is missing.
+        to which the set is downloaded if it is missing.
       name: one of `SETS`.
 
     Returns:
       The data set, without a validation split.
 
     Raises:
-      InputError: ``data_dir`` lacks the data, or a file is damaged.
-      DownloadError: ``data_dir`` is None and the set cannot be downloaded.
+      InputError: ``data_dir`` lacks the data, a file is damaged, or the set cannot be
+        downloaded.
     """
+    try:
+        return read_or_download(data_dir, name)
+    except DownloadError as error:
+        raise InputError(
+            f"dataset {name!r} cannot be had: {error}; {how_to_get(name)}, or use the "
+            "embedded digits: --dataset=digits"
+        ) from error
+
+
+def read_or_download(data_dir: Path | None, name: str) -> Dataset:
+    """`load_mnist`, except that a failed download raises `DownloadError`."""
     try:
         arrays, origin = _load_arrays(data_dir, name)
     except OSError as error:
@@ -134,14 +146,14 @@ def load_mnist(data_dir: Path | None = None, name: str = "mnist") -> Dataset:
         train=Split(arrays["train_x"], arrays["train_labels"]),
         validation=Split(arrays["train_x"][:0], arrays["train_labels"][:0]),
         test=Split(arrays["test_x"], arrays["test_labels"]),
-        max_value=255.0,
+        preprocessing=Preprocessing(max_value=255.0),
         class_names=SETS[name].classes,
         origin=origin,
     )
 
 
 def _load_arrays(data_dir: Path | None, name: str) -> tuple[Arrays, str]:
-    """The four arrays, and where they came from."""
+    """The four arrays and a description of their origin."""
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"data_dir must be a folder, got {str(data_dir)!r}")
     folder = data_dir or tfds.default_folder()
@@ -160,7 +172,7 @@ def _load_arrays(data_dir: Path | None, name: str) -> tuple[Arrays, str]:
 
 
 def _downloads(name: str) -> Path:
-    """Where files are downloaded to, under TensorFlow Datasets' folder."""
+    """The folder of downloaded files, under TensorFlow Datasets' folder."""
     return Path("downloads", name)
 
 
@@ -176,7 +188,7 @@ def _find_idx_files(folder: Path) -> dict[str, Path]:
 
 
 def _read_idx_files(paths: dict[str, Path], name: str) -> Arrays:
-    """Checks and decodes four files once; later starts only compute a checksum."""
+    """Checks and decodes four files; later calls read the cache by their checksums."""
     checksums = {array: md5_of(paths[array]) for array in FILES}
 
     def decode() -> Arrays:
@@ -184,12 +196,12 @@ def _read_idx_files(paths: dict[str, Path], name: str) -> Arrays:
         published = zip(FILES.items(), SETS[name].md5_gz, SETS[name].md5, strict=True)
         for (array, (_, ndim)), md5_gz, md5 in published:
             path = paths[array]
-            # Zipped anew, a file has another checksum; its content has the same.
+            # A file that is zipped again has another checksum, its content does not.
             if md5 is None and path.suffix == ".gz" and checksums[array] != md5_gz:
                 raise InputError(
                     f"{path} must have the MD5 checksum {md5_gz}, got "
-                    f"{checksums[array]}: remove it and get it anew, or unpack it if "
-                    "it is meant to differ"
+                    f"{checksums[array]}: download it again, or unzip it if it is "
+                    "meant to differ"
                 )
             arrays[array] = read_idx(path, ndim, md5)
         for array in ("train_x", "test_x"):
@@ -201,10 +213,10 @@ def _read_idx_files(paths: dict[str, Path], name: str) -> Arrays:
 
 
 def _download_and_prepare(folder: Path, name: str) -> None:
-    """Downloads what is missing, then prepares it for TensorFlow Datasets' users.
+    """Downloads missing files, then prepares the set for TensorFlow Datasets.
 
-    The prepared folder is a courtesy to other programs: where it cannot be made, or
-    holds records in a format of TensorFlow's own, the downloaded files do.
+    The prepared folder is for other programs. If it cannot be written, or already holds
+    records in TensorFlow's own format, the downloaded files are enough.
     """
     source = SETS[name]
     for (file, _), md5 in zip(FILES.values(), source.md5_gz, strict=True):
@@ -227,7 +239,7 @@ def _download_and_prepare(folder: Path, name: str) -> None:
 
 
 def _download_from_any(urls: tuple[str, ...], path: Path, md5: str) -> None:
-    """Downloads a file from the first address that gives it."""
+    """Downloads a file from the first address that works."""
     reasons = []
     for url in urls:
         try:

@@ -1,35 +1,32 @@
 """From stored values to what the model sees, inside the compiled step."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.batch import Conditioned, draw_rows
-from flaxvae.checks import InputError, check_choice
-from flaxvae.data import sprites
-from flaxvae.data.rows import Rows
+from flaxvae.collectives import Conditioned, draw_rows
+from flaxvae.data.drawing import RENDERERS, Renderer
+from flaxvae.settings import check_settings
 
-if TYPE_CHECKING:
-    from flaxvae.data.dataset import Dataset, Split
-
-BINARIZATIONS = ("none", "dynamic", "static", "threshold")
-STATIC_SEED = 0  # statically binarized data is the same for every run
+Binarization = Literal["none", "dynamic", "static", "threshold"]
+BINARIZATIONS: tuple[Binarization, ...] = ("none", "dynamic", "static", "threshold")
 
 Preprocess = Callable[[Any, jax.Array], Any]
+"""A function ``(stored batch, key) -> x``; a `Preprocessing` is one."""
 
 
 @dataclass(frozen=True)
 class Standardization:
-    """Columns of a table with their training split's mean 0 and deviation 1.
+    """Shifts and scales each column of a table: (x - mean) / std.
 
     Attributes:
-      mean: ``(F,)`` float32.
-      std: ``(F,)`` float32; 1 where a column is constant or one-hot.
+      mean: ``(F,)`` float32, of the training split.
+      std: ``(F,)`` float32, of the training split; 1 where a column is constant or
+        one-hot.
     """
 
     mean: np.ndarray
@@ -47,26 +44,42 @@ class Standardization:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to a stored batch; another order of the parts has no meaning.
+    """What the compiled step does to a stored batch before the model sees it.
+
+    >>> preprocessing = Preprocessing(max_value=16.0, binarize="threshold")
+    >>> preprocessing.prepare(np.array([[0, 7, 8, 16]], np.uint8)).tolist()
+    [[0.0, 0.0, 1.0, 1.0]]
 
     Attributes:
-      max_value: the stored integer that means 1.0; floats are taken as they are.
-      binarize: ``"dynamic"``: zeros and ones are drawn anew each time, with the grey
-        level as probability; ``"threshold"``: levels >= 0.5 become one; ``"static"``
-        has been applied to the stored values.
-      dequantize: integers get uniform noise: (x + u) / (max_value + 1).
-      standardization: of tables.
-      render: ``"sprites"`` where stored rows are factors to be drawn; else None.
+      max_value: the stored integer that means 1.0; floats are used as they are.
+      binarize: ``"dynamic"``: zeros and ones are drawn again at each use, with the grey
+        level as probability; ``"threshold"``: levels >= 0.5 become one; ``"static"``:
+        the stored values are binary already; ``"none"``: grey levels are kept.
+      dequantize: whether integers get uniform noise: (x + u) / (max_value + 1).
+      standardization: of a table's columns; None for images.
+      render: name of the function that draws an image from a stored row of factors;
+        None: rows are stored as the model sees them.
     """
 
     max_value: float = 1.0
-    binarize: str = "none"
+    binarize: Binarization = "none"
     dequantize: bool = False
     standardization: Standardization | None = None
-    render: str | None = None
+    render: Renderer | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def __call__(self, x: Any, key: jax.Array) -> Any:
-        """Maps a stored batch to the model's input; draws where that is asked for."""
+        """Maps a stored batch to the model's input.
+
+        Args:
+          x: a stored batch ``(B, ...)``, or `Conditioned`.
+          key: for the random parts, dynamic binarization and dequantization.
+
+        Returns:
+          The model's input, float32, with the conditions unchanged.
+        """
         if isinstance(x, Conditioned):
             return Conditioned(self(x.x, key), x.condition)
         if self.dequantize and not jnp.issubdtype(x.dtype, jnp.floating):
@@ -78,11 +91,11 @@ class Preprocessing:
         return (draw_rows(jax.random.uniform, key, x.shape) < x).astype(x.dtype)
 
     def prepare(self, x: Any) -> Any:
-        """The part without randomness; noise is replaced by its mean."""
+        """The deterministic part: noise is replaced by its mean, grey levels stay."""
         if isinstance(x, Conditioned):
             return Conditioned(self.prepare(x.x), x.condition)
         if self.render is not None and x.ndim == 2:
-            return sprites.render(x)
+            return RENDERERS[self.render](x)
         if self.standardization is not None:
             return self.standardization.apply(x)
         if self.dequantize and not jnp.issubdtype(x.dtype, jnp.floating):
@@ -91,8 +104,25 @@ class Preprocessing:
         return (x >= 0.5).astype(x.dtype) if self.binarize == "threshold" else x
 
     def inverse(self, x: Any) -> Any:
-        """From the model's units to the data's: of tables; pictures stay in [0, 1]."""
+        """From the model's units to a table's own; images stay in [0, 1]."""
         return x if self.standardization is None else self.standardization.inverse(x)
+
+    def levels(self, dtype: Any) -> int | None:
+        """How many values a number that the model sees can have.
+
+        Args:
+          dtype: type of the stored values.
+
+        Returns:
+          2 for zeros and ones, ``max_value + 1`` for integers, None for numbers on a
+          continuous scale.
+        """
+        if self.binarize != "none" or self.render is not None:
+            return 2
+        is_float = np.issubdtype(dtype, np.floating)
+        if is_float or self.dequantize or self.standardization is not None:
+            return None
+        return int(self.max_value) + 1
 
     def describe(self) -> dict[str, Any]:
         """As JSON, for ``config.json``."""
@@ -109,7 +139,7 @@ class Preprocessing:
 
     @staticmethod
     def from_description(described: dict[str, Any]) -> "Preprocessing":
-        """The inverse of `describe`; what a description lacks has its default."""
+        """The inverse of `describe`; missing entries get their defaults."""
         standardization = None
         if "mean" in described:
             moments = (described["mean"], described["std"])
@@ -125,60 +155,8 @@ class Preprocessing:
         )
 
 
-def binarize(dataset: "Dataset", method: str) -> "Dataset":
-    """Turns grey levels in [0, 1] into zeros and ones.
-
-    Args:
-      dataset: grey-level images.
-      method: ``"none"`` keeps them; ``"threshold"`` sets levels >= 0.5 to one;
-        ``"static"`` draws each pixel from a Bernoulli with its level as probability,
-        once and for all runs; ``"dynamic"`` draws likewise, anew each time the
-        train step sees an example. Of these the arrays stay with ``"dynamic"`` and
-        ``"threshold"``, which the step applies.
-
-    Returns:
-      The data set as it is to be trained on.
-
-    Raises:
-      InputError: an unknown method, data that are no grey levels, or ``"static"`` for
-        data too large for memory.
-    """
-    check_choice("binarize", method, BINARIZATIONS)
-    if method == "none":
-        return dataset
-    if dataset.preprocessing.standardization or dataset.preprocessing.render:
-        raise InputError(
-            f"binarize must be none for {dataset.name!r}, which holds no grey levels, "
-            f"got {method}"
-        )
-    if method != "static":
-        return dataclasses.replace(dataset, binarize=method)
-    if isinstance(dataset.train.x, Rows):
-        raise InputError(
-            "binarize must be dynamic or threshold for images that are not read into "
-            f"memory ({dataset.train.x.nbytes / 1e9:.1f} GB), got static"
-        )
-    rng = np.random.default_rng(STATIC_SEED)
-
-    def binarize_split(split: "Split") -> "Split":
-        threshold = 1.0 - rng.random(split.x.shape, np.float32)  # in (0, 1]
-        is_float = np.issubdtype(split.x.dtype, np.floating)
-        largest = 1.0 if is_float else dataset.max_value
-        is_one = split.x >= threshold * np.float32(largest)
-        one = split.x.dtype.type(largest)
-        return dataclasses.replace(split, x=is_one * one)
-
-    return dataclasses.replace(
-        dataset,
-        binarize=method,
-        train=binarize_split(dataset.train),
-        validation=binarize_split(dataset.validation),
-        test=binarize_split(dataset.test),
-    )
-
-
 def scale(x: jax.Array, max_value: float) -> jax.Array:
-    """Brings stored integers to [0, 1]; floating-point values pass unchanged."""
+    """Maps stored integers to [0, 1]; floating-point values pass unchanged."""
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x
     return x.astype(jnp.float32) * (1.0 / max_value)

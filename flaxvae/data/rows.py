@@ -1,4 +1,4 @@
-"""Rows of a large array on disk, read when they are needed."""
+"""Rows of a large array on disk, read on demand."""
 
 import mmap
 import os
@@ -10,15 +10,15 @@ import numpy as np
 
 from flaxvae.checks import InputError
 
-LAZY_BYTES = 256 * 2**20  # smaller arrays need no care
+LAZY_BYTES = 256 * 2**20  # smaller arrays stay memory-mapped
 BLOCK_BYTES = 32 * 2**20
 
 
 class Rows:
-    """Some rows of an array in a file, in any order.
+    """A selection of rows of an array in a file, in any order.
 
-    An index, such as ``rows[10:20]`` or ``rows[[3, 1]]``, gives `Rows` again, and
-    ``np.asarray`` reads them.
+    An index, such as ``rows[10:20]`` or ``rows[[3, 1]]``, returns `Rows` without
+    reading; ``np.asarray`` reads them.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Rows:
         index: np.ndarray | None = None,
         dtype: np.dtype[Any] | None = None,
     ) -> None:
-        """Chooses rows ``index`` of a file, None: all, to be read as ``dtype``."""
+        """Selects the rows ``index`` of a file (None: all), to be read as ``dtype``."""
         self._file = file
         self._index = np.arange(len(file.array)) if index is None else index
         self.dtype = np.dtype(dtype or file.array.dtype)
@@ -37,7 +37,7 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array that would be read."""
+        """Shape of the array that would be read."""
         return len(self), *self._file.array.shape[1:]
 
     @property
@@ -61,20 +61,20 @@ class Rows:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("rows in a file cannot be had without a copy")
+            raise ValueError("rows of a file cannot be read without a copy")
         rows = self._file.read(self._index)
         return rows.astype(dtype or self.dtype, copy=False)
 
 
 class RowFile:
-    """The file of a memory-mapped array, read without the map.
+    """The file of a memory-mapped array, read without the memory map.
 
-    A map keeps far more pages in memory than were asked for: the kernel maps whole
+    A memory map keeps far more pages in memory than were read: the kernel maps whole
     large folios around each row.
     """
 
     def __init__(self, array: np.memmap) -> None:
-        """Opens the file; ``array`` is contiguous, or a view that begins later."""
+        """Opens the file of a contiguous array or of a view that begins later."""
         self.array = array
         self._handle = os.open(str(array.filename), os.O_RDONLY)
         weakref.finalize(self, os.close, self._handle)
@@ -83,12 +83,12 @@ class RowFile:
         self._offset = first_page + array.ctypes.data - pages.ctypes.data
 
     def read(self, index: np.ndarray) -> np.ndarray:
-        """The rows ``index``, each ``>= 0``, as they are stored."""
+        """Reads the rows ``index``, each ``>= 0``, in the stored type."""
         if not hasattr(os, "preadv"):  # not on every system
             return np.array(self.array[index])
         rows = np.empty((len(index), *self.array.shape[1:]), self.array.dtype)
         size = self.array.strides[0]
-        # Neighbours in the file are read at once.
+        # Rows that are neighbours in the file are read together.
         starts = np.flatnonzero(np.diff(index, prepend=-2) != 1)
         content: Any = memoryview(rows.reshape(-1).view(np.uint8).data)
         for start, end in zip(starts, [*starts, len(index)][1:], strict=True):
@@ -103,14 +103,14 @@ class RowFile:
 
 
 def open_rows(array: np.ndarray) -> Any:
-    """`Rows` of a large memory-mapped array; any other array as it is."""
+    """`Rows` of a large memory-mapped array; any other array unchanged."""
     if not isinstance(array, np.memmap) or array.nbytes <= LAZY_BYTES:
         return array
     return Rows(RowFile(array)) if array.flags.c_contiguous else array
 
 
 def blocks(x: Any) -> Iterator[np.ndarray]:
-    """The rows of an array, on disk or not, a bearable number at a time."""
+    """The rows of an array, on disk or in memory, in blocks that fit into memory."""
     if not isinstance(x, Rows):
         yield x
         return
@@ -120,7 +120,7 @@ def blocks(x: Any) -> Iterator[np.ndarray]:
 
 
 def extent(x: Any) -> tuple[Any, Any]:
-    """The least and the largest number; NaN where there is one."""
+    """The smallest and the largest number; NaN if any number is NaN."""
     ends = [(block.min(), block.max()) for block in blocks(x)]
     lows, highs = zip(*ends, strict=True)
     return np.min(lows), np.max(highs)

@@ -1,77 +1,36 @@
-"""Sprites drawn from their factors, for studies of disentanglement.
+"""Sprites of known shape, scale, orientation and position, to study disentanglement.
 
-The factors are those of dSprites (Matthey et al., "dSprites: Disentanglement testing
-Sprites dataset", 2017): 3 shapes x 6 scales x 40 orientations x 32 x 32 positions,
-737,280 images of 64 x 64 zeros and ones. The images are drawn here, not copied from the
-original file: shapes, sizes and edges differ from it in single pixels.
+737,280 images of 64 x 64 zeros and ones; see `flaxvae.data.drawing`.
 """
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-SIZE = 64  # rows and columns
+from flaxvae.data.dataset import Dataset, Split
+from flaxvae.data.drawing import FACTOR_SIZES
+from flaxvae.data.preprocess import Preprocessing
+
 FACTORS = ("shape", "scale", "orientation", "position_x", "position_y")
-FACTOR_SIZES = (3, 6, 40, 32, 32)
 SHAPES = ("square", "ellipse", "heart")
 NUM_IMAGES = int(np.prod(FACTOR_SIZES))
-RADIUS = 11.5  # pixels from the centre to the corner of the largest sprite
+
+
+def load_sprites() -> Dataset:
+    """All 737,280 sprites: their factors, from which the compiled step draws them."""
+    factors = all_factors()
+    train = Split(factors, factors[:, 0].astype(np.int32), factors)
+    return Dataset(
+        "sprites",
+        train=train,
+        validation=train[:0],
+        test=train[:0],
+        preprocessing=Preprocessing(render="sprites"),
+        class_names=SHAPES,
+        factor_names=FACTORS,
+        origin="drawn from the factors of dSprites; not the original file",
+    )
 
 
 def all_factors() -> np.ndarray:
     """Every combination, ``(737280, 5)`` uint8; the last factor changes fastest."""
-    return factors_of(np.arange(NUM_IMAGES))
-
-
-def factors_of(index: np.ndarray) -> np.ndarray:
-    """The factors ``(N, 5)`` uint8 of images by their number ``(N,)``."""
+    index = np.arange(NUM_IMAGES)
     return np.stack(np.unravel_index(index, FACTOR_SIZES), axis=1).astype(np.uint8)
-
-
-def render(factors: jax.Array) -> jax.Array:
-    """Draws images, on whatever device this runs.
-
-    Args:
-      factors: ``(N, 5)`` integers: shape, scale (0.5 to 1), orientation (0 to 2 pi,
-        exclusive), position along x (rightwards) and y (downwards), each counted
-        from 0.
-
-    Returns:
-      Zeros and ones ``(N, 64, 64, 1)`` float32.
-    """
-    shape, size, turn, x, y = jnp.moveaxis(factors.astype(jnp.float32), -1, 0)
-    radius = RADIUS * (0.5 + 0.5 * size / (FACTOR_SIZES[1] - 1))
-    angle = turn * (2 * np.pi / FACTOR_SIZES[2])
-    # The largest sprite stays inside the image at every place and angle.
-    margin = RADIUS + 0.5
-    center_x, center_y = (
-        margin + place * ((SIZE - 1 - 2 * margin) / (FACTOR_SIZES[3] - 1))
-        for place in (x, y)
-    )
-    pixels = jnp.arange(SIZE, dtype=jnp.float32)
-    right = (pixels[None, None, :] - center_x[:, None, None]) / radius[:, None, None]
-    down = (pixels[None, :, None] - center_y[:, None, None]) / radius[:, None, None]
-    cos, sin = (f(angle)[:, None, None] for f in (jnp.cos, jnp.sin))
-    u, v = right * cos + down * sin, down * cos - right * sin  # (N, 64, 64)
-    kind = shape[:, None, None]
-    inside = jnp.where(
-        kind == 0, _square(u, v), jnp.where(kind == 1, _ellipse(u, v), _heart(u, v))
-    )
-    return inside.astype(jnp.float32)[..., None]
-
-
-# Each is true inside a shape that reaches the unit circle and does not leave it.
-
-
-def _square(u: jax.Array, v: jax.Array) -> jax.Array:
-    return jnp.maximum(abs(u), abs(v)) <= np.sqrt(0.5)
-
-
-def _ellipse(u: jax.Array, v: jax.Array) -> jax.Array:
-    return u**2 + (2 * v) ** 2 <= 1
-
-
-def _heart(u: jax.Array, v: jax.Array) -> jax.Array:
-    u, v = 1.25 * u, 0.25 - 1.25 * v  # the curve that follows reaches 1.25
-    w = u**2 + v**2 - 1
-    return w**3 - u**2 * v**3 <= 0

@@ -1,20 +1,33 @@
-"""Tables: .csv and .parquet files, a row an example."""
+"""Tables, one example per row: .csv and .parquet files, data frames."""
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flaxvae.checks import InputError, check_choice
-from flaxvae.data.arrays import make_dataset, unreadable
-from flaxvae.data.dataset import Dataset, Split
-from flaxvae.data.preprocess import Standardization
-from flaxvae.data.rows import blocks
+from flaxvae.data.arrays import Part, make_dataset, unreadable
+from flaxvae.data.dataset import Dataset
+from flaxvae.data.transforms import IMPUTATIONS
 
-IMPUTATIONS = ("mean", "median")
 MISSING = "(missing)"  # the category of a missing text where gaps are filled
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table as arrays.
+
+    Attributes:
+      x: rows ``(N, F)`` float32, with NaN for missing numbers.
+      labels: ``(N,)``, numbers or text, or None.
+      names: F names.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray | None
+    names: tuple[str, ...]
 
 
 def load_table(
@@ -24,29 +37,115 @@ def load_table(
     categorical: Sequence[str] = (),
     impute: str | None = None,
 ) -> Dataset:
-    """Reads a table; standardization comes later, when the splits are known.
+    """Reads a table; it is standardized later, when the splits are known.
 
     Args:
       path: a .csv file with a header line, or a .parquet file.
-      label_column: the column of classes, which is no part of an example.
-      categorical: columns to be written as one number a category, 0 or 1.
-      impute: None: missing values are refused; else they stay, for `fill_gaps`.
+      label_column: the column of classes, which is not part of an example.
+      categorical: columns to encode as one-hot numbers, one per category.
+      impute: None: missing values are refused; otherwise they stay as NaN, for
+        `fill_gaps`.
 
     Returns:
       The data set, rows ``(N, F)`` float32, with empty validation and test splits.
 
     Raises:
-      InputError: the file cannot be read, a column is missing, holds text that was
-        not called categorical, or lacks values that may not be filled in.
+      InputError: the file cannot be read, a column is missing, holds text and is not
+        listed as categorical, or has missing values without ``impute``.
     """
+    columns = read_columns(
+        _read_table(path),
+        origin=str(path),
+        label_column=label_column,
+        categorical=categorical,
+        impute=impute,
+    )
+    return make_dataset(
+        path.stem,
+        {"train": Part(columns.x, columns.labels)},
+        origin=str(path),
+        columns=columns.names,
+    )
+
+
+def is_table(x: Any) -> bool:
+    """Whether ``x`` is a data frame (pandas, polars, Arrow), not an array or a list."""
+    marks = ("__dataframe__", "columns", "column_names")
+    return not isinstance(x, np.ndarray) and any(hasattr(x, mark) for mark in marks)
+
+
+def to_arrow(tables: Mapping[str, Any]) -> Any:
+    """Data frames as one Arrow table, one below the other.
+
+    Args:
+      tables: data frames by split; all have the columns of ``"train"``, in any order.
+
+    Raises:
+      InputError: a frame that Arrow cannot read, or other columns.
+    """
+    import pyarrow
+
+    arrow = {split: _frame_to_arrow(x, split) for split, x in tables.items()}
+    names = arrow["train"].column_names
+    for split, table in arrow.items():
+        if sorted(table.column_names) != sorted(names):
+            raise InputError(
+                f"{split} table must have the columns {', '.join(names)}, got "
+                f"{', '.join(table.column_names)}"
+            )
+    if len(set(names)) < len(names) or len(arrow) == 1:
+        return arrow["train"]
+    try:
+        return pyarrow.concat_tables(
+            list(arrow.values()),
+            promote_options="permissive",
+        )
+    except (pyarrow.ArrowException, ValueError, TypeError) as error:
+        raise InputError(
+            f"columns must have the same types in all splits: {_first_line(error)}"
+        ) from error
+
+
+def _frame_to_arrow(x: Any, split: str) -> Any:
+    import pyarrow
+
+    try:
+        if hasattr(x, "reset_index"):  # the index of pandas is not a column
+            x = x.reset_index(drop=True)
+        if hasattr(x, "__arrow_c_stream__"):
+            return pyarrow.table(x)
+        from pyarrow import interchange
+
+        return interchange.from_dataframe(x)
+    except Exception as error:  # pyarrow and the frames report in many types
+        raise InputError(
+            f"{split} table cannot be read: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    parts = [str(part).partition("\n")[0] for part in error.args]
+    return "; ".join(parts) or type(error).__name__
+
+
+def read_columns(
+    table: Any,
+    *,
+    origin: str | None = None,
+    label_column: str | None = None,
+    categorical: Sequence[str] = (),
+    impute: str | None = None,
+) -> Columns:
+    """The numbers and labels of an Arrow table; arguments as in `load_table`."""
+    of = f" of {origin}" if origin else ""
     if impute is not None:
         check_choice("impute", impute, IMPUTATIONS)
-    table = _read_table(path)
     names = table.column_names
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise InputError(
-            f"{path} must have a name for each column, got {', '.join(twice)} twice"
+            f"{origin or 'a table'} must have a name for each column, got "
+            f"{', '.join(twice)} twice"
         )
     for name in categorical:
         check_choice("categorical", name, names)
@@ -56,26 +155,25 @@ def load_table(
         column = table.column(label_column)
         if column.null_count:
             raise InputError(
-                f"column {label_column!r} of {path} must have a label in each row, got "
+                f"column {label_column!r}{of} must have a label in each row, got "
                 f"{column.null_count} without"
             )
         labels = np.array(column.to_pylist())
-    pieces, columns = [], []
+    pieces, titles = [], []
     for name in names:
         if name == label_column:
             continue
-        where = f"column {name!r} of {path}"
+        where = f"column {name!r}{of}"
         if name in categorical:
-            piece, titles = _one_hot(table.column(name), name, where, impute)
+            piece, categories = _one_hot(table.column(name), where, impute)
+            titles += [f"{name}={category}" for category in categories]
         else:
-            piece, titles = _numbers(table.column(name), where, impute), [name]
+            piece = _numbers(table.column(name), where, impute)
+            titles.append(name)
         pieces.append(piece)
-        columns += titles
     if not pieces or not table.num_rows:
-        raise InputError(f"{path} must hold rows of numbers, got none")
-    parts = {"train": (np.concatenate(pieces, axis=1), labels)}
-    dataset = make_dataset(path.stem, parts, origin=str(path))
-    return dataclasses.replace(dataset, columns=tuple(columns))
+        raise InputError(f"{origin or 'a table'} must hold rows of numbers, got none")
+    return Columns(np.concatenate(pieces, axis=1), labels, tuple(titles))
 
 
 def _read_table(path: Path) -> Any:
@@ -89,14 +187,14 @@ def _read_table(path: Path) -> Any:
 
             table = csv.read_csv(path)
         table.validate(full=True)
-        # A name that is no UTF-8 is noticed here.
+        # A name that is not UTF-8 raises here.
         return table.rename_columns([str(name) for name in table.column_names])
     except Exception as error:  # pyarrow reports damage in many types
         raise unreadable(path, error) from error
 
 
 def _numbers(column: Any, where: str, impute: str | None) -> np.ndarray:
-    """A column of numbers ``(N, 1)`` float32, with NaN for what is missing."""
+    """A column of numbers ``(N, 1)`` float32, with NaN for missing values."""
     import pyarrow
 
     kind = column.type
@@ -104,82 +202,36 @@ def _numbers(column: Any, where: str, impute: str | None) -> np.ndarray:
         column = column.cast(pyarrow.int8())
     elif not (pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)):
         if pyarrow.types.is_null(kind):
-            raise InputError(f"{where} must hold numbers, got no value at all")
+            raise InputError(f"{where} must hold numbers, got only missing values")
         example = next((v for v in column.to_pylist() if v is not None), None)
         raise InputError(
-            f"{where} must hold numbers, got {example!r}: name it among --categorical, "
-            "or remove it"
+            f"{where} must hold numbers, got {example!r}: list it in categorical, or "
+            "remove it"
         )
     values = column.cast(pyarrow.float64()).to_numpy()
     missing = int(np.isnan(values).sum())
     if missing and impute is None:
         raise InputError(
-            f"{where} must hold numbers, got {missing} missing: fill them by "
-            "--impute=mean or --impute=median"
+            f"{where} must hold numbers, got {missing} missing: fill them with "
+            "impute=mean or impute=median"
         )
     if np.isinf(values).any():
         raise InputError(f"{where} must hold finite numbers, got infinity")
     if missing == len(values):
-        raise InputError(f"{where} must hold numbers, got no value at all")
+        raise InputError(f"{where} must hold numbers, got only missing values")
     return np.asarray(values, np.float32)[:, np.newaxis]
 
 
 def _one_hot(
-    column: Any, name: str, where: str, impute: str | None
+    column: Any, where: str, impute: str | None
 ) -> tuple[np.ndarray, list[str]]:
-    """A column of categories as ``(N, K)`` zeros and ones, and K names."""
+    """A column of categories as ``(N, K)`` zeros and ones, and the K categories."""
     values = [MISSING if v is None else str(v) for v in column.to_pylist()]
     if column.null_count and impute is None:
         raise InputError(
-            f"{where} must hold categories, got {column.null_count} missing: --impute "
+            f"{where} must hold categories, got {column.null_count} missing: impute "
             "makes a category of them"
         )
     kinds, codes = np.unique(np.array(values, dtype=str), return_inverse=True)
     one_hot = np.eye(len(kinds), dtype=np.float32)[codes]
-    return one_hot, [f"{name}={kind}" for kind in kinds]
-
-
-def fill_gaps(dataset: Dataset, method: str) -> Dataset:
-    """Puts the training split's mean or median where a value is missing (NaN)."""
-    check_choice("impute", method, IMPUTATIONS)
-    x = dataset.train.x
-    columns = dataset.columns or [str(i) for i in range(x.shape[1])]
-    empty = np.flatnonzero(np.isnan(x).all(axis=0))
-    if len(empty):
-        raise InputError(
-            f"column {columns[empty[0]]!r} must have a value in the training split, "
-            "got none: remove the column"
-        )
-    values = np.nanmean(x, axis=0) if method == "mean" else np.nanmedian(x, axis=0)
-
-    def fill(split: Split) -> Split:
-        x = np.where(np.isnan(split.x), values, split.x).astype(np.float32)
-        return dataclasses.replace(split, x=x)
-
-    return dataclasses.replace(
-        dataset,
-        train=fill(dataset.train),
-        validation=fill(dataset.validation),
-        test=fill(dataset.test),
-    )
-
-
-def standardize(dataset: Dataset) -> Dataset:
-    """Gives a table its training split's means and deviations, to be used in a step.
-
-    Columns of zeros and ones, and constant ones, stay as they are.
-    """
-    x = dataset.train.x
-    mean = sum(b.sum(axis=0, dtype=np.float64) for b in blocks(x)) / len(x)
-    std = np.sqrt(sum(((b - mean) ** 2).sum(axis=0) for b in blocks(x)) / len(x))
-    zeros_and_ones = [((b == 0) | (b == 1)).all(axis=0) for b in blocks(x)]
-    is_binary = np.all(zeros_and_ones, axis=0)
-    # What differs by rounding only does not vary.
-    is_plain = is_binary | (std <= 1e-6 * np.abs(mean)) | (std == 0)
-    return dataclasses.replace(
-        dataset,
-        standardization=Standardization(
-            np.where(is_plain, 0, mean).astype(np.float32),
-            np.where(is_plain, 1, std).astype(np.float32),
-        ),
-    )
+    return one_hot, kinds.tolist()

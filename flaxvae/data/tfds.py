@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from flaxvae.checks import InputError, check_choice
-from flaxvae.data.arrays import make_dataset
+from flaxvae.data.arrays import Part, make_dataset
 from flaxvae.data.cache import Arrays, Pending, cached_arrays
 from flaxvae.data.dataset import Dataset
 
-PARTS = {  # the names of a split's arrays
+PARTS = {  # names of each split's arrays
     "train": ("train_x", "train_labels"),
     "validation": ("validation_x", "validation_labels"),
     "test": ("test_x", "test_labels"),
@@ -33,7 +33,7 @@ NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.
 
 
 def default_folder() -> Path:
-    """TensorFlow Datasets' usual folder: ``$TFDS_DATA_DIR`` or the one at home."""
+    """TensorFlow Datasets' folder: ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -41,15 +41,15 @@ def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
     """Reads a data set that TensorFlow Datasets has prepared as array_record.
 
     Args:
-      name: ``NAME[/CONFIG][:VERSION]``; without a version the newest at hand.
+      name: ``NAME[/CONFIG][:VERSION]``; without a version the newest on disk.
       data_dir: TensorFlow Datasets' folder; None: its usual one.
 
     Returns:
-      The set, with the splits train, validation and test as far as it has them.
+      The data set, with those of the splits train, validation and test that it has.
 
     Raises:
-      InputError: no such name, nothing prepared, damaged records, or examples that are
-        neither images nor rows of numbers.
+      InputError: an unknown name, a set that is not prepared, damaged records, or
+        examples that are neither images nor rows of numbers.
     """
     if not (match := NAME.fullmatch(name)):
         raise InputError(f"dataset must be tfds:NAME[/CONFIG][:VERSION], got {name!r}")
@@ -70,10 +70,12 @@ def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
             "file_format='array_record').download_and_prepare()\""
         )
     arrays = read_prepared(prepared)
-    parts = {split: [arrays.get(name) for name in PARTS[split]] for split in PARTS}
+    parts = {
+        split: Part(*(arrays.get(name) for name in PARTS[split])) for split in PARTS
+    }
     dataset = make_dataset(match["name"], parts, origin=str(prepared))
     if (names := read_class_names(prepared)) and dataset.class_names is not None:
-        # Labels are numbered as far as they occur.
+        # Only labels that occur are numbered.
         chosen = tuple(names[int(number)] for number in dataset.class_names)
         dataset = dataclasses.replace(dataset, class_names=chosen)
     return dataset
@@ -82,8 +84,8 @@ def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
 def find_prepared(folder: Path, name: str, version: str | None = None) -> Path | None:
     """The newest version of ``name`` under ``folder`` that is prepared as array_record.
 
-    Only folders named by a version count: TensorFlow Datasets keeps what it has not
-    finished in ``incomplete.RANDOM_VERSION``.
+    Only folders named by a version are considered: TensorFlow Datasets writes to
+    ``incomplete.RANDOM_VERSION`` until it has finished.
     """
     if not (folder / name).is_dir():
         return None
@@ -98,16 +100,16 @@ def find_prepared(folder: Path, name: str, version: str | None = None) -> Path |
 
 
 def read_prepared(prepared: Path) -> Arrays:
-    """Reads a prepared set of images or rows; cached, since records are slow.
+    """Reads a prepared set of images or rows, cached because records are slow to read.
 
     Args:
-      prepared: folder of one version, as `find_prepared` gives it.
+      prepared: folder of one version, from `find_prepared`.
 
     Returns:
-      Arrays by the names of `PARTS`, as far as the set has them.
+      Those arrays named in `PARTS` that the set has.
 
     Raises:
-      InputError: the records are damaged, or hold something else.
+      InputError: the records are damaged or hold other kinds of examples.
     """
     try:
         example, label, splits = _find_features(prepared)
@@ -138,7 +140,7 @@ def _damaged(prepared: Path, error: Exception) -> InputError:
 
 
 def _find_features(prepared: Path) -> tuple[str, str | None, list[str]]:
-    """The names of the example and of the label, and the splits that there are."""
+    """The names of the example and the label, and the existing splits."""
     info = json.loads((prepared / "dataset_info.json").read_text())
     splits = [split["name"] for split in info["splits"] if split["name"] in PARTS]
     described = json.loads((prepared / "features.json").read_text())
@@ -161,7 +163,7 @@ def _find_features(prepared: Path) -> tuple[str, str | None, list[str]]:
 
 
 def read_class_names(prepared: Path) -> tuple[str, ...] | None:
-    """The names of the classes, or None where the set has none."""
+    """The names of the classes, or None if the set has none."""
     files = sorted(prepared.glob("label.labels.txt")) or sorted(
         prepared.glob("*.labels.txt")
     )
@@ -178,12 +180,12 @@ def prepare_images(
 ) -> Path:
     """Writes images with labels as a prepared data set.
 
-    TensorFlow Datasets itself writes into a folder named ``incomplete`` and renames
-    it at the end, so that a half-written set is never found.
+    TensorFlow Datasets writes to a folder named ``incomplete`` and renames it at the
+    end, so that a half-written set is never found.
 
     Args:
       folder: TensorFlow Datasets' folder.
-      name: name of the set, as ``tfds.builder`` takes it.
+      name: name of the set, as for ``tfds.builder``.
       version: its version, such as ``"3.0.1"``.
       splits: images ``(N, H, W, 1)`` uint8 and labels ``(N,)`` by split.
       num_classes: number of labels.
@@ -227,7 +229,7 @@ def prepare_images(
             yield i, {"image": encode_png(image), "label": int(label)}
 
     # TensorFlow Datasets registers every builder class under its name; this one must
-    # not take the place of its own.
+    # not replace the original.
     with registered.skip_registration(), _quiet():
         builder_class = type(
             name.title(),
@@ -278,7 +280,7 @@ def _read_rows(
     labels: np.ndarray,
     shape: tuple[int, ...],
 ) -> Iterator[np.ndarray]:
-    """The examples of a split, one after the other; puts their labels in ``labels``."""
+    """Yields the examples of a split and writes their labels to ``labels``."""
     for i in range(len(records)):
         try:
             record = records[i]
@@ -296,7 +298,7 @@ def _read_rows(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TensorFlow Datasets' prints and bars off the terminal."""
+    """Suppresses TensorFlow Datasets' output and progress bars."""
     import tensorflow_datasets
 
     tensorflow_datasets.disable_progress_bar()

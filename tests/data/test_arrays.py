@@ -1,4 +1,4 @@
-"""Arrays from files: what is read, how it is understood, what is refused."""
+"""Arrays from files: what is read, how it is interpreted, what is refused."""
 
 import numpy as np
 import pytest
@@ -23,11 +23,11 @@ def save(path, **arrays):
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat"])
-def test_images_of_any_file_are_the_same_images(tmp_path, suffix):
+def test_every_file_format_gives_the_same_images(tmp_path, suffix):
     dataset = load(save(tmp_path / f"mine{suffix}", x=GREY, y=LABELS))
     assert dataset.name == "mine"
     assert dataset.shape == (6, 5, 1)
-    assert dataset.max_value == 255
+    assert dataset.preprocessing.max_value == 255
     splits = (dataset.train, dataset.validation, dataset.test)
     assert [len(split) for split in splits] == [34, 2, 4]
     every = np.concatenate([split.x for split in splits])
@@ -40,7 +40,7 @@ def test_images_of_any_file_are_the_same_images(tmp_path, suffix):
                 assert of[bytes(x)] == label
 
 
-def test_splits_are_by_seed_and_by_class(tmp_path):
+def test_splits_depend_on_the_seed_and_hold_each_class(tmp_path):
     path = save(tmp_path / "a.npz", x=GREY, y=np.sort(LABELS))
     first, again, other = (load(path, split_seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.test.x, again.test.x)
@@ -48,7 +48,7 @@ def test_splits_are_by_seed_and_by_class(tmp_path):
     assert sorted(first.test.labels) == [0, 1, 2, 3]
 
 
-def test_what_a_file_splits_stays_split(tmp_path):
+def test_splits_in_a_file_are_kept(tmp_path):
     path = save(
         tmp_path / "a.npz",
         train_images=GREY[:20],
@@ -74,9 +74,9 @@ def test_what_a_file_splits_stays_split(tmp_path):
         (GREY / 255.0, 1, np.float32),
     ],
 )
-def test_levels_mean_what_their_type_says(tmp_path, x, max_value, dtype):
+def test_the_type_says_which_integer_means_one(tmp_path, x, max_value, dtype):
     dataset = load(save(tmp_path / "a.npy", x=x))
-    assert dataset.max_value == max_value
+    assert dataset.preprocessing.max_value == max_value
     assert dataset.train.x.dtype == dtype
 
 
@@ -115,13 +115,25 @@ def test_rows_are_standardized_by_the_training_split(tmp_path):
             {"x": GREY, "y": LABELS[1:]},
             "train labels of .* must be one for each of 40, got 39",
         ),
-        ("a.npz", {"x": GREY, "y": np.ones((40, 2))}, "one number or text an example"),
-        ("a.npz", {"x": GREY, "x_test": GREY[:, 1:]}, "must be as those of training"),
-        ("a.npz", {"x": GREY, "y": LABELS, "x_test": GREY}, "labels for test too"),
+        (
+            "a.npz",
+            {"x": GREY, "y": np.ones((40, 2))},
+            "one number or text for each example",
+        ),
+        (
+            "a.npz",
+            {"x": GREY, "x_test": GREY[:, 1:]},
+            r"x of test of .* must have the type and shape of the training examples",
+        ),
+        (
+            "a.npz",
+            {"x": GREY, "y": LABELS, "x_test": GREY},
+            "labels for test too, or for no split",
+        ),
         ("a.mat", {"x": GREY[:0], "y": LABELS}, "must hold an example"),
     ],
 )
-def test_what_is_no_data_set_is_refused(tmp_path, name, content, message):
+def test_bad_arrays_are_refused_in_one_line(tmp_path, name, content, message):
     with pytest.raises(InputError, match=message) as error:
         load(save(tmp_path / name, **content))
     assert "\n" not in str(error.value)

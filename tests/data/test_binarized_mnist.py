@@ -1,4 +1,4 @@
-"""Larochelle's split, in small."""
+"""A small version of Larochelle's split."""
 
 import gzip
 
@@ -32,7 +32,7 @@ def test_the_three_splits_are_the_files(folder):
         rows = np.load(folder.parent / f"{name}.npy")
         np.testing.assert_array_equal(x.reshape(-1, 784), rows)
     assert dataset.levels == 2
-    assert dataset.max_value == 1
+    assert dataset.preprocessing.max_value == 1
 
 
 @pytest.mark.parametrize(

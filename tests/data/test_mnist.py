@@ -21,7 +21,7 @@ def test_a_folder_of_idx_files(small_mnist):
     assert dataset.train.x.shape == (30, 28, 28, 1)
     assert dataset.test.x.shape == (10, 28, 28, 1)
     assert dataset.train.x.dtype == np.uint8
-    assert dataset.max_value == 255
+    assert dataset.preprocessing.max_value == 255
     np.testing.assert_array_equal(dataset.test.labels, np.arange(10))
     raw = gzip.decompress((small_mnist / "t10k-images-idx3-ubyte.gz").read_bytes())
     assert dataset.test.x.tobytes() == raw[16:]
@@ -79,7 +79,7 @@ def test_download_prepares_tfds_folder_once(small_mnist, tmp_path, monkeypatch):
     np.testing.assert_array_equal(first.test.x, third.test.x)
 
 
-def test_interrupted_preparation_is_made_up_for(small_mnist, tmp_path, monkeypatch):
+def test_an_interrupted_preparation_is_repeated(small_mnist, tmp_path, monkeypatch):
     set_urls(monkeypatch, f"file://{small_mnist}/")
 
     def interrupt(*args, **kwargs):
@@ -128,7 +128,7 @@ def test_auto_falls_back_to_the_digits_and_says_so(monkeypatch):
         load("mnist")
 
 
-def test_auto_takes_mnist_where_it_is_at_hand(small_mnist):
+def test_auto_is_mnist_if_it_is_on_disk(small_mnist):
     dataset = load("auto", data_dir=small_mnist, validation_size=3)
     assert dataset.name == "mnist"
     assert dataset.notice is None
@@ -141,7 +141,7 @@ def test_the_cache_key_names_the_source(small_mnist):
     assert folder.name.startswith("mnist-idx-")
 
 
-def test_the_second_address_serves_when_the_first_does_not(
+def test_the_second_address_is_used_if_the_first_fails(
     small_mnist, tmp_path, monkeypatch
 ):
     set_urls(monkeypatch, "file:///nowhere/", f"file://{small_mnist}/")

@@ -3,7 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxvae.data import binarize, make_preprocess, scale
+from flaxvae.checks import InputError
+from flaxvae.data import Preprocessing, binarize
+from flaxvae.data.preprocess import Standardization, scale
 
 
 def test_scale_maps_integers_to_the_unit_interval_and_keeps_floats():
@@ -14,14 +16,14 @@ def test_scale_maps_integers_to_the_unit_interval_and_keeps_floats():
 
 
 def test_no_binarization_keeps_grey_levels(stripes, key):
-    x = make_preprocess(binarize(stripes, "none"))(jnp.asarray(stripes.train.x), key)
+    x = binarize(stripes, "none").preprocessing(jnp.asarray(stripes.train.x), key)
     np.testing.assert_allclose(x, stripes.train.x / 255.0, rtol=1e-6)
 
 
-def test_dynamic_binarization_draws_anew_with_the_grey_level_as_probability(
+def test_dynamic_binarization_draws_at_each_use_with_the_grey_level_as_probability(
     stripes, key
 ):
-    preprocess = make_preprocess(binarize(stripes, "dynamic"))
+    preprocess = binarize(stripes, "dynamic").preprocessing
     batch = jnp.asarray(stripes.train.x[:1])
     draws = jax.vmap(lambda k: preprocess(batch, k))(jax.random.split(key, 4000))
     draws = np.asarray(draws)
@@ -34,7 +36,7 @@ def test_dynamic_binarization_draws_anew_with_the_grey_level_as_probability(
 @pytest.mark.parametrize("method", ["static", "threshold"])
 def test_fixed_binarizations_give_zero_and_one_and_never_change(stripes, key, method):
     fixed = binarize(stripes, method)
-    preprocess = make_preprocess(fixed)
+    preprocess = fixed.preprocessing
     x = preprocess(jnp.asarray(fixed.train.x), key)
     again = preprocess(jnp.asarray(fixed.train.x), jax.random.fold_in(key, 1))
     assert set(np.unique(x)) == {0.0, 1.0}
@@ -52,5 +54,44 @@ def test_static_draws_have_the_grey_level_as_probability(stripes):
 
 def test_threshold_is_at_half_grey(stripes, key):
     grey = jnp.asarray(stripes.train.x)
-    ones = make_preprocess(binarize(stripes, "threshold"))(grey, key)
+    ones = binarize(stripes, "threshold").preprocessing(grey, key)
     np.testing.assert_array_equal(ones, stripes.train.x >= 127.5)
+
+
+MOMENTS = Standardization(np.zeros(2, np.float32), np.ones(2, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "dtype", "levels"),
+    [
+        (Preprocessing(), np.uint8, 2),
+        (Preprocessing(255.0), np.uint8, 256),
+        (Preprocessing(16.0), np.uint8, 17),
+        (Preprocessing(), np.float32, None),
+        (Preprocessing(255.0, dequantize=True), np.uint8, None),
+        (Preprocessing(255.0, binarize="dynamic"), np.uint8, 2),
+        (Preprocessing(binarize="threshold"), np.float32, 2),
+        (Preprocessing(255.0, render="sprites"), np.uint8, 2),
+        (Preprocessing(standardization=MOMENTS), np.float32, None),
+    ],
+)
+def test_levels_are_the_values_that_the_model_sees(preprocessing, dtype, levels):
+    assert preprocessing.levels(dtype) == levels
+
+
+def test_a_description_restores_the_preprocessing():
+    before = Preprocessing(3.0, "dynamic", False, None, "sprites")
+    assert Preprocessing.from_description(before.describe()) == before
+    table = Preprocessing(standardization=MOMENTS)
+    restored = Preprocessing.from_description(table.describe())
+    np.testing.assert_array_equal(restored.standardization.std, MOMENTS.std)
+    # An old run's description, with fewer entries and those of the data set.
+    old = {"name": "a", "shape": [4, 4, 1], "max_value": 16.0}
+    assert Preprocessing.from_description(old) == Preprocessing(16.0)
+
+
+def test_unknown_choices_are_refused():
+    with pytest.raises(InputError, match="unknown binarize 'dynamik'"):
+        Preprocessing(binarize="dynamik")
+    with pytest.raises(InputError, match="unknown render 'sprite'"):
+        Preprocessing(render="sprite")

@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from flaxvae.data import load, sprites
+from flaxvae.data import drawing, load, sprites
 
 
 @pytest.fixture(scope="module")
 def images():
     """Images by factors."""
-    render = jax.jit(sprites.render)
+    render = jax.jit(drawing.draw_sprites)
     return lambda *factors: np.asarray(render(np.array([factors], np.uint8)))[0, ..., 0]
 
 
@@ -18,7 +18,7 @@ def test_every_combination_once():
     factors = sprites.all_factors()
     assert factors.shape == (737_280, 5)
     assert tuple(factors.max(0) + 1) == (3, 6, 40, 32, 32)
-    numbers = np.ravel_multi_index(factors.T.astype(int), sprites.FACTOR_SIZES)
+    numbers = np.ravel_multi_index(factors.T.astype(int), drawing.FACTOR_SIZES)
     np.testing.assert_array_equal(numbers, np.arange(737_280))
 
 
@@ -53,10 +53,10 @@ def test_nothing_is_cut_off_at_the_edge(images):
 @pytest.mark.parametrize(
     ("shape", "area"), [(0, 2.0), (1, np.pi / 2)], ids=["square", "ellipse"]
 )
-def test_areas_are_those_of_geometry(images, shape, area):
+def test_areas_agree_with_geometry(images, shape, area):
     """In units of the radius: a square's corners and an ellipse's end lie on it."""
     for size in range(6):
-        radius = sprites.RADIUS * (0.5 + 0.1 * size)
+        radius = drawing.RADIUS * (0.5 + 0.1 * size)
         drawn = np.mean([images(shape, size, turn, 15, 15).sum() for turn in range(40)])
         assert drawn == pytest.approx(area * radius**2, rel=0.05)
 
@@ -65,8 +65,8 @@ def test_orientation_turns_against_the_first(images):
     """A quarter turn of the image is ten of the forty steps, for the heart too."""
     for shape in range(3):
         middle = [images(shape, 5, turn, 15, 15) for turn in (0, 10)]
-        center = sprites.RADIUS + 0.5 + 15 * (64 - 1 - 2 * (sprites.RADIUS + 0.5)) / 31
-        # The image is turned about its own middle; move the sprite's there first.
+        center = drawing.RADIUS + 0.5 + 15 * (64 - 1 - 2 * (drawing.RADIUS + 0.5)) / 31
+        # The image is turned about its middle; move the sprite's centre there first.
         size = 64
         rows, columns = np.mgrid[:size, :size] - center
         turned = np.zeros_like(middle[0])
@@ -92,7 +92,8 @@ def test_the_data_set_stores_factors_and_shows_images():
     dataset = load("sprites", num_examples=500)
     assert dataset.shape == (64, 64, 1)
     assert dataset.train.x.shape[1:] == (5,)
-    assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 500
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert [len(split) for split in splits] == [428, 22, 50]
     np.testing.assert_array_equal(dataset.train.factors, dataset.train.x)
     np.testing.assert_array_equal(dataset.train.labels, dataset.train.x[:, 0])
     assert dataset.factor_names[3] == "position_x"

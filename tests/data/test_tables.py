@@ -51,7 +51,9 @@ def test_a_table_without_labels(tmp_path):
 
 
 @pytest.mark.parametrize(("method", "value"), [("mean", 22.0), ("median", 3.0)])
-def test_gaps_are_filled_by_the_training_splits_middle(tmp_path, method, value):
+def test_gaps_are_filled_with_the_training_splits_mean_or_median(
+    tmp_path, method, value
+):
     heights = [1.0, 3.0, None, 80.0, 4.0] * 8
     path = write(tmp_path / "a.csv", height=heights)
     dataset = load(path, **OPTIONS, impute=method, test_size=5, validation_size=5)
@@ -65,10 +67,12 @@ def test_gaps_are_filled_by_the_training_splits_middle(tmp_path, method, value):
     every = np.concatenate([dataset.train.x, dataset.validation.x, dataset.test.x])
     assert np.isfinite(every).all()
     # The statistics know the training split only, gaps filled.
-    np.testing.assert_allclose(dataset.standardization.mean[0], x.mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        dataset.preprocessing.standardization.mean[0], x.mean(), rtol=1e-5
+    )
 
 
-def test_a_missing_category_is_one_of_its_own(tmp_path):
+def test_a_missing_category_is_a_category(tmp_path):
     path = write(tmp_path / "a.csv", kind=["a", None] * 20)
     dataset = load(path, **OPTIONS, impute="mean")
     # An empty text and a missing one are the same in this format.
@@ -79,12 +83,16 @@ def test_a_missing_category_is_one_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({}, {}, r"column 'kind' of .* must hold numbers, got 'a': .*--categorical"),
+        (
+            {},
+            {},
+            r"column 'kind' of .* must hold numbers, got 'a': list it in categorical",
+        ),
         ({}, {"label_column": "klass"}, "unknown label_column 'klass'.*mean class"),
         ({}, {"categorical": ["knd"]}, "unknown categorical 'knd'.*mean kind"),
-        ({"height": [1.0, None] * 20}, OPTIONS, "got 20 missing: .*--impute=mean"),
+        ({"height": [1.0, None] * 20}, OPTIONS, "got 20 missing: .*impute=mean"),
         ({"height": [1.0, np.inf] * 20}, OPTIONS, "finite numbers, got infinity"),
-        ({"height": pyarrow.nulls(40)}, OPTIONS, "got no value at all"),
+        ({"height": pyarrow.nulls(40)}, OPTIONS, "got only missing values"),
         ({}, OPTIONS | {"impute": "maen"}, "unknown impute 'maen'.*mean mean"),
         ({"class": ["a", None] * 20}, OPTIONS, "must have a label in each row, got 20"),
     ],
@@ -100,7 +108,7 @@ def test_bad_files_are_refused(tmp_path):
     path = tmp_path / "a.csv"
     for content, message in [
         ("", "cannot be read"),
-        ("a,b\n", "must hold rows of numbers, got none|no value at all"),
+        ("a,b\n", "must hold rows of numbers, got none|only missing values"),
         ("a,b\n1,2\n3\n", "cannot be read.*column"),
         ("a,a\n1,2\n", "a name for each column, got a twice"),
     ]:
@@ -123,7 +131,7 @@ def test_options_of_tables_are_for_tables():
             load("digits", **{name: value})
 
 
-def test_a_name_or_a_text_that_is_no_utf8_is_refused(tmp_path):
+def test_a_name_or_a_text_that_is_not_utf8_is_refused(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"a,\xa1\n1,2\n3,4\n")
     with pytest.raises(InputError, match=r"a\.csv cannot be read: .*utf-?8"):
         load(tmp_path / "a.csv")

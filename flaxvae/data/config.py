@@ -1,0 +1,159 @@
+"""The choice of the data: typed settings, and one call that loads them."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flaxvae.checks import InputError, check_choice, check_seed
+from flaxvae.data import transforms
+from flaxvae.data.dataset import Dataset, check_dataset
+from flaxvae.data.preprocess import Binarization
+from flaxvae.data.sources import load_source
+from flaxvae.data.transforms import Imputation
+from flaxvae.settings import check_settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data, how they are split, and what is done to stored values.
+
+    Example:
+      >>> len(DataConfig(dataset="digits", validation_size=100).load().validation)
+      100
+    """
+
+    dataset: str = "auto"
+    """Name of a data set, tfds:NAME, or a path. auto: MNIST, or digits offline."""
+    data_dir: Path | None = None
+    """Folder with the files of a named set. Default: that of TensorFlow Datasets."""
+    validation_size: int | float = setting(0.05, at_least=0)
+    """Training examples held out for validation: a count, or a fraction if < 1."""
+    test_size: int | float = setting(0.1, at_least=0)
+    """Likewise for the test split, if the data have none."""
+    split_seed: int = 0
+    """Seed that chooses the examples of these splits and of num_examples."""
+    num_examples: int | None = setting(None, at_least=1)
+    """Number of examples to use. Default: all."""
+    binarize: Binarization = "none"
+    """Turn grey levels into 0 and 1: drawn at each use (dynamic), drawn once (static),
+    or by a threshold."""
+    dequantize: bool = False
+    """Add uniform noise to integers, drawn at each use."""
+    standardized: bool | None = None
+    """Scale columns to mean 0 and standard deviation 1. Default: only for tables."""
+    label_column: str | None = None
+    """Column of a table that holds the classes; it is not part of an example."""
+    categorical: tuple[str, ...] = ()
+    """Columns of a table to encode as one-hot numbers, one per category."""
+    impute: Imputation | None = None
+    """Fill missing values of a table with the training split's mean or median. Default:
+    refuse them."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.dataset, str):
+            raise InputError(
+                "dataset must be a name or a path, got "
+                f"{type(self.dataset).__name__}: use flaxvae.data.from_arrays for "
+                "arrays and tables in memory"
+            )
+        names = self.categorical
+        names = (names,) if isinstance(names, str) else tuple(names)
+        object.__setattr__(self, "categorical", names)
+        if self.data_dir is not None:
+            object.__setattr__(self, "data_dir", Path(self.data_dir))
+        check_settings(self)
+        check_seed(self.split_seed)
+        if self.dequantize and self.binarize != "none":
+            raise InputError(
+                "dequantize is for images stored as integers and not binarized, got "
+                f"binarize={self.binarize}"
+            )
+
+    def load(self) -> Dataset:
+        """Loads the data set, splits it and sets its preprocessing.
+
+        Returns:
+          The data set; large arrays are memory-mapped, from a cache if their source is
+          slow to read.
+
+        Raises:
+          InputError: an unknown name, a path without data, damaged files, a failed
+            download, values that are not examples, or sizes that leave nothing to train
+            on.
+        """
+        dataset, has_fixed_splits = load_source(
+            self.dataset,
+            self.data_dir and self.data_dir.expanduser(),
+            label_column=self.label_column,
+            categorical=self.categorical,
+            impute=self.impute,
+        )
+        return self.prepare(dataset, has_fixed_splits=has_fixed_splits)
+
+    def prepare(self, dataset: Dataset, *, has_fixed_splits: bool = False) -> Dataset:
+        """Splits a data set, fills its gaps and sets its preprocessing.
+
+        Args:
+          dataset: as its source has it.
+          has_fixed_splits: hold out the last training examples for validation, instead
+            of drawing validation and test examples by the seed.
+
+        Raises:
+          InputError: as in `load`.
+        """
+        if self.num_examples is not None:
+            dataset = transforms.take(dataset, self.num_examples, seed=self.split_seed)
+        dataset = transforms.split_dataset(
+            dataset,
+            validation_size=self.validation_size,
+            test_size=self.test_size,
+            seed=None if has_fixed_splits else self.split_seed,
+        )
+        if self.impute is not None:
+            dataset = transforms.fill_gaps(dataset, self.impute)
+        check_dataset(dataset)
+        if self.standardized or (self.standardized is None and dataset.is_table):
+            dataset = transforms.standardize(dataset)
+        if self.dequantize:
+            dataset = transforms.dequantize(dataset)
+        return transforms.binarize(dataset, self.binarize)
+
+
+def load(dataset: str | os.PathLike[str] = "auto", **choices: Any) -> Dataset:
+    """Loads a data set: short for ``DataConfig(dataset=..., **choices).load()``.
+
+    >>> load("digits", binarize="dynamic").shape
+    (8, 8, 1)
+
+    Args:
+      dataset: one of
+
+        - the name of a data set, such as ``"digits"`` or ``"mnist"`` (all are in
+          `flaxvae.data.sources.SOURCES`); ``"auto"``: MNIST if it is on disk or can be
+          downloaded, otherwise the digits, with the reason in ``Dataset.notice``;
+        - ``"tfds:NAME[/CONFIG][:VERSION]"``: a set that TensorFlow Datasets has
+          prepared;
+        - a path: of a .npy, .npz or .mat file, a .csv or .parquet table, or a folder of
+          PNG or JPEG files.
+      **choices: other fields of `DataConfig`.
+
+    Returns:
+      The data set.
+
+    Raises:
+      InputError: as in `DataConfig.load`; arrays in place of a name.
+    """
+    check_fields(choices)
+    if isinstance(dataset, os.PathLike):
+        dataset = os.fspath(dataset)
+    return DataConfig(dataset=dataset, **choices).load()
+
+
+def check_fields(choices: Mapping[str, Any], *without: str) -> None:
+    """Raises `InputError` for a choice that `DataConfig` does not have."""
+    fields = {field.name for field in dataclasses.fields(DataConfig)}
+    for name in choices:
+        check_choice("choice of data", name, fields - {"dataset", *without})

@@ -1,0 +1,135 @@
+"""Where data come from: names, TensorFlow Datasets, and files."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flaxvae.checks import InputError, check_choice
+from flaxvae.data.arrays import load_arrays
+from flaxvae.data.auto import load_auto
+from flaxvae.data.binarized_mnist import load_binarized_mnist
+from flaxvae.data.dataset import Dataset
+from flaxvae.data.digits import load_digits
+from flaxvae.data.images import load_image_folder
+from flaxvae.data.mnist import SETS, load_mnist
+from flaxvae.data.sprites import load_sprites
+from flaxvae.data.tables import load_table
+from flaxvae.data.tfds import load_tfds
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that has a name.
+
+    Attributes:
+      load: returns the data set; a source that needs files is called with their folder,
+        or None for the usual one.
+      needs_files: whether it reads files, so that ``data_dir`` may be set.
+      has_fixed_splits: whether its order and its test split are part of it. Then the
+        last training examples are held out for validation; otherwise validation and
+        test examples are drawn by a seed.
+    """
+
+    load: Callable[..., Dataset]
+    needs_files: bool = True
+    has_fixed_splits: bool = True
+
+
+SOURCES: Mapping[str, Source] = {
+    "auto": Source(load_auto),
+    "digits": Source(load_digits, needs_files=False),
+    **{name: Source(functools.partial(load_mnist, name=name)) for name in SETS},
+    "binarized_mnist": Source(load_binarized_mnist),
+    "sprites": Source(load_sprites, needs_files=False, has_fixed_splits=False),
+}
+ARRAY_READERS = dict.fromkeys((".npy", ".npz", ".mat"), load_arrays)
+TABLE_READERS = dict.fromkeys((".csv", ".parquet"), load_table)
+
+
+def load_source(
+    dataset: str,
+    data_dir: Path | None = None,
+    *,
+    label_column: str | None = None,
+    categorical: Sequence[str] = (),
+    impute: str | None = None,
+) -> tuple[Dataset, bool]:
+    """Loads a data set as its source has it.
+
+    Args:
+      dataset: a name in `SOURCES`, ``tfds:NAME[/CONFIG][:VERSION]`` (see `load_tfds`),
+        or a path: of a .npy, .npz or .mat file (`load_arrays`), a .csv or .parquet
+        table (`load_table`), or a folder of PNG or JPEG files (`load_image_folder`).
+      data_dir: folder with the files of a named set, or TensorFlow Datasets' own.
+      label_column: of a table, see `load_table`.
+      categorical: of a table, see `load_table`.
+      impute: of a table, see `load_table`.
+
+    Returns:
+      The data set, and whether its splits are fixed (`Source.has_fixed_splits`).
+
+    Raises:
+      InputError: an unknown name, a path without data, options that the source does not
+        have, damaged files, or a failed download.
+    """
+    suffix = Path(dataset).suffix.lower()
+    options = {
+        "label_column": label_column,
+        "categorical": tuple(categorical) or None,
+        "impute": impute,
+    }
+    if suffix not in TABLE_READERS:
+        refuse_table_options(dataset, options)
+    if dataset in SOURCES:
+        source = SOURCES[dataset]
+        if not source.needs_files and data_dir is not None:
+            raise InputError(
+                f"data_dir must be left out for dataset {dataset!r}, which needs no "
+                f"files, got {str(data_dir)!r}"
+            )
+        loaded = source.load(data_dir) if source.needs_files else source.load()
+        return loaded, source.has_fixed_splits
+    if dataset.startswith("tfds:"):
+        return load_tfds(dataset.removeprefix("tfds:"), data_dir), False
+    readers = ARRAY_READERS | TABLE_READERS
+    path = Path(dataset).expanduser()
+    if not (suffix in readers or "/" in dataset or path.exists()):
+        check_choice("dataset", dataset, SOURCES)
+    if data_dir is not None:
+        raise InputError(
+            f"data_dir must be left out where dataset is a path, got {str(data_dir)!r}"
+        )
+    return _load_path(path, dataset, options), False
+
+
+def refuse_table_options(dataset: str, options: Mapping[str, Any]) -> None:
+    """Raises `InputError` if an option of tables has a value that is not None."""
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(
+                f"{name} must be left out for {dataset!r}, which is not a table, got "
+                f"{value!r}"
+            )
+
+
+def _load_path(path: Path, dataset: str, options: Mapping[str, Any]) -> Dataset:
+    try:
+        if path.is_dir():
+            return load_image_folder(path)
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(
+            f"dataset {dataset!r} cannot be read: {error.strerror}"
+        ) from error
+    suffix = path.suffix.lower()
+    if suffix in TABLE_READERS:
+        chosen = {name: value for name, value in options.items() if value is not None}
+        return TABLE_READERS[suffix](path, **chosen)
+    if suffix in ARRAY_READERS:
+        return ARRAY_READERS[suffix](path)
+    raise InputError(
+        f"dataset {dataset!r} must be a folder of images or end in "
+        f"{', '.join([*ARRAY_READERS, *TABLE_READERS])}"
+    )

@@ -1,0 +1,323 @@
+"""Functions from data set to data set, and the splitting of examples."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.data.dataset import SPLITS, Dataset, Split
+from flaxvae.data.preprocess import BINARIZATIONS, Binarization, Standardization
+from flaxvae.data.rows import Rows, blocks
+
+STATIC_SEED = 0  # statically binarized data are the same in every run
+
+Imputation = Literal["mean", "median"]
+IMPUTATIONS: Mapping[Imputation, Callable[..., np.ndarray]] = {
+    "mean": np.nanmean,
+    "median": np.nanmedian,
+}
+
+
+def map_splits(dataset: Dataset, change: Callable[[Split], Split]) -> Dataset:
+    """Applies a function to the training, validation and test split, in this order."""
+    train, validation, test = (change(getattr(dataset, name)) for name in SPLITS)
+    return dataclasses.replace(dataset, train=train, validation=validation, test=test)
+
+
+def binarize(dataset: Dataset, method: Binarization) -> Dataset:
+    """Turns grey levels in [0, 1] into zeros and ones.
+
+    >>> from flaxvae.data import from_arrays
+    >>> images = np.linspace(0, 1, 320).reshape(20, 4, 4)
+    >>> binarize(from_arrays(images), "dynamic").levels
+    2
+
+    Args:
+      dataset: grey-level images.
+      method: ``"none"`` keeps them; ``"threshold"`` sets levels >= 0.5 to one;
+        ``"static"`` draws each pixel from a Bernoulli with its level as probability,
+        once and for all runs; ``"dynamic"`` draws likewise, but again each time the
+        training step uses an example. ``"dynamic"`` and ``"threshold"`` are applied
+        inside the step and leave the arrays unchanged.
+
+    Returns:
+      The data set to train on.
+
+    Raises:
+      InputError: an unknown method, data that are not grey levels, or ``"static"`` for
+        data too large for memory.
+    """
+    check_choice("binarize", method, BINARIZATIONS)
+    if method == "none":
+        return dataset
+    before = dataset.preprocessing
+    if before.standardization or before.render:
+        raise InputError(
+            f"binarize must be none for {dataset.name!r}, which does not hold grey "
+            f"levels, got {method}"
+        )
+    if before.dequantize:
+        raise InputError(
+            f"binarize must be none for {dataset.name!r}, which is dequantized, got "
+            f"{method}"
+        )
+    binary = _with_preprocessing(dataset, binarize=method)
+    if method != "static":
+        return binary
+    if isinstance(dataset.train.x, Rows):
+        raise InputError(
+            "binarize must be dynamic or threshold for images that are not read into "
+            f"memory ({dataset.train.x.nbytes / 1e9:.1f} GB), got static"
+        )
+    rng = np.random.default_rng(STATIC_SEED)
+
+    def draw(split: Split) -> Split:
+        threshold = 1.0 - rng.random(split.x.shape, np.float32)  # in (0, 1]
+        is_float = np.issubdtype(split.x.dtype, np.floating)
+        largest = 1.0 if is_float else before.max_value
+        is_one = split.x >= threshold * np.float32(largest)
+        one = split.x.dtype.type(largest)
+        return dataclasses.replace(split, x=is_one * one)
+
+    return map_splits(binary, draw)
+
+
+def dequantize(dataset: Dataset) -> Dataset:
+    """Adds uniform noise to integers, drawn again at each use of an example.
+
+    The model sees (x + u) / (max_value + 1) with u uniform on [0, 1). In units of the
+    integers, the mean log-density of x + u is a lower bound on the log-probability of
+    x.
+
+    >>> from flaxvae.data import from_arrays
+    >>> images = np.arange(320, dtype=np.uint8).reshape(20, 4, 4)
+    >>> from_arrays(images).levels, dequantize(from_arrays(images)).levels
+    (256, None)
+
+    Raises:
+      InputError: data that are not images stored as integers, or are binarized.
+
+    Source: Theis, van den Oord and Bethge, "A note on the evaluation of generative
+    models", 2015, arXiv 1511.01844.
+    """
+    before = dataset.preprocessing
+    is_float = np.issubdtype(dataset.train.x.dtype, np.floating)
+    if is_float or before.binarize != "none" or before.render:
+        raise InputError(
+            "dequantize is for images stored as integers and not binarized, and "
+            f"{dataset.name!r} does not hold such images"
+        )
+    return _with_preprocessing(dataset, dequantize=True)
+
+
+def standardize(dataset: Dataset) -> Dataset:
+    """Scales each column of a table to mean 0 and standard deviation 1, in the step.
+
+    The moments are those of the training split. Columns of zeros and ones, and constant
+    ones, stay as they are.
+
+    >>> from flaxvae.data import from_arrays
+    >>> rows = np.arange(60.0).reshape(20, 3)
+    >>> table = standardize(from_arrays(rows, standardized=False))
+    >>> np.std(table.preprocessing.prepare(table.train.x), axis=0).round(3).tolist()
+    [1.0, 1.0, 1.0]
+
+    Raises:
+      InputError: data that are not a table.
+    """
+    if not dataset.is_table:
+        raise InputError(
+            f"standardized is for tables, and {dataset.name!r} is not a table"
+        )
+    x = dataset.train.x
+    mean = sum(b.sum(axis=0, dtype=np.float64) for b in blocks(x)) / len(x)
+    std = np.sqrt(sum(((b - mean) ** 2).sum(axis=0) for b in blocks(x)) / len(x))
+    zeros_and_ones = [((b == 0) | (b == 1)).all(axis=0) for b in blocks(x)]
+    is_binary = np.all(zeros_and_ones, axis=0)
+    # Columns that vary by rounding only count as constant.
+    is_kept = is_binary | (std <= 1e-6 * np.abs(mean)) | (std == 0)
+    return _with_preprocessing(
+        dataset,
+        standardization=Standardization(
+            np.where(is_kept, 0, mean).astype(np.float32),
+            np.where(is_kept, 1, std).astype(np.float32),
+        ),
+    )
+
+
+def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:
+    """Replaces missing values (NaN) of a table by the column's mean or median.
+
+    Args:
+      dataset: rows ``(N, F)`` in which NaN stands for a missing value.
+      method: ``"mean"`` or ``"median"`` of the training split.
+
+    Raises:
+      InputError: an unknown method, data that are not a table, or a column without any
+        value in the training split.
+    """
+    check_choice("impute", method, IMPUTATIONS)
+    if not dataset.is_table:
+        raise InputError(
+            f"impute must be left out for {dataset.name!r}, which is not a table, got "
+            f"{method!r}"
+        )
+    x = dataset.train.x
+    columns = dataset.columns or [str(i) for i in range(x.shape[1])]
+    empty = np.flatnonzero(np.isnan(x).all(axis=0))
+    if len(empty):
+        raise InputError(
+            f"column {columns[empty[0]]!r} must have a value in the training split, "
+            "got none: remove the column"
+        )
+    values = IMPUTATIONS[method](x, axis=0)
+
+    def fill(split: Split) -> Split:
+        x = np.where(np.isnan(split.x), values, split.x).astype(np.float32)
+        return dataclasses.replace(split, x=x)
+
+    return map_splits(dataset, fill)
+
+
+def condition_on_labels(dataset: Dataset) -> Dataset:
+    """The data set for a conditional model p(x|z, y): conditions are the labels.
+
+    >>> from flaxvae.data import from_arrays
+    >>> data = from_arrays(np.zeros((20, 4, 4)), ["cat", "dog"] * 10)
+    >>> condition_on_labels(data).train.condition[:3].dtype
+    dtype('int32')
+
+    Raises:
+      InputError: the data have no labels.
+    """
+
+    def condition(split: Split) -> Split:
+        if split.labels is None:
+            raise InputError(
+                "a conditional model must have labels to be conditioned on, and "
+                f"{dataset.name!r} has none"
+            )
+        return dataclasses.replace(split, condition=np.asarray(split.labels, np.int32))
+
+    return map_splits(dataset, condition)
+
+
+def take(dataset: Dataset, count: int, *, seed: int = 0) -> Dataset:
+    """Keeps a random part of the training split, each class in proportion.
+
+    Args:
+      dataset: whose other splits stay as they are.
+      count: number of training examples to keep.
+      seed: the same one chooses the same examples everywhere.
+
+    Raises:
+      InputError: fewer than one example, or more than there are.
+    """
+    if not 1 <= count <= len(dataset.train):
+        raise InputError(
+            f"num_examples must be in 1 to {len(dataset.train)}, got {count}"
+        )
+    if count == len(dataset.train):
+        return dataset
+    _, taken = split_at_random(dataset.train, count, seed=seed, name="num_examples")
+    return dataclasses.replace(dataset, train=taken)
+
+
+def split_dataset(
+    dataset: Dataset,
+    *,
+    validation_size: int | float,
+    test_size: int | float,
+    seed: int | None,
+) -> Dataset:
+    """Splits the missing validation and test examples off the training split.
+
+    Args:
+      dataset: splits that have examples stay as they are.
+      validation_size: as in `hold_out`.
+      test_size: as in `hold_out`.
+      seed: chooses the examples, each class in proportion. None: the last training
+        examples are held out for validation, and the test split stays empty.
+    """
+    train, validation, test = dataset.train, dataset.validation, dataset.test
+    if seed is None:
+        if not len(validation):
+            train, validation = hold_out(train, validation_size)
+    else:
+        if not len(test):
+            train, test = split_at_random(train, test_size, seed=seed, name="test_size")
+        if not len(validation):
+            train, validation = split_at_random(
+                train, validation_size, seed=seed + 1, name="validation_size"
+            )
+    return dataclasses.replace(dataset, train=train, validation=validation, test=test)
+
+
+def hold_out(split: Split, size: int | float) -> tuple[Split, Split]:
+    """Splits the last examples off, without copying.
+
+    Args:
+      split: the training examples of a source.
+      size: how many to hold out: a count if >= 1, a fraction of all below 1, 0 for
+        none.
+
+    Returns:
+      What remains, and what was held out.
+
+    Raises:
+      InputError: a negative size, or nothing would remain.
+    """
+    count = _count("validation_size", split, size)
+    return split[: len(split) - count], split[len(split) - count :]
+
+
+def split_at_random(
+    split: Split, size: int | float, *, seed: int, name: str
+) -> tuple[Split, Split]:
+    """Splits random examples off, each class in proportion.
+
+    Args:
+      split: examples with or without labels.
+      size: as in `hold_out`.
+      seed: the same one chooses the same examples everywhere.
+      name: of the size, for messages.
+
+    Returns:
+      What remains and what was split off, both in the order they had.
+
+    Raises:
+      InputError: a negative size, or nothing would remain.
+    """
+    count = _count(name, split, size)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(split))
+    if split.labels is not None:
+        # Each class in random order, then all classes spread evenly: the first `count`
+        # hold each class in proportion, to within one example.
+        _, kind, sizes = np.unique(
+            split.labels, return_inverse=True, return_counts=True
+        )
+        place = np.empty(len(split))
+        for k, n in enumerate(sizes):
+            place[order[kind[order] == k]] = (np.arange(n) + rng.random()) / n
+        order = np.argsort(place, kind="stable")
+    taken = np.zeros(len(split), bool)
+    taken[order[:count]] = True
+    return split[np.flatnonzero(~taken)], split[np.flatnonzero(taken)]
+
+
+def _count(name: str, split: Split, size: int | float) -> int:
+    check_at_least(name, size, 0)
+    count = int(size) if size >= 1 else round(size * len(split))
+    if count >= len(split):
+        raise InputError(
+            f"{name} must leave a training example, got {size} of {len(split)}"
+        )
+    return count
+
+
+def _with_preprocessing(dataset: Dataset, **changes: Any) -> Dataset:
+    changed = dataclasses.replace(dataset.preprocessing, **changes)
+    return dataclasses.replace(dataset, preprocessing=changed)

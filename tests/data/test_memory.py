@@ -1,0 +1,360 @@
+"""Arrays and tables in memory become the data sets that files become."""
+
+import jax.numpy as jnp
+import numpy as np
+import pandas
+import polars
+import pyarrow
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.data import condition_on_labels, from_arrays, load
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (40, 6, 5), dtype=np.uint8)
+LABELS = np.arange(40) % 4
+ROWS = RNG.normal(3.0, [1.0, 5.0], (40, 2))
+TABLE = {
+    "height": [1.0, 2.0, 3.0, 4.0] * 10,
+    "count": [10, 20, 30, 40] * 10,
+    "kind": ["a", "b", "a", "c"] * 10,
+    "class": ["yes", "no"] * 20,
+}
+OPTIONS = {"label_column": "class", "categorical": ["kind"]}
+FRAMES = {
+    "pandas": pandas.DataFrame,
+    "polars": polars.DataFrame,
+    "arrow": pyarrow.table,
+}
+
+
+def splits(dataset):
+    return dataset.train, dataset.validation, dataset.test
+
+
+def same(one, two):
+    for a, b in zip(splits(one), splits(two), strict=True):
+        assert a.x.dtype == b.x.dtype
+        np.testing.assert_array_equal(a.x, b.x)
+        np.testing.assert_array_equal(a.labels, b.labels)
+    assert {**one.describe(), "name": "", "origin": ""} == {
+        **two.describe(),
+        "name": "",
+        "origin": "",
+    }
+
+
+@pytest.mark.parametrize("labels", [None, LABELS, np.array(["b", "a"])[LABELS % 2]])
+@pytest.mark.parametrize("x", [GREY, GREY / 255.0, GREY > 99, ROWS])
+def test_arrays_are_the_data_set_of_a_file_that_holds_them(tmp_path, x, labels):
+    np.savez(tmp_path / "a.npz", x=x, **({} if labels is None else {"y": labels}))
+    options = {"test_size": 7, "validation_size": 0.2, "split_seed": 5}
+    same(from_arrays(x, labels, **options), load(tmp_path / "a.npz", **options))
+
+
+def test_defaults_and_choices_are_those_of_load(tmp_path):
+    np.save(tmp_path / "a.npy", GREY)
+    same(from_arrays(GREY), load(tmp_path / "a.npy"))
+    options = {"num_examples": 30, "binarize": "static"}
+    same(from_arrays(GREY, **options), load(tmp_path / "a.npy", **options))
+
+
+@pytest.mark.parametrize("convert", [jnp.asarray, np.ndarray.tolist, np.asfortranarray])
+def test_whatever_numpy_reads_is_an_array(convert):
+    same(from_arrays(convert(GREY), convert(LABELS)), from_arrays(GREY, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("x", "shape"),
+    [
+        (GREY, (6, 5, 1)),
+        (GREY[..., None], (6, 5, 1)),
+        (np.stack([GREY] * 3, -1), (6, 5, 3)),
+        (ROWS, (2,)),
+    ],
+)
+def test_axes(x, shape):
+    assert from_arrays(x).shape == shape
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+def test_tables_are_those_of_a_file(tmp_path, frame):
+    pandas.DataFrame(TABLE).to_csv(tmp_path / "a.csv", index=False)
+    dataset = from_arrays(frame(TABLE), **OPTIONS)
+    same(dataset, load(tmp_path / "a.csv", **OPTIONS))
+    assert dataset.columns == ("height", "count", "kind=a", "kind=b", "kind=c")
+    assert dataset.class_names == ("no", "yes")
+    assert dataset.preprocessing.standardization is not None
+
+
+def test_a_table_with_the_older_protocol_only():
+    class Frame:
+        def __init__(self, frame):
+            self.frame = frame
+
+        def __len__(self):
+            return len(self.frame)
+
+        def __dataframe__(self, **options):
+            return pyarrow.table(self.frame).__dataframe__(**options)
+
+    numbers = {name: TABLE[name] for name in ("height", "count")}
+    frame = polars.DataFrame(numbers)
+    same(from_arrays(Frame(frame)), from_arrays(frame))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pandas.Series(TABLE["class"], index=range(40, 0, -1)),
+        pandas.Series(TABLE["class"], dtype="category"),
+        pandas.Series(TABLE["class"], dtype=object),
+        polars.Series(TABLE["class"]),
+        polars.Series(TABLE["class"], dtype=polars.Categorical),
+        TABLE["class"],
+        np.array(TABLE["class"], object),
+        np.array(TABLE["class"], np.dtypes.StringDType()),
+    ],
+)
+def test_labels_of_every_kind_are_the_same_classes(labels):
+    same(from_arrays(GREY, labels), from_arrays(GREY, np.array(TABLE["class"])))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pandas.Series(LABELS, dtype="Int64"),
+        polars.Series(LABELS),
+        LABELS.astype(object),
+        LABELS[:, None],
+        jnp.asarray(LABELS),
+    ],
+)
+def test_labels_may_be_numbers_of_every_kind(labels):
+    dataset = from_arrays(GREY, labels)
+    same(dataset, from_arrays(GREY, LABELS))
+    assert dataset.class_names == ("0", "1", "2", "3")
+
+
+def test_a_pandas_index_is_not_a_column():
+    frame = pandas.DataFrame({"a": ROWS[:, 0], "b": ROWS[:, 1]})
+    other = frame.set_index(pandas.Index(RNG.permutation(40), name="number"))
+    assert from_arrays(other).columns == ("a", "b")
+    same(from_arrays(other), from_arrays(frame))
+
+
+def test_missing_numbers_of_tables_are_filled():
+    heights = [1.0, None, 3.0, 4.0] * 10
+    expected = from_arrays(
+        polars.DataFrame(TABLE | {"height": heights}), **OPTIONS, impute="mean"
+    )
+    frame = pandas.DataFrame(TABLE | {"height": pandas.array(heights, dtype="Float64")})
+    same(from_arrays(frame, **OPTIONS, impute="mean"), expected)
+    with pytest.raises(
+        InputError, match="column 'height' must hold numbers, got 10 miss"
+    ):
+        from_arrays(frame, **OPTIONS)
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+def test_categories_are_those_of_all_splits(frame):
+    test = {
+        "kind": ["d", "a"],
+        "class": ["no", "yes"],
+        "count": [1.5, 2.0],
+        "height": [0, 0],
+    }
+    dataset = from_arrays(frame(TABLE), test=frame(test), **OPTIONS)
+    assert dataset.columns == (
+        *("height", "count"),
+        *(f"kind={kind}" for kind in "abcd"),
+    )
+    np.testing.assert_array_equal(
+        dataset.test.x, [[0, 1.5, 0, 0, 0, 1], [0, 2, 1, 0, 0, 0]]
+    )
+    np.testing.assert_array_equal(dataset.test.labels, [0, 1])
+    assert len(dataset.train) + len(dataset.validation) == 40
+
+
+def test_conditions_stay_beside_the_rows_of_a_table():
+    frame = polars.DataFrame({"a": np.arange(40.0), "b": np.arange(40.0) % 7})
+    table = from_arrays(
+        frame,
+        conditions=np.arange(40),
+        test=(frame[:5], None, np.arange(5)),
+        standardized=False,
+    )
+    for split in splits(table):
+        np.testing.assert_array_equal(split.x[:, 0], split.condition)
+
+
+def test_splits_of_the_user_stay_as_they_are():
+    dataset = from_arrays(
+        GREY[:20],
+        LABELS[:20],
+        validation=(GREY[20:25], LABELS[20:25]),
+        test=(GREY[25:], LABELS[25:]),
+    )
+    np.testing.assert_array_equal(dataset.train.x[..., 0], GREY[:20])
+    np.testing.assert_array_equal(dataset.validation.labels, LABELS[20:25])
+    np.testing.assert_array_equal(dataset.test.x[..., 0], GREY[25:])
+    only_test = from_arrays(GREY[:20], test=GREY[20:], validation_size=4)
+    assert [len(split) for split in splits(only_test)] == [16, 4, 20]
+
+
+@pytest.mark.parametrize("conditions", [LABELS, RNG.normal(size=(40, 3))])
+def test_conditions_stay_beside_their_examples(conditions):
+    dataset = from_arrays(GREY, LABELS, conditions=conditions)
+    of = {bytes(x): c for x, c in zip(GREY, conditions, strict=True)}
+    for split in splits(dataset):
+        for x, condition in zip(split.x, split.condition, strict=True):
+            np.testing.assert_allclose(condition, of[bytes(x)], rtol=1e-6)
+    kind = np.int32 if conditions.ndim == 1 else np.float32
+    assert dataset.train.condition.dtype == kind
+    with_test = from_arrays(
+        GREY, conditions=conditions, test=(GREY[:9], None, conditions[:9])
+    )
+    np.testing.assert_allclose(with_test.test.condition, conditions[:9], rtol=1e-6)
+    assert with_test.test.labels is None
+
+
+def test_conditions_may_be_a_table_and_labels_may_condition():
+    vectors = RNG.normal(size=(40, 2))
+    for frame in (pandas.DataFrame(vectors), polars.DataFrame(vectors)):
+        assert from_arrays(GREY, conditions=frame).train.condition.shape[1:] == (2,)
+    dataset = condition_on_labels(from_arrays(GREY, TABLE["class"]))
+    assert set(dataset.train.condition) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "value"),
+    [
+        (GREY // 16, {}, 255.0),
+        (GREY // 16, {"max_value": 15.0}, 15.0),
+        (GREY.astype(np.int64) * 200, {}, 65535.0),
+        (GREY > 99, {}, 1.0),
+    ],
+)
+def test_the_integer_that_means_white(x, options, value):
+    assert from_arrays(x, **options).preprocessing.max_value == value
+
+
+SERIES = polars.Series([[1.0, 2.0]] * 40)
+BAD = [
+    ([[1.0, 2.0], [1.0]], {}, "x must be an array of numbers: .*inhomogeneous"),
+    (np.array([{}, []], object), {}, "x must hold numbers, got objects"),
+    (SERIES, {}, "x must hold numbers, got objects"),
+    (None, {}, "x must be an array or a table, got None"),
+    (np.array([["a"]] * 40), {}, "x must hold numbers, got <U1"),
+    (np.zeros((40, 3, 8, 8)), {}, r"x must have at most 4 channels .*transpose \(N, C"),
+    (np.zeros(40), {}, "x must be images .* or rows"),
+    (
+        GREY * np.nan,
+        {},
+        "train.x must hold finite numbers, got NaN or infinity in 34 of",
+    ),
+    (ROWS * np.nan, {}, "finite numbers"),
+    (GREY / 2.0, {}, "floats in 0 to 1, got .*scale the images, or state their max_va"),
+    (GREY, {"max_value": 9.0}, "integers in 0 to 9"),
+    (GREY, {"labels": LABELS[1:]}, "train labels must be one for each of 40, got 39"),
+    (GREY, {"labels": np.array(["a", 1] * 20, object)}, "all text or all numbers"),
+    (GREY, {"labels": ["a", None] * 20}, "none missing, got NoneType, str"),
+    (GREY, {"labels": np.array([0, np.nan] * 20)}, "train labels must be finite"),
+    (GREY, {"labels": np.ones((40, 2))}, "one number or text for each example"),
+    (
+        GREY,
+        {"labels": LABELS, "test": GREY},
+        "must have labels for test too, or for no",
+    ),
+    (
+        GREY,
+        {"labels": LABELS, "test": (GREY, np.array(["a"] * 40))},
+        "test labels must be like those of training, numbers, got text",
+    ),
+    (
+        GREY,
+        {"test": GREY[:, 1:]},
+        r"x of test must have the type and shape of the train",
+    ),
+    (GREY, {"test": GREY / 255.0}, r"got float32 \(6, 5, 1\)"),
+    (GREY, {"test": (GREY,)}, r"test must be an array, .*got a tuple of 1"),
+    (
+        GREY,
+        {"test": (GREY, LABELS[:3])},
+        "test labels must be one for each of 40, got 3",
+    ),
+    (GREY, {"conditions": LABELS, "test": GREY}, "must have conditions for test too"),
+    (GREY, {"conditions": LABELS[1:]}, "train conditions must be one for each of 40"),
+    (GREY, {"conditions": LABELS - 1}, "conditions must be classes >= 0, got -1"),
+    (GREY, {"conditions": LABELS / 2}, r"class numbers \(N,\) or vectors of numbers"),
+    (GREY, {"conditions": TABLE["class"]}, r"class numbers \(N,\) or vectors"),
+    (GREY, {"conditions": ROWS * np.nan}, "train conditions must be finite"),
+    (
+        GREY,
+        {"conditions": ROWS, "test": (GREY, None, ROWS[:, :1])},
+        r"test conditions must be like those of training, \(2,\), got \(1,\)",
+    ),
+    (GREY, {"label_column": "a"}, "label_column must be left out for 'arrays'"),
+    (GREY, {"categorical": ["a"]}, "categorical must be left out for 'arrays'"),
+    (
+        GREY,
+        {"impute": "mean"},
+        "impute must be left out for 'arrays', which is not a ta",
+    ),
+    (GREY, {"standardized": True}, "standardized is for tables"),
+    (GREY, {"data_dir": "a"}, "unknown choice of data 'data_dir'"),
+    (GREY, {"test_size": 40}, "test_size must leave a training example"),
+]
+
+
+@pytest.mark.parametrize(("x", "options", "message"), BAD)
+def test_bad_arrays_are_refused_in_one_line(x, options, message):
+    with pytest.raises(InputError, match=message) as error:
+        from_arrays(x, **options)
+    assert "\n" not in str(error.value)
+
+
+BAD_TABLES = [
+    ({}, {}, "column 'kind' must hold numbers, got 'a': list it in categorical"),
+    ({}, {"labels": LABELS} | OPTIONS, "labels must be left out where label_column"),
+    (
+        {},
+        OPTIONS | {"test": GREY},
+        "x of test must be a table like the others, got nda",
+    ),
+    (
+        {},
+        OPTIONS | {"label_column": "klass"},
+        "unknown label_column 'klass'.*mean class",
+    ),
+    ({"height": [np.inf] * 40}, OPTIONS, "column 'height' must hold finite numbers"),
+    ({"class": ["a", None] * 20}, OPTIONS, "must have a label in each row, got 20"),
+]
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+@pytest.mark.parametrize(("changes", "options", "message"), BAD_TABLES)
+def test_bad_tables_are_refused_in_one_line(frame, changes, options, message):
+    with pytest.raises(InputError, match=message) as error:
+        from_arrays(frame(TABLE | changes), **options)
+    assert "\n" not in str(error.value)
+
+
+def test_tables_that_do_not_match_are_refused():
+    frame = pandas.DataFrame(TABLE)
+    for test, message in [
+        (
+            frame.drop(columns="count"),
+            "test table must have the columns height, count,",
+        ),
+        (frame.assign(count="x"), "same types in all splits: .*count"),
+    ]:
+        with pytest.raises(InputError, match=message) as error:
+            from_arrays(frame, test=test, **OPTIONS)
+        assert "\n" not in str(error.value)
+    mixed = frame.assign(height=["a", 1.0] * 20)
+    with pytest.raises(InputError, match=r"train table cannot be read: .*height"):
+        from_arrays(mixed, **OPTIONS)
+    twice = pandas.concat([frame[["count"]], frame[["count"]]], axis=1)
+    with pytest.raises(InputError, match="count"):
+        from_arrays(twice)
