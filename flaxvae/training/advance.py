@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from flaxvae.schedules import Clock
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.parallel import ONE_DEVICE, Devices
 from flaxvae.training.state import TrainState
@@ -29,7 +30,7 @@ STEPS_PER_LOOP_ELSEWHERE = 32
 # As stored: the training split, or a chunk of its batches, and the validation split.
 Examples = tuple[Any, Any]
 Validate = Callable[[TrainState, jax.Array], tuple[Metrics, Metrics]]
-Advance = Callable[..., tuple["Run", "Report"]]
+Advance = Callable[..., tuple["LoopState", "Report"]]
 
 
 @flax.struct.dataclass
@@ -43,7 +44,7 @@ class Best:
 
 
 @flax.struct.dataclass
-class Run:
+class LoopState:
     """All that a run carries from step to step; this is what a checkpoint holds."""
 
     state: TrainState
@@ -72,7 +73,9 @@ class Report:
     waited: jax.Array  # (LINES,) int32, see `Best`
 
 
-def create_run(state: TrainState, terms: Metrics, *, early_stopping: bool) -> Run:
+def create_loop_state(
+    state: TrainState, terms: Metrics, *, early_stopping: bool
+) -> LoopState:
     """The run at step 0.
 
     Args:
@@ -86,7 +89,7 @@ def create_run(state: TrainState, terms: Metrics, *, early_stopping: bool) -> Ru
         zero = jnp.asarray(0, jnp.int32)
         variables = jax.tree.map(jnp.copy, state.variables)
         best = Best(jnp.asarray(jnp.inf), zero, jnp.copy(zero), variables)
-    return Run(
+    return LoopState(
         state=state,
         sums=zeros,
         counted=jnp.asarray(0, jnp.int32),
@@ -134,16 +137,16 @@ def make_advance(
       examples of both splits to the run after ``until`` steps, at most `LINES` epochs
       and ``chunk`` steps later.
     """
-    num_batches = num_examples // batch_size
+    num_batches = Clock.of(num_examples, batch_size).steps_per_epoch
     inner = choose_steps_per_loop(num_batches, position, chunk or 0)
 
     def advance(
-        run: Run, examples: Examples, position: jax.Array, until: jax.Array
-    ) -> tuple[Run, Report]:
+        run: LoopState, examples: Examples, position: jax.Array, until: jax.Array
+    ) -> tuple[LoopState, Report]:
         training, held_out = examples
         first = position  # of this call
 
-        def one_step(run: Run, batch: Any) -> tuple[Run, None]:
+        def one_step(run: LoopState, batch: Any) -> tuple[LoopState, None]:
             before = run.state.skipped
             if chunk is None:
                 rows = devices.split(batch)
@@ -162,7 +165,9 @@ def make_advance(
             end = (number + 1) * num_batches
             stop = jnp.minimum(end, until)
 
-            def some_steps(carry: tuple[Run, jax.Array]) -> tuple[Run, jax.Array]:
+            def some_steps(
+                carry: tuple[LoopState, jax.Array],
+            ) -> tuple[LoopState, jax.Array]:
                 run, position = carry
                 if order is None:
                     start = position - first
@@ -178,7 +183,7 @@ def make_advance(
                 run, _ = jax.lax.scan(one_step, run, batches)
                 return run, position + inner
 
-            def more_steps(carry: tuple[Run, jax.Array]) -> jax.Array:
+            def more_steps(carry: tuple[LoopState, jax.Array]) -> jax.Array:
                 run, position = carry
                 return (position < stop) & _goes_on(run)
 
@@ -189,7 +194,7 @@ def make_advance(
             )
             return run, position, report
 
-        def finish_epoch(run: Run, report: Report) -> tuple[Run, Report]:
+        def finish_epoch(run: LoopState, report: Report) -> tuple[LoopState, Report]:
             run, train, validation, codes = close_epoch(run)
             i = report.num_lines
             waited = 0 if run.best is None else run.best.waited
@@ -209,7 +214,7 @@ def make_advance(
             zeros = jax.tree.map(jnp.zeros_like, (run.sums, run.counted))
             return dataclasses.replace(run, sums=zeros[0], counted=zeros[1]), report
 
-        def close_epoch(run: Run) -> tuple[Run, Metrics, Metrics, Metrics]:
+        def close_epoch(run: LoopState) -> tuple[LoopState, Metrics, Metrics, Metrics]:
             """Means over the epoch, validation, and what follows from it."""
             counted = jnp.maximum(run.counted, 1)
             train = {name: total / counted for name, total in run.sums.items()}
@@ -227,7 +232,7 @@ def make_advance(
             )
             return run, train, validation, codes
 
-        def _goes_on(run: Run) -> jax.Array | bool:
+        def _goes_on(run: LoopState) -> jax.Array | bool:
             if not halt:
                 return True
             is_over = run.bad_step >= 0
@@ -288,7 +293,9 @@ def validation_value(validation: Metrics) -> jax.Array:
     return -validation["elbo"] if "elbo" in validation else validation["loss"]
 
 
-def _count(run: Run, state: TrainState, terms: Metrics, is_used: jax.Array) -> Run:
+def _count(
+    run: LoopState, state: TrainState, terms: Metrics, is_used: jax.Array
+) -> LoopState:
     """Adds one step to the epoch's sums, and remembers the first that went wrong."""
     finite = jnp.array([jnp.isfinite(term) for term in terms.values()]).all()
     is_bad = (run.bad_step < 0) & is_used & ~finite

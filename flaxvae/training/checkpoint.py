@@ -1,7 +1,6 @@
 """Checkpoints of a run, written by Orbax in the background."""
 
 import contextlib
-import dataclasses
 import io
 import shutil
 import sys
@@ -10,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import flax.serialization
 import jax
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.training.advance import Run
+from flaxvae.training.advance import LoopState
 
 
 class Checkpoints:
@@ -50,7 +48,7 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
-    def save(self, position: int, run: Run) -> None:
+    def save(self, position: int, run: LoopState) -> None:
         """Starts writing the run after ``position`` steps; returns at once.
 
         Raises:
@@ -79,7 +77,7 @@ class Checkpoints:
                 position, args=args.Composite(content=args.JsonSave(content), **trees)
             )
 
-    def restore_newest(self, like: Run) -> tuple[int, Run]:
+    def restore_newest(self, like: LoopState) -> tuple[int, LoopState]:
         """Reads the newest checkpoint that can be read.
 
         One that is damaged is set aside with a warning, and the one before is read.
@@ -97,8 +95,9 @@ class Checkpoints:
         position, items = self._read_newest(_to_items(like), set_aside=True)
         if items is None:
             return 0, like
-        copy = flax.serialization.from_state_dict(to_host(like), items["run"])
-        return position, from_host(copy, like)
+        structure = jax.tree.structure(to_host(like))
+        leaves = [items["run"][name] for name in _by_path(like)]
+        return position, from_host(jax.tree.unflatten(structure, leaves), like)
 
     def restore_variables(self, like: Any) -> Any:
         """The model's variables in the newest checkpoint that can be read, or None.
@@ -229,7 +228,7 @@ def _check_same_model(
         one_sided = sorted(found.keys() ^ expected.keys())
         raise InputError(
             f"checkpoint {position} does not fit: its model or optimizer has another "
-            f"structure than the one given ({one_sided[0]} is in one of them only)"
+            f"structure than this one ({one_sided[0]} is in one of them only)"
         )
     for name, (_, shape) in expected.items():
         if found[name][1] != shape:
@@ -242,11 +241,8 @@ def _check_same_model(
 def _describe(tree: Any) -> dict[str, tuple[str, list[int]]]:
     """Type and shape of each array by its path."""
     return {
-        jax.tree_util.keystr(path, simple=True, separator="."): (
-            str(leaf.dtype),
-            list(leaf.shape),
-        )
-        for path, leaf in jax.tree.leaves_with_path(tree)
+        path: (str(leaf.dtype), list(leaf.shape))
+        for path, leaf in _by_path(tree).items()
     }
 
 
@@ -257,28 +253,44 @@ def _checksum(tree: Any) -> int:
     return checksum
 
 
-def to_host(run: Run) -> Run:
-    """The run as NumPy copies, its typed key as plain integers.
+def to_host(run: LoopState) -> LoopState:
+    """The run as NumPy copies, its typed keys as plain integers.
 
     Copies, because the buffers of the run are donated to the next call while the
     background thread still writes.
     """
-    data = jax.random.key_data(run.state.key)
-    return jax.tree.map(np.array, _with_key(run, data))
+    return jax.tree.map(
+        lambda leaf: np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf), run
+    )
 
 
-def from_host(copy: Run, like: Run) -> Run:
-    """The run that `to_host` copied; ``like`` has the same kind of key."""
-    run = jax.tree.map(jax.numpy.asarray, copy)
-    impl = jax.random.key_impl(like.state.key)
-    return _with_key(run, jax.random.wrap_key_data(run.state.key, impl=impl))
+def from_host(copy: LoopState, like: LoopState) -> LoopState:
+    """The run that `to_host` copied; ``like`` has the same kinds of keys."""
+
+    def restore(leaf: Any, like: Any) -> jax.Array:
+        array = jax.numpy.asarray(leaf)
+        if not _is_key(like):
+            return array
+        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
+
+    run: LoopState = jax.tree.map(restore, copy, like)
+    return run
 
 
-def _with_key(run: Run, key: jax.Array) -> Run:
-    return dataclasses.replace(run, state=dataclasses.replace(run.state, key=key))
+def _is_key(leaf: Any) -> bool:
+    """Whether a leaf is a typed PRNG key: the root key, or one of an optimizer."""
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _to_items(run: Run) -> dict[str, Any]:
+def _to_items(run: LoopState) -> dict[str, Any]:
     """A checkpoint's trees."""
     copy = to_host(run)
-    return {"model": copy.variables, "run": flax.serialization.to_state_dict(copy)}
+    return {"model": copy.variables, "run": _by_path(copy)}
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    """The leaves of any tree by their path, in the tree's order."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }

@@ -1,15 +1,18 @@
 """What a model does with its codes: numbers of every epoch, beside the objective's."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from flaxvae.distributions import Normal, kl_per_dimension
+from flaxvae.distributions import Normal
+from flaxvae.distributions.divergences import kl_per_dimension
 
 ACTIVE_VARIANCE = 0.01  # of the posterior's mean over examples: the paper's threshold
 
 Moments = dict[str, jax.Array]
+Array = TypeVar("Array", jax.Array, np.ndarray)
 
 
 def code_moments(model: Any, x: jax.Array, *, key: jax.Array) -> Moments:
@@ -36,12 +39,24 @@ def code_moments(model: Any, x: jax.Array, *, key: jax.Array) -> Moments:
     return moments
 
 
+def are_active(variance: Array) -> Array:
+    """Whether a dimension is active: its posterior mean varies by more than 0.01.
+
+    Args:
+      variance: of the posterior mean over examples, ``(D,)``.
+
+    Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
+    arXiv 1509.00519, section 5.2.
+    """
+    return variance > ACTIVE_VARIANCE
+
+
 def describe_codes(means: Moments) -> Moments:
     """How the latent dimensions are used, from means over all examples ``(D,)``.
 
     Returns:
-      ``active_units``: of how many the posterior's mean varies by more than
-      `ACTIVE_VARIANCE`; ``aggregate_mean`` and ``aggregate_variance`` of q(z), the
+      ``active_units``, the number of active dimensions, see `are_active`;
+      ``aggregate_mean`` and ``aggregate_variance`` of q(z), the
       posterior of an example drawn at random, ``(D,)`` each; ``kl_per_dimension``
       ``(D,)``, in nats per example, where posterior and prior are diagonal normals.
 
@@ -50,9 +65,9 @@ def describe_codes(means: Moments) -> Moments:
     """
     if not means:
         return {}
-    varies = means["mean_squared"] - means["mean"] ** 2
+    variance = means["mean_squared"] - means["mean"] ** 2
     described = {
-        "active_units": (varies > ACTIVE_VARIANCE).sum().astype(jnp.float32),
+        "active_units": are_active(variance).sum().astype(jnp.float32),
         "aggregate_mean": means["z"],
         "aggregate_variance": means["z_squared"] - means["z"] ** 2,
     }

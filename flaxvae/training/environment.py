@@ -32,8 +32,8 @@ def describe_environment() -> dict[str, Any]:
 def use_compilation_cache(folder: Path | None = None) -> None:
     """Keeps compiled programs on disk, so that the next start need not compile.
 
-    JAX recognises a program by its text, its options and its own version. A folder that
-    JAX was given before (``$JAX_COMPILATION_CACHE_DIR``) stays.
+    JAX identifies a program by its text, its options and its own version. A folder that
+    JAX already uses (``$JAX_COMPILATION_CACHE_DIR``) is kept.
 
     Args:
       folder: None: ``compiled`` in flaxvae's cache folder.

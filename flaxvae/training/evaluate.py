@@ -1,16 +1,17 @@
 """A whole evaluation as one compiled scan."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.batch import sum_over_devices
-from flaxvae.data import Preprocess
-from flaxvae.objectives import Objective, bind_conditions
+from flaxvae.collectives import sum_over_devices
+from flaxvae.data.preprocess import Preprocess
+from flaxvae.objectives.objective import bind_conditions
+from flaxvae.schedules import at_full_value
 from flaxvae.training.parallel import ONE_DEVICE, Devices
 from flaxvae.training.step import Metrics
 
@@ -20,12 +21,9 @@ EVALUATION_BATCH = 500  # examples; fixed, so that results do not depend on a fl
 
 
 def make_evaluate(
-    model: nn.Module,
-    objective: Objective,
-    preprocess: Preprocess,
-    devices: Devices = ONE_DEVICE,
+    model: nn.Module, preprocess: Preprocess, devices: Devices = ONE_DEVICE
 ) -> Evaluate:
-    """Makes ``evaluate(variables, weights, examples, key, number=0) -> metrics``.
+    """Makes ``evaluate(variables, objective, examples, key, number=0) -> metrics``.
 
     Every example counts once: the last batch is filled up, and a mask keeps what
     filled it out of the sums. Collections are read, not updated, and nothing is
@@ -33,25 +31,25 @@ def make_evaluate(
 
     Args:
       model: an unbound model.
-      objective: see `Objective`.
       preprocess: from stored examples to the model's input.
       devices: who shares each batch.
 
     Returns:
-      A pure function from the model's variables, the objective's weights, stored
-      examples ``(N, ...)`` and a key to the means of the objective's terms over all N,
-      ``(B, ...)`` giving ``(...)``, in nats per example. ``number`` counts the batches
-      of examples that came before these, where a split is evaluated in pieces.
+      A pure function from the model's variables, an objective (with the full values of
+      its schedules), stored examples ``(N, ...)`` and a key to the means of the
+      objective's terms over all N, ``(B, ...)`` giving ``(...)``, in nats per example.
+      ``number`` counts the batches of examples that came before these, where a split is
+      evaluated in pieces.
     """
-    bound = bind_conditions(objective)
 
     def evaluate(
         variables: Any,
-        weights: Mapping[str, jax.Array],
+        objective: Any,
         examples: Any,
         key: jax.Array,
         number: int | jax.Array = 0,
     ) -> Metrics:
+        bound = bind_conditions(at_full_value(objective))
         num_examples = len(jax.tree.leaves(examples)[0])
         batch_size = min(EVALUATION_BATCH, num_examples)
         num_batches = -(-num_examples // batch_size)
@@ -66,7 +64,7 @@ def make_evaluate(
             is_real = (row < batch_size) & (index < num_examples)
             rows = jnp.minimum(index, num_examples - 1)
             x = preprocess(jax.tree.map(lambda leaf: leaf[rows], examples), key_x)
-            method = functools.partial(bound, key=key_z, **weights)
+            method = functools.partial(bound, key=key_z)
             terms = model.apply(variables, x, method=method)
 
             def sum_real(term: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset
+from flaxvae.schedules import Clock
 from flaxvae.training import hosts
 from flaxvae.training.advance import Examples, choose_steps_per_loop, shuffle
 from flaxvae.training.environment import device_memory
@@ -40,8 +41,8 @@ class Feed(Protocol):
     def stop_after(self, position: int) -> int | None:
         """The step until which ``examples`` last from ``position``; None: any."""
 
-    def move_on(self) -> None:
-        """Makes the next call's ``examples`` ready; called while the device works."""
+    def prefetch(self) -> None:
+        """Prepares the next call's ``examples``; called while the device works."""
 
 
 class Resident:
@@ -56,8 +57,8 @@ class Resident:
         """No limit."""
         return None
 
-    def move_on(self) -> None:
-        """All is ready."""
+    def prefetch(self) -> None:
+        """Nothing to prepare: all examples are on the device."""
 
 
 class Streamed:
@@ -95,7 +96,7 @@ class Streamed:
         options = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=READERS)
         self._chunks = iter(chunks.to_iter_dataset(options))
         self._validation = devices.put(dataset.validation.examples)
-        self.move_on()
+        self.prefetch()
 
     def __str__(self) -> str:
         megabytes, plural = self._split.x.nbytes / 1e6, "es" * (self.chunk > 1)
@@ -108,7 +109,7 @@ class Streamed:
         """The end of the chunk."""
         return position + self.chunk
 
-    def move_on(self) -> None:
+    def prefetch(self) -> None:
         """Puts the next chunk on the device."""
         chunk = next(self._chunks, None)
         if chunk is not None:  # else this was the last
@@ -125,7 +126,7 @@ class Streamed:
     def _read(self, start: int) -> Any:
         """The batches of the steps from ``start`` on, ``(chunk, own rows, ...)``."""
         B = self._batch_size
-        num_batches = len(self._split) // B
+        num_batches = Clock.of(len(self._split), B).steps_per_epoch
         index = []
         # One shape, one program: a last chunk is filled with what no step will use.
         for step in np.minimum(range(start, start + self.chunk), self._total - 1):
@@ -165,6 +166,7 @@ def open_feed(
     position: int,
     total: int,
     budget: float | None = None,
+    whole_epochs: bool = False,
 ) -> Iterator[Feed]:
     """Chooses a feed: resident where all fits.
 
@@ -176,6 +178,7 @@ def open_feed(
       position: the step to begin with.
       total: steps of the whole run.
       budget: bytes of each device for examples; None: `DATA_SHARE` of its memory.
+      whole_epochs: whether a chunk must end wherever an epoch does.
 
     Raises:
       InputError: the budget is too small for the validation split and a few batches.
@@ -195,11 +198,16 @@ def open_feed(
             f"device_memory_budget must be >= {least}, the bytes of the validation "
             f"split ({held_out}) and {CHUNKS_AT_ONCE} batches, got {budget:.0f}"
         )
-    num_batches = len(dataset.train) // batch_size
+    num_batches = Clock.of(len(dataset.train), batch_size).steps_per_epoch
     fitting = int(budget - held_out) // CHUNKS_AT_ONCE
     chunk = max(1, min(fitting, CHUNK_BYTES) // a_batch)
     chunk = min(chunk, num_batches)
     inner = choose_steps_per_loop(num_batches, position)
+    if whole_epochs:
+        common = math.gcd(num_batches, position)
+        chunk = max(n for n in range(1, chunk + 1) if common % n == 0)
+    elif chunk > inner:
+        chunk -= chunk % inner
     feed = Streamed(
         dataset,
         devices,
@@ -207,7 +215,7 @@ def open_feed(
         batch_size=batch_size,
         position=position,
         total=total,
-        chunk=chunk - chunk % inner if chunk > inner else chunk,
+        chunk=chunk,
     )
     with contextlib.closing(feed):
         yield feed

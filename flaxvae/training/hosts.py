@@ -34,10 +34,10 @@ def connect(
       process_id: the number of this one, from 0, with ``coordinator``.
 
     Raises:
-      InputError: only some of the three are given, or a number is out of range.
+      InputError: only some of the three are stated, or a number is out of range.
     """
-    given = (coordinator, num_processes, process_id)
-    if all(value is None for value in given):
+    values = (coordinator, num_processes, process_id)
+    if all(value is None for value in values):
         if not _in_cluster():
             return
     elif coordinator is None or num_processes is None or process_id is None:
@@ -70,7 +70,7 @@ def connect(
 
 
 def leave() -> None:
-    """Ends the common part of a run; each process goes on, or ends, by itself."""
+    """Shuts down the distributed runtime; each process goes on alone."""
     if are_connected():
         jax.distributed.shutdown()
 

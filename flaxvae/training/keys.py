@@ -19,6 +19,7 @@ class Stream(enum.IntEnum):
     VALIDATION = 5  # the same draws every epoch
     TEST = 6  # the final numbers
     FIGURES = 7  # samples in pictures
+    SAMPLER = 8  # codes that a mixture is fitted to
 
 
 def stream_key(

@@ -1,10 +1,12 @@
 """The loop around the compiled program: fit a model to a data set."""
 
 import contextlib
+import copy
 import dataclasses
 import statistics
 import sys
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,21 +17,29 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from flaxvae.checks import InputError, check_choice
 from flaxvae.data import Dataset
-from flaxvae.objectives import Objective, elbo
+from flaxvae.objectives import ELBO
+from flaxvae.objectives.objective import Objective
 from flaxvae.training import hosts
-from flaxvae.training.advance import Report, Run
+from flaxvae.training.advance import LoopState, Report
+from flaxvae.training.callbacks import OnEpoch, as_callbacks, is_true
 from flaxvae.training.checkpoint import from_host, to_host
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import peak_memory
 from flaxvae.training.feed import Feed, open_feed
 from flaxvae.training.interrupt import Interrupted, Watch, watch_signals
-from flaxvae.training.optimizers import adam
+from flaxvae.training.optimization import Optimization
+from flaxvae.training.optimizers import check_paths
 from flaxvae.training.parallel import choose_devices
-from flaxvae.training.plan import Plan
+from flaxvae.training.plan import make_plan
 from flaxvae.training.progress import Update, show_progress
 from flaxvae.training.recorder import Line, Recorder
-from flaxvae.training.trained import TrainedVAE
+from flaxvae.training.run_folder import load
+from flaxvae.training.tensorboard import TensorBoard
+from flaxvae.training.trained import Trained
+
+STOPPED = 1_000  # in place of a signal's number: a callback has ended the run
 
 
 class NonFiniteError(ArithmeticError):
@@ -40,94 +50,119 @@ def fit(
     model: nn.Module,
     dataset: Dataset,
     *,
-    objective: Objective = elbo,
-    weights: Mapping[str, float] | None = None,
-    schedules: Mapping[str, optax.Schedule] | None = None,
-    optimizer: optax.GradientTransformation | None = None,
-    epochs: int = 30,
-    batch_size: int = 128,
-    early_stopping: int | None = None,
-    ema_decay: float = 0.0,
-    skip_above: float | None = None,
+    objective: Objective | Callable[..., Any] = ELBO(),
+    optimization: Optimization | None = None,
+    optimizer: str | optax.GradientTransformation | None = None,
     seed: int = 0,
     workdir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
+    on_epoch: OnEpoch | Sequence[OnEpoch] | None = None,
+    start_from: Trained | str | Path | None = None,
+    start_parts: Sequence[str] = (),
     progress: bool = True,
-) -> TrainedVAE:
+    **choices: Any,
+) -> Trained:
     """Trains a model; with a ``workdir``, a run that the same call continues.
 
     The examples live on the device as they are stored, or stream to it where they do
     not fit; epochs, shuffling and validation are one compiled program, called every few
-    seconds. SIGINT (Ctrl-C) and SIGTERM end
-    a run after the call in flight, with a checkpoint. Several devices share each batch.
+    seconds. SIGINT (Ctrl-C) and SIGTERM end a run after the call in flight, with a
+    checkpoint. Several devices share each batch.
 
     Args:
       model: a module with ``encode``, ``decode`` and ``prior``, such as `VAE`.
       dataset: what to train on; its test split is not touched.
-      objective: the loss as a function of the bound model; see `Objective`.
-      weights: keyword arguments of the objective, such as ``{"beta": 4.0}``; they
-        are part of the state, so that another value does not recompile.
-      schedules: for some weights a function from the step to a factor, such as
-        `flaxvae.schedules.build_schedule` makes; validation has the full weights.
-      optimizer: an Optax gradient transformation, such as `build_optimizer` makes;
-        default Adam with rate 1e-3.
-      epochs: how many times the training split is seen, >= 1.
-      batch_size: examples a step, at most the number of training examples; a multiple
-        of the number of devices.
-      early_stopping: end after this many epochs without a better validation -ELBO (or
-        loss, where the objective reports no ELBO), and return the best epoch's model.
-      ema_decay: validate and return an exponential moving average of the parameters
-        with this decay, in [0, 1); 0: the parameters themselves.
-      skip_above: leave out, and count, updates whose loss or gradient is not finite or
-        whose gradient has a larger norm; None: a non-finite loss ends the run.
+      objective: what is minimised, such as ``ELBO(beta=warm_up(epochs=10))``, or a
+        function ``(vae, x, *, key) -> terms``; see `Objective`.
+      optimization: how the parameters are fitted; see `Optimization`.
+      optimizer: the name of an optimizer, or an Optax gradient transformation in place
+        of what ``optimization`` says of optimizer, rates, decay and clipping.
       seed: of the root key; all randomness follows from it.
-      workdir: the run's folder; see `flaxvae.training.run_folder`.
-      settings: what else defines the run (learning rate, flags), for ``config.json``;
-        a run is only continued under equal settings.
+      workdir: the run's folder; see `flaxvae.training.run_folder`. A finished run goes
+        on where more ``epochs`` are asked for and nothing else has changed, neither
+        directly nor, as a decaying learning rate would, through the run's length.
+      settings: what else defines the run, for ``config.json``; a run is only continued
+        under equal settings.
       notes: what else to record in ``config.json``, not compared.
-      engine: how the run is carried out; see `Engine`.
+      engine: how the run is executed; see `Engine`.
+      on_epoch: a function, or several, called after each epoch as ``on_epoch(line,
+        trained)``: the epoch's line of ``metrics.jsonl`` with its ``seconds``, and the
+        model so far. One that returns True ends the run; the same call would go on.
+        What one raises ends the run, too, after a checkpoint. With several processes
+        the first one calls them.
+      start_from: a trained model, or a run's folder, whose parameters the run begins
+        with.
+      start_parts: the parts to take from it, such as ``("encoder", "posterior")``;
+        empty: all.
       progress: whether to show progress on the standard error stream.
+      **choices: fields of `Optimization`, such as ``epochs=10``, ``learning_rate=1e-3``
+        or ``freeze=("encoder",)``, which take precedence over ``optimization``.
 
     Returns:
       The trained model with its history.
 
     Raises:
-      InputError: a bad size or seed, values outside the data's range, or a
-        ``workdir`` that holds another run or is in use.
+      InputError: a bad size or seed, values outside the data's range, a model that the
+        objective cannot train, or a ``workdir`` that holds another run or is in use.
       NonFiniteError: a term of the objective became infinite or NaN; the newest
         checkpoint from before is kept.
       Interrupted: SIGINT or SIGTERM came; what was done is saved in the ``workdir``.
     """
     engine = engine or Engine()
-    plan = Plan(
-        dataset=dataset,
+    plan = make_plan(
+        dataset,
         objective=objective,
-        weights=weights or {},
-        schedules=schedules or {},
-        optimizer=optimizer or adam(),
-        epochs=epochs,
-        batch_size=batch_size,
-        early_stopping=early_stopping,
-        ema_decay=ema_decay,
-        skip_above=skip_above,
+        optimization=optimization,
+        optimizer=optimizer,
         seed=seed,
-        settings=settings or {},
-        notes=notes or {},
+        settings=settings,
+        notes=notes,
+        choices=choices,
     )
-    plan.check()
-    engine.check()
-    devices = choose_devices(engine.parallel, engine.devices, batch_size)
+    chosen, seed = plan.optimization, plan.seed
+    devices = choose_devices(engine.parallel, engine.devices, chosen.batch_size)
     program = plan.make_program(model, devices)
-    run = program.create(seed, plan.weights)
-    config = plan.describe(model, run, seed)
-    timing: dict[str, float] = {}
-    per_epoch = program.steps_per_epoch
-    total = epochs * per_epoch
+    run = program.create(seed)
+    check_paths("freeze", chosen.freeze, run.state.params)
+    if start_from is not None:
+        run = _start(run, _read_start(start_from), start_parts)
+        plan = dataclasses.replace(
+            plan, settings={**plan.settings, "start": _checksum(run.state.params)}
+        )
+    elif len(start_parts):
+        raise InputError(
+            f"start_parts must be left out without start_from, got {start_parts}"
+        )
+    callbacks = as_callbacks(on_epoch)
+    per_epoch, total = program.clock.steps_per_epoch, program.clock.total_steps
     own_folder = workdir if hosts.is_main() else None
+    config = {}
+    if own_folder is not None:
+        config = plan.describe(program, run, seed)
+        config["program"] = program.fingerprint(run)
     if not hosts.is_main():
         engine = dataclasses.replace(engine, tensorboard=False, profile=False)
+    timing: dict[str, float] = {}
+
+    def as_trained(run: LoopState) -> Trained:
+        return Trained(
+            model=program.model,
+            # Copies: the buffers of a run in progress are donated to the next call.
+            variables=jax.tree.map(
+                lambda leaf: jnp.asarray(np.array(leaf)), jax.device_get(run.variables)
+            ),
+            data_shape=dataset.shape,
+            preprocessing=dataset.preprocessing,
+            history=list(recorder.history),
+            timing=dict(timing),
+            best_epoch=None if run.best is None else int(run.best.epoch),
+            objective=program.objective,
+            seed=seed,
+            workdir=None if workdir is None else Path(workdir).expanduser(),
+        )
+
     with (
         Recorder(own_folder, config, engine) as recorder,
         watch_signals() as watch,
@@ -135,16 +170,17 @@ def fit(
     ):
         position, run = _share(*recorder.resume(run, per_epoch))
         run = devices.put(run)
-        if position < total and not _has_waited(run, early_stopping):
+        if position < total and not _has_waited(run, chosen.early_stopping):
             feed = stack.enter_context(
                 open_feed(
                     dataset,
                     devices,
                     seed=seed,
-                    batch_size=batch_size,
+                    batch_size=chosen.batch_size,
                     position=position,
                     total=total,
                     budget=engine.device_memory_budget,
+                    whole_epochs=bool(callbacks),
                 )
             )
             shown = progress and hosts.is_main()
@@ -160,12 +196,38 @@ def fit(
             )
             timing["compile_seconds"] = time.perf_counter() - began
 
-            def read(run: Run, report: Report, epochs_done: int) -> tuple[Any, bool]:
-                lines = _read_lines(report, epochs_done, skip_above is not None)
+            def read(
+                run: LoopState, report: Report, epochs_done: int
+            ) -> tuple[Any, bool]:
+                lines = _read_lines(report, epochs_done, chosen.skip_above is not None)
                 _check_lines(lines, run, per_epoch)
-                return lines, _has_waited(run, early_stopping)
+                return lines, _has_waited(run, chosen.early_stopping)
 
-            with show_progress(epochs, position // per_epoch, shown=shown) as update:
+            write_events = None
+            if engine.tensorboard and workdir is not None:
+                folder = Path(workdir).expanduser()
+                write_events = TensorBoard(folder / "tensorboard")
+            for callback in (write_events, *callbacks):
+                if isinstance(callback, TensorBoard):
+                    stack.callback(callback.close)
+
+            def notify(run: LoopState, lines: Sequence[Line]) -> bool:
+                """Calls what wants to see each epoch; whether one ends the run."""
+                if not hosts.is_main():
+                    return False
+                for line in lines:
+                    if write_events is not None:
+                        write_events(line)
+                if not (lines and callbacks):
+                    return False
+                trained = as_trained(run)
+                line = copy.deepcopy(lines[-1])
+                answers = [callback(line, trained) for callback in callbacks]
+                return any(is_true(answer) for answer in answers)
+
+            with show_progress(
+                plan.epochs, position // per_epoch, shown=shown
+            ) as update:
                 run = drive(
                     advance,
                     run,
@@ -173,35 +235,28 @@ def fit(
                     read,
                     position=position,
                     total=total,
-                    batch_size=batch_size,
-                    pace=Pace(per_epoch, engine.epochs_per_call),
+                    batch_size=chosen.batch_size,
+                    pace=Pace(per_epoch, 1 if callbacks else engine.epochs_per_call),
                     recorder=recorder,
                     watch=watch,
                     update=update,
+                    notify=notify,
                 )
 
     if recorder.seconds:
         timing["seconds_per_epoch"] = statistics.median(recorder.seconds)
         timing["seconds_per_step"] = timing["seconds_per_epoch"] / per_epoch
-        timing["images_per_second"] = batch_size / timing["seconds_per_step"]
+        timing["images_per_second"] = chosen.batch_size / timing["seconds_per_step"]
     if memory := peak_memory():
         timing["peak_memory_bytes"] = memory
-    return TrainedVAE(
-        model=model,
-        variables=jax.tree.map(jnp.asarray, jax.device_get(run.variables)),
-        data_shape=dataset.shape,
-        preprocessing=dataset.preprocessing,
-        history=recorder.history,
-        timing=timing,
-        best_epoch=None if run.best is None else int(run.best.epoch),
-    )
+    return as_trained(run)
 
 
 def drive(
-    advance: Callable[..., tuple[Run, Report]],
-    run: Run,
+    advance: Callable[..., tuple[LoopState, Report]],
+    run: LoopState,
     feed: Feed,
-    read: Callable[[Run, Report, int], tuple[Sequence[Line], bool]],
+    read: Callable[[LoopState, Report, int], tuple[Sequence[Line], bool]],
     *,
     position: int,
     total: int,
@@ -210,7 +265,8 @@ def drive(
     recorder: Recorder,
     watch: Watch,
     update: Update,
-) -> Run:
+    notify: Callable[[LoopState, Sequence[Line]], bool] = lambda run, lines: False,
+) -> LoopState:
     """Calls a compiled program until the run, or a stack of runs, is over.
 
     Args:
@@ -223,9 +279,10 @@ def drive(
       total: steps of the whole run.
       batch_size: examples a step, for the speed shown.
       pace: how far to go in a call.
-      recorder: what is told of finished epochs and saves checkpoints.
+      recorder: writes finished epochs and saves checkpoints.
       watch: the signals that ask for an end.
-      update: what shows the progress.
+      update: shows the progress.
+      notify: ``(run, lines of finished epochs, with their seconds) -> is over``.
 
     Returns:
       The run at its end.
@@ -235,25 +292,33 @@ def drive(
     """
     per_epoch = pace.steps_per_epoch
     spent = 0.0  # seconds of the epoch in progress
-    is_over = False
+    is_over = wants_end = False
     while position < total and not is_over:
         until = feed.stop_after(position) or pace.next_stop(position)
-        stop, until = hosts.agree(watch.received, until)
+        stop, until = hosts.agree(watch.received or STOPPED * wants_end, until)
         if stop:
             recorder.save(position, run, now=True)
+            if stop == STOPPED:
+                break
             raise Interrupted(stop)
         began = time.perf_counter()
         with recorder.profile():
             steps = as_steps(position, min(until, total))
             run, report = advance(run, feed.examples, *steps)
-            feed.move_on()  # while the device works
+            feed.prefetch()  # while the device works
             report = jax.device_get(report)
         seconds = time.perf_counter() - began
         before, position = position, int(np.max(report.position))
-        pace.took(position - before, seconds)
+        pace.update(position - before, seconds)
         lines, is_over = read(run, report, before // per_epoch)
         shares, spent = _share_seconds(before, position, per_epoch, seconds, spent)
         recorder.record(lines, shares)
+        timed = [dict(line, seconds=s) for line, s in zip(lines, shares, strict=True)]
+        try:
+            wants_end = notify(run, timed)
+        except BaseException:
+            recorder.save(position, run, now=True)
+            raise
         recorder.save(position, run, now=is_over or position >= total)
         # A call that ends an epoch may be short: beside an epoch stands its own speed.
         counted = per_epoch if shares else position - before
@@ -262,7 +327,91 @@ def drive(
     return run
 
 
-def _share(position: int, run: Run) -> tuple[int, Run]:
+def _start(run: LoopState, variables: Any, parts: Sequence[str]) -> LoopState:
+    """The run at step 0 with variables of another model, whole or in some parts."""
+    own = {"params": run.state.params, **run.state.collections}
+    parts = (parts,) if isinstance(parts, str) else tuple(parts)
+    if not parts:
+        names = {name for tree in (own["params"], variables["params"]) for name in tree}
+    else:
+        names = set(parts)
+        for part in parts:
+            check_choice("part in start_parts", part, own["params"])
+    replaced = {}
+    for collection, tree in own.items():
+        source = variables.get(collection, {})
+        replaced[collection] = {**tree}
+        for name in sorted(names & (tree.keys() | source.keys())):
+            replaced[collection][name] = _fitting(tree, source, name)
+    params = replaced.pop("params")
+    state = dataclasses.replace(
+        run.state,
+        params=params,
+        collections=replaced,
+        ema=None if run.state.ema is None else jax.tree.map(jnp.copy, params),
+    )
+    best = run.best
+    if best is not None:
+        copy = jax.tree.map(jnp.copy, state.variables)
+        best = dataclasses.replace(best, variables=copy)
+    return dataclasses.replace(run, state=state, best=best)
+
+
+def _read_start(source: Trained | str | Path) -> Any:
+    """The variables of a trained model, or of a run's folder."""
+    if isinstance(source, Trained):
+        return source.variables
+    if not isinstance(source, str | Path):
+        raise InputError(
+            "start_from must be a trained model or a run's folder, got "
+            f"{type(source).__name__}"
+        )
+    try:
+        return load(source).variables
+    except InputError as error:
+        raise InputError(f"start_from cannot be read: {error}") from error
+
+
+def _fitting(own: Mapping[str, Any], source: Mapping[str, Any], name: str) -> Any:
+    """One part of another model's variables, if it has the same structure and shapes.
+
+    Raises:
+      InputError: it has not.
+    """
+    if name not in own or name not in source:
+        which = "this model" if name not in own else "the other one"
+        raise InputError(
+            f"start_from must be a model with the same parts, and {which} has no "
+            f"{name}: choose parts by start_parts"
+        )
+    shapes, others = (
+        {
+            jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+            for path, leaf in jax.tree.leaves_with_path(tree[name])
+        }
+        for tree in (own, source)
+    )
+    if shapes != others:
+        key = next(
+            k for k in sorted({*shapes, *others}) if shapes.get(k) != others.get(k)
+        )
+        raise InputError(
+            f"start_from must have the shapes of this model's {name}, and {name}/{key} "
+            f"is {others.get(key)} in place of {shapes.get(key)}"
+        )
+    return jax.tree.map(
+        lambda mine, other: jnp.array(other, mine.dtype), own[name], source[name]
+    )
+
+
+def _checksum(tree: Any) -> str:
+    checksum = 0
+    for leaf in jax.tree.leaves(jax.device_get(tree)):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
+    return f"{checksum:08x}"
+
+
+def _share(position: int, run: LoopState) -> tuple[int, LoopState]:
     """What process 0 has read from its disk, on every process."""
     position_array, copy = hosts.share((np.array(position, np.int32), to_host(run)))
     return int(position_array), from_host(copy, run)
@@ -273,7 +422,7 @@ def as_steps(position: int, until: int) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(position, jnp.int32), jnp.asarray(until, jnp.int32)
 
 
-def _has_waited(run: Run, early_stopping: int | None) -> bool:
+def _has_waited(run: LoopState, early_stopping: int | None) -> bool:
     return run.best is not None and int(run.best.waited) >= (early_stopping or 0)
 
 
@@ -299,8 +448,8 @@ def _share_seconds(
     """Splits a call's seconds among its epochs by their steps.
 
     Returns:
-      Seconds of each epoch that the call finished, and of the one in progress, of which
-      ``spent`` were spent in earlier calls.
+      Seconds of each epoch that the call finished, and of the one in progress, which
+      include the ``spent`` seconds of earlier calls.
     """
     shares = []
     each = seconds / max(1, position - before)
@@ -314,7 +463,7 @@ def _share_seconds(
     return shares, spent
 
 
-def _check_lines(lines: Sequence[Line], run: Run, per_epoch: int) -> None:
+def _check_lines(lines: Sequence[Line], run: LoopState, per_epoch: int) -> None:
     """Raises if a call met a number that is not finite, with its name and step."""
     skipped = lines[-1].get("skipped", 0) if lines else 0
     if bad := describe_bad_step(run, per_epoch, skipped):
@@ -327,7 +476,7 @@ def _check_lines(lines: Sequence[Line], run: Run, per_epoch: int) -> None:
                 _stop(f"validation {name} is {value} {where}")
 
 
-def describe_bad_step(run: Run, per_epoch: int, skipped: int) -> str | None:
+def describe_bad_step(run: LoopState, per_epoch: int, skipped: int) -> str | None:
     """What became infinite or NaN and when, or None.
 
     Args:

@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules by name, put together from Optax."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,19 @@ import optax
 
 from flaxvae.checks import InputError, check_above, check_at_least, check_choice
 
+OptimizerName = Literal[
+    "adabelief",
+    "adam",
+    "adamax",
+    "adamw",
+    "lion",
+    "nadam",
+    "radam",
+    "rmsprop",
+    "sgd",
+]
 # Each makes the update for a learning rate of 1.
-OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+OPTIMIZERS: dict[OptimizerName, Callable[[], optax.GradientTransformation]] = {
     "adabelief": lambda: optax.adabelief(1.0),
     "adam": lambda: optax.adam(1.0),
     "adamax": lambda: optax.adamax(1.0),
@@ -23,7 +34,8 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
 }
 ADAMW_WEIGHT_DECAY = 1e-4  # Optax's default
 
-SCHEDULES: dict[str, Callable[[int], optax.Schedule]] = {
+LearningRateSchedule = Literal["constant", "cosine", "exponential", "linear"]
+LEARNING_RATE_SCHEDULES: dict[LearningRateSchedule, Callable[[int], optax.Schedule]] = {
     "constant": lambda steps: optax.constant_schedule(1.0),
     "cosine": lambda steps: optax.cosine_decay_schedule(1.0, steps),
     "exponential": lambda steps: optax.exponential_decay(1.0, steps, 0.01),
@@ -43,10 +55,10 @@ def adam(learning_rate: float = 1e-3) -> optax.GradientTransformation:
 
 
 def build_optimizer(
-    name: str = "adam",
+    name: OptimizerName = "adam",
     learning_rate: float = 1e-3,
     *,
-    schedule: str = "constant",
+    schedule: LearningRateSchedule = "constant",
     warmup_steps: int = 0,
     total_steps: int | None = None,
     weight_decay: float | None = None,
@@ -61,7 +73,7 @@ def build_optimizer(
     Args:
       name: one of `OPTIMIZERS`.
       learning_rate: the highest rate, > 0.
-      schedule: one of `SCHEDULES`, what the rate is multiplied by after the warm-up:
+      schedule: one of `LEARNING_RATE_SCHEDULES`, the factor after the warm-up:
         ``cosine`` and ``linear`` fall to 0 at the last step, ``exponential`` to 1 %.
       warmup_steps: steps in which the rate rises linearly from 0.
       total_steps: steps of the whole run; needed by every schedule but ``constant``.
@@ -77,7 +89,7 @@ def build_optimizer(
         the run.
     """
     check_choice("optimizer", name, OPTIMIZERS)
-    check_choice("lr_schedule", schedule, SCHEDULES)
+    check_choice("lr_schedule", schedule, LEARNING_RATE_SCHEDULES)
     check_above("learning_rate", learning_rate, 0)
     check_at_least("warmup_steps", warmup_steps, 0)
     if weight_decay is None and name == "adamw":
@@ -109,31 +121,37 @@ def build_optimizer(
     return _join_vectors(optimizer)
 
 
-def with_critic(
-    optimizer: optax.GradientTransformation, learning_rate: float = 1e-4
+def freeze(
+    optimizer: optax.GradientTransformation, paths: Sequence[str]
 ) -> optax.GradientTransformation:
-    """The optimizer for a model, and Adam with the paper's constants for its critic.
+    """The optimizer for all parameters but those below the given paths.
 
-    Source: Kim and Mnih, "Disentangling by Factorising", 2018, arXiv 1802.05983: rate
-    1e-4, decays 0.5 and 0.9.
+    Args:
+      optimizer: of the parameters that are trained.
+      paths: names of parts such as ``"encoder"`` or ``"decoder/output"``.
     """
-    check_above("critic_learning_rate", learning_rate, 0)
-    players = {
-        "model": optimizer,
-        "critic": optax.adam(learning_rate, b1=0.5, b2=0.9),
-    }
-
-    def label(params: Any) -> Any:
-        return {
-            name: jax.tree.map(lambda _, n=name: _player(n), part)
-            for name, part in params.items()
-        }
-
-    return optax.partition(players, label)
+    if not paths:
+        return optimizer
+    return optax.partition(
+        {"trained": optimizer, "frozen": optax.set_to_zero()},
+        lambda params: jax.tree.map_with_path(
+            lambda path, _: "frozen" if is_below(path, paths) else "trained", params
+        ),
+    )
 
 
-def _player(name: str) -> str:
-    return "critic" if name == "critic" else "model"
+def is_below(path: Any, parents: Sequence[str]) -> bool:
+    """Whether a leaf's path lies below one of the named parts, or is one."""
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    return any(f"{name}/".startswith(f"{parent}/") for parent in parents)
+
+
+def check_paths(name: str, paths: Sequence[str], params: Any) -> None:
+    """Raises `InputError` unless each path names a part of the parameters."""
+    leaves = [path for path, _ in jax.tree.leaves_with_path(params)]
+    for parent in paths:
+        if not any(is_below(path, [parent]) for path in leaves):
+            check_choice(f"part in {name}", parent, {*params} - {parent})
 
 
 def _join_vectors(
@@ -177,19 +195,19 @@ def _is_vector(leaf: jax.Array) -> bool:
 
 
 def _make_factor(
-    schedule: str, warmup_steps: int, total_steps: int | None
+    schedule: LearningRateSchedule, warmup_steps: int, total_steps: int | None
 ) -> optax.Schedule | None:
     """What the learning rate is multiplied by, or None for always 1."""
     if schedule == "constant" and not warmup_steps:
         return None
     if schedule != "constant" and total_steps is None:
-        raise InputError(f"total_steps must be given for lr_schedule {schedule!r}")
+        raise InputError(f"total_steps must be stated for lr_schedule {schedule!r}")
     if total_steps is not None and warmup_steps >= total_steps:
         raise InputError(
             f"warmup_steps must be < {total_steps}, the steps of the run, got "
             f"{warmup_steps}"
         )
-    after = SCHEDULES[schedule]((total_steps or 0) - warmup_steps)
+    after = LEARNING_RATE_SCHEDULES[schedule]((total_steps or 0) - warmup_steps)
     if not warmup_steps:
         return after
     # The first step is not wasted on a rate of 0: it rises to 1 at step warmup_steps.

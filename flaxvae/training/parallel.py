@@ -2,23 +2,24 @@
 
 ``jit``: one program over global arrays; the batch is sharded along a mesh axis, and the
 compiler places the one sum of gradients that a step needs. ``pmap``: the same program
-once a device, with explicit means over the axis (`flaxvae.batch`).
+once a device, with explicit means over the axis (`flaxvae.collectives`).
 """
 
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from flaxvae.batch import DATA_AXIS, take_part
 from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.collectives import DATA_AXIS, take_part
 
-PARALLEL = ("jit", "pmap")
+Parallel = Literal["jit", "pmap"]
+PARALLEL: tuple[Parallel, ...] = get_args(Parallel)
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def choose_devices(
         check_at_least("devices", count, 1)
         if count > len(visible):
             raise InputError(
-                f"devices must be <= {len(visible)}, the number of devices at hand, "
+                f"devices must be <= {len(visible)}, the number of available devices, "
                 f"got {count}"
             )
         if count < len(visible) and jax.process_count() > 1:

@@ -1,130 +1,223 @@
 """What is to be trained, apart from the model: what `fit` and `sweep` share."""
 
-import functools
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import (
-    InputError,
-    check_at_least,
-    check_below,
-    check_choice,
-    check_seed,
-)
-from flaxvae.data import Dataset, blocks, check_dataset
-from flaxvae.models import describe_module
-from flaxvae.objectives import Objective
-from flaxvae.training.advance import Run
+from flaxvae.checks import InputError, check_choice, check_seed
+from flaxvae.data import Dataset
+from flaxvae.data.dataset import check_dataset
+from flaxvae.data.rows import blocks
+from flaxvae.models.description import describe_module
+from flaxvae.objectives.objective import Objective, as_objective, describe_objective
+from flaxvae.schedules import Clock, resolve
+from flaxvae.settings import describe_settings, describe_value
+from flaxvae.training.advance import LoopState
 from flaxvae.training.environment import describe_environment
+from flaxvae.training.optimization import Optimization
 from flaxvae.training.parallel import ONE_DEVICE, Devices
 from flaxvae.training.program import Program, make_program
+
+OWN_SETTINGS = (
+    "objective",
+    "optimization",
+    "lr_schedule_epochs",
+    "precision",
+    "seed",
+    "start",
+    "members",
+)
+"""Settings in ``config.json`` that are written here, in place of any of the user's."""
+NAMED_OPTIMIZER = (
+    "optimizer",
+    "learning_rate",
+    "lr_schedule",
+    "warmup_epochs",
+    "weight_decay",
+    "clip_norm",
+)
+"""Fields of `Optimization` that an optimizer of the user's own replaces."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The arguments of `flaxvae.training.fit` that decide what comes out."""
+    """The arguments of `flaxvae.training.fit` that decide what comes out.
+
+    Attributes:
+      dataset: what to train on.
+      objective: what is minimised.
+      optimization: with the number of epochs.
+      optimizer: a gradient transformation in place of the one that ``optimization``
+        names, or None.
+      seed: of the root key.
+      settings: what else defines the run.
+      notes: what else to record, not compared.
+    """
 
     dataset: Dataset
     objective: Objective
-    weights: Mapping[str, float]
-    optimizer: optax.GradientTransformation
-    epochs: int
-    batch_size: int
-    early_stopping: int | None
-    ema_decay: float
-    skip_above: float | None
+    optimization: Optimization
+    optimizer: optax.GradientTransformation | None
     seed: int
-    schedules: Mapping[str, optax.Schedule] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
-    def check(self) -> None:
-        """Raises `InputError` for what no run could use."""
-        check_at_least("epochs", self.epochs, 1)
-        check_at_least("batch_size", self.batch_size, 1)
-        check_seed(self.seed)
-        check_dataset(self.dataset)
-        if self.batch_size > len(self.dataset.train):
-            raise InputError(
-                f"batch_size must be <= {len(self.dataset.train)}, the number of "
-                f"training examples, got {self.batch_size}"
-            )
-        for name in self.schedules:
-            check_choice("name among schedules", name, self.weights)
-        if self.early_stopping is not None:
-            check_at_least("early_stopping", self.early_stopping, 1)
-            if not len(self.dataset.validation):
-                raise InputError(
-                    "early_stopping must be left out without a validation split, got "
-                    f"{self.early_stopping}"
-                )
-        check_at_least("ema_decay", self.ema_decay, 0)
-        check_below("ema_decay", self.ema_decay, 1)
-        if self.skip_above is not None and not self.skip_above > 0:
-            raise InputError(f"skip_above must be > 0, got {self.skip_above}")
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run."""
+        return self.optimization.epochs or 1
+
+    @property
+    def clock(self) -> Clock:
+        """Steps and epochs of the run."""
+        batch_size = self.optimization.batch_size
+        return Clock.of(len(self.dataset.train), batch_size, self.epochs)
+
+    def build_optimizer(self) -> optax.GradientTransformation:
+        """The optimizer of the model's parameters."""
+        return self.optimizer or self.optimization.build(self.clock)
 
     def make_program(
         self, model: nn.Module, devices: Devices = ONE_DEVICE, *, halt: bool = True
     ) -> Program:
         """The training of ``model`` as pure functions; see `make_program`."""
         check_support(model, self.dataset)
+        chosen = self.optimization
         return make_program(
             model,
             self.dataset,
             self.objective,
-            self.optimizer,
-            batch_size=self.batch_size,
-            early_stopping=self.early_stopping,
-            ema_decay=self.ema_decay,
-            skip_above=self.skip_above,
-            schedules=self.schedules,
+            self.build_optimizer(),
+            batch_size=chosen.batch_size,
+            epochs=self.epochs,
+            early_stopping=chosen.early_stopping,
+            ema_decay=chosen.ema_decay,
+            skip_above=chosen.skip_above,
+            frozen=chosen.freeze,
             devices=devices,
             halt=halt,
         )
 
-    def describe(self, model: nn.Module, run: Run, seed: int) -> dict[str, Any]:
-        """The content of ``config.json`` for a run at step 0."""
-        own = {
-            "objective": _full_name(self.objective),
-            **{name: float(value) for name, value in run.state.weights.items()},
-            **describe_optimizer(run.state.opt_state),
-            **{
-                f"{k}_schedule": describe_schedule(v) for k, v in self.schedules.items()
-            },
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "early_stopping": self.early_stopping,
-            "ema_decay": self.ema_decay,
-            "skip_above": self.skip_above,
-            "seed": seed,
-        }
+    def describe(self, program: Program, run: LoopState, seed: int) -> dict[str, Any]:
+        """The content of ``config.json`` for a run at step 0.
+
+        Args:
+          program: the training.
+          run: one run at step 0; its objective's weights and its optimizer's
+            hyper-parameters are described, which a sweep may have set.
+          seed: of the root key.
+        """
+        of_run = jax.tree.map(np.asarray, run.state.objective)
+        precision = jax.config.values["jax_default_matmul_precision"]
+        optimization = describe_settings(self.optimization)
+        optimization["freeze"] = sorted(optimization["freeze"])
+        if self.optimizer is not None:
+            for name in NAMED_OPTIMIZER:
+                del optimization[name]
+            optimization |= describe_optimizer(run.state.opt_state)
+        else:
+            found = describe_optimizer(run.state.opt_state)
+            optimization["learning_rate"] = found["learning_rate"]
+        of_length: dict[str, Any] = {}
+        if self.optimizer is None and self.optimization.lr_schedule != "constant":
+            # The run's length is part of every step.
+            of_length["lr_schedule_epochs"] = self.epochs
         return {
-            "settings": {**own, **self.settings},
-            "model": describe_module(model),
+            "settings": {
+                **{name: describe_value(v) for name, v in self.settings.items()},
+                "objective": describe_objective(resolve(of_run, self.epochs)),
+                "optimization": optimization,
+                **of_length,
+                "precision": precision or "default",
+                "seed": seed,
+            },
+            "model": describe_module(program.model),
             "data": self.dataset.describe(),
-            "notes": dict(self.notes),
+            "notes": {name: describe_value(v) for name, v in self.notes.items()},
             "environment": describe_environment(),
         }
+
+
+def make_plan(
+    dataset: Dataset,
+    *,
+    objective: Objective | Callable[..., Any],
+    optimization: Optimization | None,
+    optimizer: str | optax.GradientTransformation | None,
+    seed: int,
+    settings: Mapping[str, Any] | None,
+    notes: Mapping[str, Any] | None,
+    choices: Mapping[str, Any],
+) -> Plan:
+    """Checks and completes the arguments of `fit` and `sweep`.
+
+    Raises:
+      InputError: what no run could use.
+    """
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"dataset must be a Dataset, got {type(dataset).__name__}: use "
+            "flaxvae.data.from_arrays for arrays and tables in memory"
+        )
+    names = [field.name for field in dataclasses.fields(Optimization)]
+    for name in choices:
+        check_choice("argument", name, names)
+    for name in settings or {}:
+        if name in OWN_SETTINGS:
+            raise InputError(
+                f"settings must not be named {', '.join(OWN_SETTINGS)}, got {name}"
+            )
+    chosen = dataclasses.replace(optimization or Optimization(), **choices)
+    custom = None
+    if isinstance(optimizer, str):
+        chosen = dataclasses.replace(chosen, optimizer=optimizer)  # type: ignore[arg-type]
+    elif optimizer is not None:
+        custom = optimizer
+        default = Optimization()
+        for name in NAMED_OPTIMIZER:
+            if getattr(chosen, name) != getattr(default, name):
+                raise InputError(
+                    f"{name} must be left out beside an optimizer of your own, got "
+                    f"{getattr(chosen, name)}"
+                )
+    check_seed(seed)
+    check_dataset(dataset)
+    chosen = chosen.for_dataset(len(dataset.train))
+    if chosen.early_stopping is not None and not len(dataset.validation):
+        raise InputError(
+            "early_stopping must be left out without a validation split, got "
+            f"{chosen.early_stopping}"
+        )
+    return Plan(
+        dataset=dataset,
+        objective=as_objective(objective),
+        optimization=chosen,
+        optimizer=custom,
+        seed=int(seed),
+        settings=settings or {},
+        notes=notes or {},
+    )
 
 
 def check_support(model: nn.Module, dataset: Dataset) -> None:
     """Raises `InputError` for data on which the model's likelihood has no density.
 
     Images' values lie in [0, 1], which is checked elsewhere. A likelihood without the
-    attribute ``support`` is taken at its word.
+    attribute ``support`` is not checked.
     """
-    is_told = getattr(model, "condition", None) is not None
-    is_told &= not getattr(model, "trains_without_condition", False)
-    if is_told and dataset.train.condition is None:
+    is_conditional = getattr(model, "condition", None) is not None
+    is_conditional &= not getattr(model, "trains_without_condition", False)
+    if is_conditional and dataset.train.condition is None:
         raise InputError(
-            f"a conditional model must be told something, and {dataset.name!r} has no "
-            "conditions: see flaxvae.data.condition_on_labels"
+            f"a conditional model must have conditions, and {dataset.name!r} has none: "
+            "see flaxvae.data.condition_on_labels"
         )
     likelihood = getattr(model, "likelihood", None)
     support = getattr(likelihood, "support", None)
@@ -151,7 +244,7 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
 
 
 def _seen_range(dataset: Dataset) -> tuple[float, float]:
-    """The least and the largest number of a table as the model sees it."""
+    """The smallest and the largest number of a table as the model sees it."""
     prepare = dataset.preprocessing.prepare
     ends = []
     for block in blocks(dataset.train.x):
@@ -161,22 +254,17 @@ def _seen_range(dataset: Dataset) -> tuple[float, float]:
     return min(lows), max(highs)
 
 
-def describe_schedule(schedule: optax.Schedule) -> list[float]:
-    """A schedule by its values at steps 0, 1, 10, ..., 10 million."""
-    return [round(float(schedule(n)), 6) for n in (0, *(10**k for k in range(8)))]
-
-
 def describe_optimizer(opt_state: Any) -> dict[str, Any]:
     """The kinds of an optimizer's states, and its hyper-parameters by name."""
     kinds: list[str] = []
-    hyperparameters: dict[str, float] = {}
+    hyperparameters: dict[str, Any] = {}
 
     def visit(node: Any) -> None:
         if isinstance(node, tuple):
             if hasattr(node, "_fields"):
                 kinds.append(type(node).__name__)
             for name, value in getattr(node, "hyperparams", {}).items():
-                hyperparameters[name] = float(value)
+                hyperparameters[name] = describe_value(value)
             for child in node:
                 visit(child)
         elif isinstance(node, Mapping):
@@ -185,10 +273,3 @@ def describe_optimizer(opt_state: Any) -> dict[str, Any]:
 
     visit(opt_state)
     return {"optimizer": kinds, **hyperparameters}
-
-
-def _full_name(function: Any) -> str:
-    if isinstance(function, functools.partial):
-        return f"{_full_name(function.func)} with {function.args} {function.keywords}"
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{function.__module__}.{name}"

@@ -1,7 +1,7 @@
-"""A training as two pure functions: the run at step 0, and the way on from there."""
+"""A training as two pure functions: the state at step 0, and the way on from there."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,15 @@ import numpy as np
 import optax
 
 from flaxvae.data import Dataset
-from flaxvae.models import start_from
-from flaxvae.objectives import Objective
-from flaxvae.training.advance import Advance, Run, create_run, make_advance
+from flaxvae.models.variables import initialize_from_data
+from flaxvae.objectives.objective import Objective, as_objective, with_arrays
+from flaxvae.schedules import Clock, at_full_value
+from flaxvae.training.advance import Advance, LoopState, create_loop_state, make_advance
 from flaxvae.training.diagnostics import code_moments, describe_codes
 from flaxvae.training.evaluate import make_evaluate
+from flaxvae.training.fingerprint import fingerprint
 from flaxvae.training.keys import Stream, stream_key
+from flaxvae.training.optimizers import freeze
 from flaxvae.training.parallel import ONE_DEVICE, Devices
 from flaxvae.training.state import TrainState, create_state
 from flaxvae.training.step import Metrics, Step, make_step
@@ -25,32 +28,63 @@ from flaxvae.training.step import Metrics, Step, make_step
 
 @dataclass(frozen=True)
 class Program:
-    """What `make_program` makes.
+    """What `make_program` returns.
 
     Attributes:
-      create: ``create(seed, weights) -> Run`` at step 0; both may be traced.
+      model: the unbound model, with every part that the objective needs.
+      objective: with its weights as numbers or schedules.
+      clock: the run's length in steps and epochs.
+      create: ``create(seed, objective=None) -> LoopState`` at step 0; both may be
+        traced; None: the program's own objective.
       step: the train step; see `make_step`.
+      batch: the shapes of a stored batch.
       make_advance: ``(position, chunk) -> advance`` for a run that continues there.
-      steps_per_epoch: full batches in the training split.
     """
 
-    create: Callable[[Any, Mapping[str, Any]], Run]
+    model: nn.Module
+    objective: Objective
+    clock: Clock
+    create: Callable[..., LoopState]
     step: Step
+    batch: Any
     make_advance: Callable[..., Advance]
-    steps_per_epoch: int
+
+    def fingerprint(self, run: LoopState) -> dict[str, str]:
+        """The checksum of initialization and train step; see `fingerprint`."""
+        state, objective = jax.eval_shape(lambda: (run.state, run.state.objective))
+        seed = jax.ShapeDtypeStruct((), jnp.uint32)
+
+        def both(seed: Any, objective: Any, state: Any, batch: Any) -> Any:
+            return self.create(seed, objective), self.step(state, batch)
+
+        return fingerprint(both, seed, objective, state, self.batch)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class WithCodes:
+    """An objective that also reports how the latent dimensions are used."""
+
+    objective: Objective
+
+    def __call__(self, vae: Any, x: jax.Array, *, key: jax.Array) -> Any:
+        """The objective's terms, and `code_moments` with the same key."""
+        terms = self.objective(vae, x, key=key)
+        return {"terms": terms, "codes": code_moments(vae, x, key=key)}
 
 
 def make_program(
     model: nn.Module,
     dataset: Dataset,
-    objective: Objective,
+    objective: Objective | Callable[..., Any],
     optimizer: optax.GradientTransformation,
     *,
     batch_size: int,
+    epochs: int = 1,
     early_stopping: int | None = None,
     ema_decay: float = 0.0,
     skip_above: float | None = None,
-    schedules: Mapping[str, optax.Schedule] | None = None,
+    frozen: Sequence[str] = (),
     devices: Devices = ONE_DEVICE,
     halt: bool = True,
 ) -> Program:
@@ -59,22 +93,22 @@ def make_program(
     The arguments are those of `fit`; ``devices`` share each batch, ``halt`` see
     `make_advance`.
     """
+    completed = as_objective(objective).complete(model, dataset)
+    model, objective = completed.model, completed.objective
+    objective.check(model, dataset)
+    optimizer = freeze(completed.wrap_optimizer(optimizer), frozen)
+    clock = Clock.of(len(dataset.train), batch_size, epochs)
     preprocess = dataset.preprocessing
     step = make_step(
         model,
-        objective,
         optimizer,
         preprocess,
         ema_decay=ema_decay,
         skip_above=skip_above,
-        schedules=schedules,
+        clock=clock,
+        frozen=frozen,
     )
-
-    def measure(vae: Any, x: jax.Array, *, key: jax.Array, **weights: Any) -> Any:
-        terms = objective(vae, x, key=key, **weights)
-        return {"terms": terms, "codes": code_moments(vae, x, key=key)}
-
-    evaluate = make_evaluate(model, measure, preprocess, devices)
+    evaluate = make_evaluate(model, preprocess, devices)
     examples = dataset.train.examples
     batch = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((batch_size, *leaf.shape[1:]), leaf.dtype),
@@ -83,7 +117,8 @@ def make_program(
 
     def validate(state: TrainState, examples: Any) -> tuple[Metrics, Metrics]:
         key = stream_key(state.key, Stream.VALIDATION)
-        means: Any = evaluate(state.variables, state.weights, examples, key)
+        measure = WithCodes(at_full_value(state.objective))
+        means: Any = evaluate(state.variables, measure, examples, key)
         return means["terms"], describe_codes(means["codes"])
 
     def some_examples(count: int) -> jax.Array:
@@ -93,32 +128,36 @@ def make_program(
         seen: jax.Array = preprocess.prepare(jnp.asarray(x[rows]))
         return seen
 
-    def create_traced(seed: jax.Array, weights: Mapping[str, Any]) -> Run:
+    def create_traced(seed: jax.Array, objective: Objective) -> LoopState:
         sample = jax.eval_shape(preprocess, batch, jax.random.key(0))
         state = create_state(
             model,
             objective,
             optimizer,
             jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sample),
-            weights=weights,
             seed=seed,
             keep_ema=ema_decay > 0,
         )
         variables = {"params": state.params, **state.collections}
-        collections = dict(start_from(model, variables, some_examples))
+        collections = dict(initialize_from_data(model, variables, some_examples))
         params = collections.pop("params")
         ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
         state = dataclasses.replace(
             state, params=params, collections=collections, ema=ema
         )
         _, terms = jax.eval_shape(step, state, batch)
-        return create_run(state, terms, early_stopping=early_stopping is not None)
+        return create_loop_state(
+            state, terms, early_stopping=early_stopping is not None
+        )
 
-    # One compilation in place of one an operation, and a light one: it runs once.
+    # One compilation instead of one per operation, and a light one: it runs once.
     create_compiled = jax.jit(create_traced, compiler_options=_light_options())
 
-    def create(seed: int | jax.Array, weights: Mapping[str, Any]) -> Run:
-        args = jnp.asarray(seed, jnp.uint32), dict(weights)
+    def create(
+        seed: int | jax.Array, own_objective: Objective | None = None
+    ) -> LoopState:
+        chosen = objective if own_objective is None else own_objective
+        args = jnp.asarray(seed, jnp.uint32), with_arrays(chosen)
         is_traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args))
         return (create_traced if is_traced else create_compiled)(*args)
 
@@ -135,7 +174,7 @@ def make_program(
             chunk=chunk,
         )
 
-    return Program(create, step, make, len(dataset.train) // batch_size)
+    return Program(model, objective, clock, create, step, batch, make)
 
 
 def _light_options() -> dict[str, int]:

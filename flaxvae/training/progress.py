@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar where there is one, plain lines elsewhere."""
+"""Progress: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -27,8 +27,8 @@ def show_progress(
       A function to call now and then with the line of the epoch finished last (None if
       there is no new one), the epochs done (a fraction within an epoch) and the number
       of training images a second. It draws a bar if the stream is a terminal and rich
-      is installed; otherwise it prints the first and the last epoch that it is told
-      of, and one at most every five seconds between.
+      is installed; otherwise it prints the first and the last epoch, and between them
+      at most one every five seconds.
     """
     if not shown:
         yield lambda line, epochs_done, images_per_second: None

@@ -9,13 +9,12 @@ from typing import Any
 import jax
 
 from flaxvae.checks import InputError
-from flaxvae.training.advance import Run
+from flaxvae.training.advance import LoopState
 from flaxvae.training.checkpoint import Checkpoints
 from flaxvae.training.engine import Engine
 from flaxvae.training.run_folder import RunFolder
-from flaxvae.training.tensorboard import EventWriter
 
-Line = dict[str, Any]  # one epoch: its number, training and validation metrics
+Line = dict[str, Any]  # one epoch: its number, training and validation metrics, codes
 
 
 class Recorder:
@@ -30,7 +29,6 @@ class Recorder:
         self._config = config
         self._engine = engine
         self._stack = contextlib.ExitStack()
-        self._events: EventWriter | None = None
         self._profiled = False
         if workdir is None:
             for name in ("tensorboard", "profile"):
@@ -53,7 +51,7 @@ class Recorder:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def resume(self, run: Run, steps_per_epoch: int) -> tuple[int, Run]:
+    def resume(self, run: LoopState, steps_per_epoch: int) -> tuple[int, LoopState]:
         """The number of steps done, and the run after them."""
         if not self._folder:
             return 0, run
@@ -61,21 +59,15 @@ class Recorder:
         self._folder.rewind(position // steps_per_epoch)
         self.history = self._folder.read_metrics()
         self.seconds = self._folder.read_seconds()
-        if self._engine.tensorboard:
-            folder = self._folder.path / "tensorboard"
-            self._events = EventWriter(folder, len(self.history))
-            self._stack.callback(self._events.close)
         return position, run
 
     def record(self, lines: Sequence[Line], seconds: Sequence[float]) -> None:
-        """Takes down finished epochs."""
+        """Adds finished epochs to the history and the folder."""
         self.history.extend(lines)
         self.seconds.extend(seconds)
         if not self._folder or not lines:
             return
         self._folder.append(lines, seconds)
-        if self._events:
-            self._events.write(lines, seconds)
 
     @contextlib.contextmanager
     def profile(self) -> Iterator[None]:
@@ -87,7 +79,7 @@ class Recorder:
         with jax.profiler.trace(str(self._folder.path / "profile")):
             yield
 
-    def save(self, position: int, run: Run, *, now: bool) -> None:
+    def save(self, position: int, run: LoopState, *, now: bool) -> None:
         """Saves a checkpoint: ``now``, or if the last one was some time ago."""
         if not self._folder:
             return

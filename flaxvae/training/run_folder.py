@@ -1,7 +1,7 @@
-"""A run's folder: what was asked, how it went, what came out.
+"""A run's folder: its settings, its course, its results.
 
 ``config.json``    settings, model, data, versions and device
-``metrics.jsonl``  one line an epoch
+``metrics.jsonl``  one line per epoch
 ``timing.jsonl``   seconds of each epoch; apart, since all else is reproducible
 ``checkpoints/``   the newest states of the run
 ``figures/``       pictures
@@ -17,26 +17,35 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import flax.linen as nn
+import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Preprocessing
 from flaxvae.files import atomic_file, write_json
-from flaxvae.models import describe_module, module_from_description, variable_shapes
+from flaxvae.models.description import describe_module, module_from_description
+from flaxvae.models.variables import variable_shapes
+from flaxvae.objectives.objective import (
+    describe_objective,
+    objective_from_description,
+)
+from flaxvae.training.advance import validation_value
 from flaxvae.training.checkpoint import Checkpoints, restore_variables
 from flaxvae.training.environment import describe_environment
-from flaxvae.training.trained import TrainedVAE
+from flaxvae.training.trained import Trained
 
-COMPARED = ("settings", "data", "model")  # what a resumed run must agree in
+EPOCHS = "optimization.epochs"
+COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
+NOT_COMPARED = ("origin", EPOCHS)  # of the data; a run may go on for more epochs
 
 
 class RunFolder:
     """Reads and writes one run's folder, atomically."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.checkpoints = self.path / "checkpoints"
         self._metrics = self.path / "metrics.jsonl"
         self._timing = self.path / "timing.jsonl"
@@ -44,7 +53,9 @@ class RunFolder:
         self._summary = self.path / "summary.json"
 
     def open(self, config: Mapping[str, Any]) -> None:
-        """Makes the folder, or checks that it belongs to a run of this config.
+        """Creates the folder, or checks that it belongs to a run of this config.
+
+        A config with more epochs, and otherwise the same, replaces the one before.
 
         Raises:
           InputError: the folder cannot be written, or it holds another run; the
@@ -54,6 +65,8 @@ class RunFolder:
         config = _plain(json.loads(json.dumps(config)))
         if self._config.exists():
             self._check_same_run(config)
+            if _epochs(config) != _epochs(self.config):
+                write_json(self._config, config)
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -67,18 +80,28 @@ class RunFolder:
     def _check_same_run(self, config: Mapping[str, Any]) -> None:
         before = self.config
         for part in COMPARED:
-            old, new = _flatten(before.get(part)), _flatten(config[part])
+            old, new = _flatten(before.get(part)), _flatten(config.get(part))
             differences = [
                 f"{name} was {old.get(name)}, now {new.get(name)}"
                 for name in sorted(old.keys() | new.keys())
-                if old.get(name) != new.get(name) and name != "origin"
+                if old.get(name) != new.get(name) and name not in NOT_COMPARED
             ]
             if differences:
-                raise InputError(
-                    f"workdir {str(self.path)!r} holds another run ({part}: "
-                    f"{'; '.join(differences)}): choose another workdir, or repeat "
-                    "that run's settings"
-                )
+                self._refuse(f"{part}: {'; '.join(differences)}")
+        if _epochs(config) < _epochs(before):
+            self._refuse(f"its epochs were {_epochs(before)}, now {_epochs(config)}")
+        old, new = before.get("program", {}), config.get("program", {})
+        if old.get("versions") == new.get("versions") and old != new:
+            self._refuse(
+                "the compiled train step differs: a function, an optimizer or a module "
+                "of your own has changed"
+            )
+
+    def _refuse(self, difference: str) -> NoReturn:
+        raise InputError(
+            f"workdir {str(self.path)!r} holds another run ({difference}): choose "
+            "another workdir, or repeat that run's settings"
+        )
 
     @property
     def config(self) -> dict[str, Any]:
@@ -101,7 +124,7 @@ class RunFolder:
     def append(
         self, lines: Sequence[Mapping[str, Any]], seconds: Sequence[float]
     ) -> None:
-        """Adds epochs to ``metrics.jsonl`` and ``timing.jsonl``, a write each."""
+        """Adds epochs to ``metrics.jsonl`` and ``timing.jsonl``, one write each."""
         timing = [
             {"epoch": line["epoch"], "seconds": s}
             for line, s in zip(lines, seconds, strict=True)
@@ -120,7 +143,7 @@ class RunFolder:
                     temporary.write_text(text)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """One dict an epoch, without a line that was cut off by a kill."""
+        """One dict per epoch, without a line that was cut off by a kill."""
         return _read_lines(self._metrics)
 
     def read_seconds(self) -> list[float]:
@@ -150,7 +173,7 @@ class RunFolder:
             yield
 
 
-def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
+def load(workdir: str | Path, model: nn.Module | None = None) -> Trained:
     """Loads a trained model from a run's folder, without pickles.
 
     Args:
@@ -179,17 +202,22 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> TrainedVAE:
     if model is None:
         model = module_from_description(description)
     variables = restore_variables(folder.checkpoints, variable_shapes(model, shape))
-    return TrainedVAE(
+    settings, history = config.get("settings", {}), folder.read_metrics()
+    return Trained(
         model=model,
         variables=variables,
         data_shape=shape,
         preprocessing=preprocessing,
-        history=folder.read_metrics(),
+        history=history,
+        best_epoch=_find_best(history, settings),
+        objective=objective_from_description(settings.get("objective", {"name": ""})),
+        seed=settings.get("seed", 0),
+        workdir=folder.path,
     )
 
 
-def save(trained: TrainedVAE, workdir: str | Path, dataset: Dataset) -> None:
-    """Writes a model that no run has trained into a run's folder, for `load`.
+def save(trained: Trained, workdir: str | Path, dataset: Dataset) -> None:
+    """Writes a trained model into a run's folder of its own, for `load`.
 
     Args:
       trained: the model and its variables.
@@ -200,8 +228,11 @@ def save(trained: TrainedVAE, workdir: str | Path, dataset: Dataset) -> None:
       InputError: the folder holds a run, or cannot be written.
     """
     folder = RunFolder(workdir)
+    objective = {}
+    if trained.objective is not None:
+        objective = {"objective": describe_objective(trained.objective)}
     config = {
-        "settings": {},
+        "settings": {"seed": trained.seed} | objective,
         "model": describe_module(trained.model),
         "data": dataset.describe(),
         "notes": {},
@@ -217,7 +248,7 @@ def save(trained: TrainedVAE, workdir: str | Path, dataset: Dataset) -> None:
 
 
 def check_writable(workdir: Path) -> None:
-    """Raises `InputError` unless files can be made in ``workdir``; makes nothing."""
+    """Raises `InputError` unless files can be created in ``workdir``; creates none."""
     _check_local(workdir)
     try:
         folder = workdir.absolute()
@@ -281,3 +312,19 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         flat |= _flatten(value, f"{prefix}{name}.")
     return flat
+
+
+def _find_best(
+    history: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> int | None:
+    """The epoch that early stopping chose, if it was on."""
+    if settings.get("optimization", {}).get("early_stopping") is None or not history:
+        return None
+    values = [float(validation_value(line["validation"])) for line in history]
+    return int(history[int(np.argmin(values))]["epoch"])
+
+
+def _epochs(config: Mapping[str, Any]) -> int:
+    """Epochs of the whole run; 0 where a config states none."""
+    settings = config.get("settings", {})
+    return int(settings.get("optimization", {}).get("epochs", 0))

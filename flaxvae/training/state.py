@@ -1,7 +1,6 @@
 """The train state: arrays only, so that one tree is donated, sharded and saved."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxvae.objectives import Objective, bind_conditions
+from flaxvae.objectives.objective import Objective, bind_conditions, with_arrays
+from flaxvae.schedules import at_full_value
 from flaxvae.training.keys import Stream, stream_key
 
 
@@ -22,7 +22,7 @@ class TrainState:
     params: Any  # the model's parameters
     collections: Any  # mutable collections, such as batch_stats; often empty
     opt_state: Any  # the optimizer's state, the learning rate among it
-    weights: dict[str, jax.Array]  # the objective's weights, such as beta; () each
+    objective: Objective  # with arrays for its weights, such as beta
     key: jax.Array  # () the root key; never split, only folded into
     skipped: jax.Array  # () int32, steps whose update was left out
     ema: Any = None  # exponential moving average of params; None: not kept
@@ -40,18 +40,16 @@ def create_state(
     optimizer: optax.GradientTransformation,
     x: Any,
     *,
-    weights: Mapping[str, float | jax.Array] | None = None,
     seed: int | jax.Array = 0,
     keep_ema: bool = False,
 ) -> TrainState:
-    """Initialises a model and an optimizer.
+    """Initializes a model and an optimizer.
 
     Args:
       model: an unbound model.
       objective: run once to create every parameter that it reaches.
       optimizer: an Optax gradient transformation.
       x: a preprocessed batch ``(B, ...)``; only its shape and type matter.
-      weights: the objective's weights by argument name.
       seed: of the root key.
       keep_ema: whether the step keeps an average of the parameters.
 
@@ -60,16 +58,16 @@ def create_state(
     """
     root = jax.random.key(seed)
     key = stream_key(root, Stream.INIT)
-    values = {name: jnp.asarray(v, jnp.float32) for name, v in (weights or {}).items()}
+    objective = with_arrays(objective)
     key_params, key_network, key_objective = jax.random.split(key, 3)
     rngs = {"params": key_params, "dropout": key_network}
 
     def init() -> Any:
-        bound = bind_conditions(objective)
-        method = functools.partial(bound, key=key_objective, **values)
+        bound = bind_conditions(at_full_value(objective))
+        method = functools.partial(bound, key=key_objective)
         return model.init(rngs, x, method=method)
 
-    # Under jit, initialisation is one dispatch in place of one an operation.
+    # Under jit, initialization is one dispatch instead of one per operation.
     variables = dict(jax.jit(init)())
     params = variables.pop("params", {})
     return TrainState(
@@ -77,7 +75,7 @@ def create_state(
         params=params,
         collections=variables,
         opt_state=optimizer.init(params),
-        weights=values,
+        objective=objective,
         key=root,
         skipped=jnp.asarray(0, jnp.int32),
         ema=jax.tree.map(jnp.copy, params) if keep_ema else None,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxvae.batch import mean_over_devices
-from flaxvae.data import Preprocess
-from flaxvae.objectives import Objective, bind_conditions
+from flaxvae.collectives import mean_over_devices
+from flaxvae.data.preprocess import Preprocess
+from flaxvae.objectives.objective import bind_conditions
+from flaxvae.schedules import Clock, at_step
 from flaxvae.training.keys import Stream, stream_key
+from flaxvae.training.optimizers import is_below
 from flaxvae.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -22,24 +24,23 @@ Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 
 def make_step(
     model: nn.Module,
-    objective: Objective,
     optimizer: optax.GradientTransformation,
     preprocess: Preprocess,
     *,
     ema_decay: float = 0.0,
     skip_above: float | None = None,
-    schedules: Mapping[str, optax.Schedule] | None = None,
+    clock: Clock | None = None,
+    frozen: Sequence[str] = (),
 ) -> Step:
     """Makes ``step(state, batch) -> (state, metrics)``.
 
-    The step minimises the batch mean of the objective's ``loss``. Mutable
+    The step minimises the batch mean of the ``loss`` of the state's objective. Mutable
     collections (a BatchNorm's statistics) are updated; a module knows that it is
     being trained by ``self.is_mutable_collection("batch_stats")`` or
     ``self.has_rng("dropout")``, so no flag is handed through.
 
     Args:
       model: an unbound model.
-      objective: see `Objective`; called with the state's weights by name.
       optimizer: an Optax gradient transformation.
       preprocess: from a stored batch to the model's input.
       ema_decay: share of the old average that a step keeps, in [0, 1); used where
@@ -48,27 +49,26 @@ def make_step(
       skip_above: leave an update out, and count it in ``state.skipped``, if the loss
         or the gradient is not finite or the gradient's norm is above this; None: apply
         every update.
-      schedules: for some of the state's weights a function from the step to a factor.
+      clock: the run's length, for an objective with schedules.
+      frozen: parts of the model whose mutable collections stay as they are; the
+        optimizer leaves their parameters alone (`flaxvae.training.optimizers.freeze`).
 
     Returns:
       A pure function from a state and a stored batch ``(B, ...)`` to the next state
       and the batch means of the objective's terms, each ``()``, in nats per example.
     """
-    bound = bind_conditions(objective)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         x = preprocess(batch, stream_key(state.key, Stream.PREPROCESS, state.step))
         key = stream_key(state.key, Stream.OBJECTIVE, state.step)
         key_network = stream_key(state.key, Stream.NETWORK, state.step)
-        weights = dict(state.weights)
-        for name, schedule in (schedules or {}).items():
-            weights[name] = weights[name] * schedule(state.step)
+        objective = bind_conditions(at_step(state.objective, state.step, clock))
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
             terms, collections = model.apply(
                 {"params": params, **state.collections},
                 x,
-                method=functools.partial(bound, key=key, **weights),
+                method=functools.partial(objective, key=key),
                 mutable=list(state.collections),
                 rngs={"dropout": key_network, "codebook": key_network},
             )
@@ -84,7 +84,7 @@ def make_step(
             state,
             step=state.step + 1,
             params=params,
-            collections=dict(collections),
+            collections=_keep(frozen, state.collections, dict(collections)),
             opt_state=opt_state,
             ema=_average(state, params, ema_decay),
         )
@@ -95,6 +95,20 @@ def make_step(
         return next_state, metrics
 
     return step
+
+
+def _keep(frozen: Sequence[str], before: Any, after: Any) -> Any:
+    """The collections after a step, those of frozen parts as before."""
+    if not frozen:
+        return after
+    return {
+        name: jax.tree.map_with_path(
+            lambda path, old, new: old if is_below(path, frozen) else new,
+            before[name],
+            after[name],
+        )
+        for name in before
+    }
 
 
 def _average(state: TrainState, params: Any, decay: float) -> Any:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -24,21 +24,29 @@ import optax
 
 from flaxvae.checks import InputError, check_above, check_choice, check_seed
 from flaxvae.data import Dataset
-from flaxvae.objectives import Objective, elbo, is_weight, parameters_of
-from flaxvae.training.advance import Examples, Report, Run, choose_steps_per_loop
+from flaxvae.objectives import ELBO
+from flaxvae.objectives.objective import (
+    Objective,
+    set_weights,
+    weights_of,
+    with_arrays,
+)
+from flaxvae.training.advance import Examples, LoopState, Report, choose_steps_per_loop
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import device_memory
 from flaxvae.training.feed import Resident, bytes_of_examples
 from flaxvae.training.interrupt import Watch, watch_signals
 from flaxvae.training.loop import as_steps, describe_bad_step, drive
-from flaxvae.training.optimizers import adam
+from flaxvae.training.optimization import Optimization
 from flaxvae.training.parallel import ONE_DEVICE
-from flaxvae.training.plan import Plan, describe_optimizer
+from flaxvae.training.plan import Plan, describe_optimizer, make_plan
 from flaxvae.training.progress import show_progress
 from flaxvae.training.recorder import Line, Recorder
-from flaxvae.training.trained import TrainedVAE
+from flaxvae.training.tensorboard import TensorBoard
+from flaxvae.training.trained import Trained
 
-MAPPINGS = ("auto", "map", "vmap")
+MappingKind = Literal["auto", "map", "vmap"]
+MAPPINGS: tuple[MappingKind, ...] = get_args(MappingKind)
 USABLE_MEMORY = 0.8  # share of the device's memory that a program may plan with
 
 Setting = dict[str, Any]  # one value for each name of the grid
@@ -55,7 +63,7 @@ class Member:
     """
 
     setting: Setting
-    trained: TrainedVAE
+    trained: Trained
     failure: str | None = None
 
 
@@ -64,28 +72,23 @@ def sweep(
     dataset: Dataset,
     grid: Mapping[str, Sequence[Any]],
     *,
-    objective: Objective = elbo,
-    weights: Mapping[str, float] | None = None,
-    schedules: Mapping[str, optax.Schedule] | None = None,
-    optimizer: optax.GradientTransformation | None = None,
-    epochs: int = 30,
-    batch_size: int = 128,
-    early_stopping: int | None = None,
-    ema_decay: float = 0.0,
-    skip_above: float | None = None,
+    objective: Objective | Callable[..., Any] = ELBO(),
+    optimization: Optimization | None = None,
+    optimizer: str | optax.GradientTransformation | None = None,
     seed: int = 0,
     workdir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
-    mapping: str = "auto",
+    mapping: MappingKind = "auto",
     memory_limit: float | None = None,
     engine: Engine | None = None,
     progress: bool = True,
+    **choices: Any,
 ) -> list[Member]:
     """Trains every combination of a grid; each member equals its own `fit`.
 
-    A name of the grid is ``seed``, a weight of the objective, a hyper-parameter of the
+    A name in the grid is ``seed``, a weight of the objective, a hyper-parameter of the
     optimizer (``learning_rate``, ``weight_decay``), or an argument of ``build``. Only
-    the last change shapes: members that differ in one are in different programs.
+    the last changes shapes: members that differ in it are in different programs.
     One device trains them all.
 
     Args:
@@ -93,16 +96,10 @@ def sweep(
         ``lambda latent_dim: build_vae(shape, latent_dim)``.
       dataset: what to train on; its test split is not touched.
       grid: the values to try by name.
-      objective: see `fit`; so are all arguments not named here.
-      weights: weights of the objective that the grid does not name.
-      schedules: see `fit`; of weights named in ``weights``.
+      objective: see `fit`; of a scheduled weight the grid sets the full value.
+      optimization: see `fit`; with early stopping each member stops for itself.
       optimizer: its hyper-parameters must be in its state to be swept, as those of
         `build_optimizer` are.
-      epochs: see `fit`.
-      batch_size: see `fit`.
-      early_stopping: see `fit`; each member stops for itself.
-      ema_decay: see `fit`.
-      skip_above: see `fit`.
       seed: where the grid does not name it.
       workdir: a folder to continue from: ``programs/`` holds the checkpoints, and each
         member gets a run's folder for `flaxvae.load`, ``members/<its setting>``.
@@ -111,32 +108,27 @@ def sweep(
       memory_limit: bytes that one program may plan with; None: 80 % of the device's.
       engine: see `fit`.
       progress: see `fit`.
+      **choices: see `fit`.
 
     Returns:
-      One member a combination, the last name of the grid varying fastest. A member that
-      met a non-finite number has ended with a ``failure``; the others go on.
+      One member per combination, the last name of the grid varying fastest. A member
+      that met a non-finite number has ended with a ``failure``; the others go on.
 
     Raises:
       InputError: a name that nothing takes, no values, or what `fit` refuses.
       Interrupted: as `fit`.
     """
     engine = engine or Engine()
-    plan = Plan(
-        dataset=dataset,
+    plan = make_plan(
+        dataset,
         objective=objective,
-        weights=weights or {},
-        schedules=schedules or {},
-        optimizer=optimizer or adam(),
-        epochs=epochs,
-        batch_size=batch_size,
-        early_stopping=early_stopping,
-        ema_decay=ema_decay,
-        skip_above=skip_above,
+        optimization=optimization,
+        optimizer=optimizer,
         seed=seed,
-        settings=settings or {},
+        settings=settings,
+        notes=None,
+        choices=choices,
     )
-    plan.check()
-    engine.check()
     if jax.process_count() > 1:
         raise InputError(
             f"a sweep must run in one process, got {jax.process_count()}: start one "
@@ -194,9 +186,8 @@ class _Names:
 def _sort_names(
     grid: Mapping[str, Sequence[Any]], plan: Plan, build: Callable[..., nn.Module]
 ) -> _Names:
-    parameters = parameters_of(plan.objective)
-    weights = [name for name in parameters if is_weight(parameters[name])]
-    state = plan.optimizer.init({"w": jnp.zeros((1, 1))})
+    weights = list(weights_of(plan.objective))
+    state = plan.build_optimizer().init({"w": jnp.zeros((1, 1))})
     hyperparameters = describe_optimizer(state).keys() - {"optimizer"}
     arguments = list(inspect.signature(build).parameters)
     for name, values in grid.items():
@@ -226,54 +217,57 @@ class _Stack:
         examples: Examples,
     ) -> None:
         self.plan = plan
-        self.model = model
         self.examples = examples
         # A vmapped loop ends for all members or for none.
         self.program = plan.make_program(model, halt=mapping == "map")
-        self._names = names
+        self.names = names
         self._mapping = mapping
         self._compiled: dict[tuple[int, int], Any] = {}
 
-    def create(self, settings: Sequence[Setting]) -> Run:
+    def create(self, settings: Sequence[Setting]) -> LoopState:
         """The members at step 0."""
         seeds = [setting.get("seed", self.plan.seed) for setting in settings]
-        weights = {
-            name: [float(setting.get(name, default)) for setting in settings]
-            for name, default in {
-                **dict.fromkeys(self._names.weights, 0.0),  # each setting has its own
-                **self.plan.weights,
-            }.items()
-        }
+        own = self.program.objective
+        objectives = [
+            with_arrays(set_weights(own, {n: setting[n] for n in self.names.weights}))
+            for setting in settings
+        ]
         runs = jax.vmap(self.program.create)(
             jnp.asarray(seeds, jnp.uint32),
-            {name: jnp.asarray(v, jnp.float32) for name, v in weights.items()},
+            jax.tree.map(lambda *leaves: jnp.stack(leaves), *objectives),
         )
         values = {
             name: jnp.asarray([setting[name] for setting in settings], jnp.float32)
-            for name in self._names.hyperparameters
+            for name in self.names.hyperparameters
         }
         opt_state = optax.tree_utils.tree_set(runs.state.opt_state, **values)
         state = dataclasses.replace(runs.state, opt_state=opt_state)
         return dataclasses.replace(runs, state=state)
 
     def compile(self, size: int, position: int = 0) -> Any:
-        """The program that advances ``size`` members, made once for each size."""
+        """The program that advances ``size`` members, compiled once for each size."""
         if (size, position) not in self._compiled:
             one = self.program.make_advance(position)
 
             def one_by_one(
-                runs: Run, examples: Examples, position: jax.Array, until: jax.Array
-            ) -> tuple[Run, Report]:
+                runs: LoopState,
+                examples: Examples,
+                position: jax.Array,
+                until: jax.Array,
+            ) -> tuple[LoopState, Report]:
                 return jax.lax.map(
                     lambda run: one(run, examples, position, until), runs
                 )
 
             side_by_side = jax.vmap(one, in_axes=(0, None, None, None))
             advance = one_by_one if self._mapping == "map" else side_by_side
-            names = {*self.plan.weights, *self._names.weights}
             seeds = jax.ShapeDtypeStruct((size,), jnp.uint32)
-            weights = dict.fromkeys(names, jax.ShapeDtypeStruct((size,), jnp.float32))
-            runs = jax.eval_shape(jax.vmap(self.program.create), seeds, weights)
+            values = dict.fromkeys(self.names.weights, 0.0)
+            objectives = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype),
+                with_arrays(set_weights(self.program.objective, values)),
+            )
+            runs = jax.eval_shape(jax.vmap(self.program.create), seeds, objectives)
             jitted = jax.jit(advance, donate_argnums=0)
             lowered = jitted.lower(runs, self.examples, *as_steps(0, 1))
             self._compiled[size, position] = lowered.compile()
@@ -319,17 +313,22 @@ def _train(
     progress: bool,
 ) -> list[Member]:
     """Trains the members of one program, from where its folder left off."""
-    plan, per_epoch = stack.plan, stack.program.steps_per_epoch
+    plan, clock = stack.plan, stack.program.clock
+    per_epoch, total = clock.steps_per_epoch, clock.total_steps
     runs = stack.create(settings)
     folder = None if workdir is None else Path(workdir)
-    config = plan.describe(stack.model, _take(runs, 0), plan.seed)
-    config["settings"]["members"] = [name_setting(setting) for setting in settings]
+    config: dict[str, Any] = {}
+    traced: dict[str, Any] = {}
+    if folder is not None:
+        first = _take(runs, 0)
+        traced = {"program": stack.program.fingerprint(first)}
+        config = plan.describe(stack.program, first, plan.seed) | traced
+        config["settings"]["members"] = [name_setting(setting) for setting in settings]
     program_folder = folder and folder / "programs" / title.replace(", ", "-")
     for_all = dataclasses.replace(engine, tensorboard=False)  # each member has its own
     with Recorder(program_folder, config, for_all) as recorder:
         position, runs = recorder.resume(runs, per_epoch)
         table = _Table(plan, per_epoch, len(settings), recorder.history)
-        total = plan.epochs * per_epoch
         if position < total and not table.is_over:
             if progress:
                 print(f"training {title}", file=sys.stderr)
@@ -346,7 +345,7 @@ def _train(
                     table.read,
                     position=position,
                     total=total,
-                    batch_size=plan.batch_size * len(settings),
+                    batch_size=plan.optimization.batch_size * len(settings),
                     pace=Pace(per_epoch, engine.epochs_per_call),
                     recorder=recorder,
                     watch=watch,
@@ -359,24 +358,35 @@ def _train(
     for m, setting in enumerate(settings):
         run = _take(runs, m)
         lines = _lines_of(recorder.history, m)
-        trained = TrainedVAE(
-            model=stack.model,
+        own_folder = folder and folder / "members" / name_setting(setting)
+        trained = Trained(
+            model=stack.program.model,
             variables=run.variables,
             data_shape=plan.dataset.shape,
             preprocessing=plan.dataset.preprocessing,
             history=lines,
             timing={"seconds_per_epoch": statistics.median(seconds)} if seconds else {},
             best_epoch=None if run.best is None else int(run.best.epoch),
+            objective=set_weights(
+                stack.program.objective,
+                {name: setting[name] for name in stack.names.weights},
+            ),
+            seed=int(setting.get("seed", plan.seed)),
+            workdir=own_folder,
         )
         members.append(Member(setting, trained, table.failure(m, run)))
-        if folder:
-            config = plan.describe(stack.model, run, setting.get("seed", plan.seed))
-            own_folder = folder / "members" / name_setting(setting)
+        if own_folder:
+            config = plan.describe(stack.program, run, trained.seed) | traced
             for_one = dataclasses.replace(engine, profile=False)
             with Recorder(own_folder, config, for_one) as own:
                 if not own.resume(run, per_epoch)[0]:
                     own.record(lines, seconds[: len(lines)])
                     own.save(int(run.state.step), run, now=True)
+                    if engine.tensorboard:
+                        write_events = TensorBoard(own_folder / "tensorboard")
+                        for line, each in zip(lines, seconds, strict=False):
+                            write_events({**line, "seconds": each})
+                        write_events.close()
     return members
 
 
@@ -392,20 +402,20 @@ class _Table:
         self._over = [False] * size
         for line in history:
             for m, entry in enumerate(line["members"]):
-                self._take_down(m, entry)
+                self._note(m, entry)
 
     @property
     def is_over(self) -> bool:
         """Whether no member goes on."""
         return all(self._over)
 
-    def failure(self, m: int, run: Run) -> str | None:
+    def failure(self, m: int, run: LoopState) -> str | None:
         """Why member ``m`` ended early, or None."""
         skipped = self._per_epoch if int(run.counted) == 0 else 0
         return self._failures[m] or describe_bad_step(run, self._per_epoch, skipped)
 
     def read(
-        self, runs: Run, report: Report, epochs_done: int
+        self, runs: LoopState, report: Report, epochs_done: int
     ) -> tuple[list[Line], bool]:
         """Lines with an entry a member: its metrics, a failure, or None if over."""
         bad_steps = np.asarray(runs.bad_step)
@@ -419,7 +429,7 @@ class _Table:
                     entry = None
                 else:
                     entry = self._read_entry(report, m, i, epoch)
-                self._take_down(m, entry)
+                self._note(m, entry)
                 entries.append(entry)
             lines.append({"epoch": epoch, "members": entries})
         for m, bad_step in enumerate(bad_steps):
@@ -434,17 +444,17 @@ class _Table:
                 return {"failure": f"validation {name} is {value} (epoch {epoch})"}
         codes = {name: v[m, i].tolist() for name, v in report.codes.items()}
         entry: dict[str, Any] = {"train": train, "validation": held_out, "codes": codes}
-        if self._plan.skip_above is not None:
+        if self._plan.optimization.skip_above is not None:
             entry["skipped"] = int(report.skipped[m, i])
-        if self._plan.early_stopping is not None:
+        if self._plan.optimization.early_stopping is not None:
             entry["waited"] = int(report.waited[m, i])
         return entry
 
-    def _take_down(self, m: int, entry: Mapping[str, Any] | None) -> None:
+    def _note(self, m: int, entry: Mapping[str, Any] | None) -> None:
         if entry is None:
             return
         self._failures[m] = entry.get("failure")
-        patience = self._plan.early_stopping
+        patience = self._plan.optimization.early_stopping
         waited = patience is not None and entry.get("waited", 0) >= patience
         self._over[m] = waited or self._failures[m] is not None
 
@@ -479,5 +489,5 @@ def _mean_line(line: Line) -> Line:
     }
 
 
-def _take(runs: Run, m: int) -> Run:
+def _take(runs: LoopState, m: int) -> LoopState:
     return jax.tree.map(lambda leaf: leaf[m], runs)

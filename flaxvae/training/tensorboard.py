@@ -1,7 +1,7 @@
 """A run's metrics as TensorBoard's event files, without TensorFlow."""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +16,41 @@ def check_tensorboard() -> None:
         )
 
 
-class EventWriter:
-    """Writes ``train/loss``, ``codes/active_units``, ..., ``seconds`` by epoch.
+class TensorBoard:
+    """A callback that writes ``train/loss``, ``codes/active_units``, ..., ``seconds``.
 
-    A run that continues declares what lies after its checkpoint as void.
+    ``fit(..., on_epoch=TensorBoard("runs/digits/tensorboard"))``; a run that continues
+    declares void what a folder holds of later epochs.
     """
 
-    def __init__(self, folder: Path, epochs_done: int) -> None:
-        import tensorboardX
+    def __init__(self, folder: str | Path) -> None:
+        check_tensorboard()
+        self._folder = str(folder)
+        self._writer: Any = None
 
-        self._writer = tensorboardX.SummaryWriter(
-            str(folder), purge_step=epochs_done + 1
-        )
+    def __call__(self, line: Mapping[str, Any], trained: Any = None) -> None:
+        """Adds one point per epoch to each curve."""
+        epoch = line["epoch"]
+        if self._writer is None:
+            import tensorboardX
 
-    def write(
-        self, lines: Sequence[Mapping[str, Any]], seconds: Sequence[float]
-    ) -> None:
-        """Adds one point an epoch to each curve."""
-        for line, each in zip(lines, seconds, strict=True):
-            for split in ("train", "validation"):
-                for name, value in line[split].items():
-                    self._writer.add_scalar(f"{split}/{name}", value, line["epoch"])
-            for name, values in line.get("codes", {}).items():
-                if isinstance(values, float):
-                    self._writer.add_scalar(f"codes/{name}", values, line["epoch"])
-                    continue
-                for d, value in enumerate(values):
-                    self._writer.add_scalar(f"codes/{name}/{d}", value, line["epoch"])
-            if "skipped" in line:
-                self._writer.add_scalar("skipped", line["skipped"], line["epoch"])
-            self._writer.add_scalar("seconds", each, line["epoch"])
+            self._writer = tensorboardX.SummaryWriter(self._folder, purge_step=epoch)
+        for split in ("train", "validation"):
+            for name, value in line[split].items():
+                self._writer.add_scalar(f"{split}/{name}", value, epoch)
+        for name, values in line.get("codes", {}).items():
+            if isinstance(values, float):
+                self._writer.add_scalar(f"codes/{name}", values, epoch)
+                continue
+            for d, value in enumerate(values):
+                self._writer.add_scalar(f"codes/{name}/{d}", value, epoch)
+        for name in ("skipped", "seconds"):
+            if name in line:
+                self._writer.add_scalar(name, line[name], epoch)
         self._writer.flush()
 
     def close(self) -> None:
-        """Writes what is left."""
-        self._writer.close()
+        """Writes what is left; `fit` does so at its end. A later call goes on."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

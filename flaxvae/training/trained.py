@@ -1,8 +1,9 @@
-"""A trained model in the user's hands."""
+"""A trained model: encode, decode, sample."""
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -12,13 +13,15 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data import Preprocessing
+from flaxvae.objectives.objective import Objective
+from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import count_parameters
 
 CHUNK = 1024  # rows computed at once
 
 
 @dataclass(frozen=True)
-class TrainedVAE:
+class Trained:
     """A model with its parameters: encode, decode, reconstruct, sample.
 
     Attributes:
@@ -26,11 +29,15 @@ class TrainedVAE:
       variables: parameters and mutable collections, as ``model.apply`` takes them.
       data_shape: shape of one example, ``(H, W, C)`` or ``(F,)``.
       preprocessing: from examples as they were stored to what the model saw.
-      history: one dict an epoch: ``epoch``, ``train`` and ``validation`` metrics.
-      timing: of the training that made it: ``seconds_per_epoch`` (median, validation
-        included), ``seconds_per_step``, ``images_per_second``, ``compile_seconds``
-        and ``peak_memory_bytes``; empty after loading.
+      history: one dict per epoch: ``epoch``, ``train`` and ``validation`` metrics.
+      timing: of its training: ``seconds_per_epoch`` (median, validation included),
+        ``seconds_per_step``, ``images_per_second``, ``compile_seconds`` and
+        ``peak_memory_bytes``; empty after loading.
       best_epoch: the epoch that early stopping chose, if it was on.
+      objective: what it was trained on; None where that cannot be known, as after
+        loading a run with an objective of the user's own.
+      seed: of the run's root key.
+      workdir: the run's folder, or None.
     """
 
     model: nn.Module
@@ -40,6 +47,14 @@ class TrainedVAE:
     history: list[dict[str, Any]] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
     best_epoch: int | None = None
+    objective: Objective | None = None
+    seed: int = 0
+    workdir: Path | None = None
+
+    @property
+    def key(self) -> jax.Array:
+        """The run's root key, which `stream_key` folds into."""
+        return jax.random.key(self.seed)
 
     @property
     def parameters(self) -> int:
@@ -68,7 +83,7 @@ class TrainedVAE:
 
     @property
     def is_conditional(self) -> bool:
-        """Whether the model is told a class or a vector with each example."""
+        """Whether the model takes a class or a vector as condition of each example."""
         return getattr(self.model, "condition", None) is not None
 
     def encode(self, x: np.ndarray | jax.Array, condition: Any = None) -> Any:
@@ -77,24 +92,37 @@ class TrainedVAE:
         Args:
           x: examples as its data set stores them: images ``(N, H, W, C)`` as integers
             or as floats in [0, 1], rows ``(N, F)`` in the table's own units, or
-            factors to be drawn.
+            factors to be drawn. Images of one channel may lack the axis C. A single
+            example ``(H, W, C)`` or ``(F,)`` gives a single code, without the axis N.
           condition: of a conditional model: a class ``(N,)`` or a vector ``(N, C)``
-            each, or one class for all.
+            for each example, or one class for all.
 
         Raises:
-          InputError: examples of another shape, or no condition where there must be
+          InputError: examples of another shape, or no condition for a model that takes
             one.
         """
-        stored = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-        if not self._takes(stored):
+        x = x if hasattr(x, "dtype") else np.asarray(x)
+        if len(self.data_shape) == 3 and (*x.shape[-2:], 1) == self.data_shape:
+            x = x[..., None]
+        is_one = not self._takes(x.shape[1:], x.dtype) and self._takes(x.shape, x.dtype)
+        if is_one:
+            x = x[None]
+            condition = None if condition is None else np.asarray(condition)[None]
+        if not self._takes(x.shape[1:], x.dtype):
             raise InputError(
                 f"x must have the shape (N, {str(self.data_shape)[1:]}, got {x.shape}"
             )
-        given = self._conditions(condition, len(x))
-        return _in_chunks(functools.partial(self._encode, self.variables), x, *given)
+        conditions = self._conditions(condition, len(x))
+        encode = functools.partial(self._encode, self.variables)
+        q = _in_chunks(encode, x, *conditions)
+        if not is_one:
+            return q
+        has_rows = _find_rows(encode, x, *conditions)
+        return jax.tree.map(lambda rows, leaf: leaf[0] if rows else leaf, has_rows, q)
 
-    def _takes(self, stored: jax.ShapeDtypeStruct) -> bool:
-        """Whether the model takes stored examples of a shape."""
+    def _takes(self, shape: tuple[int, ...], dtype: Any) -> bool:
+        """Whether the model takes stored examples of this shape."""
+        stored = jax.ShapeDtypeStruct((1, *shape), dtype)
         try:
             x = jax.eval_shape(self.preprocessing.prepare, stored)
         except (TypeError, ValueError):  # a row of another table
@@ -111,8 +139,9 @@ class TrainedVAE:
                 f"z must have the shape (N, {str(self.code_shape)[1:-1].rstrip(',')}), "
                 f"got {z.shape}"
             )
-        given = self._conditions(condition, len(z))
-        return _in_chunks(functools.partial(self._decode, self.variables), z, *given)
+        conditions = self._conditions(condition, len(z))
+        decode = functools.partial(self._decode, self.variables)
+        return _in_chunks(decode, z, *conditions)
 
     def compute(self, method: Callable[..., Any], x: np.ndarray | jax.Array) -> Any:
         """``method(model, x)`` of examples as they are stored, in chunks.
@@ -129,14 +158,21 @@ class TrainedVAE:
     def reconstruct(
         self, x: np.ndarray | jax.Array, condition: Any = None
     ) -> jax.Array:
-        """The mean image ``(N, H, W, C)`` decoded from the mean code of each ``x``."""
-        return self.decode(self.encode(x, condition).mean, condition).mean
+        """The mean image ``(N, H, W, C)`` decoded from the mean code of each ``x``.
+
+        A single example gives a single image.
+        """
+        codes = self.encode(x, condition).mean
+        if codes.ndim == len(self.code_shape):
+            conditions = None if condition is None else np.asarray(condition)[None]
+            return self.decode(codes[None], conditions).mean[0]
+        return self.decode(codes, condition).mean
 
     def sample(
         self,
         num: int,
         *,
-        key: jax.Array,
+        key: jax.Array | None = None,
         with_noise: bool = False,
         sampler: Any = None,
         condition: Any = None,
@@ -145,21 +181,23 @@ class TrainedVAE:
 
         Args:
           num: how many.
-          key: a JAX PRNG key.
-          with_noise: draws from p(x|z) in place of its means, which pictures want.
+          key: a JAX PRNG key; None: the run's own for figures.
+          with_noise: draws from p(x|z) instead of returning its means, which are what
+            pictures show.
           sampler: what has ``sample(key, shape)`` in place of the prior, such as
-            `flaxvae.latent.fit_mixture` makes.
+            `flaxvae.latent.fit_mixture` returns.
           condition: as in `encode`.
 
         Raises:
           InputError: the model has no prior and there is no ``sampler``.
         """
+        key = stream_key(self.key, Stream.FIGURES) if key is None else key
         key_z, key_x = jax.random.split(key) if with_noise else (key, key)
         source = sampler or self._prior(condition, num)
         if source is None:
             raise InputError(
-                "a model without a prior must be given a sampler to draw codes from, "
-                "such as flaxvae.latent.fit_mixture makes"
+                "sampler must be stated for a model without a prior, such as the one "
+                "that flaxvae.latent.fit_mixture returns"
             )
         # A prior that depends on the condition has a code for each.
         shape = (num,) if sampler or source.mean.ndim == 1 else ()
@@ -172,20 +210,20 @@ class TrainedVAE:
         return None if self.is_conditional else self._prior(None, 1)
 
     def _prior(self, condition: Any, num: int) -> Any:
-        def prior(vae: Any, *given: jax.Array) -> Any:
-            vae = vae.given(*given) if given else vae
+        def prior(vae: Any, *conditions: jax.Array) -> Any:
+            vae = vae.given(*conditions) if conditions else vae
             return vae.prior() if hasattr(vae, "prior") else None
 
-        given = self._conditions(condition, num)
-        return self.model.apply(self.variables, *given, method=prior)
+        conditions = self._conditions(condition, num)
+        return self.model.apply(self.variables, *conditions, method=prior)
 
     def _conditions(self, condition: Any, num: int) -> tuple[Any, ...]:
         """The conditions of ``num`` examples, or nothing."""
         if condition is None:
             if self.is_conditional:
                 raise InputError(
-                    "a conditional model must be told the condition of each example, "
-                    "got none"
+                    "condition must be stated for each example of a conditional "
+                    "model, got none"
                 )
             return ()
         if not self.is_conditional:
@@ -203,11 +241,11 @@ class TrainedVAE:
 
     @functools.cached_property
     def _encode(self) -> Callable[..., Any]:
-        def encode(variables: Any, x: jax.Array, *given: jax.Array) -> Any:
+        def encode(variables: Any, x: jax.Array, *conditions: jax.Array) -> Any:
             x = self.preprocessing.prepare(x)
 
             def method(vae: Any, x: jax.Array) -> Any:
-                return (vae.given(*given) if given else vae).encode(x)
+                return (vae.given(*conditions) if conditions else vae).encode(x)
 
             return self.model.apply(variables, x, method=method)
 
@@ -215,9 +253,9 @@ class TrainedVAE:
 
     @functools.cached_property
     def _decode(self) -> Callable[..., Any]:
-        def decode(variables: Any, z: jax.Array, *given: jax.Array) -> Any:
+        def decode(variables: Any, z: jax.Array, *conditions: jax.Array) -> Any:
             def method(vae: Any, z: jax.Array) -> Any:
-                return (vae.given(*given) if given else vae).decode(z)
+                return (vae.given(*conditions) if conditions else vae).decode(z)
 
             return self.model.apply(variables, z, method=method)
 
@@ -230,14 +268,7 @@ def _in_chunks(compute: Callable[..., Any], rows: Any, *more: Any) -> Any:
         return compute(jnp.asarray(rows), *more)
     filled = -(-len(rows) // CHUNK) * CHUNK
     every = (rows, *more)
-    one, two = (
-        jax.eval_shape(
-            compute,
-            *(jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in every),
-        )
-        for n in (1, 2)
-    )
-    has_rows = jax.tree.map(lambda a, b: a.shape != b.shape, one, two)
+    has_rows = _find_rows(compute, *every)
     parts = []
     for start in range(0, filled, CHUNK):
         # The last chunk is filled with its last row: one shape, one compilation.
@@ -245,7 +276,18 @@ def _in_chunks(compute: Callable[..., Any], rows: Any, *more: Any) -> Any:
         parts.append(compute(*(jnp.asarray(array[index]) for array in every)))
 
     def join(has_rows: bool, *leaves: jax.Array) -> jax.Array:
-        # What all rows have in common, such as a flow's kernels, is there once.
+        # What all rows share exists once.
         return jnp.concatenate(leaves)[: len(rows)] if has_rows else leaves[0]
 
     return jax.tree.map(join, has_rows, *parts)
+
+
+def _find_rows(compute: Callable[..., Any], *arrays: Any) -> Any:
+    """Which arrays of a result have an axis of rows: not, say, a flow's kernels."""
+    one, two = (
+        jax.eval_shape(
+            compute, *(jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in arrays)
+        )
+        for n in (1, 2)
+    )
+    return jax.tree.map(lambda a, b: a.shape != b.shape, one, two)

@@ -8,20 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from flaxvae.data import make_preprocess
-from flaxvae.objectives import elbo
-from flaxvae.training import (
-    Stream,
-    adam,
-    advance,
-    create_run,
-    make_advance,
-    make_evaluate,
-    make_program,
-    make_step,
-    stream_key,
-)
+from flaxvae.objectives import ELBO
+from flaxvae.training import advance
+from flaxvae.training.advance import create_loop_state, make_advance
+from flaxvae.training.evaluate import make_evaluate
+from flaxvae.training.keys import Stream, stream_key
+from flaxvae.training.optimizers import adam
+from flaxvae.training.program import make_program
 from flaxvae.training.state import TrainState
+from flaxvae.training.step import make_step
 
 STEPS = 4  # 150 // 32
 
@@ -43,10 +38,10 @@ def examples_of(dataset):
 
 
 def program(vae, dataset, optimizer=None, **options):
-    made = make_program(
-        vae, dataset, elbo, optimizer or adam(1e-2), batch_size=32, **options
+    training = make_program(
+        vae, dataset, ELBO(), optimizer or adam(1e-2), batch_size=32, **options
     )
-    return made.create(0, {}), jax.jit(made.make_advance())
+    return training.create(0), jax.jit(training.make_advance())
 
 
 def test_epochs_in_one_call_are_a_python_loop(vae, stripes):
@@ -54,9 +49,9 @@ def test_epochs_in_one_call_are_a_python_loop(vae, stripes):
     x, held_out = examples_of(stripes)
     by_call, report = advance(run, (x, held_out), 0, 2 * STEPS)
 
-    preprocess = make_preprocess(stripes)
-    step = jax.jit(make_step(vae, elbo, adam(1e-2), preprocess))
-    evaluate = make_evaluate(vae, elbo, preprocess)
+    preprocess = stripes.preprocessing
+    step = jax.jit(make_step(vae, adam(1e-2), preprocess))
+    evaluate = make_evaluate(vae, preprocess)
     state = run.state
     for number in range(2):
         key = stream_key(state.key, Stream.SHUFFLE, number)
@@ -69,7 +64,7 @@ def test_epochs_in_one_call_are_a_python_loop(vae, stripes):
             report.train["loss"][number], np.mean(losses), rtol=1e-5
         )
         key = stream_key(state.key, Stream.VALIDATION)
-        expected = evaluate(state.variables, {}, held_out, key)
+        expected = evaluate(state.variables, ELBO(), held_out, key)
         for name in ("loss", "elbo", "kl", "log_likelihood"):
             np.testing.assert_allclose(
                 report.validation[name][number], expected[name], rtol=1e-4
@@ -127,8 +122,8 @@ def remember(num_examples, batch_size):
 
     seen = jnp.zeros((2, num_examples))
     zero = jnp.asarray(0, jnp.int32)
-    state = TrainState(zero, seen, {}, {}, {}, jax.random.key(3), zero)
-    run = create_run(state, {"loss": 0.0}, early_stopping=False)
+    state = TrainState(zero, seen, {}, {}, ELBO(), jax.random.key(3), zero)
+    run = create_loop_state(state, {"loss": 0.0}, early_stopping=False)
     make = make_advance(step, None, num_examples=num_examples, batch_size=batch_size)
     return run, make
 
@@ -145,7 +140,7 @@ def test_every_example_at_most_once_and_others_left_out_each_epoch():
 
 def test_one_trace_of_the_step_for_any_number_of_epochs(vae, stripes):
     traces = []
-    step = make_step(vae, elbo, adam(1e-2), make_preprocess(stripes))
+    step = make_step(vae, adam(1e-2), stripes.preprocessing)
 
     def counted(state, batch):
         traces.append(1)
@@ -165,10 +160,10 @@ def test_one_trace_of_the_step_for_any_number_of_epochs(vae, stripes):
 
 
 def test_the_run_is_donated(vae, stripes):
-    made = make_program(vae, stripes, elbo, adam(1e-2), batch_size=32)
-    run = made.create(0, {})
+    training = make_program(vae, stripes, ELBO(), adam(1e-2), batch_size=32)
+    run = training.create(0)
     kernel = run.state.params["decoder"]["output"]["kernel"]
-    jax.jit(made.make_advance(), donate_argnums=0)(run, examples_of(stripes), 0, 4)
+    jax.jit(training.make_advance(), donate_argnums=0)(run, examples_of(stripes), 0, 4)
     assert kernel.is_deleted()
 
 
@@ -234,7 +229,7 @@ def test_means_leave_skipped_steps_out(vae, stripes):
     poisoned[7, 0, 0, 0] = 255
 
     def picky(vae, x, *, key):
-        terms = elbo(vae, x, key=key)
+        terms = ELBO()(vae, x, key=key)
         bad = x[:, 0, 0, 0] == 1.0
         loss = jnp.where(bad, jnp.inf, terms["loss"])
         return terms | {"loss": loss, "one": jnp.ones(len(x))}
@@ -243,11 +238,11 @@ def test_means_leave_skipped_steps_out(vae, stripes):
         stripes, train=dataclasses.replace(stripes.train, x=poisoned)
     )
     assert (poisoned[:, 0, 0, 0] == 255).sum() == 1
-    made = make_program(
+    training = make_program(
         vae, data, picky, adam(1e-2), batch_size=32, skip_above=float("inf")
     )
-    advance = jax.jit(made.make_advance())
-    run, report = advance(made.create(0, {}), examples_of(data), 0, 5 * STEPS)
+    advance = jax.jit(training.make_advance())
+    run, report = advance(training.create(0), examples_of(data), 0, 5 * STEPS)
     assert report.num_lines == 5
     assert 3 <= run.state.skipped <= 5  # the image may be among the left out
     assert report.skipped[:5].sum() == run.state.skipped

@@ -3,15 +3,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxvae.data import make_preprocess
-from flaxvae.objectives import elbo
-from flaxvae.training import adam, create_state, evaluate, make_evaluate
+from flaxvae.objectives import ELBO
+from flaxvae.training import evaluate
+from flaxvae.training.evaluate import make_evaluate
+from flaxvae.training.optimizers import adam
+from flaxvae.training.state import create_state
 
 
 @pytest.fixture
 def state(vae, stripes):
     x = jnp.asarray(stripes.train.x[:32]) / 255.0
-    return create_state(vae, elbo, adam(1e-2), x)
+    return create_state(vae, ELBO(), adam(1e-2), x)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 23, 100])
@@ -24,7 +26,7 @@ def test_evaluation_counts_every_example_once(
     def certain(vae, x, *, key):
         return {"loss": -vae.decode(vae.encode(x).mean).log_prob(x)}
 
-    compute = jax.jit(make_evaluate(vae, certain, make_preprocess(stripes)))
+    compute = jax.jit(make_evaluate(vae, stripes.preprocessing), static_argnums=1)
     x = jnp.asarray(stripes.validation.x)
     assert len(x) == 23
     expected = np.mean(
@@ -35,7 +37,7 @@ def test_evaluation_counts_every_example_once(
             for i in range(23)
         ]
     )
-    actual = compute(state.variables, {}, x, key)["loss"]
+    actual = compute(state.variables, certain, x, key)["loss"]
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
@@ -47,15 +49,15 @@ def test_evaluation_ignores_what_fills_the_last_batch(stripes, vae, state, key):
         seen = jnp.arange(len(x))
         return {"loss": jnp.where(seen >= 23, jnp.nan, 1.0)}
 
-    compute = make_evaluate(vae, picky, make_preprocess(stripes))
+    compute = make_evaluate(vae, stripes.preprocessing)
     x = jnp.asarray(stripes.validation.x)
-    assert compute(state.variables, {}, x, key)["loss"] == 1.0
+    assert compute(state.variables, picky, x, key)["loss"] == 1.0
 
 
 def test_evaluation_draws_differ_between_batches(vae, stripes, state, key, monkeypatch):
     monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 10)
-    compute = make_evaluate(vae, elbo, make_preprocess(stripes))
+    compute = make_evaluate(vae, stripes.preprocessing)
     same = jnp.repeat(jnp.asarray(stripes.validation.x[:1]), 20, axis=0)
-    whole = compute(state.variables, {}, same, key)["log_likelihood"]
-    half = compute(state.variables, {}, same[:10], key)["log_likelihood"]
+    whole = compute(state.variables, ELBO(), same, key)["log_likelihood"]
+    half = compute(state.variables, ELBO(), same[:10], key)["log_likelihood"]
     assert whole != half

@@ -7,8 +7,9 @@ import pytest
 from flaxvae import training
 from flaxvae.checks import InputError
 from flaxvae.data import Split
-from flaxvae.training import Devices, Engine, engine, fit, parallel, sweep
+from flaxvae.training import Engine, engine, fit, parallel, sweep
 from flaxvae.training.feed import Streamed, open_feed
+from flaxvae.training.parallel import Devices
 from tests.training.test_loop import EVERY_CALL, Killed, kill_after, same
 
 BATCH = 32  # 4 steps an epoch: 150 // 32, of 16 bytes an image
@@ -39,7 +40,7 @@ def read_rows(dataset, position, epochs, chunk):
     steps = []
     while len(steps) < 4 * epochs - position:
         steps += list(np.asarray(feed.examples[0]))
-        feed.move_on()
+        feed.prefetch()
     feed.close()
     return np.stack(steps)[: 4 * epochs - position]
 
@@ -66,9 +67,9 @@ def test_a_streamed_run_is_the_resident_one(vae, stripes, chunk, monkeypatch, ca
     options = {"epochs": 3, "batch_size": BATCH, "early_stopping": 9}
     resident = fit(vae, stripes, progress=False, **options)
     seen = []
-    move_on = Streamed.move_on
+    prefetch = Streamed.prefetch
     monkeypatch.setattr(
-        Streamed, "move_on", lambda self: (seen.append(self.chunk), move_on(self))[1]
+        Streamed, "prefetch", lambda self: (seen.append(self.chunk), prefetch(self))[1]
     )
     streamed = fit(vae, stripes, engine=budget_engine(chunk), **options)
     assert set(seen) == {chunk}

@@ -2,9 +2,11 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import gc
 import json
 import shutil
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -14,22 +16,22 @@ import pytest
 
 from flaxvae import training
 from flaxvae.checks import InputError
-from flaxvae.data import Split, binarize
+from flaxvae.data import Preprocessing, Split, binarize
 from flaxvae.evaluation import evaluate_elbo
-from flaxvae.objectives import elbo
+from flaxvae.objectives import ELBO, Objective, Weight
 from flaxvae.training import (
     Engine,
-    Interrupted,
     NonFiniteError,
     RunFolder,
-    adam,
     engine,
     fit,
     loop,
     recorder,
 )
 from flaxvae.training.checkpoint import Checkpoints
-from flaxvae.training.interrupt import watch_signals
+from flaxvae.training.interrupt import Interrupted, watch_signals
+from flaxvae.training.optimizers import adam
+from flaxvae.training.program import make_program
 
 
 def same(a, b):
@@ -44,7 +46,7 @@ def test_fit_improves_the_bound_on_unseen_images(vae, stripes):
     after = fit(
         vae, stripes, optimizer=adam(1e-2), epochs=60, batch_size=32, progress=False
     )
-    first, last = (evaluate_elbo(t, stripes, stripes.test) for t in (before, after))
+    first, last = (evaluate_elbo(t, stripes.test) for t in (before, after))
     assert last["elbo"] > first["elbo"] + 1.0
     assert last["elbo"] == pytest.approx(last["log_likelihood"] - last["kl"], rel=1e-5)
     assert last["kl"] > 0
@@ -69,7 +71,7 @@ def test_one_trace_of_the_objective_a_use_in_a_whole_run(vae, stripes):
 
     def counted(vae, x, *, key):
         traces.append(x.shape)
-        return elbo(vae, x, key=key)
+        return ELBO()(vae, x, key=key)
 
     def count(epochs, **engine):
         traces.clear()
@@ -100,12 +102,17 @@ def test_without_a_validation_split(vae, stripes):
 def test_binarized_data_and_weights_reach_the_objective(vae, stripes):
     seen = []
 
-    def spy(vae, x, *, key, beta):
-        jax.debug.callback(lambda x, b: seen.append((np.array(x), float(b))), x, beta)
-        return elbo(vae, x, key=key, beta=beta)
+    class Spy(Objective):
+        beta: Weight = 1.0
+
+        def __call__(self, vae, x, *, key):
+            jax.debug.callback(
+                lambda x, b: seen.append((np.array(x), float(b))), x, self.beta
+            )
+            return ELBO(beta=self.beta)(vae, x, key=key)
 
     data = binarize(stripes, "dynamic")
-    fit(vae, data, objective=spy, weights={"beta": 0.25}, epochs=1, progress=False)
+    fit(vae, data, objective=Spy(beta=0.25), epochs=1, progress=False)
     jax.effects_barrier()
     for x, beta in seen:
         assert beta == 0.25
@@ -179,10 +186,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 def read_run(vae, dataset, workdir, options):
     """All that the newest checkpoint holds, the optimizer too."""
     names = ("early_stopping", "ema_decay", "skip_above", "batch_size")
-    program = training.make_program(
-        vae, dataset, elbo, options["optimizer"], **{n: options[n] for n in names}
+    program = make_program(
+        vae, dataset, ELBO(), options["optimizer"], **{n: options[n] for n in names}
     )
-    like = program.create(0, {})
+    like = program.create(0)
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
     position, run = checkpoints.restore_newest(like)
     checkpoints.close()
@@ -238,18 +245,18 @@ def test_a_signal_ends_the_run_with_a_checkpoint(
 
 def test_the_speed_beside_an_epoch_is_the_epochs_own(vae, stripes, monkeypatch):
     """And not that of the last call, which may have been a single step."""
-    told = []
+    seen = []
 
     @contextlib.contextmanager
     def listen(*_, **__):
-        yield lambda line, done, rate: told.append((line, rate))
+        yield lambda line, done, rate: seen.append((line, rate))
 
     monkeypatch.setattr(loop, "show_progress", listen)
     monkeypatch.setattr(engine, "FIRST_STEPS", 1)  # calls end within epochs
     trained = fit(vae, stripes, epochs=1, batch_size=32)
-    line, rate = told[-1]
+    line, rate = seen[-1]
     assert line["epoch"] == 1
-    assert len(told) > 1
+    assert len(seen) > 1
     assert rate == pytest.approx(trained.timing["images_per_second"])
 
 
@@ -270,9 +277,7 @@ def test_in_another_thread_signals_are_left_alone(vae, stripes):
 
 def damage(folder, how):
     """Harms a checkpoint as a broken disk would."""
-    largest = max(
-        (p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
-    )
+    largest = max((folder / "run" / "d").iterdir(), key=lambda p: p.stat().st_size)
     content = bytearray(largest.read_bytes())
     if how == "truncated":
         largest.write_bytes(content[: len(content) // 2])
@@ -290,6 +295,21 @@ def damage(folder, how):
         shutil.rmtree(folder / "run")
 
 
+@pytest.fixture
+def reading_threads():
+    """Orbax's threads that outlive a failed reading end here, not in another test."""
+    yield
+    time.sleep(0.5)
+    gc.collect()
+
+
+LATE_THREADS = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@LATE_THREADS
+@pytest.mark.usefixtures("reading_threads")
 @pytest.mark.parametrize(
     "how", ["truncated", "flipped", "emptied", "valid but other", "incomplete"]
 )
@@ -316,6 +336,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert capsys.readouterr().err == ""
 
 
+@LATE_THREADS
+@pytest.mark.usefixtures("reading_threads")
 def test_only_damaged_checkpoints_are_an_error(vae, stripes, tmp_path, capsys):
     options = {"epochs": 1, "batch_size": 32, "progress": False, "workdir": tmp_path}
     fit(vae, stripes, **options)
@@ -342,9 +364,9 @@ def test_another_config_in_the_folder_is_refused_with_what_differs(
     fit(vae, stripes, epochs=1, settings={"rate": 0.1}, **settings)
     before = sorted(p.name for p in tmp_path.rglob("*"))
     with pytest.raises(
-        InputError, match=r"epochs was 1, now 2; rate was 0\.1, now 0\.2"
+        InputError, match=r"ema_decay was 0\.0, now 0\.5; rate was 0\.1, now 0\.2"
     ):
-        fit(vae, stripes, epochs=2, settings={"rate": 0.2}, **settings)
+        fit(vae, stripes, epochs=2, ema_decay=0.5, settings={"rate": 0.2}, **settings)
     other = vae.clone(encoder=vae.encoder.clone(hidden=(17,)))
     with pytest.raises(InputError, match=r"encoder\.hidden was \[16\], now \[17\]"):
         fit(other, stripes, epochs=1, settings={"rate": 0.1}, **settings)
@@ -359,10 +381,18 @@ def test_another_optimizer_in_the_folder_is_refused(vae, stripes, tmp_path):
     fit(vae, stripes, **settings)
     with pytest.raises(InputError, match=r"learning_rate was 0\.001.*, now 0\.5"):
         fit(vae, stripes, optimizer=adam(0.5), **settings)
-    with pytest.raises(InputError, match=r"optimizer was .*Adam.*, now \['Trace"):
+    with pytest.raises(InputError, match=r"optimizer was adam, now \['Trace"):
         fit(vae, stripes, optimizer=optax.sgd(0.5, momentum=0.9), **settings)
-    partial = functools.partial(elbo, beta=2.0)
-    with pytest.raises(InputError, match=r"objective was .*elbo, now .*'beta': 2\.0"):
+    with pytest.raises(InputError, match=r"objective.beta was 1\.0, now 2\.0"):
+        fit(vae, stripes, objective=ELBO(beta=2.0), **settings)
+
+    def weighted(vae, x, *, key, beta):
+        return ELBO(beta=beta)(vae, x, key=key)
+
+    partial = functools.partial(weighted, beta=2.0)
+    with pytest.raises(
+        InputError, match=r"objective.name was ELBO, now .*'beta': 2\.0"
+    ):
         fit(vae, stripes, objective=partial, **settings)
 
 
@@ -380,7 +410,7 @@ def test_what_the_folder_says(vae, stripes, tmp_path):
     fit(vae, stripes, epochs=1, workdir=tmp_path, notes={"why": "x"}, progress=False)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["data"]["name"] == "stripes"
-    assert config["settings"]["batch_size"] == 128
+    assert config["settings"]["optimization"]["batch_size"] == 128
     assert config["notes"] == {"why": "x"}
     assert config["environment"]["versions"]["jax"] == jax.__version__
     assert config["environment"]["device"]
@@ -435,7 +465,7 @@ def test_non_finite_numbers_stop_with_name_and_step(
 
 def test_non_finite_validation_stops_too(vae, stripes):
     def fragile(vae, x, *, key):
-        terms = elbo(vae, x, key=key)
+        terms = ELBO()(vae, x, key=key)
         wrong = jnp.nan if len(x) == 23 else 0.0  # the validation split
         return terms | {"loss": terms["loss"] + wrong}
 
@@ -451,7 +481,7 @@ def replaced(dataset, **changes):
 def test_values_outside_the_range_are_refused(vae, stripes):
     x, labels = stripes.train.x, stripes.train.labels
     with pytest.raises(InputError, match=r"train\.x must hold integers in 0 to 1, got"):
-        fit(vae, dataclasses.replace(stripes, max_value=1.0))
+        fit(vae, dataclasses.replace(stripes, preprocessing=Preprocessing()))
     with pytest.raises(InputError, match="must hold floats in 0 to 1"):
         fit(vae, replaced(stripes, x=x.astype(np.float32)))
     with pytest.raises(InputError, match="must hold finite numbers, got NaN"):
@@ -470,7 +500,11 @@ def test_rows_and_float_images_train_too(stripes):
     rng = np.random.default_rng(0)
     split = Split(rng.random((64, 5), np.float32))
     rows = dataclasses.replace(
-        stripes, train=split, validation=split[:5], test=split, max_value=1.0
+        stripes,
+        train=split,
+        validation=split[:5],
+        test=split,
+        preprocessing=Preprocessing(),
     )
     vae = build_vae(rows.shape, 2, hidden=(8,))
     trained = fit(vae, rows, epochs=1, batch_size=16, progress=False)

@@ -8,15 +8,10 @@ import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
-from flaxvae.objectives import factor
-from flaxvae.training import (
-    OPTIMIZERS,
-    adam,
-    build_optimizer,
-    fit,
-    make_program,
-    with_critic,
-)
+from flaxvae.objectives import FactorVAE
+from flaxvae.training import build_optimizer, fit
+from flaxvae.training.optimizers import OPTIMIZERS, adam
+from flaxvae.training.program import make_program
 
 PARAMS = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0, 0.5])}
 
@@ -132,7 +127,7 @@ def test_rate_and_decay_are_part_of_the_state():
         ({"weight_decay": -1.0}, "weight_decay must be >= 0"),
         ({"clip_norm": 0.0}, "clip_norm must be > 0"),
         ({"warmup_steps": -1}, "warmup_steps must be >= 0"),
-        ({"schedule": "linear"}, "total_steps must be given for lr_schedule 'linear'"),
+        ({"schedule": "linear"}, "total_steps must be stated for lr_schedule 'linear'"),
         ({"warmup_steps": 9, "total_steps": 9}, "warmup_steps must be < 9.*got 9"),
     ],
 )
@@ -148,19 +143,19 @@ def test_adam_is_built_by_default():
 
 
 def test_a_critic_has_an_optimizer_of_its_own(stripes):
-    vae = build_vae(stripes.shape, 2, hidden=(8,), critic=True)
-    frozen = with_critic(build_optimizer("sgd", 1e-9), 1e-2)
+    vae = build_vae(stripes.shape, 2, hidden=(8,))
+    objective, slow = FactorVAE(critic_learning_rate=1e-2), build_optimizer("sgd", 1e-9)
     trained = fit(
         vae,
         stripes,
-        objective=factor,
-        optimizer=frozen,
+        objective=objective,
+        optimizer=slow,
         epochs=2,
         batch_size=32,
         progress=False,
     )
-    program = make_program(vae, stripes, factor, frozen, batch_size=32)
-    before = program.create(0, {}).state.params
+    program = make_program(vae, stripes, objective, slow, batch_size=32)
+    before = program.create(0).state.params
     for name, part in trained.variables["params"].items():
         moved = max(
             float(np.abs(a - b).max())
@@ -168,4 +163,4 @@ def test_a_critic_has_an_optimizer_of_its_own(stripes):
         )
         assert (moved > 1e-3) == (name == "critic"), name
     with pytest.raises(InputError, match="critic_learning_rate must be > 0, got 0"):
-        with_critic(build_optimizer("adam"), 0.0)
+        FactorVAE(critic_learning_rate=0.0)

@@ -9,7 +9,11 @@ import pytest
 import flaxvae
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
-from flaxvae.training import RunFolder, check_writable, fit
+from flaxvae.models.description import describe_module
+from flaxvae.objectives import ELBO
+from flaxvae.schedules import warm_up
+from flaxvae.training import RunFolder, fit
+from flaxvae.training.run_folder import check_writable
 
 CONFIG = {"settings": {"a": 1}, "data": {"name": "x", "origin": "here"}, "model": {}}
 
@@ -104,7 +108,7 @@ def test_load_refuses_other_folders(tmp_path):
     with pytest.raises(InputError, match=r"must be a run's folder.*config\.json"):
         flaxvae.load(tmp_path)
     config = CONFIG | {"data": {"shape": [4, 4, 1], "max_value": 1.0}}
-    description = flaxvae.models.describe_module(build_vae((4, 4, 1)))
+    description = describe_module(build_vae((4, 4, 1)))
     (tmp_path / "config.json").write_text(json.dumps(config | {"model": description}))
     with pytest.raises(InputError, match="must hold a checkpoint, got none"):
         flaxvae.load(tmp_path)
@@ -135,8 +139,8 @@ def test_reading_changes_nothing(vae, stripes, tmp_path):
 
 def test_sizes_from_numpy_survive(stripes, tmp_path):
     vae = build_vae(stripes.shape, np.int64(2), hidden=np.array([16]))
-    weights = {"beta": np.float32(2.0)}
-    fit(vae, stripes, weights=weights, epochs=1, workdir=tmp_path, progress=False)
+    objective = ELBO(beta=np.float32(2.0))
+    fit(vae, stripes, objective=objective, epochs=1, workdir=tmp_path, progress=False)
     assert flaxvae.load(tmp_path).latent_dim == 2
 
 
@@ -146,3 +150,20 @@ def test_the_folder_holds_no_pickles(vae, stripes, tmp_path):
         if path.is_file():
             assert not path.read_bytes().startswith(b"\x80\x04"), path
     assert jax.tree.leaves(flaxvae.load(tmp_path).variables)
+
+
+def test_what_early_stopping_chose_and_the_objective_are_loaded(
+    vae, stripes, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = {"epochs": 4, "early_stopping": 2, "learning_rate": 0.05, "seed": 3}
+    objective = ELBO(beta=warm_up(0.5, epochs=2))
+    run = fit(
+        vae, stripes, objective=objective, workdir="~/run", progress=False, **options
+    )
+    assert run.workdir == tmp_path / "run"
+    loaded = flaxvae.load("~/run")
+    assert loaded.best_epoch == run.best_epoch
+    assert loaded.objective == objective and loaded.seed == 3
+    flaxvae.save(run, tmp_path / "copy", stripes)
+    assert flaxvae.load(tmp_path / "copy").objective == objective

@@ -5,29 +5,33 @@ import numpy as np
 import optax
 import pytest
 
-from flaxvae.data import binarize, make_preprocess
+from flaxvae.data import binarize
 from flaxvae.models import build_vae
-from flaxvae.objectives import elbo
-from flaxvae.training import Stream, adam, create_state, make_step, stream_key
+from flaxvae.objectives import ELBO, Objective, Weight
+from flaxvae.objectives.objective import as_objective, with_arrays
+from flaxvae.training.keys import Stream, stream_key
+from flaxvae.training.optimizers import adam
+from flaxvae.training.state import create_state
+from flaxvae.training.step import make_step
 
 
-def setup(vae, dataset, optimizer=None, objective=elbo, **kwargs):
+def setup(vae, dataset, optimizer=None, objective=ELBO(), **kwargs):
     optimizer = optimizer or adam(1e-2)
-    preprocess = make_preprocess(dataset)
+    preprocess = dataset.preprocessing
     batch = jnp.asarray(dataset.train.x[:32])
     x = preprocess(batch, jax.random.key(0))
-    state = create_state(vae, objective, optimizer, x, **kwargs)
-    return make_step(vae, objective, optimizer, preprocess), state, batch
+    state = create_state(vae, as_objective(objective), optimizer, x, **kwargs)
+    return make_step(vae, optimizer, preprocess), state, batch
 
 
 def test_a_step_is_a_gradient_step_on_the_batch_mean_of_the_loss(vae, stripes):
-    step, state, batch = setup(vae, stripes, optax.sgd(0.1), weights={"beta": 3.0})
+    step, state, batch = setup(vae, stripes, optax.sgd(0.1), ELBO(beta=3.0))
     next_state, metrics = step(state, batch)
 
     def loss(params):
         key = stream_key(state.key, Stream.OBJECTIVE, 0)
         x = batch / 255.0
-        terms = vae.apply({"params": params}, x, key=key, beta=3.0, method=elbo)
+        terms = vae.apply({"params": params}, x, key=key, method=ELBO())
         return jnp.mean(terms["kl"] * 3.0 - terms["log_likelihood"])
 
     np.testing.assert_allclose(metrics["loss"], loss(state.params), rtol=1e-5)
@@ -58,7 +62,7 @@ def certain(vae, x, *, key):
 
 @pytest.mark.parametrize(
     ("objective", "binarization"),
-    [(elbo, "none"), (certain, "dynamic")],
+    [(ELBO(), "none"), (certain, "dynamic")],
     ids=["draws of z", "dynamic binarization"],
 )
 def test_draws_change_with_the_step_alone(vae, stripes, objective, binarization):
@@ -77,7 +81,7 @@ def test_every_stream_has_keys_of_its_own(key):
 
 
 def test_weights_are_traced_not_compiled_in(vae, stripes):
-    step, state, batch = setup(vae, stripes, optax.sgd(0.0), weights={"beta": 1.0})
+    step, state, batch = setup(vae, stripes, optax.sgd(0.0))
     traces = []
 
     @jax.jit
@@ -86,7 +90,7 @@ def test_weights_are_traced_not_compiled_in(vae, stripes):
         return step(state, batch)
 
     _, low = counted(state, batch)
-    heavier = state.replace(weights={"beta": jnp.float32(5.0)})
+    heavier = state.replace(objective=with_arrays(ELBO(beta=5.0)))
     _, high = counted(heavier, batch)
     assert len(traces) == 1
     np.testing.assert_allclose(high["loss"] - low["loss"], 4 * low["kl"], rtol=1e-4)
@@ -147,19 +151,20 @@ def test_the_seed_decides_the_parameters(vae, stripes):
 
 
 def test_a_users_objective_in_a_few_lines(vae, stripes):
-    def autoencode(vae, x, *, key, weight):
-        log_likelihood = vae.decode(vae.encode(x).mean).log_prob(x)
-        return {"loss": -weight * log_likelihood, "error": -log_likelihood}
+    class Autoencode(Objective):
+        weight: Weight = 1.0
 
-    step, state, batch = setup(
-        vae, stripes, objective=autoencode, weights={"weight": 2.0}
-    )
+        def __call__(self, vae, x, *, key):
+            log_likelihood = vae.decode(vae.encode(x).mean).log_prob(x)
+            return {"loss": -self.weight * log_likelihood, "error": -log_likelihood}
+
+    step, state, batch = setup(vae, stripes, objective=Autoencode(weight=2.0))
     _, metrics = step(state, batch)
     assert set(metrics) == {"loss", "error"}
     np.testing.assert_allclose(metrics["loss"], 2 * metrics["error"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["step", "key", "params"])
+@pytest.mark.parametrize("name", ["step", "key", "params", "objective"])
 def test_the_state_is_arrays_only(vae, stripes, name):
     _, state, _ = setup(vae, stripes)
     leaves = jax.tree.leaves(getattr(state, name))
@@ -170,13 +175,13 @@ def test_the_state_is_arrays_only(vae, stripes, name):
 def test_the_average_follows_the_parameters(vae, stripes):
     """Against NumPy; evaluation sees the average, the next step does not."""
     data, optimizer = stripes, adam(1e-1)
-    preprocess = make_preprocess(data)
+    preprocess = data.preprocessing
     batch = jnp.asarray(data.train.x[:32])
     x = preprocess(batch, jax.random.key(0))
-    state = create_state(vae, elbo, optimizer, x, keep_ema=True)
-    plain = create_state(vae, elbo, optimizer, x)
-    step = jax.jit(make_step(vae, elbo, optimizer, preprocess, ema_decay=0.3))
-    plain_step = jax.jit(make_step(vae, elbo, optimizer, preprocess))
+    state = create_state(vae, ELBO(), optimizer, x, keep_ema=True)
+    plain = create_state(vae, ELBO(), optimizer, x)
+    step = jax.jit(make_step(vae, optimizer, preprocess, ema_decay=0.3))
+    plain_step = jax.jit(make_step(vae, optimizer, preprocess))
 
     def kernel(params):
         return np.asarray(params["decoder"]["output"]["kernel"])
@@ -209,17 +214,14 @@ def test_a_skipped_update_changes_nothing_but_the_counts(
     vae = build_vae(stripes.shape, 2, hidden=(16,), encoder=NoisyEncoder())
 
     def objective(vae, x, *, key):
-        terms = elbo(vae, x, key=key)
+        terms = ELBO()(vae, x, key=key)
         return terms | {"loss": terms["loss"] + poison}
 
-    preprocess, optimizer = make_preprocess(stripes), adam(1e-2)
+    preprocess, optimizer = stripes.preprocessing, adam(1e-2)
     batch = jnp.asarray(stripes.train.x[:32])
-    state = create_state(
-        vae, elbo, optimizer, preprocess(batch, jax.random.key(0)), keep_ema=True
-    )
-    step = make_step(
-        vae, objective, optimizer, preprocess, ema_decay=0.9, skip_above=skip_above
-    )
+    x = preprocess(batch, jax.random.key(0))
+    state = create_state(vae, as_objective(objective), optimizer, x, keep_ema=True)
+    step = make_step(vae, optimizer, preprocess, ema_decay=0.9, skip_above=skip_above)
     after, _ = jax.jit(step)(state, batch)
     assert after.step == 1
     assert after.skipped == is_skipped

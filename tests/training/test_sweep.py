@@ -10,15 +10,9 @@ import pytest
 import flaxvae
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
-from flaxvae.objectives import elbo
-from flaxvae.training import (
-    Engine,
-    Interrupted,
-    build_optimizer,
-    fit,
-    recorder,
-    sweep,
-)
+from flaxvae.objectives import ELBO, Objective, Weight
+from flaxvae.training import Engine, build_optimizer, fit, recorder, sweep
+from flaxvae.training.interrupt import Interrupted
 from flaxvae.training.sweep import name_setting
 
 sweep_file = sys.modules["flaxvae.training.sweep"]  # the name is the function's too
@@ -69,7 +63,7 @@ def test_members_equal_their_own_fit(stripes, tmp_path, mapping):
         alone = fit(
             build(setting["latent_dim"]),
             stripes,
-            weights={"beta": setting["beta"]},
+            objective=ELBO(beta=setting["beta"]),
             optimizer=build_optimizer("adam", setting["learning_rate"]),
             seed=setting["seed"],
             early_stopping=2,
@@ -202,18 +196,20 @@ def test_bad_grids_are_refused(stripes, grid, message):
 
 
 def test_weights_that_are_not_swept_hold_for_all(stripes):
-    def capacity(vae, x, *, key, gamma, nats):
-        terms = elbo(vae, x, key=key)
-        loss = -terms["log_likelihood"] + gamma * abs(terms["kl"] - nats)
-        return terms | {"loss": loss}
+    class Capacity(Objective):
+        gamma: Weight = 0.0
+        nats: Weight = 1.0
 
-    weights = {"gamma": 10.0, "nats": 1.0}
+        def __call__(self, vae, x, *, key):
+            terms = ELBO()(vae, x, key=key)
+            penalty = self.gamma * abs(terms["kl"] - self.nats)
+            return terms | {"loss": penalty - terms["log_likelihood"]}
+
     members = sweep(
         build,
         stripes,
         {"nats": [0.5, 3.0]},
-        objective=capacity,
-        weights=weights,
+        objective=Capacity(gamma=10.0),
         optimizer=build_optimizer("adam", 1e-2),
         **(OPTIONS | {"epochs": 12}),
     )

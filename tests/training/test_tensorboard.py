@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.training import Engine, fit, recorder
+from flaxvae.training import Engine, TensorBoard, fit, recorder
 
 OPTIONS = {"batch_size": 32, "progress": False}
 
@@ -58,6 +58,16 @@ def test_event_files_hold_every_epochs_metrics(vae, stripes, tmp_path):
                     found[f"{split}/{name}", line["epoch"]], value, rtol=1e-6
                 )
     assert ("seconds", 3) in found
+
+
+def test_it_is_an_ordinary_callback(vae, stripes, tmp_path):
+    write = TensorBoard(tmp_path)
+    for epochs in (2, 1):
+        trained = fit(vae, stripes, epochs=epochs, on_epoch=write, **OPTIONS)
+    found = scalars(read_events(tmp_path))
+    loss = trained.history[0]["train"]["loss"]
+    assert found["train/loss", 1] == pytest.approx(loss, rel=1e-6)
+    assert ("seconds", 2) in found
 
 
 def test_a_resumed_run_voids_what_lies_behind_its_checkpoint(

@@ -43,8 +43,8 @@ def test_samples_follow_the_key(model):
 
 
 def test_wrong_shapes_are_refused(model):
-    with pytest.raises(InputError, match=r"shape \(N, 4, 4, 1\), got \(3, 4, 4\)"):
-        model.encode(np.zeros((3, 4, 4)))
+    with pytest.raises(InputError, match=r"shape \(N, 4, 4, 1\), got \(3, 4, 5\)"):
+        model.encode(np.zeros((3, 4, 5)))
     with pytest.raises(InputError, match=r"shape \(N, 2\), got \(3, 5\)"):
         model.decode(np.zeros((3, 5)))
 
@@ -52,3 +52,16 @@ def test_wrong_shapes_are_refused(model):
 def test_sizes(model):
     assert model.latent_dim == 2
     assert model.parameters == 16 * 16 + 16 + 2 * (16 * 2 + 2) + 2 * 16 + 16 + 16 * 17
+
+
+def test_a_single_example_and_images_without_a_channel_axis(model, stripes):
+    x = stripes.test.x
+    codes = model.encode(x).mean
+    for one in (x[1], x[1, :, :, 0], x[1].tolist()):
+        single = model.encode(np.asarray(one, x.dtype)).mean
+        assert single.shape == (2,)
+        np.testing.assert_allclose(single, codes[1], atol=1e-6)
+    np.testing.assert_allclose(model.encode(x[..., 0]).mean, codes, atol=1e-6)
+    np.testing.assert_allclose(
+        model.reconstruct(x[1]), model.reconstruct(x)[1], atol=1e-6
+    )

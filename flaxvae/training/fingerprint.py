@@ -1,0 +1,80 @@
+"""A checksum of a computation, which distinguishes runs by everything they compute.
+
+Settings by name are compared by name. What a user hands in as an object (an optimizer,
+a function as objective, a module of their own) has no name that says what it computes,
+so the traced train step is compared: its operations, their parameters and constants.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import jax
+import jax.extend.core
+import numpy as np
+
+ADDRESS = re.compile(r"0x[0-9a-f]+|<function [^>]*>|\bid=\d+")
+
+
+def fingerprint(function: Callable[..., Any], *args: Any) -> dict[str, str]:
+    """The checksum of a function as traced for arguments of these shapes.
+
+    Returns:
+      ``checksum``, and the ``versions`` within which it can be compared: other versions
+      of JAX trace the same function to other operations.
+    """
+    closed = jax.make_jaxpr(function)(*args)
+    digest = hashlib.sha256()
+    _add_jaxpr(digest, closed.jaxpr, closed.consts)
+    versions = ", ".join(f"{n} {metadata.version(n)}" for n in ("jax", "flax", "optax"))
+    return {"checksum": digest.hexdigest()[:16], "versions": versions}
+
+
+def _add_jaxpr(digest: Any, jaxpr: Any, consts: Any) -> None:
+    """Adds operations in order, variables by the order in which they appear."""
+    numbers: dict[Any, int] = {}
+
+    def name(variable: Any) -> str:
+        if isinstance(variable, jax.extend.core.Literal):
+            return _describe_array(variable.val)
+        return f"{numbers.setdefault(variable, len(numbers))}:{variable.aval}"
+
+    def add(*texts: str) -> None:
+        digest.update("\n".join(texts).encode())
+
+    add("constants", *map(_describe_array, consts))
+    add("arguments", *map(name, (*jaxpr.constvars, *jaxpr.invars)))
+    for equation in jaxpr.eqns:
+        add(equation.primitive.name, *map(name, equation.invars))
+        for key, value in sorted(equation.params.items()):
+            add(key)
+            _add_value(digest, value)
+        add(*map(name, equation.outvars))
+    add("results", *map(name, jaxpr.outvars))
+
+
+def _add_value(digest: Any, value: Any) -> None:
+    """Adds a parameter of an operation, which may hold other computations."""
+    if isinstance(value, tuple | list):
+        for entry in value:
+            _add_value(digest, entry)
+    elif isinstance(value, jax.extend.core.ClosedJaxpr):
+        _add_jaxpr(digest, value.jaxpr, value.consts)
+    elif isinstance(value, jax.extend.core.Jaxpr):
+        _add_jaxpr(digest, value, ())
+    elif isinstance(value, np.ndarray | jax.Array):
+        digest.update(_describe_array(value).encode())
+    else:
+        digest.update(ADDRESS.sub("", repr(value)).encode())
+
+
+def _describe_array(value: Any) -> str:
+    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(
+        value.dtype, jax.dtypes.prng_key
+    ):
+        value = jax.random.key_data(value)
+    array = np.asarray(value)
+    checksum = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return f"{array.dtype}{array.shape}{checksum[:16]}"

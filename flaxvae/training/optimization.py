@@ -1,0 +1,92 @@
+"""How a model's parameters are fitted: the typed settings of `fit`."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import optax
+
+from flaxvae.checks import InputError
+from flaxvae.schedules import Clock
+from flaxvae.settings import check_settings, setting
+from flaxvae.training.optimizers import (
+    LearningRateSchedule,
+    OptimizerName,
+    build_optimizer,
+)
+
+EXAMPLES_SEEN = 30 * 57_000  # by a training whose length nobody chose
+MOST_EPOCHS = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """How the model is trained.
+
+    Example:
+      >>> Optimization(epochs=3, learning_rate=0.01).epochs
+      3
+    """
+
+    epochs: int | None = setting(None, at_least=1)
+    """Passes over the training examples. Default: 30 for MNIST, more for smaller data.
+    """
+    batch_size: int = setting(128, at_least=1)
+    """Examples in a training step."""
+    learning_rate: float = setting(1e-3, above=0)
+    """Highest step size of the optimizer."""
+    optimizer: OptimizerName = "adam"
+    """Optimizer, with Optax's default constants."""
+    lr_schedule: LearningRateSchedule = "constant"
+    """Decay of the step size: to 0 (cosine, linear) or to 1 % (exponential)."""
+    warmup_epochs: float = setting(0.0, at_least=0)
+    """Epochs in which the step size rises linearly from 0."""
+    weight_decay: float | None = setting(None, at_least=0)
+    """Decoupled weight decay of kernels. Default: 1e-4 for adamw, otherwise none."""
+    clip_norm: float | None = setting(None, above=0)
+    """Largest global norm of the gradient. Default: no clipping."""
+    skip_above: float | None = None
+    """Skip updates whose gradient norm exceeds this or is not finite (inf: only those).
+    """
+    ema_decay: float = setting(0.0, at_least=0, below=1)
+    """Decay of an exponential moving average of the parameters, which is validated and
+    returned; 0: none."""
+    early_stopping: int | None = setting(None, at_least=1)
+    """Stop after this many epochs without a better validation value; keep the best."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the model that are not trained, such as encoder or decoder/output."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.freeze, str):
+            object.__setattr__(self, "freeze", (self.freeze,))
+        check_settings(self)
+        if self.skip_above is not None and not self.skip_above > 0:
+            raise InputError(f"skip_above must be > 0, got {self.skip_above}")
+
+    def for_dataset(self, num_examples: int) -> "Optimization":
+        """The settings with a number of epochs that suits the data.
+
+        Without a choice, 30 for 57,000 training examples and more for fewer, at most
+        300.
+
+        Raises:
+          InputError: fewer training examples than a batch has.
+        """
+        if self.batch_size > num_examples:
+            raise InputError(
+                f"batch_size must be <= {num_examples}, the number of training "
+                f"examples, got {self.batch_size}"
+            )
+        fitting = min(max(round(EXAMPLES_SEEN / num_examples), 1), MOST_EPOCHS)
+        return dataclasses.replace(self, epochs=self.epochs or fitting)
+
+    def build(self, clock: Clock) -> optax.GradientTransformation:
+        """The optimizer for a run of this length; its learning rate is in its state."""
+        return build_optimizer(
+            self.optimizer,
+            self.learning_rate,
+            schedule=self.lr_schedule,
+            warmup_steps=clock.steps(self.warmup_epochs),
+            total_steps=clock.total_steps,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+        )

@@ -1,0 +1,123 @@
+"""Callbacks see each epoch, may end the run, and lose nothing when they fail."""
+
+import jax
+import numpy as np
+import pytest
+
+import flaxvae
+from flaxvae.checks import InputError
+from flaxvae.training import Engine, RunFolder, fit
+from tests.training.test_feed import budget_engine
+from tests.training.test_loop import same
+
+OPTIONS = {"epochs": 5, "batch_size": 32, "progress": False}
+
+
+def test_each_epoch_comes_with_its_metrics_and_the_model_so_far(vae, stripes, tmp_path):
+    seen = []
+    whole = fit(
+        vae,
+        stripes,
+        on_epoch=lambda line, trained: seen.append((line, trained)),
+        workdir=tmp_path,
+        engine=Engine(epochs_per_call=4),
+        **OPTIONS,
+    )
+    plain = fit(vae, stripes, **OPTIONS)
+    assert same(whole.variables, plain.variables)
+    assert [line["epoch"] for line, _ in seen] == [1, 2, 3, 4, 5]
+    for number, (line, trained) in enumerate(seen):
+        assert line.pop("seconds") > 0
+        assert line == whole.history[number]
+        assert trained.history == whole.history[: number + 1]
+    assert same(seen[-1][1].variables, whole.variables)
+    # A model of an earlier epoch is not overwritten by the steps that follow.
+    two = fit(vae, stripes, **(OPTIONS | {"epochs": 2}))
+    assert same(seen[1][1].variables, two.variables)
+    assert seen[0][1].encode(stripes.test.x).mean.shape == (len(stripes.test), 2)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_a_streamed_run_calls_them_at_the_same_places(vae, stripes, chunk, monkeypatch):
+    monkeypatch.setattr("flaxvae.training.feed.CHUNKS_AT_ONCE", 1)
+    models = []
+    for engine in (None, budget_engine(chunk)):
+        found = []
+        fit(
+            vae,
+            stripes,
+            engine=engine,
+            on_epoch=lambda line, trained, found=found: found.append(trained),
+            **OPTIONS,
+        )
+        models.append([trained.variables for trained in found])
+    assert len(models[0]) == 5
+    assert same(*models)
+
+
+def test_several_callbacks_and_one_that_ends_the_run(vae, stripes, tmp_path):
+    seen = []
+
+    def stop(line, trained):
+        return line["epoch"] == 3
+
+    callbacks = [lambda line, trained: seen.append(line["epoch"]), stop]
+    trained = fit(vae, stripes, on_epoch=callbacks, workdir=tmp_path, **OPTIONS)
+    assert seen == [1, 2, 3]
+    assert len(trained.history) == 3
+    three = fit(vae, stripes, **(OPTIONS | {"epochs": 3}))
+    assert same(trained.variables, three.variables)
+    # The same call goes on, and ends as a run that was never stopped.
+    resumed = fit(vae, stripes, workdir=tmp_path, **OPTIONS)
+    assert same(resumed.variables, fit(vae, stripes, **OPTIONS).variables)
+
+
+def test_other_answers_than_true_do_not_end_a_run(vae, stripes):
+    for answer, epochs in (
+        (np.bool_(True), 1),
+        (jax.numpy.asarray(True), 1),
+        (1, 2),
+        ("stop", 2),
+        (np.zeros(3), 2),
+    ):
+        two = OPTIONS | {"epochs": 2}
+        run = fit(vae, stripes, on_epoch=lambda *_, a=answer: a, **two)
+        assert len(run.history) == epochs, answer
+    with pytest.raises(InputError, match="on_epoch must be functions"):
+        fit(vae, stripes, on_epoch=3, **OPTIONS)
+
+
+def test_the_history_is_the_runs_own(vae, stripes):
+    run = fit(vae, stripes, on_epoch=lambda line, _: line["train"].clear(), **OPTIONS)
+    assert all(line["train"] for line in run.history)
+
+
+def test_what_a_callback_raises_is_the_users_and_no_epoch_is_lost(
+    vae, stripes, tmp_path
+):
+    class TrackerDownError(Exception):
+        pass
+
+    def fail(line, trained):
+        if line["epoch"] == 2:
+            raise TrackerDownError("no connection")
+
+    slow = Engine(checkpoint_seconds=1e6)
+    with pytest.raises(TrackerDownError, match="no connection"):
+        fit(vae, stripes, on_epoch=fail, workdir=tmp_path, engine=slow, **OPTIONS)
+    assert len(RunFolder(tmp_path).read_metrics()) == 2
+    two = fit(vae, stripes, **(OPTIONS | {"epochs": 2}))
+    assert same(flaxvae.training.load(tmp_path).variables, two.variables)
+    resumed = fit(vae, stripes, workdir=tmp_path, **OPTIONS)
+    assert same(resumed.variables, fit(vae, stripes, **OPTIONS).variables)
+
+
+def test_a_callback_may_look_at_the_latent_space(vae, stripes):
+    codes = []
+
+    def look(line, trained):
+        codes.append(np.asarray(trained.encode(stripes.test.x).mean))
+        trained.sample(2, key=jax.random.key(0))
+
+    fit(vae, stripes, on_epoch=look, **(OPTIONS | {"epochs": 2}))
+    assert (codes[0] != codes[1]).any()
