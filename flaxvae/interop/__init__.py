@@ -1,4 +1,4 @@
-"""Weights of PyTorch programs, in and out."""
+"""Import and export of PyTorch weights."""
 
 from flaxvae.interop.names import ARCHITECTURES
 from flaxvae.interop.weights import from_torch, to_torch

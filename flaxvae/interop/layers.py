@@ -1,4 +1,4 @@
-"""What layers a model has, in the order in which it uses them."""
+"""The layers of a model, in the order in which it applies them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from flaxvae.models import variable_shapes
+from flaxvae.models.variables import variable_shapes
 from flaxvae.nn import Conv, ConvTranspose
 
 Shape = tuple[int, ...]
@@ -27,10 +27,10 @@ class Layer:
     """One layer with parameters.
 
     Attributes:
-      path: names of the modules that lead to it, such as ``("encoder", "conv_0")``.
+      path: names of the modules down to the layer, such as ``("encoder", "conv_0")``.
       kind: ``"dense"``, ``"conv"``, ``"conv_transpose"`` or ``"norm"``.
-      flattened: the image (H, W, C) whose pixels are a dense layer's inputs, or None.
-      unflattened: the image (H, W, C) that its outputs become, or None.
+      flattened: shape (H, W, C) of the image whose pixels a dense layer reads, or None.
+      unflattened: shape (H, W, C) of the image that its outputs become, or None.
     """
 
     path: tuple[str, ...]
@@ -40,11 +40,14 @@ class Layer:
 
 
 def find_layers(model: nn.Module, data_shape: Shape) -> tuple[list[Layer], Any]:
-    """The layers of a VAE, and the shapes of its variables; nothing is computed.
+    """The layers of a model and the shapes of its variables; nothing is computed.
 
     Args:
-      model: the unbound VAE.
+      model: an unbound VAE.
       data_shape: shape of one example.
+
+    Returns:
+      The layers with parameters, and the tree of `jax.ShapeDtypeStruct`.
     """
     calls: list[tuple[Layer | None, Shape, Shape]] = []  # shapes of an example
 
@@ -62,13 +65,13 @@ def find_layers(model: nn.Module, data_shape: Shape) -> tuple[list[Layer], Any]:
     with nn.intercept_methods(watch):
         shapes = variable_shapes(model, data_shape)
     layers: list[Layer] = []
-    image: Shape | None = data_shape  # the newest one, until it is flattened
+    image: Shape | None = data_shape  # the latest one, until it is flattened
     for layer, before, after in calls:
         if len(before) == 3:
-            # What a dense layer has just made is an image from here on.
-            newest = layers[-1] if layers else None
-            if newest and newest.kind == "dense" and image is None:
-                layers[-1] = replace(newest, unflattened=before)
+            # The outputs of the last dense layer are an image from here on.
+            last = layers[-1] if layers else None
+            if last and last.kind == "dense" and image is None:
+                layers[-1] = replace(last, unflattened=before)
             image = after
         elif layer and layer.kind == "dense":
             if image and len(image) == 3 and math.prod(image) == before[-1]:

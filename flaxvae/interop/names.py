@@ -1,4 +1,4 @@
-"""What PyTorch programs call the layers of a VAE."""
+"""Names of a VAE's layers in PyTorch programs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import Any
 from flaxvae.checks import InputError, check_choice
 from flaxvae.interop.layers import Layer
 
-# The path of a layer here -> the names of one layer there, or of the two whose outputs
-# are its first and second half.
+# From the path of a layer in flaxvae to the name of PyTorch's layer, or to the names of
+# the two layers whose outputs are its first and second half.
 Names = dict[tuple[str, ...], tuple[str, ...]]
 
 HEAD = ("posterior", "mean_and_log_var")
 
-# For the layers of the encoder, for the means and the log-variances, and for the layers
-# of the decoder: their names there, in order. `*` is a number that counts up.
+# PyTorch's names, in order: the layers of the encoder, those of the means and the
+# log-variances, the layers of the decoder. `*` stands for increasing numbers.
 ARCHITECTURES: dict[str, dict[str, tuple[str, ...]]] = {
     "pytorch_examples": {  # github.com/pytorch/examples, vae
         "encoder": ("fc1",),
@@ -57,13 +57,13 @@ def find_names(
     """PyTorch's name or names of each layer.
 
     Args:
-      names: a key of `ARCHITECTURES`, a dict from names here to names there, or None
-        for the same.
-      layers: the model's.
+      names: a key of `ARCHITECTURES`, a dict from flaxvae's names to PyTorch's, or None
+        if they are equal.
+      layers: the layers of the model.
       tensors: names of PyTorch's tensors.
 
     Raises:
-      InputError: an unknown architecture or layer, or another number of layers.
+      InputError: an unknown architecture or layer, or a different number of layers.
     """
     if names is None:
         names = {}
@@ -85,8 +85,8 @@ def _match(
     layers: Sequence[Layer],
     tensors: Sequence[str],
 ) -> Names:
-    """Layer after layer of each part; normalizations apart."""
-    found: Names = {HEAD: architecture["heads"]}
+    """Pairs the layers of each part in order, normalizations separately."""
+    matched: Names = {HEAD: architecture["heads"]}
     norms = {
         t.removesuffix(".running_mean") for t in tensors if t.endswith(".running_mean")
     }
@@ -100,19 +100,19 @@ def _match(
                 for layer in layers
                 if layer.path[0] == part and (layer.kind == "norm") == is_norm
             ]
-            there = [name for name in theirs if (name in norms) == is_norm]
-            if len(ours) != len(there):
+            in_torch = [name for name in theirs if (name in norms) == is_norm]
+            if len(ours) != len(in_torch):
                 kind = "normalizations" if is_norm else "layers"
                 raise InputError(
                     f"the {part}'s {kind} must be as many as the model's {len(ours)}, "
-                    f"got {len(there)}: {', '.join(there) or 'none'}"
+                    f"got {len(in_torch)}: {', '.join(in_torch) or 'none'}"
                 )
-            found |= {a: (b,) for a, b in zip(ours, there, strict=True)}
-    return found
+            matched |= {a: (b,) for a, b in zip(ours, in_torch, strict=True)}
+    return matched
 
 
 def _expand(pattern: str, tensors: Sequence[str]) -> list[str]:
-    """The layers that a pattern names, in the order of their numbers."""
+    """The layers that match a pattern, in the order of their numbers."""
     if "*" not in pattern:
         return [pattern]
     match = re.compile(re.escape(pattern).replace(r"\*", r"(\d+)") + r"\.\w+")

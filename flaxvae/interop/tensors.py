@@ -1,4 +1,4 @@
-"""Tensors from files, without running what is in them."""
+"""Reading tensors from files without executing pickled code."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +10,14 @@ from flaxvae.checks import InputError
 
 
 def read_tensors(source: Mapping[str, Any] | str | Path) -> dict[str, np.ndarray]:
-    """A state dict as NumPy arrays, from itself or from a file.
+    """Reads a state dict as NumPy arrays.
 
     Args:
       source: a dict of tensors or arrays, or the path of a ``.safetensors`` or
         ``.pt`` / ``.pth`` file; the latter is read with ``weights_only=True``.
 
     Raises:
-      InputError: no such file, or not a file of tensors.
+      InputError: the file does not exist, or holds something else than tensors.
     """
     if isinstance(source, Mapping):
         return {name: _as_array(value) for name, value in source.items()}
@@ -59,7 +59,7 @@ def _read_pt(path: Path) -> Mapping[str, Any]:
 
 
 def _as_array(value: Any) -> np.ndarray:
-    """Also of a tensor that needs a gradient or lies on an accelerator."""
+    """Converts any tensor, also one with a gradient or on an accelerator."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().float()
     return np.asarray(value)

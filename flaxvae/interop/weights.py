@@ -1,8 +1,8 @@
-"""Weights from PyTorch and back.
+"""Conversion of weights from PyTorch and back.
 
 PyTorch keeps images as (C, H, W), the kernels of dense layers as (outputs, inputs) and
 those of convolutions as (O, I, kh, kw); flaxvae as (H, W, C), (inputs, outputs) and
-(kh, kw, I, O). A transposed convolution's kernel is moreover turned around, and a dense
+(kh, kw, I, O). The kernel of a transposed convolution is also flipped, and a dense
 layer before or after a flattened image has its pixels in another order.
 """
 
@@ -22,7 +22,7 @@ from flaxvae.interop.names import Names, find_names
 from flaxvae.interop.tensors import read_tensors
 
 STATISTICS = {"mean": "running_mean", "var": "running_var"}
-COUNTER = "num_batches_tracked"  # of PyTorch's batch normalization; flaxvae needs none
+COUNTER = "num_batches_tracked"  # in PyTorch's batch normalization only
 
 
 def from_torch(
@@ -32,33 +32,44 @@ def from_torch(
     *,
     names: str | Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Parameters and batch statistics of a model, from those of a PyTorch module.
+    """Converts the parameters and batch statistics of a PyTorch module.
+
+    >>> from flaxvae.models import build_vae
+    >>> vae = build_vae((2, 2, 1), 2, hidden=(3,))
+    >>> sizes = {"fc1": (3, 4), "fc21": (2, 3), "fc22": (2, 3), "fc3": (3, 2)}
+    >>> sizes["fc4"] = (4, 3)
+    >>> state_dict = {f"{n}.weight": np.ones(size) for n, size in sizes.items()}
+    >>> state_dict |= {f"{n}.bias": np.zeros(size[0]) for n, size in sizes.items()}
+    >>> variables = from_torch(state_dict, vae, (2, 2, 1), names="pytorch_examples")
+    >>> variables["params"]["posterior"]["mean_and_log_var"]["kernel"].shape
+    (3, 4)
 
     Args:
-      source: a state dict, or a ``.safetensors`` or ``.pt`` file of one; pickled code
-        in a file is never run.
-      model: the unbound VAE.
+      source: a state dict, or the path of a ``.safetensors`` or ``.pt`` file that holds
+        one; pickled code in a file is never executed.
+      model: an unbound VAE.
       data_shape: shape of one example, (H, W, C).
-      names: what PyTorch calls the layers: a key of `ARCHITECTURES`; a dict from
-        layers here, such as ``"encoder.conv_0"``, to theirs, where two theirs are the
-        means' and the log-variances' layer; or None for the same names.
+      names: PyTorch's names of the layers: a key of `ARCHITECTURES`; a dict from
+        flaxvae's names, such as ``"encoder.conv_0"``, to PyTorch's, or to a pair of
+        names for the layers of the means and the log-variances; or None if the names
+        are equal.
 
     Returns:
-      Variables as ``model.apply`` takes them.
+      The variables for ``model.apply``.
 
     Raises:
-      InputError: a file that cannot be read, or tensors that do not fit; the message
-        lists every one that is missing, surplus or of another shape.
+      InputError: the file cannot be read, or the tensors do not fit the model; the
+        message lists all that are missing, surplus or of another shape.
     """
     tensors = read_tensors(source)
     layers, shapes = find_layers(model, data_shape)
-    theirs = find_names(names, layers, list(tensors))
-    expected = _torch_shapes(layers, theirs, shapes)
+    torch_names = find_names(names, layers, list(tensors))
+    expected = _torch_shapes(layers, torch_names, shapes)
     _check_shapes(tensors, expected)
     variables: dict[tuple[str, ...], Any] = {}
     for path, leaf in _leaves(shapes).items():
         layer, name = _owner(path, layers)
-        parts = [tensors[n] for n in _torch_names(path, layer, theirs)]
+        parts = [tensors[n] for n in _torch_names(path, layer, torch_names)]
         value = np.concatenate(parts) if len(parts) > 1 else parts[0]
         if layer is not None and name == "kernel":
             value = _kernel_from_torch(value, layer)
@@ -75,21 +86,21 @@ def to_torch(
     *,
     names: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A PyTorch state dict of a model's variables: `from_torch` the other way round.
+    """Converts variables to a PyTorch state dict, the inverse of `from_torch`.
 
     Args:
-      variables: as ``model.apply`` takes them.
-      model: the unbound VAE.
+      variables: the variables for ``model.apply``.
+      model: an unbound VAE.
       data_shape: shape of one example, (H, W, C).
-      names: a dict as for `from_torch`, or None for the names of flaxvae.
+      names: a dict as in `from_torch`, or None for flaxvae's names.
 
     Returns:
-      A dict of ``torch.Tensor``, for ``load_state_dict``.
+      A dict of ``torch.Tensor`` for ``load_state_dict``.
     """
     import torch
 
     layers, _ = find_layers(model, data_shape)
-    theirs = find_names(names, layers, [])
+    torch_names = find_names(names, layers, [])
     tensors: dict[str, Any] = {}
     for path, leaf in _leaves(variables).items():
         layer, name = _owner(path, layers)
@@ -98,7 +109,7 @@ def to_torch(
             value = _kernel_to_torch(value, layer)
         elif layer is not None and layer.unflattened and name == "bias":
             value = _pixels_first(value, layer.unflattened)
-        targets = _torch_names(path, layer, theirs)
+        targets = _torch_names(path, layer, torch_names)
         for target, part in zip(targets, np.split(value, len(targets)), strict=True):
             tensors[target] = torch.from_numpy(np.array(part))
             if name == "mean":
@@ -112,7 +123,7 @@ def _leaves(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
 
 
 def _owner(path: tuple[str, ...], layers: list[Layer]) -> tuple[Layer | None, str]:
-    """The layer of a variable, and the variable's name in it."""
+    """The layer that a variable belongs to, and the variable's name in it."""
     for layer in layers:
         if path[1:-1] == layer.path:
             return layer, path[-1]
@@ -120,27 +131,27 @@ def _owner(path: tuple[str, ...], layers: list[Layer]) -> tuple[Layer | None, st
 
 
 def _torch_names(
-    path: tuple[str, ...], layer: Layer | None, theirs: Names
+    path: tuple[str, ...], layer: Layer | None, torch_names: Names
 ) -> list[str]:
     if layer is None:
         return [".".join(path[1:])]
     name = {"kernel": "weight", "scale": "weight"}.get(path[-1], path[-1])
     if path[0] == "batch_stats":
         name = STATISTICS[path[-1]]
-    return [f"{prefix}.{name}" for prefix in theirs[layer.path]]
+    return [f"{prefix}.{name}" for prefix in torch_names[layer.path]]
 
 
 def _torch_shapes(
-    layers: list[Layer], theirs: Names, shapes: Any
+    layers: list[Layer], torch_names: Names, shapes: Any
 ) -> dict[str, tuple[int, ...]]:
-    """The shape that each of PyTorch's tensors must have."""
+    """The required shape of each of PyTorch's tensors."""
     expected = {}
     for path, leaf in _leaves(shapes).items():
         layer, name = _owner(path, layers)
         shape = leaf.shape
         if layer is not None and name == "kernel":
             shape = _kernel_to_torch(np.empty(shape, np.bool_), layer).shape
-        targets = _torch_names(path, layer, theirs)
+        targets = _torch_names(path, layer, torch_names)
         for target in targets:
             if len(targets) > 1:
                 expected[target] = (shape[0] // len(targets), *shape[1:])
@@ -196,7 +207,7 @@ def _kernel_to_torch(kernel: np.ndarray, layer: Layer) -> np.ndarray:
 
 
 def _pixels_last(x: np.ndarray, image: tuple[int, ...]) -> np.ndarray:
-    """Rows in the order (C, H, W) to the order (H, W, C); ``image`` is (H, W, C)."""
+    """Reorders rows from (C, H, W) to (H, W, C); ``image`` is (H, W, C)."""
     H, W, C = image
     rest = x.shape[1:]
     x = x.reshape(C, H, W, *rest)

@@ -8,11 +8,11 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.interop import from_torch, to_torch
 from flaxvae.models import build_vae
-from flaxvae.objectives import elbo
+from flaxvae.objectives import ELBO
 
 torch = pytest.importorskip("torch")
 
-from experiments.torch_networks import TorchVAE, negative_elbo  # noqa: E402
+from experiments.pytorch.networks import TorchVAE, negative_elbo  # noqa: E402
 
 SHAPE = (10, 8, 2)
 SMALL = {"filters": (4, 6), "padding": 1}
@@ -40,7 +40,7 @@ MODELS = {
 
 
 def close(a, b, scale=None):
-    """To 1e-5, relative to the largest number or to the one given."""
+    """To 1e-5, relative to the largest number or to ``scale``."""
     a, b = np.asarray(a), np.asarray(b)
     scale = abs(b).max() if scale is None else scale
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * scale)
@@ -78,7 +78,7 @@ def test_outputs_losses_and_gradients_are_pytorchs(key, name, training):
                 variables | {"params": params},
                 x,
                 key=key,
-                method=elbo,
+                method=ELBO(),
                 mutable=mutable,
             )
             return terms["loss"].mean(), (terms, updated)
