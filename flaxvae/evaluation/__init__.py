@@ -1,27 +1,29 @@
-"""Numbers about a trained model."""
+"""Numbers about a trained model: metrics are ``f(trained, split, *, seed=None)``."""
 
-from flaxvae.evaluation.active_units import active_units, explain_collapse
-from flaxvae.evaluation.bound import evaluate_elbo, evaluate_terms
-from flaxvae.evaluation.likelihood import check_density, estimate_nll
-from flaxvae.evaluation.probe import pca_features, probe_codes
-from flaxvae.evaluation.recognition import (
-    describe_recognition,
-    recognize,
-    train_classifier,
+from flaxvae.evaluation.active_units import active_units
+from flaxvae.evaluation.bound import evaluate_elbo
+from flaxvae.evaluation.codebook import fit_code_prior
+from flaxvae.evaluation.likelihood import estimate_nll
+from flaxvae.evaluation.probe import probe
+from flaxvae.evaluation.recognition import recognize
+from flaxvae.evaluation.report import evaluate
+from flaxvae.evaluation.semi_supervised import (
+    SemiSupervisedConfig,
+    compare_semi_supervised,
 )
 from flaxvae.evaluation.surgery import elbo_surgery
+from flaxvae.evaluation.sweeps import tabulate
 
 __all__ = [
+    "SemiSupervisedConfig",
     "active_units",
-    "check_density",
-    "describe_recognition",
+    "compare_semi_supervised",
     "elbo_surgery",
     "estimate_nll",
+    "evaluate",
     "evaluate_elbo",
-    "evaluate_terms",
-    "explain_collapse",
-    "pca_features",
-    "probe_codes",
+    "fit_code_prior",
+    "probe",
     "recognize",
-    "train_classifier",
+    "tabulate",
 ]

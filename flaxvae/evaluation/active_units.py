@@ -1,20 +1,39 @@
-"""Which latent dimensions a model uses."""
+"""The latent dimensions that a model uses."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from flaxvae.training.diagnostics import ACTIVE_VARIANCE
+from flaxvae.data import Split
+from flaxvae.latent.encode import encode_means
+from flaxvae.training import Trained
+from flaxvae.training.diagnostics import are_active
 
 COLLAPSED_SHARE = 0.1  # of the dimensions that are active
 COLLAPSED_KL = 0.1  # nats per example
 
 
-def active_units(mean: np.ndarray) -> np.ndarray:
+def active_units(
+    trained: Trained, split: Split, *, seed: int | None = None
+) -> np.ndarray:
     """Marks the latent dimensions whose posterior mean depends on the example.
 
     A dimension is active if Var_x(E_q[z|x]) > 0.01.
 
+    >>> import flaxvae
+    >>> data = flaxvae.data.from_arrays(np.random.default_rng(0).random((80, 3)))
+    >>> vae = flaxvae.models.build_vae(data.shape, latent_dim=4, hidden=(8,))
+    >>> trained = flaxvae.training.fit(
+    ...     vae, data, epochs=1, batch_size=40, progress=False
+    ... )
+    >>> active_units(trained, data.train).shape
+    (4,)
+
     Args:
-      mean: posterior means of many examples, ``(N, D)``.
+      trained: a trained model whose code is a vector.
+      split: examples, such as ``dataset.test``.
+      seed: not used, since nothing is drawn.
 
     Returns:
       ``(D,)`` booleans.
@@ -22,25 +41,34 @@ def active_units(mean: np.ndarray) -> np.ndarray:
     Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
     arXiv 1509.00519, section 5.2.
     """
-    return np.var(np.asarray(mean), axis=0) > ACTIVE_VARIANCE
+    del seed
+    return are_active(np.var(encode_means(trained, split), axis=0))
 
 
-def explain_collapse(active: np.ndarray, kl: float) -> str | None:
+def count_active_units(
+    trained: Trained, split: Split, *, seed: int | None = None
+) -> int:
+    """The number of active latent dimensions; see `active_units`."""
+    return int(active_units(trained, split, seed=seed).sum())
+
+
+def explain_collapse(report: Mapping[str, Any], name: str = "test") -> str | None:
     """One line about a posterior that ignores its examples, or None.
 
     Args:
-      active: see `active_units`.
-      kl: of posterior from prior, in nats per example.
+      report: of a VAE, as `evaluate` returns it.
+      name: of the split in it.
 
     Returns:
       What has collapsed, and the usual remedies, where fewer than a tenth of the
       dimensions are active or the KL is below 0.1 nats.
     """
-    count, D = int(np.sum(active)), len(active)
-    if count >= COLLAPSED_SHARE * D and kl >= COLLAPSED_KL:
+    count, D = report.get("active_dimensions"), report["latent_dim"]
+    kl = report[name]["kl"]
+    if count is None or (count >= COLLAPSED_SHARE * D and kl >= COLLAPSED_KL):
         return None
     return (
         f"the posterior has collapsed: {count} of {D} dimensions are active, the KL is "
-        f"{kl:.2f} nats; a lower beta, a warm-up of it (kl_schedule linear or "
+        f"{kl:.2f} nats; a lower beta, a warm-up of beta (kl_schedule linear or "
         "cyclical), free_bits, more epochs or a weaker decoder may help"
     )

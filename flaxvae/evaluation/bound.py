@@ -1,67 +1,108 @@
 """Means of an objective's terms over a whole split, the ELBO's above all."""
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from flaxvae.data import Dataset, Split, make_preprocess
-from flaxvae.objectives import Objective, elbo
-from flaxvae.training import Stream, TrainedVAE, make_evaluate, stream_key
-from flaxvae.training.evaluate import EVALUATION_BATCH
+from flaxvae.checks import InputError
+from flaxvae.data import Split
+from flaxvae.latent.keys import draw_key
+from flaxvae.models import VQVAE, Autoencoder, Classifier, CodePrior
+from flaxvae.objectives import (
+    ELBO,
+    Autoregressive,
+    Classification,
+    Objective,
+    Quantization,
+    Reconstruction,
+)
+from flaxvae.training import Trained
+from flaxvae.training.evaluate import EVALUATION_BATCH, make_evaluate
+from flaxvae.training.keys import Stream
 
 PIECE_BYTES = 128 * 2**20  # of stored examples on the device at once
 
 
 def evaluate_terms(
-    trained: TrainedVAE,
-    dataset: Dataset,
+    trained: Trained,
     split: Split,
-    objective: Objective,
+    objective: Objective | None = None,
     *,
-    seed: int = 0,
-    **weights: float,
+    seed: int | None = None,
 ) -> dict[str, float]:
     """The terms that an objective reports, as means over all examples.
 
     Args:
       trained: a trained model.
-      dataset: says how the stored values are meant.
       split: the examples, such as ``dataset.test``; at least one.
-      objective: see `Objective`.
-      seed: fixes the draws.
-      **weights: of the objective.
+      objective: with the full values of its schedules; default the one that the model
+        was trained on.
+      seed: of the draws; default that of the run.
+
+    Returns:
+      The mean of each term over all examples, by name, in nats per example where the
+      term is.
+
+    Raises:
+      InputError: no example.
     """
-    bound = functools.partial(objective, **weights)
-    evaluate = jax.jit(make_evaluate(trained.model, bound, make_preprocess(dataset)))
-    key = stream_key(jax.random.key(seed), Stream.TEST)
+    check_examples(split)
+    objective = objective or objective_of(trained)
+    evaluate = jax.jit(make_evaluate(trained.model, trained.preprocessing))
+    key = draw_key(trained, Stream.TEST, seed=seed)
     batches = max(1, PIECE_BYTES * len(split) // (split.x.nbytes * EVALUATION_BATCH))
     totals: dict[str, float] = {}
     for number in range(0, -(-len(split) // EVALUATION_BATCH), batches):
         first = number * EVALUATION_BATCH
         part = split[first : first + batches * EVALUATION_BATCH]
         piece: Any = jax.tree.map(jnp.asarray, part.examples)
-        terms = evaluate(trained.variables, {}, piece, key, jnp.asarray(number))
+        terms = evaluate(trained.variables, objective, piece, key, jnp.asarray(number))
         for name, term in terms.items():
             totals[name] = totals.get(name, 0.0) + float(term) * len(part)
     return {name: total / len(split) for name, total in totals.items()}
 
 
 def evaluate_elbo(
-    trained: TrainedVAE, dataset: Dataset, split: Split, *, seed: int = 0
+    trained: Trained, split: Split, *, seed: int | None = None
 ) -> dict[str, float]:
     """The ELBO and its two terms, with one draw of z per example.
 
     Args:
-      trained: a trained model.
-      dataset: says how the stored values are meant.
+      trained: a trained VAE.
       split: the examples, such as ``dataset.test``; at least one.
-      seed: fixes the draws.
+      seed: of the draws; default that of the run.
 
     Returns:
       ``elbo`` = ``log_likelihood`` - ``kl``: means over all examples, in nats per
-      example. The objective and the weights of the training do not matter.
+      example. They do not depend on the objective and the weights of the training.
+
+    Raises:
+      InputError: no example.
     """
-    terms = evaluate_terms(trained, dataset, split, elbo, seed=seed)
+    terms = evaluate_terms(trained, split, ELBO(), seed=seed)
     return {name: terms[name] for name in ("elbo", "log_likelihood", "kl")}
+
+
+def objective_of(trained: Trained) -> Objective:
+    """What a model was trained on; where that is unknown, the default of its kind."""
+    if trained.objective is not None:
+        return trained.objective
+    for kind, objective in _DEFAULTS.items():
+        if isinstance(trained.model, kind):
+            return objective
+    return ELBO()
+
+
+_DEFAULTS: dict[type[Any], Objective] = {
+    Autoencoder: Reconstruction(),
+    VQVAE: Quantization(),
+    CodePrior: Autoregressive(),
+    Classifier: Classification(),
+}
+
+
+def check_examples(split: Split) -> None:
+    """Raises `InputError` for a split without examples."""
+    if not len(split):
+        raise InputError("split must hold an example, got none")

@@ -1,4 +1,4 @@
-"""The log-likelihood of a model by importance sampling."""
+"""The negative log-likelihood of a model by importance sampling."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,11 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.batch import Conditioned
 from flaxvae.checks import InputError, check_above, check_at_least
-from flaxvae.data import Dataset, Split, make_preprocess
+from flaxvae.collectives import Conditioned
+from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
-from flaxvae.training import Stream, TrainedVAE, stream_key
+from flaxvae.evaluation.bound import check_examples
+from flaxvae.latent.keys import draw_key
+from flaxvae.nn import BernoulliHead
+from flaxvae.training import Trained
+from flaxvae.training.keys import Stream
 
 Sums = tuple[jax.Array, jax.Array, jax.Array]
 
@@ -23,58 +27,54 @@ ARRAYS_AT_ONCE = 4  # of the data's shape, while a chunk is decoded and compared
 
 
 def estimate_nll(
-    trained: TrainedVAE,
-    dataset: Dataset,
+    trained: Trained,
     split: Split,
     *,
     num_samples: int = 5000,
-    seed: int = 0,
+    seed: int | None = None,
     memory_budget: float = MEMORY_BUDGET,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """-log p(x) by log p(x) ~ log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x).
 
-    The estimate is an upper bound in the mean, and the tighter the larger K.
+    In expectation the estimate is an upper bound, which tightens as K grows.
 
     Args:
       trained: a trained model.
-      dataset: says how the stored values are meant.
       split: the examples, such as ``dataset.test``; at least one.
       num_samples: K.
-      seed: fixes the draws.
-      memory_budget: bytes for the examples that are decoded at once, about; the draws,
-        but not their distribution, depend on it.
+      seed: of the draws; default that of the run.
+      memory_budget: approximate bytes for the examples that are decoded at once; the
+        draws, but not their distribution, depend on it.
       on_progress: called with the number of examples done.
 
     Returns:
       ``nll``: the mean over all examples, in nats per example;
-      ``nll_monte_carlo_error``: the standard error that the draws leave in it (by the
-      delta method; it says nothing of the bound's gap); ``nll_standard_error``: over
-      the examples, as a sample of what they come from.
+      ``nll_monte_carlo_error``: its standard error over the draws (by the delta method;
+      the gap of the bound is not included); ``nll_standard_error``: its standard error
+      over the examples, as a sample of their distribution.
 
     Raises:
-      InputError: ``num_samples`` below 1, no example, or data on which the likelihood
-        is no density: grey levels under a Bernoulli.
+      InputError: ``num_samples`` below 1, no example, or a likelihood that is not a
+        density for the data; see `check_density`.
 
     Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
     arXiv 1509.00519, section 5.
     """
     check_at_least("num_samples", num_samples, 1)
     check_above("memory_budget", memory_budget, 0)
-    check_density(trained.model, dataset)
-    if not len(split):
-        raise InputError("split must hold an example, got none")
-    preprocess = make_preprocess(dataset)
+    check_density(trained.model, trained.preprocessing.levels(split.x.dtype))
+    check_examples(split)
     B = min(EXAMPLES_AT_ONCE, len(split))
     row = 4 * ARRAYS_AT_ONCE * int(np.prod(trained.data_shape))
     in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
     estimate = jax.jit(make_estimate(trained.model, num_samples, in_chunk))
-    prepare = jax.jit(preprocess)
-    root = stream_key(jax.random.key(seed), Stream.TEST, 1)  # 0: the ELBO's
+    prepare = jax.jit(trained.preprocessing)
+    root = draw_key(trained, Stream.TEST, 1, seed=seed)  # 0: the ELBO's
     log_p: list[np.ndarray] = []
     variance: list[np.ndarray] = []
     for number, first in enumerate(range(0, len(split), B)):
-        # The last batch is filled up, and what filled it is dropped.
+        # The last batch is padded with its last example; the padding is dropped.
         index = np.minimum(np.arange(first, first + B), len(split) - 1)
         key_x, key_z = jax.random.split(jax.random.fold_in(root, number))
         x = prepare(jax.tree.map(jnp.asarray, split[index].examples), key_x)
@@ -93,17 +93,22 @@ def estimate_nll(
     }
 
 
-def check_density(model: Any, dataset: Dataset) -> None:
-    """Raises `InputError` where p(x|z) is no density of the data.
+def check_density(model: Any, levels: int | None) -> None:
+    """Raises `InputError` where p(x|z) is not a normalized density for the data.
 
-    Then -log p(x) is no number to report: grey levels under a Bernoulli likelihood.
+    -log p(x) means nothing then: grey levels under a Bernoulli likelihood.
+
+    Args:
+      model: with a head ``likelihood``, or a module without one.
+      levels: number of values that a pixel can have, such as ``dataset.levels``; None:
+        a continuous scale.
     """
-    likelihood = type(getattr(model, "likelihood", None)).__name__
-    if likelihood == "BernoulliHead" and dataset.levels != 2:
+    likelihood = getattr(model, "likelihood", None)
+    if isinstance(likelihood, BernoulliHead) and levels != 2:
         raise InputError(
             "nll_samples must be left out for grey levels under a Bernoulli "
-            "likelihood, which is no density of them: choose --binarize or "
-            "--likelihood=continuous_bernoulli"
+            "likelihood, which is not a normalized density for them: choose binarize "
+            "or likelihood=continuous_bernoulli"
         )
 
 
@@ -121,7 +126,7 @@ def make_estimate(
 
     def estimate(variables: Any, x: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         def apply(method: Callable[..., Any], *args: Any) -> Any:
-            """Calls a method of the model, under conditions where there are some."""
+            """Calls a method of the model, under the conditions of the batch."""
             if not isinstance(x, Conditioned):
                 return model.apply(variables, *args, method=method)
             return model.apply(

@@ -1,15 +1,68 @@
-"""What simple classifiers can read from codes, against pixels and their PCA."""
+"""Accuracies of simple classifiers on codes, on raw features and on their PCA."""
 
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, check_at_least, check_seed
+from flaxvae.data import Dataset, Split
+from flaxvae.latent.embeddings import fit_pca
+from flaxvae.latent.encode import encode_dataset
+from flaxvae.training import Trained
 
 NEIGHBOURS = 5
 
 
-def probe_codes(
+def probe(
+    trained: Trained,
+    dataset: Dataset,
+    *,
+    num_train: int = 10_000,
+    seed: int | None = None,
+    codes: Dataset | None = None,
+) -> dict[str, dict[str, float]]:
+    """What simple classifiers can read from a model's codes.
+
+    Args:
+      trained: a trained model.
+      dataset: labelled examples.
+      num_train: labelled training examples for the classifiers; the first ones.
+      seed: of the classifiers; default that of the run.
+      codes: as `flaxvae.latent.encode_dataset` returns them, where the data set has
+        been encoded already.
+
+    Returns:
+      For the features ``codes``, ``PCA to D`` (as many numbers as a code has) and
+      ``pixels`` (of a table ``columns``) the accuracies of `classify_features` on the
+      test split.
+
+    Raises:
+      InputError: no labels, or fewer than two classes.
+    """
+    check_at_least("num_train", num_train, 2)
+    seed = trained.seed if seed is None else seed
+    check_seed(seed)
+    labels, test_labels = dataset.train.labels, dataset.test.labels
+    if labels is None or test_labels is None:
+        raise InputError(f"dataset must have labels to be probed, got {dataset.name!r}")
+    codes = codes or encode_dataset(trained, dataset)
+    raw = _features(trained, dataset.train[:num_train])
+    raw_test = _features(trained, dataset.test)
+    train = {"codes": _rows(codes.train.x[:num_train])}
+    test = {"codes": _rows(codes.test.x)}
+    D = train["codes"].shape[1]
+    axes = fit_pca(raw, D)
+    train[f"PCA to {D}"], test[f"PCA to {D}"] = (
+        axes.project(raw),
+        axes.project(raw_test),
+    )
+    name = "columns" if dataset.is_table else "pixels"
+    train[name], test[name] = raw, raw_test
+    return classify_features(train, labels[:num_train], test, test_labels, seed=seed)
+
+
+def classify_features(
     train: Mapping[str, np.ndarray],
     train_labels: np.ndarray,
     test: Mapping[str, np.ndarray],
@@ -28,8 +81,8 @@ def probe_codes(
 
     Returns:
       For each name ``logistic_regression`` (on standardized features) and
-      ``nearest_neighbours`` (the majority of five): shares of test examples whose class
-      is found.
+      ``nearest_neighbours`` (the majority of five): shares of test examples that are
+      classified correctly.
 
     Raises:
       InputError: fewer than two classes.
@@ -41,14 +94,14 @@ def probe_codes(
 
     if len(np.unique(train_labels)) < 2:
         raise InputError("a probe needs training examples of two classes or more")
-    found: dict[str, dict[str, float]] = {}
+    accuracies: dict[str, dict[str, float]] = {}
     for name, features in train.items():
         x, other = _rows(features), _rows(test[name])
         linear = make_pipeline(
             StandardScaler(), LogisticRegression(max_iter=300, random_state=seed)
         )
         neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(x)))
-        found[name] = {
+        accuracies[name] = {
             "logistic_regression": linear.fit(x, train_labels).score(
                 other, test_labels
             ),
@@ -56,25 +109,12 @@ def probe_codes(
                 other, test_labels
             ),
         }
-    return found
+    return accuracies
 
 
-def pca_features(
-    train: np.ndarray, test: np.ndarray, num_components: int, *, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets of examples in the training set's directions of largest variance.
-
-    Args:
-      train: ``(N, ...)``.
-      test: ``(M, ...)``.
-      num_components: D; at most N and the size of an example.
-      seed: of the solver.
-    """
-    from sklearn.decomposition import PCA
-
-    most = min(len(train), _rows(train).shape[1])
-    method = PCA(min(num_components, most), random_state=seed)
-    return method.fit_transform(_rows(train)), method.transform(_rows(test))
+def _features(trained: Trained, split: Split) -> np.ndarray:
+    """Examples as the model sees them, ``(N, F)``."""
+    return _rows(np.asarray(trained.preprocessing.prepare(jnp.asarray(split.x))))
 
 
 def _rows(features: np.ndarray) -> np.ndarray:

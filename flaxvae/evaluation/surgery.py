@@ -1,4 +1,4 @@
-"""The KL of the ELBO taken apart, over a whole split."""
+"""The parts of the ELBO's KL, over a whole split."""
 
 from typing import Any
 
@@ -7,34 +7,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import check_at_least
+from flaxvae.data import Split
 from flaxvae.distributions import MultivariateNormal, Normal
-from flaxvae.objectives import log_marginals
-from flaxvae.training import Stream, TrainedVAE, stream_key
+from flaxvae.latent.keys import draw_key
+from flaxvae.objectives.total_correlation import log_marginals
+from flaxvae.training import Trained
+from flaxvae.training.keys import Stream
 
 MEMORY_BUDGET = 2**25  # bytes of densities that are computed at once
 
 
 def elbo_surgery(
-    trained: TrainedVAE, x: np.ndarray, *, num_draws: int = 2000, seed: int = 0
+    trained: Trained, split: Split, *, num_draws: int = 2000, seed: int | None = None
 ) -> dict[str, float]:
-    """What the KL is spent on: KL = I(x; z) + KL(q(z) || p(z)), and its second part.
+    """Decomposes the KL: KL = I(x; z) + KL(q(z) || p(z)), and the second part again.
 
-    q(z) = (1/N) sum_n q(z|x_n) is the aggregate posterior of the examples at hand, so
-    that the mutual information between an example's index and its code is at most
-    log N.
+    q(z) = (1/N) sum_n q(z|x_n) is the aggregate posterior of the split's N examples, so
+    that the mutual information I(x; z) between an example's index and its code is at
+    most log N.
 
     Args:
       trained: a trained model.
-      x: examples as they are stored, ``(N, ...)``.
-      num_draws: of how many examples, evenly spaced, a code is drawn.
-      seed: of the draws.
+      split: the examples, such as ``dataset.test``.
+      num_draws: number of codes, one each of evenly spaced examples.
+      seed: of the draws; default that of the run.
 
     Returns:
       ``mutual_information`` and ``marginal_kl``, in nats per example; under diagonal
-      posteriors also ``total_correlation`` of q(z), and where the prior is a diagonal
-      normal too ``dimension_kl``, sum_d KL(q(z_d) || p(z_d)): the last two sum to
-      ``marginal_kl``. Empty where q(z|x) has no density at other examples' codes, as a
-      flow, or where there is no prior, or one that depends on a condition.
+      posteriors also ``total_correlation`` of q(z), and under a diagonal normal prior
+      too the dimension-wise KL ``dimension_kl``, sum_d KL(q(z_d) || p(z_d)): the last
+      two sum to ``marginal_kl``. Empty for a posterior whose density at the codes of
+      other examples is unknown, such as a flow's, and for a model whose prior is
+      missing or depends on a condition.
 
     Source: Hoffman and Johnson, "ELBO surgery", NIPS workshop 2016; Chen, Li, Grosse
     and Duvenaud, "Isolating Sources of Disentanglement in Variational Autoencoders",
@@ -44,13 +48,13 @@ def elbo_surgery(
     prior = trained.prior
     if prior is None:
         return {}
-    q = trained.encode(x)
+    q = trained.encode(split.x)
     if not isinstance(q, Normal | MultivariateNormal):
         return {}
     N, D = q.mean.shape
     rows = np.linspace(0, N - 1, min(num_draws, N)).astype(int)
     chosen = jax.tree.map(lambda leaf: leaf[rows], q)
-    z = chosen.sample(stream_key(jax.random.key(seed), Stream.TEST, 2))  # (A, D)
+    z = chosen.sample(draw_key(trained, Stream.TEST, 2, seed=seed))  # (A, D)
 
     def measure(q: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Log q(z) and log prod_d q(z_d), ``(chunk,)`` each."""

@@ -1,9 +1,33 @@
-import numpy as np
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+
+from flaxvae.data import Split
 from flaxvae.evaluation import active_units
+from flaxvae.evaluation.active_units import count_active_units, explain_collapse
 
 
 def test_only_dimensions_that_move_are_active():
     rng = np.random.default_rng(0)
     mean = rng.normal(size=(5000, 4)) * [1.0, 0.11, 0.09, 0.0] + [0, 0, 5, 3]
-    np.testing.assert_array_equal(active_units(mean), [True, True, False, False])
+    model = SimpleNamespace(encode=lambda x, condition: SimpleNamespace(mean=x))
+    active = active_units(model, Split(mean))
+    np.testing.assert_array_equal(active, [True, True, False, False])
+    assert count_active_units(model, Split(mean)) == 2
+
+
+@pytest.mark.parametrize(
+    ("active", "kl", "collapsed"),
+    [(5, 20.0, False), (4, 20.0, True), (5, 0.09, True), (50, 0.1, False)],
+)
+def test_a_collapsed_posterior_is_explained_in_one_line(active, kl, collapsed):
+    report = {"valid": {"kl": kl}, "active_dimensions": active, "latent_dim": 50}
+    text = explain_collapse(report, "valid")
+    assert (text is not None) == collapsed
+    if text:
+        assert f"{active} of 50" in text and "free_bits" in text and "\n" not in text
+
+
+def test_a_model_without_active_dimensions_has_not_collapsed():
+    assert explain_collapse({"test": {"kl": 0.0}, "latent_dim": 2}) is None

@@ -14,7 +14,8 @@ from flaxvae.data import Dataset, Split, binarize
 from flaxvae.distributions import Normal
 from flaxvae.evaluation import estimate_nll, likelihood
 from flaxvae.models import build_vae
-from flaxvae.training import Stream, TrainedVAE, fit, stream_key
+from flaxvae.training import Trained, fit
+from flaxvae.training.keys import Stream, stream_key
 from tests.objectives.linear_gaussian import LinearGaussian, log_evidence
 
 ROWS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
@@ -35,7 +36,7 @@ class Exact(nn.Module):
         return LinearGaussian().prior()
 
 
-EXACT = TrainedVAE(Exact(), {"params": {}}, (3,))
+EXACT = Trained(Exact(), {"params": {}}, (3,))
 
 
 @pytest.mark.parametrize("memory", [1, 7 * 48 * 64, 2**24])
@@ -44,7 +45,7 @@ def test_it_is_the_evidence_of_an_exact_model_within_its_error(memory):
     errors, misses = [], []
     for seed in range(8):
         found = estimate_nll(
-            EXACT, TABLE, TABLE.test, num_samples=200, seed=seed, memory_budget=memory
+            EXACT, TABLE.test, num_samples=200, seed=seed, memory_budget=memory
         )
         errors.append(found["nll_monte_carlo_error"])
         misses.append(found["nll"] - truth)
@@ -57,7 +58,7 @@ def test_it_is_the_evidence_of_an_exact_model_within_its_error(memory):
 
 def test_more_samples_have_less_error():
     few, many = (
-        estimate_nll(EXACT, TABLE, TABLE.test, num_samples=n)["nll_monte_carlo_error"]
+        estimate_nll(EXACT, TABLE.test, num_samples=n)["nll_monte_carlo_error"]
         for n in (100, 6400)
     )
     assert many == pytest.approx(few / 8, rel=0.4)
@@ -69,7 +70,7 @@ def binary():
     x = (rng.random((120, 4, 4, 1)) < 0.3).astype(np.uint8)
     x[::2, 1] = 1
     split = Split(x)
-    data = Dataset("bits", split[:100], split[:0], split[100:], max_value=1.0)
+    data = Dataset("bits", split[:100], split[:0], split[100:])
     vae = build_vae(data.shape, 2, hidden=(8,))
     return fit(vae, data, epochs=9, batch_size=20, progress=False), data
 
@@ -80,7 +81,7 @@ def test_it_is_a_loop_in_double_precision(binary, monkeypatch):
     chunk, total = 5, 13  # the last chunk is cut
     memory = chunk * 8 * 16 * 4 * likelihood.ARRAYS_AT_ONCE
     found = estimate_nll(
-        trained, data, data.test, num_samples=total, seed=3, memory_budget=memory
+        trained, data.test, num_samples=total, seed=3, memory_budget=memory
     )
     root = stream_key(jax.random.key(3), Stream.TEST, 1)
     values, variances = [], []
@@ -113,18 +114,20 @@ def test_progress_counts_examples(binary, monkeypatch):
     trained, data = binary
     monkeypatch.setattr(likelihood, "EXAMPLES_AT_ONCE", 8)
     seen = []
-    estimate_nll(trained, data, data.test, num_samples=2, on_progress=seen.append)
+    estimate_nll(trained, data.test, num_samples=2, on_progress=seen.append)
     assert seen == [8, 16, 20]
 
 
 def test_grey_levels_under_a_bernoulli_have_no_likelihood(binary, stripes):
     trained, data = binary
     grey = dataclasses.replace(stripes, test=stripes.test[:3])
+    grey_trained = dataclasses.replace(trained, preprocessing=grey.preprocessing)
     with pytest.raises(InputError, match="nll_samples must be left out for grey level"):
-        estimate_nll(trained, grey, grey.test, num_samples=2)
+        estimate_nll(grey_trained, grey.test, num_samples=2)
     black = binarize(grey, "dynamic")
-    assert estimate_nll(trained, black, black.test, num_samples=2)["nll"] > 0
+    black_trained = dataclasses.replace(trained, preprocessing=black.preprocessing)
+    assert estimate_nll(black_trained, black.test, num_samples=2)["nll"] > 0
     with pytest.raises(InputError, match="num_samples must be >= 1, got 0"):
-        estimate_nll(trained, data, data.test, num_samples=0)
+        estimate_nll(trained, data.test, num_samples=0)
     with pytest.raises(InputError, match="split must hold an example"):
-        estimate_nll(trained, data, data.validation)
+        estimate_nll(trained, data.validation)

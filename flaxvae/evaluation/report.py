@@ -1,0 +1,133 @@
+"""The report of a run: the numbers that ``summary.json`` holds, by kind of model.
+
+A new metric is its function ``(trained, split, *, seed=None, ...)`` in a file of its
+own, one line in `SPLIT_METRICS` or `CODE_METRICS`, and its test.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from flaxvae.data import Split
+from flaxvae.evaluation.active_units import count_active_units
+from flaxvae.evaluation.autoencoder import input_error
+from flaxvae.evaluation.bound import check_examples, evaluate_elbo, evaluate_terms
+from flaxvae.evaluation.codebook import bits_per_dim, code_usage, evaluate_code_prior
+from flaxvae.evaluation.likelihood import estimate_nll
+from flaxvae.evaluation.recognition import accuracy, cross_entropy
+from flaxvae.evaluation.surgery import elbo_surgery
+from flaxvae.latent.encode import codebook_size
+from flaxvae.models import (
+    VAE,
+    VQVAE,
+    Autoencoder,
+    Classifier,
+    CodePrior,
+    SemiSupervisedVAE,
+)
+from flaxvae.training import NonFiniteError, Trained
+
+Metric = Callable[..., Any]
+"""``(trained, split, *, seed=None, ...)`` -> numbers by name, or one number."""
+
+SPLIT_METRICS: dict[type[Any], dict[str, Metric]] = {
+    VAE: {"bound": evaluate_elbo, "nll": estimate_nll},
+    Autoencoder: {"terms": evaluate_terms, "input": input_error},
+    VQVAE: {
+        "terms": evaluate_terms,
+        "usage": code_usage,
+        "code_prior": evaluate_code_prior,
+    },
+    Classifier: {"accuracy": accuracy, "cross_entropy": cross_entropy},
+    SemiSupervisedVAE: {"accuracy": accuracy},
+    CodePrior: {"terms": evaluate_terms},
+}
+"""Numbers about a split's examples, which stand under the name of the split."""
+
+CODE_METRICS: dict[type[Any], dict[str, Metric]] = {
+    VAE: {"active_dimensions": count_active_units, "surgery": elbo_surgery},
+}
+"""Numbers about a split's codes, each under its own name."""
+
+
+def evaluate(
+    trained: Trained,
+    split: Split,
+    *,
+    nll_samples: int | None = None,
+    seed: int | None = None,
+    name: str = "test",
+    on_progress: Callable[[int], None] | None = None,
+    codes: Split | None = None,
+    train_codes: Split | None = None,
+    code_prior: Trained | None = None,
+) -> dict[str, Any]:
+    """The report of a trained model on a split, in nats per example.
+
+    Args:
+      trained: a VAE (any model with ``encode``, ``decode`` and ``prior``), an
+        autoencoder, a VQ-VAE, a classifier, or a prior over codes.
+      split: the examples, such as ``dataset.test``; at least one.
+      nll_samples: of a VAE, also estimate -log p(x) by that many samples.
+      seed: of the draws; default that of the run.
+      name: of the split, a key of the report.
+      on_progress: of the estimate of -log p(x); see `estimate_nll`.
+      codes: of a VQ-VAE, the split as numbers of entries, where it has been encoded.
+      train_codes: of a VQ-VAE, those of the training split.
+      code_prior: of a VQ-VAE, the trained prior over its codes.
+
+    Returns:
+      Of a VAE ``{name: {elbo, log_likelihood, kl}, active_dimensions, surgery,
+      latent_dim}``, with `estimate_nll`'s numbers beside the ELBO. Of an autoencoder
+      the terms of its objective, of a denoising one with the input's error, and
+      ``latent_dim``. Of a VQ-VAE the terms of its objective with the ``perplexity`` of
+      the split's codes, ``dead_entries``, ``code_nll`` and, for a likelihood of levels,
+      an upper bound ``bits_per_dim``, the last three where their arguments are stated;
+      ``code`` is the size of the grid and of the codebook. Of a classifier ``accuracy``
+      and ``loss``.
+
+    Raises:
+      InputError: no example, or a likelihood that is not a density for the data.
+      NonFiniteError: a number that is infinite or NaN.
+    """
+    check_examples(split)
+    options: dict[str, dict[str, Any]] = {
+        "nll": {"num_samples": nll_samples, "on_progress": on_progress},
+        "usage": {"codes": codes, "train_codes": train_codes},
+        "code_prior": {"codes": codes, "code_prior": code_prior},
+    }
+    numbers: dict[str, float] = {}
+    for key, metric in _of_kind(SPLIT_METRICS, trained).items():
+        if key == "nll" and nll_samples is None:
+            continue
+        numbers |= metric(trained, split, seed=seed, **options.get(key, {}))
+        if not np.isfinite(list(numbers.values())).all():
+            raise NonFiniteError(f"the {name} numbers are not finite: {numbers}")
+    report: dict[str, Any] = {name: numbers}
+    if isinstance(trained.model, VQVAE):
+        numbers.pop("code_usage", None)  # of evaluation batches
+        if {"code_nll", "log_likelihood"} <= numbers.keys() and _has_levels(trained):
+            nats = numbers["code_nll"] - numbers["log_likelihood"]
+            numbers["bits_per_dim"] = bits_per_dim(trained, nats)
+        return report | {"code": [*trained.code_shape[:2], codebook_size(trained)]}
+    if isinstance(trained.model, Classifier | CodePrior | SemiSupervisedVAE):
+        return report
+    if len(trained.code_shape) == 1:
+        for key, metric in _of_kind(CODE_METRICS, trained).items():
+            report[key] = metric(trained, split, seed=seed)
+    return report | {"latent_dim": trained.latent_dim}
+
+
+def _of_kind(
+    metrics: Mapping[type[Any], dict[str, Metric]], trained: Trained
+) -> dict[str, Metric]:
+    """The metrics of a model's kind; a model of the user's own is a VAE."""
+    kinds = [kind for kind in SPLIT_METRICS if isinstance(trained.model, kind)]
+    return metrics.get(kinds[0] if kinds else VAE, {})
+
+
+def _has_levels(trained: Trained) -> bool:
+    """Whether p(x|z) is a probability of levels, not a density."""
+    likelihood: Any = getattr(trained.model, "likelihood", None)
+    return getattr(likelihood, "support", None) == "levels"

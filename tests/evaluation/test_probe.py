@@ -1,0 +1,71 @@
+"""What classifiers read from features whose classes are known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from flaxvae.checks import InputError
+from flaxvae.data import from_arrays
+from flaxvae.evaluation import probe
+from flaxvae.evaluation.probe import classify_features
+from flaxvae.models import build_vae
+from flaxvae.training import fit
+
+RNG = np.random.default_rng(0)
+
+
+def test_classes_are_found_in_what_shows_them_and_not_in_noise():
+    labels = np.arange(600) % 3
+    shown = np.eye(3)[labels] + 0.1 * RNG.normal(size=(600, 3))
+    noise = RNG.normal(size=(600, 2, 2))
+    features = {"shown": shown, "noise": noise}
+    train = {name: x[:400] for name, x in features.items()}
+    test = {name: x[400:] for name, x in features.items()}
+    found = classify_features(train, labels[:400], test, labels[400:])
+    assert list(found) == ["shown", "noise"]
+    for classifier in ("logistic_regression", "nearest_neighbours"):
+        assert found["shown"][classifier] == 1.0
+        assert found["noise"][classifier] < 0.5
+    with pytest.raises(InputError, match="two classes or more"):
+        classify_features(train, np.zeros(400), test, labels[400:])
+
+
+@pytest.fixture(scope="module")
+def vae_and_table():
+    labels = np.arange(300) % 2
+    x = RNG.normal(size=(300, 5)) * [9, 1, 1, 1, 1] + 3.0 * labels[:, None] * [
+        1, 0, 0, 0, 1,
+    ]  # fmt: skip
+    data = from_arrays(x, labels, name="rows")
+    vae = build_vae(data.shape, 2, hidden=(8,))
+    return fit(vae, data, epochs=1, batch_size=48, progress=False), data
+
+
+def test_a_run_is_probed(vae_and_table):
+    trained, data = vae_and_table
+    found = probe(trained, data)
+    assert list(found) == ["codes", "PCA to 2", "columns"]
+    assert found["columns"]["logistic_regression"] > 0.8
+    raw = np.asarray(trained.preprocessing.prepare(data.train.x))
+    reference = PCA(2).fit(raw)
+    test = np.asarray(trained.preprocessing.prepare(data.test.x))
+    by_sklearn = classify_features(
+        {"a": reference.transform(raw)},
+        data.train.labels,
+        {"a": reference.transform(test)},
+        data.test.labels,
+    )
+    assert found["PCA to 2"] == pytest.approx(by_sklearn["a"], abs=0.02)
+    few = probe(trained, data, num_train=10, seed=1)
+    assert few["columns"] != found["columns"]
+
+
+def test_a_probe_needs_labels(vae_and_table):
+    trained, data = vae_and_table
+    test = dataclasses.replace(data.test, labels=None)
+    with pytest.raises(InputError, match="must have labels to be probed"):
+        probe(trained, dataclasses.replace(data, test=test))
+    with pytest.raises(InputError, match="num_train must be >= 2"):
+        probe(trained, data, num_train=1)

@@ -1,0 +1,52 @@
+"""Generated samples, classified by a classifier of real examples."""
+
+import numpy as np
+import pytest
+
+from flaxvae.data import condition_on_labels
+from flaxvae.evaluation import recognize
+from flaxvae.evaluation.recognition import classify, describe_classes, train_classifier
+from flaxvae.models import build_vae
+from flaxvae.training import fit
+
+
+def test_statistics_of_known_classes():
+    certain = np.eye(4)[[0, 1, 0, 1]]
+    found = describe_classes(certain, np.array([0, 1, 1, 1]))
+    assert found == pytest.approx({"confident": 1.0, "classes": 2.0, "as_asked": 0.75})
+    unsure = np.full((8, 4), 0.25)
+    assert describe_classes(unsure) == pytest.approx({"confident": 0.0, "classes": 1.0})
+
+
+@pytest.fixture
+def classifier(stripes):
+    return train_classifier(stripes, epochs=12, progress=False)
+
+
+def test_samples_of_a_conditional_model_and_real_examples(stripes, classifier):
+    data = condition_on_labels(stripes)
+    vae = build_vae(stripes.shape, 2, hidden=(32,), conditional="concat", num_classes=8)
+    trained = fit(
+        vae, data, epochs=80, batch_size=30, learning_rate=1e-2, progress=False
+    )
+    found = recognize(trained, data, num=80, classifier=classifier)
+    assert found["real"]["as_asked"] > 0.8
+    assert found["generated"]["as_asked"] > 0.8
+    assert found["generated"]["classes"] > 5
+    probabilities = classify(classifier, stripes.test.x / 255.0)
+    expected = describe_classes(probabilities, stripes.test.labels)
+    assert found["real"] == pytest.approx(expected)
+
+
+def test_an_unconditional_model_has_no_classes_to_meet(stripes, classifier):
+    vae = build_vae(stripes.shape, 2, hidden=(8,))
+    trained = fit(vae, stripes, epochs=1, batch_size=50, progress=False)
+    by = {}
+    for sampler in ("prior", "aggregate"):
+        found = recognize(
+            trained, stripes, num=20, sampler=sampler, classifier=classifier
+        )
+        assert "as_asked" not in found["generated"]
+        by[sampler] = found["generated"]
+    again = recognize(trained, stripes, num=20, classifier=classifier)
+    assert again["generated"] == by["prior"]

@@ -1,0 +1,73 @@
+"""Few labels: every method runs, counts its errors, and continues."""
+
+import numpy as np
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.data import from_arrays
+from flaxvae.evaluation import SemiSupervisedConfig, compare_semi_supervised
+from flaxvae.evaluation.semi_supervised import METHODS, SemiSupervisedStudy
+
+SMALL = SemiSupervisedConfig(
+    m1_epochs=2,
+    m1_latent_dim=3,
+    m1_hidden=(16,),
+    m2_epochs=2,
+    m2_hidden=(8,),
+    m2_classifier="mlp",
+    stacked_epochs=2,
+    stacked_latent_dim=2,
+    stacked_hidden=(8,),
+)
+
+
+def test_every_method_has_an_error(stripes, tmp_path):
+    errors = compare_semi_supervised(
+        stripes, 40, seeds=(0,), config=SMALL, workdir=tmp_path, progress=False
+    )
+    names = ["classifier alone", "M1 + support vectors", "M1 + label spreading"]
+    assert list(errors) == [*names, "M2", "M1+M2"]
+    assert all(len(values) == 1 and 0 <= values[0] <= 1 for values in errors.values())
+    assert errors["classifier alone"][0] < 0.5
+    folders = {p.name for p in (tmp_path / "seed=0").iterdir()}
+    assert folders == {"classifier", "m1", "m2", "m1+m2"}
+
+
+@pytest.mark.slow
+def test_every_seed_has_an_error_and_the_same_call_continues(stripes, tmp_path):
+    seen = []
+    arguments = {"methods": METHODS, "seeds": (0, 1), "config": SMALL}
+    arguments |= {"workdir": tmp_path, "progress": False}
+    errors = compare_semi_supervised(
+        stripes, 40, **arguments, on_result=lambda *result: seen.append(result)
+    )
+    assert all(len(values) == 2 for values in errors.values())
+    assert [(seed, name) for seed, name, _ in seen] == [
+        (seed, name) for seed in (0, 1) for name in errors
+    ]
+    assert compare_semi_supervised(stripes, 40, **arguments) == errors
+
+
+def test_m1s_codes_are_standardized(stripes):
+    study = SemiSupervisedStudy(stripes, np.arange(40), config=SMALL, progress=False)
+    codes = study.codes
+    z = np.asarray(study.m1.encode(stripes.train.x).mean)
+    scale = np.maximum(z.std(0), 0.1)
+    np.testing.assert_allclose(codes.train.x, (z - z.mean(0)) / scale, atol=1e-5)
+    np.testing.assert_array_equal(codes.test.labels, stripes.test.labels)
+    assert codes.is_table
+
+
+def test_what_cannot_be_compared_is_refused(stripes):
+    with pytest.raises(InputError, match="labels must be a multiple of the 8 classes"):
+        compare_semi_supervised(stripes, 41)
+    with pytest.raises(InputError, match="methods must name one"):
+        compare_semi_supervised(stripes, 40, methods=())
+    with pytest.raises(InputError, match="unknown method 'm3'"):
+        compare_semi_supervised(stripes, 40, methods=("m3",))
+    with pytest.raises(InputError, match="dataset must have labels"):
+        compare_semi_supervised(from_arrays(stripes.train.x), 40)
+    with pytest.raises(InputError, match="m2_alpha must be > 0"):
+        SemiSupervisedConfig(m2_alpha=0)
+    with pytest.raises(InputError, match="m1_hidden must be >= 1"):
+        SemiSupervisedConfig(m1_hidden=(16, 0))
