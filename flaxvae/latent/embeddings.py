@@ -1,30 +1,77 @@
-"""Codes of many dimensions in a plane."""
+"""Low-dimensional embeddings of codes."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 MOST_POINTS = 3_000  # that t-SNE arranges: its time grows faster than their number
 
 
+@dataclass(frozen=True)
+class PrincipalAxes:
+    """The directions of largest variance of a set of codes.
+
+    Attributes:
+      mean: of the codes, ``(D,)``.
+      directions: unit vectors in columns, ``(D, P)``, largest variance first. The sign
+        of each is such that its largest entry in absolute value is positive.
+      share: of the total variance, explained by each direction, ``(P,)``.
+    """
+
+    mean: np.ndarray
+    directions: np.ndarray
+    share: np.ndarray
+
+    def project(self, codes: np.ndarray) -> np.ndarray:
+        """The coordinates ``(..., P)`` of codes ``(..., D)``."""
+        coordinates: np.ndarray = (codes - self.mean) @ self.directions
+        return coordinates
+
+
+def fit_pca(codes: np.ndarray, num_components: int) -> PrincipalAxes:
+    """The principal axes of codes ``(N, D)``, at most min(N, D) of them.
+
+    By an eigendecomposition of the covariance (D x D), or of the scalar products of the
+    centred codes (N x N) where that matrix is smaller.
+    """
+    from scipy import linalg
+
+    N, D = codes.shape
+    mean = np.mean(codes, axis=0, dtype=np.float64)
+    centred = codes - mean
+    size = min(N, D)
+    gram = centred.T @ centred if D <= N else centred @ centred.T
+    kept = (size - min(num_components, size), size - 1)
+    values, vectors = linalg.eigh(gram, subset_by_index=kept)
+    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+    if D > N:  # from vectors over examples to directions; none without variance
+        is_zero = values <= 1e-12 * np.trace(gram)
+        lengths = np.sqrt(np.where(is_zero, 1.0, values))
+        vectors = centred.T @ vectors * np.where(is_zero, 0.0, 1.0 / lengths)
+    largest = np.abs(vectors).argmax(axis=0)
+    directions = vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])])
+    total = float(np.trace(gram)) or 1.0  # equal codes have no variance to explain
+    return PrincipalAxes(np.asarray(mean), directions, values / total)
+
+
 def pca(codes: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Projects codes onto their directions of largest variance.
 
+    >>> points, share = pca(np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]]), 1)
+    >>> points.round(6).tolist(), share.round(6).tolist()
+    ([[-5.0], [0.0], [5.0]], [1.0])
+
     Args:
       codes: ``(N, D)``.
-      num_components: number of directions P, at most D.
+      num_components: number of directions P, at most min(N, D).
 
     Returns:
       The centred projection ``(N, P)``, and the share of the total variance that
       each direction explains ``(P,)``. A direction's sign is such that its largest
       entry is positive.
     """
-    centred = codes - np.mean(codes, axis=0, dtype=np.float64)
-    variances, directions = np.linalg.eigh(centred.T @ centred)
-    order = np.argsort(variances)[::-1][:num_components]
-    directions = directions[:, order]
-    largest = np.abs(directions).argmax(axis=0)
-    directions = directions * np.sign(directions[largest, np.arange(len(order))])
-    total = variances.sum() or 1.0  # equal codes have no variance to explain
-    return centred @ directions, variances[order] / total
+    axes = fit_pca(codes, num_components)
+    return axes.project(codes), axes.share
 
 
 def tsne(codes: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +81,8 @@ def tsne(codes: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
       codes: ``(N, D)``, N at least 4.
-      seed: chooses which codes are arranged, where they are many, and the start.
+      seed: chooses which codes are arranged, if there are more than 3,000, and the
+        initial arrangement.
 
     Returns:
       The arrangement ``(P, 2)``, and the numbers of the codes in it, ``(P,)``.

@@ -18,6 +18,12 @@ def quantile_grid(
 ) -> np.ndarray:
     """Codes at evenly spaced quantiles of a standard normal prior.
 
+    >>> quantile_grid(3, dims=(2,), steps=2)
+    array([[[ 0.       ,  0.       , -1.6448536],
+            [ 0.       ,  0.       ,  1.6448536]]], dtype=float32)
+    >>> quantile_grid(5, dims=(1, 4), steps=20).shape
+    (20, 20, 5)
+
     Args:
       latent_dim: D.
       dims: the two latent dimensions that vary, or one for a strip.
@@ -59,6 +65,9 @@ def check_dims(latent_dim: int, dims: Sequence[int], name: str = "dims") -> None
 
 def tile_images(images: np.ndarray, *, gap: int = 0, fill: float = 1.0) -> np.ndarray:
     """Puts images side by side.
+
+    >>> tile_images(np.zeros((2, 3, 8, 8, 1)), gap=1).shape
+    (17, 26, 1)
 
     Args:
       images: ``(rows, columns, H, W, C)``.

@@ -1,26 +1,42 @@
-"""Where codes for new examples come from, other than the prior.
+"""Distributions of codes for new examples, other than the model's prior.
 
 A sampler has ``sample(key, shape) -> codes (*shape, D)``, as a distribution has, and is
-handed to `TrainedVAE.sample`.
+an argument of `flaxvae.training.Trained.sample`.
 """
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least
+from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.latent.keys import draw_key
+from flaxvae.training import Trained
+from flaxvae.training.keys import Stream
 
 MOST_CODES = 20_000  # that a mixture is fitted to
-CODES_AT_ONCE = 500  # that a prior of codes draws side by side
+MOST_COMPONENTS = 10  # of a mixture that `choose_sampler` fits
+CODES_AT_ONCE = 500  # that a prior over codes draws side by side
+
+SamplerName = Literal["prior", "mixture", "aggregate"]
+SAMPLERS: dict[SamplerName, str] = {
+    "prior": "the prior",
+    "mixture": "a mixture fitted to training codes",
+    "aggregate": "the posteriors of training examples",
+}
+"""What samples can be drawn from, as titles say it."""
 
 
 class Encoder(Protocol):
     """What a sampler needs of a trained model."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of its run."""
 
     def encode(self, x: Any) -> Any:
         """q(z|x) of examples as they are stored."""
@@ -52,7 +68,7 @@ class CodeMixture:
 
 @dataclass(frozen=True)
 class AggregatePosterior:
-    """q(z) = (1/N) sum_n q(z|x_n): the code of an example that is drawn at random.
+    """q(z) = (1/N) sum_n q(z|x_n): a draw from the posterior of a random example.
 
     Attributes:
       encoder: a trained model.
@@ -73,13 +89,13 @@ class AggregatePosterior:
 
 @dataclass(frozen=True)
 class CodeSampler:
-    """Codes of a VQ-VAE by the prior that was trained on them, entry by entry.
+    """Codes of a VQ-VAE, drawn entry by entry from the prior trained on them.
 
     Attributes:
       prior: a trained `flaxvae.models.CodePrior`.
       model: the trained `flaxvae.models.VQVAE`.
-      labels: classes of the codes, or one for all; None: drawn evenly of those that the
-        prior knows, if any.
+      labels: classes of the codes, or one class for all; None: drawn uniformly from
+        the classes of a class-conditional prior.
     """
 
     prior: Any
@@ -90,7 +106,7 @@ class CodeSampler:
         """Draws codes ``(*shape, H', W', D)``.
 
         Raises:
-          InputError: a class that the prior does not know.
+          InputError: labels for a prior without classes, or a class out of range.
         """
         count = int(np.prod(shape, dtype=int))
         key_labels, key = jax.random.split(key)
@@ -98,8 +114,8 @@ class CodeSampler:
         labels = jnp.resize(self._choose(key_labels, shape), (len(keys), CODES_AT_ONCE))
         drawn = jnp.concatenate(
             [
-                self._draw(self.prior.variables, k, told)
-                for k, told in zip(keys, labels, strict=True)
+                self._draw(self.prior.variables, k, part)
+                for k, part in zip(keys, labels, strict=True)
             ]
         )
         indices = drawn[:count].reshape(count, *self.model.code_shape[:-1])
@@ -107,7 +123,7 @@ class CodeSampler:
         return z.reshape(*shape, *self.model.code_shape)
 
     def _choose(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """The class of each code, ``shape``; zeros where the prior knows none."""
+        """The class of each code, ``shape``; zeros for a prior without classes."""
         Y = self.prior.model.num_classes
         if self.labels is None:
             return jax.random.randint(key, shape, 0, Y or 1)
@@ -128,16 +144,16 @@ class CodeSampler:
 
         def draw(variables: Any, key: jax.Array, labels: jax.Array) -> jax.Array:
             """Numbers of entries, ``(CODES_AT_ONCE, T)``."""
-            told = None if module.num_classes is None else labels
+            classes = None if module.num_classes is None else labels
             empty = jnp.zeros((CODES_AT_ONCE, T), jnp.int32)
-            cache = module.init(jax.random.key(0), empty, told, 0)["cache"]
+            cache = module.init(jax.random.key(0), empty, classes, 0)["cache"]
 
             def next_entry(place: jax.Array, carry: Any) -> Any:
                 indices, cache = carry
                 logits, changed = module.apply(
                     {**variables, "cache": cache},
                     indices,
-                    told,
+                    classes,
                     place,
                     mutable=["cache"],
                 )
@@ -152,17 +168,69 @@ class CodeSampler:
         return jax.jit(draw)
 
 
+def choose_sampler(
+    trained: Trained,
+    name: SamplerName,
+    x: Any = None,
+    *,
+    labels: Any = None,
+    code_prior: Trained | None = None,
+    seed: int | None = None,
+) -> Any:
+    """The sampler of a name, as `Trained.sample` takes it; None: the model's own prior.
+
+    A mixture has 10 components, or one fewer than there are examples; of a single
+    example it is that example's posterior.
+
+    Args:
+      trained: the model.
+      name: ``"prior"``, ``"mixture"`` (of normal distributions, fitted to the codes of
+        ``x``) or ``"aggregate"`` (the posteriors of ``x``).
+      x: training examples as they are stored, for the last two.
+      labels: the class of each code, for a class-conditional prior over codes.
+      code_prior: of a VQ-VAE, the trained prior over its codes.
+      seed: of the mixture; default that of the run.
+
+    Raises:
+      InputError: a sampler that does not exist for the model, or no examples for it.
+    """
+    check_sampler(trained, name)
+    if name == "prior":
+        if len(trained.code_shape) == 1:
+            return None
+        if code_prior is None:
+            raise InputError(
+                "a model whose code is a grid must have a prior over its codes to be "
+                "sampled: train one (prior_epochs >= 1, or Run.fit_code_prior)"
+            )
+        return CodeSampler(code_prior, trained, labels)
+    if x is None or not len(x):
+        raise InputError(f"sampler {name} must have training examples, got none")
+    if name == "aggregate" or len(x) == 1:
+        return AggregatePosterior(trained, x)
+    return fit_mixture(trained, x, min(MOST_COMPONENTS, len(x) - 1), seed=seed)
+
+
+def check_sampler(trained: Trained, name: str) -> None:
+    """Raises `InputError` for a sampler that does not exist for the model."""
+    check_choice("sampler", name, SAMPLERS)
+    is_grid = len(trained.code_shape) > 1
+    if name != "prior" and (is_grid or trained.is_conditional):
+        kind = "whose code is a grid" if is_grid else "that is conditional"
+        raise InputError(f"sampler must be prior for a model {kind}, got {name}")
+
+
 def fit_mixture(
-    encoder: Encoder, x: Any, num_components: int = 10, *, seed: int = 0
+    trained: Encoder, x: Any, num_components: int = 10, *, seed: int | None = None
 ) -> CodeMixture:
     """Fits a mixture of normal distributions to the codes of examples.
 
     Args:
-      encoder: a trained model.
-      x: examples as they are stored, ``(N, ...)``, of which `MOST_CODES` are used; a
-        code is one draw from each one's posterior.
+      trained: a trained model.
+      x: examples as they are stored, ``(N, ...)``; the codes are one draw from the
+        posterior of each, of 20,000 examples at most.
       num_components: M, less than the number of codes.
-      seed: of the choice, the draws and the fit.
+      seed: of the choice of examples, the draws and the fit; default that of the run.
 
     Raises:
       InputError: no component, or not fewer than codes.
@@ -178,9 +246,10 @@ def fit_mixture(
             f"num_components must be < {min(len(x), MOST_CODES)}, the number of codes, "
             f"got {num_components}"
         )
-    rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(x))[:MOST_CODES]
-    codes = encoder.encode(x[rows]).sample(jax.random.key(seed))
+    seed = trained.seed if seed is None else seed
+    rows = np.random.default_rng(seed).permutation(len(x))[:MOST_CODES]
+    key = draw_key(trained, Stream.SAMPLER, seed=seed)
+    codes = trained.encode(x[rows]).sample(key)
     fitted = GaussianMixture(num_components, random_state=seed, reg_covar=1e-5)
     fitted.fit(np.asarray(codes, np.float64))
     return CodeMixture(

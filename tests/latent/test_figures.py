@@ -6,6 +6,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from flaxvae.latent import figures
+from flaxvae.latent.figures import codes as codes_file
+from flaxvae.latent.figures import images as images_file
+from flaxvae.latent.figures import models, style
 
 RNG = np.random.default_rng(0)
 TERMS = {"loss": 5.0, "log_likelihood": -4.0, "kl": 1.0}
@@ -65,7 +68,7 @@ def test_scatter_has_one_colour_and_one_name_a_class():
     assert [t.get_text() for t in figure.legends[0].get_texts()] == list("0123456789")
     i = int(np.flatnonzero((dots.get_offsets() == codes[7]).all(axis=1))[0])
     np.testing.assert_allclose(
-        dots.get_facecolors()[i][:3], to_rgb(figures.CLASS_COLORS[7])
+        dots.get_facecolors()[i][:3], to_rgb(style.CLASS_COLORS[7])
     )
 
 
@@ -77,6 +80,15 @@ def test_scatter_of_one_dimension_and_without_labels():
     assert strip.axes[0].get_ylabel() == "class"
     plain = figures.plot_latent_scatter(RNG.normal(size=(40, 2)), None, title="t")
     assert not plain.legends
+
+
+def test_scatter_names_the_classes_that_are_there():
+    labels = np.repeat([0, 2], 20)
+    names = ("ant", "bee", "cat")
+    codes = np.repeat([[0.0, 0.0], [9.0, 9.0]], 20, axis=0) + RNG.normal(size=(40, 2))
+    figure = figures.plot_latent_scatter(codes, labels, class_names=names, title="t")
+    assert [t.get_text() for t in figure.axes[0].texts] == ["ant", "cat"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["ant", "cat"]
 
 
 def test_names_of_classes_do_not_cover_each_other():
@@ -127,7 +139,7 @@ def test_interpolations_show_the_images_at_the_ends():
 
 
 def test_more_classes_than_the_ten_colours_still_differ():
-    assert len(set(figures.class_colors(26))) == 26
+    assert len(set(style.class_colors(26))) == 26
 
 
 def test_saved_at_150_dots_per_inch_and_nothing_else(tmp_path):
@@ -142,7 +154,7 @@ def test_saved_at_150_dots_per_inch_and_nothing_else(tmp_path):
 def test_rate_distortion_joins_the_means_of_each_setting():
     rates = np.array([1.0, 1.2, 3.0, 3.4, 2.0])
     distortions = np.array([9.0, 9.4, 5.0, 5.2, 8.0])
-    figure = figures.plot_rate_distortion(
+    figure = models.plot_rate_distortion(
         rates,
         distortions,
         ["a", "a", "a", "a", "b"],
@@ -162,7 +174,7 @@ def test_rate_distortion_joins_the_means_of_each_setting():
 
 
 def test_a_score_against_a_setting_with_the_range_over_seeds():
-    figure = figures.plot_setting(
+    figure = models.plot_setting(
         [4.0, 1.0, 1.0, 4.0],
         np.array([7.0, 3.0, 5.0, 9.0]),
         ["", "", "", ""],
@@ -181,7 +193,7 @@ def test_a_score_against_a_setting_with_the_range_over_seeds():
 
 def test_activity_shows_how_often_each_dimension_is_active():
     codes = np.array([[0.0, 5.0, 0.0], [0.0, -2.0, 3.0]])
-    figure = figures.plot_activity(codes, 0.1, title="t")
+    figure = codes_file.plot_activity(codes, 0.1, title="t")
     numbers, shares = figure.axes
     assert sum(bar.get_height() for bar in numbers.patches) == codes.size
     (area,) = shares.collections
@@ -191,14 +203,14 @@ def test_activity_shows_how_often_each_dimension_is_active():
 
 
 def test_code_usage_names_perplexity_and_unused_entries():
-    figure = figures.plot_code_usage(np.array([0.5, 0.0, 0.5, 0.0]), title="codes")
+    figure = codes_file.plot_code_usage(np.array([0.5, 0.0, 0.5, 0.0]), title="codes")
     assert "codes\nperplexity 2, 2 unused" in texts(figure)
 
 
 def test_a_comparison_has_a_column_a_model_and_a_row_a_question():
     panels = [[RNG.random((2, 3, 4, 4, 1)) for _ in range(2)] for _ in range(3)]
     rows = ("one", "two", "three")
-    figure = figures.plot_comparison(panels, ("A", "B"), rows, title="t")
+    figure = images_file.plot_comparison(panels, ("A", "B"), rows, title="t")
     assert len(figure.axes) == 6
     assert {"A", "B", *rows, "t"} <= set(texts(figure))
 
@@ -206,7 +218,7 @@ def test_a_comparison_has_a_column_a_model_and_a_row_a_question():
 def test_accuracies_are_written_on_their_bars():
     accuracies = {"codes": {"linear": 0.91, "neighbours": 0.95}, "pixels": {}}
     accuracies["pixels"] = {"linear": 0.5, "neighbours": 0.625}
-    figure = figures.plot_accuracies(accuracies, title="t")
+    figure = models.plot_accuracies(accuracies, title="t")
     assert {"91.0", "95.0", "50.0", "62.5"} <= set(texts(figure))
 
 

@@ -3,7 +3,8 @@ import pytest
 from scipy import stats
 
 from flaxvae.checks import InputError
-from flaxvae.latent import quantile_grid, tile_images
+from flaxvae.latent import quantile_grid
+from flaxvae.latent.grids import tile_images
 
 
 def test_the_grid_lies_at_the_priors_quantiles():

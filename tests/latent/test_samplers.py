@@ -1,17 +1,26 @@
 """Codes from elsewhere than the prior."""
 
+from types import SimpleNamespace
+
+import jax
 import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.distributions import Normal
-from flaxvae.latent import AggregatePosterior, fit_mixture, samplers
+from flaxvae.latent import AggregatePosterior, fit_mixture, generate, samplers
+from flaxvae.latent.samplers import CodeMixture, CodeSampler, choose_sampler
 from flaxvae.models import build_vae
 from flaxvae.training import fit
+from flaxvae.training.keys import Stream, stream_key
 
 
 class Known:
     """Examples are rows that are the means of their codes; the deviation is 0.1."""
+
+    seed = 0
+    code_shape = (2,)
+    is_conditional = False
 
     def encode(self, x):
         mean = np.asarray(x, np.float32)
@@ -80,3 +89,83 @@ def test_a_model_decodes_what_a_sampler_draws(stripes, key, monkeypatch):
 def test_bad_numbers_of_components_are_refused(count, message):
     with pytest.raises(InputError, match="num_components " + message):
         fit_mixture(Known(), ROWS[:9], count)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 11, 40])
+def test_a_mixture_of_few_examples_has_fewer_components(count, key):
+    sampler = choose_sampler(Known(), "mixture", ROWS[:count])
+    if count == 1:
+        assert isinstance(sampler, AggregatePosterior)
+    else:
+        assert isinstance(sampler, CodeMixture)
+        assert len(sampler.weights) == min(10, count - 1)
+    codes = np.asarray(sampler.sample(key, (5,)))
+    assert codes.shape == (5, 2) and np.isfinite(codes).all()
+    assert np.abs(codes - FAR[0]).max() < 9
+
+
+def test_a_mixture_of_few_examples_generates_images(stripes):
+    vae = build_vae(stripes.shape, 2, hidden=(8,))
+    trained = fit(vae, stripes, epochs=1, batch_size=50, progress=False)
+    for count in (1, 2, 10):
+        few = SimpleNamespace(train=stripes.train[:count])
+        x, _ = generate(trained, 4, sampler="mixture", dataset=few)
+        assert x.shape == (4, 4, 4, 1) and np.isfinite(x).all()
+
+
+def test_the_codes_of_a_mixture_have_a_stream_of_their_own(monkeypatch):
+    """Not the root key, which everything else is folded into."""
+    seen = []
+
+    class Watched(Known):
+        seed = 5
+
+        def encode(self, x):
+            q = super().encode(x)
+            return SimpleNamespace(sample=lambda key: seen.append(key) or q.sample(key))
+
+    fitted = fit_mixture(Watched(), ROWS[:50], 2)
+    root = jax.random.key(5)
+    assert seen[0] == stream_key(root, Stream.SAMPLER) != root
+    other = fit_mixture(Watched(), ROWS[:50], 2, seed=6)
+    assert seen[1] == stream_key(jax.random.key(6), Stream.SAMPLER)
+    assert (fitted.mean != other.mean).any()
+
+
+def test_samplers_by_name():
+    assert choose_sampler(Known(), "prior") is None
+    aggregate = choose_sampler(Known(), "aggregate", ROWS)
+    assert isinstance(aggregate, AggregatePosterior) and aggregate.x is ROWS
+    grid = SimpleNamespace(code_shape=(2, 2, 4), is_conditional=False)
+    prior = SimpleNamespace()
+    sampler = choose_sampler(grid, "prior", labels=[1], code_prior=prior)
+    assert isinstance(sampler, CodeSampler)
+    assert (sampler.prior, sampler.model, sampler.labels) == (prior, grid, [1])
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "message"),
+    [
+        (
+            {"code_shape": (2, 2, 4)},
+            "mixture",
+            "prior for a model whose code is a grid",
+        ),
+        (
+            {"is_conditional": True},
+            "aggregate",
+            "prior for a model that is conditional",
+        ),
+        (
+            {},
+            "posterior",
+            "unknown sampler 'posterior': choose from aggregate, mixture",
+        ),
+        ({}, "mixture", "sampler mixture must have training examples, got none"),
+        ({"code_shape": (2, 2, 4)}, "prior", "must have a prior over its codes"),
+    ],
+)
+def test_samplers_that_do_not_exist_are_refused(model, name, message):
+    known = {"code_shape": (2,), "is_conditional": False, **model}
+    with pytest.raises(InputError, match=message):
+        choose_sampler(SimpleNamespace(**known), name)

@@ -25,11 +25,11 @@ def plot_latent_scatter(
     Classes are also named at their medians, so that colour is not the only key.
 
     Args:
-      codes: ``(N, 2)``, or ``(N, 1)``, which is drawn as one row a class.
+      codes: ``(N, 2)``, or ``(N, 1)``, which is drawn as one row per class.
       labels: class of each code ``(N,)``, or None.
       title: what the codes are of.
       axis_labels: names of the latent axes, one or two.
-      class_names: a name a class; default the labels themselves.
+      class_names: names of the classes 0, 1, ...; default the labels themselves.
     """
     figure = Figure(figsize=(7, 6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
@@ -47,7 +47,7 @@ def plot_latent_scatter(
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(axis_labels[0])
     strip(axes)
-    names = [str(kind) for kind in kinds] if class_names is None else class_names
+    names = [class_names[int(k)] if class_names else str(k) for k in kinds]
     if len(axis_labels) == 1:
         if len(kinds) > 1:
             axes.set_ylabel("class")
@@ -64,19 +64,19 @@ def plot_latent_scatter(
 
 
 def plot_activity(codes: np.ndarray, active: float, *, title: str) -> Figure:
-    """How much of a code is in use: its numbers, and how often each one is active.
+    """How much of a code is in use: its values, and how often each entry is active.
 
     Args:
       codes: ``(N, D)``.
-      active: a number above this in absolute value counts as active.
+      active: an entry above this in absolute value counts as active.
       title: what the codes are of.
     """
     figure = Figure(figsize=(10, 3.6), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=11)
     left, right = figure.subplots(1, 2)
     left.hist(codes.ravel(), bins=60, color=CLASS_COLORS[0], log=True)
-    left.set_xlabel("number of a code")
-    left.set_ylabel("how many, log scale")
+    left.set_xlabel("value of a code entry")
+    left.set_ylabel("count, log scale")
     shares = np.sort((np.abs(codes) > active).mean(axis=0))[::-1]
     right.fill_between(
         np.arange(1, len(shares) + 1), shares, step="mid", color=CLASS_COLORS[0]
@@ -90,8 +90,8 @@ def plot_activity(codes: np.ndarray, active: float, *, title: str) -> Figure:
         horizontalalignment="right",
         path_effects=[withStroke(linewidth=3, foreground="white")],
     )
-    right.set_xlabel("dimension of the code, most active first")
-    right.set_ylabel("share of examples where active")
+    right.set_xlabel("code dimension, sorted by activity")
+    right.set_ylabel("share of examples where it is active")
     right.set_ylim(0, 1.05)
     for axes in (left, right):
         strip(axes)
@@ -99,11 +99,11 @@ def plot_activity(codes: np.ndarray, active: float, *, title: str) -> Figure:
 
 
 def plot_code_usage(shares: np.ndarray, *, title: str) -> Figure:
-    """How often each entry of a codebook is used, the most used first.
+    """How often each entry of a codebook is used, sorted by frequency.
 
     Args:
-      shares: of all codes, ``(M,)``, with sum 1.
-      title: of what the codes are.
+      shares: relative frequencies ``(M,)``, with sum 1.
+      title: what the codes are of.
     """
     figure = Figure(figsize=(8, 3.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
@@ -111,7 +111,7 @@ def plot_code_usage(shares: np.ndarray, *, title: str) -> Figure:
     M = len(shares)
     axes.fill_between(np.arange(1, M + 1), ordered, step="mid", color=CLASS_COLORS[0])
     axes.axhline(1 / M, color="#717581", linewidth=1, linestyle="--")
-    axes.annotate("if all were used alike", (M, 1 / M), (0, 4), ha="right", **OFFSET)
+    axes.annotate("uniform usage", (M, 1 / M), (0, 4), ha="right", **OFFSET)
     axes.set_yscale("log")
     used = ordered[ordered > 0]
     axes.set_ylim(min(used.min(), 1 / M) / 2, 2 * used.max())
@@ -121,8 +121,8 @@ def plot_code_usage(shares: np.ndarray, *, title: str) -> Figure:
     axes.set_title(
         f"{title}\nperplexity {perplexity:.0f}, {unused} unused", fontsize=11
     )
-    axes.set_xlabel("entry of the codebook, most used first")
-    axes.set_ylabel("share of all codes, log scale")
+    axes.set_xlabel("codebook entry, sorted by frequency")
+    axes.set_ylabel("relative frequency, log scale")
     strip(axes)
     return figure
 

@@ -114,7 +114,7 @@ def plot_comparison(
     *,
     title: str,
 ) -> Figure:
-    """Models side by side: a column each, and below each other what they do.
+    """Models side by side, a column each, with a row for each kind of images.
 
     Args:
       panels: ``panels[row][column]`` are images ``(rows, columns, H, W, C)`` in [0, 1].

@@ -26,10 +26,10 @@ def plot_rate_distortion(
     Args:
       rates: KL of each model ``(M,)`` in nats per example.
       distortions: reconstruction errors, -log p(x|z), ``(M,)`` in nats per example.
-      groups: what gives a model its colour, a name each; one group is a line.
-      labels: models of one group and label (seeds) are one point of the line, at
-        their mean, with the label beside it, and a dot each.
-      title: of what the models are.
+      groups: a name for each model; models of one group share a colour and a line.
+      labels: models of one group and label (such as seeds) are one labelled point of
+        the line, at their mean, and a dot each.
+      title: what the models are of.
     """
     figure = Figure(figsize=(7.5, 6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
@@ -89,11 +89,11 @@ def plot_setting(
     from the least to the greatest.
 
     Args:
-      values: the setting of each model, M of them; drawn at equal distances, in order.
+      values: the setting of each model, ``M`` of them; drawn in order, equally spaced.
       scores: ``(M,)``.
-      groups: the other settings of each model, which give a line its colour.
+      groups: the other settings of each model; a line and a colour for each.
       name: of the setting.
-      title: of what the models are.
+      title: what the models are of.
       ylabel: what the score is.
     """
     figure = Figure(figsize=(7.5, 5), dpi=DPI, layout="constrained")
@@ -136,7 +136,7 @@ def plot_setting(
 def plot_accuracies(
     accuracies: Mapping[str, Mapping[str, float]], *, title: str
 ) -> Figure:
-    """Accuracies as bars: a group for each kind of features, a colour a classifier.
+    """Accuracies as bars: a group per kind of features, a colour per classifier.
 
     Args:
       accuracies: ``accuracies[features][classifier]``, shares in [0, 1].

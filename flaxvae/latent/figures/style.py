@@ -19,7 +19,7 @@ GAP = 1  # pixels between images
 
 
 # Petroff, "Accessible Color Sequences for Data Visualization", 2021, arXiv 2107.02270:
-# ten colours chosen to be told apart under colour vision deficiencies.
+# ten colours that are distinguishable under colour vision deficiencies.
 CLASS_COLORS = (
     "#3f90da",
     "#ffa90e",
@@ -45,7 +45,7 @@ OFFSET: dict[str, Any] = {
 
 
 def class_colors(count: int) -> list[str]:
-    """One colour a class: the accessible ten, or evenly spaced hues beyond."""
+    """One colour per class: the accessible ten, or evenly spaced hues beyond."""
     if count <= len(CLASS_COLORS):
         return list(CLASS_COLORS[:count])
     hues = mpl.colormaps["turbo"](np.linspace(0.02, 0.98, count))

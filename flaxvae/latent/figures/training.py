@@ -12,7 +12,7 @@ from flaxvae.latent.figures.style import DPI, strip
 CURVES = (  # a term, its sign, and what it is called
     ("loss", 1, "loss, nats per example"),
     ("log_likelihood", -1, "reconstruction, $-\\log\\, p(x|z)$, nats"),
-    ("kl", 1, "KL, $q(z|x)$ from $p(z)$, nats"),
+    ("kl", 1, "$\\mathrm{KL}(q(z|x)\\,\\|\\,p(z))$, nats"),
     ("squared_error", 1, "mean squared error"),
     ("perplexity", 1, "perplexity of the codes"),
     ("accuracy", 1, "accuracy"),
@@ -25,12 +25,12 @@ TRAIN_COLOR, VALIDATION_COLOR = "#3f90da", "#e76300"
 def plot_training_curves(history: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     """Loss, reconstruction and KL by epoch, for training and validation.
 
-    What the history lacks is left out; an autoencoder's has squared errors, a vector
-    quantizer's the perplexity of its codes.
+    Only terms of the history are drawn: an autoencoder has squared errors, a VQ-VAE the
+    perplexity of its codes.
 
     Args:
-      history: one dict an epoch with ``epoch``, ``train`` and ``validation``, as in
-        `TrainedVAE.history`.
+      history: one dict per epoch with ``epoch``, ``train`` and ``validation``, as in
+        `flaxvae.training.Trained.history`.
       title: what was trained on what.
     """
     panels = [

@@ -1,0 +1,328 @@
+"""Generated samples: from the prior, a sampler, a class, or around examples."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flaxvae.checks import InputError, check_at_least, check_below
+from flaxvae.data import Dataset, Split
+from flaxvae.files import atomic_file, atomic_folder
+from flaxvae.latent.keys import draw_key
+from flaxvae.latent.samplers import SamplerName, check_sampler, choose_sampler
+from flaxvae.training import Trained
+from flaxvae.training.keys import Stream
+from flaxvae.training.run_folder import check_writable
+
+
+def generate(
+    trained: Trained,
+    num: int = 100,
+    *,
+    sampler: SamplerName = "prior",
+    label: int | None = None,
+    around: Split | None = None,
+    spread: float = 1.0,
+    with_noise: bool = False,
+    dataset: Dataset | None = None,
+    code_prior: Trained | None = None,
+    seed: int | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Samples of a trained model; rows of a table in the table's own units.
+
+    Without a label, a conditional model generates its classes in turn.
+
+    Args:
+      trained: the model.
+      num: number of samples; with ``around``, of each example.
+      sampler: the distribution of the codes; see `choose_sampler`.
+      label: generates one class only: the condition of a conditional model or of a
+        class-conditional prior over codes; of any other model, samples come from the
+        codes of training examples of that class.
+      around: examples to vary: codes are drawn from their posteriors.
+      spread: scales the deviation of these codes from the posterior mean.
+      with_noise: draws from p(x|z) instead of returning its mean; rows of a table are
+        always drawn.
+      dataset: training examples, where the sampler or the label needs them.
+      code_prior: of a VQ-VAE, the trained prior over its codes.
+      seed: of the draws; default that of the run.
+
+    Returns:
+      The samples ``(num, *data_shape)``, or those around the first example, around the
+      second, and so on, ``(len(around) * num, *data_shape)``; and the class of each,
+      None where none was chosen.
+
+    Raises:
+      InputError: arguments that do not fit together or the model.
+    """
+    check_at_least("num", num, 1)
+    check_at_least("spread", spread, 0)
+    if label is not None:
+        check_at_least("label", label, 0)
+    if around is not None and (label is not None or sampler != "prior"):
+        raise InputError("around must stand alone, without label and sampler")
+    if around is None and spread != 1.0:
+        raise InputError(f"spread must be left out without around, got {spread}")
+    check_sampler(trained, sampler)
+    is_table = len(trained.data_shape) == 1
+    with_noise = with_noise or is_table
+    key = draw_key(trained, Stream.FIGURES, seed=seed)
+    labels = None
+    if around is not None:
+        x = _vary(trained, around, num, spread, key=key, with_noise=with_noise)
+    else:
+        num_classes = count_classes(trained, code_prior)
+        labels = _choose_labels(trained, num, label, num_classes)
+        if label is not None and num_classes is None and sampler == "prior":
+            # The model takes no class: codes of training examples of the class.
+            sampler = "aggregate"
+        classes = None if num_classes is None else labels
+        source = choose_sampler(
+            trained,
+            sampler,
+            _training_examples(dataset, label) if sampler != "prior" else None,
+            labels=classes,
+            code_prior=code_prior,
+            seed=seed,
+        )
+        drawn = trained.sample(
+            num,
+            key=key,
+            with_noise=with_noise,
+            sampler=source,
+            condition=classes if trained.is_conditional else None,
+        )
+        x = np.asarray(drawn)
+    return (trained.preprocessing.inverse(x) if is_table else x), labels
+
+
+def count_classes(trained: Trained, code_prior: Trained | None = None) -> int | None:
+    """The number of classes that samples can be conditioned on; None: unconditional.
+
+    Those of a conditional model, or of the prior over a VQ-VAE's codes.
+    """
+    model: Any = trained.model
+    if trained.is_conditional:
+        return getattr(model.condition, "num_classes", None)
+    if code_prior is None or len(trained.code_shape) == 1:
+        return None
+    prior: Any = code_prior.model
+    num_classes: int | None = prior.num_classes
+    return num_classes
+
+
+def needs_data(
+    trained: Trained,
+    *,
+    sampler: SamplerName = "prior",
+    label: int | None = None,
+    around: Sequence[int] = (),
+    code_prior: Trained | None = None,
+) -> bool:
+    """Whether `generate` must be given examples under these arguments.
+
+    Raises:
+      InputError: a label that the model does not have.
+    """
+    num_classes = count_classes(trained, code_prior)
+    _check_label(trained, label, num_classes)
+    is_of_class = label is not None and num_classes is None
+    return sampler != "prior" or len(around) > 0 or is_of_class
+
+
+def _choose_labels(
+    trained: Trained, num: int, label: int | None, num_classes: int | None
+) -> np.ndarray | None:
+    if trained.is_conditional and num_classes is None:
+        raise InputError(
+            "a model that samples are generated from must be conditional on classes, "
+            "or not conditional"
+        )
+    if label is None:
+        return None if num_classes is None else np.arange(num) % num_classes
+    _check_label(trained, label, num_classes)
+    return np.full(num, label)
+
+
+def _check_label(trained: Trained, label: int | None, num_classes: int | None) -> None:
+    if label is None:
+        return
+    if num_classes is not None:
+        check_below("label", label, num_classes)
+    elif len(trained.code_shape) > 1:
+        raise InputError(
+            "label must be left out for a prior over codes without classes, got "
+            f"{label}"
+        )
+
+
+def _training_examples(dataset: Dataset | None, label: int | None) -> np.ndarray:
+    """All training examples, or those of a class."""
+    if dataset is None:
+        raise InputError("dataset must be stated for codes of training examples")
+    if label is None:
+        return dataset.train.x
+    if dataset.train.labels is None:
+        raise InputError(
+            f"label must be left out for {dataset.name!r}, which has no labels"
+        )
+    rows = np.flatnonzero(dataset.train.labels == label)
+    if not len(rows):
+        raise InputError(f"label must be a class of {dataset.name!r}, got {label}")
+    return dataset.train.x[rows]
+
+
+def choose_around(dataset: Dataset, numbers: Sequence[int]) -> Split:
+    """The test examples of these numbers, for `generate`'s ``around``.
+
+    Raises:
+      InputError: a number that no test example has.
+    """
+    rows = np.array(numbers)
+    if rows.min() < 0 or rows.max() >= len(dataset.test):
+        raise InputError(
+            f"around must be numbers from 0 to {len(dataset.test) - 1}, of test "
+            f"examples, got {' '.join(map(str, rows))}"
+        )
+    return dataset.test[rows]
+
+
+def _vary(
+    trained: Trained,
+    split: Split,
+    num: int,
+    spread: float,
+    *,
+    key: jax.Array,
+    with_noise: bool,
+) -> np.ndarray:
+    """Samples whose codes lie around those of a split's examples."""
+    if len(trained.code_shape) > 1:
+        raise InputError("around must be left out for a model whose code is a grid")
+    q = trained.encode(split.x, split.condition)
+    key_z, key_x = jax.random.split(key)
+    draws = q.sample(key_z, (num,))  # (num, N, D)
+    z = q.mean[None] + spread * (draws - q.mean[None])
+    z = z.swapaxes(0, 1).reshape(-1, *q.mean.shape[1:])  # (N * num, D)
+    conditions = None
+    if split.condition is not None:
+        conditions = np.repeat(split.condition, num, axis=0)
+    p = trained.decode(z, conditions)
+    return np.asarray(p.sample(key_x) if with_noise else p.mean)
+
+
+def check_output(output: Path, *, is_table: bool) -> None:
+    """Refuses a path that exists, cannot be written, or whose suffix does not fit."""
+    output = Path(output)
+    if output.suffix == ".csv" and not is_table:
+        raise InputError(
+            f"output must be .npz or a folder for images, got {str(output)!r}"
+        )
+    if output.suffix not in (".csv", ".npz") and is_table:
+        raise InputError(f"output must be .npz or .csv for rows, got {str(output)!r}")
+    if output.expanduser().exists():
+        raise InputError(f"output must not exist yet, got {str(output)!r}")
+    check_writable(output.expanduser().absolute().parent)
+
+
+def write_examples(
+    output: str | Path,
+    x: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+) -> None:
+    """Writes examples to one file, or images to a folder; completely or not at all.
+
+    Args:
+      output: a new path. ``.npz``: arrays ``x`` and, of classes, ``labels``; ``.csv``:
+        rows of a table; otherwise a folder of PNG images, ``<number>[-<label>].png``.
+      x: images ``(N, H, W, C)`` in [0, 1], or rows ``(N, F)``.
+      labels: the class of each, ``(N,)``, or None.
+      columns: names of a table's columns, for ``.csv``.
+
+    Raises:
+      InputError: as `check_output`, or images that PNG cannot hold.
+    """
+    output = Path(output)
+    check_output(output, is_table=x.ndim == 2)
+    output = output.expanduser()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.suffix == ".npz":
+        arrays = {"x": x} if labels is None else {"x": x, "labels": labels}
+        with atomic_file(output) as temporary:
+            np.savez(temporary, allow_pickle=False, **arrays)
+    elif output.suffix == ".csv":
+        _write_csv(output, x, columns)
+    else:
+        _write_images(output, x, labels)
+
+
+def _write_csv(output: Path, x: np.ndarray, columns: Sequence[str] | None) -> None:
+    import pyarrow as pa
+    import pyarrow.csv
+
+    names = columns or [f"column {i + 1}" for i in range(x.shape[1])]
+    table = pa.table({name: x[:, i] for i, name in enumerate(names)})
+    with atomic_file(output) as temporary:
+        pyarrow.csv.write_csv(table, temporary)
+
+
+def _write_images(output: Path, x: np.ndarray, labels: np.ndarray | None) -> None:
+    import PIL.Image
+
+    if x.shape[-1] not in (1, 3):
+        raise InputError(
+            f"output must be .npz for images of {x.shape[-1]} channels, got "
+            f"{str(output)!r}"
+        )
+    levels = np.round(np.clip(x, 0.0, 1.0) * 255).astype(np.uint8)
+    width = len(str(len(x) - 1))
+    with atomic_folder(output) as folder:
+        for i, image in enumerate(levels):
+            name = f"{i:0{width}}" + ("" if labels is None else f"-{labels[i]}")
+            picture = PIL.Image.fromarray(
+                image[..., 0] if image.shape[-1] == 1 else image
+            )
+            picture.save(folder / f"{name}.png")
+
+
+def write_codes(codes: Dataset, folder: str | Path) -> list[Path]:
+    """Writes the codes of all splits to ``codes.npz`` and ``codes.parquet``.
+
+    Args:
+      codes: as `flaxvae.latent.encode_dataset` returns it.
+      folder: where the two files go.
+
+    Returns:
+      The two paths. Both files hold the split, the number in it and, of labelled data,
+      the label of each example beside its code: ``codes`` ``(N, ...)`` in the first,
+      columns ``z1``, ``z2``, ... in the second.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    splits: dict[str, Split] = {
+        name: getattr(codes, name) for name in ("train", "validation", "test")
+    }
+    splits = {name: split for name, split in splits.items() if len(split)}
+    sizes = [len(split) for split in splits.values()]
+    z = np.concatenate([split.x for split in splits.values()])
+    columns: dict[str, Any] = {
+        "split": np.repeat(list(splits), sizes),
+        "index": np.concatenate([np.arange(size) for size in sizes]),
+    }
+    labels = [split.labels for split in splits.values() if split.labels is not None]
+    if len(labels) == len(splits):
+        columns["label"] = np.concatenate(labels)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(folder / "codes.npz") as temporary:
+        np.savez(temporary, allow_pickle=False, codes=z, **columns)
+    flat = z.reshape(len(z), -1)
+    numbers = {f"z{d + 1}": flat[:, d] for d in range(flat.shape[1])}
+    with atomic_file(folder / "codes.parquet") as temporary:
+        pyarrow.parquet.write_table(pa.table({**columns, **numbers}), temporary)
+    return [folder / "codes.npz", folder / "codes.parquet"]

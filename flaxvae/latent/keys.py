@@ -1,0 +1,22 @@
+"""The PRNG keys of what is drawn from a trained model."""
+
+from typing import Any
+
+import jax
+
+from flaxvae.training.keys import Stream, stream_key
+
+
+def draw_key(
+    trained: Any, stream: Stream, count: int = 0, *, seed: int | None = None
+) -> jax.Array:
+    """The key of one stream of a run.
+
+    Args:
+      trained: a trained model, whose ``seed`` is the default.
+      stream: what the key is for.
+      count: number of the key in its stream.
+      seed: of a root key in place of the run's own.
+    """
+    root = jax.random.key(trained.seed if seed is None else seed)
+    return stream_key(root, stream, count)

@@ -1,0 +1,449 @@
+"""The pictures of a run: by the kind of its model, a name and a function for each.
+
+A new one is its function below, one line in the dictionaries at the end, and its test.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flaxvae.checks import InputError
+from flaxvae.data import Dataset, Split
+from flaxvae.latent import panels
+from flaxvae.latent.embeddings import tsne
+from flaxvae.latent.encode import (
+    codebook_size,
+    encode_dataset,
+    encode_means,
+    share_codes,
+)
+from flaxvae.latent.grids import check_dims
+from flaxvae.latent.keys import draw_key
+from flaxvae.latent.samplers import (
+    SAMPLERS,
+    SamplerName,
+    check_sampler,
+    choose_sampler,
+)
+from flaxvae.models import VQVAE, Autoencoder
+from flaxvae.objectives.reconstruction import ACTIVE, Reconstruction
+from flaxvae.training import Trained
+from flaxvae.training.keys import Stream
+
+DENOISED = 12  # test images in the picture of a denoising autoencoder
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a picture is drawn from; see `draw`."""
+
+    trained: Trained
+    dataset: Dataset
+    title: str
+    sampler: SamplerName = "prior"
+    manifold_dims: Sequence[int] | None = None
+    other: Trained | None = None
+    code_prior: Trained | None = None
+    codes: Dataset | None = None
+    seed: int | None = None
+
+    @property
+    def key(self) -> jax.Array:
+        """The key of samples in pictures."""
+        return draw_key(self.trained, Stream.FIGURES, seed=self.seed)
+
+    @functools.cached_property
+    def shown(self) -> Split:
+        """The ten test examples that pictures show."""
+        test = self.dataset.test
+        return test[np.array(panels.choose_examples(test))]
+
+    @functools.cached_property
+    def means(self) -> np.ndarray:
+        """Posterior means of the test split, ``(N, D)``."""
+        return encode_means(self.trained, self.dataset.test)
+
+    @functools.cached_property
+    def source(self) -> Any:
+        """The sampler of codes; None: the model's prior."""
+        x, seed = self.dataset.train.x, self.seed
+        return choose_sampler(self.trained, self.sampler, x, seed=seed)
+
+    @functools.cached_property
+    def indices(self) -> Dataset:
+        """The data set as numbers of codebook entries."""
+        if self.codes is not None:
+            return self.codes
+        return encode_dataset(self.trained, self.dataset, indices=True)
+
+
+Picture = Callable[[Context], Any]
+"""From a context to a figure, or to None where the picture does not apply."""
+
+
+def draw(
+    trained: Trained,
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    title: str | None = None,
+    sampler: SamplerName = "prior",
+    manifold_dims: Sequence[int] | None = None,
+    other: Trained | None = None,
+    code_prior: Trained | None = None,
+    codes: Dataset | None = None,
+    seed: int | None = None,
+    pictures: Mapping[str, Picture] | None = None,
+) -> list[Path]:
+    """Draws the pictures of a run into ``folder``, as PNG files.
+
+    Args:
+      trained: the model: a VAE, conditional or not, an autoencoder, or a VQ-VAE.
+      dataset: its data; the test split is shown.
+      folder: where the files are written; it is created if need be.
+      title: what is written behind each picture's own title; default the data's name.
+      sampler: the distribution of the codes of samples; see `choose_sampler`.
+      manifold_dims: the latent dimensions, from 0, of the grid of decoded codes;
+        default the two of largest variance.
+      other: of a plain autoencoder, a VAE to compare it with.
+      code_prior: of a VQ-VAE, the trained prior over its codes.
+      codes: of a VQ-VAE, the data set as numbers of entries, where it has been encoded
+        already; see `encode_dataset`.
+      seed: of the samples; default that of the run.
+      pictures: which ones, by name; default those of the model's kind.
+
+    Returns:
+      The paths of the files, ``<name>.png`` each.
+
+    Raises:
+      InputError: too few test examples, or a sampler or dimensions that do not exist
+        for the model.
+    """
+    from flaxvae.latent import figures
+
+    check_sampler(trained, sampler)
+    if manifold_dims is not None:
+        check_dims(trained.latent_dim, manifold_dims, "manifold_dims")
+    least = 5 if isinstance(trained.model, Autoencoder) else 2
+    if len(dataset.test) < least:
+        raise InputError(
+            f"dataset must hold {least} test examples or more for pictures, got "
+            f"{len(dataset.test)}"
+        )
+    context = Context(
+        trained=trained,
+        dataset=dataset,
+        title=title or dataset.name,
+        sampler=sampler,
+        manifold_dims=manifold_dims,
+        other=other,
+        code_prior=code_prior,
+        codes=codes,
+        seed=seed,
+    )
+    paths = []
+    for name, picture in (pictures or choose_pictures(trained, dataset)).items():
+        figure = picture(context)
+        if figure is not None:
+            paths.append(Path(folder) / f"{name}.png")
+            figures.save_figure(figure, paths[-1])
+    return paths
+
+
+def choose_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
+    """The pictures of a model's kind."""
+    if isinstance(trained.model, VQVAE):
+        return VQVAE_PICTURES
+    if isinstance(trained.model, Autoencoder):
+        return AUTOENCODER_PICTURES
+    if dataset.is_table:
+        return TABLE_PICTURES
+    return CONDITIONAL_PICTURES if trained.is_conditional else VAE_PICTURES
+
+
+def training_curves(context: Context) -> Any:
+    """The objective's terms by epoch."""
+    return _plot_history(context.trained, f"Training: {context.title}")
+
+
+def prior_training_curves(context: Context) -> Any:
+    """The loss of the prior over codes by epoch."""
+    title = f"Training of the prior over codes: {context.title}"
+    return _plot_history(context.code_prior, title)
+
+
+def _plot_history(trained: Trained | None, title: str) -> Any:
+    from flaxvae.latent import figures
+
+    if trained is None or not trained.history:
+        return None
+    return figures.plot_training_curves(trained.history, title=title)
+
+
+def latent_scatter(context: Context) -> Any:
+    """Posterior means of the test split, coloured by class."""
+    from flaxvae.latent import figures
+
+    points, axis_labels, kind = panels.latent_points(context.means)
+    return figures.plot_latent_scatter(
+        points,
+        context.dataset.test.labels,
+        axis_labels=axis_labels,
+        class_names=context.dataset.class_names,
+        title=f"Test {kind}: {context.title}",
+    )
+
+
+def reconstructions(context: Context) -> Any:
+    """Test examples and their reconstructions: images, or a table's columns."""
+    from flaxvae.latent import figures
+
+    dataset, trained = context.dataset, context.trained
+    if not dataset.is_table:
+        return figures.plot_reconstructions(
+            *panels.reconstructions(trained, context.shown),
+            title=f"Test images and their reconstructions: {context.title}",
+        )
+    means = trained.decode(context.means, dataset.test.condition).mean
+    return figures.plot_columns(
+        np.asarray(dataset.test.x),
+        trained.preprocessing.inverse(np.asarray(means)),
+        dataset.columns,
+        title=f"Test rows and their reconstructions: {context.title}",
+    )
+
+
+def manifold(context: Context) -> Any:
+    """Decoded images on a grid of codes."""
+    from flaxvae.latent import figures
+
+    dims = context.manifold_dims or panels.choose_dims(context.means)
+    rest = "" if context.trained.latent_dim <= 2 else ", other dimensions 0"
+    return figures.plot_manifold(
+        panels.manifold(context.trained, dims),
+        axis_labels=[f"$z_{{{d + 1}}}$" for d in dims],
+        title=f"Decoded latent grid{rest}: {context.title}",
+    )
+
+
+def samples(context: Context) -> Any:
+    """Images decoded from codes of the prior, or of another sampler."""
+    from flaxvae.latent import figures
+
+    drawn = context.trained.sample(100, key=context.key, sampler=context.source)
+    return figures.plot_samples(
+        np.asarray(drawn),
+        title=f"Samples from {SAMPLERS[context.sampler]}: {context.title}",
+        columns=20,
+    )
+
+
+def row_samples(context: Context) -> Any:
+    """A table's columns, in the test split and in samples."""
+    from flaxvae.latent import figures
+
+    dataset, trained = context.dataset, context.trained
+    drawn = trained.sample(
+        len(dataset.test),
+        key=context.key,
+        with_noise=True,
+        sampler=context.source,
+        condition=dataset.test.condition,
+    )
+    return figures.plot_column_samples(
+        np.asarray(dataset.test.x),
+        trained.preprocessing.inverse(np.asarray(drawn)),
+        dataset.columns,
+        title=f"Test rows and samples from {SAMPLERS[context.sampler]}: "
+        f"{context.title}",
+    )
+
+
+def interpolations(context: Context) -> Any:
+    """Decoded linear interpolations between the codes of test images."""
+    from flaxvae.latent import figures
+
+    return figures.plot_interpolations(
+        *panels.interpolations(context.trained, context.shown),
+        title=f"Linear paths between the codes of test images: {context.title}",
+    )
+
+
+def class_samples(context: Context) -> Any:
+    """Samples of a conditional model, a row per class."""
+    from flaxvae.latent import figures
+
+    labels, names = panels.choose_classes(context.dataset)
+    key_samples, _ = jax.random.split(context.key)
+    return figures.plot_rows(
+        panels.class_samples(context.trained, labels, key=key_samples),
+        names,
+        title=f"Samples of each class: {context.title}",
+    )
+
+
+def class_change(context: Context) -> Any:
+    """The same codes, decoded under each class."""
+    from flaxvae.latent import figures
+
+    labels, names = panels.choose_classes(context.dataset)
+    _, key_codes = jax.random.split(context.key)
+    return figures.plot_rows(
+        panels.class_change(context.trained, labels, key=key_codes),
+        names,
+        title=f"The same code in each column, decoded under each class: "
+        f"{context.title}",
+    )
+
+
+def activity(context: Context) -> Any:
+    """How much of an autoencoder's code is in use."""
+    from flaxvae.latent.figures.codes import plot_activity
+
+    title = f"Codes of test examples: {context.title}"
+    return plot_activity(context.means, ACTIVE, title=title)
+
+
+def tsne_scatter(context: Context) -> Any:
+    """An autoencoder's codes of the test split in a plane."""
+    from flaxvae.latent import figures
+
+    seed = context.trained.seed if context.seed is None else context.seed
+    places, rows = tsne(context.means, seed=seed)
+    labels = context.dataset.test.labels
+    return figures.plot_latent_scatter(
+        places,
+        None if labels is None else labels[rows],
+        axis_labels=("t-SNE 1", "t-SNE 2"),
+        class_names=context.dataset.class_names,
+        title=f"Codes of test examples, t-SNE: {context.title}",
+    )
+
+
+def denoised(context: Context) -> Any:
+    """Test images, the same with noise, and their denoised reconstructions."""
+    from flaxvae.latent import figures
+
+    objective = context.trained.objective
+    if not isinstance(objective, Reconstruction) or objective.corruption == "none":
+        return None
+    if context.dataset.is_table:
+        return None
+    noisy, clean = panels.corrupted(
+        context.trained,
+        context.dataset.test.x[:DENOISED],
+        objective,
+        key=context.key,
+    )
+    return figures.plot_rows(
+        np.stack([clean, noisy, panels.denoised(context.trained, noisy)]),
+        ["original", "noisy", "denoised"],
+        title=f"Denoising of test images: {context.title}",
+    )
+
+
+def autoencoder_and_vae(context: Context) -> Any:
+    """Paths and samples of an autoencoder and of a VAE, side by side."""
+    from flaxvae.latent.figures.images import plot_comparison
+
+    if context.other is None or context.dataset.is_table:
+        return None
+    trained, other, dataset = context.trained, context.other, context.dataset
+    return plot_comparison(
+        panels.comparison(trained, other, dataset, key=context.key),
+        ["autoencoder", "VAE"],
+        ["paths between test images", "codes from a normal distribution"],
+        title=f"An autoencoder and a VAE of the same size: {dataset.name}",
+    )
+
+
+def code_maps(context: Context) -> Any:
+    """Test images, their codes as colours, and their reconstructions."""
+    from flaxvae.latent import figures
+
+    trained, split = context.trained, context.shown
+    images, decoded = panels.reconstructions(trained, split)
+    maps = panels.code_maps(trained, encode_means(trained, split), images.shape[1:3])
+
+    def in_color(x: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(x.mean(-1, keepdims=True), (*x.shape[:-1], 3))
+
+    return figures.plot_rows(
+        np.stack([in_color(images), maps, in_color(decoded)]),
+        ["original", "code", "reconstruction"],
+        title=f"Codes of test images, similar entries in similar colours: "
+        f"{context.title}",
+    )
+
+
+def code_usage(context: Context) -> Any:
+    """How often each entry of the codebook is used."""
+    from flaxvae.latent.figures.codes import plot_code_usage
+
+    shares = share_codes(context.indices.train.x, codebook_size(context.trained))
+    title = f"Codes of training images: {context.title}"
+    return plot_code_usage(shares, title=title)
+
+
+def code_samples(context: Context) -> Any:
+    """Samples of a VQ-VAE from the prior over its codes, a row per class."""
+    from flaxvae.latent import figures
+
+    trained, prior = context.trained, context.code_prior
+    if prior is None:
+        return None
+    title = f"Samples from the prior over codes: {context.title}"
+    model: Any = prior.model
+    if model.num_classes is None:
+        source = choose_sampler(trained, "prior", code_prior=prior)
+        drawn = np.asarray(trained.sample(100, key=context.key, sampler=source))
+        return figures.plot_samples(drawn, title=title, columns=20)
+    labels, names = panels.choose_classes(context.dataset)
+    source = choose_sampler(trained, "prior", labels=labels.ravel(), code_prior=prior)
+    drawn = np.asarray(trained.sample(labels.size, key=context.key, sampler=source))
+    shape = (*labels.shape, *trained.data_shape)
+    return figures.plot_rows(drawn.reshape(shape), names, title=title)
+
+
+VAE_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "latent_scatter": latent_scatter,
+    "reconstructions": reconstructions,
+    "manifold": manifold,
+    "samples": samples,
+    "interpolations": interpolations,
+}
+CONDITIONAL_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "latent_scatter": latent_scatter,
+    "reconstructions": reconstructions,
+    "class_samples": class_samples,
+    "class_change": class_change,
+}
+TABLE_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "latent_scatter": latent_scatter,
+    "reconstructions": reconstructions,
+    "samples": row_samples,
+}
+AUTOENCODER_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "activity": activity,
+    "tsne": tsne_scatter,
+    "reconstructions": reconstructions,
+    "denoised": denoised,
+    "autoencoder_and_vae": autoencoder_and_vae,
+}
+VQVAE_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "reconstructions": reconstructions,
+    "code_maps": code_maps,
+    "code_usage": code_usage,
+    "samples": code_samples,
+    "prior_training_curves": prior_training_curves,
+}

@@ -1,0 +1,234 @@
+"""The pictures of a run, by the kind of its model."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from flaxvae.checks import InputError
+from flaxvae.data import condition_on_labels, from_arrays
+from flaxvae.evaluation import fit_code_prior
+from flaxvae.latent import draw, encode_dataset, figures, panels, pictures
+from flaxvae.models import (
+    CodePriorConfig,
+    build_autoencoder,
+    build_vae,
+    build_vqvae,
+)
+from flaxvae.objectives import Quantization, Reconstruction
+from flaxvae.training import fit
+
+SMALL = {"epochs": 2, "batch_size": 50, "progress": False}
+COMMON = ["training_curves", "latent_scatter", "reconstructions"]
+
+
+@pytest.fixture
+def titles(monkeypatch):
+    """The title of every figure that is saved, by its file's name."""
+    found = {}
+    save = figures.save_figure
+
+    def watch(figure, path):
+        texts = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+        found[path.stem] = next(text for text in texts if text)
+        save(figure, path)
+
+    monkeypatch.setattr(figures, "save_figure", watch)
+    return found
+
+
+def check(paths, names, folder):
+    assert [path.stem for path in paths] == names
+    assert {path.name for path in folder.iterdir()} == {f"{n}.png" for n in names}
+    for path in paths:
+        picture = imread(path)
+        assert picture.shape[1] >= 600 and picture[..., :3].std() > 0.01
+
+
+@pytest.mark.parametrize(
+    "latent_dim",
+    [3, *(pytest.param(few, marks=pytest.mark.slow) for few in (1, 2))],
+)
+def test_the_pictures_of_a_vae(stripes, tmp_path, titles, latent_dim):
+    vae = build_vae(stripes.shape, latent_dim, hidden=(8,))
+    trained = fit(vae, stripes, **SMALL)
+    paths = draw(trained, stripes, tmp_path, title="stripes, 16-8-2", sampler="mixture")
+    check(paths, [*COMMON, "manifold", "samples", "interpolations"], tmp_path)
+    rest = "" if latent_dim <= 2 else ", other dimensions 0"
+    kind = "posterior means" if latent_dim <= 2 else "PCA of posterior means"
+    assert titles["manifold"] == f"Decoded latent grid{rest}: stripes, 16-8-2"
+    assert titles["latent_scatter"].startswith(f"Test {kind}")
+    assert titles["samples"].startswith("Samples from a mixture fitted to training")
+    assert all(title.endswith(": stripes, 16-8-2") for title in titles.values())
+
+
+def test_the_pictures_of_a_conditional_vae(stripes, tmp_path):
+    data = condition_on_labels(stripes)
+    vae = build_vae(data.shape, 2, hidden=(8,), conditional="concat", num_classes=8)
+    trained = fit(vae, data, **SMALL)
+    check(
+        draw(trained, data, tmp_path),
+        [*COMMON, "class_samples", "class_change"],
+        tmp_path,
+    )
+    with pytest.raises(InputError, match="prior for a model that is conditional"):
+        draw(trained, data, tmp_path, sampler="aggregate")
+
+
+def test_the_pictures_of_a_table(tmp_path, titles):
+    rng = np.random.default_rng(0)
+    data = from_arrays(rng.normal(50, 9, (200, 3)), rng.integers(0, 2, 200), name="t")
+    trained = fit(build_vae(data.shape, 2, hidden=(8,)), data, **SMALL)
+    check(draw(trained, data, tmp_path), [*COMMON, "samples"], tmp_path)
+    assert titles["samples"] == "Test rows and samples from the prior: t"
+
+
+def test_the_pictures_of_autoencoders(stripes, tmp_path, titles):
+    model = build_autoencoder(stripes.shape, 4, hidden=(8,))
+    trained = fit(model, stripes, objective=Reconstruction(), **SMALL)
+    names = ["training_curves", "activity", "tsne", "reconstructions"]
+    check(draw(trained, stripes, tmp_path / "a"), names, tmp_path / "a")
+    noise = Reconstruction(corruption="masking", noise=0.3)
+    denoising = dataclasses.replace(trained, objective=noise)
+    vae = fit(build_vae(stripes.shape, 4, hidden=(8,)), stripes, **SMALL)
+    folder, names = tmp_path / "b", ["denoised", "autoencoder_and_vae"]
+    chosen = {name: pictures.AUTOENCODER_PICTURES[name] for name in names}
+    check(draw(denoising, stripes, folder, other=vae, pictures=chosen), names, folder)
+    assert titles["autoencoder_and_vae"] == (
+        "An autoencoder and a VAE of the same size: stripes"
+    )
+    few = dataclasses.replace(stripes, test=stripes.test[:4])
+    with pytest.raises(InputError, match="dataset must hold 5 test examples or more"):
+        draw(trained, few, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "has_classes", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
+def test_the_pictures_of_a_vqvae(stripes, tmp_path, titles, has_classes):
+    model = build_vqvae(stripes.shape, num_codes=6, code_width=2, filters=(4,))
+    trained = fit(model, stripes, objective=Quantization(), **SMALL)
+    names = ["training_curves", "reconstructions", "code_maps", "code_usage"]
+    if has_classes:
+        check(draw(trained, stripes, tmp_path / "a"), names, tmp_path / "a")
+    config = CodePriorConfig(
+        prior_epochs=1, prior_width=8, prior_layers=1, prior_classes=has_classes
+    )
+    codes = encode_dataset(trained, stripes, indices=True)
+    prior = fit_code_prior(codes, config, progress=False)
+    paths = draw(trained, stripes, tmp_path / "b", code_prior=prior, codes=codes)
+    check(paths, [*names, "samples", "prior_training_curves"], tmp_path / "b")
+    assert titles["samples"].startswith("Samples from the prior over codes: ")
+
+
+def test_what_cannot_be_drawn_is_refused(stripes, tmp_path):
+    trained = fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
+    with pytest.raises(InputError, match="manifold_dims must be in 0 to 1"):
+        draw(trained, stripes, tmp_path, manifold_dims=(0, 2))
+    with pytest.raises(InputError, match="unknown sampler 'none'"):
+        draw(trained, stripes, tmp_path, sampler="none")
+    one = dataclasses.replace(stripes, test=stripes.test[:1])
+    with pytest.raises(InputError, match="dataset must hold 2 test examples or more"):
+        draw(trained, one, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_test_examples_and_no_labels_and_no_history_are_enough(stripes, tmp_path):
+    trained = fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
+    test = dataclasses.replace(stripes.test[:2], labels=None)
+    data = dataclasses.replace(stripes, test=test)
+    loaded = dataclasses.replace(trained, history=[])
+    names = [*COMMON[1:], "manifold", "samples", "interpolations"]
+    check(draw(loaded, data, tmp_path), names, tmp_path)
+
+
+def test_pictures_of_ones_own_choice(stripes, tmp_path):
+    trained = fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
+    seen = []
+
+    def own(context):
+        seen.append(context.shown.x.shape)
+        return figures.plot_samples(context.shown.x / 255.0, title="own", columns=5)
+
+    chosen = {"own": own, "never": lambda context: None}
+    check(draw(trained, stripes, tmp_path, pictures=chosen), ["own"], tmp_path)
+    assert seen == [(10, 4, 4, 1)]
+
+
+@pytest.mark.slow
+def test_a_seed_changes_the_samples_only(stripes, tmp_path):
+    trained = fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
+    paths = {
+        name: draw(trained, stripes, tmp_path / name, seed=seed)
+        for name, seed in (("a", None), ("b", 0), ("c", 1))
+    }
+    for a, b, c in zip(*paths.values(), strict=True):
+        assert a.read_bytes() == b.read_bytes()
+        assert (a.read_bytes() == c.read_bytes()) == (a.stem != "samples")
+
+
+def test_ten_examples_one_of_each_class_first(stripes):
+    rows = panels.choose_examples(stripes.test)
+    assert len(set(rows)) == 10
+    assert list(stripes.test.labels[rows[:8]]) == list(range(8))
+    assert panels.choose_examples(stripes.test[:3]) == [
+        int(i) for i in np.argsort(stripes.test.labels[:3])
+    ]
+    unlabelled = dataclasses.replace(stripes.test, labels=None)
+    assert panels.choose_examples(unlabelled) == list(range(10))
+
+
+def test_a_row_per_class(stripes):
+    labels, names = panels.choose_classes(stripes)
+    assert labels.shape == (8, 12) and names == list("01234567")
+    np.testing.assert_array_equal(labels[:, 0], range(8))
+    plain = dataclasses.replace(stripes, class_names=None)
+    assert panels.choose_classes(plain)[1] == list("01234567")
+
+
+def test_the_dimensions_of_largest_variance():
+    codes = np.random.default_rng(0).normal(size=(99, 4)) * [1, 2, 0.1, 3]
+    assert panels.choose_dims(codes) == (1, 3)
+    assert panels.choose_dims(codes[:, :1]) == (0,)
+
+
+def test_panels_are_what_the_model_decodes(stripes, key):
+    trained = fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
+    grid = panels.manifold(trained, (0, 1), steps=3)
+    assert grid.shape == (3, 3, 4, 4, 1)
+    center = trained.decode(np.zeros((1, 2), np.float32)).mean[0]
+    np.testing.assert_allclose(grid[1, 1], center, atol=1e-6)
+    split = stripes.test[:5]
+    images, decoded = panels.reconstructions(trained, split)
+    np.testing.assert_allclose(images, split.x / 255.0, atol=1e-6)
+    np.testing.assert_allclose(decoded, trained.reconstruct(split.x), atol=1e-6)
+    paths, ends = panels.interpolations(trained, split, steps=4)
+    assert paths.shape == (2, 4, 4, 4, 1)
+    np.testing.assert_allclose(paths[1, 0], decoded[2], atol=1e-5)
+    np.testing.assert_allclose(paths[1, -1], decoded[3], atol=1e-5)
+    np.testing.assert_allclose(ends[1], images[1:4:2], atol=1e-6)
+
+
+def test_code_maps_give_equal_entries_equal_colours(stripes):
+    model = build_vqvae(stripes.shape, num_codes=6, code_width=2, filters=(4,))
+    trained = fit(model, stripes, objective=Quantization(), **SMALL)
+    q = trained.encode(stripes.test.x)
+    maps = panels.code_maps(trained, np.asarray(q.mean), (4, 4))
+    assert maps.shape == (len(stripes.test), 4, 4, 3)
+    assert maps.min() >= 0 and maps.max() <= 1
+    H, W = trained.code_shape[:2]
+    entries = np.asarray(q.indices)[:, np.arange(4) * H // 4][
+        :, :, np.arange(4) * W // 4
+    ]
+    for entry in np.unique(entries):
+        colors = np.unique(maps[entries == entry].round(5), axis=0)
+        assert len(colors) == 1
+
+
+def test_every_picture_is_listed_under_its_kind():
+    kinds = [value for name, value in vars(pictures).items() if "_PICTURES" in name]
+    assert len(kinds) == 5
+    for kind in kinds:
+        assert all(callable(picture) for picture in kind.values())
