@@ -1,7 +1,12 @@
 """flaxvae: customizable variational autoencoders in JAX and Flax.
 
-Importing it loads jax, flax, optax and numpy and nothing else; drawing is imported
-by ``from flaxvae.latent import figures``.
+    digits = flaxvae.data.load("digits")
+    vae = flaxvae.models.build_vae(digits.shape, latent_dim=2)
+    run = flaxvae.fit(vae, digits, workdir="runs/digits")
+    report = run.evaluate()
+    run.draw()
+
+Importing it loads jax, flax, optax and numpy and nothing else.
 """
 
 from flaxvae import (
@@ -13,19 +18,22 @@ from flaxvae import (
     models,
     nn,
     objectives,
+    schedules,
     training,
 )
 from flaxvae.checks import InputError
-from flaxvae.training import TrainedVAE, load, save
+from flaxvae.run import Run, fit, load, sweep
+from flaxvae.training import save
 
 __version__ = "0.1.0"
 
 __all__ = [
     "InputError",
-    "TrainedVAE",
+    "Run",
     "data",
     "distributions",
     "evaluation",
+    "fit",
     "interop",
     "latent",
     "load",
@@ -33,5 +41,7 @@ __all__ = [
     "nn",
     "objectives",
     "save",
+    "schedules",
+    "sweep",
     "training",
 ]
