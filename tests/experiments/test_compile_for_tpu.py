@@ -6,21 +6,14 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from experiments import compile_for_tpu
-from experiments.compile_for_tpu import (
-    CHIPS,
-    ENVIRONMENT,
-    Chip,
-    Flags,
-    Slice,
-    find_floor,
-    find_slice,
-    main,
-    make_trial,
-    read_collectives,
-)
-from experiments.presets import PRESETS
+from experiments.tpu import compile as tpu_compile
+from experiments.tpu.compile import Flags, main
+from experiments.tpu.hlo import read_collectives
+from experiments.tpu.roofline import find_floor
+from experiments.tpu.slices import CHIPS, ENVIRONMENT, Chip, Slice, find_slice
+from experiments.tpu.trial import BINARIZE, make_trial
 from flaxvae import InputError
+from flaxvae.models.presets import PRESETS
 from flaxvae.training import advance
 from flaxvae.training.parallel import Devices
 
@@ -80,7 +73,7 @@ def test_the_floor_by_hand():
     assert find_floor(chip, 1, **load)["step"] == pytest.approx(9.0)
 
 
-def test_the_host_makes_the_program_that_a_tpu_would():
+def test_the_host_and_a_tpu_run_the_same_program():
     # `choose_steps_per_loop` asks for the default backend, here the host's.
     assert advance.STEPS_PER_LOOP["cpu"] == advance.STEPS_PER_LOOP["tpu"]
 
@@ -108,7 +101,7 @@ def host_slice(monkeypatch):
     """Four devices of the host in place of four chips."""
     devices = Devices(tuple(jax.devices("cpu")[:4]))
     found = Slice("v5e:2x2", devices, "TPU v5 lite", 4)
-    monkeypatch.setattr(compile_for_tpu, "find_slice", lambda topology: found)
+    monkeypatch.setattr(tpu_compile, "find_slice", lambda topology: found)
     return found
 
 
@@ -170,14 +163,12 @@ def loop_bodies(text):
 def test_a_step_communicates_once(name, libtpu):
     target = find_slice("v5e:2x2")
     assert {device.platform for device in target.devices.devices} == {"tpu"}
-    trial = make_trial(
-        PRESETS[name], target.devices, batch_size=256, train_examples=4096
-    )
+    trial = make_trial(name, target.devices, batch_size=256, train_examples=4096)
     step, run = trial.compile_step(), trial.compile_run()
-    num_terms = len(trial.run.sums)
+    num_terms = len(trial.loop_state.sums)
     gradients = ("all-reduce", 4 * (trial.parameters + num_terms))
-    # Of the codes five numbers a dimension, see `training.diagnostics`.
-    codes = 5 * PRESETS[name].settings["latent_dim"]
+    # Five numbers per latent dimension, see `training.diagnostics`.
+    codes = 5 * PRESETS[name].latent_dim
     validation = ("all-reduce", 4 * (num_terms + codes))
     assert read_collectives(step.as_text()) == [gradients]
     assert sorted(read_collectives(run.as_text())) == sorted([gradients, validation])
@@ -200,23 +191,36 @@ def check_it_fits(programs, target):
         assert 0 < peak < CHIPS[target.kind].memory
 
 
+def test_only_one_preset_draws_pixels():
+    devices = Devices(tuple(jax.devices("cpu")[:1]))
+    assert BINARIZE.keys() <= PRESETS.keys()
+    for name in ("mlp", "mlp-binary"):
+        trial = make_trial(name, devices, batch_size=4, train_examples=40)
+        step = jax.make_jaxpr(trial.program.step)(trial.loop_state.state, trial.batch)
+        # The noise of z, and that of the pixels.
+        draws = str(step).count("random_bits")
+        assert draws == 1 + (name in BINARIZE)
+
+
 @pytest.mark.tpu
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv-batchnorm", "resnet"])
 def test_batch_statistics_and_gradients_are_all_that_is_sent(name, libtpu):
     target = find_slice("v5e:2x2")
     trials = [
-        make_trial(PRESETS[name], target.devices, batch_size=b, train_examples=4096)
+        make_trial(name, target.devices, batch_size=b, train_examples=4096)
         for b in (256, 512)
     ]
     steps = [trial.compile_step() for trial in trials]
     sent = [read_collectives(step.as_text()) for step in steps]
     assert sent[0] == sent[1]  # nothing grows with the batch
     assert {kind for kind, _ in sent[0]} == {"all-reduce"}
-    run = trials[0].run
-    statistics = sum(leaf.size for leaf in jax.tree.leaves(run.state.collections))
-    least = 4 * (trials[0].parameters + len(run.sums))
-    # A few sums a channel, forward and backward, some of them sent more than once.
+    loop_state = trials[0].loop_state
+    statistics = sum(
+        leaf.size for leaf in jax.tree.leaves(loop_state.state.collections)
+    )
+    least = 4 * (trials[0].parameters + len(loop_state.sums))
+    # A few sums per channel, forward and backward, some of them sent more than once.
     assert least <= sum(size for _, size in sent[0]) <= least + 8 * 4 * statistics
     check_it_fits(steps, target)
 

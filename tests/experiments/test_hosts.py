@@ -65,7 +65,7 @@ def test_two_processes_give_the_numbers_of_one(start_two, run, tmp_path, budget)
     ends = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], ends
     assert "test -ELBO" in ends[0][0]
-    assert "test -ELBO" not in ends[1][0]  # process 0 alone speaks
+    assert "test -ELBO" not in ends[1][0]  # only process 0 prints
     assert "epoch 4/4" not in ends[1][1]
     assert ("are streamed in chunks of" in ends[0][1]) == bool(budget)
     for a, b in zip(lines_of(one), lines_of(two), strict=True):
@@ -89,7 +89,7 @@ def test_a_signal_to_one_saves_and_a_death_ends_the_other(start_two, tmp_path):
     assert "SIGTERM: the same command continues the run" in ends[0][1]
     before = lines_of(tmp_path)
     newest = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
-    assert newest // 11 == len(before)  # 1425 // 128 steps an epoch
+    assert newest // 11 == len(before)  # 1425 // 128 steps per epoch
 
     processes = start_two(*arguments)
     wait_for(lambda: len(lines_of(tmp_path)) > len(before) + 3, processes)
@@ -98,9 +98,9 @@ def test_a_signal_to_one_saves_and_a_death_ends_the_other(start_two, tmp_path):
     _, err = processes[0].communicate(timeout=60)
     assert processes[0].returncode != 0
     assert time.monotonic() - began < 2 * hosts.SECONDS_TO_MISS_A_PEER
-    # JAX's own words stand where its watchdog was faster than the failing sum.
-    said = ("another process of the run has ended", "another task died")
-    assert any(words in err for words in said), err
+    # JAX's watchdog may notice it before the failing sum does.
+    messages = ("another process of the run has ended", "another task died")
+    assert any(words in err for words in messages), err
     after = lines_of(tmp_path)
     assert after[: len(before)] == before
     assert [line["epoch"] for line in after] == list(range(1, len(after) + 1))
@@ -121,7 +121,7 @@ def test_wrong_addresses_are_refused(arguments, message):
         hosts.connect(*arguments)
 
 
-def test_alone_there_is_nothing_to_agree_on():
+def test_one_process_has_nobody_to_agree_with():
     hosts.connect()
     hosts.leave()
     assert hosts.agree(0, 7) == (0, 7)

@@ -1,7 +1,7 @@
 """A VAE of flaxvae as a PyTorch module: the same layers under the same names.
 
-Benchmarks and tests compare the two. What is ``params["encoder"]["conv_0"]["kernel"]``
-there is ``encoder.conv_0.weight`` here. Images are (B, C, H, W), as PyTorch wants them.
+Benchmarks and tests compare the two. ``params["encoder"]["conv_0"]["kernel"]`` of
+flaxvae is ``encoder.conv_0.weight`` here. Images are (B, C, H, W), as in PyTorch.
 """
 
 import math
@@ -35,7 +35,12 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 class TorchVAE(nn.Module):
-    """The VAE with a Bernoulli likelihood."""
+    """A VAE with a diagonal normal posterior and a Bernoulli likelihood.
+
+    Args:
+      vae: the unbound model of flaxvae.
+      data_shape: (H, W, C).
+    """
 
     def __init__(self, vae: VAE, data_shape: Sequence[int]) -> None:
         super().__init__()
@@ -45,12 +50,12 @@ class TorchVAE(nn.Module):
         self.posterior = nn.ModuleDict({"mean_and_log_var": head})
         self.decoder = build_network(vae.decoder, data_shape)
         H, W, C = data_shape
-        self(torch.zeros(2, C, H, W))  # makes the parameters
+        self(torch.zeros(2, C, H, W))  # initializes the lazy layers
 
     def forward(
         self, x: torch.Tensor, eps: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits, means and log-variances of a batch; noise is drawn if not given."""
+        """Logits, means and log-variances of a batch; draws ``eps`` by default."""
         features = self.encoder(x)
         mean, log_var = self.posterior["mean_and_log_var"](features).chunk(2, dim=1)
         if eps is None:
@@ -71,7 +76,7 @@ def build_network(network: Any, data_shape: Sequence[int]) -> nn.Module:
     """The PyTorch module of an encoder or decoder.
 
     Raises:
-      InputError: a network or setting that has no twin here.
+      InputError: a network or setting without a counterpart here.
     """
     twin = TWINS.get(type(network))
     if twin is None:
@@ -87,7 +92,7 @@ def build_network(network: Any, data_shape: Sequence[int]) -> nn.Module:
 
 
 class Network(nn.Module):
-    """What the twins share; ``like`` is the module of flaxvae."""
+    """The common part of all networks; ``like`` is the module of flaxvae."""
 
     def __init__(self, like: Any, data_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -105,7 +110,7 @@ class Network(nn.Module):
         return ACTIVATIONS[self.like.activation](x)
 
     def finish(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        """What follows a layer: normalization and activation."""
+        """Normalization and activation after a layer."""
         if self.like.normalization == "batch":
             x = getattr(self, f"{name}_norm")(x)
         return self.activate(x)
@@ -121,7 +126,7 @@ class Network(nn.Module):
         self.add_norm(name, nn.LazyBatchNorm1d)
 
     def dense(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        """A dense layer and what follows it."""
+        """A dense layer with its normalization and activation."""
         return self.finish(getattr(self, name)(x), name)
 
 
@@ -159,10 +164,10 @@ class MLPDecoderTwin(Network):
 
 
 class ConvNetwork(Network):
-    """What convolutional and residual twins share."""
+    """The common part of convolutional and residual networks."""
 
     def stages(self) -> tuple[tuple[int, ...], tuple[int, ...], list[tuple[int, int]]]:
-        """Kernels, strides, and the sizes of images from the largest on."""
+        """Kernels, strides, and image sizes in decreasing order."""
         count = len(self.like.filters)
         kernels = per_stage("kernel_size", self.like.kernel_size, count)
         strides = per_stage("strides", self.like.strides, count)

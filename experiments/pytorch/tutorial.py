@@ -1,8 +1,8 @@
-"""A VAE on MNIST in PyTorch, the way tutorials write it; benchmarks start it.
+"""A VAE on MNIST in PyTorch, as tutorials write it; the benchmark runs it.
 
-    python -m experiments.torch_tutorial FOLDER_WITH_MNIST 10
+    python -m experiments.pytorch.tutorial FOLDER_WITH_MNIST 10
 
-It prints the loss of each epoch and of the test images.
+It prints the loss of each epoch and the test loss.
 """
 
 import gzip
@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from experiments.torch_loops import make_loader, train_like_a_tutorial
+from experiments.pytorch.loops import make_loader, train_like_a_tutorial
 
 
 class VAE(nn.Module):
-    """784-400-20."""
+    """An MLP 784-400-20."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def read_images(folder: Path, name: str) -> np.ndarray:
 
 
 def main(folder: Path, epochs: int) -> None:
-    """Trains, and prints the loss of each epoch and of the test images."""
+    """Trains, and prints the loss of each epoch and the test loss."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     images, test_images = read_images(folder, "train"), read_images(folder, "t10k")

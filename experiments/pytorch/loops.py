@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 class Pictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
-    """What torchvision's MNIST gives with the transform ToTensor, step by step.
+    """The same items as torchvision's MNIST with ToTensor, computed step by step.
 
     Args:
       images: uint8 ``(N, H, W)``.
@@ -32,7 +32,7 @@ class Pictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 def make_loader(
     images: np.ndarray, batch_size: int, order: Sequence[int] | None = None
 ) -> Any:
-    """Batches of `Pictures` in a given order, or shuffled anew each time."""
+    """Batches of `Pictures` in the order of indices, or reshuffled in each epoch."""
     return torch.utils.data.DataLoader(
         Pictures(images), batch_size, shuffle=order is None, sampler=order
     )
@@ -44,7 +44,17 @@ def train_like_a_tutorial(
     optimizer: torch.optim.Optimizer,
     device: str = "cpu",
 ) -> float:
-    """One epoch; the summed loss, in nats. ``vae`` gives logits, mean, log-variance."""
+    """Trains for one epoch.
+
+    Args:
+      vae: maps images to logits, means and log-variances.
+      loader: batches of images and labels.
+      optimizer: of the parameters of ``vae``.
+      device: where they are.
+
+    Returns:
+      The loss summed over all images, in nats.
+    """
     total = 0.0
     for x, _ in loader:
         x = x.to(device)
@@ -66,10 +76,16 @@ def train_tuned(
     images: torch.Tensor,
     optimizer: torch.optim.Optimizer,
 ) -> float:
-    """One epoch over images in memory, by index; no synchronisation in a step.
+    """Trains for one epoch on images in memory, without synchronization in a step.
+
+    Args:
+      loss_of: maps a batch of images to its loss.
+      batches: indices of the images of each batch.
+      images: all images, on the device.
+      optimizer: of the parameters that ``loss_of`` uses.
 
     Returns:
-      The mean of ``loss_of``, which maps a batch to its loss.
+      The mean loss of the batches.
     """
     losses = []
     for index in batches:

@@ -1,0 +1,305 @@
+"""Time the same trainings in flaxvae and in PyTorch, side by side.
+
+    pip install -e ".[torch]"
+    python -m experiments.benchmark_pytorch --data_dir=FOLDER_WITH_MNIST
+
+Every contender starts from the same weights and sees the same batches, in a process of
+its own; before anything is timed, the first losses and gradients of both libraries must
+agree. Contenders take turns (A B C A B C ...), so that a machine whose speed drifts
+favours none; medians are compared. flaxvae runs through the ordinary `fit`. The first
+turn, which includes compiling and warm-up, is reported separately.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import shutil
+import statistics
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+import flaxvae
+from experiments.pytorch.agreement import (
+    CHECKED_BATCHES,
+    check_agreement,
+    compute_orders,
+)
+from experiments.pytorch.contenders import CONTENDERS, Task, Turn
+from experiments.pytorch.end_to_end import time_end_to_end
+from experiments.pytorch.machine import (
+    describe_machine,
+    measure_jax_matmul,
+    measure_torch_matmul,
+)
+from experiments.pytorch.processes import ContenderProcess, make_pool
+from experiments.pytorch.report import (
+    Result,
+    draw_speed,
+    log,
+    make_markdown,
+    print_report,
+)
+from flaxvae import InputError
+from flaxvae.checks import check_at_least, check_choice
+from flaxvae.files import write_json
+from flaxvae.models.presets import PRESETS
+from flaxvae.settings import check_settings, setting
+from flaxvae.training.run_folder import check_writable
+
+COMPILED, GRAPHS = "PyTorch, torch.compile", "PyTorch, CUDA graphs"
+TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}
+LOSS_TOLERANCE = 0.02  # of the last epoch's loss: contenders draw other noise
+# Share of the matrix rate that is assumed when the number of steps is chosen.
+ASSUMED_SHARE = 0.3
+QUICK = {
+    "networks": ("mlp", "conv"),
+    "batch_sizes": (128,),
+    "repeats": 3,
+    "epochs": 2,
+    "seconds": 0.3,
+    "end_to_end": 0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Times the same trainings in flaxvae and in PyTorch, on a CPU or a GPU."""
+
+    networks: tuple[str, ...] = ("mlp", "mlp-deep", "conv", "conv-batchnorm", "resnet")
+    """Models by name; see flaxvae/models/presets.py."""
+    batch_sizes: tuple[int, ...] = setting((128, 1024), at_least=2)
+    """Images in a training step."""
+    precisions: tuple[Literal["float32", "tf32", "bfloat16"], ...] | None = None
+    """Precisions of matrix products. Default: float32; on a GPU all three."""
+    repeats: int = setting(5, at_least=1)
+    """Turns of each contender, after one for warm-up."""
+    epochs: int = setting(3, at_least=1)
+    """Epochs in a turn; the median epoch counts."""
+    seconds: float = setting(1.5, above=0)
+    """Approximate duration of an epoch, which sets the number of images in it."""
+    threads: int = setting(os.cpu_count() or 1, at_least=1)
+    """Cores and threads of each contender."""
+    end_to_end: int = setting(3, at_least=0)
+    """Turns from the shell to a model trained for 10 epochs and its test loss."""
+    data_dir: Path | None = None
+    """Folder with MNIST's IDX files. Default: a known copy, else random images."""
+    workdir: Path = Path("runs/benchmark_pytorch")
+    """Folder for results.json, table.md and the figure."""
+    quick: bool = False
+    """Fewer networks and turns, no torch.compile: two minutes on two cores."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        for name in ("networks", "batch_sizes"):
+            check_at_least(f"number of {name}", len(getattr(self, name)), 1)
+        for network in self.networks:
+            check_choice("networks", network, PRESETS)
+
+    def resolve_quick(self) -> "Flags":
+        """With --quick, the flags at their defaults take the values of `QUICK`."""
+        if not self.quick:
+            return self
+        default = Flags()
+        changed: dict[str, Any] = {
+            name: value
+            for name, value in QUICK.items()
+            if getattr(self, name) == getattr(default, name)
+        }
+        return dataclasses.replace(self, **changed)
+
+
+def main(flags: Flags) -> None:
+    """Checks that both libraries agree, lets the contenders take turns, reports."""
+    if importlib.util.find_spec("torch") is None:
+        raise InputError('PyTorch must be installed: pip install -e ".[torch]"')
+    flags = flags.resolve_quick()
+    workdir = flags.workdir.expanduser()
+    check_writable(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    images, source = load_images(flags)
+    # One process checks and measures; it never trains.
+    with make_pool(flags.threads) as checker:
+        run_benchmark(flags, workdir, images, source, checker)
+
+
+def run_benchmark(
+    flags: Flags, workdir: Path, images: np.ndarray, source: str, checker: Executor
+) -> None:
+    """Runs every task, and writes the results so far after each."""
+    machine = checker.submit(describe_machine).result()
+    names, notes = choose_contenders(flags, on_gpu=machine["gpu"])
+    report: dict[str, Any] = {
+        "machine": machine,
+        "commit": read_commit(),
+        "data": source,
+        "flags": {k: str(v) for k, v in dataclasses.asdict(flags).items()},
+        "notes": notes,
+        "matmul_flops_per_second": {},
+        "agreement": [],
+        "results": [],
+        "end_to_end": None,
+    }
+    default = ("float32", "tf32", "bfloat16") if machine["gpu"] else ("float32",)
+    results: list[Result] = []
+    for precision in flags.precisions or default:
+        rates = measure_rates(precision, flags.threads, checker)
+        report["matmul_flops_per_second"][precision] = rates
+        rate = max(rates.values())
+        log(f"{precision}: matrix product {rate / 1e9:,.0f} GFLOP/s")
+        for network in flags.networks:
+            for batch_size in flags.batch_sizes:
+                task = Task(
+                    network, precision, batch_size, flags.epochs, images, flags.threads
+                )
+                of_task = run_task(task, names, rate, flags, report, checker)
+                results += of_task
+                report["results"] += [dataclasses.asdict(result) for result in of_task]
+                write_json(workdir / "results.json", report)
+    if flags.end_to_end:
+        report["end_to_end"] = time_end_to_end(flags.data_dir, flags.end_to_end)
+    write_json(workdir / "results.json", report)
+    (workdir / "table.md").write_text(make_markdown(results))
+    draw_speed(results, workdir / "figures" / "speed.png", machine)
+    print_report(results, report, workdir)
+
+
+def load_images(flags: Flags) -> tuple[np.ndarray, str]:
+    """MNIST's training images ``(60000, 28, 28, 1)``, or random ones instead."""
+    try:
+        data = flaxvae.data.load("mnist", data_dir=flags.data_dir, validation_size=0)
+        return np.asarray(data.train.x), "mnist"
+    except InputError:
+        if flags.data_dir is not None:
+            raise
+    shape = (60_000, 28, 28, 1)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8), "random images"
+
+
+def choose_contenders(flags: Flags, *, on_gpu: bool) -> tuple[list[str], list[str]]:
+    """The contenders that can run on this machine, and why others are left out."""
+    missing = {}
+    if not on_gpu:
+        missing[GRAPHS] = "needs a GPU"
+        if not any(map(shutil.which, ("g++", "clang++", "c++", "cl"))):
+            missing[COMPILED] = "needs a C++ compiler"
+    if flags.quick:
+        missing[COMPILED] = missing[GRAPHS] = "left out by --quick"
+    notes = [f"{name}: {reason}" for name, reason in missing.items()]
+    return [name for name in CONTENDERS if name not in missing], notes
+
+
+def measure_rates(precision: str, threads: int, checker: Executor) -> dict[str, float]:
+    """FLOP/s of a large matrix product in both libraries."""
+    in_jax = checker.submit(measure_jax_matmul, precision).result()
+    in_torch = checker.submit(measure_torch_matmul, precision, threads).result()
+    return {"jax": in_jax, "torch": in_torch}
+
+
+def run_task(
+    task: Task,
+    names: Sequence[str],
+    rate: float,
+    flags: Flags,
+    report: dict[str, Any],
+    checker: Executor,
+) -> list[Result]:
+    """Checks that both libraries agree, then lets the contenders take turns.
+
+    Args:
+      task: the training, with all images.
+      names: keys of `CONTENDERS`.
+      rate: FLOP/s of a large matrix product.
+      flags: the command's.
+      report: the agreement is added to it.
+      checker: a process that checks and measures.
+
+    Raises:
+      SystemExit: the libraries disagree, or the contenders' final losses differ.
+    """
+    title = f"{task.preset}, batch {task.batch_size}, {task.precision}"
+    B = task.batch_size
+    first = dataclasses.replace(task, images=task.images[: CHECKED_BATCHES * B])
+    agreement = checker.submit(check_agreement, first).result()
+    steps_per_second = rate * ASSUMED_SHARE / agreement.flops
+    steps = min(max(2, round(flags.seconds * steps_per_second)), len(task.images) // B)
+    difference = max(agreement.loss, agreement.gradient)
+    log(
+        f"{title}: loss and gradient agree to {difference:.1e}; {steps} steps per epoch"
+    )
+    report["agreement"].append(
+        {"task": title, "loss": agreement.loss, "gradient": agreement.gradient}
+    )
+    if difference > TOLERANCE[task.precision]:
+        raise SystemExit(
+            f"error: {title}: loss or gradient of the two libraries differ by "
+            f"{difference:.1e}, which is more than {TOLERANCE[task.precision]:.0e}"
+        )
+    task = dataclasses.replace(
+        task,
+        images=task.images[: steps * B],
+        weights=agreement.weights,
+        orders=checker.submit(compute_orders, steps * B, task.epochs).result(),
+    )
+    processes, warm_up = {}, {}
+    turns: dict[str, list[Turn]] = {name: [] for name in names}
+    for name in names:
+        processes[name] = ContenderProcess(CONTENDERS[name], task)
+        warm_up[name] = processes[name].take_turn()
+    for i in range(flags.repeats):
+        for name, process in processes.items():
+            turn = process.take_turn()
+            turns[name].append(turn)
+            milliseconds = turn.seconds / steps * 1e3
+            log(f"{title}, turn {i + 1}, {name}: {milliseconds:.2f} ms per step")
+    results = []
+    for name, process in processes.items():
+        seconds = [turn.seconds for turn in turns[name]]
+        median = statistics.median(seconds)
+        results.append(
+            Result(
+                network=task.preset,
+                precision=task.precision,
+                batch_size=B,
+                contender=name,
+                steps_per_epoch=steps,
+                step_seconds=[s / steps for s in seconds],
+                start_seconds=max(
+                    0.0, warm_up[name].wall_seconds - task.epochs * median
+                ),
+                memory_bytes=process.close(),
+                loss=turns[name][-1].loss,
+                share=agreement.flops * steps / median / rate,
+            )
+        )
+    losses = [result.loss for result in results]
+    if max(losses) > min(losses) * (1 + LOSS_TOLERANCE):
+        raise SystemExit(
+            f"error: {title}: the contenders have not learned the same: losses "
+            + ", ".join(f"{r.contender} {r.loss:.2f}" for r in results)
+        )
+    return results
+
+
+def read_commit() -> str:
+    """The commit of this checkout, with a plus if files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    commands = (
+        ["rev-parse", "--short", "HEAD"],
+        ["status", "--porcelain", "--untracked-files=no"],
+    )
+    try:
+        commit, changed = (
+            subprocess.run(
+                [*git, *command], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+" if changed else "")

@@ -1,0 +1,1 @@
+"""Trainings compiled for TPU slices: `compile` is the command."""
