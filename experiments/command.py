@@ -1,28 +1,44 @@
-"""What every command shares: flags from a dataclass, one-line errors, exit codes."""
+"""What every command shares: flags from dataclasses, one-line errors, exit codes."""
 
+import contextlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
 import jax
 import tyro
 
-from experiments.flags import StartFlags, flag_values
 from flaxvae import InputError
-from flaxvae.training import (
-    Interrupted,
-    NonFiniteError,
-    hosts,
-    use_compilation_cache,
-)
+from flaxvae.training import NonFiniteError, hosts
+from flaxvae.training.environment import use_compilation_cache
+from flaxvae.training.interrupt import Interrupted
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 INTERRUPTED = 128  # and the signal's number: 130 for Ctrl-C, 143 for SIGTERM
 
 Flags = TypeVar("Flags")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What is set up before the first array is created."""
+
+    precision: Literal["default", "high", "highest"] = "default"
+    """Precision of matrix products on GPU and TPU. The default of a TPU changes an ELBO
+    by about 1 %."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache folder, for the next start."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0 of several. TPU VMs and SLURM need no such flag."""
+    num_processes: int | None = None
+    """Number of processes, with --coordinator."""
+    process_id: int | None = None
+    """Number of this process, from 0, with --coordinator."""
 
 
 def run_command(
@@ -37,12 +53,9 @@ def run_command(
     its state, and the same command continues it. The reason is one line on the
     standard error stream.
     """
-    program = f"python -m {flags_class.__module__}"
-    if flags_class.__module__ == "__main__":
-        program = f"python -m experiments.{Path(sys.argv[0]).stem}"
-    flags = tyro.cli(flags_class, prog=program, args=args, use_underscores=True)
     try:
-        start(getattr(flags, "start", StartFlags()))
+        flags = parse(flags_class, args)
+        start(getattr(flags, "start", Start()))
         command(flags)
         code, reason = OK, None
     except InputError as error:
@@ -69,25 +82,36 @@ def run_command(
     sys.exit(code)
 
 
-def start(flags: StartFlags) -> None:
-    """Sets up what must be set up before the first array is made."""
+def parse(flags_class: type[Flags], args: Sequence[str] | None = None) -> Flags:
+    """The flags of the command line.
+
+    Raises:
+      InputError: a value that the settings refuse. What the parser itself refuses, such
+        as an unknown flag, ends the program with its own message and code 2.
+    """
+    program = f"python -m {flags_class.__module__}"
+    page = Path(sys.argv[0])
+    if page.parent.name == "experiments":  # started from the shell
+        program = f"python -m experiments.{page.stem}"
+    message = io.StringIO()
+    try:
+        # The parser would frame what the settings say in a box of several lines.
+        with contextlib.redirect_stderr(message):
+            return tyro.cli(flags_class, prog=program, args=args, use_underscores=True)
+    except SystemExit as end:
+        cause: BaseException | None = end
+        while cause is not None:
+            if isinstance(cause, InputError):
+                raise cause from None
+            cause = cause.__context__
+        sys.stderr.write(message.getvalue())
+        raise
+
+
+def start(flags: Start) -> None:
+    """Sets up what must be set up before the first array is created."""
+    if flags.precision != "default":
+        jax.config.update("jax_default_matmul_precision", flags.precision)
     hosts.connect(flags.coordinator, flags.num_processes, flags.process_id)
     if flags.compilation_cache:
         use_compilation_cache()
-
-
-def name_workdir(command: str, dataset: str, flags: Any, ignored: set[str]) -> Path:
-    """A folder named by the data and by every flag that is not at its default.
-
-    So each setting gets a folder of its own, and repeating a command finds its own
-    run: ``runs/mnist_vae/mnist,latent_dim=20``.
-    """
-    parts = [dataset]
-    defaults = flag_values(type(flags)())
-    for name, value in flag_values(flags).items():
-        if name in ignored or value == defaults[name]:
-            continue
-        if isinstance(value, tuple):
-            value = "-".join(map(str, value))
-        parts.append(f"{name}={value}")
-    return Path("runs") / command / ",".join(parts)

@@ -1,10 +1,10 @@
-"""Make a run's folder of the weights of a PyTorch program.
+"""Convert the weights of a PyTorch program to a run's folder.
 
     python -m experiments.import_torch vae.pt --names=pytorch_examples --hidden 400
 
-The folder is as if trained here: `flaxvae.load` and every command that takes a run's
-folder read it. The model's test numbers are printed, so that a wrong guess of the
-architecture shows.
+The folder is the same as of a model trained here: `flaxvae.load` and every command that
+takes a run's folder read it. The model's test numbers are printed, so that a wrong
+guess of the architecture shows.
 """
 
 from dataclasses import dataclass, field
@@ -12,53 +12,63 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from experiments.command import run_command
-from experiments.flags import DataFlags, NetworkFlags
-from experiments.presets import PRESETS
-from flaxvae import TrainedVAE, evaluation, interop, training
-from flaxvae.checks import InputError, check_choice
+from experiments import command, inputs
+from flaxvae import InputError, evaluation, interop, training
+from flaxvae.checks import check_choice
+from flaxvae.data import DataConfig
+from flaxvae.models import PRESETS, VAEConfig
+from flaxvae.objectives import ELBO
+from flaxvae.training.run_folder import check_writable
+
+DEFAULT = VAEConfig(latent_dim=20)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Makes a run's folder of the weights of a PyTorch program."""
+    """Converts the weights of a PyTorch program to a run's folder."""
 
     weights: Positional[Path]
     """A state dict: .safetensors, or .pt without pickled code."""
     names: str | None = None
-    """Its layers' names: a key of `flaxvae.interop.ARCHITECTURES`; None: flaxvae's."""
+    """Names of its layers: a key of `interop.ARCHITECTURES`. Default: flaxvae's."""
     preset: str | None = None
     """The model by name, in place of the flags below."""
-    latent_dim: int = 20
-    """Number of latent dimensions."""
     workdir: Path | None = None
-    """Folder to make; None: under runs/import_torch, named by the weights' file."""
-    data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
-    network: OmitArgPrefixes[NetworkFlags] = field(default_factory=NetworkFlags)
+    """New folder. Default: under runs/import_torch, named by the weights' file."""
+    data: OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+    model: OmitArgPrefixes[VAEConfig] = field(default_factory=lambda: DEFAULT)
+    start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
+
+    def __post_init__(self) -> None:
+        if self.names is not None:
+            check_choice("names", self.names, interop.ARCHITECTURES)
+        if self.preset is not None:
+            check_choice("preset", self.preset, PRESETS)
+            if self.model != DEFAULT:
+                raise InputError(
+                    "preset must be left out where the network is described"
+                )
 
 
 def main(flags: Flags) -> None:
     """Weights, model, folder, numbers."""
-    if flags.names is not None:
-        check_choice("names", flags.names, interop.ARCHITECTURES)
-    if flags.preset is not None:
-        check_choice("preset", flags.preset, PRESETS)
-        if flags.network != NetworkFlags():
-            raise InputError("preset must be left out where the network is described")
-    flags.data.check()
     workdir = flags.workdir or Path("runs") / "import_torch" / flags.weights.stem
-    training.check_writable(workdir.expanduser())
-    dataset = flags.data.load()
-    if flags.preset is not None:
-        vae = PRESETS[flags.preset].build(dataset.shape)
-    else:
-        vae = flags.network.build(dataset.shape, flags.latent_dim, dataset.levels)
+    check_writable(workdir.expanduser())
+    dataset = inputs.load_data(flags)
+    config = PRESETS[flags.preset] if flags.preset else flags.model
+    vae = config.build(dataset)
     variables = interop.from_torch(
         flags.weights.expanduser(), vae, dataset.shape, names=flags.names
     )
-    trained = TrainedVAE(vae, variables, dataset.shape, dataset.preprocessing)
+    trained = training.Trained(
+        model=vae,
+        variables=variables,
+        data_shape=dataset.shape,
+        preprocessing=dataset.preprocessing,
+        objective=ELBO(),
+    )
     training.save(trained, workdir.expanduser(), dataset)
-    test = evaluation.evaluate_elbo(trained, dataset, dataset.test)
+    test = evaluation.evaluate_elbo(trained, dataset.test)
     print(
         f"{trained.parameters:,} parameters; {dataset.name}: test -ELBO "
         f"{-test['elbo']:.2f} = {-test['log_likelihood']:.2f} + {test['kl']:.2f} nats"
@@ -67,4 +77,4 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, Flags)
+    command.run_command(main, Flags)

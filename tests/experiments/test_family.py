@@ -150,28 +150,30 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
         *("--filters", "4", "4", "--num_codes=16", f"--workdir={folder}", *arguments),
     )
     assert code == 0, err
-    is_told = "--no_prior_classes" not in arguments
-    assert ("test -log p(code, class)" if is_told else "test -log p(code)") in out
+    has_classes = "--no_prior_classes" not in arguments
+    assert ("test -log p(code, class)" if has_classes else "test -log p(code)") in out
     test = summary_of(folder)["test"]
     assert 1 <= test["perplexity"] <= (512 if "--quantizer=fsq" in arguments else 16)
     assert ("bits_per_dim" in test) == ("--quantizer=fsq" in arguments)
-    made = tmp_path / "made.npz"
+    output = tmp_path / "samples.npz"
     if "--no_figures" in arguments:
         check_figures(folder, ())
         code, _, err = call(generate, f"--workdir={folder}", "--num=3", "--label=7")
         assert code == 0, err
-        with np.load(folder / "made.npz") as arrays:
+        with np.load(folder / "samples.npz") as arrays:
             assert arrays["x"].shape == (3, 8, 8, 1)
             np.testing.assert_array_equal(arrays["labels"], 7)
         return
     names = ("training_curves", "prior_training_curves", "reconstructions")
     check_figures(folder, (*names, "code_maps", "code_usage", "samples"))
-    code, _, err = call(generate, f"--workdir={folder}", f"--output={made}", "--num=3")
+    code, _, err = call(
+        generate, f"--workdir={folder}", f"--output={output}", "--num=3"
+    )
     assert code == 0, err
-    with np.load(made) as arrays:
+    with np.load(output) as arrays:
         assert arrays["x"].shape == (3, 8, 8, 1)
-        assert ("labels" in arrays) == is_told
-    if not is_told:
+        assert ("labels" in arrays) == has_classes
+    if not has_classes:
         other = (f"--output={tmp_path}/other.npz", "--label=1")
         code, _, err = call(generate, f"--workdir={folder}", *TINY, *other)
         assert code == 2 and "label must be left out for a prior over codes" in err
@@ -179,8 +181,8 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
         recognize, f"--workdir={folder}", *TINY, "--num=20", "--classifier_epochs=1"
     )
     assert code == 0, err
-    found = json.loads((folder / "recognition.json").read_text())["made"]
-    assert ("as_asked" in found) == is_told
+    found = json.loads((folder / "recognition.json").read_text())["generated"]
+    assert ("as_asked" in found) == has_classes
     other = (f"--output={tmp_path}/other.npz", "--sampler=mixture")
     code, _, err = call(generate, f"--workdir={folder}", *TINY, *other)
     assert code == 2 and "must be prior for a model whose code is a grid" in err
@@ -189,7 +191,7 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
     assert (folder / "summary.json").read_text() == before
 
 
-def test_a_run_is_probed_sampled_and_recognised(call, tmp_path):
+def test_a_run_is_probed_sampled_and_classified(call, tmp_path):
     folder = tmp_path / "run"
     arguments = ("--conditional", "--conditioning=film", "--hidden", "16", *TINY)
     code, _, err = call(
@@ -219,15 +221,15 @@ def test_a_run_is_probed_sampled_and_recognised(call, tmp_path):
     )
     assert code == 0, err
     found = json.loads((folder / "recognition.json").read_text())
-    assert 0 <= found["made"]["as_asked"] <= 1
+    assert 0 <= found["generated"]["as_asked"] <= 1
     assert found["real"]["as_asked"] > 0.2
 
-    made = tmp_path / "made"
+    output = tmp_path / "threes"
     code, _, err = call(
-        generate, f"--workdir={folder}", f"--output={made}", "--num=7", "--label=4"
+        generate, f"--workdir={folder}", f"--output={output}", "--num=7", "--label=4"
     )
     assert code == 0, err
-    pictures = sorted(made.iterdir())
+    pictures = sorted(output.iterdir())
     assert [p.name for p in pictures] == [f"{i}-4.png" for i in range(7)]
     with PIL.Image.open(pictures[0]) as picture:
         assert picture.size == (8, 8)
@@ -265,7 +267,7 @@ def test_rows_are_generated_in_the_tables_own_units(call, tmp_path):
     table = tmp_path / "table.csv"
     lines = ["weight,angle", *(f"{a:.4f},{b:.5f}" for a, b in rows)]
     table.write_text("\n".join(lines) + "\n")
-    folder, made = tmp_path / "run", tmp_path / "made.csv"
+    folder, output = tmp_path / "run", tmp_path / "samples.csv"
     flags = (f"--dataset={table}", "--no_compilation_cache")
     code, _, err = call(
         mnist_vae,
@@ -282,12 +284,12 @@ def test_rows_are_generated_in_the_tables_own_units(call, tmp_path):
         generate,
         f"--workdir={folder}",
         *flags,
-        f"--output={made}",
+        f"--output={output}",
         "--num=500",
         "--sampler=mixture",
     )
     assert code == 0, err
-    header, *lines = made.read_text().splitlines()
+    header, *lines = output.read_text().splitlines()
     assert header == '"weight","angle"'
     drawn = np.array([line.split(",") for line in lines], float)
     assert drawn.shape == (500, 2)

@@ -16,19 +16,15 @@ from matplotlib.image import imread
 
 import flaxvae
 from experiments import command
-from experiments.command import name_workdir, run_command
-from experiments.flags import DataFlags, NetworkFlags, TrainingFlags, flag_values
-from experiments.mnist_vae import NOTES, Flags, main
-from flaxvae.training import RunFolder
-
-FIGURES = (
-    "training_curves",
-    "latent_scatter",
-    "manifold",
-    "reconstructions",
-    "samples",
-    "interpolations",
-)
+from experiments.command import run_command
+from experiments.inputs import name_workdir
+from experiments.mnist_vae import NOT_IN_NAME, Flags, main
+from flaxvae.data import DataConfig
+from flaxvae.latent.pictures import VAE_PICTURES as FIGURES
+from flaxvae.models import VAEConfig
+from flaxvae.objectives import ELBO
+from flaxvae.settings import flatten_settings, settings_from_description
+from flaxvae.training import Optimization, RunFolder
 
 
 def in_process(*arguments):
@@ -72,7 +68,15 @@ def test_the_first_command_of_the_readme_without_network(run, tmp_path):
     assert test["elbo"] < 0 < test["kl"]
     config = json.loads((workdir / "config.json").read_text())
     assert config["data"]["name"] == "digits"
-    assert config["settings"]["latent_dim"] == 2
+    settings = config["settings"]
+    assert settings["model"]["latent_dim"] == 2
+    for kind, described, expected in (
+        (VAEConfig, settings["model"], VAEConfig(latent_dim=2)),
+        (Optimization, settings["optimization"], Optimization(epochs=4)),
+        (DataConfig, config["notes"]["data"], DataConfig()),
+    ):
+        assert settings_from_description(kind, described) == expected
+    assert flaxvae.load(workdir).objective == ELBO()
     assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 4
     assert (workdir / "checkpoints" / "44").is_dir()  # 4 * (1425 // 128)
     for name in FIGURES:
@@ -164,7 +168,7 @@ def test_a_missing_and_a_foreign_data_folder(tmp_path, capsys):
 def test_help_explains_every_flag_with_its_default(capsys):
     assert in_process("--help") == 0
     text = capsys.readouterr().out
-    flags = flag_values(Flags())
+    flags = flatten_settings(Flags())
     for name in flags:
         assert f"--{name}" in text
     assert len(re.findall(r"\(default:", text)) == len(flags)
@@ -217,11 +221,11 @@ def test_levels_are_the_datas_unless_given():
     digits = flaxvae.data.load("digits")
     assert digits.levels == 17  # 0 to 16
     assert flaxvae.data.binarize(digits, "threshold").levels == 2
-    network = NetworkFlags(likelihood="categorical")
-    assert network.build(digits.shape, 2, digits.levels).likelihood.levels == 17
-    network = NetworkFlags(likelihood="categorical", levels=5)
-    assert network.build(digits.shape, 2, digits.levels).likelihood.levels == 5
-    assert NetworkFlags().build(digits.shape, 2, 17).posterior.latent_dim == 2
+    config = VAEConfig(likelihood="categorical")
+    assert config.build(digits).likelihood.levels == 17
+    config = VAEConfig(likelihood="categorical", levels=5)
+    assert config.build(digits).likelihood.levels == 5
+    assert VAEConfig().build(digits).posterior.latent_dim == 2
 
 
 @pytest.mark.slow
@@ -258,14 +262,14 @@ def test_another_setting_in_the_same_folder_names_the_flag(tmp_path, capsys):
 
 
 def test_the_default_folder_is_named_by_what_differs():
-    train = TrainingFlags(ema_decay=0.9)
-    network = NetworkFlags(hidden=(400, 200))
-    data = DataFlags(data_dir=Path("x"))
-    flags = Flags(latent_dim=20, data=data, network=network, train=train)
-    assert name_workdir("mnist_vae", "mnist", flags, NOTES) == Path(
-        "runs/mnist_vae/mnist,latent_dim=20,hidden=400-200,ema_decay=0.9"
+    train = Optimization(ema_decay=0.9)
+    model = VAEConfig(hidden=(400, 200), latent_dim=20)
+    data = DataConfig(data_dir=Path("x"))
+    flags = Flags(data=data, model=model, train=train, sampler="mixture")
+    assert name_workdir("mnist_vae", "mnist", flags, NOT_IN_NAME) == Path(
+        "runs/mnist_vae/mnist,hidden=400-200,latent_dim=20,ema_decay=0.9"
     )
-    assert name_workdir("mnist_vae", "digits", Flags(), NOTES) == Path(
+    assert name_workdir("mnist_vae", "digits", Flags(), NOT_IN_NAME) == Path(
         "runs/mnist_vae/digits"
     )
 
@@ -353,7 +357,7 @@ def test_the_compilation_cache_is_the_users(run, environment, tmp_path):
 def test_the_compilation_cache_can_be_left_alone(monkeypatch, tmp_path, capsys):
     used = []
     monkeypatch.setattr(command, "use_compilation_cache", lambda: used.append(1))
-    wrong = ("--dataset=digits", "--latent_dim=0")  # ends before anything is compiled
+    wrong = ("--dataset=digits", "--validation_size=1500")  # nothing is compiled
     assert in_process(*wrong, "--no_compilation_cache") == 2
     assert not used
     assert in_process(*wrong) == 2

@@ -41,18 +41,21 @@ def run_here(monkeypatch, capsys, tmp_path):
 CHOICES = {
     "free bits, cyclical": (
         ("--free_bits=0.2", "--kl_schedule=cyclical", "--kl_cycles=2"),
-        {"beta": 1.0, "free_bits": 0.2, "kl_cycles": 2},
+        {"objective.beta.cycles": 2, "objective.free_bits": 0.2},
     ),
     "iwae": (
         ("--objective=iwae", "--num_samples=3", "--estimator=dreg"),
-        {"num_samples": 3},
+        {"objective.name": "IWAE", "objective.num_samples": 3},
     ),
     "piwae": (("--objective=piwae", "--num_samples=4", "--num_means=2"), {}),
-    "tcvae": (("--objective=tcvae", "--sampling=stratified"), {"beta": 6.0}),
-    "factor": (("--objective=factor", "--gamma=5"), {"gamma": 5.0}),
+    "tcvae": (("--objective=tcvae", "--sampling=stratified"), {"objective.beta": 6.0}),
+    "factor": (("--objective=factor", "--gamma=5"), {"objective.gamma": 5.0}),
     "wae": (("--objective=wae", "--mmd_weight=3", "--posterior=full"), {}),
-    "iaf, flow": (("--posterior=iaf", "--prior=flow"), {"posterior": "iaf"}),
-    "mixture": (("--prior=mixture", "--prior_components=3"), {"prior": "mixture"}),
+    "iaf, flow": (("--posterior=iaf", "--prior=flow"), {"model.posterior": "iaf"}),
+    "mixture": (
+        ("--prior=mixture", "--prior_components=3"),
+        {"model.prior": "mixture"},
+    ),
 }
 
 
@@ -69,7 +72,10 @@ def test_a_choice_trains_and_is_written_down(run_here, name):
     assert code == 0, err
     config = json.loads((folder / "config.json").read_text())
     for setting, value in settings.items():
-        assert config["settings"][setting] == value
+        found = config["settings"]
+        for name in setting.split("."):
+            found = found[name]
+        assert found == value
     assert "test -ELBO" in out
     flaxvae.load(folder)
 

@@ -1,0 +1,89 @@
+"""The data, the seeds and the folder that a command's flags describe."""
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.command import Start
+from flaxvae import InputError
+from flaxvae.checks import check_seed
+from flaxvae.data import Dataset
+from flaxvae.settings import flatten_settings
+from flaxvae.training import Engine
+from flaxvae.training.run_folder import check_writable
+
+NOT_IN_NAME = {
+    field.name
+    for group in (Engine, Start)
+    for field in dataclasses.fields(group)
+    if field.name != "precision"
+} | {"workdir", "dataset", "data_dir", "figures"}
+"""Flags that do not change a run's numbers, or that its folder is not named by."""
+
+
+def choose_workdir(
+    command: str, dataset: Dataset, flags: Any, ignored: Iterable[str] = ()
+) -> Path:
+    """The folder of a run, by ``--workdir`` or named by what is not at its default."""
+    workdir: Path = flags.workdir or name_workdir(command, dataset.name, flags, ignored)
+    check_writable(workdir.expanduser())
+    return workdir.expanduser()
+
+
+def name_workdir(
+    command: str, dataset: str, flags: Any, ignored: Iterable[str] = ()
+) -> Path:
+    """A folder named by the data and by every flag that is not at its default.
+
+    So each setting gets a folder of its own, and repeating a command finds its own
+    run: ``runs/mnist_vae/mnist,latent_dim=20``.
+    """
+    parts = [dataset]
+    defaults = flatten_settings(type(flags)())
+    for name, value in flatten_settings(flags).items():
+        if name in NOT_IN_NAME or name in ignored or value == defaults[name]:
+            continue
+        if isinstance(value, tuple):
+            value = "-".join(map(str, value))
+        parts.append(f"{name}={value}")
+    return Path("runs") / command / ",".join(parts)
+
+
+def load_data(flags: Any, least_test: int = 2) -> Dataset:
+    """The data set of ``flags.data``, with a note where its choice has a reason.
+
+    Raises:
+      InputError: as `DataConfig.load`, or fewer test examples than needed.
+    """
+    if flags.workdir is not None:
+        check_writable(flags.workdir.expanduser())
+    dataset: Dataset = flags.data.load()
+    if dataset.notice:
+        print(f"NOTE: {dataset.notice}", file=sys.stderr)
+    if len(dataset.test) < least_test:
+        number = {2: "two", 5: "five"}.get(least_test, str(least_test))
+        raise InputError(
+            f"test_size must leave {number} test examples, got "
+            f"{flags.data.test_size}, which leaves {len(dataset.test)}"
+        )
+    return dataset
+
+
+def read_seeds(texts: Sequence[str]) -> list[int]:
+    """Seeds of numbers and of ranges such as ``0..7``, each once."""
+    seeds: list[int] = []
+    for text in texts:
+        first, dots, last = text.partition("..")
+        try:
+            seeds += range(int(first), int(last) + 1) if dots else [int(first)]
+        except ValueError as error:
+            raise InputError(
+                f"seed must be numbers or ranges such as 0..7, got {text!r}"
+            ) from error
+    if not seeds:
+        raise InputError("seed must have a value, got none")
+    for seed in seeds:
+        check_seed(seed)
+    return list(dict.fromkeys(seeds))

@@ -1,0 +1,71 @@
+"""What commands print: tables, and a bar for what takes long."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def show_count(
+    title: str, total: int, *, shown: bool = True
+) -> Iterator[Callable[[int], None] | None]:
+    """A bar on the terminal; yields the function that sets the number done."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def print_columns(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
+    """Prints rows under the names of their columns, all but the first to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    """Prints names and values as one small table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def describe_run(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
+    """Rows about a run's size, length, speed and files."""
+    best = summary.get("best_epoch")
+    epochs = f"{summary['epochs']} on {summary['device']}"
+    rows = [
+        ("parameters", f"{summary['parameters']:,}"),
+        ("epochs", epochs + (f", the best: {best}" if best else "")),
+    ]
+    if summary.get("skipped_updates"):
+        rows.append(("skipped updates", f"{summary['skipped_updates']:,}"))
+    if summary.get("seconds_per_epoch") is not None:
+        rate = f"{summary['images_per_second']:,.0f} images/s"
+        seconds = f"{summary['seconds_per_epoch']:.3g} s"
+        rows.append(("median epoch", f"{seconds}, {rate}; compiling excluded"))
+    if summary.get("peak_memory_bytes") is not None:
+        rows.append(("peak memory", f"{summary['peak_memory_bytes'] / 1e9:.2f} GB"))
+    names = ["config.json", "metrics.jsonl", "timing.jsonl", "summary.json"]
+    files = "\n".join([*names, "checkpoints/", *summary["figures"]])
+    return [*rows, ("written to", str(workdir)), ("files", files)]
