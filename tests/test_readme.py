@@ -5,6 +5,8 @@ from pathlib import Path
 
 from matplotlib.image import imread
 
+from flaxvae.latent.pictures import VAE_PICTURES
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -17,11 +19,20 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     names: dict = {"__name__": "readme"}
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
-    assert names["codes"].shape == (297, 2)
-    assert names["images"].shape == (297, 8, 8, 1)
+    assert names["codes"].shape == (180, 2)  # a tenth of all
+    assert names["images"].shape == (180, 8, 8, 1)
     assert "'elbo': -2" in capsys.readouterr().out
+    figures = {path.stem for path in Path("runs/digits/figures").iterdir()}
+    assert figures == set(VAE_PICTURES)
     assert imread("runs/digits/figures/latent_scatter.png").ndim == 3
-    assert -45 < names["trained"].history[-1]["validation"]["elbo"] < -22
+    assert len(names["run"].history) == 3
+    assert -45 < names["run"].history[-1]["validation"]["elbo"] < -22
+
+
+def test_arrays_to_figures_take_at_most_fifteen_lines():
+    first = blocks("python")[0]
+    assert "from_arrays" in first and "draw" in first
+    assert len([line for line in first.splitlines() if line]) <= 15
 
 
 def test_two_commands_do_all_the_set_up():
