@@ -7,7 +7,6 @@ so the traced train step is compared: its operations, their parameters and const
 
 import hashlib
 import re
-from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -18,16 +17,16 @@ import numpy as np
 ADDRESS = re.compile(r"0x[0-9a-f]+|<function [^>]*>|\bid=\d+")
 
 
-def fingerprint(function: Callable[..., Any], *args: Any) -> dict[str, str]:
-    """The checksum of a function as traced for arguments of these shapes.
+def fingerprint(*traced: Any) -> dict[str, str]:
+    """The checksum of functions as they are traced, such as by `jax.make_jaxpr`.
 
     Returns:
       ``checksum``, and the ``versions`` within which it can be compared: other versions
       of JAX trace the same function to other operations.
     """
-    closed = jax.make_jaxpr(function)(*args)
     digest = hashlib.sha256()
-    _add_jaxpr(digest, closed.jaxpr, closed.consts)
+    for closed in traced:
+        _add_jaxpr(digest, closed.jaxpr, closed.consts)
     versions = ", ".join(f"{n} {metadata.version(n)}" for n in ("jax", "flax", "optax"))
     return {"checksum": digest.hexdigest()[:16], "versions": versions}
 

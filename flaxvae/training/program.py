@@ -36,6 +36,7 @@ class Program:
       clock: the run's length in steps and epochs.
       create: ``create(seed, objective=None) -> LoopState`` at step 0; both may be
         traced; None: the program's own objective.
+      create_compiled: the compiled function that ``create`` calls.
       step: the train step; see `make_step`.
       batch: the shapes of a stored batch.
       make_advance: ``(position, chunk) -> advance`` for a run that continues there.
@@ -45,19 +46,20 @@ class Program:
     objective: Objective
     clock: Clock
     create: Callable[..., LoopState]
+    create_compiled: Any
     step: Step
     batch: Any
     make_advance: Callable[..., Advance]
 
     def fingerprint(self, run: LoopState) -> dict[str, str]:
         """The checksum of initialization and train step; see `fingerprint`."""
-        state, objective = jax.eval_shape(lambda: (run.state, run.state.objective))
+        state = jax.eval_shape(lambda: run.state)
         seed = jax.ShapeDtypeStruct((), jnp.uint32)
-
-        def both(seed: Any, objective: Any, state: Any, batch: Any) -> Any:
-            return self.create(seed, objective), self.step(state, batch)
-
-        return fingerprint(both, seed, objective, state, self.batch)
+        # Of what has been traced already JAX returns the trace.
+        created = self.create_compiled.trace(seed, state.objective)
+        return fingerprint(
+            created.jaxpr, jax.jit(self.step).trace(state, self.batch).jaxpr
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -174,7 +176,7 @@ def make_program(
             chunk=chunk,
         )
 
-    return Program(model, objective, clock, create, step, batch, make)
+    return Program(model, objective, clock, create, create_compiled, step, batch, make)
 
 
 def _light_options() -> dict[str, int]:
