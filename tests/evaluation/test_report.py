@@ -188,6 +188,7 @@ def test_dead_entries_are_those_of_the_training_split():
     assert found == pytest.approx({"perplexity": 2.0, "dead_entries": 0.5})
 
 
+@pytest.mark.slow
 def test_a_prior_without_classes_and_without_epochs(vqvae_and_data):
     trained, data = vqvae_and_data
     codes = encode_dataset(trained, data, indices=True)
@@ -221,6 +222,7 @@ def test_a_prior_is_trained_on_a_number_of_examples(monkeypatch, count, epochs):
     assert (seen["lr_schedule"], seen["clip_norm"]) == ("cosine", 1.0)
 
 
+@pytest.mark.slow
 def test_the_report_of_a_classifier_and_of_m2(stripes):
     classifier = train_classifier(stripes, epochs=3, progress=False)
     report = evaluate(classifier, stripes.test)

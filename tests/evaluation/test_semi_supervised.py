@@ -21,6 +21,7 @@ SMALL = SemiSupervisedConfig(
 )
 
 
+@pytest.mark.slow
 def test_every_method_has_an_error(stripes, tmp_path):
     errors = compare_semi_supervised(
         stripes, 40, seeds=(0,), config=SMALL, workdir=tmp_path, progress=False

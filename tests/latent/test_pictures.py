@@ -135,6 +135,7 @@ def test_what_cannot_be_drawn_is_refused(stripes, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_two_test_examples_and_no_labels_and_no_history_are_enough(stripes, tmp_path):
     trained = fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
     test = dataclasses.replace(stripes.test[:2], labels=None)
@@ -211,6 +212,7 @@ def test_panels_are_what_the_model_decodes(stripes, key):
     np.testing.assert_allclose(ends[1], images[1:4:2], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_code_maps_give_equal_entries_equal_colours(stripes):
     model = build_vqvae(stripes.shape, num_codes=6, code_width=2, filters=(4,))
     trained = fit(model, stripes, objective=Quantization(), **SMALL)

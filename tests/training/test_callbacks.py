@@ -72,6 +72,7 @@ def test_several_callbacks_and_one_that_ends_the_run(vae, stripes, tmp_path):
     assert same(resumed.variables, fit(vae, stripes, **OPTIONS).variables)
 
 
+@pytest.mark.slow
 def test_other_answers_than_true_do_not_end_a_run(vae, stripes):
     for answer, epochs in (
         (np.bool_(True), 1),

@@ -45,6 +45,7 @@ def test_only_some_parts_can_be_taken(stripes, source):
     assert same(params["decoder"], own["decoder"])
 
 
+@pytest.mark.slow
 def test_averages_and_statistics_start_there_too(stripes, tmp_path):
     vae = build_vae(
         stripes.shape, 2, encoder="conv", filters=(4,), normalization="batch"
