@@ -198,6 +198,18 @@ print(program.fingerprint(program.create(0))["checksum"])
 """
 
 
+def test_a_fingerprint_sees_the_values_of_arrays_a_function_closes_over():
+    """Such as class weights in a user's objective: same shapes, other numbers."""
+
+    def closing_over(weights):
+        weights = np.asarray(weights, np.float32)
+        traced = jax.jit(lambda x: x * weights).trace(jnp.zeros(3))
+        return fingerprint(traced.jaxpr)
+
+    assert closing_over([1, 2, 3]) == closing_over([1, 2, 3])
+    assert closing_over([1, 2, 3]) != closing_over([1, 2, 4])
+
+
 def test_a_fingerprint_is_the_same_in_every_process():
     """With custom derivatives and compiled parts inside."""
     found = {
