@@ -164,8 +164,8 @@ class VectorQuantizer(nn.Module):
 class FiniteScalarQuantizer(nn.Module):
     """Rounds each dimension of a code to one of a few levels.
 
-    The M entries are all combinations of levels. There is no codebook to learn, no
-    commitment loss and no unused entry to reset.
+    The M entries are the Cartesian product of the levels. There is no codebook to
+    learn, no commitment loss and no unused entry to reset.
 
     Source: Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple", 2023,
     arXiv 2309.15505.

@@ -74,7 +74,7 @@ def test_the_loss_of_a_denoiser_is_against_the_clean_image(key):
 
 
 def test_the_objective_of_each_kind_of_autoencoder():
-    half = Clock(steps_per_epoch=3, epochs=3)  # 9 steps, of which 4 are the half
+    half = Clock(steps_per_epoch=3, epochs=3)  # 9 steps; the warm-up takes the first 4
     assert autoencoder_objective(AutoencoderConfig()) == Reconstruction()
     l1 = autoencoder_objective(AutoencoderConfig(kind="sparse")).l1
     assert l1.value == 1.0

@@ -35,7 +35,7 @@ def init(model, batch, key):
 
 
 def apply(model, variables, batch, key, **weights):
-    """The terms with the draws of ``key``, of which `M2` splits one off for rows."""
+    """M2's terms; it splits ``key`` into the keys of its draws."""
     x, labelled, labels = batch
     objective = M2(x=labelled, labels=labels, **weights)
     return model.apply(variables, x, key=key, method=objective)
