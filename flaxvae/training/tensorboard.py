@@ -1,6 +1,7 @@
 """A run's metrics as TensorBoard's event files, without TensorFlow."""
 
 import importlib.util
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,11 @@ class TensorBoard:
         if self._writer is None:
             import tensorboardX
 
-            self._writer = tensorboardX.SummaryWriter(self._folder, purge_step=epoch)
+            # A file is named by the second; a second writer within it would replace it.
+            suffix = f".{time.time_ns()}"
+            self._writer = tensorboardX.SummaryWriter(
+                self._folder, purge_step=epoch, filename_suffix=suffix
+            )
         for split in ("train", "validation"):
             for name, value in line[split].items():
                 self._writer.add_scalar(f"{split}/{name}", value, epoch)

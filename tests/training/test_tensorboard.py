@@ -70,6 +70,15 @@ def test_it_is_an_ordinary_callback(vae, stripes, tmp_path):
     assert ("seconds", 2) in found
 
 
+def test_writers_of_one_second_keep_to_their_own_files(tmp_path):
+    for epoch in (1, 2, 3, 4):
+        write = TensorBoard(tmp_path)
+        write({"epoch": epoch, "train": {"loss": epoch}, "validation": {}})
+        write.close()
+    found = scalars(read_events(tmp_path))
+    assert found == {("train/loss", epoch): epoch for epoch in (1, 2, 3, 4)}
+
+
 def test_a_resumed_run_voids_what_lies_behind_its_checkpoint(
     vae, stripes, tmp_path, monkeypatch
 ):
