@@ -52,7 +52,7 @@ def name_workdir(
 
 
 def load_data(flags: Any, least_test: int = 2) -> Dataset:
-    """The data set of ``flags.data``, with a note where its choice has a reason.
+    """The data set of ``flags.data``, with its notes.
 
     Raises:
       InputError: as `DataConfig.load`, or fewer test examples than needed.
@@ -60,8 +60,8 @@ def load_data(flags: Any, least_test: int = 2) -> Dataset:
     if flags.workdir is not None:
         check_writable(flags.workdir.expanduser())
     dataset: Dataset = flags.data.load()
-    if dataset.notice:
-        print(f"NOTE: {dataset.notice}", file=sys.stderr)
+    for note in dataset.notes:
+        print(f"NOTE: {note}", file=sys.stderr)
     if len(dataset.test) < least_test:
         number = {2: "two", 5: "five"}.get(least_test, str(least_test))
         raise InputError(

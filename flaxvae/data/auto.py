@@ -16,7 +16,7 @@ def load_auto(data_dir: Path | None = None) -> Dataset:
       data_dir: as in `flaxvae.data.mnist.load_mnist`.
 
     Returns:
-      The data set; its ``notice`` gives the reason if it is the digits.
+      The data set; its ``notes`` give the reason if it is the digits.
 
     Raises:
       InputError: ``data_dir`` lacks the data, or a file is damaged.
@@ -24,8 +24,8 @@ def load_auto(data_dir: Path | None = None) -> Dataset:
     try:
         return read_or_download(data_dir, "mnist")
     except DownloadError as error:
-        notice = (
+        note = (
             "Using scikit-learn's digits (1,797 images of 8x8 pixels) in place of "
             f"MNIST, because {error}; {how_to_get('mnist')}."
         )
-        return dataclasses.replace(load_digits(), notice=notice)
+        return dataclasses.replace(load_digits(), notes=(note,))

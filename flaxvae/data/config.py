@@ -133,7 +133,7 @@ def load(dataset: str | os.PathLike[str] = "auto", **choices: Any) -> Dataset:
 
         - the name of a data set, such as ``"digits"`` or ``"mnist"`` (all are in
           `flaxvae.data.sources.SOURCES`); ``"auto"``: MNIST if it is on disk or can be
-          downloaded, otherwise the digits, with the reason in ``Dataset.notice``;
+          downloaded, otherwise the digits, with the reason in ``Dataset.notes``;
         - ``"tfds:NAME[/CONFIG][:VERSION]"``: a set that TensorFlow Datasets has
           prepared;
         - a path: of a .npy, .npz or .mat file, a .csv or .parquet table, or a folder of

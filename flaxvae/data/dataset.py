@@ -65,7 +65,7 @@ class Dataset:
       factor_names: a name for each column of ``factors``, or None.
       columns: a name for each number of a table's row, or None.
       origin: where the arrays came from, in words.
-      notice: what the user should know about the choice of this data, or None.
+      notes: what was guessed or chosen about this data, a line for each.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Dataset:
     factor_names: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
     origin: str = "arrays"
-    notice: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,6 +132,7 @@ class Dataset:
             **self.preprocessing.describe(),
             **{k: list(v) for k, v in lists.items() if v is not None},
             "origin": self.origin,
+            "notes": list(self.notes),
         }
 
 

@@ -111,7 +111,7 @@ def test_an_unwritable_folder_falls_back_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "file" / "tfds"))
     dataset = load("auto")
     assert dataset.name == "digits"
-    assert "cannot be written (Not a directory)" in dataset.notice
+    assert "cannot be written (Not a directory)" in dataset.notes[0]
 
 
 def test_auto_falls_back_to_the_digits_and_says_so(monkeypatch):
@@ -122,8 +122,8 @@ def test_auto_falls_back_to_the_digits_and_says_so(monkeypatch):
     dataset = load("auto")
     assert dataset.name == "digits"
     for part in ("digits", "MNIST", "no route", "--data_dir", "connect"):
-        assert part in dataset.notice
-    assert "\n" not in dataset.notice
+        assert part in dataset.notes[0]
+    assert "\n" not in dataset.notes[0]
     with pytest.raises(InputError, match=r"'mnist' cannot be had.*--data_dir.*digits"):
         load("mnist")
 
@@ -131,7 +131,7 @@ def test_auto_falls_back_to_the_digits_and_says_so(monkeypatch):
 def test_auto_is_mnist_if_it_is_on_disk(small_mnist):
     dataset = load("auto", data_dir=small_mnist, validation_size=3)
     assert dataset.name == "mnist"
-    assert dataset.notice is None
+    assert dataset.notes == ()
     assert len(dataset.train) == 27
 
 
