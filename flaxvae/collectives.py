@@ -30,6 +30,27 @@ class Conditioned:
     condition: Any
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Weighted:
+    """Examples together with the weight of each.
+
+    Attributes:
+      examples: an array ``(N, ...)`` or `Conditioned`.
+      weight: ``(N,)``, with mean 1 over the split.
+    """
+
+    examples: Any
+    weight: Any
+
+
+def split_weights(batch: Any) -> tuple[Any, Any]:
+    """A batch without its weights, and the weights ``(B,)``, or None without any."""
+    if isinstance(batch, Weighted):
+        return batch.examples, batch.weight
+    return batch, None
+
+
 def data_axis() -> str | None:
     """`DATA_AXIS` where the batch is split by it, else None.
 

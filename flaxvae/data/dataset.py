@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.collectives import Conditioned
+from flaxvae.collectives import Conditioned, Weighted
 from flaxvae.data.preprocess import Preprocessing
 from flaxvae.data.rows import blocks, extent
 
@@ -19,7 +19,7 @@ FINGERPRINT_ROWS = 500  # evenly spaced
 
 @dataclass(frozen=True)
 class Split:
-    """Examples with their labels, factors and conditions.
+    """Examples with their labels, factors, conditions and weights.
 
     An index, such as ``split[:10]`` or ``split[[3, 1]]``, selects examples.
 
@@ -30,23 +30,41 @@ class Split:
       factors: generative factors of each example, ``(N, K)`` integers, or None.
       condition: what a conditional model conditions each example on: a class ``(N,)``
         or a vector ``(N, C)``; None for an unconditional model.
+      weights: how much each example counts, ``(N,)`` numbers >= 0: the loss and its
+        terms are weighted means, as if an example of weight 2 were there twice. None:
+        all alike.
     """
 
     x: np.ndarray
     labels: np.ndarray | None = None
     factors: np.ndarray | None = None
     condition: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     @property
     def examples(self) -> Any:
-        """The input of the training step: ``x``, with any conditions."""
-        return self.x if self.condition is None else Conditioned(self.x, self.condition)
+        """The input of the training step: ``x``, with any conditions and weights."""
+        examples: Any = self.x
+        if self.condition is not None:
+            examples = Conditioned(self.x, self.condition)
+        if self.weights is None or not len(self):
+            return examples
+        mean = self.total_weight / len(self) or 1.0
+        weights = np.asarray(self.weights, np.float64) / mean
+        return Weighted(examples, weights.astype(np.float32))
+
+    @property
+    def total_weight(self) -> float:
+        """The sum of the weights; without weights the number of examples."""
+        if self.weights is None:
+            return float(len(self))
+        return float(np.sum(self.weights, dtype=np.float64))
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, index: slice | np.ndarray | list[int]) -> "Split":
-        rest = (self.labels, self.factors, self.condition)
+        rest = (self.labels, self.factors, self.condition, self.weights)
         chosen = [None if part is None else part[index] for part in rest]
         return Split(self.x[index], *chosen)
 
@@ -107,14 +125,14 @@ class Dataset:
         return 1 + max(largest) if largest else None
 
     def fingerprint(self) -> str:
-        """A checksum of the examples and conditions that a training sees.
+        """A checksum of the examples, conditions and weights that a training sees.
 
         Those of the training and the validation split: all of them, or 500 rows of a
         split that is large or not in memory.
         """
         checksum = 0
         for split in (self.train, self.validation):
-            for array in (split.x, split.condition):
+            for array in (split.x, split.condition, split.weights):
                 if array is not None and len(array):
                     checksum = zlib.crc32(_some_rows(array).data, checksum)
         return f"{checksum:08x}"
@@ -151,11 +169,16 @@ def check_dataset(dataset: Dataset) -> None:
     """Raises `InputError` unless the values and labels agree with the description.
 
     The stored integers of images must lie in [0, max_value], their floats in [0, 1]; a
-    table's numbers must be finite; labels and conditions are one per example, or None.
+    table's numbers must be finite; labels, conditions and weights are one per example,
+    or None; weights are finite, >= 0 and not all 0.
     """
     for name in SPLITS:
         split: Split = getattr(dataset, name)
-        for what, part in (("label", split.labels), ("condition", split.condition)):
+        for what, part in (
+            ("label", split.labels),
+            ("condition", split.condition),
+            ("weight", split.weights),
+        ):
             if part is not None and len(part) != len(split):
                 raise InputError(
                     f"{name} must have a {what} for each of its {len(split)} examples, "
@@ -163,6 +186,19 @@ def check_dataset(dataset: Dataset) -> None:
                 )
         if len(split):
             _check_values(f"{name}.x", split.x, dataset)
+        if len(split) and split.weights is not None:
+            _check_weights(f"{name}.weights", np.asarray(split.weights))
+
+
+def _check_weights(name: str, weights: np.ndarray) -> None:
+    is_number = weights.ndim == 1 and weights.dtype.kind in "buif"
+    if not is_number or not np.isfinite(weights).all():
+        raise InputError(f"{name} must be one finite number for each example")
+    if weights.min() < 0 or not weights.any():
+        raise InputError(
+            f"{name} must be >= 0 and not all 0, got {weights.min():g} to "
+            f"{weights.max():g}"
+        )
 
 
 def _check_values(name: str, x: np.ndarray, dataset: Dataset) -> None:

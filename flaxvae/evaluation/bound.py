@@ -31,7 +31,7 @@ def evaluate_terms(
     *,
     seed: int | None = None,
 ) -> dict[str, float]:
-    """The terms that an objective reports, as means over all examples.
+    """The terms that an objective reports, as (weighted) means over all examples.
 
     Args:
       trained: a trained model.
@@ -59,8 +59,8 @@ def evaluate_terms(
         piece: Any = jax.tree.map(jnp.asarray, part.examples)
         terms = evaluate(trained.variables, objective, piece, key, jnp.asarray(number))
         for name, term in terms.items():
-            totals[name] = totals.get(name, 0.0) + float(term) * len(part)
-    return {name: total / len(split) for name, total in totals.items()}
+            totals[name] = totals.get(name, 0.0) + float(term) * part.total_weight
+    return {name: total / split.total_weight for name, total in totals.items()}
 
 
 def evaluate_elbo(

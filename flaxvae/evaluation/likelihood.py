@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError, check_above, check_at_least
-from flaxvae.collectives import Conditioned
+from flaxvae.collectives import Conditioned, split_weights
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.evaluation.bound import check_examples
@@ -49,7 +49,7 @@ def estimate_nll(
       on_progress: called with the number of examples done.
 
     Returns:
-      ``nll``: the mean over all examples, in nats per example;
+      ``nll``: the (weighted) mean over all examples, in nats per example;
       ``nll_monte_carlo_error``: its standard error over the draws (by the delta method;
       the gap of the bound is not included); ``nll_standard_error``: its standard error
       over the examples, as a sample of their distribution.
@@ -77,7 +77,8 @@ def estimate_nll(
         # The last batch is padded with its last example; the padding is dropped.
         index = np.minimum(np.arange(first, first + B), len(split) - 1)
         key_x, key_z = jax.random.split(jax.random.fold_in(root, number))
-        x = prepare(jax.tree.map(jnp.asarray, split[index].examples), key_x)
+        examples, _ = split_weights(split[index].examples)
+        x = prepare(jax.tree.map(jnp.asarray, examples), key_x)
         estimated = estimate(trained.variables, x, key_z)
         count = min(B, len(split) - first)
         for values, array in zip((log_p, variance), estimated, strict=True):
@@ -86,6 +87,14 @@ def estimate_nll(
             on_progress(first + count)
     nll, var = -np.concatenate(log_p), np.concatenate(variance)
     n = len(nll)
+    if split.weights is not None:
+        share = np.asarray(split.weights, np.float64) / split.total_weight
+        mean = float(share @ nll)
+        return {
+            "nll": mean,
+            "nll_monte_carlo_error": float(np.sqrt(share**2 @ var)),
+            "nll_standard_error": float(np.sqrt(share**2 @ (nll - mean) ** 2)),
+        }
     return {
         "nll": float(nll.mean()),
         "nll_monte_carlo_error": float(np.sqrt(var.sum()) / n),

@@ -55,6 +55,11 @@ class InfoVAE(Objective):
     kernel: Kernel = static("rbf")
     """Kernel of the discrepancy."""
 
+    @property
+    def has_batch_terms(self) -> bool:
+        """See `Objective.has_batch_terms`."""
+        return True
+
     def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
         terms, discrepancy = _terms(vae, x, key, self.kernel)
@@ -81,6 +86,11 @@ class WAE(Objective):
     """Weight of the discrepancy between codes and prior."""
     kernel: Kernel = static("imq")
     """Kernel of the discrepancy."""
+
+    @property
+    def has_batch_terms(self) -> bool:
+        """See `Objective.has_batch_terms`."""
+        return True
 
     def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""

@@ -47,6 +47,11 @@ class ELBO(Objective):
     kl: Literal["analytic", "sampled"] = static("analytic")
     """KL in closed form where one exists, or estimated by Monte Carlo."""
 
+    @property
+    def has_batch_terms(self) -> bool:
+        """See `Objective.has_batch_terms`."""
+        return self.free_bits is not None
+
     def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
         q = vae.encode(x)  # q(z|x)

@@ -50,6 +50,11 @@ class FactorVAE(Objective):
     critic_learning_rate: float = static(1e-4, above=0)
     """Step size of the critic's Adam."""
 
+    @property
+    def has_batch_terms(self) -> bool:
+        """See `Objective.has_batch_terms`."""
+        return True
+
     def __call__(
         self, vae: BoundVAEWithCritic, x: jax.Array, *, key: jax.Array
     ) -> Terms:

@@ -34,6 +34,11 @@ class DIPVAE(Objective):
     version: Literal[1, 2] = static(2)
     """Covariance of the posterior means (1) or of z (2)."""
 
+    @property
+    def has_batch_terms(self) -> bool:
+        """See `Objective.has_batch_terms`."""
+        return True
+
     def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
         q = diagonal(vae.encode(x), "dip")

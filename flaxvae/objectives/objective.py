@@ -105,6 +105,14 @@ class Objective(abc.ABC):
         """
         del model, dataset
 
+    @property
+    def has_batch_terms(self) -> bool:
+        """Whether the loss of one example depends on the other examples of its batch.
+
+        Examples then have no weights of their own.
+        """
+        return False
+
     def complete(self, model: Any, dataset: Any) -> "Completed":
         """The objective, the model and the optimizer's wrapper, ready to be trained.
 

@@ -31,6 +31,11 @@ class Quantization(Objective):
     codebook: Weight = setting(1.0, at_least=0)
     """Weight of the entries' distance from their features."""
 
+    @property
+    def has_batch_terms(self) -> bool:
+        """See `Objective.has_batch_terms`."""
+        return True
+
     def __call__(self, model: Any, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`; ``key`` is not used."""
         del key

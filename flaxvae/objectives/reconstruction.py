@@ -56,6 +56,11 @@ class Reconstruction(Objective):
                 f"got {self.noise}"
             )
 
+    @property
+    def has_batch_terms(self) -> bool:
+        """See `Objective.has_batch_terms`."""
+        return self.rate_weight is not None
+
     def __call__(self, model: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
         seen = corrupt(x, key=key, kind=self.corruption, strength=self.noise)

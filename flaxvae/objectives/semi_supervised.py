@@ -56,6 +56,11 @@ class M2(Objective):
                 f"{len(self.labels)}"
             )
 
+    @property
+    def has_batch_terms(self) -> bool:
+        """See `Objective.has_batch_terms`."""
+        return True
+
     def __call__(self, model: Any, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
         key_rows, key = jax.random.split(key)

@@ -53,6 +53,11 @@ class TCVAE(Objective):
     num_examples: int | None = static(None, at_least=2, from_data=True)
     """Examples in the training split; None: read from the data."""
 
+    @property
+    def has_batch_terms(self) -> bool:
+        """See `Objective.has_batch_terms`."""
+        return True
+
     def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
         if self.num_examples is None:

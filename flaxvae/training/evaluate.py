@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.collectives import sum_over_devices
+from flaxvae.collectives import split_weights, sum_over_devices
 from flaxvae.data.preprocess import Preprocess
 from flaxvae.objectives.objective import bind_conditions
 from flaxvae.schedules import at_full_value
@@ -25,9 +25,9 @@ def make_evaluate(
 ) -> Evaluate:
     """Makes ``evaluate(variables, objective, examples, key, number=0) -> metrics``.
 
-    Every example counts once: the last batch is filled up, and a mask keeps what
-    filled it out of the sums. Collections are read, not updated, and nothing is
-    dropped out.
+    Every example counts once, or by its weight: the last batch is filled up, and a mask
+    keeps what filled it out of the sums. Collections are read, not updated, and nothing
+    is dropped out.
 
     Args:
       model: an unbound model.
@@ -36,10 +36,10 @@ def make_evaluate(
 
     Returns:
       A pure function from the model's variables, an objective (with the full values of
-      its schedules), stored examples ``(N, ...)`` and a key to the means of the
-      objective's terms over all N, ``(B, ...)`` giving ``(...)``, in nats per example.
-      ``number`` counts the batches of examples that came before these, where a split is
-      evaluated in pieces.
+      its schedules), stored examples ``(N, ...)`` and a key to the (weighted) means of
+      the objective's terms over all N, ``(B, ...)`` giving ``(...)``, in nats per
+      example. ``number`` counts the batches of examples that came before these, where a
+      split is evaluated in pieces.
     """
 
     def evaluate(
@@ -50,6 +50,7 @@ def make_evaluate(
         number: int | jax.Array = 0,
     ) -> Metrics:
         bound = bind_conditions(at_full_value(objective))
+        examples, weight = split_weights(examples)
         num_examples = len(jax.tree.leaves(examples)[0])
         batch_size = min(EVALUATION_BATCH, num_examples)
         num_batches = -(-num_examples // batch_size)
@@ -68,8 +69,10 @@ def make_evaluate(
             terms = model.apply(variables, x, method=method)
 
             def sum_real(term: jax.Array) -> jax.Array:
-                kept = is_real.reshape(-1, *(1,) * (term.ndim - 1))
-                return jnp.sum(jnp.where(kept, term, 0.0), axis=0)
+                shape = (-1, *(1,) * (term.ndim - 1))
+                if weight is not None:
+                    term = term * weight[rows].reshape(shape)
+                return jnp.sum(jnp.where(is_real.reshape(shape), term, 0.0), axis=0)
 
             return number + 1, jax.tree.map(sum_real, terms)
 

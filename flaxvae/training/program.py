@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from flaxvae.checks import InputError
+from flaxvae.collectives import split_weights
 from flaxvae.data import Dataset
 from flaxvae.models.variables import initialize_from_data
 from flaxvae.objectives.objective import Objective, as_objective, with_arrays
@@ -98,6 +100,11 @@ def make_program(
     completed = as_objective(objective).complete(model, dataset)
     model, objective = completed.model, completed.objective
     objective.check(model, dataset)
+    if dataset.train.weights is not None and objective.has_batch_terms:
+        raise InputError(
+            "weights must be left out for an objective with batch-level terms, got "
+            f"{type(objective).__name__}"
+        )
     optimizer = freeze(completed.wrap_optimizer(optimizer), frozen)
     clock = Clock.of(len(dataset.train), batch_size, epochs)
     preprocess = dataset.preprocessing
@@ -131,7 +138,8 @@ def make_program(
         return seen
 
     def create_traced(seed: jax.Array, objective: Objective) -> LoopState:
-        sample = jax.eval_shape(preprocess, batch, jax.random.key(0))
+        inputs, _ = split_weights(batch)
+        sample = jax.eval_shape(preprocess, inputs, jax.random.key(0))
         state = create_state(
             model,
             objective,

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxvae.collectives import mean_over_devices
+from flaxvae.collectives import mean_over_devices, split_weights
 from flaxvae.data.preprocess import Preprocess
 from flaxvae.objectives.objective import bind_conditions
 from flaxvae.schedules import Clock, at_step
@@ -34,10 +34,11 @@ def make_step(
 ) -> Step:
     """Makes ``step(state, batch) -> (state, metrics)``.
 
-    The step minimises the batch mean of the ``loss`` of the state's objective. Mutable
-    collections (a BatchNorm's statistics) are updated; a module knows that it is
-    being trained by ``self.is_mutable_collection("batch_stats")`` or
-    ``self.has_rng("dropout")``, so no flag is handed through.
+    The step minimises the batch mean of the ``loss`` of the state's objective, weighted
+    where the batch is `flaxvae.collectives.Weighted`. Mutable collections (a
+    BatchNorm's statistics) are updated; a module knows that it is being trained by
+    ``self.is_mutable_collection("batch_stats")`` or ``self.has_rng("dropout")``, so no
+    flag is handed through.
 
     Args:
       model: an unbound model.
@@ -59,6 +60,7 @@ def make_step(
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        batch, weight = split_weights(batch)
         x = preprocess(batch, stream_key(state.key, Stream.PREPROCESS, state.step))
         key = stream_key(state.key, Stream.OBJECTIVE, state.step)
         key_network = stream_key(state.key, Stream.NETWORK, state.step)
@@ -72,7 +74,7 @@ def make_step(
                 mutable=list(state.collections),
                 rngs={"dropout": key_network, "codebook": key_network},
             )
-            metrics = {name: jnp.mean(term) for name, term in terms.items()}
+            metrics = {name: _mean(term, weight) for name, term in terms.items()}
             return metrics["loss"], (metrics, collections)
 
         grads, (metrics, collections) = mean_over_devices(
@@ -95,6 +97,13 @@ def make_step(
         return next_state, metrics
 
     return step
+
+
+def _mean(term: jax.Array, weight: jax.Array | None) -> jax.Array:
+    """The mean of a term ``(B, ...)``, each example times its weight if it has one."""
+    if weight is None:
+        return jnp.mean(term)
+    return jnp.mean(term * weight.reshape(-1, *(1,) * (term.ndim - 1)))
 
 
 def _keep(frozen: Sequence[str], before: Any, after: Any) -> Any:
