@@ -65,6 +65,7 @@ def main(flags: Flags) -> None:
         variables=variables,
         data_shape=dataset.shape,
         preprocessing=dataset.preprocessing,
+        template=dataset.without_examples(),
         objective=ELBO(),
     )
     training.save(trained, workdir.expanduser(), dataset)

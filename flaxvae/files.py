@@ -58,6 +58,30 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "flaxvae"
 
 
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+
+def write_table(path: Path, columns: Any) -> None:
+    """Writes a table to ``path``, a .csv or a .parquet file, atomically.
+
+    Args:
+      path: whose suffix, in any case, chooses the format.
+      columns: an Arrow table, or arrays ``(N,)`` by name.
+    """
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    table = columns
+    if not isinstance(columns, pyarrow.Table):
+        table = pyarrow.table(dict(columns))
+    with atomic_file(path) as temporary:
+        if path.suffix.lower() == ".parquet":
+            pyarrow.parquet.write_table(table, temporary)
+        else:
+            pyarrow.csv.write_csv(table, temporary)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes ``content`` to ``path`` as indented JSON, atomically."""
     with atomic_file(path) as temporary:

@@ -17,13 +17,15 @@ import numpy as np
 from flaxvae import evaluation, latent, training
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split, condition_on_labels
-from flaxvae.files import write_json
+from flaxvae.evaluation.scores import score_dataset
+from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
 from flaxvae.latent.comparisons import draw_accuracies
 from flaxvae.latent.generate import check_output, choose_around, needs_data, write_codes
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VQVAE, Autoencoder, CodePriorConfig
 from flaxvae.training import Engine, Member, RunFolder, Trained, hosts
 from flaxvae.training.environment import device_name
+from flaxvae.training.run_folder import check_new_file
 
 TIMES = (
     "seconds_per_epoch",
@@ -102,6 +104,50 @@ class Run(Trained):
             codes=_split_of(codes, name),
             train_codes=codes.train,
         )
+
+    def score(
+        self,
+        data: str | Split | Dataset = "test",
+        *,
+        num_samples: int = 10,
+        seed: int | None = None,
+        output: str | Path | None = None,
+        dataset: Dataset | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Numbers about each example; see `flaxvae.evaluation.score`.
+
+        ``run.score(run.load("new.csv"), output="scores.csv")`` scores new data.
+
+        Args:
+          data: the name of a split of the data set, examples, or a data set, whose
+            splits are scored one after the other.
+          num_samples: draws of the code, over which each number is a mean.
+          seed: of the draws.
+          output: also writes the table there, a new .csv or .parquet file.
+          dataset: of a loaded run; default the run's own.
+
+        Returns:
+          One array ``(N,)`` per column, in the order of the examples.
+
+        Raises:
+          InputError: what `flaxvae.evaluation.score` refuses, or an output that exists
+            or cannot be written.
+        """
+        if output is not None:
+            check_new_file(Path(output), TABLE_SUFFIXES)
+        if isinstance(data, str):
+            data = _split_of(self._dataset(dataset), data)
+        if isinstance(data, Split):
+            none = data[:0]
+            data = Dataset("examples", train=none, validation=none, test=data)
+        else:
+            data = self._dataset(data)
+        scores = score_dataset(self, data, num_samples=num_samples, seed=seed)
+        if output is not None:
+            path = Path(output).expanduser()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_table(path, scores)
+        return scores
 
     def draw(
         self,

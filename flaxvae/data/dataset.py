@@ -1,6 +1,8 @@
 """What every source becomes: three splits of arrays and their preprocessing."""
 
+import dataclasses
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,9 +151,40 @@ class Dataset:
             "fingerprint": self.fingerprint(),
             **self.preprocessing.describe(),
             **{k: list(v) for k, v in lists.items() if v is not None},
+            "stored": {
+                "shape": list(self.train.x.shape[1:]),
+                "type": str(self.train.x.dtype),
+            },
             "origin": self.origin,
             "notes": list(self.notes),
         }
+
+    def without_examples(self) -> "Dataset":
+        """The description alone: what new examples are read like."""
+        none = self.train[:0]
+        none = dataclasses.replace(none, x=np.asarray(none.x))
+        return dataclasses.replace(self, train=none, validation=none, test=none)
+
+    @staticmethod
+    def from_description(described: Mapping[str, Any]) -> "Dataset":
+        """The data set without examples that `describe` described.
+
+        Raises:
+          KeyError: an entry is missing.
+        """
+        stored = described["stored"]
+        none = Split(np.zeros((0, *stored["shape"]), stored["type"]))
+        lists = {name: described.get(name) for name in _NAME_LISTS}
+        return Dataset(
+            described["name"],
+            train=none,
+            validation=none,
+            test=none,
+            preprocessing=Preprocessing.from_description(dict(described)),
+            **{k: None if v is None else tuple(v) for k, v in lists.items()},
+            origin=described["origin"],
+            notes=tuple(described["notes"]),
+        )
 
 
 _NAME_LISTS = ("class_names", "factor_names", "columns")

@@ -7,6 +7,7 @@ from flaxvae.evaluation.likelihood import estimate_nll
 from flaxvae.evaluation.probe import probe
 from flaxvae.evaluation.recognition import recognize
 from flaxvae.evaluation.report import evaluate
+from flaxvae.evaluation.scores import score
 from flaxvae.evaluation.semi_supervised import (
     SemiSupervisedConfig,
     compare_semi_supervised,
@@ -25,5 +26,6 @@ __all__ = [
     "fit_code_prior",
     "probe",
     "recognize",
+    "score",
     "tabulate",
 ]

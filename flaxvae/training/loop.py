@@ -155,6 +155,7 @@ def fit(
             ),
             data_shape=dataset.shape,
             preprocessing=dataset.preprocessing,
+            template=dataset.without_examples(),
             history=list(recorder.history),
             timing=dict(timing),
             best_epoch=None if run.best is None else int(run.best.epoch),

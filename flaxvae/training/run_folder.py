@@ -38,7 +38,8 @@ from flaxvae.training.trained import Trained
 
 EPOCHS = "optimization.epochs"
 COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
-NOT_COMPARED = ("origin", EPOCHS)  # of the data; a run may go on for more epochs
+# Of the data; a run may go on for more epochs.
+NOT_COMPARED = ("origin", "notes", EPOCHS)
 
 
 class RunFolder:
@@ -208,6 +209,7 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> Trained:
         variables=variables,
         data_shape=shape,
         preprocessing=preprocessing,
+        template=Dataset.from_description(data) if "stored" in data else None,
         history=history,
         best_epoch=_find_best(history, settings),
         objective=objective_from_description(settings.get("objective", {"name": ""})),
@@ -262,6 +264,17 @@ def check_writable(workdir: Path) -> None:
         raise InputError(
             f"workdir must be a writable folder, got {str(workdir)!r}{reason}"
         )
+
+
+def check_new_file(output: Path, suffixes: Sequence[str]) -> None:
+    """Raises `InputError` unless ``output`` can be created and has a known suffix."""
+    if output.suffix.lower() not in suffixes:
+        raise InputError(
+            f"output must end in {' or '.join(suffixes)}, got {str(output)!r}"
+        )
+    if output.expanduser().exists():
+        raise InputError(f"output must not exist yet, got {str(output)!r}")
+    check_writable(output.expanduser().absolute().parent)
 
 
 def _check_local(workdir: Path) -> None:

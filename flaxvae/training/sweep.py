@@ -364,6 +364,7 @@ def _train(
             variables=run.variables,
             data_shape=plan.dataset.shape,
             preprocessing=plan.dataset.preprocessing,
+            template=plan.dataset.without_examples(),
             history=lines,
             timing={"seconds_per_epoch": statistics.median(seconds)} if seconds else {},
             best_epoch=None if run.best is None else int(run.best.epoch),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.data import Preprocessing
+from flaxvae.data import Dataset, Preprocessing
 from flaxvae.objectives.objective import Objective
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import count_parameters
@@ -38,6 +38,8 @@ class Trained:
         loading a run with an objective of the user's own.
       seed: of the run's root key.
       workdir: the run's folder, or None.
+      template: its data set without examples, like which new data are read; None where
+        that is unknown.
     """
 
     model: nn.Module
@@ -50,6 +52,7 @@ class Trained:
     objective: Objective | None = None
     seed: int = 0
     workdir: Path | None = None
+    template: Dataset | None = None
 
     @property
     def key(self) -> jax.Array:

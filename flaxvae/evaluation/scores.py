@@ -1,0 +1,160 @@
+"""Numbers about single examples: how well a trained model explains each."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxvae.checks import InputError, check_at_least
+from flaxvae.collectives import split_weights
+from flaxvae.data import Dataset, Split
+from flaxvae.data.dataset import SPLITS
+from flaxvae.evaluation.bound import check_examples
+from flaxvae.latent.keys import draw_key
+from flaxvae.models import (
+    VAE,
+    VQVAE,
+    Autoencoder,
+    Classifier,
+    CodePrior,
+    SemiSupervisedVAE,
+)
+from flaxvae.objectives import ELBO, Objective, Quantization, Reconstruction
+from flaxvae.objectives.objective import bind_conditions
+from flaxvae.training import Trained
+from flaxvae.training.evaluate import EVALUATION_BATCH
+from flaxvae.training.keys import Stream
+
+MEMORY_BUDGET = 2**28  # bytes of the arrays of the data's shape that a batch makes
+ARRAYS_AT_ONCE = 4
+
+SCORES: dict[type[Any], tuple[Objective, tuple[str, ...]]] = {
+    VAE: (ELBO(), ("elbo", "log_likelihood", "kl")),
+    Autoencoder: (Reconstruction(), ("log_likelihood", "squared_error")),
+    VQVAE: (Quantization(), ("log_likelihood", "squared_error")),
+}
+"""By kind of model: the objective, and which of its terms are numbers per example."""
+
+
+def score(
+    trained: Trained,
+    split: Split,
+    *,
+    num_samples: int = 10,
+    seed: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Scores each example, in the order of the split.
+
+    Args:
+      trained: a VAE (any model with ``encode``, ``decode`` and ``prior``), an
+        autoencoder or a VQ-VAE.
+      split: the examples; at least one.
+      num_samples: draws of the code, over which each number is a mean; a model without
+        draws has the same number for each.
+      seed: of the draws; default that of the run.
+
+    Returns:
+      ``(N,)`` each, in nats per example: of a VAE ``elbo`` = ``log_likelihood`` -
+      ``kl``; of the others ``log_likelihood``, and ``squared_error``, the mean over an
+      example's entries.
+
+    Raises:
+      InputError: no example, or a model that does not reconstruct its input.
+    """
+    check_at_least("num_samples", num_samples, 1)
+    check_examples(split)
+    objective, names = _choose(trained)
+    root = draw_key(trained, Stream.TEST, 2, seed=seed)  # 0, 1: the ELBO's, the NLL's
+    row = 4 * ARRAYS_AT_ONCE * int(np.prod(trained.data_shape))
+    B = max(1, min(EVALUATION_BATCH, len(split), MEMORY_BUDGET // row))
+    compute = jax.jit(functools.partial(_score_batch, trained, objective, names))
+    parts = []
+    for number, first in enumerate(range(0, len(split), B)):
+        # The last batch is filled with its last example; what fills it is dropped.
+        index = np.minimum(np.arange(first, first + B), len(split) - 1)
+        examples, _ = split_weights(split[index].examples)
+        keys = jax.random.split(jax.random.fold_in(root, number), num_samples)
+        batch = jax.tree.map(jnp.asarray, examples)
+        terms = jax.device_get(compute(trained.variables, batch, keys))
+        parts.append({name: term[: len(split) - first] for name, term in terms.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def _choose(trained: Trained) -> tuple[Objective, tuple[str, ...]]:
+    """What a model's kind is scored by; a model of the user's own is a VAE."""
+    model = trained.model
+    if isinstance(model, Classifier | CodePrior | SemiSupervisedVAE):
+        raise InputError(
+            "score must be of a model that reconstructs its input, got "
+            f"{type(model).__name__}"
+        )
+    kinds = [kind for kind in SCORES if isinstance(model, kind)]
+    return SCORES[kinds[0] if kinds else VAE]
+
+
+def _score_batch(
+    trained: Trained,
+    objective: Objective,
+    names: tuple[str, ...],
+    variables: Any,
+    batch: Any,
+    keys: jax.Array,
+) -> dict[str, jax.Array]:
+    """Means over one draw per key, ``(B,)`` each."""
+    bound = bind_conditions(objective)
+
+    def draw(key: jax.Array) -> dict[str, jax.Array]:
+        key_x, key_z = jax.random.split(key)
+        x = trained.preprocessing(batch, key_x)
+        method = functools.partial(bound, key=key_z)
+        terms: Any = trained.model.apply(variables, x, method=method)
+        return {name: terms[name] for name in names}
+
+    drawn: dict[str, jax.Array] = jax.lax.map(draw, keys)  # one after the other
+    return {name: term.mean(axis=0) for name, term in drawn.items()}
+
+
+def score_dataset(
+    trained: Trained,
+    dataset: Dataset,
+    *,
+    num_samples: int = 10,
+    seed: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Scores every example of a data set: a table of one row per example.
+
+    Args:
+      trained: as in `score`; so are the next two.
+      dataset: such as ``run.load("new.csv")``; its splits in the order training,
+        validation, test, each in the order it has.
+      num_samples: draws of the code.
+      seed: of the draws.
+
+    Returns:
+      The columns of `score`, after ``split`` where there are several, ``index`` in the
+      split, and ``label``, the class, where there are labels.
+
+    Raises:
+      InputError: as `score`.
+    """
+    splits = {name: getattr(dataset, name) for name in SPLITS}
+    splits = {name: split for name, split in splits.items() if len(split)}
+    if not splits:
+        raise InputError(f"{dataset.name!r} must hold an example, got none")
+    sizes = [len(split) for split in splits.values()]
+    columns: dict[str, np.ndarray] = {}
+    if len(splits) > 1:
+        columns["split"] = np.repeat(list(splits), sizes)
+    columns["index"] = np.concatenate([np.arange(size) for size in sizes])
+    labels = [split.labels for split in splits.values() if split.labels is not None]
+    if len(labels) == len(splits):
+        numbers = np.concatenate(labels)
+        names = dataset.class_names
+        columns["label"] = numbers if names is None else np.array(names)[numbers]
+    scores = [
+        score(trained, split, num_samples=num_samples, seed=seed)
+        for split in splits.values()
+    ]
+    return columns | {k: np.concatenate([s[k] for s in scores]) for k in scores[0]}
