@@ -122,7 +122,7 @@ def fit(
         choices=choices,
     )
     chosen, seed = plan.optimization, plan.seed
-    devices = choose_devices(engine.parallel, engine.devices, chosen.batch_size)
+    devices = choose_devices(engine.parallel, engine.devices, plan.batch_size)
     program = plan.make_program(model, devices)
     run = program.create(seed)
     check_paths("freeze", chosen.freeze, run.state.params)
@@ -177,7 +177,7 @@ def fit(
                     dataset,
                     devices,
                     seed=seed,
-                    batch_size=chosen.batch_size,
+                    batch_size=plan.batch_size,
                     position=position,
                     total=total,
                     budget=engine.device_memory_budget,
@@ -236,7 +236,7 @@ def fit(
                     read,
                     position=position,
                     total=total,
-                    batch_size=chosen.batch_size,
+                    batch_size=plan.batch_size,
                     pace=Pace(per_epoch, 1 if callbacks else engine.epochs_per_call),
                     recorder=recorder,
                     watch=watch,
@@ -247,7 +247,7 @@ def fit(
     if recorder.seconds:
         timing["seconds_per_epoch"] = statistics.median(recorder.seconds)
         timing["seconds_per_step"] = timing["seconds_per_epoch"] / per_epoch
-        timing["images_per_second"] = chosen.batch_size / timing["seconds_per_step"]
+        timing["images_per_second"] = plan.batch_size / timing["seconds_per_step"]
     if memory := peak_memory():
         timing["peak_memory_bytes"] = memory
     return as_trained(run)

@@ -16,6 +16,7 @@ from flaxvae.training.optimizers import (
 
 EXAMPLES_SEEN = 30 * 57_000  # by a training whose length nobody chose
 MOST_EPOCHS = 300
+BATCH_SIZE = 128  # of data that has so many examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,8 @@ class Optimization:
     epochs: int | None = setting(None, at_least=1)
     """Passes over the training examples. Default: 30 for MNIST, more for smaller data.
     """
-    batch_size: int = setting(128, at_least=1)
-    """Examples in a training step."""
+    batch_size: int | None = setting(None, at_least=1)
+    """Examples in a training step. Default: 128, or a quarter of fewer than 128."""
     learning_rate: float = setting(1e-3, above=0)
     """Highest step size of the optimizer."""
     optimizer: OptimizerName = "adam"
@@ -63,21 +64,27 @@ class Optimization:
             raise InputError(f"skip_above must be > 0, got {self.skip_above}")
 
     def for_dataset(self, num_examples: int) -> "Optimization":
-        """The settings with a number of epochs that suits the data.
+        """The settings with numbers of epochs and examples that suit the data.
 
-        Without a choice, 30 for 57,000 training examples and more for fewer, at most
-        300.
+        Without a choice, 30 epochs for 57,000 training examples and more for fewer, at
+        most 300; batches of 128, or of a quarter of fewer than 128 examples.
 
         Raises:
-          InputError: fewer training examples than a batch has.
+          InputError: fewer training examples than a batch has, or none.
         """
-        if self.batch_size > num_examples:
+        if num_examples < 1:
+            raise InputError("dataset must hold a training example, got none")
+        if self.batch_size is not None and self.batch_size > num_examples:
             raise InputError(
                 f"batch_size must be <= {num_examples}, the number of training "
                 f"examples, got {self.batch_size}"
             )
         fitting = min(max(round(EXAMPLES_SEEN / num_examples), 1), MOST_EPOCHS)
-        return dataclasses.replace(self, epochs=self.epochs or fitting)
+        few = min(max(num_examples // 4, 2), num_examples)
+        size = BATCH_SIZE if num_examples >= BATCH_SIZE else few
+        return dataclasses.replace(
+            self, epochs=self.epochs or fitting, batch_size=self.batch_size or size
+        )
 
     def build(self, clock: Clock) -> optax.GradientTransformation:
         """The optimizer for a run of this length; its learning rate is in its state."""

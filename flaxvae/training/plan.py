@@ -75,10 +75,14 @@ class Plan:
         return self.optimization.epochs or 1
 
     @property
+    def batch_size(self) -> int:
+        """Examples in a training step."""
+        return self.optimization.batch_size or 1
+
+    @property
     def clock(self) -> Clock:
         """Steps and epochs of the run."""
-        batch_size = self.optimization.batch_size
-        return Clock.of(len(self.dataset.train), batch_size, self.epochs)
+        return Clock.of(len(self.dataset.train), self.batch_size, self.epochs)
 
     def build_optimizer(self) -> optax.GradientTransformation:
         """The optimizer of the model's parameters."""
@@ -95,7 +99,7 @@ class Plan:
             self.dataset,
             self.objective,
             self.build_optimizer(),
-            batch_size=chosen.batch_size,
+            batch_size=self.batch_size,
             epochs=self.epochs,
             early_stopping=chosen.early_stopping,
             ema_decay=chosen.ema_decay,

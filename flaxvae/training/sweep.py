@@ -345,7 +345,7 @@ def _train(
                     table.read,
                     position=position,
                     total=total,
-                    batch_size=plan.optimization.batch_size * len(settings),
+                    batch_size=plan.batch_size * len(settings),
                     pace=Pace(per_epoch, engine.epochs_per_call),
                     recorder=recorder,
                     watch=watch,

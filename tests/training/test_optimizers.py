@@ -9,7 +9,7 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
 from flaxvae.objectives import FactorVAE
-from flaxvae.training import build_optimizer, fit
+from flaxvae.training import Optimization, build_optimizer, fit
 from flaxvae.training.optimizers import OPTIMIZERS, adam
 from flaxvae.training.program import make_program
 
@@ -164,3 +164,14 @@ def test_a_critic_has_an_optimizer_of_its_own(stripes):
         assert (moved > 1e-3) == (name == "critic"), name
     with pytest.raises(InputError, match="critic_learning_rate must be > 0, got 0"):
         FactorVAE(critic_learning_rate=0.0)
+
+
+@pytest.mark.parametrize(
+    ("examples", "epochs", "batch_size"),
+    [(57_000, 30, 128), (128, 300, 128), (100, 300, 25), (7, 300, 2), (1, 300, 1)],
+)
+def test_the_length_and_the_batches_suit_the_data(examples, epochs, batch_size):
+    chosen = Optimization().for_dataset(examples)
+    assert (chosen.epochs, chosen.batch_size) == (epochs, batch_size)
+    own = Optimization(epochs=2, batch_size=1).for_dataset(examples)
+    assert (own.epochs, own.batch_size) == (2, 1)
