@@ -70,6 +70,7 @@ def test_the_first_command_of_the_readme_without_network(run, tmp_path):
     assert config["data"]["name"] == "digits"
     settings = config["settings"]
     assert settings["model"]["latent_dim"] == 2
+    optimization = Optimization(epochs=4, batch_size=128)
     for kind, described, expected in (
         (VAEConfig, settings["model"], VAEConfig(latent_dim=2)),
         (
