@@ -69,14 +69,14 @@ class Flow:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """See `Distribution.log_prob`."""
-        total = jnp.zeros(x.shape[:-1])
+        total = jnp.zeros(x.shape[:-1], x.dtype)
         for layer in self.layers[::-1]:
             x, log_det = layer.inverse(x)
             total = total - log_det
         return self.base.log_prob(x) + total
 
     def _forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        total = jnp.zeros(x.shape[:-1])
+        total = jnp.zeros(x.shape[:-1], x.dtype)
         for layer in self.layers:
             x, log_det = layer.forward(x)
             total = total + log_det

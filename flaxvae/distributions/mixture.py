@@ -102,7 +102,9 @@ class MixtureOfBatch:
         """See `Distribution.sample`; reparameterized."""
         key_kind, key_z = jax.random.split(key)
         each = self.members.sample(key_z, shape)  # (*shape, M, D)
-        kind = jax.random.randint(key_kind, (*shape, 1, 1), 0, each.shape[-2])
+        kind = jax.random.randint(
+            key_kind, (*shape, 1, 1), 0, each.shape[-2], jnp.int32
+        )
         return jnp.take_along_axis(each, kind, axis=-2)[..., 0, :]
 
     def log_prob(self, x: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ from flaxvae.checks import InputError, check_above, check_at_least
 from flaxvae.collectives import Conditioned
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
+from flaxvae.dtypes import narrow
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.latent.keys import draw_key
 from flaxvae.nn import BernoulliHead
@@ -147,8 +148,9 @@ def make_estimate(
             p_x = apply(lambda vae, z: vae.decode(z), z)
             log_likelihood = p_x.log_prob(images)
             log_w = log_likelihood + p.log_prob(z) - log_q  # (in_chunk, B)
-            is_real = number * in_chunk + jnp.arange(in_chunk) < num_samples
-            log_w = jnp.where(is_real[:, None], log_w, -jnp.inf)
+            log_w = narrow(log_w)
+            index = number * in_chunk + jnp.arange(in_chunk, dtype=jnp.int32)
+            log_w = jnp.where(index[:, None] < num_samples, log_w, -jnp.inf)
             higher = jnp.maximum(highest, log_w.max(0))
             old = jnp.exp(highest - higher)
             w = jnp.exp(log_w - higher[None])
@@ -156,9 +158,10 @@ def make_estimate(
             squares = old**2 * squares + (w**2).sum(0)
             return (higher, total, squares), None
 
-        zeros = jnp.zeros(len(images))
-        start = (jnp.full(len(images), -1e30), zeros, zeros)
-        sums, _ = jax.lax.scan(add_chunk, start, jnp.arange(num_chunks))
+        zeros = jnp.zeros(len(images), jnp.float32)
+        start = (jnp.full_like(zeros, -1e30), zeros, zeros)
+        numbers = jnp.arange(num_chunks, dtype=jnp.int32)
+        sums, _ = jax.lax.scan(add_chunk, start, numbers)
         highest, total, squares = sums
         K = float(num_samples)
         # Of log(mean w): the variance of mean w over its square.

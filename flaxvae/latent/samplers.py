@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.dtypes import narrow
 from flaxvae.latent.keys import draw_key
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
@@ -61,7 +62,7 @@ class CodeMixture:
         key_kind, key_z = jax.random.split(key)
         logits = jnp.log(jnp.asarray(self.weights))
         kind = jax.random.categorical(key_kind, logits, shape=shape)
-        eps = jax.random.normal(key_z, (*shape, self.mean.shape[-1]))
+        eps = jax.random.normal(key_z, (*shape, self.mean.shape[-1]), self.mean.dtype)
         moved = jnp.einsum("...ij,...j->...i", jnp.asarray(self.scale_tril)[kind], eps)
         return jnp.asarray(self.mean)[kind] + moved
 
@@ -82,8 +83,8 @@ class AggregatePosterior:
         """Draws codes ``(*shape, D)``."""
         key_x, key_z = jax.random.split(key)
         count = int(np.prod(shape, dtype=int))
-        rows = np.asarray(jax.random.randint(key_x, (count,), 0, len(self.x)))
-        z = self.encoder.encode(self.x[rows]).sample(key_z)
+        rows = jax.random.randint(key_x, (count,), 0, len(self.x), jnp.int32)
+        z = self.encoder.encode(self.x[np.asarray(rows)]).sample(key_z)
         return z.reshape(*shape, z.shape[-1])
 
 
@@ -126,7 +127,7 @@ class CodeSampler:
         """The class of each code, ``shape``; zeros for a prior without classes."""
         Y = self.prior.model.num_classes
         if self.labels is None:
-            return jax.random.randint(key, shape, 0, Y or 1)
+            return jax.random.randint(key, shape, 0, Y or 1, jnp.int32)
         if Y is None:
             raise InputError("labels must be left out for a prior without classes")
         labels = np.broadcast_to(np.asarray(self.labels, np.int32), shape)
@@ -159,7 +160,7 @@ class CodeSampler:
                 )
                 key_now = jax.random.fold_in(key, place)
                 entry = jax.random.categorical(key_now, logits[:, 0])
-                return indices.at[:, place].set(entry), changed["cache"]
+                return indices.at[:, place].set(narrow(entry)), changed["cache"]
 
             indices: jax.Array
             indices, _ = jax.lax.fori_loop(0, T, next_entry, (empty, cache))

@@ -29,12 +29,13 @@ class Condition(nn.Module):
         """The features of each condition."""
         if self.num_classes is not None:
             check_at_least("num_classes", self.num_classes, 1)
-            condition = jax.nn.one_hot(condition, self.num_classes)
+            condition = jax.nn.one_hot(condition, self.num_classes, dtype=jnp.float32)
         elif condition.shape[-1] != self.width:
             raise InputError(
                 f"conditions must be vectors of {self.width} numbers, got shape "
                 f"{condition.shape}"
             )
+        condition = condition.astype(jnp.float32)
         if self.size is None:
             return condition
         return nn.Dense(self.size, use_bias=False, name="embedding")(condition)
@@ -44,4 +45,4 @@ class Condition(nn.Module):
         """``count`` valid conditions: the classes in rotation, or zeros."""
         if self.num_classes is not None:
             return jnp.arange(count, dtype=jnp.int32) % self.num_classes
-        return jnp.zeros((count, self.width or 0))
+        return jnp.zeros((count, self.width or 0), jnp.float32)

@@ -45,7 +45,7 @@ class DIPVAE(Objective):
         covariance = squares - mean[:, None] * mean[None]  # (D, D)
         if self.version == 2:
             covariance = covariance + jnp.diag(variances)
-        gap = (covariance - jnp.eye(D)) ** 2
+        gap = (covariance - jnp.eye(D, dtype=covariance.dtype)) ** 2
         on = jnp.diagonal(gap).sum()
         penalty = self.off_diagonal * (gap.sum() - on) + self.on_diagonal * on
         return {

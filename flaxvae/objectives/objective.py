@@ -16,6 +16,7 @@ import optax
 from flaxvae.checks import InputError, check_choice
 from flaxvae.collectives import Conditioned
 from flaxvae.distributions import Distribution
+from flaxvae.dtypes import narrow
 from flaxvae.schedules import Schedule, at_full_value
 from flaxvae.settings import (
     check_settings,
@@ -162,7 +163,7 @@ def with_arrays(objective: Objective) -> Objective:
     def to_array(value: Any) -> jax.Array:
         if isinstance(value, jax.core.Tracer):
             return value
-        array = np.asarray(value)
+        array = narrow(np.asarray(value))
         is_float = np.issubdtype(array.dtype, np.floating) or isinstance(value, int)
         return jnp.array(array, jnp.float32) if is_float else jnp.array(array)
 

@@ -118,7 +118,7 @@ def _log_weights(batch_size: int, num_examples: int, sampling: Sampling) -> jax.
     """Log of the weights of q(z_i|x_j) in the estimate of q(z_i), ``(B, B)``."""
     B, N = batch_size, num_examples
     if sampling == "weighted" or B == 1:
-        return jnp.full((B, B), -np.log(B * N))
+        return jnp.full((B, B), -np.log(B * N), jnp.float32)
     # x_i itself stands for one of N; the others share the rest but for one of them.
     weights = np.full((B, B), 1 / (B - 1))
     rows = np.arange(B)

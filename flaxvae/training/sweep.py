@@ -187,7 +187,7 @@ def _sort_names(
     grid: Mapping[str, Sequence[Any]], plan: Plan, build: Callable[..., nn.Module]
 ) -> _Names:
     weights = list(weights_of(plan.objective))
-    state = plan.build_optimizer().init({"w": jnp.zeros((1, 1))})
+    state = plan.build_optimizer().init({"w": jnp.zeros((1, 1), jnp.float32)})
     hyperparameters = describe_optimizer(state).keys() - {"optimizer"}
     arguments = list(inspect.signature(build).parameters)
     for name, values in grid.items():
