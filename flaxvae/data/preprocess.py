@@ -33,6 +33,9 @@ class Standardization:
     mean: np.ndarray
     std: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"Standardization(of {len(self.mean)} columns)"
+
     def apply(self, x: jax.Array) -> jax.Array:
         """From the table's units ``(..., F)`` to the model's."""
         row = (1,) * (x.ndim - 1) + (-1,)

@@ -13,7 +13,7 @@ ROWS_AT_ONCE = 64  # events whose densities are computed at once
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """sum_m softmax(logits)_m N(mean_m, diag(exp(log_var_m))); see `Distribution`.
 
@@ -73,7 +73,7 @@ class Mixture:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MixtureOfBatch:
     """(1/M) sum_m of the M distributions of a batch; see `Distribution`.
 

@@ -16,6 +16,7 @@ from flaxvae.evaluation.bound import check_examples
 from flaxvae.latent.keys import draw_key
 from flaxvae.nn import BernoulliHead
 from flaxvae.training import Trained
+from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
 
 Sums = tuple[jax.Array, jax.Array, jax.Array]
@@ -66,6 +67,7 @@ def estimate_nll(
     check_above("memory_budget", memory_budget, 0)
     check_density(trained.model, trained.preprocessing.levels(split.x.dtype))
     check_examples(split)
+    split = check_split(trained.model, split)
     B = min(EXAMPLES_AT_ONCE, len(split))
     row = 4 * ARRAYS_AT_ONCE * int(np.prod(trained.data_shape))
     in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
@@ -78,7 +80,9 @@ def estimate_nll(
         # The last batch is padded with its last example; the padding is dropped.
         index = np.minimum(np.arange(first, first + B), len(split) - 1)
         key_x, key_z = jax.random.split(jax.random.fold_in(root, number))
-        x = prepare(jax.tree.map(jnp.asarray, split[index].examples), key_x)
+        part = split[index]
+        trained.check(part.x)
+        x = prepare(jax.tree.map(jnp.asarray, part.examples), key_x)
         estimated = estimate(trained.variables, x, key_z)
         count = min(B, len(split) - first)
         for values, array in zip((log_p, variance), estimated, strict=True):

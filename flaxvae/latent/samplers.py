@@ -4,6 +4,7 @@ A sampler has ``sample(key, shape) -> codes (*shape, D)``, as a distribution has
 an argument of `flaxvae.training.Trained.sample`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 from flaxvae.checks import InputError, check_at_least, check_choice
 from flaxvae.dtypes import narrow
 from flaxvae.latent.keys import draw_key
+from flaxvae.nn.conditions import check_conditions
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 
@@ -43,7 +45,7 @@ class Encoder(Protocol):
         """q(z|x) of examples as they are stored."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CodeMixture:
     """A mixture of M normal distributions with full covariances.
 
@@ -67,7 +69,7 @@ class CodeMixture:
         return jnp.asarray(self.mean)[kind] + moved
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AggregatePosterior:
     """q(z) = (1/N) sum_n q(z|x_n): a draw from the posterior of a random example.
 
@@ -88,7 +90,7 @@ class AggregatePosterior:
         return z.reshape(*shape, z.shape[-1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CodeSampler:
     """Codes of a VQ-VAE, drawn entry by entry from the prior trained on them.
 
@@ -130,13 +132,17 @@ class CodeSampler:
             return jax.random.randint(key, shape, 0, Y or 1, jnp.int32)
         if Y is None:
             raise InputError("labels must be left out for a prior without classes")
-        labels = np.broadcast_to(np.asarray(self.labels, np.int32), shape)
-        if labels.size and not 0 <= labels.min() <= labels.max() < Y:
+        labels = check_conditions(self.labels, num_classes=Y, name="labels")
+        if labels.ndim and labels.shape != shape:
             raise InputError(
-                f"labels must be classes from 0 to {Y - 1}, got {labels.min()} to "
-                f"{labels.max()}"
+                f"labels must be one, or of the shape {shape}, got {labels.shape}"
             )
-        return jnp.asarray(labels)
+        return jnp.asarray(np.broadcast_to(labels, shape))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, without the compiled function."""
+        fields = dataclasses.fields(self)
+        return {each.name: getattr(self, each.name) for each in fields}
 
     @functools.cached_property
     def _draw(self) -> Callable[..., jax.Array]:

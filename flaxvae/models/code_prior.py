@@ -124,7 +124,7 @@ class CodePrior(nn.Module):
         self.logits(x, labels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GivenCodePrior:
     """A prior over codes conditioned on classes, which objectives see as a prior.
 

@@ -18,7 +18,7 @@ DISTANCES: tuple[Distance, ...] = get_args(Distance)
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quantized:
     """The code of each example: a grid of entries of a codebook of M vectors.
 

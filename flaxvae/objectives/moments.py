@@ -1,6 +1,6 @@
 """DIP-VAE: the codes of all examples get the covariance of the prior."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,8 @@ class DIPVAE(Objective):
     Source: Kumar, Sattigeri and Balakrishnan, "Variational Inference of Disentangled
     Latent Concepts from Unlabeled Observations", 2018, arXiv 1711.00848.
     """
+
+    least_batch: ClassVar[int] = 2
 
     off_diagonal: Weight = setting(10.0, at_least=0)
     """Weight of the covariances."""

@@ -1,7 +1,7 @@
 """beta-TCVAE: the KL split into mutual information, dependence and the rest."""
 
 import dataclasses
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ class TCVAE(Objective):
     Source: Chen, Li, Grosse and Duvenaud, "Isolating Sources of Disentanglement in
     Variational Autoencoders", 2018, arXiv 1802.04942; ``sampling``: its appendix C.
     """
+
+    least_batch: ClassVar[int] = 2
 
     alpha: Weight = 1.0
     """Weight of the mutual information."""
