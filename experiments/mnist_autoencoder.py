@@ -59,6 +59,7 @@ def main(flags: Flags) -> None:
         "seed": flags.seed,
         "notes": {"data": flags.data},
         "engine": flags.engine,
+        "on_interrupt": "raise",
     }
     config = flags.model
     run = flaxvae.fit(

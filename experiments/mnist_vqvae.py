@@ -66,6 +66,7 @@ def main(flags: Flags) -> None:
         settings={"model": flags.model},
         notes={"data": flags.data},
         engine=flags.engine,
+        on_interrupt="raise",
     )
     if flags.prior.prior_epochs != 0:
         print("training the prior over the codes", file=sys.stderr)

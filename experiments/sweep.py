@@ -84,6 +84,7 @@ def main(flags: Flags) -> None:
         mapping=flags.mapping,
         memory_limit=flags.memory_limit and flags.memory_limit * 1e9,
         engine=flags.engine,
+        on_interrupt="raise",
     )
     test = dataset if flags.test else None
     rows = evaluation.tabulate(members, test, folder=workdir)

@@ -22,8 +22,7 @@ from flaxvae import (
     training,
 )
 from flaxvae.checks import InputError
-from flaxvae.run import Run, fit, load, sweep
-from flaxvae.training import save
+from flaxvae.run import Run, fit, load, save, sweep
 
 __version__ = "0.1.0"
 

@@ -7,7 +7,7 @@ The form is: rule, name, value, choices. For example
 
 import difflib
 import math
-import numbers
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -48,12 +48,52 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     raise InputError(f"unknown {name} {value!r}: choose from {', '.join(known)}{hint}")
 
 
+def as_integer(name: str, value: Any, minimum: int | None = None) -> int:
+    """A Python integer from any whole number: of Python, NumPy or JAX, also ``2.0``.
+
+    >>> as_integer("latent_dim", 2.0)
+    2
+
+    Raises:
+      InputError: something else, or a number below ``minimum``.
+    """
+    number: int | None = None
+    if str(getattr(value, "dtype", type(value).__name__)) != "bool":
+        try:
+            number = operator.index(value)
+        except TypeError:
+            if hasattr(value, "__float__") and not isinstance(value, str):
+                number = _whole(value)
+    if number is None:
+        raise InputError(f"{name} must be an integer, got {show(value)}")
+    if minimum is not None:
+        check_at_least(name, number, minimum)
+    return number
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):  # an array of several numbers
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def show(value: Any) -> str:
+    """A value as a message quotes it: its ``repr``, an array's or a long one's kind."""
+    if getattr(value, "ndim", 0):
+        return f"an array of shape {tuple(value.shape)}"
+    if hasattr(value, "item") and hasattr(value, "dtype"):
+        value = value.item()
+    text = repr(value)
+    return text if len(text) <= 80 else f"a {type(value).__name__}"
+
+
 def check_seed(seed: Any) -> None:
     """Raises `InputError` unless ``seed`` is an integer of at most 32 bits."""
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-        raise InputError(f"seed must be an integer, got {seed!r}")
-    if not 0 <= int(seed) < 2**32:
-        raise InputError(f"seed must be >= 0 and < 2**32, got {seed}")
+    number = as_integer("seed", seed)
+    if not 0 <= number < 2**32:
+        raise InputError(f"seed must be >= 0 and < 2**32, got {number}")
 
 
 def check_event_shape(

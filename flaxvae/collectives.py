@@ -17,7 +17,7 @@ Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conditioned:
     """Examples together with the condition of each.
 

@@ -15,7 +15,7 @@ import flax.linen as nn
 import numpy as np
 
 from flaxvae import evaluation, latent, training
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, check_choice, show
 from flaxvae.data import Dataset, Split, condition_on_labels
 from flaxvae.evaluation.scores import score_dataset
 from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
@@ -25,6 +25,7 @@ from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VQVAE, Autoencoder, CodePriorConfig
 from flaxvae.training import Engine, Member, RunFolder, Trained, hosts
 from flaxvae.training.environment import device_name
+from flaxvae.training.interrupt import Interrupted
 from flaxvae.training.run_folder import check_new_file
 
 TIMES = (
@@ -40,7 +41,7 @@ P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run(Trained):
     """A trained model that knows its data: evaluate, draw, generate, summarize.
 
@@ -91,8 +92,8 @@ class Run(Trained):
             on_progress=on_progress,
             code_prior=self.code_prior,
         )
-        if not isinstance(split, str):
-            return report(split)
+        if isinstance(split, Split):
+            return report(self._with_conditions(split))
         dataset = self._dataset(dataset)
         name, split = split, _split_of(dataset, split)
         if not isinstance(self.model, VQVAE):
@@ -197,7 +198,7 @@ class Run(Trained):
         num: int = 100,
         *,
         sampler: SamplerName = "prior",
-        label: int | None = None,
+        label: int | str | None = None,
         around: Sequence[int] = (),
         spread: float = 1.0,
         with_noise: bool = False,
@@ -211,7 +212,7 @@ class Run(Trained):
           num: number of samples; with ``around``, of each example.
           sampler: see `flaxvae.latent.generate`; so are the next four, but for
             ``around``.
-          label: generates one class only.
+          label: generates one class only, by its number or its name in the data set.
           around: numbers of test examples to vary.
           spread: scales the deviation of codes around examples.
           with_noise: draws from p(x|z) instead of returning its mean.
@@ -226,6 +227,8 @@ class Run(Trained):
         Raises:
           InputError: what `flaxvae.latent.generate` and `write_examples` refuse.
         """
+        if isinstance(label, str):
+            label = self._find_class(label)
         if output is not None:
             check_output(Path(output), is_table=len(self.data_shape) == 1)
         if needs_data(
@@ -399,13 +402,32 @@ class Run(Trained):
     def _summary_before(self) -> Mapping[str, Any]:
         return (self.workdir and RunFolder(self.workdir).summary) or {}
 
+    def _data_name(self) -> str:
+        return "" if self.dataset is None else f"{self.dataset.name} "
+
+    def _class_names(self) -> Sequence[str] | None:
+        return None if self.dataset is None else self.dataset.class_names
+
+    def _find_class(self, name: str) -> int:
+        """The number of a class by its name in the data set."""
+        known = self._class_names()
+        if known is None:
+            raise InputError(
+                "label must be a number for data without names of classes, got "
+                f"{name!r}"
+            )
+        check_choice("label", name, map(str, known))
+        return [str(each) for each in known].index(name)
+
     def _dataset(self, dataset: Dataset | None) -> Dataset:
-        dataset = dataset or self.dataset
+        dataset = self.dataset if dataset is None else dataset
         if dataset is None:
             raise InputError(
                 "dataset must be stated for a loaded run: flaxvae.load(workdir, "
                 "dataset=...), or as an argument"
             )
+        if not isinstance(dataset, Dataset):
+            raise InputError(f"dataset must be a Dataset, got {show(dataset)}")
         if dataset.shape != self.data_shape:
             raise InputError(
                 f"dataset must hold examples of the run's shape {self.data_shape}, got "
@@ -414,6 +436,13 @@ class Run(Trained):
         if self.is_conditional and dataset.train.condition is None:
             return condition_on_labels(dataset)
         return dataset
+
+    def _with_conditions(self, split: Split) -> Split:
+        """A split for a conditional model; its conditions are its labels by default."""
+        needs = self.is_conditional and split.condition is None
+        if not needs or split.labels is None:
+            return split
+        return dataclasses.replace(split, condition=split.labels)
 
     def _codes(self, dataset: Dataset) -> Dataset:
         if self.codes is not None and dataset is self.dataset:
@@ -442,7 +471,7 @@ def _relative(path: Path, workdir: Path | None) -> Path:
     return path.relative_to(workdir) if workdir and is_inside else path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunMember(Member):
     """One model of a sweep; see `flaxvae.training.Member`."""
 
@@ -455,8 +484,13 @@ def _with_run(function: Callable[P, Trained]) -> Callable[P, Run]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Run:
-        arguments = signature.bind(*args, **kwargs).arguments
-        return Run.of(function(*args, **kwargs), arguments["dataset"])
+        dataset = signature.bind(*args, **kwargs).arguments["dataset"]
+        try:
+            return Run.of(function(*args, **kwargs), dataset)
+        except Interrupted as error:
+            if error.trained is not None:
+                error.trained = Run.of(error.trained, dataset)
+            raise
 
     return _annotate(call, signature, Run)
 
@@ -468,10 +502,18 @@ def _with_runs(function: Callable[P, list[Member]]) -> Callable[P, list[RunMembe
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> list[RunMember]:
         dataset = signature.bind(*args, **kwargs).arguments["dataset"]
-        return [
-            RunMember(m.setting, Run.of(m.trained, dataset), m.failure)
-            for m in function(*args, **kwargs)
-        ]
+
+        def as_runs(members: list[Member]) -> list[RunMember]:
+            return [
+                RunMember(m.setting, Run.of(m.trained, dataset), m.failure)
+                for m in members
+            ]
+
+        try:
+            return as_runs(function(*args, **kwargs))
+        except Interrupted as error:
+            error.trained = as_runs(error.trained or [])
+            raise
 
     return _annotate(call, signature, list[RunMember])
 
@@ -485,6 +527,32 @@ def _annotate(function: F, signature: inspect.Signature, result: Any) -> F:
 
 fit = _with_run(training.fit)
 sweep = _with_runs(training.sweep)
+
+
+def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) -> None:
+    """Writes a trained model into a run's folder of its own, for `load`.
+
+    Its history, timing, objective and seed are written, too, and of a VQ-VAE the prior
+    over its codes.
+
+    Args:
+      trained: the model and its variables, such as a run.
+      workdir: a folder that holds no run yet.
+      dataset: what it is a model of; described in ``config.json``. Default: that of the
+        run, or as the run's own folder describes it.
+
+    Raises:
+      InputError: the folder holds a run, or cannot be written; or no data set.
+    """
+    if dataset is None and isinstance(trained, Run):
+        dataset = trained.dataset
+    training.save(trained, workdir, dataset)
+    prior = trained.code_prior if isinstance(trained, Run) else None
+    if prior is not None:
+        codes = trained.codes if isinstance(trained, Run) else None
+        if codes is None and dataset is not None:
+            codes = latent.encode_dataset(trained, dataset, indices=True)
+        training.save(prior, Path(workdir).expanduser() / PRIOR_FOLDER, codes)
 
 
 def load(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from flaxvae.checks import InputError, check_above, check_at_least, check_choice
+from flaxvae.dtypes import narrow
 
 ScheduleKind = Literal["linear", "sigmoid", "cyclical"]
 SCHEDULES: tuple[str, ...] = get_args(ScheduleKind)
@@ -166,7 +167,7 @@ def at_step(tree: Any, step: int | jax.Array, clock: Clock | None) -> Any:
     def weight(schedule: Schedule) -> jax.Array:
         if clock is None:
             raise InputError("clock must be stated for an objective with schedules")
-        return schedule.value * schedule.factor(clock)(step)
+        return schedule.value * narrow(schedule.factor(clock)(step))
 
     return _replace(tree, weight)
 

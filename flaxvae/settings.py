@@ -8,17 +8,20 @@ and is what ``config.json`` stores.
 
 import ast
 import dataclasses
+import enum
 import inspect
 import itertools
 import math
+import re
 import textwrap
 import types
 import typing
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar, Union
 
+import jax
 import numpy as np
 
 from flaxvae.checks import (
@@ -86,11 +89,26 @@ def _as_python(value: Any, hint: Any) -> Any:
         entries = [_as_python(entry, hint) for entry in value]
         same = all(a is b for a, b in zip(entries, value, strict=True))
         return value if same else type(value)(entries)
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = as_python(value)
     kinds = _kinds_of(hint)
     is_whole = isinstance(value, float) and value.is_integer()
     return int(value) if is_whole and int in kinds and float not in kinds else value
+
+
+def as_python(value: Any) -> Any:
+    """A number of NumPy or JAX as Python's own; anything else as it is.
+
+    >>> as_python(np.float32(0.5)), as_python(np.array(3)), as_python("adam")
+    (0.5, 3, 'adam')
+    """
+    is_array = isinstance(value, np.generic | np.ndarray | jax.Array)
+    if not is_array or value.ndim or isinstance(value, jax.core.Tracer):
+        return value
+    return value if _is_key(value) else value.item()
+
+
+def _is_key(value: Any) -> bool:
+    return jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
@@ -196,26 +214,47 @@ def describe_settings(settings: Any) -> dict[str, Any]:
 
 
 def describe_value(value: Any) -> Any:
-    """A value as JSON; an array by its shape and checksum."""
+    """Any value as JSON; an array by its shape and checksum, NaN and infinity as text.
+
+    >>> describe_value({"sizes": {2, 1}, 3: np.float32(0.1), "path": Path("a/b")})
+    {'sizes': [1, 2], '3': 0.1, 'path': 'a/b'}
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return describe_settings(value)
     if isinstance(value, tuple | list):
         return [describe_value(entry) for entry in value]
-    if isinstance(value, Path):
+    if isinstance(value, set | frozenset):
+        return sorted((describe_value(entry) for entry in value), key=_sort_key)
+    if isinstance(value, Mapping):
+        return {str(as_python(k)): describe_value(v) for k, v in value.items()}
+    if isinstance(value, PurePath):
         return str(value)
+    if isinstance(value, enum.Enum):
+        return describe_value(value.value)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if hasattr(value, "__array__"):
+    if isinstance(value, jax.Array) and _is_key(value):
+        value = jax.random.key_data(value)
+    if hasattr(value, "__array__") and not isinstance(value, type):
         array = np.asarray(value)
+        if array.dtype == object:
+            return describe_value(array.tolist())
         if array.dtype == np.float32 and array.ndim == 0:
             return describe_value(float(f"{array:.7g}"))  # what float32 can tell apart
         if array.ndim == 0:
             return describe_value(array.item())
         checksum = zlib.crc32(np.ascontiguousarray(array).tobytes())
         return f"{array.dtype} {array.shape} {checksum:08x}"
-    return str(value)
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))  # another one in every process
+
+
+def _sort_key(described: Any) -> tuple[str, Any]:
+    is_number = isinstance(described, int | float)
+    return ("", described) if is_number else ("text", str(described))
 
 
 def settings_from_description(kind: type[T], described: Mapping[str, Any]) -> T:

@@ -111,6 +111,7 @@ class Flaxvae:
             batch_size=self.task.batch_size,
             seed=SEED,
             progress=False,
+            on_interrupt="raise",
         )
         return Turn(
             trained.timing["seconds_per_epoch"],

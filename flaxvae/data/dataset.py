@@ -19,7 +19,7 @@ FINGERPRINT_BYTES = 2**28  # of a split; of a larger one some rows are read
 FINGERPRINT_ROWS = 500  # evenly spaced
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Examples with their labels, factors, conditions and weights.
 
@@ -65,13 +65,27 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        parts = {name: getattr(self, name) for name in _PARTS}
+        texts = [
+            f"{name} {array.dtype} {tuple(array.shape)}"
+            if hasattr(array, "dtype")
+            else f"{name} of {len(array)}"
+            for name, array in parts.items()
+            if array is not None
+        ]
+        return f"Split({', '.join(texts)})"
+
     def __getitem__(self, index: slice | np.ndarray | list[int]) -> "Split":
         rest = (self.labels, self.factors, self.condition, self.weights)
         chosen = [None if part is None else part[index] for part in rest]
         return Split(self.x[index], *chosen)
 
 
-@dataclass(frozen=True)
+_PARTS = ("x", "labels", "factors", "condition", "weights")
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """The named splits of one data set.
 
@@ -98,6 +112,12 @@ class Dataset:
     columns: tuple[str, ...] | None = None
     origin: str = "arrays"
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.shape))
+        sizes = ", ".join(f"{name} {len(getattr(self, name)):,}" for name in SPLITS)
+        classes = "" if self.num_classes is None else f", {self.num_classes} classes"
+        return f"Dataset({self.name!r}, {shape}, {sizes}{classes})"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -218,7 +238,9 @@ def check_dataset(dataset: Dataset) -> None:
                     f"got {len(part)}"
                 )
         if len(split):
-            _check_values(f"{name}.x", split.x, dataset)
+            check_values(
+                f"{name}.x", split.x, dataset.preprocessing, is_table=dataset.is_table
+            )
         if len(split) and split.weights is not None:
             _check_weights(f"{name}.weights", np.asarray(split.weights))
 
@@ -234,8 +256,10 @@ def _check_weights(name: str, weights: np.ndarray) -> None:
         )
 
 
-def _check_values(name: str, x: np.ndarray, dataset: Dataset) -> None:
-    preprocessing = dataset.preprocessing
+def check_values(
+    name: str, x: Any, preprocessing: Preprocessing, *, is_table: bool
+) -> None:
+    """Raises `InputError` for stored values that `check_dataset` refuses."""
     is_float = np.issubdtype(x.dtype, np.floating)
     limit = 1.0 if is_float else preprocessing.max_value
     if x.dtype.kind == "u" and np.iinfo(x.dtype).max <= limit:
@@ -250,7 +274,7 @@ def _check_values(name: str, x: np.ndarray, dataset: Dataset) -> None:
             f"{name} must hold finite numbers, got NaN or infinity in {bad} of "
             f"{len(x)} examples"
         )
-    if dataset.is_table or preprocessing.render is not None:
+    if is_table or preprocessing.render is not None:
         return
     if not (low >= 0 and high <= limit):
         kind = "floats" if is_float else "integers"

@@ -6,6 +6,7 @@ images are drawn here, not copied from the original file: shapes, sizes and edge
 from it in single pixels.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -54,7 +55,7 @@ def draw_sprites(factors: jax.Array) -> jax.Array:
 
 
 def _square(u: jax.Array, v: jax.Array) -> jax.Array:
-    return jnp.maximum(abs(u), abs(v)) <= np.sqrt(0.5)
+    return jnp.maximum(abs(u), abs(v)) <= math.sqrt(0.5)
 
 
 def _ellipse(u: jax.Array, v: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from flaxvae.collectives import Conditioned, draw_rows
 from flaxvae.data.drawing import RENDERERS, Renderer
+from flaxvae.dtypes import narrow
 from flaxvae.settings import check_settings
 
 Binarization = Literal["none", "dynamic", "static", "threshold"]
@@ -19,7 +20,7 @@ Preprocess = Callable[[Any, jax.Array], Any]
 """A function ``(stored batch, key) -> x``; a `Preprocessing` is one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Standardization:
     """Shifts and scales each column of a table: (x - mean) / std.
 
@@ -32,10 +33,13 @@ class Standardization:
     mean: np.ndarray
     std: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"Standardization(of {len(self.mean)} columns)"
+
     def apply(self, x: jax.Array) -> jax.Array:
         """From the table's units ``(..., F)`` to the model's."""
         row = (1,) * (x.ndim - 1) + (-1,)
-        return (x - self.mean.reshape(row)) / self.std.reshape(row)
+        return narrow((x - self.mean.reshape(row)) / self.std.reshape(row))
 
     def inverse(self, x: Any) -> Any:
         """From the model's units ``(..., F)`` to the table's."""
@@ -83,12 +87,12 @@ class Preprocessing:
         if isinstance(x, Conditioned):
             return Conditioned(self(x.x, key), x.condition)
         if self.dequantize and not jnp.issubdtype(x.dtype, jnp.floating):
-            noise = draw_rows(jax.random.uniform, key, x.shape)
+            noise = draw_rows(_uniform, key, x.shape)
             return (x.astype(jnp.float32) + noise) / (self.max_value + 1)
         x = self.prepare(x)
         if self.binarize != "dynamic":
             return x
-        return (draw_rows(jax.random.uniform, key, x.shape) < x).astype(x.dtype)
+        return (draw_rows(_uniform, key, x.shape) < x).astype(x.dtype)
 
     def prepare(self, x: Any) -> Any:
         """The deterministic part: noise is replaced by its mean, grey levels stay."""
@@ -156,7 +160,11 @@ class Preprocessing:
 
 
 def scale(x: jax.Array, max_value: float) -> jax.Array:
-    """Maps stored integers to [0, 1]; floating-point values pass unchanged."""
+    """Maps stored integers to [0, 1]; float64 to float32, other floats unchanged."""
     if jnp.issubdtype(x.dtype, jnp.floating):
-        return x
+        return narrow(x)
     return x.astype(jnp.float32) * (1.0 / max_value)
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.random.uniform(key, shape, jnp.float32)

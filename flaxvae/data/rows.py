@@ -4,6 +4,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ class Rows:
         self._file = file
         self._index = np.arange(len(file.array)) if index is None else index
         self.dtype = np.dtype(dtype or file.array.dtype)
+
+    def __repr__(self) -> str:
+        return f"Rows({self.dtype} {self.shape} of {self._file.array.filename})"
 
     def __len__(self) -> int:
         return len(self._index)
@@ -82,6 +86,12 @@ class RowFile:
         first_page = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
         self._offset = first_page + array.ctypes.data - pages.ctypes.data
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the file's name, not what it holds."""
+        array = self.array
+        name = str(Path(str(array.filename)).resolve())
+        return _reopen, (name, array.dtype, array.shape, self._offset)
+
     def read(self, index: np.ndarray) -> np.ndarray:
         """Reads the rows ``index``, each ``>= 0``, in the stored type."""
         if not hasattr(os, "preadv"):  # not on every system
@@ -100,6 +110,15 @@ class RowFile:
                     raise InputError(f"{self.array.filename} has become shorter")
                 part, offset = part[count:], offset + count
         return rows
+
+
+def _reopen(
+    name: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
+) -> RowFile:
+    try:
+        return RowFile(np.memmap(name, dtype, "r", offset, shape))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} cannot be read as it was: {error}") from error
 
 
 def open_rows(array: np.ndarray) -> Any:

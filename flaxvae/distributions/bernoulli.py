@@ -10,7 +10,7 @@ from flaxvae.distributions.softplus import softplus
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bernoulli:
     """P(x = 1) = sigmoid(logits), independent pixels; see `Distribution`.
 

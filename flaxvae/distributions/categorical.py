@@ -10,7 +10,7 @@ from flaxvae.distributions.distribution import draw_noise, sum_event
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Categorical:
     """P(x = l/(L-1)) = softmax(logits)_l for l = 0 to L-1; see `Distribution`.
 

@@ -11,7 +11,7 @@ SMALL = 0.1  # |logit| below which a series replaces a quotient of two small num
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ContinuousBernoulli:
     """p(x) = exp(x * logits) / Z on [0, 1], independent pixels; see `Distribution`.
 

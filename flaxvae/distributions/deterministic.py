@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Deterministic:
     """A point mass, which has no density; see `Distribution` for the rest.
 

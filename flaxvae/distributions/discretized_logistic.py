@@ -10,7 +10,7 @@ from flaxvae.distributions.softplus import softplus
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DiscretizedLogistic:
     """P(x) for x = 0, 1/(L-1), ..., 1: a logistic's mass around x; see `Distribution`.
 

@@ -15,7 +15,7 @@ from flaxvae.distributions.distribution import draw_noise, sum_event
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DiscretizedLogisticMixture:
     """P(pixel) = sum_k pi_k prod_c P_k(x_c | x_1, ..., x_c-1); see `Distribution`.
 

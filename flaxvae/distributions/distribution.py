@@ -1,13 +1,16 @@
 """The protocol of all distributions, and the sum over event axes."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from flaxvae.checks import check_event_shape
-from flaxvae.collectives import Draw, draw_rows
+from flaxvae.collectives import draw_rows
+from flaxvae.dtypes import at_least_float32
 
 
 class Distribution(Protocol):
@@ -48,7 +51,7 @@ def sample_and_log_prob(
 
 
 def draw_noise(
-    draw: Draw,
+    draw: Callable[..., jax.Array],
     key: jax.Array,
     shape: tuple[int, ...],
     parameter: jax.Array,
@@ -57,7 +60,7 @@ def draw_noise(
     """Noise for draws of a distribution, ``(*shape, *parameter.shape)``.
 
     Args:
-      draw: ``(key, shape) -> array``, such as `jax.random.normal`.
+      draw: ``(key, shape, dtype) -> array``, such as `jax.random.normal`.
       key: one PRNG key.
       shape: of the draws, before the batch axes.
       parameter: an array ``(*batch, *event)``; the first batch axis, if any, may be
@@ -65,6 +68,7 @@ def draw_noise(
       event_ndim: number of event axes.
     """
     batch_axis = len(shape) if parameter.ndim > event_ndim else None
+    draw = functools.partial(draw, dtype=at_least_float32(parameter.dtype))
     return draw_rows(draw, key, shape + parameter.shape, batch_axis)
 
 

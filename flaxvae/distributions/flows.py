@@ -32,7 +32,7 @@ class Layer(Protocol):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Flow:
     """The distribution of layers applied to draws of a base; see `Distribution`.
 
@@ -69,14 +69,14 @@ class Flow:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """See `Distribution.log_prob`."""
-        total = jnp.zeros(x.shape[:-1])
+        total = jnp.zeros(x.shape[:-1], x.dtype)
         for layer in self.layers[::-1]:
             x, log_det = layer.inverse(x)
             total = total - log_det
         return self.base.log_prob(x) + total
 
     def _forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        total = jnp.zeros(x.shape[:-1])
+        total = jnp.zeros(x.shape[:-1], x.dtype)
         for layer in self.layers:
             x, log_det = layer.forward(x)
             total = total + log_det
@@ -84,7 +84,7 @@ class Flow:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Autoregressive:
     """y_d = x_d exp(a_d) + m_d for a, m of x_1 ... x_{d-1}, in reversed order.
 
@@ -143,7 +143,7 @@ class Autoregressive:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AffineCoupling:
     """Scales and shifts the second half of x by the first, then reverses the order.
 
@@ -183,7 +183,7 @@ class AffineCoupling:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inverse:
     """The inverse of a layer."""
 
@@ -201,7 +201,7 @@ class Inverse:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Planar:
     """y = x + u tanh(w x + b), with u adjusted so that w u > -1: invertible.
 
@@ -262,7 +262,7 @@ class Planar:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Radial:
     """y = x + beta (x - center) / (alpha + |x - center|), with beta > -alpha.
 

@@ -11,7 +11,7 @@ LOG_2 = 0.6931471805599453
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Laplace:
     """p(x) = exp(-|x - mean| / scale) / (2 scale); see `Distribution`.
 

@@ -13,7 +13,7 @@ ROWS_AT_ONCE = 64  # events whose densities are computed at once
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """sum_m softmax(logits)_m N(mean_m, diag(exp(log_var_m))); see `Distribution`.
 
@@ -73,7 +73,7 @@ class Mixture:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MixtureOfBatch:
     """(1/M) sum_m of the M distributions of a batch; see `Distribution`.
 
@@ -102,7 +102,9 @@ class MixtureOfBatch:
         """See `Distribution.sample`; reparameterized."""
         key_kind, key_z = jax.random.split(key)
         each = self.members.sample(key_z, shape)  # (*shape, M, D)
-        kind = jax.random.randint(key_kind, (*shape, 1, 1), 0, each.shape[-2])
+        kind = jax.random.randint(
+            key_kind, (*shape, 1, 1), 0, each.shape[-2], jnp.int32
+        )
         return jnp.take_along_axis(each, kind, axis=-2)[..., 0, :]
 
     def log_prob(self, x: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ from flaxvae.distributions.normal import LOG_2PI
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MultivariateNormal:
     """N(mean, L L^T); see `Distribution`.
 

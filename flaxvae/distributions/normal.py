@@ -39,7 +39,7 @@ def reparameterize(
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Normal:
     """N(mean, diag(exp(log_var))); see `Distribution`.
 

@@ -60,15 +60,20 @@ def explain_collapse(report: Mapping[str, Any], name: str = "test") -> str | Non
       name: of the split in it.
 
     Returns:
-      What has collapsed, and the usual remedies, where fewer than a tenth of the
+      What has happened, and the usual remedies, where fewer than a tenth of the
       dimensions are active or the KL is below 0.1 nats.
     """
     count, D = report.get("active_dimensions"), report["latent_dim"]
     kl = report[name]["kl"]
     if count is None or (count >= COLLAPSED_SHARE * D and kl >= COLLAPSED_KL):
         return None
+    found = f"codes say almost nothing about the examples: the KL is {kl:.2f} nats"
+    if count < COLLAPSED_SHARE * D:
+        active = f"{count or 'none'} of {D} dimensions {'is' if count == 1 else 'are'}"
+        if D == 1:
+            active = "its one dimension is not"
+        found = f"the posterior has collapsed: {active} active, the KL is {kl:.2f} nats"
     return (
-        f"the posterior has collapsed: {count} of {D} dimensions are active, the KL is "
-        f"{kl:.2f} nats; a lower beta, a warm-up of beta (kl_schedule linear or "
+        f"{found}; a lower beta, a warm-up of beta (kl_schedule linear or "
         "cyclical), free_bits, more epochs or a weaker decoder may help"
     )

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxvae.checks import InputError
+from flaxvae.collectives import Conditioned
 from flaxvae.data import Split
 from flaxvae.latent.keys import draw_key
 from flaxvae.models import VQVAE, Autoencoder, Classifier, CodePrior
@@ -19,6 +20,7 @@ from flaxvae.objectives import (
 )
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH, make_evaluate
+from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
 
 PIECE_BYTES = 128 * 2**20  # of stored examples on the device at once
@@ -49,6 +51,12 @@ def evaluate_terms(
     """
     check_examples(split)
     objective = objective or objective_of(trained)
+    split = check_split(trained.model, split)
+    if len(split) < objective.least_batch:
+        raise InputError(
+            f"split must hold {objective.least_batch} examples for the objective "
+            f"{type(objective).__name__}, which compares them, got {len(split)}"
+        )
     evaluate = jax.jit(make_evaluate(trained.model, trained.preprocessing))
     key = draw_key(trained, Stream.TEST, seed=seed)
     batches = max(1, PIECE_BYTES * len(split) // (split.x.nbytes * EVALUATION_BATCH))
@@ -57,6 +65,7 @@ def evaluate_terms(
         first = number * EVALUATION_BATCH
         part = split[first : first + batches * EVALUATION_BATCH]
         piece: Any = jax.tree.map(jnp.asarray, part.examples)
+        trained.check(piece.x if isinstance(piece, Conditioned) else piece)
         terms = evaluate(trained.variables, objective, piece, key, jnp.asarray(number))
         for name, term in terms.items():
             totals[name] = totals.get(name, 0.0) + float(term) * part.total_weight

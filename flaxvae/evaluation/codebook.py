@@ -62,6 +62,7 @@ def fit_code_prior(
         workdir=workdir,
         engine=engine,
         progress=progress,
+        on_interrupt="raise",
     )
 
 

@@ -11,10 +11,12 @@ from flaxvae.checks import InputError, check_above, check_at_least
 from flaxvae.collectives import Conditioned, split_weights
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
+from flaxvae.dtypes import narrow
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.latent.keys import draw_key
 from flaxvae.nn import BernoulliHead
 from flaxvae.training import Trained
+from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
 
 Sums = tuple[jax.Array, jax.Array, jax.Array]
@@ -65,6 +67,7 @@ def estimate_nll(
     check_above("memory_budget", memory_budget, 0)
     check_density(trained.model, trained.preprocessing.levels(split.x.dtype))
     check_examples(split)
+    split = check_split(trained.model, split)
     B = min(EXAMPLES_AT_ONCE, len(split))
     row = 4 * ARRAYS_AT_ONCE * int(np.prod(trained.data_shape))
     in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
@@ -77,7 +80,9 @@ def estimate_nll(
         # The last batch is padded with its last example; the padding is dropped.
         index = np.minimum(np.arange(first, first + B), len(split) - 1)
         key_x, key_z = jax.random.split(jax.random.fold_in(root, number))
-        examples, _ = split_weights(split[index].examples)
+        part = split[index]
+        trained.check(part.x)
+        examples, _ = split_weights(part.examples)
         x = prepare(jax.tree.map(jnp.asarray, examples), key_x)
         estimated = estimate(trained.variables, x, key_z)
         count = min(B, len(split) - first)
@@ -156,8 +161,9 @@ def make_estimate(
             p_x = apply(lambda vae, z: vae.decode(z), z)
             log_likelihood = p_x.log_prob(images)
             log_w = log_likelihood + p.log_prob(z) - log_q  # (in_chunk, B)
-            is_real = number * in_chunk + jnp.arange(in_chunk) < num_samples
-            log_w = jnp.where(is_real[:, None], log_w, -jnp.inf)
+            log_w = narrow(log_w)
+            index = number * in_chunk + jnp.arange(in_chunk, dtype=jnp.int32)
+            log_w = jnp.where(index[:, None] < num_samples, log_w, -jnp.inf)
             higher = jnp.maximum(highest, log_w.max(0))
             old = jnp.exp(highest - higher)
             w = jnp.exp(log_w - higher[None])
@@ -165,9 +171,10 @@ def make_estimate(
             squares = old**2 * squares + (w**2).sum(0)
             return (higher, total, squares), None
 
-        zeros = jnp.zeros(len(images))
-        start = (jnp.full(len(images), -1e30), zeros, zeros)
-        sums, _ = jax.lax.scan(add_chunk, start, jnp.arange(num_chunks))
+        zeros = jnp.zeros(len(images), jnp.float32)
+        start = (jnp.full_like(zeros, -1e30), zeros, zeros)
+        numbers = jnp.arange(num_chunks, dtype=jnp.int32)
+        sums, _ = jax.lax.scan(add_chunk, start, numbers)
         highest, total, squares = sums
         K = float(num_samples)
         # Of log(mean w): the variance of mean w over its square.

@@ -107,13 +107,16 @@ def train_classifier(
         seed=seed,
         workdir=workdir,
         progress=progress,
+        on_interrupt="raise",
     )
 
 
 def classify(classifier: Trained, x: np.ndarray | jax.Array) -> np.ndarray:
     """Probabilities of each class, ``(N, num_classes)``, for images in [0, 1]."""
     x = np.asarray(x, np.float32)
-    probabilities = classifier.compute(lambda model, x: jax.nn.softmax(model(x)), x)
+    probabilities = classifier.compute(
+        lambda model, x: jax.nn.softmax(model(x)), x, check=False
+    )
     return np.asarray(probabilities)
 
 

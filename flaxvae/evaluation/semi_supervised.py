@@ -196,6 +196,7 @@ class SemiSupervisedStudy:
             workdir=self._folder("classifier"),
             settings={"labelled": self.rows.tolist()},
             progress=False,
+            on_interrupt="raise",
         )
 
     @functools.cached_property
@@ -322,6 +323,7 @@ class SemiSupervisedStudy:
             "lr_schedule": "cosine",
             "seed": self.seed,
             "progress": self.progress,
+            "on_interrupt": "raise",
         }
 
     def _folder(self, name: str) -> Path | None:

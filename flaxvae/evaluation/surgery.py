@@ -1,5 +1,6 @@
 """The parts of the ELBO's KL, over a whole split."""
 
+import math
 from typing import Any
 
 import jax
@@ -59,10 +60,10 @@ def elbo_surgery(
     def measure(q: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Log q(z) and log prod_d q(z_d), ``(chunk,)`` each."""
         if isinstance(q, Normal):
-            log_weights = jnp.full((len(z), N), -np.log(N))
+            log_weights = jnp.full((len(z), N), -np.log(N), z.dtype)
             return log_marginals(z, q, log_weights)
         densities = q.log_prob(z[:, None])  # (chunk, N)
-        log_q_z = jax.nn.logsumexp(densities, axis=1) - np.log(N)
+        log_q_z = jax.nn.logsumexp(densities, axis=1) - math.log(N)
         return log_q_z, log_q_z
 
     compute = jax.jit(measure)

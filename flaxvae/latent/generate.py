@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least, check_below
+from flaxvae.checks import InputError, as_integer, check_at_least, check_below
 from flaxvae.data import Dataset, Split
 from flaxvae.files import atomic_file, atomic_folder
 from flaxvae.latent.keys import draw_key
@@ -57,10 +57,10 @@ def generate(
     Raises:
       InputError: arguments that do not fit together or the model.
     """
-    check_at_least("num", num, 1)
+    num = as_integer("num", num, 1)
     check_at_least("spread", spread, 0)
     if label is not None:
-        check_at_least("label", label, 0)
+        label = as_integer("label", label, 0)
     if around is not None and (label is not None or sampler != "prior"):
         raise InputError("around must stand alone, without label and sampler")
     if around is None and spread != 1.0:
@@ -149,6 +149,7 @@ def _choose_labels(
 def _check_label(trained: Trained, label: int | None, num_classes: int | None) -> None:
     if label is None:
         return
+    label = as_integer("label", label, 0)
     if num_classes is not None:
         check_below("label", label, num_classes)
     elif len(trained.code_shape) > 1:

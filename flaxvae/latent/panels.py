@@ -138,7 +138,7 @@ def class_change(trained: Trained, labels: np.ndarray, *, key: jax.Array) -> np.
     Returns:
       ``(rows, columns, H, W, C)``.
     """
-    z = jax.random.normal(key, (labels.shape[1], trained.latent_dim))
+    z = jax.random.normal(key, (labels.shape[1], trained.latent_dim), jnp.float32)
     codes = np.broadcast_to(np.asarray(z), (*labels.shape, trained.latent_dim))
     return decode_grid(trained, codes, labels)
 
@@ -220,7 +220,7 @@ def comparison(
         codes = interpolate(ends[:paired:2], ends[1:paired:2], 10)
         paths.append(decode_grid(model, codes))
     known = np.asarray(trained.encode(dataset.train.x[:TRAINING_CODES]).mean)
-    eps = np.asarray(jax.random.normal(key, (5, 10, known.shape[-1])))
+    eps = np.asarray(jax.random.normal(key, (5, 10, known.shape[-1]), jnp.float32))
     codes = known.mean(axis=0) + known.std(axis=0) * eps
     samples.append(decode_grid(trained, codes))
     images = np.asarray(other.sample(50, key=key))

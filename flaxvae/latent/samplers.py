@@ -4,6 +4,7 @@ A sampler has ``sample(key, shape) -> codes (*shape, D)``, as a distribution has
 an argument of `flaxvae.training.Trained.sample`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.dtypes import narrow
 from flaxvae.latent.keys import draw_key
+from flaxvae.nn.conditions import check_conditions
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 
@@ -42,7 +45,7 @@ class Encoder(Protocol):
         """q(z|x) of examples as they are stored."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CodeMixture:
     """A mixture of M normal distributions with full covariances.
 
@@ -61,12 +64,12 @@ class CodeMixture:
         key_kind, key_z = jax.random.split(key)
         logits = jnp.log(jnp.asarray(self.weights))
         kind = jax.random.categorical(key_kind, logits, shape=shape)
-        eps = jax.random.normal(key_z, (*shape, self.mean.shape[-1]))
+        eps = jax.random.normal(key_z, (*shape, self.mean.shape[-1]), self.mean.dtype)
         moved = jnp.einsum("...ij,...j->...i", jnp.asarray(self.scale_tril)[kind], eps)
         return jnp.asarray(self.mean)[kind] + moved
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AggregatePosterior:
     """q(z) = (1/N) sum_n q(z|x_n): a draw from the posterior of a random example.
 
@@ -82,12 +85,12 @@ class AggregatePosterior:
         """Draws codes ``(*shape, D)``."""
         key_x, key_z = jax.random.split(key)
         count = int(np.prod(shape, dtype=int))
-        rows = np.asarray(jax.random.randint(key_x, (count,), 0, len(self.x)))
-        z = self.encoder.encode(self.x[rows]).sample(key_z)
+        rows = jax.random.randint(key_x, (count,), 0, len(self.x), jnp.int32)
+        z = self.encoder.encode(self.x[np.asarray(rows)]).sample(key_z)
         return z.reshape(*shape, z.shape[-1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CodeSampler:
     """Codes of a VQ-VAE, drawn entry by entry from the prior trained on them.
 
@@ -126,16 +129,20 @@ class CodeSampler:
         """The class of each code, ``shape``; zeros for a prior without classes."""
         Y = self.prior.model.num_classes
         if self.labels is None:
-            return jax.random.randint(key, shape, 0, Y or 1)
+            return jax.random.randint(key, shape, 0, Y or 1, jnp.int32)
         if Y is None:
             raise InputError("labels must be left out for a prior without classes")
-        labels = np.broadcast_to(np.asarray(self.labels, np.int32), shape)
-        if labels.size and not 0 <= labels.min() <= labels.max() < Y:
+        labels = check_conditions(self.labels, num_classes=Y, name="labels")
+        if labels.ndim and labels.shape != shape:
             raise InputError(
-                f"labels must be classes from 0 to {Y - 1}, got {labels.min()} to "
-                f"{labels.max()}"
+                f"labels must be one, or of the shape {shape}, got {labels.shape}"
             )
-        return jnp.asarray(labels)
+        return jnp.asarray(np.broadcast_to(labels, shape))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, without the compiled function."""
+        fields = dataclasses.fields(self)
+        return {each.name: getattr(self, each.name) for each in fields}
 
     @functools.cached_property
     def _draw(self) -> Callable[..., jax.Array]:
@@ -159,7 +166,7 @@ class CodeSampler:
                 )
                 key_now = jax.random.fold_in(key, place)
                 entry = jax.random.categorical(key_now, logits[:, 0])
-                return indices.at[:, place].set(entry), changed["cache"]
+                return indices.at[:, place].set(narrow(entry)), changed["cache"]
 
             indices: jax.Array
             indices, _ = jax.lax.fori_loop(0, T, next_entry, (empty, cache))

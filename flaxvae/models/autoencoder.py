@@ -13,6 +13,7 @@ from flaxvae.distributions import Distribution
 from flaxvae.models.networks import (
     DataSpec,
     NetworkConfig,
+    as_shape,
     split_parts,
     without_none,
 )
@@ -152,9 +153,9 @@ class AutoencoderConfig(NetworkConfig):
             code = CodeHead(self.code_size, activation)
         return Autoencoder(encoder, code, decoder, likelihood)
 
-    def describe_network(self, data_shape: Sequence[int]) -> str:
+    def describe_network(self, data_shape: int | Sequence[int]) -> str:
         """Pixels, widths and code, such as ``784-256-128-64-32``."""
-        return self._describe(DataSpec(tuple(data_shape)), self.code_size)
+        return self._describe(DataSpec(as_shape(data_shape)), self.code_size)
 
     def as_vae(self) -> VAEConfig:
         """A VAE of the same networks and code size, with a VAE's own likelihood."""
@@ -188,7 +189,7 @@ class AutoencoderConfig(NetworkConfig):
 
 
 def build_autoencoder(
-    data_shape: Sequence[int],
+    data_shape: int | Sequence[int],
     latent_dim: int | None = None,
     *,
     encoder: str | nn.Module | None = None,
@@ -203,7 +204,7 @@ def build_autoencoder(
     (256, 128, 64)
 
     Args:
-      data_shape: shape of one example, ``(H, W, C)`` or ``(F,)``.
+      data_shape: shape of one example, ``(H, W, C)``, ``(F,)`` or F.
       latent_dim: D, the width of the code, >= 1; None: see `AutoencoderConfig`.
       encoder: see `build_vae`.
       decoder: see `build_vae`.
@@ -224,4 +225,4 @@ def build_autoencoder(
         check_choice("code_activation", code_activation, CODE_ACTIVATIONS)
         activation: Any = code_activation
         modules["code"] = CodeHead(config.code_size, activation)
-    return config.build(DataSpec(tuple(data_shape)), **modules)
+    return config.build(DataSpec(as_shape(data_shape)), **modules)

@@ -1,12 +1,13 @@
 """A classifier: to evaluate generated samples, and as a part of models."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 
-from flaxvae.checks import check_choice
+from flaxvae.checks import as_integer, check_at_least, check_below, check_choice
 from flaxvae.nn import ConvEncoder, MLPEncoder
 
 ClassifierEncoder = Literal["mlp", "conv"]
@@ -32,7 +33,7 @@ class Classifier(nn.Module):
         return GivenClassifier(self, labels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GivenClassifier:
     """A classifier together with the target labels.
 
@@ -54,7 +55,7 @@ def build_classifier(
     encoder: str | nn.Module,
     num_classes: int,
     *,
-    hidden: tuple[int, ...] = (256, 256),
+    hidden: int | Sequence[int] = (256, 256),
     dropout: float = 0.2,
 ) -> Classifier:
     """Builds a small classifier.
@@ -72,6 +73,11 @@ def build_classifier(
     Raises:
       InputError: an unknown encoder.
     """
+    num_classes = as_integer("num_classes", num_classes, 1)
+    check_at_least("dropout", dropout, 0)
+    check_below("dropout", dropout, 1)
+    widths = tuple(hidden) if isinstance(hidden, Sequence) else (hidden,)
+    hidden = tuple(as_integer("hidden", width, 1) for width in widths)
     if isinstance(encoder, str):
         check_choice("encoder", encoder, get_args(ClassifierEncoder))
         encoder = (

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.settings import check_settings, setting
@@ -64,12 +65,16 @@ class CodePrior(nn.Module):
         # The entries to the left, and above (right, straight, left), as steps back in
         # row-major order. In front of the first entry stand indices >= M.
         steps = sorted({1, self.columns - 1, self.columns, self.columns + 1} - {0})
-        start = self.num_codes + (jnp.zeros(B, jnp.int32) if labels is None else labels)
+        start = self.num_codes + (
+            jnp.zeros(B, jnp.int32) if labels is None else labels.astype(jnp.int32)
+        )
         padding = jnp.repeat(start[:, None], steps[-1], axis=1)
         padded = jnp.concatenate([padding, indices], axis=1)
         before = jnp.stack([padded[:, steps[-1] - n :][:, :T] for n in steps])
         num_embeddings = self.num_codes + (self.num_classes or 1)
-        places = self.param("places", nn.initializers.normal(0.02), (T, self.width))
+        places = self.param(
+            "places", nn.initializers.normal(0.02), (T, self.width), jnp.float32
+        )
         mask = nn.make_causal_mask(indices)
         if position is not None and not self.is_initializing():
             mask = None  # the cache holds the previous entries only
@@ -79,10 +84,11 @@ class CodePrior(nn.Module):
         for n, entries in zip(steps, before, strict=True):
             h = h + nn.Embed(num_embeddings, self.width, name=f"{n}_back")(entries)
         deterministic = not self.has_rng("dropout")
+        rate: Any = np.float32(self.dropout)  # the type in which masks are drawn
         for i in range(self.num_layers):
             attention = nn.MultiHeadDotProductAttention(
                 self.num_heads,
-                dropout_rate=self.dropout,
+                dropout_rate=rate,
                 deterministic=deterministic,
                 decode=position is not None,
                 name=f"attention_{i}",
@@ -92,7 +98,7 @@ class CodePrior(nn.Module):
                 nn.LayerNorm(name=f"norm_{i}_b")(h)
             )
             g = nn.Dense(self.width, name=f"narrow_{i}")(nn.gelu(g))
-            h = h + nn.Dropout(self.dropout, deterministic=deterministic)(g)
+            h = h + nn.Dropout(rate, deterministic=deterministic)(g)
         return nn.Dense(self.num_codes, name="logits")(nn.LayerNorm(name="end")(h))
 
     def given(self, labels: jax.Array) -> "GivenCodePrior":
@@ -118,7 +124,7 @@ class CodePrior(nn.Module):
         self.logits(x, labels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GivenCodePrior:
     """A prior over codes conditioned on classes, which objectives see as a prior.
 

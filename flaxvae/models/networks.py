@@ -7,14 +7,31 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, as_integer, show
 from flaxvae.nn.layers import Activation, Dtype, Normalization
 from flaxvae.nn.likelihoods import LIKELIHOODS, Likelihood, MeanActivation, Scale
 from flaxvae.nn.networks import DECODERS, ENCODERS, Decoder, Encoder
 from flaxvae.nn.resnet import Resampling
-from flaxvae.settings import check_settings, setting
+from flaxvae.settings import as_python, check_settings, setting
+
+
+def as_shape(shape: Any) -> tuple[int, ...]:
+    """The shape of one example, also of a row from its length.
+
+    >>> as_shape(784), as_shape([28, 28, 1])
+    ((784,), (28, 28, 1))
+
+    Raises:
+      InputError: no size, more than three, or one below 1.
+    """
+    is_number = not isinstance(shape, str) and not hasattr(shape, "__len__")
+    sizes = (shape,) if is_number or getattr(shape, "ndim", 1) == 0 else tuple(shape)
+    if isinstance(shape, str | Mapping) or not 1 <= len(sizes) <= 3:
+        raise InputError(f"data_shape must be (H, W, C) or (F,), got {show(shape)}")
+    return tuple(as_integer("data_shape", size, 1) for size in sizes)
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,12 @@ class DataSpec:
     levels: int | None = None
     num_classes: int | None = None
     condition_width: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", as_shape(self.shape))
+        for name in ("levels", "num_classes", "condition_width"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, as_integer(name, value, 1))
 
     @classmethod
     def of(cls, dataset: Any) -> "DataSpec":
@@ -114,9 +137,13 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if isinstance(value := getattr(self, field.name), list | np.ndarray):
-                values = tuple(np.asarray(value).tolist())
-                object.__setattr__(self, field.name, values)
+            value = as_python(getattr(self, field.name))
+            if isinstance(value, list | range | np.ndarray | jax.Array):
+                value = tuple(np.asarray(value).tolist())
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number and field.name in ("hidden", "filters"):
+                value = (value,)
+            object.__setattr__(self, field.name, value)
         check_settings(self)
         either = {self._choose_likelihood(is_table=t) for t in (False, True)}
         parts = [ENCODERS[self.encoder], DECODERS[self._decoder]]
@@ -249,6 +276,13 @@ def split_parts(
         for name, part in parts.items()
         if not isinstance(part, str) and part is not None
     }
+    for name, part in modules.items():
+        if not isinstance(part, nn.Module):
+            is_class = isinstance(part, type) and issubclass(part, nn.Module)
+            hint = f": call it, {part.__name__}(...)" if is_class else ""
+            raise InputError(
+                f"{name} must be a name or a Linen module, got {show(part)}{hint}"
+            )
     return names, modules
 
 

@@ -14,6 +14,7 @@ from flaxvae.distributions import Distribution
 from flaxvae.models.networks import (
     DataSpec,
     NetworkConfig,
+    as_shape,
     build_part,
     fields_of,
     split_parts,
@@ -53,7 +54,7 @@ class VAE(nn.Module):
 
     def encode(self, x: jax.Array) -> Distribution:
         """q(z|x) for a batch ``(B, H, W, C)``."""
-        return self.posterior(self.encoder(x))
+        return self.posterior(check_features(self.encoder(x), self.posterior))
 
     def decode(self, z: jax.Array) -> Distribution:
         """p(x|z) for codes ``(..., D)``."""
@@ -70,7 +71,22 @@ class VAE(nn.Module):
         return GivenVAE(self, self.condition(c))
 
 
-@dataclass(frozen=True)
+def check_features(features: Any, posterior: nn.Module) -> jax.Array:
+    """What an encoder has returned, if flaxvae's posteriors can read it.
+
+    Raises:
+      InputError: not an array, or not ``(B, F)``.
+    """
+    rule = "encoder must return features (B, F)"
+    if not hasattr(features, "shape"):
+        raise InputError(f"{rule}, got a {type(features).__name__}")
+    if features.ndim != 2 and isinstance(posterior, tuple(POSTERIORS.values())):
+        raise InputError(f"{rule}, got the shape {features.shape}")
+    array: jax.Array = features
+    return array
+
+
+@dataclass(frozen=True, eq=False)
 class GivenVAE:
     """A conditional VAE under its conditions, which objectives see as a plain VAE.
 
@@ -87,7 +103,9 @@ class GivenVAE:
 
     def encode(self, x: jax.Array) -> Distribution:
         """q(z|x, c) for a batch ``(B, ...)``."""
-        q: Distribution = self.vae.posterior(self.vae.encoder(x, self.condition))
+        features = self.vae.encoder(x, self.condition)
+        features = check_features(features, self.vae.posterior)
+        q: Distribution = self.vae.posterior(features)
         return q
 
     def decode(self, z: jax.Array) -> Distribution:
@@ -215,9 +233,9 @@ class VAEConfig(NetworkConfig):
             condition=condition,
         )
 
-    def describe_network(self, data_shape: Sequence[int]) -> str:
+    def describe_network(self, data_shape: int | Sequence[int]) -> str:
         """Pixels, widths and code, such as ``784-400-20`` or ``conv 32-64, z 20``."""
-        return self._describe(DataSpec(tuple(data_shape)), self.latent_dim)
+        return self._describe(DataSpec(as_shape(data_shape)), self.latent_dim)
 
     def _build_condition(self, data: DataSpec) -> Condition | None:
         if not self.conditional:
@@ -280,7 +298,7 @@ class VAEConfig(NetworkConfig):
 
 
 def build_vae(
-    data_shape: Sequence[int],
+    data_shape: int | Sequence[int],
     latent_dim: int = 2,
     *,
     encoder: str | nn.Module | None = None,
@@ -303,7 +321,7 @@ def build_vae(
     'NormalHead'
 
     Args:
-      data_shape: shape of one example, ``(H, W, C)`` or ``(F,)``.
+      data_shape: shape of one example, ``(H, W, C)``, ``(F,)`` or F.
       latent_dim: D, the number of latent dimensions, >= 1.
       encoder: ``"mlp"``, ``"conv"``, ``"resnet"``, or your own module
         ``(B, H, W, C) -> (B, F)``.
@@ -351,6 +369,6 @@ def build_vae(
         names |= {"conditional": True, "conditioning": conditional}
     config = VAEConfig(latent_dim=latent_dim, **names, **without_none(settings))
     data = DataSpec(
-        tuple(data_shape), num_classes=num_classes, condition_width=condition_width
+        as_shape(data_shape), num_classes=num_classes, condition_width=condition_width
     )
     return config.build(data, **modules)

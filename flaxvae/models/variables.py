@@ -52,7 +52,7 @@ def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
             vae.critic(z)
 
     def init() -> Any:
-        x = jnp.zeros((1, *data_shape))
+        x = jnp.zeros((1, *data_shape), jnp.float32)
         return model.init(jax.random.key(0), x, method=init_all)
 
     return jax.eval_shape(init)

@@ -12,6 +12,7 @@ from flaxvae.distributions import Distribution
 from flaxvae.models.networks import (
     DataSpec,
     NetworkConfig,
+    as_shape,
     split_parts,
     without_none,
 )
@@ -161,7 +162,7 @@ class VQVAEConfig(NetworkConfig):
             quantizer = FiniteScalarQuantizer(self.fsq_levels)
         return VQVAE(encoder, quantizer, decoder, likelihood)
 
-    def describe_network(self, data_shape: Sequence[int]) -> str:
+    def describe_network(self, data_shape: int | Sequence[int]) -> str:
         """The encoder and the quantizer, such as ``resnet, vq``."""
         return f"{self.encoder}, {self.quantizer}"
 
@@ -175,7 +176,7 @@ class VQVAEConfig(NetworkConfig):
 
 
 def build_vqvae(
-    data_shape: Sequence[int],
+    data_shape: int | Sequence[int],
     *,
     quantizer: str | nn.Module | None = None,
     encoder: str | nn.Module | None = None,
@@ -210,4 +211,4 @@ def build_vqvae(
         }
     )
     config = VQVAEConfig(**names, **without_none(settings))
-    return config.build(DataSpec(tuple(data_shape)), **modules)
+    return config.build(DataSpec(as_shape(data_shape)), **modules)

@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 
 def affine_parameters(
@@ -22,10 +23,10 @@ def affine_parameters(
     """
     zeros = nn.initializers.zeros_init()
     normal = nn.initializers.lecun_normal()
-    H = module.width
+    H, F = module.width, jnp.float32
     return (
-        module.param(f"{name}_kernel_in", normal, (inputs, H)),
-        module.param(f"{name}_bias_in", zeros, (H,)),
-        module.param(f"{name}_kernel_out", zeros, (H, 2 * outputs)),
-        module.param(f"{name}_bias_out", zeros, (2 * outputs,)),
+        module.param(f"{name}_kernel_in", normal, (inputs, H), F),
+        module.param(f"{name}_bias_in", zeros, (H,), F),
+        module.param(f"{name}_kernel_out", zeros, (H, 2 * outputs), F),
+        module.param(f"{name}_bias_out", zeros, (2 * outputs,), F),
     )

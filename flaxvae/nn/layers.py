@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxvae.checks import InputError, check_at_least, check_below, check_choice
 from flaxvae.collectives import data_axis, draw_rows
@@ -173,7 +174,7 @@ class Dropout(nn.Module):
             return x
 
         def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-            return jax.random.bernoulli(key, 1.0 - self.rate, shape)
+            return jax.random.bernoulli(key, np.float32(1.0 - self.rate), shape)
 
         keep = draw_rows(draw, self.make_rng("dropout"), x.shape)
         return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros((), x.dtype))

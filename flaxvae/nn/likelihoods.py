@@ -108,7 +108,9 @@ class LocationScaleHead(nn.Module):
             init = nn.initializers.constant(log_scale)
             raw = self.param("log_scale", init, (), jnp.float32)
             log_scale = soft_bound(raw, *LOG_SCALE_BOUNDS)
-        return activate(squarable(features)), jnp.full(features.shape, log_scale)
+        return activate(squarable(features)), jnp.full(
+            features.shape, log_scale, features.dtype
+        )
 
 
 class NormalHead(LocationScaleHead):

@@ -59,7 +59,7 @@ class FullNormalHead(nn.Module):
         raw = nn.Dense(count, kernel_init=zeros, name="scale_tril")(features)
         diagonal = jnp.exp(0.5 * soft_bound(raw[..., :D], *LOG_VAR_BOUNDS))
         rows, columns = np.tril_indices(D, -1)
-        scale = jnp.zeros((*raw.shape[:-1], D, D))
+        scale = jnp.zeros((*raw.shape[:-1], D, D), raw.dtype)
         scale = scale.at[..., rows, columns].set(raw[..., D:])
         scale = scale.at[..., np.arange(D), np.arange(D)].set(diagonal)
         return MultivariateNormal(squarable(mean), scale)

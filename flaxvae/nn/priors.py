@@ -24,7 +24,7 @@ class StandardNormal(nn.Module):
 
     def __call__(self) -> Normal:
         """The prior, with batch shape ``()``."""
-        zeros = jnp.zeros(self.latent_dim)
+        zeros = jnp.zeros(self.latent_dim, jnp.float32)
         return Normal(mean=zeros, log_var=zeros, event_ndim=1)
 
 
@@ -47,9 +47,9 @@ class MixturePrior(nn.Module):
         shape = (self.num_components, self.latent_dim)
         zeros = nn.initializers.zeros_init()
         return Mixture(
-            self.param("logits", zeros, shape[:1]),
-            self.param("mean", nn.initializers.normal(1.0), shape),
-            self.param("log_var", zeros, shape),
+            self.param("logits", zeros, shape[:1], jnp.float32),
+            self.param("mean", nn.initializers.normal(1.0), shape, jnp.float32),
+            self.param("log_var", zeros, shape, jnp.float32),
         )
 
 
@@ -73,14 +73,17 @@ class VampPrior(nn.Module):
         """The prior, with batch shape ``()``."""
         check_at_least("prior_components", self.num_components, 1)
         shape = (self.num_components, *self.data_shape)
-        u = self.param("pseudo_inputs", nn.initializers.uniform(1.0), shape)
+        uniform = nn.initializers.uniform(1.0)
+        u = self.param("pseudo_inputs", uniform, shape, jnp.float32)
         model: Any = self.parent
         condition = getattr(model, "condition", None)
         if condition is not None:  # classes in rotation
             model = model.given(condition.example(self.num_components))
         q = model.encode(jnp.clip(u, 0.0, 1.0) if self.bounded else u)
         if isinstance(q, Normal):  # all components in two matrix products
-            return Mixture(jnp.zeros(self.num_components), q.mean, q.log_var)
+            return Mixture(
+                jnp.zeros(self.num_components, q.mean.dtype), q.mean, q.log_var
+            )
         return MixtureOfBatch(q)
 
     @nn.nowrap
@@ -120,7 +123,7 @@ class FlowPrior(nn.Module):
             else:
                 kernels = affine_parameters(self, f"flow_{i}", D, D)
                 layers.append(Inverse(Autoregressive(*kernels)))  # type: ignore[arg-type]
-        zeros = jnp.zeros(D)
+        zeros = jnp.zeros(D, jnp.float32)
         return Flow(Normal(zeros, zeros, event_ndim=1), tuple(layers))
 
 

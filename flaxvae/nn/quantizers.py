@@ -11,13 +11,14 @@ import numpy as np
 
 from flaxvae.checks import check_above, check_at_least, check_below, check_choice
 from flaxvae.collectives import gather_rows, sum_over_devices
+from flaxvae.dtypes import narrow
 
 Distance = Literal["euclidean", "cosine"]
 DISTANCES: tuple[Distance, ...] = get_args(Distance)
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quantized:
     """The code of each example: a grid of entries of a codebook of M vectors.
 
@@ -73,16 +74,16 @@ class VectorQuantizer(nn.Module):
         shape = (self.num_codes, self.width)
         init = nn.initializers.normal(1.0)
         if self.decay is None:
-            self.codes = self.param("codes", init, shape)
+            self.codes = self.param("codes", init, shape, jnp.float32)
             return
         check_above("decay", self.decay, 0)
         check_below("decay", self.decay, 1)
 
         def initial_codes() -> jax.Array:
-            return self._bound(init(self.make_rng("params"), shape))
+            return self._bound(init(self.make_rng("params"), shape, jnp.float32))
 
         self.average = self.variable("codebook", "codes", initial_codes)
-        self.uses = self.variable("codebook", "uses", jnp.ones, shape[:1])
+        self.uses = self.variable("codebook", "uses", jnp.ones, shape[:1], jnp.float32)
         self.sums = self.variable("codebook", "sums", lambda: self.average.value)
 
     def __call__(self, features: jax.Array) -> Quantized:
@@ -131,7 +132,7 @@ class VectorQuantizer(nn.Module):
         return {
             "codebook": {
                 "codes": codes,
-                "uses": jnp.ones(self.num_codes),
+                "uses": jnp.ones(self.num_codes, codes.dtype),
                 "sums": codes,
             }
         }
@@ -151,7 +152,7 @@ class VectorQuantizer(nn.Module):
         sums = self.decay * self.sums.value + (1 - self.decay) * sums
         everyone = gather_rows(rows)
         key = self.make_rng("codebook")
-        picked = jax.random.randint(key, (self.num_codes,), 0, len(everyone))
+        picked = jax.random.randint(key, (self.num_codes,), 0, len(everyone), jnp.int32)
         mean_use = uses.mean()
         is_dead = uses < self.restart_below * mean_use
         uses = jnp.where(is_dead, mean_use, uses)
@@ -185,10 +186,10 @@ class FiniteScalarQuantizer(nn.Module):
         rounded = z + jax.lax.stop_gradient(jnp.round(z) - z)
         halves = np.array(self.levels) // 2
         digits = (jax.lax.stop_gradient(rounded) + _row(halves, z)).astype(jnp.int32)
-        zeros = jnp.zeros(len(z))
+        zeros = jnp.zeros(len(z), z.dtype)
         return Quantized(
             mean=rounded / _row(halves, z),
-            indices=(digits * _row(self._places, digits)).sum(-1),
+            indices=(digits * _row(self._places, digits)).sum(-1, dtype=jnp.int32),
             commitment=zeros,
             codebook_loss=zeros,
             num_codes=jnp.asarray(self.num_codes, jnp.int32),
@@ -208,7 +209,8 @@ class FiniteScalarQuantizer(nn.Module):
         levels = np.array(self.levels)
         digits = indices[..., None] // _row(self._places, indices[..., None])
         digits = digits % _row(levels, digits)
-        return (digits - _row(levels // 2, digits)) / _row(levels // 2, digits)
+        halves = _row(levels // 2, digits)
+        return narrow((digits - halves) / halves)
 
     @property
     def num_codes(self) -> int:
@@ -245,8 +247,11 @@ def k_means(
 
     Initialized with random rows; a centre without any row assigned stays where it is.
     """
-    replace = len(rows) < num_codes
-    centres = jax.random.choice(key, rows, (num_codes,), replace=replace)
+    if len(rows) < num_codes:
+        picked = jax.random.randint(key, (num_codes,), 0, len(rows), jnp.int32)
+        centres = rows[picked]
+    else:
+        centres = jax.random.choice(key, rows, (num_codes,), replace=False)
 
     def improve(_: int, centres: jax.Array) -> jax.Array:
         chosen = jax.nn.one_hot(nearest(rows, centres), num_codes, dtype=rows.dtype)
@@ -260,4 +265,4 @@ def k_means(
 
 def _row(values: np.ndarray, like: jax.Array) -> jax.Array:
     """Values ``(D,)`` with the axes of ``(..., D)``."""
-    return jnp.asarray(values).reshape((1,) * (like.ndim - 1) + (-1,))
+    return jnp.asarray(values, like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))

@@ -1,5 +1,6 @@
 """Noise for denoising autoencoders, drawn inside the compiled step."""
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -45,21 +46,28 @@ def _none(x: jax.Array, key: jax.Array, strength: float | jax.Array) -> jax.Arra
 
 
 def _gaussian(x: jax.Array, key: jax.Array, strength: float | jax.Array) -> jax.Array:
-    noisy = x + strength * draw_rows(jax.random.normal, key, x.shape)
+    noisy = x + strength * _draw_like(jax.random.normal, key, x)
     return jnp.clip(noisy, 0.0, 1.0) if x.ndim > 2 else noisy
 
 
 def _masking(x: jax.Array, key: jax.Array, strength: float | jax.Array) -> jax.Array:
-    uniform = draw_rows(jax.random.uniform, key, x.shape)
+    uniform = _draw_like(jax.random.uniform, key, x)
     return jnp.where(uniform < strength, 0.0, x)
 
 
 def _salt_and_pepper(
     x: jax.Array, key: jax.Array, strength: float | jax.Array
 ) -> jax.Array:
-    uniform = draw_rows(jax.random.uniform, key, x.shape)
+    uniform = _draw_like(jax.random.uniform, key, x)
     flipped = jnp.where(uniform < 0.5 * strength, 0.0, 1.0)
     return jnp.where(uniform < strength, flipped, x)
+
+
+def _draw_like(
+    draw: Callable[..., jax.Array], key: jax.Array, x: jax.Array
+) -> jax.Array:
+    """Noise of the shape and the type of a batch."""
+    return draw_rows(functools.partial(draw, dtype=x.dtype), key, x.shape)
 
 
 Corruption = Literal["none", "gaussian", "masking", "salt_and_pepper"]

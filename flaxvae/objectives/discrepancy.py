@@ -1,12 +1,12 @@
 """InfoVAE and WAE: the codes of all examples together follow the prior."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import check_choice
+from flaxvae.checks import check_at_least, check_choice
 from flaxvae.collectives import gather_rows
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.objectives.elbo import bound_terms
@@ -48,6 +48,8 @@ class InfoVAE(Objective):
     Variational Autoencoders", 2017, arXiv 1706.02262.
     """
 
+    least_batch: ClassVar[int] = 2
+
     alpha: Weight = 0.0
     """Weight of the mutual information."""
     mmd_weight: Weight = 10.0
@@ -82,6 +84,8 @@ class WAE(Objective):
     2018, arXiv 1711.01558.
     """
 
+    least_batch: ClassVar[int] = 2
+
     mmd_weight: Weight = 10.0
     """Weight of the discrepancy between codes and prior."""
     kernel: Kernel = static("imq")
@@ -113,7 +117,7 @@ def mmd(x: jax.Array, y: jax.Array, kernel: Kernel = "rbf") -> jax.Array:
         2 D times each of `IMQ_SCALES`. 2 D is the mean d^2 of draws from N(0, I).
 
     Raises:
-      InputError: an unknown kernel.
+      InputError: an unknown kernel, or a sample of one.
 
     Source: Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, lemma 6.
     """
@@ -129,6 +133,7 @@ def mmd(x: jax.Array, y: jax.Array, kernel: Kernel = "rbf") -> jax.Array:
         return values.sum() / pairs
 
     N, M = len(x), len(y)
+    check_at_least("examples that are compared", min(N, M), 2)
     return mean(x, x, N * (N - 1)) + mean(y, y, M * (M - 1)) - 2 * mean(x, y, N * M)
 
 

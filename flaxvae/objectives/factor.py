@@ -1,7 +1,7 @@
 """FactorVAE: the total correlation by a critic that is trained against the model."""
 
 import functools
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import optax
@@ -44,6 +44,8 @@ class FactorVAE(Objective):
     Source: Kim and Mnih, "Disentangling by Factorising", 2018, arXiv 1802.05983, which
     takes the permuted codes from a second batch.
     """
+
+    least_batch: ClassVar[int] = 2
 
     gamma: Weight = 10.0
     """Weight of the total correlation."""

@@ -1,6 +1,6 @@
 """DIP-VAE: the codes of all examples get the covariance of the prior."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,8 @@ class DIPVAE(Objective):
     Latent Concepts from Unlabeled Observations", 2018, arXiv 1711.00848.
     """
 
+    least_batch: ClassVar[int] = 2
+
     off_diagonal: Weight = setting(10.0, at_least=0)
     """Weight of the covariances."""
     on_diagonal: Weight = setting(10.0, at_least=0)
@@ -50,7 +52,7 @@ class DIPVAE(Objective):
         covariance = squares - mean[:, None] * mean[None]  # (D, D)
         if self.version == 2:
             covariance = covariance + jnp.diag(variances)
-        gap = (covariance - jnp.eye(D)) ** 2
+        gap = (covariance - jnp.eye(D, dtype=covariance.dtype)) ** 2
         on = jnp.diagonal(gap).sum()
         penalty = self.off_diagonal * (gap.sum() - on) + self.on_diagonal * on
         return {

@@ -3,9 +3,10 @@
 import abc
 import dataclasses
 import functools
+import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, dataclass_transform
 
 import flax.linen as nn
 import jax
@@ -13,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError, check_choice
+from flaxvae.checks import InputError, check_choice, show
 from flaxvae.collectives import Conditioned
 from flaxvae.distributions import Distribution
+from flaxvae.dtypes import narrow
 from flaxvae.schedules import Schedule, at_full_value
 from flaxvae.settings import (
     check_settings,
@@ -74,6 +76,9 @@ class Objective(abc.ABC):
     Under ``pmap`` a function sees one device's rows of the batch: what is a mean or a
     sum over the batch is taken by the functions of `flaxvae.collectives`.
     """
+
+    least_batch: ClassVar[int] = 1
+    """Examples that a batch must hold, more than 1 for terms that compare them."""
 
     def __init_subclass__(cls) -> None:
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
@@ -151,14 +156,50 @@ def as_objective(objective: Objective | Callable[..., Terms]) -> Objective:
     Raises:
       InputError: something that cannot be called, or a class in place of its instance.
     """
-    if isinstance(objective, Objective):
-        return objective
     if isinstance(objective, type) or not callable(objective):
         raise InputError(
             f"objective must be an objective such as ELBO(), or a function (vae, x, *, "
-            f"key) -> terms, got {objective!r}"
+            f"key) -> terms, got {show(objective)}"
         )
+    try:
+        signature = inspect.signature(objective)
+    except ValueError:  # a builtin function does not say
+        signature = None
+    if signature is not None:
+        try:
+            signature.bind(None, None, key=None)
+        except TypeError as error:
+            name = getattr(objective, "__name__", type(objective).__name__)
+            raise InputError(
+                f"objective must take (vae, x, *, key), and {name}{signature} does not"
+            ) from error
+    if isinstance(objective, Objective):
+        return objective
     return FunctionObjective(function=objective)
+
+
+def check_terms(terms: Any, batch_size: int, objective: Any) -> None:
+    """Raises `InputError` unless an objective has returned terms ``(B,)`` and a loss.
+
+    A number for the whole batch, ``()``, passes too.
+    """
+    name = type(objective).__name__
+    if isinstance(objective, FunctionObjective):
+        name = _full_name(objective.function).rpartition(".")[2]
+    rule = f"objective {name} must return a dict of arrays with a loss"
+    if not isinstance(terms, Mapping):
+        raise InputError(f"{rule}, got {show(terms)}")
+    if "loss" not in terms:
+        raise InputError(f"{rule}, got {', '.join(map(str, terms)) or 'no terms'}")
+    for term, value in terms.items():
+        shape = getattr(value, "shape", None)
+        if shape is None:
+            raise InputError(f"{rule}, got {show(value)} as {term}")
+        if shape not in ((batch_size,), ()):
+            raise InputError(
+                f"objective {name} must return one number an example, shape "
+                f"({batch_size},), got the shape {tuple(shape)} of {term}"
+            )
 
 
 def with_arrays(objective: Objective) -> Objective:
@@ -170,7 +211,7 @@ def with_arrays(objective: Objective) -> Objective:
     def to_array(value: Any) -> jax.Array:
         if isinstance(value, jax.core.Tracer):
             return value
-        array = np.asarray(value)
+        array = narrow(np.asarray(value))
         is_float = np.issubdtype(array.dtype, np.floating) or isinstance(value, int)
         return jnp.array(array, jnp.float32) if is_float else jnp.array(array)
 

@@ -47,7 +47,7 @@ class Quantization(Objective):
         loss = loss + self.codebook * q.codebook_loss
         M = model.quantizer.num_codes
         uses = sum_over_devices(jnp.bincount(q.indices.reshape(-1), length=M))
-        shares = uses / uses.sum()
+        shares = uses.astype(jnp.float32) / uses.sum().astype(jnp.float32)
         logs = jnp.log(jnp.maximum(shares, 1e-12))
         entropy = -jnp.where(uses > 0, shares * logs, 0.0)
         return {
@@ -55,7 +55,7 @@ class Quantization(Objective):
             "log_likelihood": log_likelihood,
             "squared_error": error,
             "perplexity": jnp.full(len(x), jnp.exp(entropy.sum())),
-            "code_usage": jnp.full(len(x), (uses > 0).mean()),
+            "code_usage": jnp.full(len(x), (uses > 0).mean(dtype=jnp.float32)),
         }
 
 
@@ -78,5 +78,5 @@ class Autoregressive(Objective):
         indices, logits = prior.logits(x)
         log_p = jax.nn.log_softmax(logits)  # (B, T, M)
         of_entry = jnp.take_along_axis(log_p, indices[..., None], axis=-1)[..., 0]
-        right = (log_p.argmax(-1) == indices).mean(-1)
+        right = (log_p.argmax(-1) == indices).mean(-1, dtype=jnp.float32)
         return {"loss": prior.class_nats - of_entry.sum(-1), "accuracy": right}

@@ -81,7 +81,7 @@ class Reconstruction(Objective):
             "loss": loss,
             "log_likelihood": log_likelihood,
             "squared_error": error.reshape(len(x), -1).mean(-1),
-            "activity": (jnp.abs(z) > ACTIVE).mean(-1),
+            "activity": (jnp.abs(z) > ACTIVE).mean(-1, dtype=jnp.float32),
             "magnitude": jnp.abs(z).mean(-1),
         }
 

@@ -66,7 +66,9 @@ class M2(Objective):
         key_rows, key = jax.random.split(key)
         labelled, labels = jnp.asarray(self.x), jnp.asarray(self.labels)
         if len(labels) > self.batch_size:
-            rows = jax.random.randint(key_rows, (self.batch_size,), 0, len(labels))
+            rows = jax.random.randint(
+                key_rows, (self.batch_size,), 0, len(labels), jnp.int32
+            )
             labelled, labels = labelled[rows], labels[rows]
 
         key_u, key_l = jax.random.split(key)
@@ -78,7 +80,8 @@ class M2(Objective):
         q_y = jnp.exp(log_q_y)
 
         # All classes of an example: one batch of Y B rows, class by class.
-        classes = jnp.repeat(jnp.arange(Y), B, total_repeat_length=Y * B)
+        numbers = jnp.arange(Y, dtype=jnp.int32)
+        classes = jnp.repeat(numbers, B, total_repeat_length=Y * B)
         elbo = ELBO()
         every = elbo(model.given(classes), jnp.concatenate([x] * Y), key=key_u)
         expected = {
@@ -92,7 +95,7 @@ class M2(Objective):
 
         log_q_l = jax.nn.log_softmax(model(labelled))
         cross_entropy = -jnp.take_along_axis(log_q_l, labels[:, None], axis=1).mean()
-        right = (log_q_l.argmax(-1) == labels).mean()
+        right = (log_q_l.argmax(-1) == labels).mean(dtype=jnp.float32)
         known = elbo(model.given(labels), labelled, key=key_l)["elbo"].mean()
         known -= jnp.log(float(Y))
         supervised = self.alpha * cross_entropy - self.labelled_weight * known

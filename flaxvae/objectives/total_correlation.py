@@ -1,7 +1,7 @@
 """beta-TCVAE: the KL split into mutual information, dependence and the rest."""
 
 import dataclasses
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ class TCVAE(Objective):
     Source: Chen, Li, Grosse and Duvenaud, "Isolating Sources of Disentanglement in
     Variational Autoencoders", 2018, arXiv 1802.04942; ``sampling``: its appendix C.
     """
+
+    least_batch: ClassVar[int] = 2
 
     alpha: Weight = 1.0
     """Weight of the mutual information."""
@@ -123,7 +125,7 @@ def _log_weights(batch_size: int, num_examples: int, sampling: Sampling) -> jax.
     """Log of the weights of q(z_i|x_j) in the estimate of q(z_i), ``(B, B)``."""
     B, N = batch_size, num_examples
     if sampling == "weighted" or B == 1:
-        return jnp.full((B, B), -np.log(B * N))
+        return jnp.full((B, B), -np.log(B * N), jnp.float32)
     # x_i itself stands for one of N; the others share the rest but for one of them.
     weights = np.full((B, B), 1 / (B - 1))
     rows = np.arange(B)

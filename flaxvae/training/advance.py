@@ -88,7 +88,7 @@ def create_loop_state(
     if early_stopping:
         zero = jnp.asarray(0, jnp.int32)
         variables = jax.tree.map(jnp.copy, state.variables)
-        best = Best(jnp.asarray(jnp.inf), zero, jnp.copy(zero), variables)
+        best = Best(jnp.asarray(jnp.inf, jnp.float32), zero, jnp.copy(zero), variables)
     return LoopState(
         state=state,
         sums=zeros,
@@ -255,7 +255,10 @@ def make_advance(
             num_lines=jnp.asarray(0, jnp.int32),
             train=dict.fromkeys(run.sums, zeros),
             validation=dict.fromkeys(terms, zeros),
-            codes={k: jnp.zeros((LINES, *v.shape)) for k, v in codes.items()},
+            codes={
+                name: jnp.zeros((LINES, *value.shape), jnp.float32)
+                for name, value in codes.items()
+            },
             skipped=counts,
             waited=counts,
         )
@@ -270,7 +273,7 @@ def make_advance(
 def shuffle(root: jax.Array, epoch: int | jax.Array, num_examples: int) -> jax.Array:
     """The order of the training examples in an epoch, ``(N,)`` int32."""
     key = stream_key(root, Stream.SHUFFLE, epoch)
-    return jax.random.permutation(key, num_examples)
+    return jax.random.permutation(key, num_examples).astype(jnp.int32)
 
 
 def choose_steps_per_loop(num_batches: int, position: int = 0, chunk: int = 0) -> int:

@@ -56,11 +56,11 @@ def make_evaluate(
         num_batches = -(-num_examples // batch_size)
         # Rows that make the batch divisible change no other row's draws.
         padded = -(-batch_size // devices.count) * devices.count
-        first = jnp.arange(num_batches) * batch_size  # (num_batches,)
+        first = jnp.arange(num_batches, dtype=jnp.int32) * batch_size  # (num_batches,)
 
         def body(number: jax.Array, first: jax.Array) -> tuple[jax.Array, Metrics]:
             key_x, key_z = jax.random.split(jax.random.fold_in(key, number))
-            row = devices.split(jnp.arange(padded))
+            row = devices.split(jnp.arange(padded, dtype=jnp.int32))
             index = first + row
             is_real = (row < batch_size) & (index < num_examples)
             rows = jnp.minimum(index, num_examples - 1)

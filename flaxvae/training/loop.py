@@ -9,7 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError, check_choice
+from flaxvae.checks import InputError, check_choice, show
 from flaxvae.data import Dataset
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import Objective
@@ -28,7 +28,7 @@ from flaxvae.training.checkpoint import from_host, to_host
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import peak_memory
 from flaxvae.training.feed import Feed, open_feed
-from flaxvae.training.interrupt import Interrupted, Watch, watch_signals
+from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
 from flaxvae.training.optimization import Optimization
 from flaxvae.training.optimizers import check_paths
 from flaxvae.training.parallel import choose_devices
@@ -62,6 +62,7 @@ def fit(
     start_from: Trained | str | Path | None = None,
     start_parts: Sequence[str] = (),
     progress: bool = True,
+    on_interrupt: OnInterrupt = "return",
     **choices: Any,
 ) -> Trained:
     """Trains a model; with a ``workdir``, a run that the same call continues.
@@ -69,7 +70,8 @@ def fit(
     The examples live on the device as they are stored, or stream to it where they do
     not fit; epochs, shuffling and validation are one compiled program, called every few
     seconds. SIGINT (Ctrl-C) and SIGTERM end a run after the call in flight, with a
-    checkpoint. Several devices share each batch.
+    checkpoint if it has a folder: Ctrl-C returns the model so far, SIGTERM and a second
+    signal raise. Several devices share each batch.
 
     Args:
       model: a module with ``encode``, ``decode`` and ``prior``, such as `VAE`.
@@ -97,6 +99,8 @@ def fit(
       start_parts: the parts to take from it, such as ``("encoder", "posterior")``;
         empty: all.
       progress: whether to show progress on the standard error stream.
+      on_interrupt: what Ctrl-C does: ``"return"`` the model so far, with a line on the
+        standard error stream, or ``"raise"`` `Interrupted`.
       **choices: fields of `Optimization`, such as ``epochs=10``, ``learning_rate=1e-3``
         or ``freeze=("encoder",)``, which take precedence over ``optimization``.
 
@@ -108,8 +112,12 @@ def fit(
         objective cannot train, or a ``workdir`` that holds another run or is in use.
       NonFiniteError: a term of the objective became infinite or NaN; the newest
         checkpoint from before is kept.
-      Interrupted: SIGINT or SIGTERM came; what was done is saved in the ``workdir``.
+      Interrupted: a signal came; what was done is saved in the ``workdir``, and the
+        model so far is the exception's ``trained``.
     """
+    check_choice("on_interrupt", on_interrupt, get_args(OnInterrupt))
+    if not isinstance(engine, Engine | None):
+        raise InputError(f"engine must be an Engine, got {show(engine)}")
     engine = engine or Engine()
     plan = make_plan(
         dataset,
@@ -125,6 +133,7 @@ def fit(
     devices = choose_devices(engine.parallel, engine.devices, plan.batch_size)
     program = plan.make_program(model, devices)
     run = program.create(seed)
+    plan.check_state(run)
     check_paths("freeze", chosen.freeze, run.state.params)
     if start_from is not None:
         run = _start(run, _read_start(start_from), start_parts)
@@ -166,7 +175,7 @@ def fit(
 
     with (
         Recorder(own_folder, config, engine) as recorder,
-        watch_signals() as watch,
+        watch_signals(workdir is not None) as watch,
         contextlib.ExitStack() as stack,
     ):
         position, run = _share(*recorder.resume(run, per_epoch))
@@ -250,7 +259,17 @@ def fit(
         timing["images_per_second"] = plan.batch_size / timing["seconds_per_step"]
     if memory := peak_memory():
         timing["peak_memory_bytes"] = memory
-    return as_trained(run)
+    trained = as_trained(run)
+    done = describe_position(int(run.state.step), per_epoch, plan.epochs)
+    watch.end(trained, done, on_interrupt)
+    return trained
+
+
+def describe_position(step: int, per_epoch: int, epochs: int) -> str:
+    """How far a run has come, such as ``after epoch 7 of 30``."""
+    done, rest = divmod(step, per_epoch)
+    where = f"in epoch {done + 1}" if rest else f"after epoch {done}"
+    return f"{where} of {epochs}"
 
 
 def drive(
@@ -286,10 +305,8 @@ def drive(
       notify: ``(run, lines of finished epochs, with their seconds) -> is over``.
 
     Returns:
-      The run at its end.
-
-    Raises:
-      Interrupted: a signal came; the run has been saved.
+      The run at its end, or where a signal came: then the watch has ``received`` it,
+      and the run has been saved.
     """
     per_epoch = pace.steps_per_epoch
     spent = 0.0  # seconds of the epoch in progress
@@ -299,9 +316,9 @@ def drive(
         stop, until = hosts.agree(watch.received or STOPPED * wants_end, until)
         if stop:
             recorder.save(position, run, now=True)
-            if stop == STOPPED:
-                break
-            raise Interrupted(stop)
+            if stop != STOPPED:
+                watch.received = stop  # maybe by another process
+            break
         began = time.perf_counter()
         with recorder.profile():
             steps = as_steps(position, min(until, total))

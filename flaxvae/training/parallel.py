@@ -61,7 +61,7 @@ class Devices:
     def own_part(self, batch: jax.Array) -> jax.Array:
         """Inside a compiled program: each device keeps its part of a whole batch."""
         if self.count > 1 and self.parallel == "pmap":
-            return batch[take_part(jnp.arange(len(batch)))]
+            return batch[take_part(jnp.arange(len(batch), dtype=jnp.int32))]
         return self.split(batch)
 
     def own_rows(self, batch_size: int) -> slice:

@@ -11,16 +11,37 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError, check_choice, check_seed
+from flaxvae.checks import InputError, check_choice, check_seed, show
 from flaxvae.data import Dataset
 from flaxvae.data.dataset import check_dataset
 from flaxvae.data.rows import blocks
+from flaxvae.models import (
+    VAE,
+    VQVAE,
+    Autoencoder,
+    Classifier,
+    CodePrior,
+    SemiSupervisedVAE,
+)
 from flaxvae.models.description import describe_module
-from flaxvae.objectives.objective import Objective, as_objective, describe_objective
+from flaxvae.objectives import (
+    M2,
+    Autoregressive,
+    Classification,
+    Quantization,
+    Reconstruction,
+)
+from flaxvae.objectives.objective import (
+    FunctionObjective,
+    Objective,
+    as_objective,
+    describe_objective,
+)
 from flaxvae.schedules import Clock, resolve
 from flaxvae.settings import describe_settings, describe_value
 from flaxvae.training.advance import LoopState
 from flaxvae.training.environment import describe_environment
+from flaxvae.training.inputs import check_split
 from flaxvae.training.optimization import Optimization
 from flaxvae.training.parallel import ONE_DEVICE, Devices
 from flaxvae.training.program import Program, make_program
@@ -35,6 +56,14 @@ OWN_SETTINGS = (
     "members",
 )
 """Settings in ``config.json`` that are written here, in place of any of the user's."""
+TAUGHT_BY: dict[type[nn.Module], type[Objective]] = {
+    Autoencoder: Reconstruction,
+    VQVAE: Quantization,
+    CodePrior: Autoregressive,
+    Classifier: Classification,
+    SemiSupervisedVAE: M2,
+}
+"""The objective of each model that is not a VAE. A VAE takes `Reconstruction`, too."""
 NAMED_OPTIMIZER = (
     "optimizer",
     "learning_rate",
@@ -91,9 +120,15 @@ class Plan:
     def make_program(
         self, model: nn.Module, devices: Devices = ONE_DEVICE, *, halt: bool = True
     ) -> Program:
-        """The training of ``model`` as pure functions; see `make_program`."""
+        """The training of ``model`` as pure functions; see `make_program`.
+
+        Raises:
+          InputError: a model that the objective or the data do not fit.
+        """
+        check_model(model, self.objective)
         check_support(model, self.dataset)
         chosen = self.optimization
+        check_batches(self.objective, self.batch_size, self.dataset)
         return make_program(
             model,
             self.dataset,
@@ -108,6 +143,18 @@ class Plan:
             devices=devices,
             halt=halt,
         )
+
+    def check_state(self, run: LoopState) -> None:
+        """Raises `InputError` for a batch normalization of single examples.
+
+        Args:
+          run: the run, or the runs of a sweep, at step 0.
+        """
+        if "batch_stats" in run.state.collections and self.batch_size < 2:
+            raise InputError(
+                "batch_size must be >= 2 for a model with batch normalization, whose "
+                f"statistics are over the batch, got {self.batch_size}"
+            )
 
     def describe(self, program: Program, run: LoopState, seed: int) -> dict[str, Any]:
         """The content of ``config.json`` for a run at step 0.
@@ -170,6 +217,13 @@ def make_plan(
             f"dataset must be a Dataset, got {type(dataset).__name__}: use "
             "flaxvae.data.from_arrays for arrays and tables in memory"
         )
+    for name, value in (("settings", settings), ("notes", notes)):
+        if not isinstance(value, Mapping | None):
+            raise InputError(f"{name} must be a dict, got {show(value)}")
+    if not isinstance(optimization, Optimization | None):
+        raise InputError(
+            f"optimization must be an Optimization, got {show(optimization)}"
+        )
     names = [field.name for field in dataclasses.fields(Optimization)]
     for name in choices:
         check_choice("argument", name, names)
@@ -183,6 +237,11 @@ def make_plan(
     if isinstance(optimizer, str):
         chosen = dataclasses.replace(chosen, optimizer=optimizer)  # type: ignore[arg-type]
     elif optimizer is not None:
+        if not isinstance(optimizer, optax.GradientTransformation):
+            raise InputError(
+                "optimizer must be a name or a gradient transformation of Optax, such "
+                f"as optax.adam(1e-3), got {show(optimizer)}"
+            )
         custom = optimizer
         default = Optimization()
         for name in NAMED_OPTIMIZER:
@@ -193,6 +252,8 @@ def make_plan(
                 )
     check_seed(seed)
     check_dataset(dataset)
+    if not len(dataset.train):
+        raise InputError(f"{dataset.name!r} must have training examples, got none")
     chosen = chosen.for_dataset(len(dataset.train))
     if chosen.early_stopping is not None and not len(dataset.validation):
         raise InputError(
@@ -210,6 +271,44 @@ def make_plan(
     )
 
 
+def check_model(model: nn.Module, objective: Objective) -> None:
+    """Raises `InputError` for what is not a model, or not one for the objective."""
+    if not isinstance(model, nn.Module):
+        is_class = isinstance(model, type) and issubclass(model, nn.Module)
+        kind = f"the class {model.__name__}" if is_class else show(model)
+        hint = f": call it, {model.__name__}(...)" if is_class else ""
+        raise InputError(f"model must be a Linen module, got {kind}{hint}")
+    own = [kind for kind in TAUGHT_BY if isinstance(model, kind)]
+    is_own = type(objective).__module__.startswith("flaxvae.")
+    if own:
+        fits = isinstance(objective, (TAUGHT_BY[own[0]], FunctionObjective))
+    else:
+        others = set(TAUGHT_BY.values()) - {Reconstruction}
+        fits = not (isinstance(model, VAE) and isinstance(objective, tuple(others)))
+    if is_own and not fits:
+        needed = TAUGHT_BY[own[0]].__name__ if own else "ELBO or another bound"
+        raise InputError(
+            f"objective must be {needed} for the model {type(model).__name__}, got "
+            f"{type(objective).__name__}"
+        )
+
+
+def check_batches(objective: Objective, batch_size: int, dataset: Dataset) -> None:
+    """Raises `InputError` for batches too small for terms over the whole batch."""
+    least, name = objective.least_batch, type(objective).__name__
+    if batch_size < least:
+        raise InputError(
+            f"batch_size must be >= {least} for the objective {name}, which compares "
+            f"the examples of a batch, got {batch_size}"
+        )
+    if 0 < len(dataset.validation) < least:
+        raise InputError(
+            f"validation_size must be 0 or leave {least} examples for the objective "
+            f"{name}, which compares the examples of a batch, got "
+            f"{len(dataset.validation)}"
+        )
+
+
 def check_support(model: nn.Module, dataset: Dataset) -> None:
     """Raises `InputError` for data on which the model's likelihood has no density.
 
@@ -223,6 +322,8 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
             f"a conditional model must have conditions, and {dataset.name!r} has none: "
             "see flaxvae.data.condition_on_labels"
         )
+    for name in ("train", "validation"):
+        check_split(model, getattr(dataset, name), name)
     likelihood = getattr(model, "likelihood", None)
     support = getattr(likelihood, "support", None)
     name = type(likelihood).__name__

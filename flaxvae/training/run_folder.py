@@ -12,7 +12,6 @@
 
 import contextlib
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Any, NoReturn
 import flax.linen as nn
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, show
 from flaxvae.data import Dataset, Preprocessing
 from flaxvae.files import atomic_file, write_json
 from flaxvae.models.description import describe_module, module_from_description
@@ -31,6 +30,7 @@ from flaxvae.objectives.objective import (
     describe_objective,
     objective_from_description,
 )
+from flaxvae.settings import describe_value
 from flaxvae.training.advance import validation_value
 from flaxvae.training.checkpoint import Checkpoints, restore_variables
 from flaxvae.training.environment import describe_environment
@@ -46,6 +46,8 @@ class RunFolder:
     """Reads and writes one run's folder, atomically."""
 
     def __init__(self, path: str | Path) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"workdir must be a path, got {show(path)}")
         self.path = Path(path).expanduser()
         self.checkpoints = self.path / "checkpoints"
         self._metrics = self.path / "metrics.jsonl"
@@ -63,7 +65,7 @@ class RunFolder:
             message names what differs.
         """
         _check_local(self.path)
-        config = _plain(json.loads(json.dumps(config)))
+        config = json.loads(json.dumps(describe_value(config), allow_nan=False))
         if self._config.exists():
             self._check_same_run(config)
             if _epochs(config) != _epochs(self.config):
@@ -211,39 +213,53 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> Trained:
         preprocessing=preprocessing,
         template=Dataset.from_description(data) if "stored" in data else None,
         history=history,
-        best_epoch=_find_best(history, settings),
+        timing=config.get("timing", {}),
+        best_epoch=config.get("best_epoch") or _find_best(history, settings),
         objective=objective_from_description(settings.get("objective", {"name": ""})),
         seed=settings.get("seed", 0),
         workdir=folder.path,
     )
 
 
-def save(trained: Trained, workdir: str | Path, dataset: Dataset) -> None:
+def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) -> None:
     """Writes a trained model into a run's folder of its own, for `load`.
+
+    Its history, timing, objective and seed are written, too.
 
     Args:
       trained: the model and its variables.
       workdir: a folder that holds no run yet.
-      dataset: what it is a model of; described in ``config.json``.
+      dataset: what it is a model of; described in ``config.json``. None: as the run's
+        own folder describes it.
 
     Raises:
-      InputError: the folder holds a run, or cannot be written.
+      InputError: the folder holds a run, or cannot be written; or no data set.
     """
     folder = RunFolder(workdir)
+    if dataset is not None:
+        data = dataset.describe()
+    elif trained.workdir is not None:
+        data = RunFolder(trained.workdir).config["data"]
+    else:
+        raise InputError("dataset must be stated for a model without a run's folder")
     objective = {}
     if trained.objective is not None:
         objective = {"objective": describe_objective(trained.objective)}
     config = {
         "settings": {"seed": trained.seed} | objective,
         "model": describe_module(trained.model),
-        "data": dataset.describe(),
+        "data": data,
         "notes": {},
         "environment": describe_environment(),
+        "timing": trained.timing,
+        "best_epoch": trained.best_epoch,
     }
     if (folder.path / "config.json").exists():
         raise InputError(f"workdir must hold no run yet, got {str(workdir)!r}")
     folder.open(config)
+    each = trained.timing.get("seconds_per_epoch", 0.0)
     with folder.lock():
+        folder.append(trained.history, [each] * len(trained.history))
         checkpoints = Checkpoints(folder.checkpoints)
         checkpoints.save_variables(trained.variables)
         checkpoints.close()
@@ -306,15 +322,6 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in complete]
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON lines: {error}") from error
-
-
-def _plain(tree: Any) -> Any:
-    """The tree with infinities as text: JSON has no word for them."""
-    if isinstance(tree, dict):
-        return {name: _plain(value) for name, value in tree.items()}
-    if isinstance(tree, list):
-        return [_plain(value) for value in tree]
-    return str(tree) if isinstance(tree, float) and math.isinf(tree) else tree
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The train state: arrays only, so that one tree is donated, sharded and saved."""
 
-import functools
+import contextlib
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -9,9 +11,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxvae.objectives.objective import Objective, bind_conditions, with_arrays
+from flaxvae.checks import InputError
+from flaxvae.objectives.objective import (
+    Objective,
+    bind_conditions,
+    check_terms,
+    with_arrays,
+)
 from flaxvae.schedules import at_full_value
 from flaxvae.training.keys import Stream, stream_key
+
+VIEWS = ("GivenVAE", "GivenClassifier", "GivenCodePrior")
+"""What an objective sees of a model under its conditions."""
 
 
 @flax.struct.dataclass
@@ -64,7 +75,12 @@ def create_state(
 
     def init() -> Any:
         bound = bind_conditions(at_full_value(objective))
-        method = functools.partial(bound, key=key_objective)
+
+        def method(vae: Any, x: Any) -> None:
+            with _explain_missing(model, objective):
+                terms = bound(vae, x, key=key_objective)
+            check_terms(terms, len(jax.tree.leaves(x)[0]), objective)
+
         return model.init(rngs, x, method=method)
 
     # Under jit, initialization is one dispatch instead of one per operation.
@@ -80,6 +96,22 @@ def create_state(
         skipped=jnp.asarray(0, jnp.int32),
         ema=jax.tree.map(jnp.copy, params) if keep_ema else None,
     )
+
+
+@contextlib.contextmanager
+def _explain_missing(model: nn.Module, objective: Objective) -> Iterator[None]:
+    """An `InputError` in place of Python's for a method that the model lacks."""
+    try:
+        yield
+    except AttributeError as error:
+        kinds = {type(model).__name__, *VIEWS}
+        found = re.match(r"\W?(\w+)\W object has no attribute \W(\w+)\W", str(error))
+        if found is None or found[1] not in kinds:
+            raise
+        raise InputError(
+            f"the model must have {found[2]}, which the objective "
+            f"{type(objective).__name__} calls, and {type(model).__name__} has not"
+        ) from error
 
 
 def count_parameters(params: Any) -> int:

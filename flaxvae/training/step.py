@@ -12,6 +12,7 @@ import optax
 
 from flaxvae.collectives import mean_over_devices, split_weights
 from flaxvae.data.preprocess import Preprocess
+from flaxvae.dtypes import keep_types, narrow
 from flaxvae.objectives.objective import bind_conditions
 from flaxvae.schedules import Clock, at_step
 from flaxvae.training.keys import Stream, stream_key
@@ -74,7 +75,9 @@ def make_step(
                 mutable=list(state.collections),
                 rngs={"dropout": key_network, "codebook": key_network},
             )
-            metrics = {name: _mean(term, weight) for name, term in terms.items()}
+            metrics = {
+                name: narrow(_mean(term, weight)) for name, term in terms.items()
+            }
             return metrics["loss"], (metrics, collections)
 
         grads, (metrics, collections) = mean_over_devices(
@@ -90,6 +93,7 @@ def make_step(
             opt_state=opt_state,
             ema=_average(state, params, ema_decay),
         )
+        next_state = keep_types(next_state, state)
         if skip_above is not None:
             norm = optax.tree.norm(grads)  # NaN compares as False
             fine = jnp.isfinite(metrics["loss"]) & (norm <= skip_above)
@@ -125,7 +129,7 @@ def _average(state: TrainState, params: Any, decay: float) -> Any:
     if state.ema is None:
         return None
     # A constant decay would remember the untrained parameters for long.
-    decay_now = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    decay_now = jnp.minimum(decay, narrow((1 + state.step) / (10 + state.step)))
     return optax.incremental_update(params, state.ema, 1 - decay_now)
 
 

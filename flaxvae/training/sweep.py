@@ -11,7 +11,7 @@ import inspect
 import itertools
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError, check_above, check_choice, check_seed
+from flaxvae.checks import InputError, check_above, check_choice, check_seed, show
 from flaxvae.data import Dataset
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import (
@@ -31,11 +31,12 @@ from flaxvae.objectives.objective import (
     weights_of,
     with_arrays,
 )
+from flaxvae.settings import as_python
 from flaxvae.training.advance import Examples, LoopState, Report, choose_steps_per_loop
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import device_memory
 from flaxvae.training.feed import Resident, bytes_of_examples
-from flaxvae.training.interrupt import Watch, watch_signals
+from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
 from flaxvae.training.loop import as_steps, describe_bad_step, drive
 from flaxvae.training.optimization import Optimization
 from flaxvae.training.parallel import ONE_DEVICE
@@ -52,7 +53,7 @@ USABLE_MEMORY = 0.8  # share of the device's memory that a program may plan with
 Setting = dict[str, Any]  # one value for each name of the grid
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Member:
     """One model of a sweep.
 
@@ -82,6 +83,7 @@ def sweep(
     memory_limit: float | None = None,
     engine: Engine | None = None,
     progress: bool = True,
+    on_interrupt: OnInterrupt = "return",
     **choices: Any,
 ) -> list[Member]:
     """Trains every combination of a grid; each member equals its own `fit`.
@@ -108,6 +110,7 @@ def sweep(
       memory_limit: bytes that one program may plan with; None: 80 % of the device's.
       engine: see `fit`.
       progress: see `fit`.
+      on_interrupt: see `fit`; Ctrl-C returns the members whose training has begun.
       **choices: see `fit`.
 
     Returns:
@@ -118,7 +121,9 @@ def sweep(
       InputError: a name that nothing takes, no values, or what `fit` refuses.
       Interrupted: as `fit`.
     """
+    check_choice("on_interrupt", on_interrupt, get_args(OnInterrupt))
     engine = engine or Engine()
+    grid = _as_lists(grid)
     plan = make_plan(
         dataset,
         objective=objective,
@@ -156,7 +161,7 @@ def sweep(
         )
     examples = ONE_DEVICE.put((dataset.train.examples, dataset.validation.examples))
     members: dict[str, Member] = {}
-    with watch_signals() as watch:
+    with watch_signals(workdir is not None) as watch:
         for shape, group in groups.items():
             model = build(**{name: group[0][name] for name in names.model})
             stack = _Stack(plan, names, model, mapping, examples)
@@ -166,7 +171,35 @@ def sweep(
                 title = f"{shape or 'models'}, {start + 1} to {start + len(part)}"
                 trained = _train(stack, part, title, workdir, engine, watch, progress)
                 members |= {name_setting(m.setting): m for m in trained}
-    return [members[name_setting(setting)] for setting in combinations]
+                if watch.received:
+                    break
+            if watch.received:
+                break
+    every = [name_setting(setting) for setting in combinations]
+    found = [members[name] for name in every if name in members]
+    count = len(trained)
+    last = max((len(member.trained.history) for member in trained), default=0)
+    done = (
+        f"with {len(found)} of {len(every)} models begun, the last {count} after epoch "
+        f"{last} of {plan.epochs}"
+    )
+    watch.end(found, done, on_interrupt)
+    return found
+
+
+def _as_lists(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The grid with lists of Python's own numbers, also from arrays and ranges."""
+    if not isinstance(grid, Mapping):
+        raise InputError(f"grid must be a dict of lists, got {show(grid)}")
+    lists = {}
+    for name, values in grid.items():
+        array = np.asarray(values) if isinstance(values, jax.Array) else values
+        if isinstance(array, str) or not isinstance(array, Iterable):
+            raise InputError(f"grid must hold a list of {name}, got {show(values)}")
+        if isinstance(array, np.ndarray) and not array.ndim:
+            raise InputError(f"grid must hold a list of {name}, got {show(values)}")
+        lists[name] = [as_python(value) for value in array]
+    return lists
 
 
 def name_setting(setting: Setting) -> str:
@@ -187,7 +220,7 @@ def _sort_names(
     grid: Mapping[str, Sequence[Any]], plan: Plan, build: Callable[..., nn.Module]
 ) -> _Names:
     weights = list(weights_of(plan.objective))
-    state = plan.build_optimizer().init({"w": jnp.zeros((1, 1))})
+    state = plan.build_optimizer().init({"w": jnp.zeros((1, 1), jnp.float32)})
     hyperparameters = describe_optimizer(state).keys() - {"optimizer"}
     arguments = list(inspect.signature(build).parameters)
     for name, values in grid.items():
@@ -236,6 +269,7 @@ class _Stack:
             jnp.asarray(seeds, jnp.uint32),
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *objectives),
         )
+        self.plan.check_state(runs)
         values = {
             name: jnp.asarray([setting[name] for setting in settings], jnp.float32)
             for name in self.names.hyperparameters
@@ -354,6 +388,8 @@ def _train(
                     ),
                 )
     seconds = [each / len(settings) for each in recorder.seconds]
+    if watch.received:  # the members' own folders are written at the end
+        folder = None
     members = []
     for m, setting in enumerate(settings):
         run = _take(runs, m)

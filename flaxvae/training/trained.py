@@ -1,7 +1,8 @@
 """A trained model: encode, decode, sample."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, as_integer
 from flaxvae.data import Dataset, Preprocessing
+from flaxvae.dtypes import narrow
 from flaxvae.objectives.objective import Objective
+from flaxvae.training.inputs import as_array, check_examples, conditions_of
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import count_parameters
 
 CHUNK = 1024  # rows computed at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trained:
     """A model with its parameters: encode, decode, reconstruct, sample.
 
@@ -32,7 +35,7 @@ class Trained:
       history: one dict per epoch: ``epoch``, ``train`` and ``validation`` metrics.
       timing: of its training: ``seconds_per_epoch`` (median, validation included),
         ``seconds_per_step``, ``images_per_second``, ``compile_seconds`` and
-        ``peak_memory_bytes``; empty after loading.
+        ``peak_memory_bytes``; after loading empty, unless `flaxvae.save` wrote it.
       best_epoch: the epoch that early stopping chose, if it was on.
       objective: what it was trained on; None where that cannot be known, as after
         loading a run with an objective of the user's own.
@@ -53,6 +56,23 @@ class Trained:
     seed: int = 0
     workdir: Path | None = None
     template: Dataset | None = None
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.data_shape))
+        where = "" if self.workdir is None else f", {self.workdir}"
+        return (
+            f"{type(self).__name__}({_describe_parts(self.model)}, {self._data_name()}"
+            f"{shape}, {len(self.history)} epochs, {self.parameters:,} parameters"
+            f"{where})"
+        )
+
+    def _data_name(self) -> str:
+        return "examples of "
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields; compiled functions are made again where they are needed."""
+        fields = dataclasses.fields(self)
+        return {each.name: getattr(self, each.name) for each in fields}
 
     @property
     def key(self) -> jax.Array:
@@ -100,21 +120,22 @@ class Trained:
           condition: of a conditional model: a class ``(N,)`` or a vector ``(N, C)``
             for each example, or one class for all.
 
+        No examples give no codes.
+
         Raises:
-          InputError: examples of another shape, or no condition for a model that takes
-            one.
+          InputError: examples of another shape or with other values than its data set
+            has, no condition for a model that takes one, or a class that it does not
+            have.
         """
-        x = x if hasattr(x, "dtype") else np.asarray(x)
+        self._check_has("encode")
+        x = as_array(x)
         if len(self.data_shape) == 3 and (*x.shape[-2:], 1) == self.data_shape:
             x = x[..., None]
         is_one = not self._takes(x.shape[1:], x.dtype) and self._takes(x.shape, x.dtype)
         if is_one:
             x = x[None]
             condition = None if condition is None else np.asarray(condition)[None]
-        if not self._takes(x.shape[1:], x.dtype):
-            raise InputError(
-                f"x must have the shape (N, {str(self.data_shape)[1:]}, got {x.shape}"
-            )
+        self.check(x)
         conditions = self._conditions(condition, len(x))
         encode = functools.partial(self._encode, self.variables)
         q = _in_chunks(encode, x, *conditions)
@@ -122,6 +143,27 @@ class Trained:
             return q
         has_rows = _find_rows(encode, x, *conditions)
         return jax.tree.map(lambda rows, leaf: leaf[0] if rows else leaf, has_rows, q)
+
+    def check(self, x: Any) -> None:
+        """Raises `InputError` for examples unlike those of the model's data set.
+
+        Args:
+          x: an array of examples as they are stored, ``(N, ...)``: their shape and
+            their values are checked.
+        """
+        if not (x.ndim and self._takes(x.shape[1:], x.dtype)):
+            raise InputError(
+                f"x must have the shape (N, {str(self.data_shape)[1:]}, got {x.shape}"
+            )
+        is_table = len(self.data_shape) == 1
+        check_examples(x, self.preprocessing, is_table=is_table)
+
+    def _check_has(self, name: str) -> None:
+        if not hasattr(self.model, name):
+            raise InputError(
+                f"the model must have a method {name}, and {type(self.model).__name__} "
+                "has none"
+            )
 
     def _takes(self, shape: tuple[int, ...], dtype: Any) -> bool:
         """Whether the model takes stored examples of this shape."""
@@ -136,21 +178,42 @@ class Trained:
         """p(x|z) of each code ``(N, D)``; its ``mean`` is the image to look at.
 
         ``condition`` is as in `encode`.
+
+        Raises:
+          InputError: codes of another shape or that are not finite, or a condition that
+            the model does not have.
         """
-        if z.shape[1:] != self.code_shape:
+        self._check_has("decode")
+        z = as_array(z, "z")
+        if not z.ndim or z.shape[1:] != self.code_shape:
             raise InputError(
                 f"z must have the shape (N, {str(self.code_shape)[1:-1].rstrip(',')}), "
                 f"got {z.shape}"
             )
+        if not isinstance(z, jax.core.Tracer) and not np.isfinite(np.asarray(z)).all():
+            raise InputError("z must hold finite numbers, got NaN or infinity")
         conditions = self._conditions(condition, len(z))
         decode = functools.partial(self._decode, self.variables)
         return _in_chunks(decode, z, *conditions)
 
-    def compute(self, method: Callable[..., Any], x: np.ndarray | jax.Array) -> Any:
+    def compute(
+        self,
+        method: Callable[..., Any],
+        x: np.ndarray | jax.Array,
+        *,
+        check: bool = True,
+    ) -> Any:
         """``method(model, x)`` of examples as they are stored, in chunks.
 
         Such as ``trained.compute(lambda model, x: model(x), images)`` of a classifier.
+        Without ``check`` values may lie out of the data's range, as of samples.
+
+        Raises:
+          InputError: as `encode`.
         """
+        x = as_array(x)
+        if check:
+            self.check(x)
 
         def apply(x: jax.Array) -> Any:
             seen = self.preprocessing.prepare(x)
@@ -194,6 +257,7 @@ class Trained:
         Raises:
           InputError: the model has no prior and there is no ``sampler``.
         """
+        num = as_integer("num", num, 0)
         key = stream_key(self.key, Stream.FIGURES) if key is None else key
         key_z, key_x = jax.random.split(key) if with_noise else (key, key)
         source = sampler or self._prior(condition, num)
@@ -220,27 +284,13 @@ class Trained:
         conditions = self._conditions(condition, num)
         return self.model.apply(self.variables, *conditions, method=prior)
 
+    def _class_names(self) -> Sequence[str] | None:
+        """Names of the classes, where they are known."""
+        return None
+
     def _conditions(self, condition: Any, num: int) -> tuple[Any, ...]:
         """The conditions of ``num`` examples, or nothing."""
-        if condition is None:
-            if self.is_conditional:
-                raise InputError(
-                    "condition must be stated for each example of a conditional "
-                    "model, got none"
-                )
-            return ()
-        if not self.is_conditional:
-            raise InputError(
-                "condition must be left out for a model that is not conditional"
-            )
-        array = np.asarray(condition)
-        array = array if array.ndim else np.full(num, array)
-        if len(array) != num:
-            raise InputError(
-                f"there must be a condition for each of {num} examples, got "
-                f"{len(array)}"
-            )
-        return (array,)
+        return conditions_of(self.model, condition, num, self._class_names())
 
     @functools.cached_property
     def _encode(self) -> Callable[..., Any]:
@@ -257,6 +307,8 @@ class Trained:
     @functools.cached_property
     def _decode(self) -> Callable[..., Any]:
         def decode(variables: Any, z: jax.Array, *conditions: jax.Array) -> Any:
+            z = z if _has_wide(variables) else narrow(z)
+
             def method(vae: Any, z: jax.Array) -> Any:
                 return (vae.given(*conditions) if conditions else vae).decode(z)
 
@@ -265,12 +317,31 @@ class Trained:
         return jax.jit(decode)
 
 
+def _describe_parts(model: nn.Module) -> str:
+    """The class of a model and those of its parts."""
+    parts = [getattr(model, each.name, None) for each in dataclasses.fields(model)]
+    names = [type(p).__name__ for p in parts if isinstance(p, nn.Module)]
+    return f"{type(model).__name__}({', '.join(names)})"
+
+
+def _has_wide(variables: Any) -> bool:
+    """Whether parameters of the user's own are float64."""
+    return any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(variables))
+
+
 def _in_chunks(compute: Callable[..., Any], rows: Any, *more: Any) -> Any:
     """Applies ``compute`` to at most CHUNK rows at a time, and joins the results."""
+    every = (rows, *more)
+    if not len(rows):
+        # A network may not take an empty batch: one row that is dropped again.
+        one = [np.zeros((1, *array.shape[1:]), array.dtype) for array in every]
+        has_rows = _find_rows(compute, *every)
+        return jax.tree.map(
+            lambda rows, leaf: leaf[:0] if rows else leaf, has_rows, compute(*one)
+        )
     if len(rows) <= CHUNK:
         return compute(jnp.asarray(rows), *more)
     filled = -(-len(rows) // CHUNK) * CHUNK
-    every = (rows, *more)
     has_rows = _find_rows(compute, *every)
     parts = []
     for start in range(0, filled, CHUNK):

@@ -72,12 +72,8 @@ def test_the_first_command_of_the_readme_without_network(run, tmp_path):
     assert settings["model"]["latent_dim"] == 2
     optimization = Optimization(epochs=4, batch_size=128)
     for kind, described, expected in (
+        (VAEConfig, settings["model"], VAEConfig(latent_dim=2)),
         (Optimization, settings["optimization"], optimization),
-        (
-            Optimization,
-            settings["optimization"],
-            Optimization(epochs=4, batch_size=128),
-        ),
         (DataConfig, config["notes"]["data"], DataConfig()),
     ):
         assert settings_from_description(kind, described) == expected

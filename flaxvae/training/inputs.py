@@ -1,0 +1,158 @@
+"""Checks of what a trained model is applied to: values, conditions, splits."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from flaxvae.checks import InputError, show
+from flaxvae.data import Preprocessing, Split
+from flaxvae.data.dataset import check_values
+from flaxvae.data.rows import Rows
+from flaxvae.nn.conditions import check_conditions
+
+
+def check_examples(
+    x: Any, preprocessing: Preprocessing, *, is_table: bool, name: str = "x"
+) -> None:
+    """Raises `InputError` for examples unlike those of a model's data set.
+
+    Images must be integers from 0 to ``max_value`` or floats in [0, 1], and all numbers
+    finite: a network would map anything else to a code that looks like any other.
+
+    Args:
+      x: examples as they are stored, ``(N, ...)``; what is traced by JAX is not read.
+      preprocessing: of the model's data set.
+      is_table: whether examples are rows of a table.
+      name: of the examples, for the message.
+    """
+    if isinstance(x, jax.core.Tracer) or not len(x):
+        return
+    if x.dtype.kind not in "iuf" and not jax.dtypes.issubdtype(x.dtype, np.floating):
+        raise InputError(f"{name} must hold numbers, got {x.dtype}")
+    check_values(name, x, preprocessing, is_table=is_table)
+
+
+def conditions_of(
+    model: nn.Module,
+    condition: Any,
+    num: int,
+    class_names: Sequence[str] | None = None,
+) -> tuple[Any, ...]:
+    """The conditions of ``num`` examples as a model takes them, or nothing.
+
+    Args:
+      model: conditional or not.
+      condition: a class or a vector for each example, or one for all, or None.
+      num: number of examples.
+      class_names: names by which a class may be stated.
+
+    Raises:
+      InputError: conditions that are missing, too many or too few, or do not exist.
+    """
+    module = getattr(model, "condition", None)
+    if condition is None:
+        if module is not None:
+            raise InputError(
+                "condition must be stated for each example of a conditional model, got "
+                "none"
+            )
+        return ()
+    if module is None:
+        raise InputError(
+            "condition must be left out for a model that is not conditional"
+        )
+    if isinstance(condition, jax.core.Tracer):
+        return (condition,)
+    num_classes, width = sizes_of(module)
+    array = check_conditions(
+        condition, num_classes=num_classes, width=width, class_names=class_names
+    )
+    is_vector = num_classes is None and width is not None
+    if array.ndim == is_vector:
+        array = np.broadcast_to(array, (num, *array.shape))
+    if len(array) != num:
+        raise InputError(
+            f"there must be a condition for each of {num} examples, got {len(array)}"
+        )
+    if num_classes is not None and array.ndim != 1:
+        raise InputError(
+            f"condition must be a class for each example, got shape {array.shape}"
+        )
+    return (array,)
+
+
+def sizes_of(module: Any) -> tuple[int | None, int | None]:
+    """Number of classes and length of vectors that a module is conditioned on."""
+    return getattr(module, "num_classes", None), getattr(module, "width", None)
+
+
+def check_split(model: nn.Module, split: Split, name: str = "split") -> Split:
+    """A split whose conditions the model takes, as int32 classes or float32 vectors.
+
+    Args:
+      model: conditional on them, or taught them: a classifier, a prior over codes.
+      split: examples with or without conditions.
+      name: of the split, for error messages.
+
+    Raises:
+      InputError: conditions that are missing, or that the model does not have.
+    """
+    module = getattr(model, "condition", None)
+    needs = module is not None and not getattr(model, "trains_without_condition", False)
+    if split.condition is None:
+        if needs and len(split):
+            raise InputError(
+                "condition must be stated for each example of a conditional model, and "
+                f"{name} has none: see flaxvae.data.condition_on_labels"
+            )
+        return split
+    if not hasattr(model, "given"):
+        raise InputError(
+            f"condition must be left out for the model {type(model).__name__}, which "
+            f"cannot be conditional, got conditions in {name}"
+        )
+    if module is None and hasattr(model, "decode"):
+        raise InputError(
+            f"condition must be left out for a model that is not conditional, got "
+            f"conditions in {name}"
+        )
+    # Classifiers and priors over codes have no such module, but classes themselves.
+    num_classes, width = sizes_of(model if module is None else module)
+    checked = check_conditions(
+        split.condition,
+        num_classes=num_classes,
+        width=None if module is None else width,
+        name=f"condition of {name}",
+    )
+    if len(checked) != len(split):
+        raise InputError(
+            f"there must be a condition for each of {len(split)} examples of {name}, "
+            f"got {len(checked)}"
+        )
+    same = checked.dtype == np.asarray(split.condition).dtype
+    return split if same else dataclasses.replace(split, condition=checked)
+
+
+def as_array(x: Any, name: str = "x") -> Any:
+    """An array of NumPy or JAX, or `Rows`; of lists, tensors and frames a NumPy array.
+
+    Truth values become 0.0 and 1.0.
+
+    Raises:
+      InputError: what is not an array of numbers.
+    """
+    if isinstance(x, np.ndarray | jax.Array | Rows):
+        return x.astype(np.float32) if x.dtype == bool else x
+    if hasattr(x, "detach"):  # a tensor of PyTorch
+        x = x.detach().cpu()
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be an array, got {show(x)}") from error
+    if array.dtype.kind not in "iufb":
+        raise InputError(f"{name} must be an array of numbers, got {show(x)}")
+    return as_array(array)
