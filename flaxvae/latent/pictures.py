@@ -22,7 +22,7 @@ from flaxvae.latent.encode import (
     encode_means,
     share_codes,
 )
-from flaxvae.latent.grids import check_dims
+from flaxvae.latent.grids import check_dims, choose_grid
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import (
     SAMPLERS,
@@ -235,11 +235,14 @@ def samples(context: Context) -> Any:
     """Images decoded from codes of the prior, or of another sampler."""
     from flaxvae.latent import figures
 
-    drawn = context.trained.sample(100, key=context.key, sampler=context.source)
+    rows, columns = choose_grid(*panels.SAMPLES, context.trained.data_shape)
+    drawn = panels.samples(
+        context.trained, rows * columns, key=context.key, sampler=context.source
+    )
     return figures.plot_samples(
-        np.asarray(drawn),
+        drawn,
         title=f"Samples from {SAMPLERS[context.sampler]}: {context.title}",
-        columns=20,
+        columns=columns,
     )
 
 
@@ -278,7 +281,7 @@ def class_samples(context: Context) -> Any:
     """Samples of a conditional model, a row per class."""
     from flaxvae.latent import figures
 
-    labels, names = panels.choose_classes(context.dataset)
+    labels, names = _choose_classes(context)
     key_samples, _ = jax.random.split(context.key)
     return figures.plot_rows(
         panels.class_samples(context.trained, labels, key=key_samples),
@@ -291,7 +294,7 @@ def class_change(context: Context) -> Any:
     """The same codes, decoded under each class."""
     from flaxvae.latent import figures
 
-    labels, names = panels.choose_classes(context.dataset)
+    labels, names = _choose_classes(context)
     _, key_codes = jax.random.split(context.key)
     return figures.plot_rows(
         panels.class_change(context.trained, labels, key=key_codes),
@@ -401,9 +404,12 @@ def code_samples(context: Context) -> Any:
     model: Any = prior.model
     if model.num_classes is None:
         source = choose_sampler(trained, "prior", code_prior=prior)
-        drawn = np.asarray(trained.sample(100, key=context.key, sampler=source))
-        return figures.plot_samples(drawn, title=title, columns=20)
-    labels, names = panels.choose_classes(context.dataset)
+        rows, columns = choose_grid(*panels.SAMPLES, trained.data_shape)
+        drawn = panels.samples(
+            trained, rows * columns, key=context.key, sampler=source
+        )
+        return figures.plot_samples(drawn, title=title, columns=columns)
+    labels, names = panels.choose_classes(context.dataset, model.num_classes)
     source = choose_sampler(trained, "prior", labels=labels.ravel(), code_prior=prior)
     drawn = np.asarray(trained.sample(labels.size, key=context.key, sampler=source))
     shape = (*labels.shape, *trained.data_shape)
