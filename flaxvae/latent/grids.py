@@ -43,7 +43,7 @@ def quantile_grid(
         prior's mean.
 
     Returns:
-      ``(steps, steps, D)``, with two numbers of steps reversed: along the second axis ``dims[0]`` grows, along the first
+      ``(steps, steps, D)``: along the second axis ``dims[0]`` grows, along the first
       ``dims[1]`` *falls*, so that the picture's axes point right and up. For one
       dimension ``(1, steps, D)``.
 
@@ -130,8 +130,8 @@ def fit_images(images: np.ndarray, width: float) -> np.ndarray:
 
     >>> fit_images(np.zeros((9, 512, 512, 3)), 60).shape
     (9, 60, 60, 3)
-    >>> fit_images(np.zeros((600, 1, 1)), 20).shape, fit_images(np.zeros((2, 2, 1)), 99).shape
-    ((100, 20, 1), (8, 8, 1))
+    >>> fit_images(np.zeros((600, 1, 1)), 20).shape
+    (100, 20, 1)
 
     Args:
       images: ``(..., H, W, C)``.
@@ -139,11 +139,11 @@ def fit_images(images: np.ndarray, width: float) -> np.ndarray:
     """
     H, W = images.shape[-3:-1]
     ratio = drawn_ratio((H, W))
-    is_elongated = H != ratio * W and ratio in (MOST_ELONGATED, 1 / MOST_ELONGATED)
     height = width * ratio
-    reduce_height, reduce_width = H > 2 * height, W > 2 * width
-    if not is_elongated:
-        reduce_height = reduce_width
+    reduce_width = reduce_height = 2 * width < W
+    is_elongated = not math.isclose(H, ratio * W)
+    if is_elongated:
+        reduce_height = 2 * height < H
     if reduce_height:
         images = _average(images, -3, max(1, math.ceil(height)))
     if reduce_width:

@@ -54,14 +54,32 @@ def choose_classes(
 
     Args:
       dataset: whose classes have the names; its images' shape decides the columns.
-      num_classes: of the model, where that is known.
+      num_classes: of the model; default those of the data.
     """
     rows = min(num_classes or dataset.num_classes or 1, MOST_CLASSES)
     names = [name_class(label, dataset.class_names) for label in range(rows)]
-    columns = SAMPLES_OF_CLASS
-    if not dataset.is_table:
-        columns = max(choose_grid(1, columns, dataset.shape)[1], 2)
+    columns = max(choose_grid(1, SAMPLES_OF_CLASS, dataset.shape)[1], 2)
     return np.repeat(np.arange(rows)[:, None], columns, axis=1), names
+
+
+def choose_conditions(
+    trained: Trained, dataset: Dataset, shown: Split
+) -> tuple[np.ndarray, list[str] | None]:
+    """What the rows of a conditional model's pictures are conditioned on.
+
+    Returns:
+      The classes ``(rows, columns)`` with their names; or, where conditions are
+      vectors, those of the examples in ``shown``, ``(rows, columns, C)``, and None.
+    """
+    model: Any = trained.model
+    labels, names = choose_classes(dataset, model.condition.num_classes)
+    if model.condition.num_classes is None:
+        vectors = np.asarray(shown.condition)
+        return np.repeat(vectors[:, None], labels.shape[1], axis=1), None
+    known, conditions = dataset.test.labels, dataset.test.condition
+    if known is None or conditions is None or not np.array_equal(known, conditions):
+        names = [str(label) for label in labels[:, 0]]  # other classes than the labels
+    return labels, names
 
 
 def choose_dims(codes: np.ndarray) -> tuple[int, ...]:
@@ -93,11 +111,15 @@ def decode_grid(
 ) -> np.ndarray:
     """Mean images ``(rows, columns, H, W, C)`` of codes ``(rows, columns, D)``.
 
-    ``condition`` has one for each code, ``(rows, columns)``.
+    ``condition`` has one for each code, ``(rows, columns)`` or ``(rows, columns, C)``.
     """
     rows, columns, *shape = codes.shape
     z = codes.reshape(rows * columns, *shape)
-    flat = None if condition is None else condition.reshape(rows * columns)
+    flat = (
+        None
+        if condition is None
+        else condition.reshape(rows * columns, *condition.shape[2:])
+    )
 
     def decode(part: slice) -> np.ndarray:
         conditions = None if flat is None else flat[part]
@@ -213,31 +235,45 @@ def interpolations(
 
 
 def class_samples(
-    trained: Trained, labels: np.ndarray, *, key: jax.Array
+    trained: Trained, conditions: np.ndarray, *, key: jax.Array
 ) -> np.ndarray:
-    """Samples of a conditional model, one for each label ``(rows, columns)``.
+    """Samples of a conditional model, one for each condition.
+
+    Args:
+      trained: a conditional model.
+      conditions: classes ``(rows, columns)``, or vectors ``(rows, columns, C)``.
+      key: of the samples.
 
     Returns:
       ``(rows, columns, H, W, C)``.
     """
-    flat = samples(trained, labels.size, key=key, condition=labels.ravel())
-    return flat.reshape(*labels.shape, *flat.shape[1:])
+    rows, columns, *width = conditions.shape
+    flat = samples(
+        trained,
+        rows * columns,
+        key=key,
+        condition=conditions.reshape(rows * columns, *width),
+    )
+    return flat.reshape(rows, columns, *flat.shape[1:])
 
 
-def class_change(trained: Trained, labels: np.ndarray, *, key: jax.Array) -> np.ndarray:
-    """One code per column, decoded under the label of each row.
+def class_change(
+    trained: Trained, conditions: np.ndarray, *, key: jax.Array
+) -> np.ndarray:
+    """One code per column, decoded under the condition of each row.
 
     Args:
       trained: a conditional model.
-      labels: ``(rows, columns)``.
+      conditions: classes ``(rows, columns)``, or vectors ``(rows, columns, C)``.
       key: of the codes, drawn from a standard normal distribution.
 
     Returns:
       ``(rows, columns, H, W, C)``.
     """
-    z = jax.random.normal(key, (labels.shape[1], trained.latent_dim))
-    codes = np.broadcast_to(np.asarray(z), (*labels.shape, trained.latent_dim))
-    return decode_grid(trained, codes, labels)
+    rows, columns = conditions.shape[:2]
+    z = jax.random.normal(key, (columns, trained.latent_dim))
+    codes = np.broadcast_to(np.asarray(z), (rows, columns, trained.latent_dim))
+    return decode_grid(trained, codes, conditions)
 
 
 def corrupted(

@@ -137,7 +137,9 @@ def plot_rows(
         axes.set_xticks(_centers(columns, W), texts, size=NAME_SIZE)
     elif names is not None:
         angle = 0 if is_short or is_beside else 90
-        axes.set_yticks(_centers(rows, H), texts, rotation=angle, va="center", size=NAME_SIZE)
+        axes.set_yticks(
+            _centers(rows, H), texts, rotation=angle, va="center", size=NAME_SIZE
+        )
     axes.tick_params(length=0)
     return figure
 
@@ -213,10 +215,10 @@ def plot_comparison(
       title: of the figure.
     """
     shape = panels[0][0].shape[2:]
-    across = [max(images.shape[1] for images in column) for column in zip(*panels)]
-    down = sum(max(images.shape[0] for images in row) for row in panels)
+    across = sum(images.shape[1] for images in panels[0])
+    down = sum(row[0].shape[0] for row in panels)
     most = min(5.2 * len(columns), 20.0)
-    width = _choose_width(down, sum(across), shape, most)
+    width = _choose_width(down, across, shape, most)
     cell = width / len(columns)
     tiles = [[tile_images(_fit(x, cell), gap=GAP) for x in row] for row in panels]
     heights = [row[0].shape[0] for row in tiles]
