@@ -24,11 +24,21 @@ def draw_sweep(
       title: name of the data.
 
     Returns:
-      The paths of the files; none where every model has failed.
+      The paths of the files; none where every model has failed, or has no numbers of a
+      validation split.
     """
-    from flaxvae.latent.figures.models import plot_rate_distortion, plot_setting
+    from flaxvae.latent.figures.models import (
+        format_value,
+        plot_rate_distortion,
+        plot_setting,
+    )
 
-    rows = [row for row in rows if row["failure"] is None]
+    measured = ("validation_elbo", "validation_log_likelihood", "validation_kl")
+    rows = [
+        row
+        for row in rows
+        if row["failure"] is None and all(row[name] is not None for name in measured)
+    ]
     if not rows:
         return []
     swept = [name for name, values in grid.items() if len(values) > 1]
@@ -38,7 +48,7 @@ def draw_sweep(
         title += ", means over seeds"
 
     def label(row: Mapping[str, Any], names: Sequence[str]) -> str:
-        return ", ".join(f"{name} {_format(row[name])}" for name in names)
+        return ", ".join(f"{name} {format_value(row[name])}" for name in names)
 
     by_size = [name for name in settings if name != "beta"]
     drawn = {
@@ -86,7 +96,3 @@ def _save(drawn: Mapping[str, Any], folder: str | Path) -> list[Path]:
     for path, figure in zip(paths, drawn.values(), strict=True):
         figures.save_figure(figure, path)
     return paths
-
-
-def _format(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)

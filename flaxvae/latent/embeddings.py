@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flaxvae.checks import InputError
+
+LEAST_FOR_TSNE = 4  # codes: perplexity 1
 MOST_POINTS = 3_000  # that t-SNE arranges: its time grows faster than their number
 
 
@@ -80,18 +83,30 @@ def tsne(codes: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     Distances between groups mean little.
 
     Args:
-      codes: ``(N, D)``, N at least 4.
+      codes: ``(N, D)``, N at least 4; equal codes stay in one place.
       seed: chooses which codes are arranged, if there are more than 3,000, and the
         initial arrangement.
 
     Returns:
       The arrangement ``(P, 2)``, and the numbers of the codes in it, ``(P,)``.
 
+    Raises:
+      InputError: fewer than 4 codes.
+
     Source: van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 2008.
     """
     from sklearn.manifold import TSNE
 
+    if len(codes) < LEAST_FOR_TSNE:
+        raise InputError(
+            f"codes must be {LEAST_FOR_TSNE} or more for t-SNE, got {len(codes)}"
+        )
     rows = np.sort(np.random.default_rng(seed).permutation(len(codes))[:MOST_POINTS])
+    chosen = np.asarray(codes)[rows]
+    if not np.ptp(chosen, axis=0).any():
+        return np.zeros((len(rows), 2), np.float32), rows
+    if chosen.shape[1] == 1:  # its initial arrangement has two principal components
+        chosen = np.pad(chosen, ((0, 0), (0, 1)))
     perplexity = min(30.0, (len(rows) - 1) / 3)
     method = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-    return method.fit_transform(np.asarray(codes)[rows]), rows
+    return method.fit_transform(chosen), rows

@@ -1,6 +1,7 @@
 """What pictures show: from a trained model and a split to arrays."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,9 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.data import Dataset, Split
+from flaxvae.latent.classes import name_class
 from flaxvae.latent.embeddings import fit_pca, pca
 from flaxvae.latent.encode import codebook_size
-from flaxvae.latent.grids import quantile_grid
+from flaxvae.latent.grids import (
+    LARGE,
+    NEARLY_SQUARE,
+    choose_grid,
+    drawn_ratio,
+    fit_images,
+    quantile_grid,
+)
 from flaxvae.latent.paths import interpolate
 from flaxvae.objectives import Reconstruction
 from flaxvae.objectives.corruption import corrupt
@@ -20,6 +29,11 @@ from flaxvae.training import Trained
 EXAMPLES = 10  # of a picture's row
 MOST_CLASSES = 20  # with a row each
 SAMPLES_OF_CLASS = 12
+SAMPLES = (5, 20)  # rows and columns, where images are nearly square
+MANIFOLD = (20, 20)
+PATHS = (5, 12)
+NUMBERS = 2**23  # of decoded images, computed at once
+MOST_PIXELS = 256  # of the longer side of an image that is kept, where they are many
 TRAINING_CODES = 5_000  # whose moments an autoencoder's codes are drawn by
 
 
@@ -33,11 +47,38 @@ def choose_examples(split: Split) -> list[int]:
     return first + more[: EXAMPLES - len(first)]
 
 
-def choose_classes(dataset: Dataset) -> tuple[np.ndarray, list[str]]:
-    """One row per class, ``(rows, columns)`` labels, and the names of the rows."""
-    rows = min(dataset.num_classes or 1, MOST_CLASSES)
-    names = [str(n) for n in (dataset.class_names or range(rows))][:rows]
-    labels = np.repeat(np.arange(rows)[:, None], SAMPLES_OF_CLASS, axis=1)
+def choose_classes(
+    dataset: Dataset, num_classes: int | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """One row per class, ``(rows, columns)`` labels, and the names of the rows.
+
+    Args:
+      dataset: whose classes have the names; its images' shape decides the columns.
+      num_classes: of the model; default those of the data.
+    """
+    rows = min(num_classes or dataset.num_classes or 1, MOST_CLASSES)
+    names = [name_class(label, dataset.class_names) for label in range(rows)]
+    columns = max(choose_grid(1, SAMPLES_OF_CLASS, dataset.shape)[1], 2)
+    return np.repeat(np.arange(rows)[:, None], columns, axis=1), names
+
+
+def choose_conditions(
+    trained: Trained, dataset: Dataset, shown: Split
+) -> tuple[np.ndarray, list[str] | None]:
+    """What the rows of a conditional model's pictures are conditioned on.
+
+    Returns:
+      The classes ``(rows, columns)`` with their names; or, where conditions are
+      vectors, those of the examples in ``shown``, ``(rows, columns, C)``, and None.
+    """
+    model: Any = trained.model
+    labels, names = choose_classes(dataset, model.condition.num_classes)
+    if model.condition.num_classes is None:
+        vectors = np.asarray(shown.condition)
+        return np.repeat(vectors[:, None], labels.shape[1], axis=1), None
+    known, conditions = dataset.test.labels, dataset.test.condition
+    if known is None or conditions is None or not np.array_equal(known, conditions):
+        names = [str(label) for label in labels[:, 0]]  # other classes than the labels
     return labels, names
 
 
@@ -70,12 +111,66 @@ def decode_grid(
 ) -> np.ndarray:
     """Mean images ``(rows, columns, H, W, C)`` of codes ``(rows, columns, D)``.
 
-    ``condition`` has one for each code, ``(rows, columns)``.
+    ``condition`` has one for each code, ``(rows, columns)`` or ``(rows, columns, C)``.
     """
     rows, columns, *shape = codes.shape
-    flat = None if condition is None else condition.reshape(rows * columns)
-    means = trained.decode(codes.reshape(rows * columns, *shape), flat).mean
-    return np.asarray(means).reshape(rows, columns, *trained.data_shape)
+    z = codes.reshape(rows * columns, *shape)
+    flat = (
+        None
+        if condition is None
+        else condition.reshape(rows * columns, *condition.shape[2:])
+    )
+
+    def decode(part: slice) -> np.ndarray:
+        conditions = None if flat is None else flat[part]
+        return np.asarray(trained.decode(z[part], conditions).mean)
+
+    images = _in_parts(decode, trained, rows * columns)
+    return images.reshape(rows, columns, *images.shape[1:])
+
+
+def samples(
+    trained: Trained,
+    num: int,
+    *,
+    key: jax.Array,
+    sampler: Any = None,
+    condition: np.ndarray | None = None,
+) -> np.ndarray:
+    """Images ``(num, H, W, C)`` that `Trained.sample` returns, for a picture.
+
+    Large images are drawn a few at once, and reduced to what a picture can show.
+    """
+
+    def draw(part: slice) -> np.ndarray:
+        is_all = part.stop - part.start == num
+        drawn = trained.sample(
+            part.stop - part.start,
+            key=key if is_all else jax.random.fold_in(key, part.start),
+            sampler=sampler,
+            condition=None if condition is None else condition[part],
+        )
+        return np.asarray(drawn)
+
+    return _in_parts(draw, trained, num)
+
+
+def _in_parts(
+    compute: Callable[[slice], np.ndarray], trained: Trained, num: int
+) -> np.ndarray:
+    """Images, a few at once if they are large, and then no larger than is shown."""
+    shape = trained.data_shape
+    at_once = max(1, NUMBERS // math.prod(shape))
+    if num <= at_once:
+        return compute(slice(0, num))
+    parts = []
+    for start in range(0, num, at_once):
+        images = compute(slice(start, min(start + at_once, num)))
+        if max(shape[:2]) > LARGE:
+            width = MOST_PIXELS / max(drawn_ratio(shape), 1)
+            images = fit_images(images, width)
+        parts.append(images)
+    return np.concatenate(parts)
 
 
 def reconstructions(trained: Trained, split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -88,26 +183,50 @@ def reconstructions(trained: Trained, split: Split) -> tuple[np.ndarray, np.ndar
     return images, np.asarray(trained.reconstruct(split.x, split.condition))
 
 
-def manifold(trained: Trained, dims: Sequence[int], steps: int = 20) -> np.ndarray:
+def manifold(
+    trained: Trained, dims: Sequence[int], steps: int | tuple[int, int] | None = None
+) -> np.ndarray:
     """Decoded images of the prior's quantiles along one or two latent dimensions.
 
+    Args:
+      trained: the model.
+      dims: the latent dimensions that vary; the others are 0. See `quantile_grid`.
+      steps: codes along each dimension, or along the first and the second. Default:
+        20, more or fewer by the shape of the images.
+
     Returns:
-      ``(steps, steps, H, W, C)``, or ``(1, steps, H, W, C)`` of one dimension; other
-      dimensions are 0. See `quantile_grid`.
+      ``(steps, steps, H, W, C)``. Of one dimension ``(1, steps, H, W, C)``, or
+      ``(steps, 1, H, W, C)`` with the largest code first where images are wide.
     """
+    shape = trained.data_shape
+    is_upright = len(dims) == 1 and drawn_ratio(shape) < 1 / NEARLY_SQUARE
+    if steps is None and is_upright:
+        steps = MANIFOLD[1]
+    elif steps is None:
+        rows = MANIFOLD[0] if len(dims) == 2 else 1
+        up, across = choose_grid(rows, MANIFOLD[1], shape, width=1200)
+        steps = (max(across, 2), max(up, 2))
     grid = quantile_grid(trained.latent_dim, dims=dims, steps=steps)
+    if is_upright:
+        grid = grid[:, ::-1].swapaxes(0, 1)
     return decode_grid(trained, grid)
 
 
 def interpolations(
-    trained: Trained, split: Split, steps: int = 12
+    trained: Trained, split: Split, steps: int | None = None
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Decoded linear paths from every second image of a split to the next one.
+
+    Of tall images there are fewer and longer paths, of wide images shorter ones, unless
+    ``steps`` says how many images a path has.
 
     Returns:
       Images ``(rows, steps, H, W, C)`` along the paths, and the two images that each
       path joins, ``(rows, H, W, C)`` each.
     """
+    if steps is None:
+        rows, columns = choose_grid(PATHS[0], PATHS[1] + 2, trained.data_shape)
+        split, steps = split[: 2 * rows], max(columns - 2, 3)
     images = np.asarray(trained.preprocessing.prepare(jnp.asarray(split.x)))
     codes = np.asarray(trained.encode(split.x).mean)  # (N, D)
     paired = 2 * (len(codes) // 2)
@@ -116,31 +235,45 @@ def interpolations(
 
 
 def class_samples(
-    trained: Trained, labels: np.ndarray, *, key: jax.Array
+    trained: Trained, conditions: np.ndarray, *, key: jax.Array
 ) -> np.ndarray:
-    """Samples of a conditional model, one for each label ``(rows, columns)``.
+    """Samples of a conditional model, one for each condition.
+
+    Args:
+      trained: a conditional model.
+      conditions: classes ``(rows, columns)``, or vectors ``(rows, columns, C)``.
+      key: of the samples.
 
     Returns:
       ``(rows, columns, H, W, C)``.
     """
-    flat = trained.sample(labels.size, key=key, condition=labels.ravel())
-    return np.asarray(flat).reshape(*labels.shape, *trained.data_shape)
+    rows, columns, *width = conditions.shape
+    flat = samples(
+        trained,
+        rows * columns,
+        key=key,
+        condition=conditions.reshape(rows * columns, *width),
+    )
+    return flat.reshape(rows, columns, *flat.shape[1:])
 
 
-def class_change(trained: Trained, labels: np.ndarray, *, key: jax.Array) -> np.ndarray:
-    """One code per column, decoded under the label of each row.
+def class_change(
+    trained: Trained, conditions: np.ndarray, *, key: jax.Array
+) -> np.ndarray:
+    """One code per column, decoded under the condition of each row.
 
     Args:
       trained: a conditional model.
-      labels: ``(rows, columns)``.
+      conditions: classes ``(rows, columns)``, or vectors ``(rows, columns, C)``.
       key: of the codes, drawn from a standard normal distribution.
 
     Returns:
       ``(rows, columns, H, W, C)``.
     """
-    z = jax.random.normal(key, (labels.shape[1], trained.latent_dim), jnp.float32)
-    codes = np.broadcast_to(np.asarray(z), (*labels.shape, trained.latent_dim))
-    return decode_grid(trained, codes, labels)
+    rows, columns = conditions.shape[:2]
+    z = jax.random.normal(key, (columns, trained.latent_dim), jnp.float32)
+    codes = np.broadcast_to(np.asarray(z), (rows, columns, trained.latent_dim))
+    return decode_grid(trained, codes, conditions)
 
 
 def corrupted(
@@ -210,19 +343,27 @@ def comparison(
       key: of the codes.
 
     Returns:
-      ``panels[row][model]``: images ``(5, 10, H, W, C)``, paths and then samples.
+      ``panels[row][model]``: images ``(5, 10, H, W, C)``, paths and then samples; other
+      numbers of them where images are tall or wide.
     """
-    shown = choose_examples(dataset.test)
-    paths, samples = [], []
+    rows, columns = choose_grid(5, 10, trained.data_shape, width=780)
+    rows, columns = min(rows, 5), max(columns, 3)
+    shown = choose_examples(dataset.test)[: 2 * rows]
+    paths = []
     for model in (trained, other):
         ends = np.asarray(model.encode(dataset.test.x[shown]).mean)
         paired = 2 * (len(ends) // 2)
-        codes = interpolate(ends[:paired:2], ends[1:paired:2], 10)
+        codes = interpolate(ends[:paired:2], ends[1:paired:2], columns)
         paths.append(decode_grid(model, codes))
     known = np.asarray(trained.encode(dataset.train.x[:TRAINING_CODES]).mean)
-    eps = np.asarray(jax.random.normal(key, (5, 10, known.shape[-1]), jnp.float32))
+    shape = (rows, columns, known.shape[-1])
+    eps = np.asarray(jax.random.normal(key, shape, jnp.float32))
     codes = known.mean(axis=0) + known.std(axis=0) * eps
-    samples.append(decode_grid(trained, codes))
-    images = np.asarray(other.sample(50, key=key))
-    samples.append(images.reshape(5, 10, *other.data_shape))
-    return [paths, samples]
+    drawn = samples(other, rows * columns, key=key)
+    return [
+        paths,
+        [
+            decode_grid(trained, codes),
+            drawn.reshape(rows, columns, *drawn.shape[1:]),
+        ],
+    ]

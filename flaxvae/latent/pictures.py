@@ -15,14 +15,14 @@ import numpy as np
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split
 from flaxvae.latent import panels
-from flaxvae.latent.embeddings import tsne
+from flaxvae.latent.embeddings import LEAST_FOR_TSNE, tsne
 from flaxvae.latent.encode import (
     codebook_size,
     encode_dataset,
     encode_means,
     share_codes,
 )
-from flaxvae.latent.grids import check_dims
+from flaxvae.latent.grids import check_dims, choose_grid
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import (
     SAMPLERS,
@@ -129,10 +129,9 @@ def draw(
     check_sampler(trained, sampler)
     if manifold_dims is not None:
         check_dims(trained.latent_dim, manifold_dims, "manifold_dims")
-    least = 5 if isinstance(trained.model, Autoencoder) else 2
-    if len(dataset.test) < least:
+    if len(dataset.test) < 2:
         raise InputError(
-            f"dataset must hold {least} test examples or more for pictures, got "
+            "dataset must hold 2 test examples or more for pictures, got "
             f"{len(dataset.test)}"
         )
     context = Context(
@@ -235,11 +234,14 @@ def samples(context: Context) -> Any:
     """Images decoded from codes of the prior, or of another sampler."""
     from flaxvae.latent import figures
 
-    drawn = context.trained.sample(100, key=context.key, sampler=context.source)
+    rows, columns = choose_grid(*panels.SAMPLES, context.trained.data_shape)
+    drawn = panels.samples(
+        context.trained, rows * columns, key=context.key, sampler=context.source
+    )
     return figures.plot_samples(
-        np.asarray(drawn),
+        drawn,
         title=f"Samples from {SAMPLERS[context.sampler]}: {context.title}",
-        columns=20,
+        columns=columns,
     )
 
 
@@ -275,30 +277,35 @@ def interpolations(context: Context) -> Any:
 
 
 def class_samples(context: Context) -> Any:
-    """Samples of a conditional model, a row per class."""
+    """Samples of a conditional model, a row per class or condition."""
     from flaxvae.latent import figures
 
-    labels, names = panels.choose_classes(context.dataset)
+    conditions, names = _conditions(context)
     key_samples, _ = jax.random.split(context.key)
+    each = "each class" if names else "conditions of test examples"
     return figures.plot_rows(
-        panels.class_samples(context.trained, labels, key=key_samples),
+        panels.class_samples(context.trained, conditions, key=key_samples),
         names,
-        title=f"Samples of each class: {context.title}",
+        title=f"Samples of {each}: {context.title}",
     )
 
 
 def class_change(context: Context) -> Any:
-    """The same codes, decoded under each class."""
+    """The same codes, decoded under each class or condition."""
     from flaxvae.latent import figures
 
-    labels, names = panels.choose_classes(context.dataset)
+    conditions, names = _conditions(context)
     _, key_codes = jax.random.split(context.key)
+    each = "each class" if names else "conditions of test examples"
     return figures.plot_rows(
-        panels.class_change(context.trained, labels, key=key_codes),
+        panels.class_change(context.trained, conditions, key=key_codes),
         names,
-        title=f"The same code in each column, decoded under each class: "
-        f"{context.title}",
+        title=f"The same code in each column, decoded under {each}: {context.title}",
     )
+
+
+def _conditions(context: Context) -> tuple[np.ndarray, list[str] | None]:
+    return panels.choose_conditions(context.trained, context.dataset, context.shown)
 
 
 def activity(context: Context) -> Any:
@@ -313,6 +320,8 @@ def tsne_scatter(context: Context) -> Any:
     """An autoencoder's codes of the test split in a plane."""
     from flaxvae.latent import figures
 
+    if len(context.means) < LEAST_FOR_TSNE:
+        return None
     seed = context.trained.seed if context.seed is None else context.seed
     places, rows = tsne(context.means, seed=seed)
     labels = context.dataset.test.labels
@@ -401,9 +410,10 @@ def code_samples(context: Context) -> Any:
     model: Any = prior.model
     if model.num_classes is None:
         source = choose_sampler(trained, "prior", code_prior=prior)
-        drawn = np.asarray(trained.sample(100, key=context.key, sampler=source))
-        return figures.plot_samples(drawn, title=title, columns=20)
-    labels, names = panels.choose_classes(context.dataset)
+        rows, columns = choose_grid(*panels.SAMPLES, trained.data_shape)
+        drawn = panels.samples(trained, rows * columns, key=context.key, sampler=source)
+        return figures.plot_samples(drawn, title=title, columns=columns)
+    labels, names = panels.choose_classes(context.dataset, model.num_classes)
     source = choose_sampler(trained, "prior", labels=labels.ravel(), code_prior=prior)
     drawn = np.asarray(trained.sample(labels.size, key=context.key, sampler=source))
     shape = (*labels.shape, *trained.data_shape)

@@ -7,9 +7,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from flaxvae.latent.figures.style import CLASS_COLORS, DPI, OFFSET, class_colors, strip
+from flaxvae.latent.figures.style import (
+    CLASS_COLORS,
+    DPI,
+    LEGEND_ROWS,
+    OFFSET,
+    add_legend,
+    axis_text,
+    class_color,
+    class_texts,
+    keep_width,
+    set_title,
+    strip,
+)
 
 MAX_POINTS = 10_000  # more dots than this only blacken a scatter plot
+
+
+MAX_NAMES = 60  # classes that are named at their medians
+
+
+NAME_CHARACTERS = 16  # of a class's name beside its codes
 
 
 def plot_latent_scatter(
@@ -22,45 +40,90 @@ def plot_latent_scatter(
 ) -> Figure:
     """Codes as dots, coloured by class.
 
-    Classes are also named at their medians, so that colour is not the only key.
+    Classes are also named at their medians, so that colour is not the only key. Colour
+    and name follow from a class's label, whichever other classes there are.
 
     Args:
       codes: ``(N, 2)``, or ``(N, 1)``, which is drawn as one row per class.
       labels: class of each code ``(N,)``, or None.
       title: what the codes are of.
       axis_labels: names of the latent axes, one or two.
-      class_names: names of the classes 0, 1, ...; default the labels themselves.
+      class_names: names of the classes 0, 1, ...; default the labels themselves. A
+        label beyond the names is its own name.
     """
     figure = Figure(figsize=(7, 6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     shown = np.random.default_rng(0).permutation(len(codes))[:MAX_POINTS]
     codes = np.asarray(codes)[shown]
-    labels = np.zeros(len(codes)) if labels is None else np.asarray(labels)[shown]
-    kinds, classes = np.unique(labels, return_inverse=True)
+    labels = np.zeros(len(codes), int) if labels is None else np.asarray(labels)[shown]
+    kinds, classes, class_names = _number_labels(labels, class_names)
     if codes.shape[1] == 1:
         spread = np.random.default_rng(1).uniform(-0.35, 0.35, len(codes))
         codes = np.stack([codes[:, 0], classes + spread], axis=1)  # (N, 2)
-    colors = np.array(class_colors(len(kinds)))
-    size = float(np.clip(40_000 / len(codes), 4, 24))
+    colors = np.array([class_color(kind) for kind in kinds])
+    size = float(np.clip(40_000 / max(len(codes), 1), 4, 24))
     x, y = codes.T
     axes.scatter(x, y, s=size, c=colors[classes], alpha=0.65, linewidths=0)
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel(axis_labels[0])
+    set_title(axes, title, 7)
+    axes.set_xlabel(axis_text(axis_labels[0]))
     strip(axes)
-    names = [class_names[int(k)] if class_names else str(k) for k in kinds]
+    names = class_texts(kinds, class_names)
     if len(axis_labels) == 1:
         if len(kinds) > 1:
             axes.set_ylabel("class")
-        axes.set_yticks(range(len(kinds)), names if len(kinds) > 1 else [""])
-        return figure
-    axes.set_ylabel(axis_labels[1])
-    if len(kinds) > 1:
-        for name, color in zip(names, colors, strict=True):
-            axes.scatter([], [], s=30, color=color, label=name)
-        medians = [np.median(codes[classes == i], axis=0) for i in range(len(kinds))]
-        _write_apart(axes, np.array(medians), names)
-        figure.legend(title="class", loc="outside right center", frameon=False)
+        _name_rows(axes, names if len(kinds) > 1 else [""])
+    else:
+        axes.set_ylabel(axis_text(axis_labels[1]))
+        if len(kinds) > 1:
+            handles = [axes.scatter([], [], s=30, color=color) for color in colors]
+            _write_medians(axes, codes, classes, kinds, class_names)
+            add_legend(
+                figure, handles, names, title="class", loc="outside right center"
+            )
+    if len(kinds) > 1 and max(map(len, names)) > NAME_CHARACTERS:
+        keep_width(figure, axes, 4.8)
     return figure
+
+
+def _number_labels(
+    labels: np.ndarray, class_names: Sequence[str] | None
+) -> tuple[list[int], np.ndarray, Sequence[str] | None]:
+    """The classes that there are, which of them each example is of, and the names.
+
+    Labels that are not whole numbers are their own names: they are numbered by their
+    place in ``class_names``, or else among each other.
+    """
+    values, classes = np.unique(labels, return_inverse=True)
+    is_number = values.dtype.kind in "bui" or (
+        values.dtype.kind == "f" and bool((values == np.round(values)).all())
+    )
+    if is_number:
+        return [int(value) for value in values], classes, class_names
+    texts = [str(value) for value in values]
+    known = [str(name) for name in (() if class_names is None else class_names)]
+    every = [*known, *(text for text in texts if text not in known)]
+    return [every.index(text) for text in texts], classes, every
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """The names of rows of dots at an axis, as many as have room."""
+    step = -(-len(names) // LEGEND_ROWS)
+    axes.set_yticks(range(0, len(names), step), names[::step])
+
+
+def _write_medians(
+    axes: Axes,
+    codes: np.ndarray,
+    classes: np.ndarray,
+    kinds: Sequence[int],
+    class_names: Sequence[str] | None,
+) -> None:
+    """Names at the medians of the classes, of many classes the largest ones."""
+    sizes = np.bincount(classes, minlength=len(kinds))
+    largest = np.sort(np.argsort(-sizes, kind="stable")[:MAX_NAMES])
+    medians = [np.median(codes[classes == i], axis=0) for i in largest]
+    names = class_texts([kinds[i] for i in largest], class_names, NAME_CHARACTERS)
+    _write_apart(axes, np.array(medians), names)
 
 
 def plot_activity(codes: np.ndarray, active: float, *, title: str) -> Figure:
@@ -72,15 +135,13 @@ def plot_activity(codes: np.ndarray, active: float, *, title: str) -> Figure:
       title: what the codes are of.
     """
     figure = Figure(figsize=(10, 3.6), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    set_title(figure, title, 10)
     left, right = figure.subplots(1, 2)
     left.hist(codes.ravel(), bins=60, color=CLASS_COLORS[0], log=True)
     left.set_xlabel("value of a code entry")
     left.set_ylabel("count, log scale")
     shares = np.sort((np.abs(codes) > active).mean(axis=0))[::-1]
-    right.fill_between(
-        np.arange(1, len(shares) + 1), shares, step="mid", color=CLASS_COLORS[0]
-    )
+    _fill_steps(right, shares)
     right.axhline(shares.mean(), color="#717581", linewidth=1, linestyle="--")
     right.annotate(
         f"mean {shares.mean():.0%}",
@@ -109,7 +170,7 @@ def plot_code_usage(shares: np.ndarray, *, title: str) -> Figure:
     axes = figure.subplots()
     ordered = np.sort(shares)[::-1]
     M = len(shares)
-    axes.fill_between(np.arange(1, M + 1), ordered, step="mid", color=CLASS_COLORS[0])
+    _fill_steps(axes, ordered)
     axes.axhline(1 / M, color="#717581", linewidth=1, linestyle="--")
     axes.annotate("uniform usage", (M, 1 / M), (0, 4), ha="right", **OFFSET)
     axes.set_yscale("log")
@@ -118,13 +179,20 @@ def plot_code_usage(shares: np.ndarray, *, title: str) -> Figure:
     axes.set_xlim(0, M + 1)
     perplexity = np.exp(-np.sum(used * np.log(used)))
     unused = M - len(used)
-    axes.set_title(
-        f"{title}\nperplexity {perplexity:.0f}, {unused} unused", fontsize=11
-    )
+    set_title(axes, title, 8, f"perplexity {perplexity:.0f}, {unused} unused")
     axes.set_xlabel("codebook entry, sorted by frequency")
     axes.set_ylabel("relative frequency, log scale")
     strip(axes)
     return figure
+
+
+def _fill_steps(axes: Axes, heights: np.ndarray) -> None:
+    """A filled step for each of the numbers 1, 2, ..."""
+    if len(heights) == 1:
+        axes.bar(1, heights, color=CLASS_COLORS[0])
+        return
+    numbers = np.arange(1, len(heights) + 1)
+    axes.fill_between(numbers, heights, step="mid", color=CLASS_COLORS[0])
 
 
 def _write_apart(axes: Axes, places: np.ndarray, names: Sequence[str]) -> None:

@@ -1,13 +1,28 @@
 """Many models, or many features, against each other."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from flaxvae.latent.figures.style import DPI, MARKERS, class_colors, strip
+from flaxvae.latent.figures.style import (
+    DPI,
+    MARKERS,
+    add_legend,
+    class_color,
+    plain_text,
+    set_title,
+    strip,
+    text_width,
+)
+
+GROUP_CHARACTERS = 40  # of the settings that models of one line share
+
+
+GROUP_ROWS = 12  # of a legend inside the axes
 
 
 def plot_rate_distortion(
@@ -36,10 +51,9 @@ def plot_rate_distortion(
     points = np.stack([rates, distortions], axis=1)  # (M, 2)
     kinds = list(dict.fromkeys(groups))
     means: list[tuple[np.ndarray, str]] = []
-    for k, (kind, color) in enumerate(
-        zip(kinds, class_colors(len(kinds)), strict=True)
-    ):
-        marker = MARKERS[k % len(MARKERS)]
+    lines: list[Any] = []
+    for k, kind in enumerate(kinds):
+        color, marker = class_color(k), MARKERS[k % len(MARKERS)]
         of_kind = np.array(groups) == kind
         x, y = points[of_kind].T
         axes.scatter(x, y, s=14, marker=marker, color=color, alpha=0.5, linewidths=0)
@@ -50,7 +64,7 @@ def plot_rate_distortion(
         here.sort(key=lambda mean: mean[0][0])
         means += here
         line = np.array([place for place, _ in here])
-        axes.plot(*line.T, marker=marker, color=color, label=kind, linewidth=1)
+        lines += axes.plot(*line.T, marker=marker, color=color, linewidth=1)
     axes.margins(0.1)
     _draw_equal_elbo(axes)
     spans = np.array([np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())])
@@ -60,22 +74,22 @@ def plot_rate_distortion(
         if label and min(gaps, default=1.0) > 0.05:
             written.append(place)
             axes.annotate(
-                label,
+                plain_text(label),
                 (place[0], place[1]),
                 (6, 5),
                 textcoords="offset points",
                 fontsize=8,
             )
-    axes.set_title(title, fontsize=11)
+    set_title(axes, title, 7.5)
     axes.set_xlabel("rate: KL, nats per example")
     axes.set_ylabel("distortion: $-\\log\\, p(x|z)$, nats per example")
     strip(axes)
-    axes.legend(frameon=False)
+    add_legend(axes, lines, _group_names(kinds), rows=GROUP_ROWS)
     return figure
 
 
 def plot_setting(
-    values: Sequence[float],
+    values: Sequence[Any],
     scores: np.ndarray,
     groups: Sequence[str],
     *,
@@ -89,7 +103,8 @@ def plot_setting(
     from the least to the greatest.
 
     Args:
-      values: the setting of each model, ``M`` of them; drawn in order, equally spaced.
+      values: the setting of each model, ``M`` of them, numbers or others; drawn in
+        order, equally spaced.
       scores: ``(M,)``.
       groups: the other settings of each model; a line and a colour for each.
       name: of the setting.
@@ -98,12 +113,11 @@ def plot_setting(
     """
     figure = Figure(figsize=(7.5, 5), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    ticks = sorted(set(values))
+    ticks = _sort_values(values)
     kinds = list(dict.fromkeys(groups))
     scores, spread = np.asarray(scores, float), 0.12 / max(1, len(kinds))
-    for k, (kind, color) in enumerate(
-        zip(kinds, class_colors(len(kinds)), strict=True)
-    ):
+    lines = []
+    for k, kind in enumerate(kinds):
         x, means, bars = [], [], []
         for place, tick in enumerate(ticks):
             at = [v == tick and g == kind for v, g in zip(values, groups, strict=True)]
@@ -113,23 +127,24 @@ def plot_setting(
                 means.append(here.mean())
                 bars.append((here.mean() - here.min(), here.max() - here.mean()))
         marker = MARKERS[k % len(MARKERS)]
-        axes.errorbar(
-            x,
-            means,
-            yerr=np.array(bars).T,
-            color=color,
-            label=kind,
-            marker=marker,
-            capsize=3,
-            linewidth=1,
+        lines.append(
+            axes.errorbar(
+                x,
+                means,
+                yerr=np.array(bars).T,
+                color=class_color(k),
+                marker=marker,
+                capsize=3,
+                linewidth=1,
+            )
         )
-    axes.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks])
-    axes.set_xlabel(name)
-    axes.set_ylabel(ylabel)
-    axes.set_title(title, fontsize=11)
+    _name_ticks(axes, [format_value(tick) for tick in ticks], 6.5)
+    axes.set_xlabel(plain_text(name, GROUP_CHARACTERS))
+    axes.set_ylabel(plain_text(ylabel, GROUP_CHARACTERS))
+    set_title(axes, title, 7.5)
     strip(axes)
     if len(kinds) > 1 or kinds[0]:
-        axes.legend(frameon=False)
+        add_legend(axes, lines, _group_names(kinds), rows=GROUP_ROWS)
     return figure
 
 
@@ -146,21 +161,56 @@ def plot_accuracies(
     axes = figure.subplots()
     classifiers = list(next(iter(accuracies.values())))
     width = 0.8 / len(classifiers)
-    for k, (name, color) in enumerate(
-        zip(classifiers, class_colors(len(classifiers)), strict=True)
-    ):
+    groups = []
+    for k, name in enumerate(classifiers):
         places = np.arange(len(accuracies)) + (k - (len(classifiers) - 1) / 2) * width
         values = [100 * row[name] for row in accuracies.values()]
-        bars = axes.bar(places, values, 0.94 * width, color=color, label=name)
+        bars = axes.bar(places, values, 0.94 * width, color=class_color(k))
+        groups.append(bars)
         axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
-    axes.set_xticks(range(len(accuracies)), list(accuracies))
+    _name_ticks(axes, list(accuracies), 6.5)
     axes.set_ylabel("test accuracy, %")
     axes.set_ylim(0, 112)
     axes.set_yticks(range(0, 101, 20))
-    axes.set_title(title, fontsize=11)
+    set_title(axes, title, 7.5)
     strip(axes)
-    axes.legend(frameon=False, loc="upper left", ncols=len(classifiers), fontsize=8)
+    names = [plain_text(name) for name in classifiers]
+    columns = min(len(classifiers), 4)
+    add_legend(axes, groups, names, loc="upper left", ncols=columns, fontsize=8)
     return figure
+
+
+def format_value(value: Any) -> str:
+    """A setting's value as text."""
+    is_number = isinstance(value, int | float | np.number)
+    return f"{value:g}" if is_number and not isinstance(value, bool) else str(value)
+
+
+def _group_names(kinds: Sequence[str]) -> list[str]:
+    return [plain_text(kind, GROUP_CHARACTERS) for kind in kinds]
+
+
+def _sort_values(values: Sequence[Any]) -> list[Any]:
+    """The different values: in order where they have one, else as they come."""
+    different: list[Any] = []
+    different += (v for v in values if v not in different)
+    try:
+        return sorted(different)
+    except TypeError:  # such as None among numbers
+        return different
+
+
+def _name_ticks(axes: Axes, names: Sequence[str], width: float) -> None:
+    """Names at 0, 1, ... on the horizontal axis, of which ``width`` inches are left."""
+    room = width / max(len(names), 1)
+    texts = [plain_text(name) for name in names]
+    longest = max((text_width(text, 10) for text in texts), default=0.0)
+    if longest <= 0.95 * room:
+        axes.set_xticks(range(len(texts)), texts)
+        return
+    step = max(1, -(-len(texts) // 30))
+    places = range(0, len(texts), step)
+    axes.set_xticks(places, texts[::step], rotation=45, ha="right")
 
 
 def _draw_equal_elbo(axes: Axes) -> None:

@@ -1,5 +1,11 @@
-"""What figures have in common: colours, frames, pixels, files."""
+"""What figures have in common: colours, texts, legends, frames, pixels, files."""
 
+import colorsys
+import functools
+import textwrap
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +14,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.mathtext import MathTextParser
 from matplotlib.patheffects import withStroke
+from matplotlib.textpath import TextPath
 
 from flaxvae.files import atomic_file
+from flaxvae.latent.classes import name_class
 
 DPI = 150
 
@@ -34,6 +46,9 @@ CLASS_COLORS = (
 )
 
 
+NO_CLASS = "#c8cacb"  # of a negative label, which marks an unlabelled example
+
+
 MARKERS = "osD^vPX*"  # so that colour is not the only key
 
 
@@ -44,12 +59,164 @@ OFFSET: dict[str, Any] = {
 }
 
 
+MOST_CHARACTERS = 24  # of a name in a legend or on an axis
+
+
+LEGEND_ROWS = 24
+
+
+LONGEST_TEXT = 2_000  # characters that are read of a text that is shortened
+
+
+TITLE_SIZE = 11  # points
+
+
+TITLE_CHARACTERS = 12.0  # about as many of a title are an inch wide
+
+
+GOLDEN = 0.6180339887498949  # its multiples modulo 1 are spread evenly, in any number
+
+
+def class_color(label: int) -> str:
+    """The colour of a class, a function of its label alone.
+
+    The accessible ten, and beyond them hues at golden-ratio steps with three levels of
+    lightness, so that hundreds of classes differ.
+    """
+    if label < 0:
+        return NO_CLASS
+    if label < len(CLASS_COLORS):
+        return CLASS_COLORS[label]
+    i = label - len(CLASS_COLORS)
+    lightness, saturation = ((0.42, 0.75), (0.62, 0.65), (0.28, 0.60))[i % 3]
+    return to_hex(colorsys.hls_to_rgb(0.05 + i * GOLDEN % 1.0, lightness, saturation))
+
+
 def class_colors(count: int) -> list[str]:
-    """One colour per class: the accessible ten, or evenly spaced hues beyond."""
-    if count <= len(CLASS_COLORS):
-        return list(CLASS_COLORS[:count])
-    hues = mpl.colormaps["turbo"](np.linspace(0.02, 0.98, count))
-    return [to_hex(hue) for hue in hues]
+    """The colours of the classes 0, 1, ..., ``count - 1``."""
+    return [class_color(label) for label in range(count)]
+
+
+def class_texts(
+    labels: Sequence[int],
+    class_names: Sequence[Any] | None,
+    most: int = MOST_CHARACTERS,
+) -> list[str]:
+    """A name to draw for each label, the same in every figure of one ``class_names``.
+
+    Where classes would look alike, since their names are shortened, cannot be drawn or
+    are equal, the label is added: ``'? (3)'``.
+
+    Args:
+      labels: of the classes.
+      class_names: names of the classes 0, 1, ..., or None; a label beyond them is its
+        own name.
+      most: characters in a name.
+    """
+    every = Counter(plain_text(name, most) for name in class_names or ())
+    texts = []
+    for label in labels:
+        name = name_class(label, class_names)
+        text = plain_text(name, most)
+        if every[text] > 1 or text.count("?") > name.count("?"):
+            suffix = f" ({label})"
+            text = plain_text(name, max(most - len(suffix), 1)) + suffix
+        texts.append(text)
+    return texts
+
+
+def plain_text(text: Any, most: int = MOST_CHARACTERS) -> str:
+    r"""A user's text as one short line that Matplotlib draws as it was written.
+
+    >>> plain_text("price_$\tin  $"), plain_text("n" * 60, most=5), plain_text("")
+    ('price_\\$ in \\$', 'nnnn…', '(empty)')
+
+    Dollar signs are escaped, since they would start mathematics. White space and
+    control characters become single spaces; characters without a glyph in the fonts
+    of ``matplotlib.rcParams["font.family"]`` become question marks.
+
+    Args:
+      text: of any kind; numbers are formatted.
+      most: characters that remain, the last one an ellipsis where it is shortened;
+        wide characters such as Chinese ones count as two.
+    """
+    return _escape(_shorten(_clean(text), most) or "(empty)")
+
+
+def text_width(text: str, size: float) -> float:
+    """The width in inches of a line of ``size`` points."""
+    return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
+
+
+def axis_text(text: str) -> str:
+    """The name of an axis: mathematics such as ``$z_1$``, or else a plain text."""
+    if text.count("$") == 2 and text[0] == text[-1] == "$" and _clean(text) == text:
+        try:
+            MathTextParser("agg").parse(text)
+        except ValueError:  # no mathematics after all
+            return plain_text(text)
+        return text
+    return plain_text(text, 40)
+
+
+def set_title(where: Axes | Figure, text: str, width: float, note: str = "") -> None:
+    """Writes a title, with a user's names in it, of at most three lines.
+
+    Args:
+      where: axes, or a figure.
+      text: the title.
+      width: that it may take, in inches.
+      note: one more line, of our own.
+    """
+    lines = textwrap.wrap(
+        _clean(text),
+        max(int(TITLE_CHARACTERS * width), 20),
+        max_lines=3,
+        placeholder="…",
+        break_on_hyphens=False,
+    )
+    title = _escape("\n".join([*lines, *([note] if note else [])]))
+    if isinstance(where, Axes):
+        where.set_title(title, fontsize=TITLE_SIZE)
+    else:
+        where.suptitle(title, fontsize=TITLE_SIZE)
+
+
+def add_legend(
+    where: Axes | Figure,
+    handles: Sequence[Any],
+    names: Sequence[str],
+    *,
+    rows: int = LEGEND_ROWS,
+    **options: Any,
+) -> Legend:
+    """A legend of bounded size; the last entry counts those that are left out.
+
+    Args:
+      where: axes, or a figure.
+      handles: artists.
+      names: of the artists, as `plain_text` returns them.
+      rows: at most; short names stand in up to three columns.
+      **options: of ``legend``.
+    """
+    longest = max(map(len, names), default=0)
+    most_columns = 3 if longest <= 4 else 2 if longest <= 10 else 1
+    columns = min(-(-len(names) // rows), most_columns)
+    handles, names = list(handles), list(names)
+    if len(names) > columns * rows:
+        rest = len(names) - (columns * rows - 1)
+        handles = [*handles[:-rest], Line2D([], [], linestyle="none")]
+        names = [*names[:-rest], f"and {rest} more"]
+    options = {"frameon": False, "ncols": max(columns, 1)} | options
+    return where.legend(handles, names, **options)
+
+
+def keep_width(figure: Figure, axes: Axes, least: float) -> None:
+    """Widens a figure whose texts have left its axes less than ``least`` inches."""
+    figure.draw_without_rendering()
+    width = axes.get_window_extent().width / figure.dpi
+    if width < least:
+        figure.set_figwidth(figure.get_figwidth() + least - width)
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
@@ -61,24 +228,45 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def make_picture(
-    picture: np.ndarray, title: str, width: float = 10.0
+    picture: np.ndarray,
+    title: str,
+    width: float = 10.0,
+    *,
+    margin: float = 0.0,
+    note: str = "",
+    is_sharp: bool = False,
 ) -> tuple[Figure, Axes]:
-    """A figure that fits ``(H, W, 1)`` grey levels or ``(H, W, 3)`` colours."""
+    """A figure that fits ``(H, W, 1)`` grey levels or ``(H, W, 3)`` colours.
+
+    Args:
+      picture: in [0, 1].
+      title: may hold a user's names.
+      width: of the picture, in inches.
+      margin: inches to its left, for names.
+      note: a line below the title.
+      is_sharp: whether pixels keep hard edges at any size.
+    """
     height = width * picture.shape[0] / picture.shape[1]
-    figure = Figure(figsize=(width, height + 0.7), dpi=DPI, layout="constrained")
+    outer = max(width, LEAST_WIDTH) + margin
+    size = (outer, height + 0.7 + (0.2 if note else 0.0))
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    show_pixels(axes, picture)
-    axes.set_title(title, fontsize=11)
+    show_pixels(axes, picture, is_sharp=is_sharp)
+    set_title(axes, title, outer, note)
     return figure, axes
 
 
-def show_pixels(axes: Axes, picture: np.ndarray) -> None:
+LEAST_WIDTH = 6.0  # inches of a figure, for its title
+
+
+def show_pixels(axes: Axes, picture: np.ndarray, *, is_sharp: bool = False) -> None:
     """Pixels and nothing else."""
     picture = np.clip(picture, 0.0, 1.0)
-    if picture.shape[-1] < 3:  # two channels have no colours of their own
-        axes.imshow(picture.mean(axis=-1), cmap="gray", vmin=0, vmax=1)
+    how = "nearest" if is_sharp else None
+    if picture.shape[-1] == 3:
+        axes.imshow(picture, interpolation=how)
     else:
-        axes.imshow(picture)
+        axes.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=1, interpolation=how)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
@@ -89,3 +277,42 @@ def strip(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _clean(text: Any) -> str:
+    """One line of characters that can be drawn, not yet escaped."""
+    drawable = _drawable(tuple(mpl.rcParams["font.family"]))
+    kept = []
+    for c in unicodedata.normalize("NFC", str(text)[:LONGEST_TEXT]):
+        kind = unicodedata.category(c)
+        if c.isspace() or kind == "Cc":
+            kept.append(" ")
+        elif kind != "Cf" and not unicodedata.name(c, "").startswith("VARIATION SEL"):
+            kept.append(c if ord(c) in drawable else "?")
+    return " ".join("".join(kept).split())
+
+
+def _shorten(text: str, most: int) -> str:
+    widths = [2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text]
+    if sum(widths) <= most:
+        return text
+    count = int(np.searchsorted(np.cumsum(widths), most - 1, side="right"))
+    return text[:count].rstrip() + "…"
+
+
+def _escape(text: str) -> str:
+    """Without mathematics: Matplotlib draws an escaped dollar sign as it is."""
+    return text.replace("$", r"\$")
+
+
+@functools.lru_cache
+def _drawable(families: tuple[str, ...]) -> frozenset[int]:
+    """The characters that the fonts of these families have, upright and bold."""
+    by_weight = []
+    for weight in ("normal", "bold"):
+        found: set[int] = set()
+        for family in families:
+            path = findfont(FontProperties(family=[family], weight=weight))
+            found |= get_font(path).get_charmap().keys()
+        by_weight.append(found)
+    return frozenset.intersection(*map(frozenset, by_weight))

@@ -7,12 +7,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flaxvae.latent.figures.style import CLASS_COLORS, DPI, strip
+from flaxvae.latent.figures.style import (
+    CLASS_COLORS,
+    DPI,
+    plain_text,
+    set_title,
+    strip,
+)
 
 MAX_PANELS = 12  # columns of a table in one figure
 
 
 MAX_ROWS = 2_000  # rows of a table in one panel
+
+
+NAME_CHARACTERS = 30  # of a column's name above its panel
 
 
 def plot_columns(
@@ -60,16 +69,18 @@ def plot_column_samples(
     """
 
     def draw(axes: Axes, i: int) -> None:
-        low, high = _limits(np.concatenate([data[:, i], samples[:, i]]))
+        columns = [_finite(data[:, i]), _finite(samples[:, i])]
+        low, high = _limits(np.concatenate(columns))
         bins = np.linspace(low, high, min(30, 3 + math.isqrt(len(data))) + 1)
         for values, name, color, filled in (
-            (data[:, i], "data", "#94a4a2", True),
-            (samples[:, i], "samples", CLASS_COLORS[0], False),
+            (columns[0], "data", "#94a4a2", True),
+            (columns[1], "samples", CLASS_COLORS[0], False),
         ):
+            seen = values[(values >= low) & (values <= high)]
             axes.hist(
-                values,
+                seen,
                 bins.tolist(),
-                density=True,
+                density=len(seen) > 0,
                 histtype="stepfilled" if filled else "step",
                 color=color,
                 alpha=0.6 if filled else 1.0,
@@ -91,18 +102,19 @@ def _plot_panels(
     title: str,
 ) -> Figure:
     """Small panels on a grid, with labels at its left and lower edge."""
+    names = list(() if names is None else names)
+    names += [f"column {i + 1}" for i in range(len(names), count)]
     shown = min(count, MAX_PANELS)
-    if count > shown:
-        title += f" (first {shown} of {count} columns)"
+    note = f"first {shown} of {count} columns" if count > shown else ""
     columns = min(shown, 4)
     rows = -(-shown // columns)
     size = (2.6 * columns + 0.4, 2.2 * rows + 0.6)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    set_title(figure, title, size[0], note)
     for i in range(shown):
         axes = figure.add_subplot(rows, columns, i + 1)
         draw(axes, i)
-        axes.set_title(names[i] if names else f"column {i + 1}", fontsize=9)
+        axes.set_title(plain_text(names[i], NAME_CHARACTERS), fontsize=9)
         axes.tick_params(labelsize=7)
         if i % columns == 0:
             axes.set_ylabel(labels[1], fontsize=8)
@@ -114,6 +126,18 @@ def _plot_panels(
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
     """Where all but the outermost hundredth lies, with a margin."""
+    values = _finite(values)
+    if not len(values):
+        return -0.5, 0.5
     low, high = (float(v) for v in np.quantile(values, [0.005, 0.995]))
-    margin = 0.05 * (high - low) or 0.5
+    largest = max(abs(low), abs(high))
+    if high - low <= 1e-7 * largest:  # one value, but for rounding
+        margin = max(0.5, 1e-3 * largest)
+    else:
+        margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """The values but NaN and infinities, in float64."""
+    return np.asarray(values, np.float64)[np.isfinite(values)]

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flaxvae.latent.figures.style import DPI, strip
+from flaxvae.latent.figures.style import DPI, plain_text, set_title, strip
 
 CURVES = (  # a term, its sign, and what it is called
     ("loss", 1, "loss, nats per example"),
@@ -17,6 +17,9 @@ CURVES = (  # a term, its sign, and what it is called
     ("perplexity", 1, "perplexity of the codes"),
     ("accuracy", 1, "accuracy"),
 )
+
+
+MOST_PANELS = 6  # of terms that are not among the above
 
 
 TRAIN_COLOR, VALIDATION_COLOR = "#3f90da", "#e76300"
@@ -38,12 +41,15 @@ def plot_training_curves(history: Sequence[Mapping[str, Any]], *, title: str) ->
         for key, sign, name in CURVES
         if all(key in line["train"] for line in history)
     ]
-    size = (3.6 * len(panels), 3.6)
+    if not panels:  # terms of a user's own
+        own = set.intersection(*(set(line["train"]) for line in history))
+        panels = [(key, 1, plain_text(key)) for key in sorted(own)[:MOST_PANELS]]
+    size = (3.6 * max(len(panels), 1), 3.6)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    set_title(figure, title, size[0])
     epochs = [line["epoch"] for line in history]
-    grid = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (key, sign, name) in zip(grid, panels, strict=True):
+    grid = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]
+    for axes, (key, sign, name) in zip(grid, panels, strict=False):
         for split, color in (
             ("train", TRAIN_COLOR),
             ("validation", VALIDATION_COLOR),
@@ -67,6 +73,9 @@ def _set_robust_limits(axes: Axes) -> None:
     if not curves or len(curves[0]) < 10:
         return
     settled = np.concatenate([curve[len(curve) // 20 :] for curve in curves])
+    settled = settled[np.isfinite(settled)]
+    if not len(settled):
+        return
     low, high = settled.min(), settled.max()
     margin = 0.05 * (high - low) or 0.05
     axes.set_ylim(low - margin, high + margin)
