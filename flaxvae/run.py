@@ -181,7 +181,8 @@ class Run(Trained):
           InputError: what `flaxvae.latent.generate` and `write_examples` refuse.
         """
         if output is not None:
-            check_output(Path(output), is_table=len(self.data_shape) == 1)
+            ndim = len(self.data_shape)
+            check_output(Path(output), is_table=ndim == 1, is_series=ndim == 2)
         if needs_data(
             self,
             sampler=sampler,
