@@ -155,7 +155,7 @@ def standardize(dataset: Dataset) -> Dataset:
     """
     if dataset.layout == "images":
         raise InputError(
-            f"standardized is for tables and series, and {dataset.name!r} holds images"
+            f"standardized is for tables, and {dataset.name!r} holds images"
         )
     x = dataset.train.x
     over = tuple(range(x.ndim - 1))  # all axes but the last

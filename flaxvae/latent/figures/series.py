@@ -227,7 +227,7 @@ def decimate(values: np.ndarray, buckets: int) -> tuple[np.ndarray, np.ndarray]:
     ([1.5, 1.5, 5.5, 5.5], [0.0, 9.0, -1.0, 0.0])
     """
     T = len(values)
-    if T <= 2 * buckets:
+    if 2 * buckets >= T:
         return np.arange(T), values
     edges = np.linspace(0, T, buckets + 1).astype(int)
     ends = [ufunc.reduceat(values, edges[:-1]) for ufunc in (np.minimum, np.maximum)]
@@ -297,7 +297,7 @@ def _first_features(
 ) -> tuple[np.ndarray, list[str], str]:
     """The first features ``(..., F)``, their names, and the title that says so."""
     F = series.shape[-1]
-    if F > most:
+    if most < F:
         title += f" (first {most} of {F} features)"
     return series[..., :most], [f"feature {f + 1}" for f in range(min(F, most))], title
 
