@@ -71,7 +71,8 @@ def main(flags: Flags) -> None:
         **options,
     )
     vae = None
-    is_compared = flags.compare and config.kind == "plain" and not dataset.is_table
+    is_compared = flags.compare and config.kind == "plain"
+    is_compared &= dataset.layout == "images"
     if flags.figures and is_compared:
         print("training a VAE of the same size, to compare", file=sys.stderr)
         twin = config.as_vae()
@@ -96,10 +97,10 @@ def main(flags: Flags) -> None:
 def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
     """The final numbers, as rows of a table."""
     test = summary["test"]
-    error = f"{test['squared_error']:.5f}, mean over pixels"
+    error = f"{test['squared_error']:.5f}, mean over values"
     rows = [("test squared error", error)]
     if "squared_error_of_input" in test:
-        rows.append(("  of the noisy images", f"{test['squared_error_of_input']:.5f}"))
+        rows.append(("  of the noisy input", f"{test['squared_error_of_input']:.5f}"))
     rows += [
         ("test loss", f"{test['loss']:.2f} nats per example"),
         ("active code dimensions", f"{test['activity']:.1%}"),

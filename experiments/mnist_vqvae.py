@@ -54,7 +54,9 @@ def main(flags: Flags) -> None:
     """Data, model, training, prior, report, figures."""
     dataset = inputs.load_data(flags)
     if dataset.is_table:
-        raise InputError(f"dataset must hold images, got rows in {dataset.name!r}")
+        raise InputError(
+            f"dataset must hold images or series, got rows in {dataset.name!r}"
+        )
     workdir = inputs.choose_workdir("mnist_vqvae", dataset, flags)
     run = flaxvae.fit(
         flags.model.build(dataset),
@@ -75,29 +77,30 @@ def main(flags: Flags) -> None:
     if not hosts.is_main():
         return
     report = run.evaluate()
-    rows, columns, M = report["code"]
+    *grid, M = report["code"]
+    size = f"{'x'.join(map(str, grid))} of {M}"
     figures = []
     if flags.figures:
         quantizer = flags.model.quantizer.upper()
-        figures = run.draw(title=f"{dataset.name}, {quantizer} {rows}x{columns} of {M}")
+        figures = run.draw(title=f"{dataset.name}, {quantizer} {size}")
     network = flags.model.describe_network(dataset.shape)
     summary = run.write_summary(report, figures, network=network)
-    title = f"{dataset.name}, {network}, {rows}x{columns} of {M}"
+    title = f"{dataset.name}, {network}, {size}"
     terminal.print_table(title, describe(summary, workdir))
 
 
 def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
     """The final numbers, as rows of a table."""
-    test, (rows, columns, M) = summary["test"], summary["code"]
+    test, (*grid, M) = summary["test"], summary["code"]
     found = [
-        ("test squared error", f"{test['squared_error']:.5f}, mean over pixels"),
+        ("test squared error", f"{test['squared_error']:.5f}, mean over values"),
         ("reconstruction", f"{-test['log_likelihood']:.2f} nats per example"),
         ("perplexity", f"{test['perplexity']:.1f} of {M}"),
         ("dead entries", f"{test['dead_entries']:.1%}"),
     ]
     if "code_nll" in test:
         Y = summary["prior_classes"]
-        uniform = rows * columns * math.log(M) + math.log(Y or 1)
+        uniform = math.prod(grid) * math.log(M) + math.log(Y or 1)
         name = "test -log p(code)" if Y is None else "test -log p(code, class)"
         value = f"{test['code_nll']:.2f} nats; {uniform:.2f} under a uniform prior"
         found.append((name, value))

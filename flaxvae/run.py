@@ -230,7 +230,8 @@ class Run(Trained):
         if isinstance(label, str):
             label = self._find_class(label)
         if output is not None:
-            check_output(Path(output), is_table=len(self.data_shape) == 1)
+            ndim = len(self.data_shape)
+            check_output(Path(output), is_table=ndim == 1, is_series=ndim == 2)
         if needs_data(
             self,
             sampler=sampler,

@@ -166,7 +166,7 @@ class MLPDecoderTwin(Network):
 class ConvNetwork(Network):
     """The common part of convolutional and residual networks."""
 
-    def stages(self) -> tuple[tuple[int, ...], tuple[int, ...], list[tuple[int, int]]]:
+    def stages(self) -> tuple[tuple[int, ...], tuple[int, ...], list[tuple[int, ...]]]:
         """Kernels, strides, and image sizes in decreasing order."""
         count = len(self.like.filters)
         kernels = per_stage("kernel_size", self.like.kernel_size, count)

@@ -8,6 +8,7 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data.dataset import Dataset, Split
+from flaxvae.data.layout import Layout, as_series, choose_layout, suggest_series
 from flaxvae.data.mat import read_mat
 from flaxvae.data.preprocess import Preprocessing
 from flaxvae.data.rows import blocks, extent, open_rows
@@ -34,7 +35,8 @@ class Part(NamedTuple):
     """The arrays of one split, as a user has them.
 
     Attributes:
-      x: images ``(N, H, W)`` or ``(N, H, W, C)``, or rows ``(N, F)``.
+      x: images ``(N, H, W)`` or ``(N, H, W, C)``, series ``(N, T, F)``, or rows ``(N,
+        F)``.
       labels: ``(N,)``, numbers or text, or None.
       conditions: classes ``(N,)`` or vectors ``(N, C)``, or None.
     """
@@ -44,11 +46,15 @@ class Part(NamedTuple):
     conditions: Any = None
 
 
-def load_arrays(path: Path) -> Dataset:
+def load_arrays(path: Path, layout: Layout | None = None) -> Dataset:
     """Reads a .npy, .npz or .mat file without unpickling anything.
 
     A .npy file holds the examples. In the others arrays are found by the names in
     `NAMES`, in upper or lower case; a single array may have any name.
+
+    Args:
+      path: of the file.
+      layout: what the axes mean; None: see `choose_layout`.
 
     Returns:
       The data set; the validation and test splits are empty if the file has none.
@@ -70,7 +76,7 @@ def load_arrays(path: Path) -> Dataset:
             f"{path} must hold an array named {', '.join(NAMES['train'][0])}, got "
             f"{', '.join(sorted(named)) or 'no array'}"
         )
-    return make_dataset(path.stem, parts, origin=str(path))
+    return make_dataset(path.stem, parts, origin=str(path), layout=layout)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -108,6 +114,7 @@ def make_dataset(
     origin: str | None = None,
     max_value: float | None = None,
     columns: tuple[str, ...] | None = None,
+    layout: Layout | None = None,
 ) -> Dataset:
     """Makes a data set of arrays: checks types and axes, numbers the classes from 0.
 
@@ -119,6 +126,7 @@ def make_dataset(
       max_value: the integer that means 1.0; None: 1 for zeros and ones, otherwise the
         largest of the type.
       columns: names of a table's columns.
+      layout: what the axes mean; None: see `choose_layout`.
 
     Raises:
       InputError: an array that does not hold numbers, has other axes or is empty, or
@@ -126,7 +134,15 @@ def make_dataset(
     """
     there = {split: part for split, part in parts.items() if part.x is not None}
     of = {split: _describe_place(split, origin) for split in there}
-    xs = {split: as_examples(part.x, f"x{of[split]}") for split, part in there.items()}
+    first = as_numbers(there["train"].x, f"x{of['train']}")
+    there["train"] = there["train"]._replace(x=first)
+    layout, notes = choose_layout(first, f"x{of['train']}", layout)
+    if layout == "series" and max_value is not None:
+        raise InputError(f"max_value must be left out for series, got {max_value}")
+    xs = {
+        split: as_examples(part.x, f"x{of[split]}", layout)
+        for split, part in there.items()
+    }
     train = xs["train"]
     for split, x in xs.items():
         if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
@@ -177,6 +193,7 @@ def make_dataset(
         class_names=class_names,
         columns=columns,
         origin=origin or "arrays",
+        notes=notes,
     )
 
 
@@ -189,26 +206,36 @@ def _describe_place(split: str, origin: str | None) -> str:
     return ("" if split == "train" else f" of {split}") + _of(origin)
 
 
-def as_examples(x: Any, name: str) -> Any:
-    """Images ``(N, H, W, C)`` of uint8, uint16 or float32, or rows ``(N, F)`` float32.
-
-    Large memory-mapped arrays become `Rows` of these types.
+def as_numbers(x: Any, name: str) -> np.ndarray:
+    """Any array of numbers as a NumPy array.
 
     Raises:
-      InputError: not numbers, no examples, or axes of neither images nor rows.
+      InputError: not numbers, or an array without axes.
     """
     x = _as_array(x, name)
     kind = x.dtype.kind
     if kind not in "buif":
         what = "objects" if kind == "O" else str(x.dtype)
         raise InputError(f"{name} must hold numbers, got {what}")
-    if x.ndim not in (2, 3, 4):
-        raise InputError(
-            f"{name} must be images (N, H, W, C) or rows (N, F), got the shape "
-            f"{x.shape}"
-        )
+    return x
+
+
+def as_examples(x: Any, name: str, layout: Layout | None = None) -> Any:
+    """Images ``(N, H, W, C)``, or series ``(N, T, F)`` and rows ``(N, F)`` of float32.
+
+    Images have the type uint8, uint16 or float32. Large memory-mapped arrays become
+    `Rows` of these types.
+
+    Raises:
+      InputError: not numbers, no examples, or axes that the layout does not have.
+    """
+    x = as_numbers(x, name)
+    kind, shape = x.dtype.kind, x.shape
+    layout, _ = choose_layout(x, name, layout)
     if 0 in x.shape:
         raise InputError(f"{name} must hold an example, got the shape {x.shape}")
+    if layout == "series":
+        return as_series(x, name)
     if x.ndim == 3:
         x = x[..., np.newaxis]
     x = open_rows(x)
@@ -232,6 +259,7 @@ def as_examples(x: Any, name: str) -> Any:
     if low < 0 or high > 65535:
         raise InputError(
             f"{name} must hold integers in 0 to 255, or to 65535, got {low} to {high}"
+            f"{suggest_series(shape)}"
         )
     return x.astype(np.uint8 if high <= 255 else np.uint16)
 

@@ -10,6 +10,7 @@ from typing import Any
 from flaxvae.checks import InputError, check_choice, check_seed
 from flaxvae.data import transforms
 from flaxvae.data.dataset import Dataset, check_dataset
+from flaxvae.data.layout import Layout
 from flaxvae.data.preprocess import Binarization
 from flaxvae.data.sources import load_source
 from flaxvae.data.transforms import Imputation
@@ -37,13 +38,17 @@ class DataConfig:
     """Seed that chooses the examples of these splits and of num_examples."""
     num_examples: int | None = setting(None, at_least=1)
     """Number of examples to use. Default: all."""
+    layout: Layout | None = None
+    """Axes of arrays: images (N, H, W[, C]), series (N, T[, F]) or rows (N, F).
+    Default: guessed from the shape and the type."""
     binarize: Binarization = "none"
     """Turn grey levels into 0 and 1: drawn at each use (dynamic), drawn once (static),
     or by a threshold."""
     dequantize: bool = False
     """Add uniform noise to integers, drawn at each use."""
     standardized: bool | None = None
-    """Scale columns to mean 0 and standard deviation 1. Default: only for tables."""
+    """Scale columns, or features of series, to mean 0 and standard deviation 1.
+    Default: for tables and series."""
     label_column: str | None = None
     """Column of a table that holds the classes; it is not part of an example."""
     categorical: tuple[str, ...] = ()
@@ -71,6 +76,11 @@ class DataConfig:
                 "dequantize is for images stored as integers and not binarized, got "
                 f"binarize={self.binarize}"
             )
+        if self.layout == "series" and self.categorical:
+            raise InputError(
+                "categorical must be left out for layout=series, whose time steps are "
+                f"numbers, got {' '.join(self.categorical)}"
+            )
 
     def load(self) -> Dataset:
         """Loads the data set, splits it and sets its preprocessing.
@@ -90,6 +100,7 @@ class DataConfig:
             label_column=self.label_column,
             categorical=self.categorical,
             impute=self.impute,
+            layout=self.layout,
         )
         return self.prepare(dataset, has_fixed_splits=has_fixed_splits)
 
@@ -114,8 +125,10 @@ class DataConfig:
         )
         if self.impute is not None:
             dataset = transforms.fill_gaps(dataset, self.impute)
+        dataset = transforms.as_layout(dataset, self.layout)
         check_dataset(dataset)
-        if self.standardized or (self.standardized is None and dataset.is_table):
+        is_real = dataset.layout != "images"
+        if self.standardized or (self.standardized is None and is_real):
             dataset = transforms.standardize(dataset)
         if self.dequantize:
             dataset = transforms.dequantize(dataset)

@@ -11,6 +11,7 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.collectives import Conditioned, Weighted
+from flaxvae.data.layout import Layout, layout_of, suggest_series
 from flaxvae.data.preprocess import Preprocessing
 from flaxvae.data.rows import blocks, extent
 
@@ -26,8 +27,8 @@ class Split:
     An index, such as ``split[:10]`` or ``split[[3, 1]]``, selects examples.
 
     Attributes:
-      x: examples as stored: images ``(N, H, W, C)`` or rows ``(N, F)``, integers or
-        float32; `Rows` for large arrays on disk.
+      x: examples as stored: images ``(N, H, W, C)``, series ``(N, T, F)`` or rows
+        ``(N, F)``, integers or float32; `Rows` for large arrays on disk.
       labels: class of each example, ``(N,)`` integers, or None.
       factors: generative factors of each example, ``(N, K)`` integers, or None.
       condition: what a conditional model conditions each example on: a class ``(N,)``
@@ -121,15 +122,20 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example as the model sees it, ``(H, W, C)`` or ``(F,)``."""
+        """Shape of an example as the model sees it: (H, W, C), (T, F) or (F,)."""
         stored = jax.ShapeDtypeStruct((1, *self.train.x.shape[1:]), self.train.x.dtype)
         seen: Any = jax.eval_shape(self.preprocessing.prepare, stored)
         shape: tuple[int, ...] = seen.shape[1:]
         return shape
 
     @property
+    def layout(self) -> Layout:
+        """Whether examples are images, series of real vectors, or rows."""
+        return layout_of(self.shape)
+
+    @property
     def is_table(self) -> bool:
-        """Whether an example is a row of numbers, not an image."""
+        """Whether an example is a row of numbers, not an image or a series."""
         return len(self.shape) == 1
 
     @property
@@ -222,8 +228,8 @@ def check_dataset(dataset: Dataset) -> None:
     """Raises `InputError` unless the values and labels agree with the description.
 
     The stored integers of images must lie in [0, max_value], their floats in [0, 1]; a
-    table's numbers must be finite; labels, conditions and weights are one per example,
-    or None; weights are finite, >= 0 and not all 0.
+    numbers of tables and series must be finite; labels, conditions and weights are one
+    per example, or None; weights are finite, >= 0 and not all 0.
     """
     for name in SPLITS:
         split: Split = getattr(dataset, name)
@@ -239,7 +245,10 @@ def check_dataset(dataset: Dataset) -> None:
                 )
         if len(split):
             check_values(
-                f"{name}.x", split.x, dataset.preprocessing, is_table=dataset.is_table
+                f"{name}.x",
+                split.x,
+                dataset.preprocessing,
+                is_image=dataset.layout == "images",
             )
         if len(split) and split.weights is not None:
             _check_weights(f"{name}.weights", np.asarray(split.weights))
@@ -257,7 +266,7 @@ def _check_weights(name: str, weights: np.ndarray) -> None:
 
 
 def check_values(
-    name: str, x: Any, preprocessing: Preprocessing, *, is_table: bool
+    name: str, x: Any, preprocessing: Preprocessing, *, is_image: bool
 ) -> None:
     """Raises `InputError` for stored values that `check_dataset` refuses."""
     is_float = np.issubdtype(x.dtype, np.floating)
@@ -274,11 +283,12 @@ def check_values(
             f"{name} must hold finite numbers, got NaN or infinity in {bad} of "
             f"{len(x)} examples"
         )
-    if is_table or preprocessing.render is not None:
+    if not is_image or preprocessing.render is not None:
         return
     if not (low >= 0 and high <= limit):
         kind = "floats" if is_float else "integers"
         raise InputError(
             f"{name} must hold {kind} in 0 to {limit:g}, got {low} to {high}: "
             "scale the images, or state their max_value"
+            f"{suggest_series(x.shape[:-1]) if x.shape[-1] == 1 else ''}"
         )

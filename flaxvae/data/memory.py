@@ -36,9 +36,10 @@ def from_arrays(
 
     Args:
       x: training examples, anything that NumPy reads as an array (NumPy, JAX, lists):
-        images ``(N, H, W)`` or ``(N, H, W, C)``, or rows ``(N, F)``; or a pandas,
-        polars or Arrow table. Integers are grey levels from 0 to 255, 65,535 or
-        ``max_value``; floats of images lie in [0, 1].
+        images ``(N, H, W)`` or ``(N, H, W, C)``, series ``(N, T, F)``, or rows ``(N,
+        F)``; or a pandas, polars or Arrow table. Integers are grey levels from 0 to
+        255, 65,535 or ``max_value``; floats of images lie in [0, 1]. Floats of three
+        axes are series where the last is short, unless ``layout`` says otherwise.
       labels: classes ``(N,)``, numbers or text, or None.
       validation: examples for validation: an array like ``x``, or a tuple
         ``(x, labels)`` or ``(x, labels, conditions)``.
@@ -50,7 +51,7 @@ def from_arrays(
       max_value: the integer that means white. Default: 1 for zeros and ones, otherwise
         255 or 65,535.
       **choices: fields of `DataConfig`, such as ``validation_size``, ``test_size``,
-        ``split_seed``, ``num_examples``, ``binarize``, ``dequantize``,
+        ``split_seed``, ``num_examples``, ``layout``, ``binarize``, ``dequantize``,
         ``standardized``, and for tables ``label_column``, ``categorical`` and
         ``impute``.
 
@@ -71,9 +72,10 @@ def from_arrays(
     parts = {split: part for split, part in parts.items() if part.x is not None}
     if not parts.get("train"):
         raise InputError("x must be an array or a table, got None")
-    columns = None
+    columns, layout = None, config.layout
     if any(is_table(part.x) for part in parts.values()):
         parts, columns = _read_tables(parts, config)
+        layout = "rows"  # until `DataConfig.prepare`
     else:
         refuse_table_options(
             name,
@@ -82,7 +84,9 @@ def from_arrays(
                 "categorical": config.categorical or None,
             },
         )
-    dataset = make_dataset(name, parts, max_value=max_value, columns=columns)
+    dataset = make_dataset(
+        name, parts, max_value=max_value, columns=columns, layout=layout
+    )
     return config.prepare(dataset)
 
 

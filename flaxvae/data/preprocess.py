@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.checks import InputError
 from flaxvae.collectives import Conditioned, draw_rows
 from flaxvae.data.drawing import RENDERERS, Renderer
 from flaxvae.dtypes import narrow
@@ -22,7 +23,7 @@ Preprocess = Callable[[Any, jax.Array], Any]
 
 @dataclass(frozen=True, eq=False)
 class Standardization:
-    """Shifts and scales each column of a table: (x - mean) / std.
+    """Shifts and scales each column of a table, or feature of series: (x - mean) / std.
 
     Attributes:
       mean: ``(F,)`` float32, of the training split.
@@ -38,12 +39,18 @@ class Standardization:
 
     def apply(self, x: jax.Array) -> jax.Array:
         """From the table's units ``(..., F)`` to the model's."""
+        if x.shape[-1] != len(self.mean):  # a single column would be broadcast
+            raise InputError(
+                f"x must have {len(self.mean)} numbers in its last axis, got the shape "
+                f"{x.shape}"
+            )
         row = (1,) * (x.ndim - 1) + (-1,)
         return narrow((x - self.mean.reshape(row)) / self.std.reshape(row))
 
     def inverse(self, x: Any) -> Any:
         """From the model's units ``(..., F)`` to the table's."""
-        return x * self.std + self.mean
+        row = (1,) * (x.ndim - 1) + (-1,)
+        return x * self.std.reshape(row) + self.mean.reshape(row)
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Preprocessing:
         level as probability; ``"threshold"``: levels >= 0.5 become one; ``"static"``:
         the stored values are binary already; ``"none"``: grey levels are kept.
       dequantize: whether integers get uniform noise: (x + u) / (max_value + 1).
-      standardization: of a table's columns; None for images.
+      standardization: of a table's columns or the features of series; None for images.
       render: name of the function that draws an image from a stored row of factors;
         None: rows are stored as the model sees them.
     """
@@ -108,7 +115,7 @@ class Preprocessing:
         return (x >= 0.5).astype(x.dtype) if self.binarize == "threshold" else x
 
     def inverse(self, x: Any) -> Any:
-        """From the model's units to a table's own; images stay in [0, 1]."""
+        """From the model's units to the data's own; images stay in [0, 1]."""
         return x if self.standardization is None else self.standardization.inverse(x)
 
     def levels(self, dtype: Any) -> int | None:

@@ -13,6 +13,7 @@ from flaxvae.data.binarized_mnist import load_binarized_mnist
 from flaxvae.data.dataset import Dataset
 from flaxvae.data.digits import load_digits
 from flaxvae.data.images import load_image_folder
+from flaxvae.data.layout import Layout
 from flaxvae.data.mnist import SETS, load_mnist
 from flaxvae.data.sprites import load_sprites
 from flaxvae.data.tables import load_table
@@ -55,6 +56,7 @@ def load_source(
     label_column: str | None = None,
     categorical: Sequence[str] = (),
     impute: str | None = None,
+    layout: Layout | None = None,
 ) -> tuple[Dataset, bool]:
     """Loads a data set as its source has it.
 
@@ -66,6 +68,7 @@ def load_source(
       label_column: of a table, see `load_table`.
       categorical: of a table, see `load_table`.
       impute: of a table, see `load_table`.
+      layout: of arrays, see `load_arrays`.
 
     Returns:
       The data set, and whether its splits are fixed (`Source.has_fixed_splits`).
@@ -101,7 +104,7 @@ def load_source(
         raise InputError(
             f"data_dir must be left out where dataset is a path, got {str(data_dir)!r}"
         )
-    return _load_path(path, dataset, options), False
+    return _load_path(path, dataset, options, layout), False
 
 
 def refuse_table_options(dataset: str, options: Mapping[str, Any]) -> None:
@@ -114,7 +117,9 @@ def refuse_table_options(dataset: str, options: Mapping[str, Any]) -> None:
             )
 
 
-def _load_path(path: Path, dataset: str, options: Mapping[str, Any]) -> Dataset:
+def _load_path(
+    path: Path, dataset: str, options: Mapping[str, Any], layout: Layout | None
+) -> Dataset:
     try:
         if path.is_dir():
             return load_image_folder(path)
@@ -128,7 +133,7 @@ def _load_path(path: Path, dataset: str, options: Mapping[str, Any]) -> Dataset:
         chosen = {name: value for name, value in options.items() if value is not None}
         return TABLE_READERS[suffix](path, **chosen)
     if suffix in ARRAY_READERS:
-        return ARRAY_READERS[suffix](path)
+        return ARRAY_READERS[suffix](path, layout)
     raise InputError(
         f"dataset {dataset!r} must be a folder of images or end in "
         f"{', '.join([*ARRAY_READERS, *TABLE_READERS])}"

@@ -1,6 +1,7 @@
 """Functions from data set to data set, and the splitting of examples."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from flaxvae.checks import InputError, check_at_least, check_choice
 from flaxvae.data.dataset import SPLITS, Dataset, Split
+from flaxvae.data.layout import Layout, as_series
 from flaxvae.data.preprocess import BINARIZATIONS, Binarization, Standardization
 from flaxvae.data.rows import Rows, blocks
 
@@ -53,7 +55,7 @@ def binarize(dataset: Dataset, method: Binarization) -> Dataset:
     if method == "none":
         return dataset
     before = dataset.preprocessing
-    if before.standardization or before.render:
+    if before.standardization or before.render or dataset.layout == "series":
         raise InputError(
             f"binarize must be none for {dataset.name!r}, which does not hold grey "
             f"levels, got {method}"
@@ -112,11 +114,35 @@ def dequantize(dataset: Dataset) -> Dataset:
     return _with_preprocessing(dataset, dequantize=True)
 
 
+def as_layout(dataset: Dataset, layout: Layout | None) -> Dataset:
+    """The data set as images, series or rows; only rows can become series.
+
+    Args:
+      dataset: as its source has it.
+      layout: ``"series"``: the numbers of a row are time steps of one feature; None, or
+        that of the data set: it stays as it is.
+
+    Raises:
+      InputError: the examples cannot be read in this way.
+    """
+    if layout in (None, dataset.layout):
+        return dataset
+    if layout != "series" or not dataset.is_table:
+        raise InputError(
+            f"layout must be {dataset.layout} for {dataset.name!r}, got {layout}"
+        )
+    series = map_splits(
+        dataset, lambda split: dataclasses.replace(split, x=as_series(split.x, "x"))
+    )
+    return dataclasses.replace(series, columns=None)
+
+
 def standardize(dataset: Dataset) -> Dataset:
     """Scales each column of a table to mean 0 and standard deviation 1, in the step.
 
-    The moments are those of the training split. Columns of zeros and ones, and constant
-    ones, stay as they are.
+    The moments are those of the training split; of series those of each feature, over
+    examples and time steps. Columns of zeros and ones stay as they are, constant ones
+    are centred.
 
     >>> from flaxvae.data import from_arrays
     >>> rows = np.arange(60.0).reshape(20, 3)
@@ -125,24 +151,26 @@ def standardize(dataset: Dataset) -> Dataset:
     [1.0, 1.0, 1.0]
 
     Raises:
-      InputError: data that are not a table.
+      InputError: data that are not a table or series.
     """
-    if not dataset.is_table:
+    if dataset.layout == "images":
         raise InputError(
-            f"standardized is for tables, and {dataset.name!r} is not a table"
+            f"standardized is for tables, and {dataset.name!r} holds images"
         )
     x = dataset.train.x
-    mean = sum(b.sum(axis=0, dtype=np.float64) for b in blocks(x)) / len(x)
-    std = np.sqrt(sum(((b - mean) ** 2).sum(axis=0) for b in blocks(x)) / len(x))
-    zeros_and_ones = [((b == 0) | (b == 1)).all(axis=0) for b in blocks(x)]
+    over = tuple(range(x.ndim - 1))  # all axes but the last
+    count = math.prod(x.shape[:-1])
+    mean = sum(b.sum(axis=over, dtype=np.float64) for b in blocks(x)) / count
+    std = np.sqrt(sum(((b - mean) ** 2).sum(axis=over) for b in blocks(x)) / count)
+    zeros_and_ones = [((b == 0) | (b == 1)).all(axis=over) for b in blocks(x)]
     is_binary = np.all(zeros_and_ones, axis=0)
     # Columns that vary by rounding only count as constant.
-    is_kept = is_binary | (std <= 1e-6 * np.abs(mean)) | (std == 0)
+    is_constant = (std <= 1e-6 * np.abs(mean)) | (std == 0)
     return _with_preprocessing(
         dataset,
         standardization=Standardization(
-            np.where(is_kept, 0, mean).astype(np.float32),
-            np.where(is_kept, 1, std).astype(np.float32),
+            np.where(is_binary, 0, mean).astype(np.float32),
+            np.where(is_binary | is_constant, 1, std).astype(np.float32),
         ),
     )
 

@@ -34,8 +34,8 @@ def probe(
 
     Returns:
       For the features ``codes``, ``PCA to D`` (as many numbers as a code has) and
-      ``pixels`` (of a table ``columns``) the accuracies of `classify_features` on the
-      test split.
+      ``pixels`` (of a table ``columns``, of series ``values``) the accuracies of
+      `classify_features` on the test split.
 
     Raises:
       InputError: no labels, or fewer than two classes.
@@ -57,7 +57,7 @@ def probe(
         axes.project(raw),
         axes.project(raw_test),
     )
-    name = "columns" if dataset.is_table else "pixels"
+    name = {"images": "pixels", "series": "values", "rows": "columns"}[dataset.layout]
     train[name], test[name] = raw, raw_test
     return classify_features(train, labels[:num_train], test, test_labels, seed=seed)
 

@@ -110,7 +110,7 @@ def evaluate(
         if {"code_nll", "log_likelihood"} <= numbers.keys() and _has_levels(trained):
             nats = numbers["code_nll"] - numbers["log_likelihood"]
             numbers["bits_per_dim"] = bits_per_dim(trained, nats)
-        return report | {"code": [*trained.code_shape[:2], codebook_size(trained)]}
+        return report | {"code": [*trained.code_shape[:-1], codebook_size(trained)]}
     if isinstance(trained.model, Classifier | CodePrior | SemiSupervisedVAE):
         return report
     if len(trained.code_shape) == 1:

@@ -29,8 +29,9 @@ class Layer:
     Attributes:
       path: names of the modules down to the layer, such as ``("encoder", "conv_0")``.
       kind: ``"dense"``, ``"conv"``, ``"conv_transpose"`` or ``"norm"``.
-      flattened: shape (H, W, C) of the image whose pixels a dense layer reads, or None.
-      unflattened: shape (H, W, C) of the image that its outputs become, or None.
+      flattened: shape (H, W, C) of the image, or (T, C) of the series, whose entries a
+        dense layer reads, or None.
+      unflattened: shape of the image or series that its outputs become, or None.
     """
 
     path: tuple[str, ...]
@@ -67,14 +68,14 @@ def find_layers(model: nn.Module, data_shape: Shape) -> tuple[list[Layer], Any]:
     layers: list[Layer] = []
     image: Shape | None = data_shape  # the latest one, until it is flattened
     for layer, before, after in calls:
-        if len(before) == 3:
+        if len(before) > 1:
             # The outputs of the last dense layer are an image from here on.
             last = layers[-1] if layers else None
             if last and last.kind == "dense" and image is None:
                 layers[-1] = replace(last, unflattened=before)
             image = after
         elif layer and layer.kind == "dense":
-            if image and len(image) == 3 and math.prod(image) == before[-1]:
+            if image and len(image) > 1 and math.prod(image) == before[-1]:
                 layer = replace(layer, flattened=image)
             image = None
         if layer:

@@ -186,9 +186,10 @@ def _check_shapes(
 
 def _kernel_from_torch(weight: np.ndarray, layer: Layer) -> np.ndarray:
     if layer.kind == "conv":
-        return weight.transpose(2, 3, 1, 0)  # (kh, kw, I, O)
+        return np.moveaxis(weight, (0, 1), (-1, -2))  # (kh, kw, I, O)
     if layer.kind == "conv_transpose":
-        return weight.transpose(2, 3, 0, 1)[::-1, ::-1]  # (kh, kw, I, O)
+        axes = tuple(range(weight.ndim - 2))
+        return np.flip(np.moveaxis(weight, (0, 1), (-2, -1)), axes)  # (kh, kw, I, O)
     if layer.unflattened:
         weight = _pixels_last(weight, layer.unflattened)
     kernel = weight.T  # (inputs, outputs)
@@ -197,9 +198,10 @@ def _kernel_from_torch(weight: np.ndarray, layer: Layer) -> np.ndarray:
 
 def _kernel_to_torch(kernel: np.ndarray, layer: Layer) -> np.ndarray:
     if layer.kind == "conv":
-        return kernel.transpose(3, 2, 0, 1)  # (O, I, kh, kw)
+        return np.moveaxis(kernel, (-1, -2), (0, 1))  # (O, I, kh, kw)
     if layer.kind == "conv_transpose":
-        return kernel[::-1, ::-1].transpose(2, 3, 0, 1)  # (I, O, kh, kw)
+        axes = tuple(range(kernel.ndim - 2))
+        return np.moveaxis(np.flip(kernel, axes), (-2, -1), (0, 1))  # (I, O, kh, kw)
     if layer.flattened:
         kernel = _pixels_first(kernel, layer.flattened)
     weight = kernel.T  # (outputs, inputs)
@@ -207,14 +209,15 @@ def _kernel_to_torch(kernel: np.ndarray, layer: Layer) -> np.ndarray:
 
 
 def _pixels_last(x: np.ndarray, image: tuple[int, ...]) -> np.ndarray:
-    """Reorders rows from (C, H, W) to (H, W, C); ``image`` is (H, W, C)."""
-    H, W, C = image
+    """Reorders rows from (C, H, W) to (H, W, C); ``image`` is (H, W, C) or (T, C)."""
+    *places, C = image
     rest = x.shape[1:]
-    x = x.reshape(C, H, W, *rest)
-    return np.moveaxis(x, 0, 2).reshape(math.prod(image), *rest)
+    x = x.reshape(C, *places, *rest)
+    return np.moveaxis(x, 0, len(places)).reshape(math.prod(image), *rest)
 
 
 def _pixels_first(x: np.ndarray, image: tuple[int, ...]) -> np.ndarray:
     """The inverse of `_pixels_last`."""
     rest = x.shape[1:]
-    return np.moveaxis(x.reshape(*image, *rest), 2, 0).reshape(math.prod(image), *rest)
+    x = np.moveaxis(x.reshape(*image, *rest), len(image) - 1, 0)
+    return x.reshape(math.prod(image), *rest)

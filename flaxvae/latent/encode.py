@@ -21,7 +21,8 @@ def encode_dataset(
 
     Returns:
       Splits of posterior means, float32 ``(N, D)`` or ``(N, H', W', D)``; with
-      ``indices`` of numbers from 0 to M - 1, ``(N, H', W', 1)`` integers.
+      ``indices`` of numbers from 0 to M - 1, ``(N, H', W', 1)`` integers. Codes of
+      series lack the axis W'.
     """
     splits: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
@@ -52,7 +53,7 @@ def encode_indices(trained: Trained, split: Split) -> Split:
 def _indices(trained: Trained, split: Split) -> np.ndarray:
     dtype = np.uint16 if codebook_size(trained) <= 2**16 else np.int32
     if not len(split):
-        return np.zeros((0, *trained.code_shape[:2], 1), dtype)
+        return np.zeros((0, *trained.code_shape[:-1], 1), dtype)
     return np.asarray(trained.encode(split.x).indices)[..., None].astype(dtype)
 
 

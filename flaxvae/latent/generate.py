@@ -30,7 +30,7 @@ def generate(
     code_prior: Trained | None = None,
     seed: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Samples of a trained model; rows of a table in the table's own units.
+    """Samples of a trained model; rows and series in the data's own units.
 
     Without a label, a conditional model generates its classes in turn.
 
@@ -95,7 +95,7 @@ def generate(
             condition=classes if trained.is_conditional else None,
         )
         x = np.asarray(drawn)
-    return (trained.preprocessing.inverse(x) if is_table else x), labels
+    return trained.preprocessing.inverse(x), labels
 
 
 def count_classes(trained: Trained, code_prior: Trained | None = None) -> int | None:
@@ -214,9 +214,11 @@ def _vary(
     return np.asarray(p.sample(key_x) if with_noise else p.mean)
 
 
-def check_output(output: Path, *, is_table: bool) -> None:
+def check_output(output: Path, *, is_table: bool, is_series: bool = False) -> None:
     """Refuses a path that exists, cannot be written, or whose suffix does not fit."""
     output = Path(output)
+    if is_series and output.suffix != ".npz":
+        raise InputError(f"output must be .npz for series, got {str(output)!r}")
     if output.suffix == ".csv" and not is_table:
         raise InputError(
             f"output must be .npz or a folder for images, got {str(output)!r}"
@@ -240,7 +242,7 @@ def write_examples(
     Args:
       output: a new path. ``.npz``: arrays ``x`` and, of classes, ``labels``; ``.csv``:
         rows of a table; otherwise a folder of PNG images, ``<number>[-<label>].png``.
-      x: images ``(N, H, W, C)`` in [0, 1], or rows ``(N, F)``.
+      x: images ``(N, H, W, C)`` in [0, 1], series ``(N, T, F)`` or rows ``(N, F)``.
       labels: the class of each, ``(N,)``, or None.
       columns: names of a table's columns, for ``.csv``.
 
@@ -248,7 +250,7 @@ def write_examples(
       InputError: as `check_output`, or images that PNG cannot hold.
     """
     output = Path(output)
-    check_output(output, is_table=x.ndim == 2)
+    check_output(output, is_table=x.ndim == 2, is_series=x.ndim == 3)
     output = output.expanduser()
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".npz":

@@ -36,6 +36,8 @@ from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 
 DENOISED = 12  # test images in the picture of a denoising autoencoder
+SERIES = 8  # test series and their reconstructions
+SERIES_STEPS = 10  # decoded series along each axis of a grid of codes
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,10 @@ class Context:
         """The sampler of codes; None: the model's prior."""
         x, seed = self.dataset.train.x, self.seed
         return choose_sampler(self.trained, self.sampler, x, seed=seed)
+
+    def in_units(self, x: Any) -> np.ndarray:
+        """From the model's units to the data's own."""
+        return np.asarray(self.trained.preprocessing.inverse(np.asarray(x)))
 
     @functools.cached_property
     def indices(self) -> Dataset:
@@ -156,6 +162,8 @@ def draw(
 
 def choose_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
     """The pictures of a model's kind."""
+    if dataset.layout == "series":
+        return _choose_series_pictures(trained)
     if isinstance(trained.model, VQVAE):
         return VQVAE_PICTURES
     if isinstance(trained.model, Autoencoder):
@@ -163,6 +171,16 @@ def choose_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
     if dataset.is_table:
         return TABLE_PICTURES
     return CONDITIONAL_PICTURES if trained.is_conditional else VAE_PICTURES
+
+
+def _choose_series_pictures(trained: Trained) -> dict[str, Picture]:
+    if isinstance(trained.model, VQVAE):
+        return SERIES_VQVAE_PICTURES
+    if isinstance(trained.model, Autoencoder):
+        return SERIES_AUTOENCODER_PICTURES
+    if trained.is_conditional:
+        return SERIES_CONDITIONAL_PICTURES
+    return SERIES_PICTURES
 
 
 def training_curves(context: Context) -> Any:
@@ -420,6 +438,129 @@ def code_samples(context: Context) -> Any:
     return figures.plot_rows(drawn.reshape(shape), names, title=title)
 
 
+def series_reconstructions(context: Context) -> Any:
+    """Test series and their reconstructions."""
+    from flaxvae.latent.figures.series import plot_series
+
+    found = panels.reconstructions(context.trained, context.shown[:SERIES])
+    return plot_series(
+        *map(context.in_units, found),
+        title=f"Test series and their reconstructions: {context.title}",
+    )
+
+
+def series_manifold(context: Context) -> Any:
+    """Decoded series on a grid of codes."""
+    from flaxvae.latent.figures.series import plot_series_manifold
+
+    dims = context.manifold_dims or panels.choose_dims(context.means)
+    rest = "" if context.trained.latent_dim <= 2 else ", other dimensions 0"
+    return plot_series_manifold(
+        context.in_units(panels.manifold(context.trained, dims, SERIES_STEPS)),
+        axis_labels=[f"$z_{{{d + 1}}}$" for d in dims],
+        title=f"Decoded latent grid{rest}: {context.title}",
+    )
+
+
+def series_samples(context: Context) -> Any:
+    """Series decoded from codes of the prior, or of another sampler."""
+    from flaxvae.latent.figures.series import plot_series
+
+    drawn = context.trained.sample(12, key=context.key, sampler=context.source)
+    return plot_series(
+        context.in_units(drawn),
+        title=f"Samples from {SAMPLERS[context.sampler]}: {context.title}",
+    )
+
+
+def series_interpolations(context: Context) -> Any:
+    """Decoded linear paths between the codes of test series."""
+    from flaxvae.latent.figures.series import plot_series_paths
+
+    paths, (start, end) = panels.interpolations(context.trained, context.shown)
+    return plot_series_paths(
+        context.in_units(paths),
+        (context.in_units(start), context.in_units(end)),
+        title=f"Linear paths between the codes of test series: {context.title}",
+    )
+
+
+def series_class_samples(context: Context) -> Any:
+    """Samples of a conditional model, a row per class."""
+    from flaxvae.latent.figures.series import plot_series_rows
+
+    if not _has_classes(context):
+        return None
+    labels, names = panels.choose_classes(context.dataset)
+    key_samples, _ = jax.random.split(context.key)
+    drawn = panels.class_samples(context.trained, labels, key=key_samples)
+    return plot_series_rows(
+        context.in_units(drawn),
+        names,
+        title=f"Samples of each class: {context.title}",
+    )
+
+
+def series_class_change(context: Context) -> Any:
+    """The same codes, decoded under each class."""
+    from flaxvae.latent.figures.series import plot_series_rows
+
+    if not _has_classes(context):
+        return None
+    labels, names = panels.choose_classes(context.dataset)
+    _, key_codes = jax.random.split(context.key)
+    decoded = panels.class_change(context.trained, labels, key=key_codes)
+    return plot_series_rows(
+        context.in_units(decoded),
+        names,
+        title=f"The same code in each column, decoded under each class: "
+        f"{context.title}",
+    )
+
+
+def _has_classes(context: Context) -> bool:
+    """Whether the conditions of a conditional model are classes, not vectors."""
+    model: Any = context.trained.model
+    return getattr(model.condition, "num_classes", None) is not None
+
+
+def series_denoised(context: Context) -> Any:
+    """Test series, the same with noise, and their denoised reconstructions."""
+    from flaxvae.latent.figures.series import plot_series_rows
+
+    trained, objective = context.trained, context.trained.objective
+    if not isinstance(objective, Reconstruction) or objective.corruption == "none":
+        return None
+    x = context.dataset.test.x[:SERIES]
+    noisy, clean = panels.corrupted(trained, x, objective, key=context.key)
+    rows = np.stack([clean, noisy, panels.denoised(trained, noisy)])
+    return plot_series_rows(
+        context.in_units(rows),
+        ["original", "noisy", "denoised"],
+        title=f"Denoising of test series: {context.title}",
+    )
+
+
+def series_code_samples(context: Context) -> Any:
+    """Samples of a VQ-VAE from the prior over its codes, a row per class."""
+    from flaxvae.latent.figures.series import plot_series, plot_series_rows
+
+    trained, prior = context.trained, context.code_prior
+    if prior is None:
+        return None
+    title = f"Samples from the prior over codes: {context.title}"
+    model: Any = prior.model
+    if model.num_classes is None:
+        source = choose_sampler(trained, "prior", code_prior=prior)
+        drawn = trained.sample(12, key=context.key, sampler=source)
+        return plot_series(context.in_units(drawn), title=title)
+    labels, names = panels.choose_classes(context.dataset)
+    source = choose_sampler(trained, "prior", labels=labels.ravel(), code_prior=prior)
+    drawn = trained.sample(labels.size, key=context.key, sampler=source)
+    shape = (*labels.shape, *trained.data_shape)
+    return plot_series_rows(context.in_units(drawn).reshape(shape), names, title=title)
+
+
 VAE_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
     "latent_scatter": latent_scatter,
@@ -455,5 +596,34 @@ VQVAE_PICTURES: dict[str, Picture] = {
     "code_maps": code_maps,
     "code_usage": code_usage,
     "samples": code_samples,
+    "prior_training_curves": prior_training_curves,
+}
+SERIES_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "latent_scatter": latent_scatter,
+    "reconstructions": series_reconstructions,
+    "manifold": series_manifold,
+    "samples": series_samples,
+    "interpolations": series_interpolations,
+}
+SERIES_CONDITIONAL_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "latent_scatter": latent_scatter,
+    "reconstructions": series_reconstructions,
+    "class_samples": series_class_samples,
+    "class_change": series_class_change,
+}
+SERIES_AUTOENCODER_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "activity": activity,
+    "tsne": tsne_scatter,
+    "reconstructions": series_reconstructions,
+    "denoised": series_denoised,
+}
+SERIES_VQVAE_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "reconstructions": series_reconstructions,
+    "code_usage": code_usage,
+    "samples": series_code_samples,
     "prior_training_curves": prior_training_curves,
 }

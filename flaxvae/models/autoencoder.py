@@ -179,11 +179,11 @@ class AutoencoderConfig(NetworkConfig):
 
     def _defaults(self, data: DataSpec) -> Mapping[str, Any]:
         defaults = self._default_networks()
-        if self._choose_likelihood(is_table=data.is_table) == "normal":
+        if self._choose_likelihood(is_table=data.is_real) == "normal":
             defaults |= {
                 "scale": "fixed",
                 "init_scale": UNIT_ERROR,
-                "mean_activation": "none" if data.is_table else "sigmoid",
+                "mean_activation": "none" if data.is_real else "sigmoid",
             }
         return defaults
 
@@ -204,7 +204,7 @@ def build_autoencoder(
     (256, 128, 64)
 
     Args:
-      data_shape: shape of one example, ``(H, W, C)``, ``(F,)`` or F.
+      data_shape: shape of one example, ``(H, W, C)``, ``(T, F)``, ``(F,)`` or F.
       latent_dim: D, the width of the code, >= 1; None: see `AutoencoderConfig`.
       encoder: see `build_vae`.
       decoder: see `build_vae`.

@@ -64,7 +64,7 @@ def build_classifier(
     10
 
     Args:
-      encoder: ``"mlp"`` (any data), ``"conv"`` (images), or your own module
+      encoder: ``"mlp"`` (any data), ``"conv"`` (images, series), or your own module
         ``(B, ...) -> (B, F)``.
       num_classes: Y, the number of classes.
       hidden: widths of the layers of ``"mlp"``.

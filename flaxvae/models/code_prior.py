@@ -180,8 +180,8 @@ class CodePriorConfig:
         """The prior for a data set of codes.
 
         Args:
-          codes: a `flaxvae.data.Dataset` of codes ``(N, H', W', 1)``; the prior is
-            class-conditional if its splits have conditions.
+          codes: a `flaxvae.data.Dataset` of codes ``(N, H', W', 1)``, or ``(N, T', 1)``
+            of series; the prior is class-conditional if its splits have conditions.
         """
         return CodePrior(
             codes.levels,

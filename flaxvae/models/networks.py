@@ -39,7 +39,7 @@ class DataSpec:
     """The properties of a data set that a model depends on.
 
     Attributes:
-      shape: of one example, ``(H, W, C)`` or ``(F,)``.
+      shape: of one example, ``(H, W, C)``, ``(T, F)`` or ``(F,)``.
       levels: L, the values that a pixel can have; None: real numbers, or unknown.
       num_classes: of the labels; None: without labels.
       condition_width: C, where each example has a vector as its condition.
@@ -75,6 +75,11 @@ class DataSpec:
         """Whether an example is a row of numbers."""
         return len(self.shape) == 1
 
+    @property
+    def is_real(self) -> bool:
+        """Whether an example is a row or a series of real numbers, not an image."""
+        return len(self.shape) < 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -99,7 +104,8 @@ class NetworkConfig:
     kernel_size: int | tuple[int, ...] | None = setting(None, at_least=1)
     """Rows and columns of the kernels (3; 4 in a convolutional decoder)."""
     strides: tuple[int, ...] | int | None = setting(None, at_least=1)
-    """Factor by which a stage reduces the image's size (2), or one per stage."""
+    """Factor by which a stage reduces the size of images or series (2), or one per
+    stage."""
     padding: Literal["SAME", "VALID"] | int | None = None
     """Padding of strided convolutions, or a number of pixels on each side (SAME)."""
     num_residual_blocks: int | None = setting(None, at_least=0)
@@ -120,8 +126,8 @@ class NetworkConfig:
     """Precision of the networks; parameters and losses are always float32."""
 
     likelihood: Likelihood | None = None
-    """Likelihood p(x|z). Default: bernoulli for images, normal for tables, or as the
-    model says."""
+    """Likelihood p(x|z). Default: bernoulli for images, normal for tables and series,
+    or as the model says."""
     scale: Scale | None = None
     """Scale of normal, laplace and discretized_logistic: one learned scalar (shared), a
     constant (fixed), or predicted per pixel (learned)."""
@@ -201,7 +207,7 @@ class NetworkConfig:
         values = {**self.resolve(data), **fixed}
         named = []
         if likelihood is None:
-            kind = LIKELIHOODS[self._choose_likelihood(is_table=data.is_table)]
+            kind = LIKELIHOODS[self._choose_likelihood(is_table=data.is_real)]
             likelihood = build_part(kind, values | {"event_ndim": len(data.shape)})
             named.append(kind)
         if encoder is None:

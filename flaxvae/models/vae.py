@@ -267,7 +267,7 @@ class VAEConfig(NetworkConfig):
             {
                 "latent_dim": self.latent_dim,
                 "data_shape": data.shape,
-                "bounded": not data.is_table,
+                "bounded": not data.is_real,
                 **self._settings_of(part, getattr(self, part), fields_of(kind)),
             },
         )
@@ -321,7 +321,7 @@ def build_vae(
     'NormalHead'
 
     Args:
-      data_shape: shape of one example, ``(H, W, C)``, ``(F,)`` or F.
+      data_shape: shape of one example, ``(H, W, C)``, ``(T, F)``, ``(F,)`` or F.
       latent_dim: D, the number of latent dimensions, >= 1.
       encoder: ``"mlp"``, ``"conv"``, ``"resnet"``, or your own module
         ``(B, H, W, C) -> (B, F)``.
@@ -332,7 +332,7 @@ def build_vae(
         ``"laplace"``, ``"discretized_logistic"``, ``"discretized_logistic_mixture"``,
         ``"categorical"``, or your own module ``(..., H, W, C) -> p(x|z)``; if its input
         is not of the data's shape, its method ``feature_shape`` returns that shape.
-        None: bernoulli for images, normal for rows.
+        None: bernoulli for images, normal for series and rows.
       prior: ``"normal"`` (standard), ``"mixture"`` of normals (learned), ``"vamp"``,
         ``"flow"``, for conditional models ``"conditional"`` (a normal, its moments
         learned for each condition), or your own module ``() -> p(z)``.

@@ -32,10 +32,13 @@ Codebook = Literal["ema", "gradient"]
 CODEBOOKS: tuple[Codebook, ...] = get_args(Codebook)
 NUM_EXAMPLES = 256  # whose features initialize the codebook
 PIXEL_SCALE = 0.15  # of the default likelihood: half the spread of MNIST's pixels
+SERIES_SCALE = 0.5  # likewise of standardized series
 
 
 class VQVAE(nn.Module):
     """An autoencoder whose code is a grid of entries of a codebook.
+
+    The code of a series ``(T, F)`` is a row of entries, ``(T', D)``.
 
     Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation
     Learning", 2017, arXiv 1711.00937.
@@ -135,7 +138,7 @@ class VQVAEConfig(NetworkConfig):
         likelihood: nn.Module | None = None,
         quantizer: nn.Module | None = None,
     ) -> VQVAE:
-        """The model for a data set of images.
+        """The model for a data set of images or series.
 
         Args:
           dataset: a `flaxvae.data.Dataset`, whose shape and levels determine the model.
@@ -145,11 +148,13 @@ class VQVAEConfig(NetworkConfig):
           quantizer: likewise.
 
         Raises:
-          InputError: the data are not images, or settings do not suit your own modules.
+          InputError: the data are rows, or settings do not suit your own modules.
         """
         data = DataSpec.of(dataset)
-        if len(data.shape) != 3:
-            raise InputError(f"dataset must hold images, got rows of {data.shape[0]}")
+        if data.is_table:
+            raise InputError(
+                f"dataset must hold images or series, got rows of {data.shape[0]}"
+            )
         encoder, decoder, likelihood = self.build_networks(
             data, encoder=encoder, decoder=decoder, likelihood=likelihood, grid=True
         )
@@ -170,9 +175,10 @@ class VQVAEConfig(NetworkConfig):
         return self.likelihood or "normal"
 
     def _defaults(self, data: DataSpec) -> Mapping[str, Any]:
-        if self._choose_likelihood(is_table=data.is_table) != "normal":
+        if self._choose_likelihood(is_table=data.is_real) != "normal":
             return {}
-        return {"scale": "fixed", "init_scale": PIXEL_SCALE}
+        scale = SERIES_SCALE if data.is_real else PIXEL_SCALE
+        return {"scale": "fixed", "init_scale": scale}
 
 
 def build_vqvae(
@@ -184,13 +190,13 @@ def build_vqvae(
     likelihood: str | nn.Module | None = None,
     **settings: Any,
 ) -> VQVAE:
-    """Builds a VQ-VAE for images of one shape; the short form of `VQVAEConfig`.
+    """Builds a VQ-VAE for examples of one shape; the short form of `VQVAEConfig`.
 
     >>> build_vqvae((28, 28, 1), num_codes=64).quantizer.num_codes
     64
 
     Args:
-      data_shape: ``(H, W, C)``.
+      data_shape: ``(H, W, C)``, or ``(T, F)``.
       quantizer: ``"vq"`` (a learned codebook), ``"fsq"`` (finite scalars), or your own
         module ``(B, H', W', F) -> Quantized``.
       encoder: ``"conv"`` or ``"resnet"``, or your own module ``(B, H, W, C) -> (B, H',

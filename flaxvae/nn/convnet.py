@@ -1,4 +1,4 @@
-"""Convolutional networks for images of any size."""
+"""Convolutional networks for images and series of any size."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ class ConvEncoder(Network):
 
     ``(B, H, W, C)`` -> features ``(B, F)``: the output of the last dense layer, or the
     last image flattened. With padding ``"SAME"`` a stage of stride s maps H rows to
-    ceil(H / s), and columns likewise.
+    ceil(H / s), and columns likewise. Series ``(B, T, C)`` have one such axis, and
+    kernels of one axis.
     """
 
     filters: tuple[int, ...] = (32, 64)  # of each stage, from the data inwards
@@ -32,7 +33,7 @@ class ConvEncoder(Network):
     def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
         """Maps ``(B, H, W, C)``, conditions ``(B, E)``, to features ``(B, F)``."""
         self.check()
-        check_images(x.shape[1:])
+        axes = count_axes(x.shape[1:])
         x = self.join(x, condition)
         stages = len(self.filters)
         kernels = per_stage("kernel_size", self.kernel_size, stages)
@@ -40,7 +41,7 @@ class ConvEncoder(Network):
         for i in range(stages):
             layer = Conv(
                 self.filters[i],
-                kernels[i],
+                (kernels[i],) * axes,
                 strides[i],
                 self.padding,
                 use_bias=self.use_bias,
@@ -58,14 +59,15 @@ class ConvEncoder(Network):
 class ConvDecoder(Network):
     """A dense layer to a small image, enlarged by transposed convolutions.
 
-    ``(..., D)`` -> ``(..., *output_shape)``. The mirror of a `ConvEncoder` has its
+    ``(..., D)`` -> ``(..., *output_shape)``, of an image ``(H, W, C)`` or a series
+    ``(T, C)``. The mirror of a `ConvEncoder` has its
     filters, strides and widths in reverse order and passes through the same sizes.
 
     A kernel size that is a multiple of the stride covers every pixel equally often:
     Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016.
     """
 
-    output_shape: tuple[int, ...]  # (H, W, C)
+    output_shape: tuple[int, ...]  # (H, W, C), or (T, C)
     filters: tuple[int, ...] = (64, 32)  # of the input of each stage
     kernel_size: int | tuple[int, ...] = 4  # for all stages, or one per stage
     strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
@@ -77,7 +79,7 @@ class ConvDecoder(Network):
     def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
         """Maps codes ``(..., D)``, conditions ``(..., E)``, to images, unbounded."""
         self.check()
-        check_images(self.output_shape)
+        axes = count_axes(self.output_shape)
         *size, channels = self.output_shape
         stages = len(self.filters)
         kernels = per_stage("kernel_size", self.kernel_size, stages)
@@ -91,7 +93,7 @@ class ConvDecoder(Network):
             is_last = i == stages - 1
             layer = ConvTranspose(
                 channels if is_last else self.filters[i + 1],
-                kernels[i],
+                (kernels[i],) * axes,
                 strides[i],
                 self.padding,
                 output_size=sizes[i + 1],
@@ -105,23 +107,23 @@ class ConvDecoder(Network):
         return h
 
 
-def first_image(network: Any, h: jax.Array, size: tuple[int, int]) -> jax.Array:
+def first_image(network: Any, h: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """The first image of a decoder, ``(..., H', W', filters[0])``.
 
     Computed from features ``(..., F)`` by a dense layer, or from a grid
-    ``(..., H', W', F)`` by a convolution.
+    ``(..., H', W', F)`` by a convolution. Of series it is ``(..., T', filters[0])``.
 
     Raises:
       InputError: a grid of another size.
     """
     filters = network.filters[0]
     if network.grid:
-        if h.shape[-3:-1] != tuple(size):
+        if h.shape[-1 - len(size) : -1] != size:
             raise InputError(
-                f"codes must be a grid of {size[0]} x {size[1]} for this decoder, got "
-                f"shape {h.shape}"
+                f"codes must be a grid of {' x '.join(map(str, size))} for this "
+                f"decoder, got shape {h.shape}"
             )
-        return Conv(filters, 3, dtype=network.dtype, name="image")(h)
+        return Conv(filters, (3,) * len(size), dtype=network.dtype, name="image")(h)
     shape = (*size, filters)
     image = nn.Dense(math.prod(shape), dtype=network.dtype, name="image")(h)
     return image.reshape(*h.shape[:-1], *shape)
@@ -132,22 +134,31 @@ def shrink(
     kernels: Sequence[int],
     strides: Sequence[int],
     padding: int | str,
-) -> list[tuple[int, int]]:
-    """The sizes (H, W) of an image before the first stage and after each.
+) -> list[tuple[int, ...]]:
+    """The sizes of an image or series before the first stage and after each.
 
     >>> shrink((28, 28), (3, 3), (2, 2), "SAME")
     [(28, 28), (14, 14), (7, 7)]
+    >>> shrink((7,), (3, 3), (2, 2), "SAME")
+    [(7,), (4,), (2,)]
     """
-    sizes = [(size[0], size[1])]
+    n = len(size)
+    sizes = [tuple(size)]
     for k, s in zip(kernels, strides, strict=True):
-        sizes.append(make_window(sizes[-1], (k, k), (s, s), padding).output_size)
+        window = make_window(sizes[-1], (k,) * n, (s,) * n, padding)
+        sizes.append(window.output_size[:n])
     return sizes
 
 
-def check_images(shape: Sequence[int]) -> None:
-    """Raises `InputError` unless one example has the shape (H, W, C)."""
-    if len(shape) != 3:
+def count_axes(shape: Sequence[int]) -> int:
+    """The axes that kernels move over: 2 of images (H, W, C), 1 of series (T, C).
+
+    Raises:
+      InputError: one example has another shape.
+    """
+    if len(shape) not in (2, 3):
         raise InputError(
-            f"examples must be images (H, W, C) for a convolutional network, got shape "
-            f"{tuple(shape)}: choose the encoder mlp"
+            "examples must be images (H, W, C) or series (T, F) for a convolutional "
+            f"network, got shape {tuple(shape)}: choose the encoder mlp"
         )
+    return len(shape) - 1

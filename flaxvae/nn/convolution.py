@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
@@ -10,18 +11,22 @@ import jax.numpy as jnp
 
 from flaxvae.checks import InputError
 from flaxvae.nn.conv_primitives import conv, conv_adjoint
-from flaxvae.nn.window import Padding, Pair, Window, as_pair, make_window
+from flaxvae.nn.window import Padding, Window, as_sizes, make_window
+
+Sizes = int | tuple[int, ...]  # of a kernel, or strides: k, (k,) or (kh, kw)
 
 
 class Conv(nn.Module):
     """A convolution with the parameters and results of `flax.linen.Conv`.
 
-    ``(B, H, W, I)`` -> ``(B, H', W', features)``; sizes follow `make_window`.
+    ``(B, H, W, I)`` -> ``(B, H', W', features)``; sizes follow `make_window`. A kernel
+    of one axis, ``kernel_size=(k,)``, is moved over the time steps of series, ``(B, T,
+    I)`` -> ``(B, T', features)``.
     """
 
     features: int
-    kernel_size: int | Pair = 3
-    strides: int | Pair = 1
+    kernel_size: Sizes = 3
+    strides: Sizes = 1
     padding: Padding = "SAME"
     use_bias: bool = True
     dtype: Any = None  # of the computation; None: promoted from input and parameters
@@ -32,28 +37,30 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps ``(..., H, W, I)`` to ``(..., H', W', features)``."""
-        *_, H, W, _ = x.shape
-        kernel_size = as_pair(self.kernel_size)
-        window = make_window((H, W), kernel_size, as_pair(self.strides), self.padding)
+        kernel_size = as_sizes(self.kernel_size)
+        n = len(kernel_size)
+        strides = as_sizes(self.strides, n)
+        window = make_window(x.shape[-1 - n : -1], kernel_size, strides, self.padding)
         x, kernel, bias = _add_parameters(self, x, kernel_size)
-        y = _over_images(lambda x: conv(x, kernel, window), x)
+        y = _over_images(lambda x: conv(x, _as_2d(kernel), window), x, n)
         return y if bias is None else y + _row(bias, y.ndim)
 
 
 class ConvTranspose(nn.Module):
     """A transposed convolution; see `flax.linen.ConvTranspose` for its parameters.
 
-    ``(B, H', W', I)`` -> ``(B, H, W, features)``. Without ``output_size``, ``"SAME"``
-    multiplies the size by the strides. With ``output_size`` (H, W) the module is the
-    transpose of a `Conv` applied to that size, so that sizes which the stride does not
-    divide are restored exactly.
+    ``(B, H', W', I)`` -> ``(B, H, W, features)``, or with ``kernel_size=(k,)`` ``(B,
+    T', I)`` -> ``(B, T, features)``. Without ``output_size``, ``"SAME"`` multiplies the
+    size by the strides. With ``output_size`` (H, W) or (T,) the module is the transpose
+    of a `Conv` applied to that size, so that sizes which the stride does not divide are
+    restored exactly.
     """
 
     features: int
-    kernel_size: int | Pair = 3
-    strides: int | Pair = 1
+    kernel_size: Sizes = 3
+    strides: Sizes = 1
     padding: Padding = "SAME"
-    output_size: Pair | None = None  # (H, W)
+    output_size: tuple[int, ...] | None = None  # (H, W), or (T,)
     use_bias: bool = True
     dtype: Any = None  # of the computation; None: promoted from input and parameters
     param_dtype: Any = jnp.float32
@@ -63,16 +70,22 @@ class ConvTranspose(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps ``(..., H', W', I)`` to ``(..., H, W, features)``."""
-        *_, rows, columns, _ = x.shape
-        kernel_size, strides = as_pair(self.kernel_size), as_pair(self.strides)
-        window = self._window((rows, columns), kernel_size, strides)
+        kernel_size = as_sizes(self.kernel_size)
+        n = len(kernel_size)
+        strides = as_sizes(self.strides, n)
+        window = self._window(x.shape[-1 - n : -1], kernel_size, strides)
         x, kernel, bias = _add_parameters(self, x, kernel_size)
-        turned = kernel[::-1, ::-1].swapaxes(2, 3)  # (kh, kw, features, I)
-        y = _over_images(lambda x: conv_adjoint(x, turned, window), x)
+        turned = _as_2d(kernel)[::-1, ::-1].swapaxes(2, 3)  # (kh, kw, features, I)
+        y = _over_images(lambda x: conv_adjoint(x, turned, window), x, n)
         return y if bias is None else y + _row(bias, y.ndim)
 
-    def _window(self, input_size: Pair, kernel: Pair, strides: Pair) -> Window:
-        size = self.output_size
+    def _window(
+        self,
+        input_size: tuple[int, ...],
+        kernel: tuple[int, ...],
+        strides: tuple[int, ...],
+    ) -> Window:
+        size: tuple[int, ...] | None = self.output_size
         padding = self.padding
         if size is None:
             if padding not in ("SAME", "VALID"):
@@ -81,23 +94,24 @@ class ConvTranspose(nn.Module):
                 )
             more = [max(k - s, 0) for k, s in zip(kernel, strides, strict=True)]
             if padding == "SAME":
-                more = [0, 0]
+                more = [0] * len(kernel)
             grown = zip(input_size, strides, more, strict=True)
-            sizes = [m * s + extra for m, s, extra in grown]
-            size = (sizes[0], sizes[1])
+            size = tuple(m * s + extra for m, s, extra in grown)
         window = make_window(size, kernel, strides, padding)
-        if padding == "VALID" or window.output_size == input_size:
-            return Window(size, kernel, strides, window.pads, input_size)
+        found = window.output_size[: len(size)]
+        if padding == "VALID" or found == input_size:
+            rows, *columns = input_size
+            return replace(window, output_size=(rows, *(columns or (1,))))
         raise InputError(
             f"output_size must be one that a convolution with strides {strides} maps "
-            f"to {input_size}, got {size}, which it maps to {window.output_size}"
+            f"to {input_size}, got {size}, which it maps to {found}"
         )
 
 
 def _add_parameters(
-    module: Conv | ConvTranspose, x: jax.Array, kernel_size: Pair
+    module: Conv | ConvTranspose, x: jax.Array, kernel_size: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Input, kernel ``(kh, kw, I, features)`` and bias, promoted to one dtype."""
+    """Input, kernel ``(*kernel_size, I, features)`` and bias, promoted to one dtype."""
     shape = (*kernel_size, x.shape[-1], module.features)
     kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
     bias = None
@@ -108,11 +122,23 @@ def _add_parameters(
     return x, kernel, bias
 
 
-def _over_images(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """Applies a function of ``(B, H, W, C)`` to ``(..., H, W, C)``."""
-    leading = x.shape[:-3]
-    y = function(x.reshape(math.prod(leading), *x.shape[-3:]))
-    return y.reshape(*leading, *y.shape[1:])
+def _as_2d(kernel: jax.Array) -> jax.Array:
+    """``(k, I, O)`` as ``(k, 1, I, O)``; kernels of two axes as they are."""
+    return kernel[:, None] if kernel.ndim == 3 else kernel
+
+
+def _over_images(
+    function: Callable[[jax.Array], jax.Array], x: jax.Array, ndim: int
+) -> jax.Array:
+    """Applies a function of ``(B, H, W, C)`` to ``(..., H, W, C)``, ndim = 2.
+
+    To ``(..., T, C)``, ndim = 1, as to images of one column.
+    """
+    leading, shape = x.shape[: -1 - ndim], x.shape[-1 - ndim :]
+    if ndim == 1:
+        shape = (shape[0], 1, shape[1])
+    y = function(x.reshape(math.prod(leading), *shape))
+    return y.reshape(*leading, *y.shape[1 : 1 + ndim], y.shape[-1])
 
 
 def _row(bias: jax.Array, ndim: int) -> jax.Array:

@@ -173,7 +173,7 @@ class DiscretizedLogisticMixtureHead(nn.Module):
             raise InputError(
                 "examples must be images (H, W, C) for a mixture of discretized "
                 f"logistics, got shape {tuple(data_shape)}: choose the likelihood "
-                "discretized_logistic"
+                "discretized_logistic, or normal for real numbers"
             )
         H, W, C = data_shape
         return H, W, self.num_components * (1 + 2 * C + C * (C - 1) // 2)

@@ -87,7 +87,10 @@ class VectorQuantizer(nn.Module):
         self.sums = self.variable("codebook", "sums", lambda: self.average.value)
 
     def __call__(self, features: jax.Array) -> Quantized:
-        """Quantizes ``(B, H', W', F)``; in training also updates the codebook."""
+        """Quantizes ``(B, H', W', F)``, or ``(B, T', F)`` of series.
+
+        In training it also updates the codebook.
+        """
         z = self.features(features)
         codes = self.entries()
         rows = z.reshape(-1, self.width)  # (B H' W', D)
@@ -99,7 +102,7 @@ class VectorQuantizer(nn.Module):
             chosen = jax.lax.stop_gradient(chosen)
 
         def distance(a: jax.Array, b: jax.Array) -> jax.Array:
-            return ((a - b) ** 2).sum(axis=(1, 2, 3))
+            return ((a - b) ** 2).sum(axis=tuple(range(1, a.ndim)))
 
         fixed = jax.lax.stop_gradient
         return Quantized(

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 
 from flaxvae.checks import check_at_least, check_choice
-from flaxvae.nn.convnet import check_images, first_image, shrink
+from flaxvae.nn.convnet import count_axes, first_image, shrink
 from flaxvae.nn.convolution import Conv, ConvTranspose
 from flaxvae.nn.layers import Network, per_stage
 
@@ -20,7 +20,8 @@ class ResNetEncoder(Network):
 
     ``(B, H, W, C)`` -> features ``(B, F)``. A block adds a bottleneck to its input: a
     1x1 convolution to fewer channels, one of ``kernel_size`` and a 1x1 convolution
-    back, with normalization and activation before each.
+    back, with normalization and activation before each. Series ``(B, T, C)`` have
+    kernels of one axis.
 
     Source: He et al., "Identity Mappings in Deep Residual Networks", 2016, arXiv
     1603.05027; in VAEs: Child, "Very Deep VAEs", 2020, arXiv 2011.10650.
@@ -40,18 +41,18 @@ class ResNetEncoder(Network):
     def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
         """Maps ``(B, H, W, C)``, conditions ``(B, E)``, to features ``(B, F)``."""
         _check(self)
-        check_images(x.shape[1:])
+        axes = count_axes(x.shape[1:])
         x = self.join(x, condition)
         strides = per_stage("strides", self.strides, len(self.filters))
         kernels = (self.kernel_size,) * len(self.filters)
-        sizes = shrink(x.shape[1:3], kernels, strides, self.padding)
+        sizes = shrink(x.shape[1:-1], kernels, strides, self.padding)
         for i, filters in enumerate(self.filters):
             stride, padding = strides[i], self.padding
             if self.resampling == "resize":
                 x, stride, padding = _resize(x, sizes[i + 1]), 1, "SAME"
             x = Conv(
                 filters,
-                self.kernel_size,
+                (self.kernel_size,) * axes,
                 stride,
                 padding,
                 dtype=self.dtype,
@@ -77,7 +78,7 @@ class ResNetDecoder(Network):
     and Checkerboard Artifacts", Distill 2016.
     """
 
-    output_shape: tuple[int, ...]  # (H, W, C)
+    output_shape: tuple[int, ...]  # (H, W, C), or (T, C)
     filters: tuple[int, ...] = (64, 32)  # of the input of each stage
     num_residual_blocks: int = 2  # per stage
     bottleneck: int = 4  # factor by which a block reduces its channels
@@ -92,7 +93,8 @@ class ResNetDecoder(Network):
     def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
         """Maps codes ``(..., D)``, conditions ``(..., E)``, to images, unbounded."""
         _check(self)
-        check_images(self.output_shape)
+        axes = count_axes(self.output_shape)
+        kernel_size = (self.kernel_size,) * axes
         *size, channels = self.output_shape
         strides = per_stage("strides", self.strides, len(self.filters))
         kernels = (self.kernel_size,) * len(self.filters)
@@ -101,7 +103,7 @@ class ResNetDecoder(Network):
         for i, width in enumerate(self.hidden):
             h = self.dense(h, width, f"hidden_{i}", condition)
         h = first_image(self, h, sizes[0])
-        batch, shape = h.shape[:-3], h.shape[-3:]
+        batch, shape = h.shape[: -1 - axes], h.shape[-1 - axes :]
         h = h.reshape(math.prod(batch), *shape)  # (B, H', W', filters[0])
         if condition is not None:
             condition = condition.reshape(math.prod(batch), -1)  # (B, E)
@@ -114,11 +116,11 @@ class ResNetDecoder(Network):
             width = channels if is_last else self.filters[i + 1]
             if self.resampling == "resize":
                 h = _resize(h, sizes[i + 1])
-                h = Conv(width, self.kernel_size, dtype=self.dtype, name=name)(h)
+                h = Conv(width, kernel_size, dtype=self.dtype, name=name)(h)
             else:
                 h = ConvTranspose(
                     width,
-                    self.kernel_size,
+                    kernel_size,
                     strides[i],
                     self.padding,
                     output_size=sizes[i + 1],
@@ -141,7 +143,7 @@ def _block(
     name: str,
     condition: jax.Array | None,
 ) -> jax.Array:
-    """The sum of x and its bottleneck, ``(B, H, W, C)``."""
+    """The sum of x and its bottleneck, ``(B, H, W, C)`` or ``(B, T, C)``."""
     filters = x.shape[-1]
     inner = max(1, filters // network.bottleneck)
     h = x
@@ -153,7 +155,7 @@ def _block(
         h = network.finish(h, f"{name}_{part}", condition)
         h = Conv(
             width,
-            kernel_size,
+            (kernel_size,) * (x.ndim - 2),
             use_bias=part == "c" or network.use_bias,
             dtype=network.dtype,
             name=f"{name}_conv_{part}",
@@ -161,7 +163,6 @@ def _block(
     return x + h
 
 
-def _resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Linear interpolation of ``(B, H, W, C)``, anti-aliased when shrinking."""
-    B, _, _, C = x.shape
-    return jax.image.resize(x, (B, *size, C), "linear")
+def _resize(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
+    """Linear interpolation of ``(B, ..., C)``, anti-aliased when shrinking."""
+    return jax.image.resize(x, (len(x), *size, x.shape[-1]), "linear")

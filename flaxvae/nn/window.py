@@ -1,4 +1,4 @@
-"""The sizes of a convolution: how a kernel moves over an image."""
+"""The sizes of a convolution: how a kernel moves over an image or a series."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ Padding = str | int | Sequence[int | Pair]
 
 @dataclass(frozen=True)
 class Window:
-    """How a kernel moves over images: all sizes of one convolution."""
+    """How a kernel moves over images: all sizes of one convolution.
+
+    A series of T time steps is an image of T rows and one column.
+    """
 
     size: Pair  # (H, W) of the input
     kernel: Pair  # (kh, kw)
@@ -24,17 +27,22 @@ class Window:
 
 
 def make_window(
-    size: Sequence[int], kernel: Pair, strides: Pair, padding: Padding
+    size: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    padding: Padding,
 ) -> Window:
-    """The window of a convolution over images of ``size``.
+    """The window of a convolution over images or series of ``size``.
 
     >>> make_window((28, 20), (3, 3), (2, 2), "SAME").output_size
     (14, 10)
+    >>> make_window((601,), (3,), (2,), "SAME").output_size
+    (301, 1)
 
     Args:
-      size: (H, W).
-      kernel: (kh, kw).
-      strides: of rows and columns.
+      size: (H, W), or (T,) of series.
+      kernel: (kh, kw), or (k,).
+      strides: of rows and columns, or of time steps.
       padding: ``"SAME"`` (output of ceil(size / stride)), ``"VALID"`` (no padding), the
         number of rows and columns added on every side, or a number or pair for each
         axis.
@@ -42,7 +50,6 @@ def make_window(
     Raises:
       InputError: the kernel is larger than the padded image.
     """
-    H, W = size
     pads: Any
     if padding == "SAME":
         pads = tuple(
@@ -53,17 +60,24 @@ def make_window(
     elif isinstance(padding, str):
         raise InputError(f"unknown padding {padding!r}: choose from SAME, VALID")
     else:
-        each = (padding, padding) if isinstance(padding, int) else padding
+        each = (padding,) * len(size) if isinstance(padding, int) else padding
         pads = tuple((p, p) if isinstance(p, int) else tuple(p) for p in each)
+    is_series = len(size) == 1
+    if is_series:
+        size, kernel, strides = (*size, 1), (*kernel, 1), (*strides, 1)
+        pads = (pads[0], (0, 0))
+    (H, W), (kh, kw), (down, right) = size, kernel, strides
     output = tuple(
         (n + sum(p) - k) // s + 1
         for n, p, k, s in zip(size, pads, kernel, strides, strict=True)
     )
     if min(output) < 1:
+        place = f"series of {H} steps" if is_series else f"image of {H} x {W}"
         raise InputError(
-            f"kernel_size must be <= the padded image of {H} x {W}, got {kernel}"
+            f"kernel_size must be <= the padded {place}, got "
+            f"{kh if is_series else (kh, kw)}"
         )
-    return Window((H, W), kernel, strides, pads, (output[0], output[1]))
+    return Window((H, W), (kh, kw), (down, right), pads, (output[0], output[1]))
 
 
 def _same_pads(size: int, kernel: int, stride: int) -> Pair:
@@ -71,9 +85,8 @@ def _same_pads(size: int, kernel: int, stride: int) -> Pair:
     return total // 2, total - total // 2
 
 
-def as_pair(value: int | Sequence[int]) -> Pair:
-    """The pair (value, value), or a pair of integers as it is."""
+def as_sizes(value: int | Sequence[int], ndim: int = 2) -> tuple[int, ...]:
+    """A size for each of ``ndim`` axes, all the same if ``value`` is one number."""
     if isinstance(value, (int, np.integer)):
-        return int(value), int(value)
-    down, right = value
-    return int(down), int(right)
+        return (int(value),) * ndim
+    return tuple(int(size) for size in value)

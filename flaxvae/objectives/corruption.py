@@ -21,8 +21,8 @@ def corrupt(
     [[0.0, 0.0, 0.0, 0.0]]
 
     Args:
-      x: a batch, ``(B, ...)``. Images in [0, 1] stay in [0, 1]; rows ``(B, F)`` have no
-        bounds.
+      x: a batch, ``(B, ...)``. Images ``(B, H, W, C)`` in [0, 1] stay in [0, 1]; rows
+        ``(B, F)`` and series ``(B, T, F)`` have no bounds.
       key: a PRNG key.
       kind: ``"gaussian"``: adds noise of standard deviation ``strength`` and clips
         images to [0, 1]; ``"masking"``: sets a share ``strength`` of all entries to 0;
@@ -47,7 +47,7 @@ def _none(x: jax.Array, key: jax.Array, strength: float | jax.Array) -> jax.Arra
 
 def _gaussian(x: jax.Array, key: jax.Array, strength: float | jax.Array) -> jax.Array:
     noisy = x + strength * _draw_like(jax.random.normal, key, x)
-    return jnp.clip(noisy, 0.0, 1.0) if x.ndim > 2 else noisy
+    return jnp.clip(noisy, 0.0, 1.0) if x.ndim > 3 else noisy
 
 
 def _masking(x: jax.Array, key: jax.Array, strength: float | jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ from flaxvae.nn.conditions import check_conditions
 
 
 def check_examples(
-    x: Any, preprocessing: Preprocessing, *, is_table: bool, name: str = "x"
+    x: Any, preprocessing: Preprocessing, *, is_image: bool, name: str = "x"
 ) -> None:
     """Raises `InputError` for examples unlike those of a model's data set.
 
@@ -26,14 +26,14 @@ def check_examples(
     Args:
       x: examples as they are stored, ``(N, ...)``; what is traced by JAX is not read.
       preprocessing: of the model's data set.
-      is_table: whether examples are rows of a table.
+      is_image: whether examples are images, not rows or series.
       name: of the examples, for the message.
     """
     if isinstance(x, jax.core.Tracer) or not len(x):
         return
     if x.dtype.kind not in "iuf" and not jax.dtypes.issubdtype(x.dtype, np.floating):
         raise InputError(f"{name} must hold numbers, got {x.dtype}")
-    check_values(name, x, preprocessing, is_table=is_table)
+    check_values(name, x, preprocessing, is_image=is_image)
 
 
 def conditions_of(

@@ -312,7 +312,8 @@ def check_batches(objective: Objective, batch_size: int, dataset: Dataset) -> No
 def check_support(model: nn.Module, dataset: Dataset) -> None:
     """Raises `InputError` for data on which the model's likelihood has no density.
 
-    Images' values lie in [0, 1], which is checked elsewhere. A likelihood without the
+    Images' values lie in [0, 1], which is checked elsewhere; those of rows and series
+    may not. A likelihood without the
     attribute ``support`` is not checked.
     """
     is_conditional = getattr(model, "condition", None) is not None
@@ -327,7 +328,7 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
     likelihood = getattr(model, "likelihood", None)
     support = getattr(likelihood, "support", None)
     name = type(likelihood).__name__
-    if support == "unit" and dataset.is_table:
+    if support == "unit" and dataset.layout != "images":
         low, high = _seen_range(dataset)
         if low < 0 or high > 1:
             raise InputError(
@@ -349,7 +350,7 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
 
 
 def _seen_range(dataset: Dataset) -> tuple[float, float]:
-    """The smallest and the largest number of a table as the model sees it."""
+    """The smallest and the largest number of training data as the model sees them."""
     prepare = dataset.preprocessing.prepare
     ends = []
     for block in blocks(dataset.train.x):

@@ -30,7 +30,7 @@ class Trained:
     Attributes:
       model: the unbound module.
       variables: parameters and mutable collections, as ``model.apply`` takes them.
-      data_shape: shape of one example, ``(H, W, C)`` or ``(F,)``.
+      data_shape: shape of one example, ``(H, W, C)``, ``(T, F)`` or ``(F,)``.
       preprocessing: from examples as they were stored to what the model saw.
       history: one dict per epoch: ``epoch``, ``train`` and ``validation`` metrics.
       timing: of its training: ``seconds_per_epoch`` (median, validation included),
@@ -114,9 +114,10 @@ class Trained:
 
         Args:
           x: examples as its data set stores them: images ``(N, H, W, C)`` as integers
-            or as floats in [0, 1], rows ``(N, F)`` in the table's own units, or
-            factors to be drawn. Images of one channel may lack the axis C. A single
-            example ``(H, W, C)`` or ``(F,)`` gives a single code, without the axis N.
+            or as floats in [0, 1], series ``(N, T, F)`` and rows ``(N, F)`` in their
+            own units, or factors to be drawn. Images of one channel and series of one
+            feature may lack the last axis. A single example ``(H, W, C)``, ``(T, F)``
+            or ``(F,)`` gives a single code, without the axis N.
           condition: of a conditional model: a class ``(N,)`` or a vector ``(N, C)``
             for each example, or one class for all.
 
@@ -129,7 +130,8 @@ class Trained:
         """
         self._check_has("encode")
         x = as_array(x)
-        if len(self.data_shape) == 3 and (*x.shape[-2:], 1) == self.data_shape:
+        ndim = len(self.data_shape)
+        if ndim > 1 and (*x.shape[1 - ndim :], 1) == self.data_shape:
             x = x[..., None]
         is_one = not self._takes(x.shape[1:], x.dtype) and self._takes(x.shape, x.dtype)
         if is_one:
@@ -155,8 +157,8 @@ class Trained:
             raise InputError(
                 f"x must have the shape (N, {str(self.data_shape)[1:]}, got {x.shape}"
             )
-        is_table = len(self.data_shape) == 1
-        check_examples(x, self.preprocessing, is_table=is_table)
+        is_image = len(self.data_shape) == 3
+        check_examples(x, self.preprocessing, is_image=is_image)
 
     def _check_has(self, name: str) -> None:
         if not hasattr(self.model, name):
@@ -226,7 +228,8 @@ class Trained:
     ) -> jax.Array:
         """The mean image ``(N, H, W, C)`` decoded from the mean code of each ``x``.
 
-        A single example gives a single image.
+        In the model's units: of series and rows see `Preprocessing.inverse`. A single
+        example gives a single image.
         """
         codes = self.encode(x, condition).mean
         if codes.ndim == len(self.code_shape):
