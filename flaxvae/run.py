@@ -17,6 +17,7 @@ import numpy as np
 from flaxvae import evaluation, latent, training
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split, condition_on_labels
+from flaxvae.data.memory import as_dataset
 from flaxvae.files import write_json
 from flaxvae.latent.comparisons import draw_accuracies
 from flaxvae.latent.generate import check_output, choose_around, needs_data, write_codes
@@ -409,8 +410,9 @@ def _with_run(function: Callable[P, Trained]) -> Callable[P, Run]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Run:
-        arguments = signature.bind(*args, **kwargs).arguments
-        return Run.of(function(*args, **kwargs), arguments["dataset"])
+        bound = signature.bind(*args, **kwargs)
+        dataset = bound.arguments["dataset"] = as_dataset(bound.arguments["dataset"])
+        return Run.of(function(*bound.args, **bound.kwargs), dataset)
 
     return _annotate(call, signature, Run)
 
@@ -421,10 +423,11 @@ def _with_runs(function: Callable[P, list[Member]]) -> Callable[P, list[RunMembe
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> list[RunMember]:
-        dataset = signature.bind(*args, **kwargs).arguments["dataset"]
+        bound = signature.bind(*args, **kwargs)
+        dataset = bound.arguments["dataset"] = as_dataset(bound.arguments["dataset"])
         return [
             RunMember(m.setting, Run.of(m.trained, dataset), m.failure)
-            for m in function(*args, **kwargs)
+            for m in function(*bound.args, **bound.kwargs)
         ]
 
     return _annotate(call, signature, list[RunMember])

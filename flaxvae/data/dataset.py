@@ -153,6 +153,8 @@ def check_dataset(dataset: Dataset) -> None:
     The stored integers of images must lie in [0, max_value], their floats in [0, 1]; a
     table's numbers must be finite; labels and conditions are one per example, or None.
     """
+    if not len(dataset.train):
+        raise InputError(f"train of {dataset.name!r} must hold an example, got none")
     for name in SPLITS:
         split: Split = getattr(dataset, name)
         for what, part in (("label", split.labels), ("condition", split.condition)):
@@ -177,9 +179,12 @@ def _check_values(name: str, x: np.ndarray, dataset: Dataset) -> None:
             int((~np.isfinite(block)).reshape(len(block), -1).any(axis=1).sum())
             for block in blocks(x)
         )
+        remedy = ""
+        if dataset.is_table and not np.isinf([low, high]).any():
+            remedy = ": fill what is missing by impute=mean or impute=median"
         raise InputError(
             f"{name} must hold finite numbers, got NaN or infinity in {bad} of "
-            f"{len(x)} examples"
+            f"{len(x)} examples{remedy}"
         )
     if dataset.is_table or preprocessing.render is not None:
         return
@@ -187,5 +192,13 @@ def _check_values(name: str, x: np.ndarray, dataset: Dataset) -> None:
         kind = "floats" if is_float else "integers"
         raise InputError(
             f"{name} must hold {kind} in 0 to {limit:g}, got {low} to {high}: "
-            "scale the images, or state their max_value"
+            f"{_suggest_scale(low, high)}"
         )
+
+
+def _suggest_scale(low: float, high: float) -> str:
+    """What to do about images whose numbers are not in the range."""
+    if low < 0:
+        return "map -1 to 1 by (x + 1) / 2" if low >= -1 and high <= 1 else "scale them"
+    white = next((v for v in (255, 65535) if high <= v), f"{high:g}")
+    return f"scale the images, or state their max_value, such as max_value={white}"
