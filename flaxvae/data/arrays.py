@@ -13,7 +13,7 @@ from flaxvae.data.convert import NUMBERS, TEXT, as_array
 from flaxvae.data.dataset import SPLITS, Dataset, Split
 from flaxvae.data.levels import find_levels
 from flaxvae.data.mat import read_mat
-from flaxvae.data.names import ROLE_WORDS, choose_arrays
+from flaxvae.data.names import ROLE_WORDS, Role, choose_arrays
 from flaxvae.data.preprocess import Preprocessing
 from flaxvae.data.rows import extent, open_rows
 
@@ -102,7 +102,7 @@ def _choose(
     names: Iterable[str],
     arrays: Mapping[str, Any],
     left_out: Mapping[str, str],
-) -> tuple[dict[tuple[str, str], np.ndarray], tuple[str, ...]]:
+) -> tuple[dict[tuple[str, Role], np.ndarray], tuple[str, ...]]:
     """The arrays of a file by split and role, of which only these are read.
 
     Args:
@@ -112,7 +112,7 @@ def _choose(
       left_out: what cannot be read, with its kind, by name.
     """
     names = list(names)
-    chosen: dict[tuple[str, str], str] = dict(choose_arrays(names))
+    chosen = dict(choose_arrays(names))
     splits = [split for split, role in chosen if role == "x"]
     if "train" not in splits and len(splits) == 1:  # a file of test examples only
         chosen = {("train", r): n for (s, r), n in chosen.items() if s == splits[0]}
@@ -247,8 +247,8 @@ def make_dataset(
     labels, class_names = _number_classes(found_labels)
     preprocessing = Preprocessing()
     if train.ndim == 4:
-        xs, preprocessing, found = find_levels(xs, images.max_value)
-        notes += found
+        xs, preprocessing, guesses = find_levels(xs, images.max_value)
+        notes += guesses
     elif images.max_value is not None:
         raise InputError(
             f"max_value is for images, and {origin or name!r} holds rows: state their "

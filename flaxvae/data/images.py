@@ -82,7 +82,9 @@ def load_image_folder(folder: Path, images: ImageOptions = AS_STORED) -> Dataset
     none = splits["train"][:0]
     return Dataset(
         folder.resolve().name,
-        **{split: splits.get(split, none) for split in SPLITS},
+        train=splits["train"],
+        validation=splits.get("validation", none),
+        test=splits.get("test", none),
         preprocessing=preprocessing,
         class_names=tuple(kinds) or None,
         origin=str(folder),

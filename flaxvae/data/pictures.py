@@ -143,7 +143,7 @@ def _read_pixels(image: Any, size: tuple[int, ...]) -> np.ndarray:
         mode = "RGBA" if "transparency" in image.info else MODES[image.mode]
         image = image.convert(mode)
         if size:
-            image = image.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
+            image = image.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
         return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]  # (H, W, C)
     if not image.mode.startswith(("I", "F")):
@@ -156,6 +156,8 @@ def _read_pixels(image: Any, size: tuple[int, ...]) -> np.ndarray:
         )
     if size:
         grey = PIL.Image.fromarray(np.asarray(pixels, np.float32))
-        pixels = np.asarray(grey.resize(size[::-1], PIL.Image.Resampling.BILINEAR))
+        pixels = np.asarray(
+            grey.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
+        )
         pixels = pixels if is_float else np.round(pixels)
     return pixels.astype(np.float32 if is_float else np.uint16)[..., np.newaxis]
