@@ -94,6 +94,12 @@ def load_arrays(path: Path, images: ImageOptions = AS_STORED) -> Dataset:
         for split in SPLITS
         if (split, "x") in named
     }
+    if suffix == ".mat" and all(_counts_last(part) for part in parts.values()):
+        parts = {
+            split: part._replace(x=np.moveaxis(part.x, -1, 0))
+            for split, part in parts.items()
+        }
+        notes += ("the last axis of the images counts them, as MATLAB has it",)
     return make_dataset(path.stem, parts, origin=str(path), images=images, notes=notes)
 
 
@@ -137,7 +143,8 @@ def _choose(
     named = {place: arrays[name] for place, name in chosen.items()}
     if not rest:
         return named, ()
-    read = ", ".join(f"{name} ({s} {r})" for (s, r), name in chosen.items())
+    places = sorted(chosen, key=lambda place: (SPLITS.index(place[0]), place[1]))
+    read = ", ".join(f"{chosen[s, r]} ({s} {r})" for s, r in places)
     kinds = [f"{n} ({left_out[n]})" if n in left_out else n for n in rest]
     return named, (f"{path.name}: read {read}; left out {', '.join(kinds)}",)
 
@@ -160,6 +167,18 @@ def _find_objects(content: Any) -> dict[str, str]:
             if read(file)[2].hasobject:
                 found[name] = "Python objects, which are not read: store numbers or str"
     return found
+
+
+def _counts_last(part: Part) -> bool:
+    """Whether the last axis counts the examples: ``(H, W, N)``, ``(H, W, C, N)``.
+
+    The labels tell, or without them a third axis of channels.
+    """
+    if part.x.ndim not in (3, 4):
+        return False
+    if part.labels is not None:
+        return bool(part.x.shape[-1] == part.labels.size != len(part.x))
+    return part.x.ndim == 4 and part.x.shape[2] <= MAX_CHANNELS < part.x.shape[3]
 
 
 def _is_examples(array: Any) -> bool:

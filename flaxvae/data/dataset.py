@@ -147,14 +147,19 @@ def _some_rows(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array[np.unique(chosen)])
 
 
+def check_examples(split: Split, name: str = "split") -> None:
+    """Raises `InputError` if a split is empty."""
+    if not len(split):
+        raise InputError(f"{name} must hold an example, got none")
+
+
 def check_dataset(dataset: Dataset) -> None:
     """Raises `InputError` unless the values and labels agree with the description.
 
     The stored integers of images must lie in [0, max_value], their floats in [0, 1]; a
     table's numbers must be finite; labels and conditions are one per example, or None.
     """
-    if not len(dataset.train):
-        raise InputError(f"train of {dataset.name!r} must hold an example, got none")
+    check_examples(dataset.train, f"train of {dataset.name!r}")
     for name in SPLITS:
         split: Split = getattr(dataset, name)
         for what, part in (("label", split.labels), ("condition", split.condition)):

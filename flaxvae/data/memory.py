@@ -44,6 +44,8 @@ def load(dataset: Any = "auto", **choices: Any) -> Dataset:
     """
     if isinstance(dataset, os.PathLike):
         dataset = os.fspath(dataset)
+    if dataset is None:
+        raise InputError("dataset must be a name, a path or arrays, got None")
     if not isinstance(dataset, str):
         return from_arrays(dataset, **choices)
     check_fields(choices)
