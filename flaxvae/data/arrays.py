@@ -1,6 +1,7 @@
 """Users' arrays: .npy, .npz and .mat files, and their checks."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.data.content import describe_content, find_format
+from flaxvae.data.content import find_foreign, find_format
 from flaxvae.data.convert import NUMBERS, TEXT, as_array
 from flaxvae.data.dataset import SPLITS, Dataset, Split
 from flaxvae.data.levels import find_levels
@@ -18,6 +19,7 @@ from flaxvae.data.preprocess import Preprocessing
 from flaxvae.data.rows import extent, open_rows
 
 MAX_CHANNELS = 4
+MIN_SIDE = 8  # pixels, of rows that may be images
 
 ImageOrder = Literal["C", "F"]
 
@@ -119,8 +121,12 @@ def _choose(
     """
     names = list(names)
     chosen = dict(choose_arrays(names))
+    notes: tuple[str, ...] = ()
     splits = [split for split, role in chosen if role == "x"]
-    if "train" not in splits and len(splits) == 1:  # a file of test examples only
+    if lost := choose_arrays(left_out).get(("train", "x")) if not splits else None:
+        raise InputError(f"{path} cannot be read: {lost} holds {left_out[lost]}")
+    if "train" not in splits and len(splits) == 1:
+        notes = (f"{path.name}: {splits[0]} examples only, which are split here",)
         chosen = {("train", r): n for (s, r), n in chosen.items() if s == splits[0]}
     elif "train" not in splits and not splits:
         forms = {name: arrays[name] for name in names}
@@ -138,15 +144,16 @@ def _choose(
         words = ", ".join(ROLE_WORDS["x"])
         raise InputError(
             f"{path} must hold an array named {words} (or x_train, train_images, ...), "
-            f"got {', '.join(rest) or 'no array'}"
+            f"got {', '.join(sorted([*names, *left_out])) or 'no array'}"
         )
     named = {place: arrays[name] for place, name in chosen.items()}
     if not rest:
-        return named, ()
+        return named, notes
     places = sorted(chosen, key=lambda place: (SPLITS.index(place[0]), place[1]))
     read = ", ".join(f"{chosen[s, r]} ({s} {r})" for s, r in places)
     kinds = [f"{n} ({left_out[n]})" if n in left_out else n for n in rest]
-    return named, (f"{path.name}: read {read}; left out {', '.join(kinds)}",)
+    notes += (f"{path.name}: read {read}; left out {', '.join(kinds)}",)
+    return named, notes
 
 
 def _find_objects(content: Any) -> dict[str, str]:
@@ -187,14 +194,16 @@ def _is_examples(array: Any) -> bool:
     return has_axes and array.dtype.kind in NUMBERS
 
 
-def unreadable(path: Path, error: Exception, array: str | None = None) -> InputError:
-    """The error for a file, or an array in it, that its reader could not read."""
+def unreadable(path: Path, error: Exception) -> InputError:
+    """The error for a file that its reader could not read."""
+    if foreign := find_foreign(path):
+        return InputError(f"{path} cannot be read: it is {foreign}")
     reason = str(getattr(error, "strerror", None) or error).partition("\n")[0].strip()
     if "allow_pickle" in reason or "pickle" in reason.lower():
-        reason = f"{array or 'it'} holds Python objects, which are not read: store "
-        reason += "numbers, and texts as NumPy's str"
-        if array is None and not find_format(path):
-            reason = f"it is {describe_content(path)}"
+        reason = (
+            "it holds Python objects, which are not read: store numbers, and texts as "
+            "NumPy's str"
+        )
     elif "Please use HDF reader" in reason:
         reason = "MATLAB's format 7.3 is not read: save it with -v7"
     return InputError(f"{path} cannot be read: {reason or type(error).__name__}")
@@ -273,6 +282,8 @@ def make_dataset(
             f"max_value is for images, and {origin or name!r} holds rows: state their "
             f"image_shape too, got {images.max_value:g}"
         )
+    elif columns is None:
+        notes += _suggest_shape(there["train"].x, train.shape[1])
     splits = {
         split: Split(x, labels.get(split), condition=conditions.get(split))
         for split, x in xs.items()
@@ -395,6 +406,18 @@ def rows_as_images(dataset: Dataset, images: ImageOptions) -> Dataset:
     )
     return dataclasses.replace(
         made, class_names=dataset.class_names, notes=dataset.notes + made.notes
+    )
+
+
+def _suggest_shape(x: Any, width: int) -> tuple[str, ...]:
+    """A note about rows of integers that may be square images."""
+    side = math.isqrt(width)
+    kind = getattr(getattr(x, "dtype", None), "kind", None)
+    if kind not in ("b", "u", "i") or side**2 != width or side < MIN_SIDE:
+        return ()
+    return (
+        f"rows of {width} integers are read as a table; image_shape={side},{side} "
+        "reads them as images",
     )
 
 

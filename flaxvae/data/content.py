@@ -1,6 +1,7 @@
 """What a file holds, by its first bytes: its suffix may be missing or wrong."""
 
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 READ_AS = {  # first bytes: the suffix of the reader
@@ -21,7 +22,6 @@ OTHERS = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
     b"GIF8": "a GIF image",
-    b"BM": "a BMP image",
     b"II*\x00": "a TIFF image",
     b"MM\x00*": "a TIFF image",
     b"%PDF": "a PDF",
@@ -32,6 +32,13 @@ OTHERS = {
     b"\x80\x03": "pickled Python objects, which are not read",
     b"\x80\x04": "pickled Python objects, which are not read",
     b"\x80\x05": "pickled Python objects, which are not read",
+}
+PLAUSIBLE: Mapping[str, Sequence[str]] = {  # what damaged files of a suffix look like
+    ".npy": (),
+    ".npz": ("a zip archive", "an empty zip archive"),
+    ".mat": ("of an unknown format", "text"),
+    ".csv": ("of an unknown format", "text", "text, perhaps JSON"),
+    ".parquet": (),
 }
 SNIFFED = 512  # bytes
 
@@ -60,6 +67,22 @@ def find_format(path: Path) -> str | None:
     return None
 
 
+def find_foreign(path: Path) -> str | None:
+    """What a file of arrays or a table is in truth, by its first bytes.
+
+    Returns:
+      None where its content may be what its suffix says, and for other suffixes.
+    """
+    kinds = PLAUSIBLE.get(path.suffix.lower())
+    try:
+        if kinds is None or find_format(path) is not None:
+            return None
+        content = describe_content(path)
+    except OSError:
+        return None
+    return None if content in kinds else content
+
+
 def describe_content(path: Path) -> str:
     """What the first bytes of a file are, in words: ``"a PNG image"``, ``"text"``."""
     with path.open("rb") as file:
@@ -81,4 +104,6 @@ def describe_content(path: Path) -> str:
     if start.lstrip()[:1] in (b"{", b"["):
         return "text, perhaps JSON"
     is_text = all(byte >= 32 or byte in b"\t\r\n\f" for byte in start)
-    return "text" if is_text else "of an unknown format"
+    if is_text:
+        return "text"
+    return "a BMP image" if start.startswith(b"BM") else "of an unknown format"

@@ -85,7 +85,7 @@ def choose_arrays(names: Iterable[str]) -> dict[tuple[str, Role], str]:
         if role is None and not is_bare:
             continue
         place = (split or "train", role or "x")
-        order = (split is None, rank, name)
+        order = (split is None, rank, name.swapcase())
         if place not in found or order < found[place][0]:
             found[place] = (order, name)
     return {place: name for place, (_, name) in found.items()}
