@@ -199,7 +199,7 @@ def unreadable(path: Path, error: Exception) -> InputError:
     if foreign := find_foreign(path):
         return InputError(f"{path} cannot be read: it is {foreign}")
     reason = str(getattr(error, "strerror", None) or error).partition("\n")[0].strip()
-    if "allow_pickle" in reason or "pickle" in reason.lower():
+    if "pickle" in reason.lower() or "Python objects" in reason:
         reason = (
             "it holds Python objects, which are not read: store numbers, and texts as "
             "NumPy's str"
