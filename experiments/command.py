@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -90,6 +91,7 @@ def parse(flags_class: type[Flags], args: Sequence[str] | None = None) -> Flags:
         as an unknown flag, ends the program with its own message and code 2.
     """
     program = f"python -m {flags_class.__module__}"
+    args = split_numbers(sys.argv[1:] if args is None else args)
     page = Path(sys.argv[0])
     if page.parent.name == "experiments":  # started from the shell
         program = f"python -m experiments.{page.stem}"
@@ -106,6 +108,18 @@ def parse(flags_class: type[Flags], args: Sequence[str] | None = None) -> Flags:
             cause = cause.__context__
         sys.stderr.write(message.getvalue())
         raise
+
+
+def split_numbers(args: Sequence[str]) -> list[str]:
+    """``--image_shape=28,28`` as ``--image_shape 28 28``, for every flag of numbers."""
+    split: list[str] = []
+    for arg in args:
+        flag, equals, value = arg.partition("=")
+        if flag.startswith("--") and equals and re.fullmatch(r"\d+(,\d+)+", value):
+            split += [flag, *value.split(",")]
+        else:
+            split.append(arg)
+    return split
 
 
 def start(flags: Start) -> None:

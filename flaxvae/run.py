@@ -17,6 +17,7 @@ import numpy as np
 from flaxvae import evaluation, latent, training
 from flaxvae.checks import InputError, check_choice, show
 from flaxvae.data import Dataset, Split, condition_on_labels
+from flaxvae.data.memory import as_dataset
 from flaxvae.evaluation.scores import score_dataset
 from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
 from flaxvae.latent.comparisons import draw_accuracies
@@ -485,9 +486,10 @@ def _with_run(function: Callable[P, Trained]) -> Callable[P, Run]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Run:
-        dataset = signature.bind(*args, **kwargs).arguments["dataset"]
+        bound = signature.bind(*args, **kwargs)
+        dataset = bound.arguments["dataset"] = as_dataset(bound.arguments["dataset"])
         try:
-            return Run.of(function(*args, **kwargs), dataset)
+            return Run.of(function(*bound.args, **bound.kwargs), dataset)
         except Interrupted as error:
             if error.trained is not None:
                 error.trained = Run.of(error.trained, dataset)
@@ -502,7 +504,8 @@ def _with_runs(function: Callable[P, list[Member]]) -> Callable[P, list[RunMembe
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> list[RunMember]:
-        dataset = signature.bind(*args, **kwargs).arguments["dataset"]
+        bound = signature.bind(*args, **kwargs)
+        dataset = bound.arguments["dataset"] = as_dataset(bound.arguments["dataset"])
 
         def as_runs(members: list[Member]) -> list[RunMember]:
             return [
@@ -511,7 +514,7 @@ def _with_runs(function: Callable[P, list[Member]]) -> Callable[P, list[RunMembe
             ]
 
         try:
-            return as_runs(function(*args, **kwargs))
+            return as_runs(function(*bound.args, **bound.kwargs))
         except Interrupted as error:
             error.trained = as_runs(error.trained or [])
             raise

@@ -1,34 +1,50 @@
 """Users' arrays: .npy, .npz and .mat files, and their checks."""
 
-from collections.abc import Mapping
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.data.dataset import Dataset, Split
+from flaxvae.data.content import find_foreign, find_format
+from flaxvae.data.convert import NUMBERS, TEXT, as_array
+from flaxvae.data.dataset import SPLITS, Dataset, Split
 from flaxvae.data.layout import Layout, as_series, choose_layout, suggest_series
+from flaxvae.data.levels import find_levels
 from flaxvae.data.mat import read_mat
+from flaxvae.data.names import ROLE_WORDS, Role, choose_arrays
 from flaxvae.data.preprocess import Preprocessing
-from flaxvae.data.rows import blocks, extent, open_rows
+from flaxvae.data.rows import extent, open_rows
 
-NAMES = {  # of examples and labels in a file; the first that exists is used
-    "train": (
-        ("x", "x_train", "train_x", "train_images", "images", "data", "features"),
-        ("y", "y_train", "train_y", "train_labels", "labels", "targets"),
-    ),
-    "validation": (
-        ("x_val", "x_valid", "val_x", "val_images", "valid_images"),
-        ("y_val", "y_valid", "val_y", "val_labels", "valid_labels"),
-    ),
-    "test": (
-        ("x_test", "test_x", "test_images"),
-        ("y_test", "test_y", "test_labels"),
-    ),
-}
 MAX_CHANNELS = 4
-TEXT = "UST"  # NumPy's kinds of text
+MIN_SIDE = 8  # pixels, of rows that may be images
+
+ImageOrder = Literal["C", "F"]
+
+
+class ImageOptions(NamedTuple):
+    """How arrays and files become examples; the defaults take them as they are.
+
+    Attributes:
+      size: height and width to which the images of a folder are resized.
+      shape: ``(H, W)`` or ``(H, W, C)`` of images that are stored as rows.
+      order: of the pixels in such a row: ``"C"``: one row of pixels after the other;
+        ``"F"``: one column after the other, as MATLAB stores them.
+      max_value: the number that means 1.0; None: found by `find_levels`.
+      layout: what the axes of an array mean; None: see `choose_layout`.
+    """
+
+    size: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
+    order: ImageOrder = "C"
+    max_value: float | None = None
+    layout: Layout | None = None
+
+
+AS_STORED = ImageOptions()
 
 
 class Part(NamedTuple):
@@ -46,15 +62,17 @@ class Part(NamedTuple):
     conditions: Any = None
 
 
-def load_arrays(path: Path, layout: Layout | None = None) -> Dataset:
+def load_arrays(path: Path, images: ImageOptions = AS_STORED) -> Dataset:
     """Reads a .npy, .npz or .mat file without unpickling anything.
 
-    A .npy file holds the examples. In the others arrays are found by the names in
-    `NAMES`, in upper or lower case; a single array may have any name.
+    A .npy file holds the examples. In the others arrays are found by their names, a
+    word for the split and one for examples or labels (`read_array_name`). A single
+    array may have any name, and so may the examples where no other array has their
+    form. What is not needed is left out.
 
     Args:
       path: of the file.
-      layout: what the axes mean; None: see `choose_layout`.
+      images: how the arrays become images, series or rows.
 
     Returns:
       The data set; the validation and test splits are empty if the file has none.
@@ -62,46 +80,138 @@ def load_arrays(path: Path, layout: Layout | None = None) -> Dataset:
     Raises:
       InputError: the file cannot be read, or its arrays are not examples.
     """
-    named = read_arrays(path)
-    if len(named) == 1:
-        named = {"x": next(iter(named.values()))}
-    parts = {
-        split: Part(
-            *(next((named[n] for n in names if n in named), None) for names in both)
-        )
-        for split, both in NAMES.items()
-    }
-    if parts["train"].x is None:
-        raise InputError(
-            f"{path} must hold an array named {', '.join(NAMES['train'][0])}, got "
-            f"{', '.join(sorted(named)) or 'no array'}"
-        )
-    return make_dataset(path.stem, parts, origin=str(path), layout=layout)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file by name, in lower case.
-
-    Raises:
-      InputError: the file cannot be read, or holds Python objects.
-    """
     try:
-        if path.suffix == ".npy":
-            return {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
-        if path.suffix == ".mat":
-            return {name.lower(): array for name, array in read_mat(path).items()}
-        with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            return {name.lower(): content[name] for name in content.files}
+        suffix = find_format(path) or path.suffix.lower()
+        if suffix == ".npy":
+            x = np.load(path, mmap_mode="r", allow_pickle=False)
+            return make_dataset(
+                path.stem, {"train": Part(x)}, origin=str(path), images=images
+            )
+        if suffix == ".mat":
+            arrays, left_out = read_mat(path)
+            named, notes = _choose(path, arrays, arrays, left_out)
+        else:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+                left_out = _find_objects(content)
+                names = [name for name in content.files if name not in left_out]
+                named, notes = _choose(path, names, content, left_out)
+    except InputError:
+        raise
     except Exception as error:  # these readers report damage in many types
         raise unreadable(path, error) from error
+    parts = {
+        split: Part(named[split, "x"], named.get((split, "y")))
+        for split in SPLITS
+        if (split, "x") in named
+    }
+    if suffix == ".mat" and all(_counts_last(part) for part in parts.values()):
+        parts = {
+            split: part._replace(x=np.moveaxis(part.x, -1, 0))
+            for split, part in parts.items()
+        }
+        notes += ("the last axis of the images counts them, as MATLAB has it",)
+    return make_dataset(path.stem, parts, origin=str(path), images=images, notes=notes)
+
+
+def _choose(
+    path: Path,
+    names: Iterable[str],
+    arrays: Mapping[str, Any],
+    left_out: Mapping[str, str],
+) -> tuple[dict[tuple[str, Role], np.ndarray], tuple[str, ...]]:
+    """The arrays of a file by split and role, of which only these are read.
+
+    Args:
+      path: for messages.
+      names: of the arrays that can be read.
+      arrays: by name, read when they are asked for.
+      left_out: what cannot be read, with its kind, by name.
+    """
+    names = list(names)
+    chosen = dict(choose_arrays(names))
+    notes: tuple[str, ...] = ()
+    splits = [split for split, role in chosen if role == "x"]
+    if lost := choose_arrays(left_out).get(("train", "x")) if not splits else None:
+        raise InputError(f"{path} cannot be read: {lost} holds {left_out[lost]}")
+    if "train" not in splits and len(splits) == 1:
+        notes = (f"{path.name}: {splits[0]} examples only, which are split here",)
+        chosen = {("train", r): n for (s, r), n in chosen.items() if s == splits[0]}
+    elif "train" not in splits and not splits:
+        forms = {name: arrays[name] for name in names}
+        examples = [name for name, array in forms.items() if _is_examples(array)]
+        if len(forms) == 1 or len(examples) == 1:
+            x = (examples or names)[0]
+            chosen = {place: name for place, name in chosen.items() if name != x}
+            chosen["train", "x"] = x
+    chosen = {(s, r): n for (s, r), n in chosen.items() if (s, "x") in chosen}
+    rest = sorted({*names, *left_out} - set(chosen.values()))
+    if ("train", "x") not in chosen:
+        if not names and left_out:
+            name, kind = next(iter(left_out.items()))
+            raise InputError(f"{path} cannot be read: {name} holds {kind}")
+        words = ", ".join(ROLE_WORDS["x"])
+        raise InputError(
+            f"{path} must hold an array named {words} (or x_train, train_images, ...), "
+            f"got {', '.join(sorted([*names, *left_out])) or 'no array'}"
+        )
+    named = {place: arrays[name] for place, name in chosen.items()}
+    if not rest:
+        return named, notes
+    places = sorted(chosen, key=lambda place: (SPLITS.index(place[0]), place[1]))
+    read = ", ".join(f"{chosen[s, r]} ({s} {r})" for s, r in places)
+    kinds = [f"{n} ({left_out[n]})" if n in left_out else n for n in rest]
+    notes += (f"{path.name}: read {read}; left out {', '.join(kinds)}",)
+    return named, notes
+
+
+def _find_objects(content: Any) -> dict[str, str]:
+    """The arrays of Python objects in an .npz file, by their headers."""
+    found = {}
+    for name in content.files:
+        member = f"{name}.npy"
+        if member not in content.zip.namelist():
+            found[name] = "no array"
+            continue
+        with content.zip.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            if read(file)[2].hasobject:
+                found[name] = "Python objects, which are not read: store numbers or str"
+    return found
+
+
+def _counts_last(part: Part) -> bool:
+    """Whether the last axis counts the examples: ``(H, W, N)``, ``(H, W, C, N)``.
+
+    The labels tell, or without them a third axis of channels.
+    """
+    if part.x.ndim not in (3, 4):
+        return False
+    if part.labels is not None:
+        return bool(part.x.shape[-1] == part.labels.size != len(part.x))
+    return part.x.ndim == 4 and part.x.shape[2] <= MAX_CHANNELS < part.x.shape[3]
+
+
+def _is_examples(array: Any) -> bool:
+    """Whether an array of any name has the axes of images or rows."""
+    has_axes = array.ndim > 2 or (array.ndim == 2 and 1 not in array.shape)
+    return has_axes and array.dtype.kind in NUMBERS
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
     """The error for a file that its reader could not read."""
+    if foreign := find_foreign(path):
+        return InputError(f"{path} cannot be read: it is {foreign}")
     reason = str(getattr(error, "strerror", None) or error).partition("\n")[0].strip()
-    if "allow_pickle" in reason or "pickle" in reason.lower():
-        reason = "it holds Python objects, which are not read: store numbers"
+    if "pickle" in reason.lower() or "Python objects" in reason:
+        reason = (
+            "it holds Python objects, which are not read: store numbers, and texts as "
+            "NumPy's str"
+        )
     elif "Please use HDF reader" in reason:
         reason = "MATLAB's format 7.3 is not read: save it with -v7"
     return InputError(f"{path} cannot be read: {reason or type(error).__name__}")
@@ -112,9 +222,9 @@ def make_dataset(
     parts: Mapping[str, Part],
     *,
     origin: str | None = None,
-    max_value: float | None = None,
+    images: ImageOptions = AS_STORED,
     columns: tuple[str, ...] | None = None,
-    layout: Layout | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Dataset:
     """Makes a data set of arrays: checks types and axes, numbers the classes from 0.
 
@@ -123,10 +233,9 @@ def make_dataset(
       parts: the arrays of the splits train, validation and test; a split whose ``x`` is
         None, or that is missing, becomes empty.
       origin: the file that the arrays come from, for messages; None: memory.
-      max_value: the integer that means 1.0; None: 1 for zeros and ones, otherwise the
-        largest of the type.
+      images: how the arrays become images.
       columns: names of a table's columns.
-      layout: what the axes mean; None: see `choose_layout`.
+      notes: of the reader.
 
     Raises:
       InputError: an array that does not hold numbers, has other axes or is empty, or
@@ -134,13 +243,13 @@ def make_dataset(
     """
     there = {split: part for split, part in parts.items() if part.x is not None}
     of = {split: _describe_place(split, origin) for split in there}
-    first = as_numbers(there["train"].x, f"x{of['train']}")
-    there["train"] = there["train"]._replace(x=first)
-    layout, notes = choose_layout(first, f"x{of['train']}", layout)
-    if layout == "series" and max_value is not None:
-        raise InputError(f"max_value must be left out for series, got {max_value}")
+    there["train"] = there["train"]._replace(
+        x=as_numbers(there["train"].x, f"x{of['train']}")
+    )
+    images, guesses = _with_layout(there["train"].x, f"x{of['train']}", images)
+    notes += guesses
     xs = {
-        split: as_examples(part.x, f"x{of[split]}", layout)
+        split: as_examples(part.x, f"x{of[split]}", images)
         for split, part in there.items()
     }
     train = xs["train"]
@@ -177,19 +286,28 @@ def make_dataset(
         },
     )
     labels, class_names = _number_classes(found_labels)
+    preprocessing = Preprocessing()
+    if train.ndim == 4:
+        xs, preprocessing, guesses = find_levels(xs, images.max_value)
+        notes += guesses
+    elif images.max_value is not None:
+        raise InputError(
+            f"max_value is for images, and {origin or name!r} holds rows: state their "
+            f"image_shape too, got {images.max_value:g}"
+        )
+    elif columns is None and train.ndim == 2:
+        notes += _suggest_shape(there["train"].x, train.shape[1])
     splits = {
         split: Split(x, labels.get(split), condition=conditions.get(split))
         for split, x in xs.items()
     }
     none = splits["train"][:0]
-    if max_value is None:
-        max_value = find_max_value(list(xs.values()))
     return Dataset(
         name,
         train=splits["train"],
         validation=splits.get("validation", none),
         test=splits.get("test", none),
-        preprocessing=Preprocessing(max_value),
+        preprocessing=preprocessing,
         class_names=class_names,
         columns=columns,
         origin=origin or "arrays",
@@ -212,15 +330,35 @@ def as_numbers(x: Any, name: str) -> np.ndarray:
     Raises:
       InputError: not numbers, or an array without axes.
     """
-    x = _as_array(x, name)
+    x = as_array(x, name)
     kind = x.dtype.kind
-    if kind not in "buif":
+    if kind not in NUMBERS:
         what = "objects" if kind == "O" else str(x.dtype)
-        raise InputError(f"{name} must hold numbers, got {what}")
+        is_name = kind in TEXT and x.ndim == 0
+        remedy = ": flaxvae.data.load reads names and paths" if is_name else ""
+        raise InputError(f"{name} must hold numbers, got {what}{remedy}")
+    if x.ndim == 1:
+        raise InputError(
+            f"{name} must be images (N, H, W, C), series (N, T, F) or rows (N, F), got "
+            f"the shape {x.shape}: make rows of single numbers by x[:, None]"
+        )
     return x
 
 
-def as_examples(x: Any, name: str, layout: Layout | None = None) -> Any:
+def _with_layout(
+    x: np.ndarray, name: str, images: ImageOptions
+) -> tuple[ImageOptions, tuple[str, ...]]:
+    """The options with the layout of the training examples, and a note on a guess."""
+    if images.shape and images.layout in (None, "images"):
+        return images._replace(layout="images"), ()
+    layout, notes = choose_layout(x, name, images.layout)
+    if layout == "series" and (images.shape or images.max_value is not None):
+        value = "image_shape" if images.shape else "max_value"
+        raise InputError(f"{value} must be left out for series")
+    return images._replace(layout=layout), notes
+
+
+def as_examples(x: Any, name: str, images: ImageOptions = AS_STORED) -> Any:
     """Images ``(N, H, W, C)``, or series ``(N, T, F)`` and rows ``(N, F)`` of float32.
 
     Images have the type uint8, uint16 or float32. Large memory-mapped arrays become
@@ -231,10 +369,12 @@ def as_examples(x: Any, name: str, layout: Layout | None = None) -> Any:
     """
     x = as_numbers(x, name)
     kind, shape = x.dtype.kind, x.shape
-    layout, _ = choose_layout(x, name, layout)
     if 0 in x.shape:
         raise InputError(f"{name} must hold an example, got the shape {x.shape}")
-    if layout == "series":
+    images, _ = _with_layout(x, name, images)
+    if images.shape:
+        x = show_rows(x, name, images)
+    if images.layout == "series":
         return as_series(x, name)
     if x.ndim == 3:
         x = x[..., np.newaxis]
@@ -243,11 +383,9 @@ def as_examples(x: Any, name: str, layout: Layout | None = None) -> Any:
         with np.errstate(over="ignore"):  # `check_dataset` finds infinities
             return x.astype(np.float32)
     if x.shape[-1] > MAX_CHANNELS:
-        swapped = x.shape[1] <= MAX_CHANNELS
-        remedy = "; transpose (N, C, H, W) by (0, 2, 3, 1)" if swapped else ""
         raise InputError(
             f"{name} must have at most {MAX_CHANNELS} channels in its last axis, got "
-            f"the shape {x.shape}{remedy}"
+            f"the shape {x.shape}{_suggest_axes(x.shape)}"
         )
     if kind == "f":
         return x if x.dtype == np.float32 else x.astype(np.float32)
@@ -264,31 +402,83 @@ def as_examples(x: Any, name: str, layout: Layout | None = None) -> Any:
     return x.astype(np.uint8 if high <= 255 else np.uint16)
 
 
-def find_max_value(xs: list[np.ndarray]) -> float:
-    """The integer that means 1.0: 1 for zeros and ones, else the type's largest."""
-    if xs[0].dtype.kind == "f":
-        return 1.0
-    is_binary = all(block.max() <= 1 for x in xs for block in blocks(x))
-    return 1.0 if is_binary else float(np.iinfo(xs[0].dtype).max)
+def show_rows(x: np.ndarray, name: str, images: ImageOptions) -> np.ndarray:
+    """Rows ``(N, H*W*C)`` as the images ``(N, H, W, C)`` that they store."""
+    shape = images.shape if len(images.shape) == 3 else (*images.shape, 1)
+    if x.ndim != 2 and (*x.shape[1:], 1)[:3] == shape:
+        return x
+    if x.ndim != 2 or x.shape[1] != np.prod(shape):
+        wanted = " x ".join(map(str, images.shape))
+        raise InputError(
+            f"{name} must be rows of {wanted} = {np.prod(shape)} numbers for "
+            f"image_shape, got the shape {x.shape}"
+        )
+    if images.order == "C":
+        return x.reshape(len(x), *shape)  # (N, H, W, C)
+    return x.reshape(len(x), *shape[::-1]).transpose(0, 3, 2, 1)  # (N, H, W, C)
 
 
-def _as_array(values: Any, name: str) -> np.ndarray:
-    """Any array, or list of equally long lists, as a NumPy array."""
-    try:
-        return np.asanyarray(values)
-    except (ValueError, TypeError) as error:  # ragged lists, arrays of other devices
-        reason = str(error).partition("\n")[0].partition(". The detected")[0]
-        raise InputError(f"{name} must be an array of numbers: {reason}") from error
+def rows_as_images(dataset: Dataset, images: ImageOptions) -> Dataset:
+    """A table whose rows are pixels as images; whole numbers become grey levels.
+
+    Without ``images.shape`` the table stays as it is.
+
+    Raises:
+      InputError: as `make_dataset`.
+    """
+    if not images.shape and images.max_value is None:
+        return dataset
+    splits = {name: getattr(dataset, name) for name in SPLITS}
+    present = {name: split for name, split in splits.items() if len(split)}
+    is_whole = all((split.x == np.round(split.x)).all() for split in present.values())
+    parts = {
+        name: Part(split.x.astype(np.int64) if is_whole else split.x, split.labels)
+        for name, split in present.items()
+    }
+    made = make_dataset(dataset.name, parts, origin=dataset.origin, images=images)
+    made = dataclasses.replace(
+        made,
+        **{
+            name: dataclasses.replace(
+                getattr(made, name), labels=split.labels, condition=split.condition
+            )
+            for name, split in present.items()
+        },
+    )
+    return dataclasses.replace(
+        made, class_names=dataset.class_names, notes=dataset.notes + made.notes
+    )
+
+
+def _suggest_shape(x: Any, width: int) -> tuple[str, ...]:
+    """A note about rows of integers that may be square images."""
+    side = math.isqrt(width)
+    kind = getattr(getattr(x, "dtype", None), "kind", None)
+    if kind not in ("b", "u", "i") or side**2 != width or side < MIN_SIDE:
+        return ()
+    return (
+        f"rows of {width} integers are read as a table; image_shape={side},{side} "
+        "reads them as images",
+    )
+
+
+def _suggest_axes(shape: tuple[int, ...]) -> str:
+    """What to do about a last axis that is too long for channels."""
+    if shape[1] <= MAX_CHANNELS:
+        return "; transpose (N, C, H, W) by (0, 2, 3, 1)"
+    if shape[2] <= MAX_CHANNELS:
+        return "; transpose (H, W, C, N) by (3, 0, 1, 2)"
+    return "; select channels, as x[..., :3], or store rows (N, H*W*C)"
 
 
 def _as_labels(labels: Any, count: int, name: str) -> np.ndarray:
     """Labels ``(count,)``, numbers or text."""
-    labels = _as_array(labels, name)
+    labels = as_array(labels, name)
     if labels.ndim == 2 and 1 in labels.shape:
         labels = labels.ravel()
     if labels.dtype.kind == "O" and labels.ndim == 1:
         labels = _without_objects(labels, name)
-    if labels.ndim != 1 or labels.dtype.kind not in "buif" + TEXT:
+    if labels.ndim != 1 or labels.dtype.kind not in NUMBERS + TEXT:
         raise InputError(
             f"{name} must be one number or text for each example, got {labels.dtype} "
             f"{labels.shape}"
@@ -314,10 +504,10 @@ def _without_objects(labels: np.ndarray, name: str) -> np.ndarray:
 
 def _as_conditions(conditions: Any, count: int, name: str) -> np.ndarray:
     """Classes ``(count,)`` int32 or vectors ``(count, C)`` float32."""
-    conditions = _as_array(conditions, name)
+    conditions = as_array(conditions, name)
     kind, shape = conditions.dtype.kind, conditions.shape
     is_classes = conditions.ndim == 1 and kind in "bui"
-    if not is_classes and not (conditions.ndim == 2 and shape[1] and kind in "buif"):
+    if not is_classes and not (conditions.ndim == 2 and shape[1] and kind in NUMBERS):
         raise InputError(
             f"{name} must be class numbers (N,) or vectors of numbers (N, C), got "
             f"{conditions.dtype} {shape}"

@@ -7,6 +7,7 @@ of Deep Belief Networks", 2008.
 
 import gzip
 import hashlib
+import re
 import zlib
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from flaxvae.checks import InputError
 from flaxvae.data.cache import Arrays, cached_arrays
 from flaxvae.data.dataset import Dataset, Split
 from flaxvae.data.download import md5_of
+from flaxvae.data.names import find_split
 
 FILES = {"train": 50_000, "valid": 10_000, "test": 10_000}  # examples in each
 PIXELS = 28 * 28
+NAME = re.compile(r"binarized_mnist_(?P<split>\w+)\.amat(\.gz)?", re.IGNORECASE)
 LINE = 2 * PIXELS  # characters: for each pixel a digit and a space or newline
 
 
@@ -38,16 +41,15 @@ def load_binarized_mnist(data_dir: Path | None = None) -> Dataset:
             f"data_dir must be a folder with {names} (.gz or not), which can no longer "
             f"be downloaded, got {data_dir and str(data_dir)!r}"
         )
+    present = _find_files(data_dir)
     paths = {}
     for split in FILES:
-        name = f"binarized_mnist_{split}.amat"
-        found = [p for p in (data_dir / f"{name}.gz", data_dir / name) if p.is_file()]
-        if not found:
+        if find_split(split) not in present:
             raise InputError(
                 f"data_dir must hold {names} (.gz or not), got {str(data_dir)!r} "
-                f"without {name}"
+                f"without binarized_mnist_{split}.amat"
             )
-        paths[split] = found[0]
+        paths[split] = present[find_split(split)]
 
     def decode() -> Arrays:
         return {split: read_amat(paths[split], FILES[split]) for split in FILES}
@@ -67,6 +69,15 @@ def load_binarized_mnist(data_dir: Path | None = None) -> Dataset:
         test=Split(arrays["test"]),
         origin=f"AMAT files in {data_dir}",
     )
+
+
+def _find_files(folder: Path) -> dict[str | None, Path]:
+    """The files by split, whatever its name (valid, val, ...) and their case."""
+    found: dict[str | None, Path] = {}
+    for path in sorted(folder.iterdir(), key=lambda p: p.suffix.lower() != ".gz"):
+        if match := NAME.fullmatch(path.name):
+            found.setdefault(find_split(match["split"]), path)
+    return found
 
 
 def read_amat(path: Path, num_images: int) -> np.ndarray:

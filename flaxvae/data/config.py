@@ -1,14 +1,17 @@
-"""The choice of the data: typed settings, and one call that loads them."""
+"""The choice of the data: typed settings, which load them."""
 
 import dataclasses
-import os
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flaxvae.checks import InputError, check_choice, check_seed
 from flaxvae.data import transforms
+from flaxvae.data.arrays import ImageOptions, ImageOrder
 from flaxvae.data.dataset import Dataset, check_dataset
 from flaxvae.data.layout import Layout
 from flaxvae.data.preprocess import Binarization
@@ -56,6 +59,18 @@ class DataConfig:
     impute: Imputation | None = None
     """Fill missing values of a table with the training split's mean or median. Default:
     refuse them."""
+    image_size: tuple[int, ...] = setting((), at_least=1)
+    """Height and width to which the images of a folder are resized; one number: both.
+    Default: as they are."""
+    image_shape: tuple[int, ...] = setting((), at_least=1)
+    """Height, width and perhaps channels of images that are stored as rows, such as
+    28 28. Default: rows are a table."""
+    image_order: ImageOrder = "C"
+    """Order of the pixels in such a row: C: row by row; F: column by column, as MATLAB
+    stores them."""
+    max_value: float | None = setting(None, above=0)
+    """The stored number that means white. Default: 1 for floats, otherwise 255 or
+    65535; the larger number of images that hold 0 and one other number only."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.dataset, str):
@@ -69,8 +84,24 @@ class DataConfig:
         object.__setattr__(self, "categorical", names)
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", Path(self.data_dir))
+        for name in ("image_size", "image_shape"):
+            object.__setattr__(self, name, _as_sizes(getattr(self, name)))
         check_settings(self)
         check_seed(self.split_seed)
+        if len(self.image_size) not in (0, 2):
+            raise InputError(
+                f"image_size must be height and width, got {self.image_size}"
+            )
+        if len(self.image_shape) not in (0, 2, 3):
+            raise InputError(
+                "image_shape must be height, width and perhaps channels, got "
+                f"{self.image_shape}"
+            )
+        if self.image_order != "C" and not self.image_shape:
+            raise InputError(
+                f"image_order must be left out without image_shape, got "
+                f"{self.image_order}"
+            )
         if self.dequantize and self.binarize != "none":
             raise InputError(
                 "dequantize is for images stored as integers and not binarized, got "
@@ -81,6 +112,17 @@ class DataConfig:
                 "categorical must be left out for layout=series, whose time steps are "
                 f"numbers, got {' '.join(self.categorical)}"
             )
+
+    @property
+    def images(self) -> ImageOptions:
+        """How arrays and files become images."""
+        return ImageOptions(
+            self.image_size,
+            self.image_shape,
+            self.image_order,
+            self.max_value,
+            self.layout,
+        )
 
     def load(self) -> Dataset:
         """Loads the data set, splits it and sets its preprocessing.
@@ -100,7 +142,7 @@ class DataConfig:
             label_column=self.label_column,
             categorical=self.categorical,
             impute=self.impute,
-            layout=self.layout,
+            images=self.images,
         )
         return self.prepare(dataset, has_fixed_splits=has_fixed_splits)
 
@@ -135,38 +177,17 @@ class DataConfig:
         return transforms.binarize(dataset, self.binarize)
 
 
-def load(dataset: str | os.PathLike[str] = "auto", **choices: Any) -> Dataset:
-    """Loads a data set: short for ``DataConfig(dataset=..., **choices).load()``.
-
-    >>> load("digits", binarize="dynamic").shape
-    (8, 8, 1)
-
-    Args:
-      dataset: one of
-
-        - the name of a data set, such as ``"digits"`` or ``"mnist"`` (all are in
-          `flaxvae.data.sources.SOURCES`); ``"auto"``: MNIST if it is on disk or can be
-          downloaded, otherwise the digits, with the reason in ``Dataset.notes``;
-        - ``"tfds:NAME[/CONFIG][:VERSION]"``: a set that TensorFlow Datasets has
-          prepared;
-        - a path: of a .npy, .npz or .mat file, a .csv or .parquet table, or a folder of
-          PNG or JPEG files.
-      **choices: other fields of `DataConfig`.
-
-    Returns:
-      The data set.
-
-    Raises:
-      InputError: as in `DataConfig.load`; arrays in place of a name.
-    """
-    check_fields(choices)
-    if isinstance(dataset, os.PathLike):
-        dataset = os.fspath(dataset)
-    return DataConfig(dataset=dataset, **choices).load()
-
-
 def check_fields(choices: Mapping[str, Any], *without: str) -> None:
     """Raises `InputError` for a choice that `DataConfig` does not have."""
     fields = {field.name for field in dataclasses.fields(DataConfig)}
     for name in choices:
         check_choice("choice of data", name, fields - {"dataset", *without})
+
+
+def _as_sizes(value: Any) -> Any:
+    """One number as a square; lists as tuples."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return (int(value),) * 2
+    if isinstance(value, list | np.ndarray):
+        value = tuple(value)
+    return value * 2 if isinstance(value, tuple) and len(value) == 1 else value

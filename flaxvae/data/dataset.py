@@ -224,6 +224,12 @@ def _some_rows(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array[np.unique(chosen)])
 
 
+def check_examples(split: Split, name: str = "split") -> None:
+    """Raises `InputError` if a split is empty."""
+    if not len(split):
+        raise InputError(f"{name} must hold an example, got none")
+
+
 def check_dataset(dataset: Dataset) -> None:
     """Raises `InputError` unless the values and labels agree with the description.
 
@@ -231,6 +237,7 @@ def check_dataset(dataset: Dataset) -> None:
     numbers of tables and series must be finite; labels, conditions and weights are one
     per example, or None; weights are finite, >= 0 and not all 0.
     """
+    check_examples(dataset.train, f"train of {dataset.name!r}")
     for name in SPLITS:
         split: Split = getattr(dataset, name)
         for what, part in (
@@ -279,9 +286,12 @@ def check_values(
             int((~np.isfinite(block)).reshape(len(block), -1).any(axis=1).sum())
             for block in blocks(x)
         )
+        remedy = ""
+        if not is_image and x.ndim == 2 and not np.isinf([low, high]).any():
+            remedy = ": fill what is missing by impute=mean or impute=median"
         raise InputError(
             f"{name} must hold finite numbers, got NaN or infinity in {bad} of "
-            f"{len(x)} examples"
+            f"{len(x)} examples{remedy}"
         )
     if not is_image or preprocessing.render is not None:
         return
@@ -289,6 +299,14 @@ def check_values(
         kind = "floats" if is_float else "integers"
         raise InputError(
             f"{name} must hold {kind} in 0 to {limit:g}, got {low} to {high}: "
-            "scale the images, or state their max_value"
+            f"{_suggest_scale(low, high)}"
             f"{suggest_series(x.shape[:-1]) if x.shape[-1] == 1 else ''}"
         )
+
+
+def _suggest_scale(low: float, high: float) -> str:
+    """What to do about images whose numbers are not in the range."""
+    if low < 0:
+        return "map -1 to 1 by (x + 1) / 2" if low >= -1 and high <= 1 else "scale them"
+    white = next((v for v in (255, 65535) if high <= v), f"{high:g}")
+    return f"scale the images, or state their max_value, such as max_value={white}"

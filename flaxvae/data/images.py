@@ -1,89 +1,181 @@
-"""A folder of PNG and JPEG files."""
+"""A folder of image files."""
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.data.arrays import find_max_value, unreadable
-from flaxvae.data.cache import Pending, cached_arrays
-from flaxvae.data.dataset import Dataset, Split
-from flaxvae.data.preprocess import Preprocessing
+from flaxvae.data.arrays import AS_STORED, ImageOptions
+from flaxvae.data.cache import Arrays, Pending, cached_arrays
+from flaxvae.data.dataset import SPLITS, Dataset, Split
+from flaxvae.data.levels import find_levels
+from flaxvae.data.names import find_split
+from flaxvae.data.pictures import (
+    SUFFIXES,
+    as_channels,
+    count_channels,
+    read_picture,
+)
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-MODES = {
-    "1": "L",
-    "P": "RGB",
-    "PA": "RGBA",
-    "LA": "RGBA",
-    "CMYK": "RGB",
-    "YCbCr": "RGB",
-}
+IGNORED = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")  # and hidden ones
+MAX_WRAPPERS = 3  # folders around the images of an archive, which hold nothing else
+READER = 2  # raised where the same files are read as other arrays than before
 
 
-def load_image_folder(folder: Path) -> Dataset:
-    """Reads the images of a folder, with its sub-folders as classes.
+class Found(NamedTuple):
+    """The files of a folder.
+
+    Attributes:
+      splits: by split, each image with its class; "" without classes.
+      notes: how the folder was understood.
+    """
+
+    splits: dict[str, list[tuple[Path, str]]]
+    notes: tuple[str, ...]
+
+
+def load_image_folder(folder: Path, images: ImageOptions = AS_STORED) -> Dataset:
+    """Reads the images of a folder, with its sub-folders as splits or classes.
 
     ``folder/*.png`` are images without labels, ``folder/CLASS/*.png`` images with
-    labels; ``folder/train/...`` and ``folder/test/...`` are splits. Decoded images are
+    labels. Sub-folders are splits if all of them have names of splits (``train``,
+    ``val``, ``test``, ...; see `find_split`), or if those of training and of another
+    split are among them; within a split sub-folders are classes. Decoded images are
     kept in the cache.
 
+    Args:
+      folder: with PNG, JPEG, BMP, WebP, TIFF or GIF files.
+      images: the size to which they are resized, and their largest value.
+
     Returns:
-      The data set, 8-bit with 1, 3 or 4 channels; the test split is empty if the folder
-      has none.
+      The data set, of 8 or 16 bits or floats with 1, 3 or 4 channels; splits that the
+      folder lacks are empty.
 
     Raises:
       InputError: no images, one that cannot be read, or images of different sizes.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    is_split = {"train", "test"} <= set(names)
-    parts = {"train": folder / "train", "test": folder / "test"}
-    files = {
-        split: _find_files(path)
-        for split, path in (parts if is_split else {"train": folder}).items()
-    }
-    for split, found in files.items():
-        if not found:
-            raise InputError(
-                f"{parts[split] if is_split else folder} must hold PNG or JPEG files, "
-                "or folders of them, got none"
-            )
-    kinds = sorted({kind for found in files.values() for _, kind in found if kind})
-    every = [path for found in files.values() for path, _ in found]
-    arrays = cached_arrays(
-        f"images-{_digest(every)}", ("x",), lambda: {"x": _read_images(every)}
-    )
-    splits, first = {}, 0
-    for split, found in files.items():
-        x = arrays["x"][first : first + len(found)]
-        first += len(found)
-        labels = None
+    found = find_images(folder)
+    kinds = sorted({kind for f in found.splits.values() for _, kind in f if kind})
+    every = [path for files in found.splits.values() for path, _ in files]
+    key = f"images-{READER}-{_digest(every, images.size)}"
+    names = ("x", "converted")
+    arrays = cached_arrays(key, names, lambda: _read_all(every, images.size))
+    notes = found.notes
+    if images.size:
+        notes += ("images are resized to {} x {} pixels".format(*images.size),)
+    if converted := int(arrays["converted"]):
+        channels = arrays["x"].shape[-1]
+        notes += (f"{converted:,} images get {channels} channels, as the others have",)
+    xs, labels, first = {}, {}, 0
+    for split, files in found.splits.items():
+        xs[split] = arrays["x"][first : first + len(files)]
+        first += len(files)
         if kinds:
-            labels = np.array([kinds.index(kind) for _, kind in found], np.int32)
-        splits[split] = Split(x, labels)
-    train = splits["train"]
+            labels[split] = np.array([kinds.index(kind) for _, kind in files], np.int32)
+    xs, preprocessing, guesses = find_levels(xs, images.max_value)
+    splits = {split: Split(x, labels.get(split)) for split, x in xs.items()}
+    none = splits["train"][:0]
     return Dataset(
         folder.resolve().name,
-        train=train,
-        validation=train[:0],
-        test=splits.get("test", train[:0]),
-        preprocessing=Preprocessing(find_max_value([arrays["x"]])),
+        train=splits["train"],
+        validation=splits.get("validation", none),
+        test=splits.get("test", none),
+        preprocessing=preprocessing,
         class_names=tuple(kinds) or None,
         origin=str(folder),
+        notes=notes + guesses,
     )
 
 
-def _find_files(folder: Path) -> list[tuple[Path, str]]:
-    """The images of a folder with their classes; "" without classes."""
-    direct = [(path, "") for path in folder.iterdir() if _is_image(path)]
+def find_images(folder: Path) -> Found:
+    """The images of a folder by split, with their classes.
+
+    Raises:
+      InputError: no images, images beside folders of classes, a split without images
+        or named twice, or classes in some splits only.
+    """
+    notes: list[str] = []
+    rest: Counter[str] = Counter()
+    inner = _sub_folders(folder)
+    for _ in range(MAX_WRAPPERS):
+        if len(inner) != 1 or find_split(inner[0].name) or _images(folder):
+            break
+        deeper = _sub_folders(inner[0])
+        if not deeper or _images(inner[0]):
+            break
+        folder, inner = inner[0], deeper
+        notes.append(f"images are those in {folder.name}/")
+    parts = _split_folders(folder, inner, notes) or {"train": folder}
+    splits = {split: _find_files(path, rest) for split, path in parts.items()}
+    for split, path in parts.items():
+        if not splits[split]:
+            others = _name_some([suffix or "no suffix" for suffix in rest])
+            raise InputError(
+                f"{path} must hold image files ({', '.join(SUFFIXES)}), or folders of "
+                f"them, got {f'files of {others}' if rest else 'none'}"
+            )
+    labelled = {s: any(kind for _, kind in files) for s, files in splits.items()}
+    if len(set(labelled.values())) > 1:
+        without = ", ".join(str(parts[s]) for s, has in labelled.items() if not has)
+        raise InputError(
+            f"{without} must hold a folder for each class, as the other splits do, got "
+            "images without classes"
+        )
+    kinds = sorted({kind for files in splits.values() for _, kind in files if kind})
+    if kinds:
+        notes.append(f"labels by folder: {_name_some(kinds)}")
+    if rest:
+        count = f"{sum(rest.values()):,} files that are not images"
+        names = _name_some([suffix or "no suffix" for suffix in sorted(rest)])
+        notes.append(f"{count} are left out ({names})")
+    return Found(splits, tuple(notes))
+
+
+def _split_folders(
+    folder: Path, inner: list[Path], notes: list[str]
+) -> dict[str, Path] | None:
+    """The folders of splits, or None where sub-folders are classes."""
+    named: dict[str, list[Path]] = {}
+    others = []
+    for path in inner:
+        if split := find_split(path.name):
+            named.setdefault(split, []).append(path)
+        elif any(_walk(path)):
+            others.append(path.name)
+    if not named or (others and not ("train" in named and len(named) > 1)):
+        return None
+    if "train" not in named:
+        raise InputError(
+            f"{folder} must hold a folder train beside "
+            f"{', '.join(path.name for paths in named.values() for path in paths)}"
+        )
+    for split, paths in named.items():
+        if len(paths) > 1:
+            raise InputError(
+                f"{folder} must hold one folder for {split}, got "
+                f"{', '.join(sorted(path.name for path in paths))}"
+            )
+    parts = {split: named[split][0] for split in SPLITS if split in named}
+    names = ", ".join(
+        path.name if path.name == split else f"{path.name} ({split})"
+        for split, path in parts.items()
+    )
+    notes.append(f"splits by folder: {names}")
+    if left := [*others, *(path.name for path in _images(folder))]:
+        notes.append(f"beside the splits, {_name_some(sorted(left))} are left out")
+    return parts
+
+
+def _find_files(folder: Path, rest: Counter[str]) -> list[tuple[Path, str]]:
+    """The images of a folder with their classes; counts other files by suffix."""
+    direct = [(path, "") for path in _files(folder, rest)]
     nested = [
-        (path, kind.name)
-        for kind in folder.iterdir()
-        if kind.is_dir() and not kind.name.startswith(".")
-        for path in kind.rglob("*")
-        if _is_image(path)
+        (path, kind.name) for kind in _sub_folders(folder) for path in _walk(kind, rest)
     ]
     if direct and nested:
         raise InputError(
@@ -93,48 +185,90 @@ def _find_files(folder: Path) -> list[tuple[Path, str]]:
     return sorted(direct or nested)
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+def _sub_folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not _is_ignored(p.name))
 
 
-def _digest(paths: list[Path]) -> str:
-    """A checksum that changes if one of the files changes."""
-    stats = [(path, path.stat()) for path in paths]
-    content = [(str(path.resolve()), s.st_size, s.st_mtime_ns) for path, s in stats]
-    return hashlib.md5(repr(content).encode(), usedforsecurity=False).hexdigest()
+def _images(folder: Path) -> list[Path]:
+    return list(_files(folder, Counter()))
 
 
-def _read_images(paths: list[Path]) -> Pending:
-    """The images as one array ``(N, H, W, C)`` uint8."""
-    first = _read_image(paths[0])
+def _files(folder: Path, rest: Counter[str]) -> Iterator[Path]:
+    """The images directly in a folder."""
+    for path in folder.iterdir():
+        if _is_ignored(path.name) or path.is_dir():
+            continue
+        if path.suffix.lower() in SUFFIXES:
+            yield path
+        else:
+            rest[path.suffix.lower()] += 1
 
-    def read_all() -> Iterator[np.ndarray]:
+
+def _walk(folder: Path, rest: Counter[str] | None = None) -> Iterator[Path]:
+    """The images at any depth; a linked folder that was visited is not entered."""
+    rest = Counter() if rest is None else rest
+    visited = set()
+    for place, names, _ in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        names[:] = sorted(name for name in names if not _is_ignored(name))
+        if real in visited:
+            names.clear()
+            continue
+        visited.add(real)
+        yield from _files(Path(place), rest)
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name in IGNORED
+
+
+def _name_some(names: Sequence[str], most: int = 10) -> str:
+    """Names in one line, the first of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _digest(paths: list[Path], size: tuple[int, ...]) -> str:
+    """A checksum that changes if one of the files, or their size, changes."""
+    content = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError as error:  # a link without a file, for example
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        content.append((str(path.resolve()), stat.st_size, stat.st_mtime_ns))
+    described = repr((content, size)).encode()
+    return hashlib.md5(described, usedforsecurity=False).hexdigest()
+
+
+def _read_all(paths: list[Path], size: tuple[int, ...]) -> Arrays:
+    """The images as one array ``(N, H, W, C)``, and how many have fewer channels."""
+    counts = [count_channels(path) for path in paths]
+    channels = max(counts)
+    first = as_channels(read_picture(paths[0], size), channels)
+
+    def read() -> Iterator[np.ndarray]:
         for path in paths:
-            image = _read_image(path)
-            if image.shape != first.shape:
+            image = as_channels(read_picture(path, size), channels)
+            if image.shape[:2] != first.shape[:2]:
                 raise InputError(
-                    f"images must have one size and kind, got {_describe(first)} in "
-                    f"{paths[0]} and {_describe(image)} in {path}: resize or convert "
-                    "them"
+                    f"images must have one size, got {_describe(first)} in {paths[0]} "
+                    f"and {_describe(image)} in {path}: image_size resizes them, such "
+                    "as --image_size 64 64"
+                )
+            if image.shape != first.shape or image.dtype != first.dtype:
+                raise InputError(
+                    f"images must have one kind, got {_describe(first)} in {paths[0]} "
+                    f"and {_describe(image)} in {path}: convert them"
                 )
             yield image
 
-    return Pending((len(paths), *first.shape), np.uint8, read_all)
-
-
-def _read_image(path: Path) -> np.ndarray:
-    import PIL.Image
-
-    try:
-        with PIL.Image.open(path, formats=("PNG", "JPEG")) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError("it has more than 8 bits a channel")
-            pixels = np.asarray(image.convert(MODES.get(image.mode, image.mode)))
-    except Exception as error:  # Pillow reports damage in many types
-        raise unreadable(path, error) from error
-    return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]  # (H, W, C)
+    converted = sum(0 < count < channels for count in counts)
+    pending = Pending((len(paths), *first.shape), first.dtype, read)
+    return {"x": pending, "converted": np.array(converted)}
 
 
 def _describe(image: np.ndarray) -> str:
     height, width, channels = image.shape
-    return f"{height} x {width} pixels of {channels} channels"
+    kind = "" if image.dtype == np.uint8 else f" of {image.dtype}"
+    return f"{height} x {width} pixels of {channels} channels{kind}"

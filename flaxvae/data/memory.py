@@ -1,16 +1,60 @@
-"""Data sets from arrays and tables in memory."""
+"""Data sets from anything: names, paths, and arrays and tables in memory."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.data.arrays import Part, make_dataset
+from flaxvae.data.arrays import ImageOptions, Part, make_dataset, rows_as_images
 from flaxvae.data.config import DataConfig, check_fields
-from flaxvae.data.dataset import Dataset
-from flaxvae.data.sources import refuse_table_options
+from flaxvae.data.dataset import Dataset, Split
+from flaxvae.data.names import find_split
+from flaxvae.data.sources import refuse_image_options, refuse_table_options
+from flaxvae.data.streams import collect, is_stream
 from flaxvae.data.tables import is_table, read_columns, to_arrow
+
+
+def load(dataset: Any = "auto", **choices: Any) -> Dataset:
+    """Loads a data set: short for ``DataConfig(dataset=..., **choices).load()``.
+
+    >>> load("digits", binarize="dynamic").shape
+    (8, 8, 1)
+
+    Args:
+      dataset: one of
+
+        - the name of a data set, such as ``"digits"`` or ``"mnist"`` (all are in
+          `flaxvae.data.sources.SOURCES`); ``"auto"``: MNIST if it is on disk or can be
+          downloaded, otherwise the digits, with the reason in ``Dataset.notes``;
+        - ``"tfds:NAME[/CONFIG][:VERSION]"``: a set that TensorFlow Datasets has
+          prepared;
+        - a path: of a .npy, .npz or .mat file, a .csv or .parquet table, or a folder of
+          image files;
+        - arrays, tables or batches in memory, as in `from_arrays`.
+      **choices: other fields of `DataConfig`; of arrays, the arguments of
+        `from_arrays`.
+
+    Returns:
+      The data set.
+
+    Raises:
+      InputError: as in `DataConfig.load` and `from_arrays`.
+    """
+    if isinstance(dataset, os.PathLike):
+        dataset = os.fspath(dataset)
+    if dataset is None:
+        raise InputError("dataset must be a name, a path or arrays, got None")
+    if not isinstance(dataset, str):
+        return from_arrays(dataset, **choices)
+    check_fields(choices)
+    return DataConfig(dataset=dataset, **choices).load()
+
+
+def as_dataset(data: Any) -> Dataset:
+    """A data set as it is; anything else as `load` reads it."""
+    return data if isinstance(data, Dataset) else load(data)
 
 
 def from_arrays(
@@ -35,25 +79,33 @@ def from_arrays(
     does, each class in proportion.
 
     Args:
-      x: training examples, anything that NumPy reads as an array (NumPy, JAX, lists):
-        images ``(N, H, W)`` or ``(N, H, W, C)``, series ``(N, T, F)``, or rows ``(N,
-        F)``; or a pandas, polars or Arrow table. Integers are grey levels from 0 to
-        255, 65,535 or ``max_value``; floats of images lie in [0, 1]. Floats of three
-        axes are series where the last is short, unless ``layout`` says otherwise.
+      x: training examples, one of
+
+        - anything that NumPy reads as an array (NumPy, JAX, PyTorch, lists): images
+          ``(N, H, W)`` or ``(N, H, W, C)``, series ``(N, T, F)``, or rows ``(N, F)``.
+          Integers are grey levels from 0 to 255, 65,535 or ``max_value``; floats of
+          images lie in [0, 1]. Floats of three axes are series where the last is short,
+          unless ``layout`` says otherwise. Missing numbers of rows (NaN, masked, None)
+          need ``impute``;
+        - a pandas, polars or Arrow table;
+        - a PyTorch ``DataLoader`` or ``Dataset``, a generator, or any other iterable of
+          batches ``x``, ``(x, labels)`` or ``{"image": x, "label": labels}``. They are
+          read into memory, once, up to `flaxvae.data.streams.MAX_BYTES` (4 GiB);
+        - ``(x, labels)``.
       labels: classes ``(N,)``, numbers or text, or None.
-      validation: examples for validation: an array like ``x``, or a tuple
-        ``(x, labels)`` or ``(x, labels, conditions)``.
+      validation: examples for validation: as ``x``, or a tuple ``(x, labels)`` or
+        ``(x, labels, conditions)``. ``val`` and ``dev`` are other names of it.
       test: the same for the test split.
       conditions: what a conditional model conditions each example on, other than its
         label: class numbers ``(N,)`` or vectors ``(N, C)``. For labels see
         `condition_on_labels`.
       name: of the data set, for figure titles.
-      max_value: the integer that means white. Default: 1 for zeros and ones, otherwise
-        255 or 65,535.
+      max_value: the number that means white; see `find_levels`. Default: 1 for floats
+        and for zeros and ones, otherwise 255 or 65,535.
       **choices: fields of `DataConfig`, such as ``validation_size``, ``test_size``,
         ``split_seed``, ``num_examples``, ``layout``, ``binarize``, ``dequantize``,
-        ``standardized``, and for tables ``label_column``, ``categorical`` and
-        ``impute``.
+        ``standardized``, ``impute``, ``image_shape``, and for tables ``label_column``
+        and ``categorical``.
 
     Returns:
       The data set; a table's column names are its ``columns``.
@@ -62,44 +114,86 @@ def from_arrays(
       InputError: arrays that are not examples, splits that differ in kind, or lengths
         that do not agree.
     """
+    given = {"validation": validation, "test": test}
+    for word in [word for word in choices if find_split(word) in given]:
+        split = str(find_split(word))
+        if given[split] is not None:
+            raise InputError(f"{word} must be left out beside another {split}")
+        given[split] = choices.pop(word)
     check_fields(choices, "data_dir")
-    config = DataConfig(**choices)
+    config = DataConfig(max_value=max_value, **choices)
+    refuse_image_options(name, config.images, ("size",))
+    notes: list[str] = []
     parts = {
-        "train": Part(x, labels, conditions),
-        "validation": _as_part(validation, "validation"),
-        "test": _as_part(test, "test"),
+        "train": _as_part(x, "x", notes, labels, conditions),
+        **{split: _as_part(value, split, notes) for split, value in given.items()},
     }
     parts = {split: part for split, part in parts.items() if part.x is not None}
     if not parts.get("train"):
         raise InputError("x must be an array or a table, got None")
-    columns, layout = None, config.layout
-    if any(is_table(part.x) for part in parts.values()):
+    columns = None
+    is_of_tables = any(is_table(part.x) for part in parts.values())
+    if is_of_tables:
         parts, columns = _read_tables(parts, config)
-        layout = "rows"  # until `DataConfig.prepare`
-    else:
-        refuse_table_options(
-            name,
-            {
-                "label_column": config.label_column,
-                "categorical": config.categorical or None,
-            },
+        rows = ImageOptions(layout="rows")  # until `DataConfig.prepare`
+        dataset = make_dataset(
+            name, parts, images=rows, columns=columns, notes=tuple(notes)
         )
-    dataset = make_dataset(
-        name, parts, max_value=max_value, columns=columns, layout=layout
+        return config.prepare(rows_as_images(dataset, config.images))
+    refuse_table_options(
+        name,
+        {
+            "label_column": config.label_column,
+            "categorical": config.categorical or None,
+        },
     )
+    dataset = make_dataset(name, parts, images=config.images, notes=tuple(notes))
     return config.prepare(dataset)
 
 
-def _as_part(value: Any, name: str) -> Part:
-    """A split's arrays from an array or a tuple."""
-    if not isinstance(value, tuple):
-        return Part(value)
-    if len(value) not in (2, 3):
+def _as_part(
+    value: Any,
+    name: str,
+    notes: list[str],
+    labels: Any = None,
+    conditions: Any = None,
+) -> Part:
+    """A split's arrays; what is read batch by batch is noted."""
+    if isinstance(value, Dataset | str | Mapping):
         raise InputError(
-            f"{name} must be an array, (x, labels) or (x, labels, conditions), got a "
-            f"tuple of {len(value)}"
+            f"{name} must be an array, a table, batches or (x, labels), got "
+            f"{type(value).__name__}"
+            + (": flaxvae.data.load reads names and paths" * isinstance(value, str))
         )
-    return Part(*value)
+    if isinstance(value, Split):
+        value = (value.x, value.labels, value.condition)
+    if isinstance(value, tuple) and (name != "x" or _is_pair(value)):
+        if len(value) not in (2, 3):
+            raise InputError(
+                f"{name} must be an array, (x, labels) or (x, labels, conditions), got "
+                f"a tuple of {len(value)}"
+            )
+        value, *rest = value
+        if labels is not None or (conditions is not None and len(rest) == 2):
+            raise InputError(f"labels must be left out where {name} is (x, labels)")
+        labels, conditions = rest[0], rest[1] if len(rest) == 2 else conditions
+    if is_stream(value) and not is_table(value):
+        collected = collect(value, name)
+        notes.append(collected.note)
+        if labels is None:
+            labels = collected.labels
+        value = collected.x
+    return Part(value, labels, conditions)
+
+
+def _is_pair(value: tuple[Any, ...]) -> bool:
+    """Whether a tuple is ``(x, labels, ...)``, not an array in the form of a tuple."""
+    if len(value) not in (2, 3) or not hasattr(value[0], "shape"):
+        return False
+    if value[1] is None:
+        return True
+    shapes = [np.shape(part) for part in value[:2]]
+    return len(shapes[0]) > 1 and len(shapes[1]) == 1 and shapes[0][0] == shapes[1][0]
 
 
 def _read_tables(

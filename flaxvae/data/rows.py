@@ -27,11 +27,16 @@ class Rows:
         file: "RowFile",
         index: np.ndarray | None = None,
         dtype: np.dtype[Any] | None = None,
+        factor: float | None = None,
     ) -> None:
-        """Selects the rows ``index`` of a file (None: all), to be read as ``dtype``."""
+        """Selects the rows ``index`` of a file (None: all), to be read as ``dtype``.
+
+        With a ``factor`` they are multiplied by it.
+        """
         self._file = file
         self._index = np.arange(len(file.array)) if index is None else index
         self.dtype = np.dtype(dtype or file.array.dtype)
+        self._factor = factor
 
     def __repr__(self) -> str:
         return f"Rows({self.dtype} {self.shape} of {self._file.array.filename})"
@@ -57,17 +62,22 @@ class Rows:
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, int | np.integer):
             return np.asarray(self[[index]])[0]
-        return Rows(self._file, self._index[index], self.dtype)
+        return Rows(self._file, self._index[index], self.dtype, self._factor)
 
     def astype(self, dtype: Any) -> "Rows":
         """The same rows, to be read as another type."""
-        return Rows(self._file, self._index, np.dtype(dtype))
+        return Rows(self._file, self._index, np.dtype(dtype), self._factor)
+
+    def times(self, factor: float) -> "Rows":
+        """The same rows, to be multiplied by a number."""
+        return Rows(self._file, self._index, self.dtype, factor)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("rows of a file cannot be read without a copy")
         rows = self._file.read(self._index)
-        return rows.astype(dtype or self.dtype, copy=False)
+        rows = rows.astype(dtype or self.dtype, copy=False)
+        return rows if self._factor is None else rows * rows.dtype.type(self._factor)
 
 
 class RowFile:

@@ -1,5 +1,6 @@
 """Where data come from: names, TensorFlow Datasets, and files."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from flaxvae.checks import InputError, check_choice
-from flaxvae.data.arrays import load_arrays
+from flaxvae.data.arrays import AS_STORED, ImageOptions, load_arrays, rows_as_images
 from flaxvae.data.auto import load_auto
 from flaxvae.data.binarized_mnist import load_binarized_mnist
+from flaxvae.data.content import describe_content, find_format
 from flaxvae.data.dataset import Dataset
 from flaxvae.data.digits import load_digits
 from flaxvae.data.images import load_image_folder
-from flaxvae.data.layout import Layout
 from flaxvae.data.mnist import SETS, load_mnist
 from flaxvae.data.sprites import load_sprites
 from flaxvae.data.tables import load_table
@@ -56,19 +57,19 @@ def load_source(
     label_column: str | None = None,
     categorical: Sequence[str] = (),
     impute: str | None = None,
-    layout: Layout | None = None,
+    images: ImageOptions = AS_STORED,
 ) -> tuple[Dataset, bool]:
     """Loads a data set as its source has it.
 
     Args:
       dataset: a name in `SOURCES`, ``tfds:NAME[/CONFIG][:VERSION]`` (see `load_tfds`),
         or a path: of a .npy, .npz or .mat file (`load_arrays`), a .csv or .parquet
-        table (`load_table`), or a folder of PNG or JPEG files (`load_image_folder`).
+        table (`load_table`), or a folder of image files (`load_image_folder`).
       data_dir: folder with the files of a named set, or TensorFlow Datasets' own.
       label_column: of a table, see `load_table`.
       categorical: of a table, see `load_table`.
-      impute: of a table, see `load_table`.
-      layout: of arrays, see `load_arrays`.
+      impute: of rows, see `load_table`.
+      images: how arrays and files become images.
 
     Returns:
       The data set, and whether its splits are fixed (`Source.has_fixed_splits`).
@@ -77,14 +78,11 @@ def load_source(
       InputError: an unknown name, a path without data, options that the source does not
         have, damaged files, or a failed download.
     """
-    suffix = Path(dataset).suffix.lower()
     options = {
         "label_column": label_column,
         "categorical": tuple(categorical) or None,
         "impute": impute,
     }
-    if suffix not in TABLE_READERS:
-        refuse_table_options(dataset, options)
     if dataset in SOURCES:
         source = SOURCES[dataset]
         if not source.needs_files and data_dir is not None:
@@ -92,49 +90,81 @@ def load_source(
                 f"data_dir must be left out for dataset {dataset!r}, which needs no "
                 f"files, got {str(data_dir)!r}"
             )
+        refuse_table_options(dataset, options)
+        refuse_image_options(dataset, images, ("size", "shape", "order", "max_value"))
         loaded = source.load(data_dir) if source.needs_files else source.load()
         return loaded, source.has_fixed_splits
     if dataset.startswith("tfds:"):
-        return load_tfds(dataset.removeprefix("tfds:"), data_dir), False
+        refuse_table_options(dataset, options, but=("impute",))
+        refuse_image_options(dataset, images, ("size",))
+        return load_tfds(dataset.removeprefix("tfds:"), data_dir, images), False
     readers = ARRAY_READERS | TABLE_READERS
     path = Path(dataset).expanduser()
-    if not (suffix in readers or "/" in dataset or path.exists()):
+    if not (path.suffix.lower() in readers or "/" in dataset or path.exists()):
         check_choice("dataset", dataset, SOURCES)
     if data_dir is not None:
         raise InputError(
             f"data_dir must be left out where dataset is a path, got {str(data_dir)!r}"
         )
-    return _load_path(path, dataset, options, layout), False
+    return _load_path(path, dataset, options, images), False
 
 
-def refuse_table_options(dataset: str, options: Mapping[str, Any]) -> None:
+def refuse_table_options(
+    dataset: str, options: Mapping[str, Any], but: Sequence[str] = ()
+) -> None:
     """Raises `InputError` if an option of tables has a value that is not None."""
     for name, value in options.items():
-        if value is not None:
+        if value is not None and name not in but:
             raise InputError(
                 f"{name} must be left out for {dataset!r}, which is not a table, got "
                 f"{value!r}"
             )
 
 
+def refuse_image_options(
+    dataset: str, images: ImageOptions, fields: Sequence[str]
+) -> None:
+    """Raises `InputError` if one of these fields is not at its default."""
+    needed = {"size": "a folder of images"}
+    for field in fields:
+        if (value := getattr(images, field)) != getattr(AS_STORED, field):
+            name = field if field == "max_value" else f"image_{field}"
+            kind = needed.get(field, "a user's array, table or folder")
+            raise InputError(
+                f"{name} must be left out for {dataset!r}, which is not {kind}, got "
+                f"{value!r}"
+            )
+
+
 def _load_path(
-    path: Path, dataset: str, options: Mapping[str, Any], layout: Layout | None
+    path: Path, dataset: str, options: Mapping[str, Any], images: ImageOptions
 ) -> Dataset:
     try:
         if path.is_dir():
-            return load_image_folder(path)
-        path.open("rb").close()
+            refuse_table_options(dataset, options)
+            refuse_image_options(dataset, images, ("shape", "order"))
+            return load_image_folder(path, images)
+        found, content = find_format(path), describe_content(path)
     except OSError as error:
         raise InputError(
             f"dataset {dataset!r} cannot be read: {error.strerror}"
         ) from error
     suffix = path.suffix.lower()
+    notes: tuple[str, ...] = ()
+    if found and found != suffix:
+        notes = (f"{path.name} is read as {found}, which it is by its first bytes",)
+        suffix = found
+    if suffix not in ARRAY_READERS and suffix not in TABLE_READERS:
+        raise InputError(
+            f"dataset {dataset!r} must be a folder of images or end in "
+            f"{', '.join([*ARRAY_READERS, *TABLE_READERS])}, got a file that is "
+            f"{content}"
+        )
+    refuse_image_options(dataset, images, ("size",))
     if suffix in TABLE_READERS:
         chosen = {name: value for name, value in options.items() if value is not None}
-        return TABLE_READERS[suffix](path, **chosen)
-    if suffix in ARRAY_READERS:
-        return ARRAY_READERS[suffix](path, layout)
-    raise InputError(
-        f"dataset {dataset!r} must be a folder of images or end in "
-        f"{', '.join([*ARRAY_READERS, *TABLE_READERS])}"
-    )
+        loaded = rows_as_images(TABLE_READERS[suffix](path, **chosen), images)
+    else:
+        refuse_table_options(dataset, options, but=("impute",))
+        loaded = ARRAY_READERS[suffix](path, images)
+    return dataclasses.replace(loaded, notes=notes + loaded.notes)

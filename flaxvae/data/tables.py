@@ -9,6 +9,7 @@ import numpy as np
 
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data.arrays import Part, make_dataset, unreadable
+from flaxvae.data.content import find_format
 from flaxvae.data.dataset import Dataset
 from flaxvae.data.transforms import IMPUTATIONS
 
@@ -178,7 +179,7 @@ def read_columns(
 
 def _read_table(path: Path) -> Any:
     try:
-        if path.suffix == ".parquet":
+        if find_format(path) == ".parquet" or path.suffix.lower() == ".parquet":
             import pyarrow.parquet
 
             table = pyarrow.parquet.read_table(path)

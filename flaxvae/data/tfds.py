@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from flaxvae.checks import InputError, check_choice
-from flaxvae.data.arrays import Part, make_dataset
+from flaxvae.data.arrays import AS_STORED, ImageOptions, Part, make_dataset
 from flaxvae.data.cache import Arrays, Pending, cached_arrays
 from flaxvae.data.dataset import Dataset
+from flaxvae.data.names import find_split
 
 PARTS = {  # names of each split's arrays
     "train": ("train_x", "train_labels"),
@@ -37,12 +38,15 @@ def default_folder() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
+def load_tfds(
+    name: str, data_dir: Path | None = None, images: ImageOptions = AS_STORED
+) -> Dataset:
     """Reads a data set that TensorFlow Datasets has prepared as array_record.
 
     Args:
       name: ``NAME[/CONFIG][:VERSION]``; without a version the newest on disk.
       data_dir: TensorFlow Datasets' folder; None: its usual one.
+      images: how rows become images.
 
     Returns:
       The data set, with those of the splits train, validation and test that it has.
@@ -73,7 +77,7 @@ def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
     parts = {
         split: Part(*(arrays.get(name) for name in PARTS[split])) for split in PARTS
     }
-    dataset = make_dataset(match["name"], parts, origin=str(prepared))
+    dataset = make_dataset(match["name"], parts, origin=str(prepared), images=images)
     if (names := read_class_names(prepared)) and dataset.class_names is not None:
         # Only labels that occur are numbered.
         chosen = tuple(names[int(number)] for number in dataset.class_names)
@@ -139,10 +143,15 @@ def _damaged(prepared: Path, error: Exception) -> InputError:
     )
 
 
-def _find_features(prepared: Path) -> tuple[str, str | None, list[str]]:
-    """The names of the example and the label, and the existing splits."""
+def _find_features(prepared: Path) -> tuple[str, str | None, dict[str, str]]:
+    """The names of the example and the label, and its name for each existing split."""
     info = json.loads((prepared / "dataset_info.json").read_text())
-    splits = [split["name"] for split in info["splits"] if split["name"] in PARTS]
+    splits: dict[str, str] = {}
+    for name in sorted(
+        (s["name"] for s in info["splits"]), key=lambda n: n not in PARTS
+    ):
+        if split := find_split(name):
+            splits.setdefault(split, name)
     described = json.loads((prepared / "features.json").read_text())
     features = described["featuresDict"]["features"]
     kinds = {k: v["pythonClassName"].rpartition(".")[2] for k, v in features.items()}
@@ -248,16 +257,20 @@ def prepare_images(
 
 
 def _read_records(
-    prepared: Path, example: str, label: str | None, splits: Sequence[str]
+    prepared: Path, example: str, label: str | None, splits: Mapping[str, str]
 ) -> Arrays:
     import tensorflow_datasets
 
     arrays: Arrays = {}
     with _quiet():
         builder = tensorflow_datasets.builder_from_directory(str(prepared))
-        for split in splits:
+        for split, own_name in splits.items():
             x_name, labels_name = PARTS[split]
-            records = builder.as_data_source(split)
+            records = builder.as_data_source(own_name)
+            if not len(records):
+                raise InputError(
+                    f"{prepared} must hold examples in {own_name}, got none"
+                )
             labels = np.zeros(len(records), np.int32)
             first = np.asarray(records[0][example])
             arrays[x_name] = Pending(

@@ -193,6 +193,11 @@ def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:
             f"{method!r}"
         )
     x = dataset.train.x
+    if isinstance(x, Rows):
+        raise InputError(
+            "impute must be left out for rows that are not read into memory "
+            f"({x.nbytes / 1e9:.1f} GB), got {method!r}"
+        )
     columns = dataset.columns or [str(i) for i in range(x.shape[1])]
     empty = np.flatnonzero(np.isnan(x).all(axis=0))
     if len(empty):

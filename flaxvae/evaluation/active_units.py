@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from flaxvae.data import Split
+from flaxvae.data.dataset import check_examples
 from flaxvae.latent.encode import encode_means
 from flaxvae.training import Trained
 from flaxvae.training.diagnostics import are_active
@@ -42,6 +43,7 @@ def active_units(
     arXiv 1509.00519, section 5.2.
     """
     del seed
+    check_examples(split)
     return are_active(np.var(encode_means(trained, split), axis=0))
 
 

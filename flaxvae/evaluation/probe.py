@@ -7,6 +7,7 @@ import numpy as np
 
 from flaxvae.checks import InputError, check_at_least, check_seed
 from flaxvae.data import Dataset, Split
+from flaxvae.data.dataset import check_examples
 from flaxvae.latent.embeddings import fit_pca
 from flaxvae.latent.encode import encode_dataset
 from flaxvae.training import Trained
@@ -43,6 +44,7 @@ def probe(
     check_at_least("num_train", num_train, 2)
     seed = trained.seed if seed is None else seed
     check_seed(seed)
+    check_examples(dataset.test, f"test of {dataset.name!r}")
     labels, test_labels = dataset.train.labels, dataset.test.labels
     if labels is None or test_labels is None:
         raise InputError(f"dataset must have labels to be probed, got {dataset.name!r}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from flaxvae.checks import check_at_least
 from flaxvae.data import Split
+from flaxvae.data.dataset import check_examples
 from flaxvae.distributions import MultivariateNormal, Normal
 from flaxvae.latent.keys import draw_key
 from flaxvae.objectives.total_correlation import log_marginals
@@ -46,6 +47,7 @@ def elbo_surgery(
     2018, arXiv 1802.04942, section 2.1.
     """
     check_at_least("num_draws", num_draws, 1)
+    check_examples(split)
     prior = trained.prior
     if prior is None:
         return {}

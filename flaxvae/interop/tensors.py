@@ -23,7 +23,7 @@ def read_tensors(source: Mapping[str, Any] | str | Path) -> dict[str, np.ndarray
         return {name: _as_array(value) for name, value in source.items()}
     path = Path(source)
     readers = {".safetensors": _read_safetensors, ".pt": _read_pt, ".pth": _read_pt}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise InputError(
             f"weights must be a file that ends in {', '.join(readers)}, got "
             f"{str(source)!r}"
@@ -31,7 +31,7 @@ def read_tensors(source: Mapping[str, Any] | str | Path) -> dict[str, np.ndarray
     if not path.is_file():
         raise InputError(f"weights must be a file, got {str(source)!r}")
     try:
-        tensors = readers[path.suffix](path)
+        tensors = readers[path.suffix.lower()](path)
         return {name: _as_array(value) for name, value in tensors.items()}
     except ImportError as error:
         raise InputError(

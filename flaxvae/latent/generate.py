@@ -217,13 +217,14 @@ def _vary(
 def check_output(output: Path, *, is_table: bool, is_series: bool = False) -> None:
     """Refuses a path that exists, cannot be written, or whose suffix does not fit."""
     output = Path(output)
-    if is_series and output.suffix != ".npz":
+    suffix = output.suffix.lower()
+    if is_series and suffix != ".npz":
         raise InputError(f"output must be .npz for series, got {str(output)!r}")
-    if output.suffix == ".csv" and not is_table:
+    if suffix == ".csv" and not is_table:
         raise InputError(
             f"output must be .npz or a folder for images, got {str(output)!r}"
         )
-    if output.suffix not in (".csv", ".npz") and is_table:
+    if suffix not in (".csv", ".npz") and is_table:
         raise InputError(f"output must be .npz or .csv for rows, got {str(output)!r}")
     if output.expanduser().exists():
         raise InputError(f"output must not exist yet, got {str(output)!r}")
@@ -253,11 +254,13 @@ def write_examples(
     check_output(output, is_table=x.ndim == 2, is_series=x.ndim == 3)
     output = output.expanduser()
     output.parent.mkdir(parents=True, exist_ok=True)
-    if output.suffix == ".npz":
+    suffix = output.suffix.lower()
+    if suffix == ".npz":
         arrays = {"x": x} if labels is None else {"x": x, "labels": labels}
-        with atomic_file(output) as temporary:
-            np.savez(temporary, allow_pickle=False, **arrays)
-    elif output.suffix == ".csv":
+        # By a file: NumPy would append .npz to a name that ends in .NPZ.
+        with atomic_file(output) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+    elif suffix == ".csv":
         _write_csv(output, x, columns)
     else:
         _write_images(output, x, labels)

@@ -1,8 +1,12 @@
 """Arrays from files: what is read, how it is interpreted, what is refused."""
 
+import io
+import pickle
+
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 
 from flaxvae.checks import InputError
 from flaxvae.data import load
@@ -149,3 +153,140 @@ def test_pickles_are_not_run(tmp_path):
     np.savez(path, x=np.array([Trap()], object))
     with pytest.raises(InputError, match="holds Python objects, which are not read"):
         load(path)
+
+
+@pytest.mark.parametrize("name", ["A.NPY", "A.NPZ", "A.MAT", "a.Npz"])
+def test_suffixes_in_any_case(tmp_path, name):
+    path = tmp_path / name
+    plain = save(tmp_path / f"plain{path.suffix.lower()}", x=GREY, y=LABELS)
+    plain.rename(path)
+    dataset = load(path, test_size=0, validation_size=0)
+    np.testing.assert_array_equal(dataset.train.x[..., 0], GREY)
+    assert dataset.notes == ()
+
+
+def as_bytes(write):
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
+NPY = as_bytes(lambda file: np.save(file, GREY))
+NPZ = as_bytes(lambda file: np.savez(file, x=GREY))
+MAT = as_bytes(lambda file: scipy.io.savemat(file, {"x": GREY}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.npy", NPZ, ".npz"),
+        ("a.npz", NPY, ".npy"),
+        ("a", NPY, ".npy"),
+        ("a.bin", NPZ, ".npz"),
+        ("a.csv", MAT, ".mat"),
+    ],
+)
+def test_a_wrong_suffix_is_noted(tmp_path, name, content, kind):
+    (tmp_path / name).write_bytes(content)
+    dataset = load(tmp_path / name, test_size=0, validation_size=0)
+    np.testing.assert_array_equal(dataset.train.x[..., 0], GREY)
+    assert dataset.notes == (
+        f"{name} is read as {kind}, which it is by its first bytes",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.npy", b"", "cannot be read: it is empty"),
+        ("a.npy", pickle.dumps([1]), "cannot be read: it is pickled Python objects"),
+        ("a.npz", b"\x89PNG\r\n", "cannot be read: it is a PNG image"),
+        ("a.npy", b"<!DOCTYPE html>", "cannot be read: it is an HTML page"),
+        ("a.npy", b"version https://git-lfs", "it is a pointer of Git LFS"),
+        ("a.npy", b"\0\1\2", "it is of an unknown format"),
+        ("a.mat", b"\x89HDF\r\n", "it is an HDF5 file"),
+        ("a.csv", b"<html>", "it is an HTML page"),
+        ("a.png", b"\x89PNG", "must be a folder of images or .*that is a PNG image"),
+        ("a.txt", b"a b", "must be a folder of images or .*a file that is text"),
+    ],
+)
+def test_first_bytes_give_the_reason(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    if name == "a.csv":
+        (tmp_path / name).write_bytes(content + b"\n1,2\n")
+    with pytest.raises(InputError, match=reason) as error:
+        load(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+COLOURS = RNG.integers(0, 256, (40, 6, 5, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "order"), [(GREY, "C"), (GREY, "F"), (COLOURS, "C"), (COLOURS, "F")]
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_rows_are_shown_as_images(tmp_path, images, order, suffix):
+    rows = np.stack([image.ravel(order) for image in images])
+    path = save(tmp_path / f"a{suffix}", x=rows, y=LABELS)
+    options = {"test_size": 0, "validation_size": 0, "image_order": order}
+    dataset = load(path, image_shape=images.shape[1:], **options)
+    expected = images.reshape(40, 6, 5, -1)
+    np.testing.assert_array_equal(dataset.train.x, expected)
+    assert dataset.levels == 256
+
+
+def test_columns_of_a_table_are_shown_as_images(tmp_path):
+    rows = GREY.reshape(40, 30)
+    header = ",".join(["label", *(f"pixel{i}" for i in range(30))])
+    table = np.column_stack([LABELS, rows])
+    np.savetxt(
+        tmp_path / "a.csv", table, "%d", delimiter=",", header=header, comments=""
+    )
+    options = {"label_column": "label", "test_size": 0, "validation_size": 0}
+    dataset = load(tmp_path / "a.csv", image_shape=(6, 5), **options)
+    np.testing.assert_array_equal(dataset.train.x[..., 0], GREY)
+    np.testing.assert_array_equal(dataset.train.labels, LABELS)
+    assert dataset.columns is None
+    assert dataset.class_names == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_shape": (28, 28)}, r"rows of 28 x 28 = 784 numbers .*\(40, 64\)"),
+        ({"image_shape": (2, 2, 2, 8)}, "height, width and perhaps channels"),
+        ({"image_shape": (0, 8)}, "image_shape must be >= 1, got 0"),
+        ({"image_order": "F"}, "image_order must be left out without image_shape"),
+        ({"image_size": 8}, "image_size must be left out .*not a folder of images"),
+    ],
+)
+def test_options_of_images_that_do_not_fit(tmp_path, options, message):
+    path = save(tmp_path / "a.npy", x=np.zeros((40, 64), np.uint8))
+    with pytest.raises(InputError, match=message):
+        load(path, **options)
+    assert "image_shape=8,8" in load(path).notes[0]
+
+
+def test_missing_numbers_of_rows_are_filled(tmp_path):
+    x = RNG.normal(size=(40, 3))
+    x[::5, 1] = np.nan
+    path = save(tmp_path / "a.npy", x=x)
+    with pytest.raises(InputError, match="fill what is missing by impute=mean"):
+        load(path)
+    options = {"test_size": 0, "validation_size": 0, "standardized": False}
+    filled = load(path, impute="median", **options).train.x
+    np.testing.assert_allclose(filled[::5, 1], np.nanmedian(x[:, 1]), rtol=1e-6)
+    with pytest.raises(InputError, match="impute must be left out"):
+        load(save(tmp_path / "b.npy", x=GREY), impute="mean")
+
+
+def test_sparse_matrices_of_matlab(tmp_path):
+    x = scipy.sparse.random(40, 6, 0.3, "csc", rng=0)
+    scipy.io.savemat(tmp_path / "a.mat", {"x": x})
+    dataset = load(tmp_path / "a.mat", test_size=0, validation_size=0)
+    np.testing.assert_allclose(dataset.train.x, x.toarray(), rtol=1e-6)
+    huge = scipy.sparse.csc_matrix((10**6, 10**6))
+    scipy.io.savemat(tmp_path / "a.mat", {"x": huge})
+    with pytest.raises(InputError, match="x holds a sparse matrix too large"):
+        load(tmp_path / "a.mat")

@@ -1,7 +1,8 @@
-"""Damaged files: whatever is in them, a reader reads or raises `InputError`."""
+"""Damaged files and odd arrays: whatever it is, it is read or an `InputError`."""
 
 import gzip
 import resource
+import shutil
 import time
 
 import numpy as np
@@ -13,11 +14,12 @@ import pytest
 import scipy.io
 
 from flaxvae.checks import InputError
-from flaxvae.data import load
+from flaxvae.data import from_arrays, load
 from flaxvae.data.binarized_mnist import read_amat
 from flaxvae.data.idx import read_idx
 
 FEW, MANY = 15, 1000  # damaged files for each reader; the latter in all 11,000
+ODD, VERY_ODD = 400, 10_000  # arrays, files and folders of random names and kinds
 CPU_SECONDS, MEGABYTES = 1.0, 500  # that one file may take
 
 RNG = np.random.default_rng(0)
@@ -129,3 +131,182 @@ def test_only_input_errors_come_out_of_damaged_files(name, count, tmp_path):
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         assert grown < MEGABYTES * 1024, i
     assert refused > count // 40
+
+
+WORDS = [
+    "x",
+    "X",
+    "y",
+    "train",
+    "val",
+    "dev",
+    "Test",
+    "labels",
+    "data",
+    "images",
+    "meta",
+    "a",
+]
+DTYPES = [
+    "u1",
+    "i2",
+    "u2",
+    "i8",
+    "u8",
+    "f2",
+    "f4",
+    "f8",
+    "?",
+    "c8",
+    "U3",
+    "S2",
+    "M8[D]",
+    "O",
+    "V4",
+]
+SUFFIXES = [".npy", ".npz", ".NPZ", ".csv", ".CSV", ".parquet", ".png", ".txt", ""]
+FOLDERS = ["train", "val", "dev", "Test", "cat", "dog", "__MACOSX", ".hidden"]
+MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F", "CMYK"]
+FORMATS = ["png", "jpg", "tif", "gif", "webp", "bmp", "PNG"]
+
+
+def choose(rng, values):
+    return values[int(rng.integers(0, len(values)))]
+
+
+def make_odd_array(rng):
+    """An array of any type and shape, perhaps with gaps or as another container."""
+    ndim = int(choose(rng, [0, 1, 2, 2, 3, 3, 4, 4, 5]))
+    shape = tuple(int(n) for n in rng.choice([0, 1, 2, 3, 4, 9, 20], ndim))
+    if ndim and rng.random() < 0.9:
+        shape = (20, *(max(1, n) for n in shape[1:]))
+    kind = choose(rng, DTYPES)
+    values = rng.integers(0, choose(rng, [2, 9, 256, 70_000]), shape)
+    if kind == "V4":
+        return np.zeros(shape, [("a", "f4"), ("b", choose(rng, ["i4", "U2"]))])
+    with np.errstate(all="ignore"):
+        array = np.asarray(values).astype(kind)
+    if kind in ("f4", "f8") and rng.random() < 0.5:
+        array = array / choose(rng, [1, 255, 127.5]) - choose(rng, [0, 0, 1])
+        if array.size and rng.random() < 0.3:
+            array.flat[0] = choose(rng, [np.nan, np.inf])
+    if kind == "O" and array.size and rng.random() < 0.5:
+        array.flat[-1] = choose(rng, [None, "text", {}, [1]])
+    change = int(rng.integers(0, 8))
+    if change == 0 and kind != "M8[D]":
+        return np.ma.masked_equal(array, 1) if kind in ["u1", "f4"] else array
+    if change == 1:
+        return array.tolist()
+    return array
+
+
+def make_odd_batches(rng):
+    """Batches of a generator, some of which do not fit the others."""
+    x = rng.integers(0, 256, (10, 4, choose(rng, [4, 5])), dtype=np.uint8)
+    for _ in range(int(rng.integers(0, 4))):
+        part = x if rng.random() < 0.8 else make_odd_array(rng)
+        labels = np.arange(len(x)) if rng.random() < 0.8 else make_odd_array(rng)
+        kinds = [part, (part, labels), [part, labels], {"image": part, "y": labels}]
+        yield choose(rng, kinds[:2] if rng.random() < 0.8 else kinds)
+
+
+def write_odd_file(rng, folder):
+    path = folder / f"a{choose(rng, SUFFIXES)}"
+    kind = int(rng.integers(0, 4))
+    with path.open("wb") as file:
+        if kind == 0:
+            file.write(rng.bytes(int(rng.integers(0, 200))))
+        elif kind == 1:
+            np.save(file, np.asarray(make_odd_array(rng), order="C"))
+        else:
+            names = {
+                choose(rng, ["", "_"]).join(choose(rng, WORDS) for _ in range(count))
+                for count in rng.integers(1, 3, 4)
+            }
+            arrays = {name: np.asarray(make_odd_array(rng)) for name in names}
+            np.savez(file, **arrays)
+    return path
+
+
+def write_odd_folder(rng, folder):
+    for _ in range(int(rng.integers(0, 7))):
+        depth = int(rng.integers(0, 3))
+        place = folder.joinpath(*(choose(rng, FOLDERS) for _ in range(depth)))
+        place.mkdir(parents=True, exist_ok=True)
+        if rng.random() < 0.1:
+            continue
+        size = (choose(rng, [5, 5, 5, 6]), 4)
+        grey = rng.integers(0, choose(rng, [2, 256]), size).astype(np.uint8)
+        image = PIL.Image.fromarray(grey).convert("RGB")
+        mode = choose(rng, MODES)
+        if mode in ("LA", "I;16", "F"):
+            image = image.convert("L")
+        exif = PIL.Image.Exif()
+        exif[0x0112] = int(rng.integers(0, 11))
+        path = place / f"{rng.integers(0, 9)}.{choose(rng, FORMATS)}"
+        try:
+            image.convert(mode).save(path, exif=exif)
+        except (OSError, KeyError, ValueError):  # a mode that the format lacks
+            path.write_bytes(rng.bytes(20))
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def choose_options(rng, is_folder):
+    options = {
+        "image_shape": [(2, 2), (3, 3, 1), (20,)],
+        "image_order": ["F"],
+        "image_size": [4, (3, 5)] if is_folder else [4],
+        "max_value": [1, 255, 4095, 0.5],
+        "impute": ["mean", "median"],
+        "binarize": ["threshold"],
+        "test_size": [0, 0.5, 30],
+        "validation_size": [0, 3],
+        "num_examples": [1, 7],
+    }
+    chosen = [name for name in options if rng.random() < 0.05]
+    return {name: choose(rng, options[name]) for name in chosen}
+
+
+def check_one(rng, folder):
+    """Reads one odd thing; whether it was read."""
+    kind = int(rng.integers(0, 4))
+    options = choose_options(rng, kind == 3)
+    try:
+        if kind == 0:
+            labels = make_odd_array(rng) if rng.random() < 0.3 else None
+            test = make_odd_array(rng) if rng.random() < 0.2 else None
+            dataset = from_arrays(make_odd_array(rng), labels, test=test, **options)
+        elif kind == 1:
+            dataset = load(make_odd_batches(rng), **options)
+        else:
+            write = write_odd_file if kind == 2 else write_odd_folder
+            dataset = load(write(rng, folder), **options)
+    except InputError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000, str(error)
+        return False
+    assert len(dataset.train)
+    seen = np.asarray(dataset.preprocessing.prepare(np.asarray(dataset.train.x)))
+    assert seen.shape == (len(dataset.train), *dataset.shape)
+    assert np.isfinite(seen).all()
+    if not dataset.is_table:
+        assert seen.min() >= 0 and seen.max() <= 1 + 1e-6
+        assert dataset.shape[-1] <= 4
+    return True
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("count", [ODD, pytest.param(VERY_ODD, marks=pytest.mark.slow)])
+def test_odd_arrays_files_and_folders_are_read_or_refused(count, tmp_path):
+    read = 0
+    for seed in range(count):
+        folder = tmp_path / f"{seed}"
+        folder.mkdir()
+        began = time.process_time()
+        try:
+            read += check_one(np.random.default_rng(seed), folder)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}, {folder}") from error
+        assert time.process_time() - began < CPU_SECONDS, seed
+        shutil.rmtree(folder)
+    assert count // 20 < read < count

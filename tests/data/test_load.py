@@ -102,17 +102,26 @@ def test_a_mistyped_setting_gets_a_suggestion():
 
 
 @pytest.mark.parametrize("dataset", [np.zeros((9, 4)), [[1.0, 2.0]], None])
-def test_arrays_in_place_of_a_name_are_pointed_to_from_arrays(dataset):
-    with pytest.raises(
-        InputError, match=r"name or a path, got .*flaxvae\.data\.from_arr"
-    ):
-        load(dataset)
+def test_settings_name_their_data(dataset):
     with pytest.raises(InputError, match=r"flaxvae\.data\.from_arrays"):
         DataConfig(dataset=dataset)
 
 
+def test_arrays_in_place_of_a_name_are_read():
+    assert load(np.zeros((9, 4))).shape == (4,)
+    with pytest.raises(InputError, match="a name, a path or arrays, got None"):
+        load(None)
+
+
 def test_settings_come_back_from_their_description():
-    config = DataConfig(dataset="a.csv", categorical=["kind"], data_dir="~/data")
+    config = DataConfig(
+        dataset="a.csv",
+        categorical=["kind"],
+        data_dir="~/data",
+        image_shape=[28, 28],
+        image_size=np.int64(64),
+    )
+    assert config.image_size == (64, 64)
     assert settings_from_description(DataConfig, describe_settings(config)) == config
     assert DataConfig(categorical="kind").categorical == ("kind",)
     fields = {field.name for field in dataclasses.fields(DataConfig)}

@@ -1,14 +1,19 @@
 """Arrays and tables in memory become the data sets that files become."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pandas
 import polars
 import pyarrow
 import pytest
+import scipy.sparse
 
+import flaxvae
+from flaxvae import evaluation
 from flaxvae.checks import InputError
-from flaxvae.data import condition_on_labels, from_arrays, load
+from flaxvae.data import Split, condition_on_labels, from_arrays, load
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (40, 6, 5), dtype=np.uint8)
@@ -239,15 +244,19 @@ def test_the_integer_that_means_white(x, options, value):
     assert from_arrays(x, **options).preprocessing.max_value == value
 
 
-SERIES = polars.Series([[1.0, 2.0]] * 40)
 BAD = [
     ([[1.0, 2.0], [1.0]], {}, "x must be an array of numbers: .*inhomogeneous"),
     (np.array([{}, []], object), {}, "x must hold numbers, got objects"),
-    (SERIES, {}, "x must hold numbers, got objects"),
     (None, {}, "x must be an array or a table, got None"),
     (np.array([["a"]] * 40), {}, "x must hold numbers, got <U1"),
     (np.zeros((40, 3, 8, 8)), {}, r"x must have at most 4 channels .*transpose \(N, C"),
-    (np.zeros(40), {}, "x must be images .* or rows"),
+    (
+        np.zeros((40, 8, 8, 6)),
+        {},
+        r"at most 4 .*select channels, as x\[..., :3",
+    ),
+    (np.zeros((8, 8, 3, 40)), {}, r"transpose \(H, W, C, N\) by \(3, 0, 1, 2\)"),
+    (np.zeros(40), {}, r"x must be images .* or rows .*by x\[:, None\]"),
     (
         GREY * np.nan,
         {},
@@ -358,3 +367,218 @@ def test_tables_that_do_not_match_are_refused():
     twice = pandas.concat([frame[["count"]], frame[["count"]]], axis=1)
     with pytest.raises(InputError, match="count"):
         from_arrays(twice)
+
+
+class Tensor:
+    """What a tensor of PyTorch answers; NumPy alone cannot read it."""
+
+    def __init__(self, values, dtype="torch.float32"):
+        self.values, self.dtype, self.is_detached = np.asarray(values), dtype, False
+        self.shape, self.ndim = self.values.shape, self.values.ndim
+
+    def detach(self):
+        tensor = Tensor(self.values, self.dtype)
+        tensor.is_detached = True
+        return tensor
+
+    def cpu(self):
+        return self
+
+    def float(self):
+        return Tensor(self.values.astype(np.float32)).detach()
+
+    def __len__(self):
+        return len(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        if not self.is_detached:
+            raise RuntimeError("call tensor.detach().numpy() instead")
+        if self.dtype == "torch.bfloat16":
+            raise TypeError("got unsupported ScalarType BFloat16")
+        return self.values
+
+
+def as_objects(parts):
+    array = np.empty(len(parts), object)
+    array[:] = parts
+    return array
+
+
+FLOATS = (GREY / 256.0).astype(jnp.bfloat16).astype(np.float32)
+STRUCTURED = np.zeros(40, [("a", "f4"), ("b", "i8")])
+STRUCTURED["a"], STRUCTURED["b"] = np.arange(40), LABELS
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        (Tensor(FLOATS), FLOATS),
+        (Tensor(FLOATS, "torch.bfloat16"), FLOATS),
+        ([Tensor(image) for image in GREY], GREY),
+        (jnp.asarray(FLOATS, jnp.bfloat16), FLOATS),
+        (jnp.asarray(FLOATS, jnp.float16), FLOATS),
+        (jnp.asarray(GREY // 32, jnp.int4), (GREY // 32)),
+        (as_objects(list(GREY)), GREY),
+        (ROWS.astype(object), ROWS),
+        (polars.Series([[1.0, 2.0]] * 40), np.full((40, 2), [1.0, 2.0])),
+        (scipy.sparse.csr_array(ROWS), ROWS),
+        (np.ma.masked_greater(GREY, 300), GREY),
+        (STRUCTURED, np.stack([np.arange(40), LABELS], 1)),
+        (GREY.astype(np.int64), GREY),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_arrays_of_other_libraries(x, expected):
+    same(from_arrays(x), from_arrays(expected))
+    same(load(x), from_arrays(expected))
+
+
+def test_masked_entries_and_none_are_missing():
+    x = np.ma.masked_greater(ROWS, 6)
+    hole = np.where(ROWS > 6, np.nan, ROWS)
+    assert np.isnan(hole).any()
+    same(from_arrays(x, impute="mean"), from_arrays(hole, impute="mean"))
+    lists = [[None if v > 6 else v for v in row] for row in ROWS]
+    same(from_arrays(lists, impute="mean"), from_arrays(hole, impute="mean"))
+
+
+class Examples:
+    """A data set of PyTorch: examples by number."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, i):
+        return Tensor(GREY[i]), int(LABELS[i])
+
+
+class Loader:
+    """A DataLoader: batches, the last one smaller, in memory that is used again."""
+
+    batch_size = 12
+
+    def __len__(self):
+        return 4
+
+    def __iter__(self):
+        buffer = np.empty((12, 6, 5), np.uint8)
+        for first in range(0, 40, 12):
+            count = len(GREY[first : first + 12])
+            buffer[:count] = GREY[first : first + 12]
+            yield [buffer[:count], Tensor(LABELS[first : first + 12])]
+
+
+def batches():
+    return ((GREY[i : i + 16], LABELS[i : i + 16]) for i in range(0, 40, 16))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Examples,
+        Loader,
+        batches,
+        lambda: list(batches()),
+        lambda: ({"image": x, "label": y} for x, y in batches()),
+        lambda: zip(GREY, LABELS, strict=True),
+    ],
+    ids=["dataset", "loader", "generator", "list", "dicts", "examples"],
+)
+def test_batches_are_read_into_memory_once(make):
+    dataset = from_arrays(make(), test=make())
+    expected = from_arrays(GREY, LABELS, test=(GREY, LABELS))
+    for a, b in zip(splits(dataset), splits(expected), strict=True):
+        np.testing.assert_array_equal(a.x, b.x)
+        np.testing.assert_array_equal(a.labels, b.labels)
+    assert "40 examples (0.0 MB) were read from a " in dataset.notes[0]
+
+
+def test_rows_without_labels_are_read_from_batches():
+    dataset = load(iter([ROWS[:30], ROWS[30:]]))
+    assert dataset.shape == (2,)
+    assert sum(map(len, splits(dataset))) == 40
+
+
+def forever():
+    while True:
+        yield GREY
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (forever(), "x must yield at most 0.0 GB, which are held in memory"),
+        (iter(()), "x must yield examples, got none"),
+        (
+            iter([GREY, GREY[:, 1:]]),
+            r"one type and shape, got uint8 \(6, 5\) and uint8",
+        ),
+        (iter([(GREY, LABELS), GREY]), "labels in every batch, or in none"),
+        (iter([(GREY, LABELS[1:])]), "a label for each of 40 examples, got 39"),
+        (iter([GREY[:0]]), "got a batch of none"),
+        (iter([{"a": GREY}]), "under a name such as x or image, got a"),
+        (range(40), "x must yield arrays, got int"),
+        ({"x": GREY}, "must be an array, a table, batches .*got dict"),
+        ("digits", "got str: flaxvae.data.load reads names and paths"),
+        (3.5, r"must be images .* got the shape \(\)"),
+        (np.zeros((40, 2), "M8[D]"), "must hold numbers, got datetime64"),
+        (np.zeros(40, [("a", "U3")]), "a structured array with the fields a"),
+        (np.ma.masked_greater(GREY, 99), "must have no masked entries"),
+        (as_objects([GREY[0], GREY[0, 1:]]), "must hold examples of one shape"),
+        (scipy.sparse.csr_array((10**6, 10**6)), "a dense array, .*8000.0 GB"),
+    ],
+)
+def test_what_is_not_data_is_one_line(x, message, monkeypatch):
+    monkeypatch.setattr("flaxvae.data.streams.MAX_BYTES", 10_000)
+    with pytest.raises(InputError, match=message) as error:
+        from_arrays(x)
+    assert "\n" not in str(error.value)
+
+
+def test_validation_has_several_names():
+    for name in ("val", "valid", "dev", "validation"):
+        assert len(from_arrays(GREY, **{name: GREY[:7]}).validation) == 7
+    with pytest.raises(InputError, match="val must be left out beside another"):
+        from_arrays(GREY, validation=GREY, val=GREY)
+
+
+def test_labels_may_come_with_the_examples():
+    same(load((GREY, LABELS)), from_arrays(GREY, LABELS))
+    same(from_arrays(Split(GREY, LABELS)), from_arrays(GREY, LABELS))
+    with pytest.raises(InputError, match="labels must be left out"):
+        from_arrays((GREY, LABELS), LABELS)
+
+
+@pytest.fixture(scope="module")
+def run():
+    """A model that was fitted to arrays directly."""
+    vae = flaxvae.models.build_vae((6, 5, 1), 2, hidden=(4,))
+    data = (GREY > 99, LABELS)
+    return flaxvae.fit(vae, data, epochs=1, batch_size=16, progress=False)
+
+
+def test_a_model_is_fitted_to_arrays_directly(run):
+    same(run.dataset, from_arrays(GREY > 99, LABELS))
+    with pytest.raises(InputError, match="a name, a path or arrays, got None"):
+        flaxvae.fit(run.model, None)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        evaluation.evaluate,
+        evaluation.evaluate_elbo,
+        evaluation.active_units,
+        evaluation.elbo_surgery,
+        lambda run, split: evaluation.estimate_nll(run, split, num_samples=2),
+        lambda run, split: run.probe(
+            dataset=dataclasses.replace(run.dataset, test=split)
+        ),
+        lambda run, split: flaxvae.fit(
+            run.model, dataclasses.replace(run.dataset, train=split), epochs=1
+        ),
+    ],
+)
+def test_no_examples_is_one_line(measure, run):
+    with pytest.raises(InputError, match="must hold an example, got none"):
+        measure(run, run.dataset.test[:0])
