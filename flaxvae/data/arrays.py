@@ -33,12 +33,15 @@ class ImageOptions(NamedTuple):
       order: of the pixels in such a row: ``"C"``: one row of pixels after the other;
         ``"F"``: one column after the other, as MATLAB stores them.
       max_value: the number that means 1.0; None: found by `find_levels`.
+      channels: least number of channels of the images of a folder: grey ones become
+        colour, and colour ones get an alpha channel.
     """
 
     size: tuple[int, ...] = ()
     shape: tuple[int, ...] = ()
     order: ImageOrder = "C"
     max_value: float | None = None
+    channels: int = 1
 
 
 AS_STORED = ImageOptions()
