@@ -35,6 +35,8 @@ class ImageOptions(NamedTuple):
         ``"F"``: one column after the other, as MATLAB stores them.
       max_value: the number that means 1.0; None: found by `find_levels`.
       layout: what the axes of an array mean; None: see `choose_layout`.
+      channels: least number of channels of the images of a folder: grey ones become
+        colour, and colour ones get an alpha channel.
     """
 
     size: tuple[int, ...] = ()
@@ -42,6 +44,7 @@ class ImageOptions(NamedTuple):
     order: ImageOrder = "C"
     max_value: float | None = None
     layout: Layout | None = None
+    channels: int = 1
 
 
 AS_STORED = ImageOptions()

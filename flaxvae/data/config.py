@@ -57,8 +57,8 @@ class DataConfig:
     categorical: tuple[str, ...] = ()
     """Columns of a table to encode as one-hot numbers, one per category."""
     impute: Imputation | None = None
-    """Fill missing values of a table with the training split's mean or median. Default:
-    refuse them."""
+    """Fill missing values of a table, or of rows of numbers, with the training split's
+    mean or median. Default: refuse them."""
     image_size: tuple[int, ...] = setting((), at_least=1)
     """Height and width to which the images of a folder are resized; one number: both.
     Default: as they are."""

@@ -62,15 +62,15 @@ def load_image_folder(folder: Path, images: ImageOptions = AS_STORED) -> Dataset
     found = find_images(folder)
     kinds = sorted({kind for f in found.splits.values() for _, kind in f if kind})
     every = [path for files in found.splits.values() for path, _ in files]
-    key = f"images-{READER}-{_digest(every, images.size)}"
+    key = f"images-{READER}-{_digest(every, images)}"
     names = ("x", "converted")
-    arrays = cached_arrays(key, names, lambda: _read_all(every, images.size))
+    arrays = cached_arrays(key, names, lambda: _read_all(every, images))
     notes = found.notes
     if images.size:
         notes += ("images are resized to {} x {} pixels".format(*images.size),)
     if converted := int(arrays["converted"]):
         channels = arrays["x"].shape[-1]
-        notes += (f"{converted:,} images get {channels} channels, as the others have",)
+        notes += (f"{converted:,} images with fewer than {channels} channels get them",)
     xs, labels, first = {}, {}, 0
     for split, files in found.splits.items():
         xs[split] = arrays["x"][first : first + len(files)]
@@ -228,8 +228,8 @@ def _name_some(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _digest(paths: list[Path], size: tuple[int, ...]) -> str:
-    """A checksum that changes if one of the files, or their size, changes."""
+def _digest(paths: list[Path], images: ImageOptions) -> str:
+    """A checksum that changes if one of the files, or how it is read, changes."""
     content = []
     for path in paths:
         try:
@@ -237,19 +237,19 @@ def _digest(paths: list[Path], size: tuple[int, ...]) -> str:
         except OSError as error:  # a link without a file, for example
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
         content.append((str(path.resolve()), stat.st_size, stat.st_mtime_ns))
-    described = repr((content, size)).encode()
+    described = repr((content, images.size, images.channels)).encode()
     return hashlib.md5(described, usedforsecurity=False).hexdigest()
 
 
-def _read_all(paths: list[Path], size: tuple[int, ...]) -> Arrays:
+def _read_all(paths: list[Path], images: ImageOptions) -> Arrays:
     """The images as one array ``(N, H, W, C)``, and how many have fewer channels."""
     counts = [count_channels(path) for path in paths]
-    channels = max(counts)
-    first = as_channels(read_picture(paths[0], size), channels)
+    channels = max(images.channels, *counts)
+    first = as_channels(read_picture(paths[0], images.size), channels)
 
     def read() -> Iterator[np.ndarray]:
         for path in paths:
-            image = as_channels(read_picture(path, size), channels)
+            image = as_channels(read_picture(path, images.size), channels)
             if image.shape[:2] != first.shape[:2]:
                 raise InputError(
                     f"images must have one size, got {_describe(first)} in {paths[0]} "

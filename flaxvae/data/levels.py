@@ -1,13 +1,13 @@
 """What the stored numbers of images mean: which is white, and how many there are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data.preprocess import Preprocessing
-from flaxvae.data.rows import Rows, blocks
+from flaxvae.data.rows import BLOCK_BYTES, Rows, blocks
 
 
 class Levels(NamedTuple):
@@ -68,7 +68,7 @@ def find_binary(xs: Any) -> float | None:
     """
     white, has_zero = 0.0, False
     for x in xs:
-        for block in blocks(x):
+        for block in _pieces(x):
             high = float(block.max())
             if not np.isfinite(high) or high < 0 or (white and high not in (0, white)):
                 return None
@@ -80,6 +80,14 @@ def find_binary(xs: Any) -> float | None:
     if white in (0, 1):
         return 1.0
     return white if has_zero else None
+
+
+def _pieces(x: Any) -> Iterator[np.ndarray]:
+    """Rows of an array, on disk or in memory, a small part at a time."""
+    for block in blocks(x):
+        count = max(1, BLOCK_BYTES * len(block) // max(1, block.nbytes))
+        for first in range(0, len(block), count):
+            yield block[first : first + count]
 
 
 def _with_max_value(xs: dict[str, Any], dtype: Any, max_value: float) -> Levels:

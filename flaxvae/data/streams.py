@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.data.arrays import MAX_CHANNELS
 from flaxvae.data.convert import as_array
 from flaxvae.data.names import choose_arrays
 
@@ -43,21 +44,22 @@ def collect(x: Any, name: str = "x") -> Collected:
     Args:
       x: an iterable of batches: arrays ``(B, ...)``, pairs ``(x, labels)``, or dicts
         with names such as ``image`` and ``label``. A PyTorch ``Dataset``, which is
-        indexed by numbers, and an iterable of pairs with a single label each yield
-        examples in place of batches.
+        indexed by numbers, yields examples in place of batches, and so does an iterable
+        of rows ``(F,)``, of images ``(H, W, C)`` or of pairs with a single label.
       name: for messages.
 
     Raises:
       InputError: no examples, batches that differ in kind, or more than `MAX_BYTES`.
     """
     is_map_style = _is_map_style(x)
+    is_batched = getattr(x, "batch_size", None) is not None  # a DataLoader
     source = type(x).__name__
     xs: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     size = 0
     for item in _iterate(x):
         part, label = _open(item, name)
-        if is_map_style or part.ndim < 2 or (label is not None and not label.ndim):
+        if is_map_style or (not is_batched and _is_example(part, label)):
             part = part[np.newaxis]
             label = None if label is None else label[np.newaxis]
         if not len(part):
@@ -89,8 +91,8 @@ def collect(x: Any, name: str = "x") -> Collected:
     return Collected(
         every,
         np.concatenate(labels) if labels else None,
-        f"{len(every):,} examples ({every.nbytes / 1e6:.1f} MB) were read from a "
-        f"{source} into memory, once",
+        f"{len(every):,} examples of shape {every.shape[1:]} "
+        f"({every.nbytes / 1e6:.1f} MB) were read from a {source} into memory, once",
     )
 
 
@@ -99,6 +101,13 @@ def _is_map_style(x: Any) -> bool:
     if hasattr(x, "__next__") or hasattr(x, "batch_size") or isinstance(x, list):
         return False
     return hasattr(x, "__getitem__") and hasattr(x, "__len__")
+
+
+def _is_example(x: np.ndarray, label: np.ndarray | None) -> bool:
+    """Whether an item is one example: a row, an image (H, W, C), or with one label."""
+    if label is not None:
+        return not label.ndim
+    return x.ndim < 2 or (x.ndim == 3 and x.shape[-1] <= MAX_CHANNELS)
 
 
 def _is_batch(item: Any) -> bool:

@@ -57,3 +57,11 @@ def test_without_a_folder_it_says_what_is_missing(folder, tmp_path):
     (folder / "binarized_mnist_valid.amat.gz").unlink()
     with pytest.raises(InputError, match=r"without binarized_mnist_valid\.amat"):
         load("binarized_mnist", data_dir=folder)
+
+
+def test_other_names_of_splits(folder):
+    for old, new in (("valid.amat.gz", "VAL.AMAT.GZ"), ("train.amat", "training.amat")):
+        for path in folder.glob(f"*{old}*"):
+            path.rename(folder / path.name.replace(old, new))
+    dataset = load("binarized_mnist", data_dir=folder)
+    assert (len(dataset.train), len(dataset.validation)) == (6, 3)

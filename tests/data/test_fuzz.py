@@ -175,7 +175,7 @@ def choose(rng, values):
 
 
 def make_odd_array(rng):
-    """An array of any type and shape, perhaps with gaps or as another container."""
+    """An array of any type and shape, perhaps with gaps or objects."""
     ndim = int(choose(rng, [0, 1, 2, 2, 3, 3, 4, 4, 5]))
     shape = tuple(int(n) for n in rng.choice([0, 1, 2, 3, 4, 9, 20], ndim))
     if ndim and rng.random() < 0.9:
@@ -192,20 +192,24 @@ def make_odd_array(rng):
             array.flat[0] = choose(rng, [np.nan, np.inf])
     if kind == "O" and array.size and rng.random() < 0.5:
         array.flat[-1] = choose(rng, [None, "text", {}, [1]])
-    change = int(rng.integers(0, 8))
-    if change == 0 and kind != "M8[D]":
-        return np.ma.masked_equal(array, 1) if kind in ["u1", "f4"] else array
-    if change == 1:
-        return array.tolist()
     return array
+
+
+def make_odd_values(rng):
+    """An odd array, perhaps masked or as a list."""
+    array = make_odd_array(rng)
+    change = int(rng.integers(0, 8))
+    if change == 0 and array.dtype in (np.uint8, np.float32):
+        return np.ma.masked_equal(array, 1)
+    return array.tolist() if change == 1 else array
 
 
 def make_odd_batches(rng):
     """Batches of a generator, some of which do not fit the others."""
     x = rng.integers(0, 256, (10, 4, choose(rng, [4, 5])), dtype=np.uint8)
     for _ in range(int(rng.integers(0, 4))):
-        part = x if rng.random() < 0.8 else make_odd_array(rng)
-        labels = np.arange(len(x)) if rng.random() < 0.8 else make_odd_array(rng)
+        part = x if rng.random() < 0.8 else make_odd_values(rng)
+        labels = np.arange(len(x)) if rng.random() < 0.8 else make_odd_values(rng)
         kinds = [part, (part, labels), [part, labels], {"image": part, "y": labels}]
         yield choose(rng, kinds[:2] if rng.random() < 0.8 else kinds)
 
@@ -217,13 +221,13 @@ def write_odd_file(rng, folder):
         if kind == 0:
             file.write(rng.bytes(int(rng.integers(0, 200))))
         elif kind == 1:
-            np.save(file, np.asarray(make_odd_array(rng), order="C"))
+            np.save(file, make_odd_array(rng))
         else:
             names = {
                 choose(rng, ["", "_"]).join(choose(rng, WORDS) for _ in range(count))
                 for count in rng.integers(1, 3, 4)
             }
-            arrays = {name: np.asarray(make_odd_array(rng)) for name in names}
+            arrays = {name: make_odd_array(rng) for name in names}
             np.savez(file, **arrays)
     return path
 
@@ -274,9 +278,9 @@ def check_one(rng, folder):
     options = choose_options(rng, kind == 3)
     try:
         if kind == 0:
-            labels = make_odd_array(rng) if rng.random() < 0.3 else None
-            test = make_odd_array(rng) if rng.random() < 0.2 else None
-            dataset = from_arrays(make_odd_array(rng), labels, test=test, **options)
+            labels = make_odd_values(rng) if rng.random() < 0.3 else None
+            test = make_odd_values(rng) if rng.random() < 0.2 else None
+            dataset = from_arrays(make_odd_values(rng), labels, test=test, **options)
         elif kind == 1:
             dataset = load(make_odd_batches(rng), **options)
         else:

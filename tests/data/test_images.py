@@ -272,7 +272,7 @@ def test_grey_images_among_colours_become_colours(tmp_path):
         dataset = load(tmp_path / "a", test_size=0, validation_size=0)
         grey = np.repeat(images[0, ..., :1], 3, -1)
         np.testing.assert_array_equal(dataset.train.x[-1], grey)
-        assert dataset.notes == ("1 images get 3 channels, as the others have",)
+        assert dataset.notes == ("1 images with fewer than 3 channels get them",)
 
 
 FOLDERS = [  # folders of images, sizes of the splits, classes, a word of a note

@@ -490,13 +490,19 @@ def test_batches_are_read_into_memory_once(make):
     for a, b in zip(splits(dataset), splits(expected), strict=True):
         np.testing.assert_array_equal(a.x, b.x)
         np.testing.assert_array_equal(a.labels, b.labels)
-    assert "40 examples (0.0 MB) were read from a " in dataset.notes[0]
+    assert "40 examples of shape (6, 5) (0.0 MB) were read" in dataset.notes[0]
 
 
-def test_rows_without_labels_are_read_from_batches():
-    dataset = load(iter([ROWS[:30], ROWS[30:]]))
-    assert dataset.shape == (2,)
-    assert sum(map(len, splits(dataset))) == 40
+def test_examples_without_labels_are_read_from_batches():
+    for batches, shape in (
+        (iter([ROWS[:30], ROWS[30:]]), (2,)),
+        (iter(ROWS), (2,)),
+        (iter(GREY[..., None]), (6, 5, 1)),
+        ([GREY[:30, ..., None], GREY[30:, ..., None]], (6, 5, 1)),
+    ):
+        dataset = load(batches)
+        assert dataset.shape == shape
+        assert sum(map(len, splits(dataset))) == 40
 
 
 def forever():

@@ -140,3 +140,12 @@ def test_a_name_or_a_text_that_is_not_utf8_is_refused(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"tree": text, "n": [1, 2]}), path)
     with pytest.raises(InputError, match=r"a\.parquet cannot be read"):
         load(path, categorical=("tree",))
+
+
+def test_suffixes_in_any_case(tmp_path):
+    pyarrow.parquet.write_table(
+        pyarrow.table({"a": [1.0, 2.0] * 9}), tmp_path / "A.PARQUET"
+    )
+    (tmp_path / "A.CSV").write_text("a\n" + "1\n2\n" * 9)
+    for name in ("A.PARQUET", "A.CSV"):
+        assert load(tmp_path / name, test_size=0, validation_size=0).shape == (1,)

@@ -62,3 +62,13 @@ def test_damaged_records_are_one_clear_line(tmp_path):
     with pytest.raises(InputError, match="cannot be read as a prepared data set") as e:
         tfds.read_prepared(prepared)
     assert "\n" not in str(e.value)
+
+
+def test_the_validation_split_has_several_names(tmp_path):
+    splits = {"train": (X[:8], LABELS[:8]), "val": (X[8:], LABELS[8:])}
+    tfds.prepare_images(
+        tmp_path, name="tiny", version="1.2.3", splits=splits, num_classes=3
+    )
+    dataset = tfds.load_tfds("tiny", tmp_path)
+    np.testing.assert_array_equal(dataset.validation.x, X[8:])
+    np.testing.assert_array_equal(dataset.validation.labels, LABELS[8:])

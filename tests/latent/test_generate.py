@@ -108,6 +108,8 @@ IMAGES = np.linspace(0, 1, 12 * 16).reshape(12, 4, 4, 1).astype(np.float32)
 
 
 def test_arrays_with_labels(tmp_path):
+    write_examples(tmp_path / "new" / "SAMPLES.NPZ", IMAGES)
+    assert np.load(tmp_path / "new" / "SAMPLES.NPZ")["x"].shape == IMAGES.shape
     output = tmp_path / "new" / "samples.npz"
     write_examples(output, IMAGES, np.arange(12))
     with np.load(output) as arrays:
@@ -139,7 +141,8 @@ def test_rows_with_their_columns(tmp_path):
     write_examples(tmp_path / "a.csv", rows, columns=("weight", "angle"))
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert lines == ['"weight","angle"', "1.5,-2", "0.25,3"]
-    write_examples(tmp_path / "b.csv", rows)
+    write_examples(tmp_path / "b.CSV", rows)
+    (tmp_path / "b.CSV").rename(tmp_path / "b.csv")
     assert (tmp_path / "b.csv").read_text().startswith('"column 1","column 2"')
     for x, name, message in (
         (rows, "c", "output must be .npz or .csv for rows"),
