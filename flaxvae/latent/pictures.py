@@ -236,7 +236,11 @@ def samples(context: Context) -> Any:
 
     rows, columns = choose_grid(*panels.SAMPLES, context.trained.data_shape)
     drawn = panels.samples(
-        context.trained, rows * columns, key=context.key, sampler=context.source
+        context.trained,
+        rows * columns,
+        key=context.key,
+        columns=columns,
+        sampler=context.source,
     )
     return figures.plot_samples(
         drawn,

@@ -102,7 +102,8 @@ class Trained:
             one.
         """
         x = x if hasattr(x, "dtype") else np.asarray(x)
-        if len(self.data_shape) == 3 and (*x.shape[-2:], 1) == self.data_shape:
+        has_no_channels = x.ndim < 4 and len(self.data_shape) == 3
+        if has_no_channels and (*x.shape[-2:], 1) == self.data_shape:
             x = x[..., None]
         is_one = not self._takes(x.shape[1:], x.dtype) and self._takes(x.shape, x.dtype)
         if is_one:
