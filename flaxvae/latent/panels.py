@@ -160,18 +160,24 @@ def samples(
 def _in_parts(
     compute: Callable[[slice], np.ndarray], trained: Trained, num: int, columns: int
 ) -> np.ndarray:
-    """Images, a few at once if they are large, and then no larger than is shown."""
-    shape = trained.data_shape
-    at_once = max(1, NUMBERS // math.prod(shape))
-    if num <= at_once:
-        return compute(slice(0, num))
-    parts = []
-    for start in range(0, num, at_once):
-        images = compute(slice(start, min(start + at_once, num)))
-        if max(shape[:2]) > LARGE:
-            images = fit_images(images, WIDTH / columns)
-        parts.append(images)
-    return np.concatenate(parts)
+    """Images, a few at once where they are many large ones, and then as in `_reduce`."""
+    at_once = _count_at_once(trained)
+    parts = [
+        _reduce(compute(slice(i, min(i + at_once, num))), trained, num, columns)
+        for i in range(0, num, at_once)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _reduce(images: np.ndarray, trained: Trained, num: int, columns: int) -> np.ndarray:
+    """Images of ``num`` in a picture, at the size at which they are shown if large."""
+    if num <= _count_at_once(trained) or max(trained.data_shape[:2]) <= LARGE:
+        return images
+    return fit_images(images, WIDTH / columns)
+
+
+def _count_at_once(trained: Trained) -> int:
+    return max(1, NUMBERS // math.prod(trained.data_shape))
 
 
 def reconstructions(trained: Trained, split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -232,6 +238,7 @@ def interpolations(
     codes = np.asarray(trained.encode(split.x).mean)  # (N, D)
     paired = 2 * (len(codes) // 2)
     paths = interpolate(codes[:paired:2], codes[1:paired:2], steps)  # (rows, steps, D)
+    images = _reduce(images, trained, len(paths) * steps, steps)
     return decode_grid(trained, paths), (images[:paired:2], images[1:paired:2])
 
 
