@@ -160,7 +160,7 @@ def samples(
 def _in_parts(
     compute: Callable[[slice], np.ndarray], trained: Trained, num: int, columns: int
 ) -> np.ndarray:
-    """Images, a few at once where they are many large ones, and then as in `_reduce`."""
+    """Images, computed a few at once where they are many large ones; see `_reduce`."""
     at_once = _count_at_once(trained)
     parts = [
         _reduce(compute(slice(i, min(i + at_once, num))), trained, num, columns)

@@ -22,6 +22,7 @@ from flaxvae.latent.figures.style import (
     set_title,
     show_pixels,
     text_width,
+    wrap_text,
 )
 from flaxvae.latent.grids import (
     MOST_ELONGATED,
@@ -233,11 +234,12 @@ def plot_comparison(
     for i, row in enumerate(tiles):
         for j, tile in enumerate(row):
             axes: Axes = grid[i, j]
-            show_pixels(axes, tile, is_sharp=min(shape[:2]) < 4)
+            show_pixels(axes, tile, cell, is_sharp=min(shape[:2]) < 4)
             if i == 0:
                 axes.set_title(plain_text(columns[j]), fontsize=TITLE_SIZE)
             if j == 0:
-                axes.set_ylabel(plain_text(rows[i], 40), fontsize=10)
+                room = cell * tile.shape[0] / tile.shape[1]  # inches
+                axes.set_ylabel(wrap_text(rows[i], int(13 * room)), fontsize=10)
     return figure
 
 
