@@ -62,7 +62,7 @@ OFFSET: dict[str, Any] = {
 MOST_CHARACTERS = 24  # of a name in a legend or on an axis
 
 
-LEGEND_ROWS = 24
+LEGEND_ROWS = 26
 
 
 LONGEST_TEXT = 2_000  # characters that are read of a text that is shortened
@@ -159,7 +159,7 @@ def axis_text(text: str) -> str:
     return plain_text(text, 40)
 
 
-def set_title(where: Axes | Figure, text: str, width: float, note: str = "") -> None:
+def set_title(where: Axes | Figure, text: str, width: float, note: str = "") -> float:
     """Writes a title, with a user's names in it, of at most three lines.
 
     Args:
@@ -167,6 +167,9 @@ def set_title(where: Axes | Figure, text: str, width: float, note: str = "") -> 
       text: the title.
       width: that it may take, in inches.
       note: one more line, of our own.
+
+    Returns:
+      The height in inches of the lines after the first.
     """
     title = wrap_text(text, int(TITLE_CHARACTERS * width))
     title = "\n".join(part for part in (title, note) if part)
@@ -174,6 +177,7 @@ def set_title(where: Axes | Figure, text: str, width: float, note: str = "") -> 
         where.set_title(title, fontsize=TITLE_SIZE)
     else:
         where.suptitle(title, fontsize=TITLE_SIZE)
+    return 0.2 * title.count("\n")
 
 
 def wrap_text(text: Any, width: int) -> str:
@@ -254,11 +258,11 @@ def make_picture(
     """
     height = width * picture.shape[0] / picture.shape[1]
     outer = max(width, LEAST_WIDTH) + margin
-    size = (outer, height + 0.7 + (0.2 if note else 0.0))
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(outer, height + 0.7), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     show_pixels(axes, picture, width, is_sharp=is_sharp)
-    set_title(axes, title, outer, note)
+    more = set_title(axes, title, outer, note)
+    figure.set_figheight(height + 0.7 + more)
     return figure, axes
 
 
