@@ -178,10 +178,13 @@ def as_colors(images: np.ndarray) -> np.ndarray:
 
 def _average(images: np.ndarray, axis: int, count: int) -> np.ndarray:
     """Reduces an axis to ``count`` means of neighbours."""
+    images = np.asarray(images)
+    if images.dtype.kind != "f":
+        images = images.astype(np.float32)
     size = images.shape[axis]
     starts = np.arange(count) * size // count
     sizes = np.diff(np.append(starts, size)).astype(np.float32)
-    sums = np.add.reduceat(np.clip(images, 0.0, 1.0), starts, axis=axis)
+    sums = np.add.reduceat(images, starts, axis=axis)
     return sums / sizes.reshape(-1, *(1,) * (-axis - 1))
 
 

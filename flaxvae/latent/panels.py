@@ -33,7 +33,7 @@ SAMPLES = (5, 20)  # rows and columns, where images are nearly square
 MANIFOLD = (20, 20)
 PATHS = (5, 12)
 NUMBERS = 2**23  # of decoded images, computed at once
-MOST_PIXELS = 256  # of the longer side of an image that is kept, where they are many
+WIDTH = 1500  # pixels of a picture
 TRAINING_CODES = 5_000  # whose moments an autoencoder's codes are drawn by
 
 
@@ -125,7 +125,7 @@ def decode_grid(
         conditions = None if flat is None else flat[part]
         return np.asarray(trained.decode(z[part], conditions).mean)
 
-    images = _in_parts(decode, trained, rows * columns)
+    images = _in_parts(decode, trained, rows * columns, columns)
     return images.reshape(rows, columns, *images.shape[1:])
 
 
@@ -134,12 +134,14 @@ def samples(
     num: int,
     *,
     key: jax.Array,
+    columns: int,
     sampler: Any = None,
     condition: np.ndarray | None = None,
 ) -> np.ndarray:
     """Images ``(num, H, W, C)`` that `Trained.sample` returns, for a picture.
 
-    Large images are drawn a few at once, and reduced to what a picture can show.
+    Large images are drawn a few at once, and reduced to the size at which they are
+    shown in a picture of so many ``columns``.
     """
 
     def draw(part: slice) -> np.ndarray:
@@ -152,25 +154,30 @@ def samples(
         )
         return np.asarray(drawn)
 
-    return _in_parts(draw, trained, num)
+    return _in_parts(draw, trained, num, columns)
 
 
 def _in_parts(
-    compute: Callable[[slice], np.ndarray], trained: Trained, num: int
+    compute: Callable[[slice], np.ndarray], trained: Trained, num: int, columns: int
 ) -> np.ndarray:
-    """Images, a few at once if they are large, and then no larger than is shown."""
-    shape = trained.data_shape
-    at_once = max(1, NUMBERS // math.prod(shape))
-    if num <= at_once:
-        return compute(slice(0, num))
-    parts = []
-    for start in range(0, num, at_once):
-        images = compute(slice(start, min(start + at_once, num)))
-        if max(shape[:2]) > LARGE:
-            width = MOST_PIXELS / max(drawn_ratio(shape), 1)
-            images = fit_images(images, width)
-        parts.append(images)
-    return np.concatenate(parts)
+    """Images, computed a few at once where they are many large ones; see `_reduce`."""
+    at_once = _count_at_once(trained)
+    parts = [
+        _reduce(compute(slice(i, min(i + at_once, num))), trained, num, columns)
+        for i in range(0, num, at_once)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _reduce(images: np.ndarray, trained: Trained, num: int, columns: int) -> np.ndarray:
+    """Images of ``num`` in a picture, at the size at which they are shown if large."""
+    if num <= _count_at_once(trained) or max(trained.data_shape[:2]) <= LARGE:
+        return images
+    return fit_images(images, WIDTH / columns)
+
+
+def _count_at_once(trained: Trained) -> int:
+    return max(1, NUMBERS // math.prod(trained.data_shape))
 
 
 def reconstructions(trained: Trained, split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -231,6 +238,7 @@ def interpolations(
     codes = np.asarray(trained.encode(split.x).mean)  # (N, D)
     paired = 2 * (len(codes) // 2)
     paths = interpolate(codes[:paired:2], codes[1:paired:2], steps)  # (rows, steps, D)
+    images = _reduce(images, trained, len(paths) * steps, steps)
     return decode_grid(trained, paths), (images[:paired:2], images[1:paired:2])
 
 
@@ -252,6 +260,7 @@ def class_samples(
         trained,
         rows * columns,
         key=key,
+        columns=columns,
         condition=conditions.reshape(rows * columns, *width),
     )
     return flat.reshape(rows, columns, *flat.shape[1:])
@@ -359,7 +368,7 @@ def comparison(
     shape = (rows, columns, known.shape[-1])
     eps = np.asarray(jax.random.normal(key, shape, jnp.float32))
     codes = known.mean(axis=0) + known.std(axis=0) * eps
-    drawn = samples(other, rows * columns, key=key)
+    drawn = samples(other, rows * columns, key=key, columns=2 * columns)
     return [
         paths,
         [

@@ -254,7 +254,11 @@ def samples(context: Context) -> Any:
 
     rows, columns = choose_grid(*panels.SAMPLES, context.trained.data_shape)
     drawn = panels.samples(
-        context.trained, rows * columns, key=context.key, sampler=context.source
+        context.trained,
+        rows * columns,
+        key=context.key,
+        columns=columns,
+        sampler=context.source,
     )
     return figures.plot_samples(
         drawn,
@@ -429,7 +433,13 @@ def code_samples(context: Context) -> Any:
     if model.num_classes is None:
         source = choose_sampler(trained, "prior", code_prior=prior)
         rows, columns = choose_grid(*panels.SAMPLES, trained.data_shape)
-        drawn = panels.samples(trained, rows * columns, key=context.key, sampler=source)
+        drawn = panels.samples(
+            trained,
+            rows * columns,
+            key=context.key,
+            columns=columns,
+            sampler=source,
+        )
         return figures.plot_samples(drawn, title=title, columns=columns)
     labels, names = panels.choose_classes(context.dataset, model.num_classes)
     source = choose_sampler(trained, "prior", labels=labels.ravel(), code_prior=prior)

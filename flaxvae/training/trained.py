@@ -131,7 +131,8 @@ class Trained:
         self._check_has("encode")
         x = as_array(x)
         ndim = len(self.data_shape)
-        if ndim > 1 and (*x.shape[1 - ndim :], 1) == self.data_shape:
+        has_one_less = 1 < ndim and x.ndim <= ndim
+        if has_one_less and (*x.shape[1 - ndim :], 1) == self.data_shape:
             x = x[..., None]
         is_one = not self._takes(x.shape[1:], x.dtype) and self._takes(x.shape, x.dtype)
         if is_one:

@@ -80,7 +80,8 @@ def plot_latent_scatter(
             add_legend(
                 figure, handles, names, title="class", loc="outside right center"
             )
-    if len(kinds) > 1 and max(map(len, names)) > NAME_CHARACTERS:
+    is_wide = max(map(len, names), default=0) > NAME_CHARACTERS
+    if len(kinds) > LEGEND_ROWS or is_wide:
         keep_width(figure, axes, 4.8)
     return figure
 

@@ -17,11 +17,13 @@ from flaxvae.latent.figures.style import (
     LEAST_WIDTH,
     TITLE_SIZE,
     axis_text,
+    class_texts,
     make_picture,
     plain_text,
     set_title,
     show_pixels,
     text_width,
+    wrap_text,
 )
 from flaxvae.latent.grids import (
     MOST_ELONGATED,
@@ -117,7 +119,7 @@ def plot_rows(
     tiles = _fit(images, width)
     H, W = tiles.shape[2:4]
     cell = width / columns  # inches
-    texts = [] if names is None else [plain_text(name) for name in names]
+    texts = [] if names is None else class_texts(range(len(names)), names)
     longest = max((text_width(text, NAME_SIZE) for text in texts), default=0.0)
     is_short = max(map(len, texts), default=0) < 3
     is_beside = not is_turned and not is_short and longest > cell * H / W
@@ -132,7 +134,7 @@ def plot_rows(
     )
     if is_turned and names is not None:
         most = max(int(len(max(texts, key=len)) * cell / max(longest, cell)), 3)
-        texts = [plain_text(name, most) for name in names]
+        texts = class_texts(range(len(names)), names, most)
         axes.xaxis.tick_top()
         axes.set_xticks(_centers(columns, W), texts, size=NAME_SIZE)
     elif names is not None:
@@ -223,21 +225,22 @@ def plot_comparison(
     tiles = [[tile_images(_fit(x, cell), gap=GAP) for x in row] for row in panels]
     heights = [row[0].shape[0] for row in tiles]
     height = width * sum(heights) / sum(tile.shape[1] for tile in tiles[0])
-    note = _describe(shape)
-    size = (max(width, LEAST_WIDTH), height + 0.7 + (0.2 if note else 0.0))
+    size = (max(width, LEAST_WIDTH), height + 0.7)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    set_title(figure, title, size[0], note)
+    more = set_title(figure, title, size[0], _describe(shape))
+    figure.set_figheight(size[1] + more)
     grid = figure.subplots(
         len(rows), len(columns), squeeze=False, height_ratios=heights
     )
     for i, row in enumerate(tiles):
         for j, tile in enumerate(row):
             axes: Axes = grid[i, j]
-            show_pixels(axes, tile, is_sharp=min(shape[:2]) < 4)
+            show_pixels(axes, tile, cell, is_sharp=min(shape[:2]) < 4)
             if i == 0:
                 axes.set_title(plain_text(columns[j]), fontsize=TITLE_SIZE)
             if j == 0:
-                axes.set_ylabel(plain_text(rows[i], 40), fontsize=10)
+                room = cell * tile.shape[0] / tile.shape[1]  # inches
+                axes.set_ylabel(wrap_text(rows[i], int(13 * room)), fontsize=10)
     return figure
 
 

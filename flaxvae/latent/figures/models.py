@@ -22,6 +22,9 @@ from flaxvae.latent.figures.style import (
 GROUP_CHARACTERS = 40  # of the settings that models of one line share
 
 
+SLANTED_CHARACTERS = 14  # of a name on an axis where there are many
+
+
 GROUP_ROWS = 12  # of a legend inside the axes
 
 
@@ -167,7 +170,8 @@ def plot_accuracies(
         values = [100 * row[name] for row in accuracies.values()]
         bars = axes.bar(places, values, 0.94 * width, color=class_color(k))
         groups.append(bars)
-        axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
+        if 6.5 * width / len(accuracies) > 0.25:  # inches of a bar, for its number
+            axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
     _name_ticks(axes, list(accuracies), 6.5)
     axes.set_ylabel("test accuracy, %")
     axes.set_ylim(0, 112)
@@ -210,7 +214,8 @@ def _name_ticks(axes: Axes, names: Sequence[str], width: float) -> None:
         return
     step = max(1, -(-len(texts) // 30))
     places = range(0, len(texts), step)
-    axes.set_xticks(places, texts[::step], rotation=45, ha="right")
+    short = [plain_text(names[place], SLANTED_CHARACTERS) for place in places]
+    axes.set_xticks(places, short, rotation=45, ha="right")
 
 
 def _draw_equal_elbo(axes: Axes) -> None:

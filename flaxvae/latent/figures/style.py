@@ -62,7 +62,7 @@ OFFSET: dict[str, Any] = {
 MOST_CHARACTERS = 24  # of a name in a legend or on an axis
 
 
-LEGEND_ROWS = 24
+LEGEND_ROWS = 26
 
 
 LONGEST_TEXT = 2_000  # characters that are read of a text that is shortened
@@ -159,7 +159,7 @@ def axis_text(text: str) -> str:
     return plain_text(text, 40)
 
 
-def set_title(where: Axes | Figure, text: str, width: float, note: str = "") -> None:
+def set_title(where: Axes | Figure, text: str, width: float, note: str = "") -> float:
     """Writes a title, with a user's names in it, of at most three lines.
 
     Args:
@@ -167,19 +167,29 @@ def set_title(where: Axes | Figure, text: str, width: float, note: str = "") -> 
       text: the title.
       width: that it may take, in inches.
       note: one more line, of our own.
+
+    Returns:
+      The height in inches of the lines after the first.
     """
-    lines = textwrap.wrap(
-        _clean(text),
-        max(int(TITLE_CHARACTERS * width), 20),
-        max_lines=3,
-        placeholder="…",
-        break_on_hyphens=False,
-    )
-    title = _escape("\n".join([*lines, *([note] if note else [])]))
+    title = wrap_text(text, int(TITLE_CHARACTERS * width))
+    title = "\n".join(part for part in (title, note) if part)
     if isinstance(where, Axes):
         where.set_title(title, fontsize=TITLE_SIZE)
     else:
         where.suptitle(title, fontsize=TITLE_SIZE)
+    return 0.2 * title.count("\n")
+
+
+def wrap_text(text: Any, width: int) -> str:
+    """A plain text in at most three lines of about ``width`` characters."""
+    lines = textwrap.wrap(
+        _clean(text),
+        max(width, 12),
+        max_lines=3,
+        placeholder="…",
+        break_on_hyphens=False,
+    )
+    return _escape("\n".join(lines))
 
 
 def add_legend(
@@ -244,25 +254,28 @@ def make_picture(
       width: of the picture, in inches.
       margin: inches to its left, for names.
       note: a line below the title.
-      is_sharp: whether pixels keep hard edges at any size.
+      is_sharp: whether pixels keep hard edges where they are enlarged.
     """
     height = width * picture.shape[0] / picture.shape[1]
     outer = max(width, LEAST_WIDTH) + margin
-    size = (outer, height + 0.7 + (0.2 if note else 0.0))
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(outer, height + 0.7), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    show_pixels(axes, picture, is_sharp=is_sharp)
-    set_title(axes, title, outer, note)
+    show_pixels(axes, picture, width, is_sharp=is_sharp)
+    more = set_title(axes, title, outer, note)
+    figure.set_figheight(height + 0.7 + more)
     return figure, axes
 
 
 LEAST_WIDTH = 6.0  # inches of a figure, for its title
 
 
-def show_pixels(axes: Axes, picture: np.ndarray, *, is_sharp: bool = False) -> None:
-    """Pixels and nothing else."""
+def show_pixels(
+    axes: Axes, picture: np.ndarray, width: float, *, is_sharp: bool = False
+) -> None:
+    """Pixels in ``width`` inches, and nothing else; see `make_picture`."""
     picture = np.clip(picture, 0.0, 1.0)
-    how = "nearest" if is_sharp else None
+    is_enlarged = picture.shape[1] <= width * DPI
+    how = "nearest" if is_sharp and is_enlarged else None
     if picture.shape[-1] == 3:
         axes.imshow(picture, interpolation=how)
     else:
