@@ -166,7 +166,7 @@ def test_a_single_series_and_series_in_their_units(waves, trained, tmp_path):
     write_examples(tmp_path / "a.npz", made)
     np.testing.assert_array_equal(np.load(tmp_path / "a.npz")["x"], made)
     for name in ("a.csv", "folder"):
-        with pytest.raises(InputError, match="output must be .npz for series"):
+        with pytest.raises(InputError, match=r"must be \.npz for series"):
             write_examples(tmp_path / name, made)
     for bad in (x[:, 1:], x[..., :1]):
         with pytest.raises(InputError, match=r"x must have the shape \(N, 20, 2\)"):

@@ -105,7 +105,7 @@ def test_sizes_and_refusals():
     assert shrink((601,), (3, 4), (2, 3), "SAME") == [(601,), (301,), (101,)]
     with pytest.raises(InputError, match="kernel_size must be <= the padded series of"):
         shrink((3,), (4,), (1,), "VALID")
-    with pytest.raises(InputError, match="must be images .* or series .* got shape"):
+    with pytest.raises(InputError, match=r"must be images .* or series .* got shape"):
         build_vae((5,), encoder="conv").init(
             jax.random.key(0), jnp.zeros((1, 5)), key=jax.random.key(0), method=ELBO()
         )

@@ -40,9 +40,12 @@ def plot_series(
       title: what the series are.
     """
     series, names, title = _first_features(series, title)
-    both = series if overlaid is None else np.concatenate([series, overlaid])
-    groups = _group_features(both[..., : len(names)])
-    count = min(len(series), MOST_EXAMPLES if len(groups) == 1 else COLUMNS)
+    series = series[:MOST_EXAMPLES]
+    shown = series[None]  # (1 or 2, N, T, F)
+    if overlaid is not None:
+        shown = np.stack([series, overlaid[:MOST_EXAMPLES, :, : len(names)]])
+    groups = _group_features(shown)
+    count = len(series) if len(groups) == 1 else min(len(series), COLUMNS)
     colors = class_colors(len(names))
     panels: list[Panel] = []
     for group in groups:
@@ -59,7 +62,7 @@ def plot_series(
             label = "value" if len(groups) == 1 else names[group[0]]
             panels.append((f"{i + 1}", label, draw))
     columns = min(count, COLUMNS)
-    limits = [_limits(both[..., group]) for group in groups]
+    limits = [_limits(shown[:, :count, :, group]) for group in groups]
     rows = [limits[k // count] for k in range(len(panels))]
     handles = _feature_handles(names, colors)
     if overlaid is not None:
@@ -104,7 +107,9 @@ def plot_series_rows(series: np.ndarray, names: Sequence[str], *, title: str) ->
             panels.append((None, _shorten(names[row]), draw))
     limits = [_limits(series)] * len(panels)
     handles = _feature_handles(features, colors)
-    return _plot_panels(panels, C, T, limits, handles, title, size=(1.7, 1.0))
+    figure = _plot_panels(panels, C, T, limits, handles, title, size=(1.7, 1.0))
+    figure.supylabel("value", fontsize=8)
+    return figure
 
 
 def plot_series_paths(
@@ -135,7 +140,8 @@ def plot_series_paths(
                 for step, shade in zip(paths[p], shades, strict=True):
                     _draw_line(axes, step[:, f], shade, 0.9)
 
-            panels.append((f"path {p + 1}, {names[f]}", "value", draw))
+            name = f"path {p + 1}" + (f", {names[f]}" if F > 1 else "")
+            panels.append((name, "value", draw))
     own = [
         _limits(np.stack([paths[p, 0], *(e[p, :, :F] for e in ends)]), f)
         for p in range(P)
