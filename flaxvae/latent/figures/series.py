@@ -20,7 +20,7 @@ MOST_ROWS, MOST_COLUMNS = 10, 6  # panels of `plot_series_rows`
 MOST_PATHS = 3
 BUCKETS = 400  # points that a panel can show side by side
 ALIKE = 8  # features share an axis if none would be flatter than 1/8 of it
-GREY = "#717581"
+GREY, PALE = "#717581", "#d9dcdf"
 
 Panel = tuple[str | None, str | None, Callable[[Axes], None]]
 """A panel's title, the label of its y axis, and the function that draws it."""
@@ -204,17 +204,17 @@ def plot_series_manifold(
     )
     axes.set_xlim(0, C)
     axes.set_ylim(0, R)
-    axes.set_xticks(range(C + 1), minor=True)
-    axes.set_yticks(range(R + 1), minor=True)
-    axes.grid(which="minor", color="#d9dcdf", linewidth=0.6)
-    axes.tick_params(which="minor", length=0)
+    for column in range(1, C):
+        axes.axvline(column, color=PALE, linewidth=0.6, zorder=0)
+    for row in range(1, R):
+        axes.axhline(row, color=PALE, linewidth=0.6, zorder=0)
     axes.set_xticks([0.5, C / 2, C - 0.5], ticks)
     axes.set_xlabel(f"{axis_labels[0]}, quantile of the prior")
     axes.set_yticks([])
     if R > 1:
         axes.set_ylabel(f"{axis_labels[1]}, quantile of the prior")
         axes.set_yticks([0.5, R / 2, R - 0.5], ticks)
-    axes.spines[:].set_color("#d9dcdf")
+    axes.spines[:].set_color(PALE)
     if handles := _feature_handles(names, colors):
         figure.legend(
             handles=handles, loc="outside lower center", ncols=F, frameon=False
