@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -126,10 +127,8 @@ def plot_series_paths(
     """
     paths, names, title = _first_features(paths[:MOST_PATHS], title, MOST_OWN_AXES)
     P, steps, T, F = paths.shape
-    shades = [
-        tuple(map(float, shade))
-        for shade in mpl.colormaps["viridis"](np.linspace(0, 0.88, steps))
-    ]
+    hues = mpl.colormaps["viridis"](np.linspace(0, 0.88, steps))
+    shades = [to_hex(hue) for hue in hues]
     panels: list[Panel] = []
     for p in range(P):
         for f in range(F):
