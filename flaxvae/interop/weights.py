@@ -110,7 +110,8 @@ def to_torch(
         elif layer is not None and layer.unflattened and name == "bias":
             value = _pixels_first(value, layer.unflattened)
         targets = _torch_names(path, layer, torch_names)
-        for target, part in zip(targets, np.split(value, len(targets)), strict=True):
+        parts = np.split(value, len(targets)) if len(targets) > 1 else [value]
+        for target, part in zip(targets, parts, strict=True):
             tensors[target] = torch.from_numpy(np.array(part))
             if name == "mean":
                 counter = target.replace(STATISTICS["mean"], COUNTER)

@@ -142,6 +142,24 @@ def test_files_are_read(tmp_path, suffix):
     assert jax.tree.all(jax.tree.map(jnp.array_equal, variables, expected))
 
 
+def test_convolutions_of_series_are_torchs_conv1d(key):
+    vae = build_vae((11, 2), 3, encoder="conv", hidden=(5,), **SMALL)
+    x = jax.random.normal(key, (4, 11, 2))
+    variables = vae.init(key, x, key=key, method=ELBO())
+    tensors = to_torch(variables, vae, (11, 2))
+    h = torch.from_numpy(np.asarray(x)).transpose(1, 2)
+    functional = torch.nn.functional
+    for i in range(2):
+        weights = (tensors[f"encoder.conv_{i}.{name}"] for name in ("weight", "bias"))
+        h = functional.conv1d(h, *weights, stride=2, padding=1).relu()
+    weights = (tensors[f"encoder.hidden_0.{name}"] for name in ("weight", "bias"))
+    h = functional.linear(h.flatten(1), *weights).relu()
+    features = vae.apply(variables, x, method=lambda vae, x: vae.encoder(x))
+    np.testing.assert_allclose(features, h, rtol=1e-4, atol=1e-5)
+    back = from_torch(tensors, vae, (11, 2))
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, variables, back))
+
+
 class Evil:
     def __reduce__(self):
         return print, ("pickled code has run",)

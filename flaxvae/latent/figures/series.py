@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -20,7 +21,7 @@ MOST_ROWS, MOST_COLUMNS = 10, 6  # panels of `plot_series_rows`
 MOST_PATHS = 3
 BUCKETS = 400  # points that a panel can show side by side
 ALIKE = 8  # features share an axis if none would be flatter than 1/8 of it
-GREY = "#717581"
+GREY, PALE = "#717581", "#d9dcdf"
 
 Panel = tuple[str | None, str | None, Callable[[Axes], None]]
 """A panel's title, the label of its y axis, and the function that draws it."""
@@ -40,9 +41,12 @@ def plot_series(
       title: what the series are.
     """
     series, names, title = _first_features(series, title)
-    both = series if overlaid is None else np.concatenate([series, overlaid])
-    groups = _group_features(both[..., : len(names)])
-    count = min(len(series), MOST_EXAMPLES if len(groups) == 1 else COLUMNS)
+    series = series[:MOST_EXAMPLES]
+    shown = series[None]  # (1 or 2, N, T, F)
+    if overlaid is not None:
+        shown = np.stack([series, overlaid[:MOST_EXAMPLES, :, : len(names)]])
+    groups = _group_features(shown)
+    count = len(series) if len(groups) == 1 else min(len(series), COLUMNS)
     colors = class_colors(len(names))
     panels: list[Panel] = []
     for group in groups:
@@ -59,7 +63,7 @@ def plot_series(
             label = "value" if len(groups) == 1 else names[group[0]]
             panels.append((f"{i + 1}", label, draw))
     columns = min(count, COLUMNS)
-    limits = [_limits(both[..., group]) for group in groups]
+    limits = [_limits(shown[:, :count, :, group]) for group in groups]
     rows = [limits[k // count] for k in range(len(panels))]
     handles = _feature_handles(names, colors)
     if overlaid is not None:
@@ -104,7 +108,9 @@ def plot_series_rows(series: np.ndarray, names: Sequence[str], *, title: str) ->
             panels.append((None, _shorten(names[row]), draw))
     limits = [_limits(series)] * len(panels)
     handles = _feature_handles(features, colors)
-    return _plot_panels(panels, C, T, limits, handles, title, size=(1.7, 1.0))
+    figure = _plot_panels(panels, C, T, limits, handles, title, size=(1.7, 1.0))
+    figure.supylabel("value", fontsize=8)
+    return figure
 
 
 def plot_series_paths(
@@ -121,10 +127,8 @@ def plot_series_paths(
     """
     paths, names, title = _first_features(paths[:MOST_PATHS], title, MOST_OWN_AXES)
     P, steps, T, F = paths.shape
-    shades = [
-        tuple(map(float, shade))
-        for shade in mpl.colormaps["viridis"](np.linspace(0, 0.88, steps))
-    ]
+    hues = mpl.colormaps["viridis"](np.linspace(0, 0.88, steps))
+    shades = [to_hex(hue) for hue in hues]
     panels: list[Panel] = []
     for p in range(P):
         for f in range(F):
@@ -135,7 +139,8 @@ def plot_series_paths(
                 for step, shade in zip(paths[p], shades, strict=True):
                     _draw_line(axes, step[:, f], shade, 0.9)
 
-            panels.append((f"path {p + 1}, {names[f]}", "value", draw))
+            name = f"path {p + 1}" + (f", {names[f]}" if F > 1 else "")
+            panels.append((name, "value", draw))
     own = [
         _limits(np.stack([paths[p, 0], *(e[p, :, :F] for e in ends)]), f)
         for p in range(P)
@@ -198,17 +203,17 @@ def plot_series_manifold(
     )
     axes.set_xlim(0, C)
     axes.set_ylim(0, R)
-    axes.set_xticks(range(C + 1), minor=True)
-    axes.set_yticks(range(R + 1), minor=True)
-    axes.grid(which="minor", color="#d9dcdf", linewidth=0.6)
-    axes.tick_params(which="minor", length=0)
+    for column in range(1, C):
+        axes.axvline(column, color=PALE, linewidth=0.6, zorder=0)
+    for row in range(1, R):
+        axes.axhline(row, color=PALE, linewidth=0.6, zorder=0)
     axes.set_xticks([0.5, C / 2, C - 0.5], ticks)
     axes.set_xlabel(f"{axis_labels[0]}, quantile of the prior")
     axes.set_yticks([])
     if R > 1:
         axes.set_ylabel(f"{axis_labels[1]}, quantile of the prior")
         axes.set_yticks([0.5, R / 2, R - 0.5], ticks)
-    axes.spines[:].set_color("#d9dcdf")
+    axes.spines[:].set_color(PALE)
     if handles := _feature_handles(names, colors):
         figure.legend(
             handles=handles, loc="outside lower center", ncols=F, frameon=False
