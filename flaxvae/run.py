@@ -367,7 +367,7 @@ class Run(Trained):
         known = self._class_names()
         if known is None:
             raise InputError(
-                f"label must be a number for data without names of classes, got {name!r}"
+                f"label must be a number for data without class names, got {name!r}"
             )
         check_choice("label", name, map(str, known))
         return [str(each) for each in known].index(name)
