@@ -11,6 +11,8 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import jax
+
 
 class InputError(ValueError):
     """Something the user handed in cannot be used; the message is one line."""
@@ -80,13 +82,23 @@ def _whole(value: Any) -> int | None:
 
 
 def show(value: Any) -> str:
-    """A value as a message quotes it: its ``repr``, an array's or a long one's kind."""
-    if getattr(value, "ndim", 0):
+    """A value as a message quotes it: its ``repr``, or the kind of what has a long one.
+
+    >>> show(0.5), show(print), show([0.5] * 100)
+    ('0.5', 'the function print', 'a list')
+    """
+    is_array = hasattr(value, "shape") and hasattr(value, "dtype")
+    if is_array and (value.shape or isinstance(value, jax.core.Tracer)):
         return f"an array of shape {tuple(value.shape)}"
-    if hasattr(value, "item") and hasattr(value, "dtype"):
+    if is_array and hasattr(value, "item"):
         value = value.item()
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
     text = repr(value)
-    return text if len(text) <= 80 else f"a {type(value).__name__}"
+    is_short = len(text) <= 80 and "Tracer" not in text and " at 0x" not in text
+    return text if is_short else f"a {type(value).__name__}"
 
 
 def check_seed(seed: Any) -> None:

@@ -415,8 +415,7 @@ class Run(Trained):
         known = self._class_names()
         if known is None:
             raise InputError(
-                "label must be a number for data without names of classes, got "
-                f"{name!r}"
+                f"label must be a number for data without class names, got {name!r}"
             )
         check_choice("label", name, map(str, known))
         return [str(each) for each in known].index(name)

@@ -12,6 +12,7 @@ FLOORS = {
     "checks": 1,
     "collectives": 1,
     "distributions": 1,
+    "dtypes": 1,
     "files": 1,
     "schedules": 1,
     "settings": 1,

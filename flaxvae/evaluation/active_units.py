@@ -69,12 +69,13 @@ def explain_collapse(report: Mapping[str, Any], name: str = "test") -> str | Non
     kl = report[name]["kl"]
     if count is None or (count >= COLLAPSED_SHARE * D and kl >= COLLAPSED_KL):
         return None
-    found = f"codes say almost nothing about the examples: the KL is {kl:.2f} nats"
+    found = "codes say almost nothing about examples"
     if count < COLLAPSED_SHARE * D:
-        active = f"{count or 'none'} of {D} dimensions {'is' if count == 1 else 'are'}"
-        if D == 1:
-            active = "its one dimension is not"
-        found = f"the posterior has collapsed: {active} active, the KL is {kl:.2f} nats"
+        found = "the posterior has collapsed"
+    active = f"{count} of {D} dimensions {'is' if count == 1 else 'are'} active"
+    if D == 1:
+        active = f"its only dimension is {'active' if count else 'not active'}"
+    found = f"{found}: the KL is {kl:.2f} nats, {active}"
     return (
         f"{found}; a lower beta, a warm-up of beta (kl_schedule linear or "
         "cyclical), free_bits, more epochs or a weaker decoder may help"

@@ -27,9 +27,11 @@ def as_shape(shape: Any) -> tuple[int, ...]:
     Raises:
       InputError: no size, more than three, or one below 1.
     """
-    is_number = not isinstance(shape, str) and not hasattr(shape, "__len__")
-    sizes = (shape,) if is_number or getattr(shape, "ndim", 1) == 0 else tuple(shape)
-    if isinstance(shape, str | Mapping) or not 1 <= len(sizes) <= 3:
+    is_number = hasattr(shape, "__float__") and getattr(shape, "ndim", 0) == 0
+    sizes = (shape,) if is_number else ()
+    if isinstance(shape, Iterable) and not is_number and not isinstance(shape, str):
+        sizes = tuple(shape)
+    if not 1 <= len(sizes) <= 3:
         raise InputError(f"data_shape must be (H, W, C) or (F,), got {show(shape)}")
     return tuple(as_integer("data_shape", size, 1) for size in sizes)
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.nn.conditions import check_conditions
 from flaxvae.objectives.elbo import ELBO
 from flaxvae.objectives.objective import Objective, Terms, Weight, static
 from flaxvae.settings import setting
@@ -60,6 +62,20 @@ class M2(Objective):
     def has_batch_terms(self) -> bool:
         """See `Objective.has_batch_terms`."""
         return True
+
+    def check(self, model: Any, dataset: Any) -> None:
+        """Labelled examples must be like the data's, and of the model's classes."""
+        num_classes = model.condition.num_classes
+        check_conditions(self.labels, num_classes=num_classes, name="labels")
+        if np.asarray(self.labels).dtype.kind not in "iu":
+            raise InputError(
+                f"labels must be integers, got {np.asarray(self.labels).dtype}"
+            )
+        if tuple(np.shape(self.x)[1:]) != dataset.shape:
+            raise InputError(
+                f"x must have the shape (L, {str(dataset.shape)[1:]}, got "
+                f"{np.shape(self.x)}"
+            )
 
     def __call__(self, model: Any, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""

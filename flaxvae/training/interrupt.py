@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Literal
 
+from flaxvae.training import hosts
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; preemption of a cloud machine
 
 OnInterrupt = Literal["return", "raise"]
@@ -48,7 +50,14 @@ class Watch:
         for each in SIGNALS:
             signal.signal(each, self._raise)
 
-    def end(self, trained: Any, done: str, on_interrupt: OnInterrupt) -> None:
+    def end(
+        self,
+        trained: Any,
+        done: str,
+        on_interrupt: OnInterrupt,
+        *,
+        without_folder: str = "",
+    ) -> None:
         """Ends a training whose state has been saved, if a signal has come.
 
         Returns after Ctrl-C, with a line on the standard error stream, unless
@@ -58,6 +67,7 @@ class Watch:
           trained: what to hand out.
           done: how far it has come, such as ``after epoch 7 of 30``.
           on_interrupt: see `OnInterrupt`.
+          without_folder: how to go on in a run without a folder.
 
         Raises:
           Interrupted: with ``trained``.
@@ -67,15 +77,14 @@ class Watch:
         if on_interrupt == "raise" or self.received != signal.SIGINT:
             how = CONTINUES if self._has_folder else f"{done}; nothing was saved"
             raise Interrupted(self.received, how, trained)
-        how = "the same call continues it"
-        if not self._has_folder:
-            how = "start_from continues from its parameters"
-        print(
-            f"{_name(self.received)}: interrupted {done}; what was trained so far is "
-            f"returned, and {how}",
-            file=sys.stderr,
-            flush=True,
-        )
+        how = "the same call continues it" if self._has_folder else without_folder
+        if hosts.is_main():
+            print(
+                f"{_name(self.received)}: interrupted {done}; what was trained so far "
+                f"is returned{', and ' if how else ''}{how}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         kept = "nothing was saved"

@@ -261,7 +261,8 @@ def fit(
         timing["peak_memory_bytes"] = memory
     trained = as_trained(run)
     done = describe_position(int(run.state.step), per_epoch, plan.epochs)
-    watch.end(trained, done, on_interrupt)
+    how = "start_from continues with its parameters"
+    watch.end(trained, done, on_interrupt, without_folder=how)
     return trained
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from flaxvae.checks import InputError, check_choice, check_seed, show
-from flaxvae.data import Dataset
+from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import check_dataset
 from flaxvae.data.rows import blocks
 from flaxvae.models import (
@@ -275,9 +275,8 @@ def check_model(model: nn.Module, objective: Objective) -> None:
     """Raises `InputError` for what is not a model, or not one for the objective."""
     if not isinstance(model, nn.Module):
         is_class = isinstance(model, type) and issubclass(model, nn.Module)
-        kind = f"the class {model.__name__}" if is_class else show(model)
         hint = f": call it, {model.__name__}(...)" if is_class else ""
-        raise InputError(f"model must be a Linen module, got {kind}{hint}")
+        raise InputError(f"model must be a Linen module, got {show(model)}{hint}")
     own = [kind for kind in TAUGHT_BY if isinstance(model, kind)]
     is_own = type(objective).__module__.startswith("flaxvae.")
     if own:
@@ -324,7 +323,12 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
             "see flaxvae.data.condition_on_labels"
         )
     for name in ("train", "validation"):
-        check_split(model, getattr(dataset, name), name)
+        split: Split = getattr(dataset, name)
+        checked = check_split(model, split, name).condition
+        if checked is not None and checked.dtype.kind == "i":
+            kind = np.asarray(split.condition).dtype
+            if kind.kind not in "iu":
+                raise InputError(f"condition of {name} must be integers, got {kind}")
     likelihood = getattr(model, "likelihood", None)
     support = getattr(likelihood, "support", None)
     name = type(likelihood).__name__

@@ -40,6 +40,7 @@ class Program:
         traced; None: the program's own objective.
       create_compiled: the compiled function that ``create`` calls.
       step: the train step; see `make_step`.
+      optimizer: of all parameters, as the step calls it.
       batch: the shapes of a stored batch.
       make_advance: ``(position, chunk) -> advance`` for a run that continues there.
     """
@@ -50,18 +51,26 @@ class Program:
     create: Callable[..., LoopState]
     create_compiled: Any
     step: Step
+    optimizer: optax.GradientTransformation
     batch: Any
     make_advance: Callable[..., Advance]
 
     def fingerprint(self, run: LoopState) -> dict[str, str]:
-        """The checksum of initialization and train step; see `fingerprint`."""
+        """The checksum of initialization and train step; see `fingerprint`.
+
+        ``optimizer`` is that of the optimizer alone, which is a part of the step.
+        """
         state = jax.eval_shape(lambda: run.state)
         seed = jax.ShapeDtypeStruct((), jnp.uint32)
-        # Of what has been traced already JAX returns the trace.
-        created = self.create_compiled.trace(seed, state.objective)
-        return fingerprint(
-            created.jaxpr, jax.jit(self.step).trace(state, self.batch).jaxpr
-        )
+        with jax.enable_x64(False):  # a run continues under either setting
+            # Of what has been traced already JAX returns the trace.
+            created = self.create_compiled.trace(seed, state.objective)
+            step = jax.jit(self.step).trace(state, self.batch)
+            update = jax.jit(self.optimizer.update).trace(
+                state.params, state.opt_state, state.params
+            )
+        of_optimizer = fingerprint(update.jaxpr)["checksum"]
+        return fingerprint(created.jaxpr, step.jaxpr) | {"optimizer": of_optimizer}
 
 
 @jax.tree_util.register_dataclass
@@ -184,7 +193,17 @@ def make_program(
             chunk=chunk,
         )
 
-    return Program(model, objective, clock, create, create_compiled, step, batch, make)
+    return Program(
+        model,
+        objective,
+        clock,
+        create,
+        create_compiled,
+        step,
+        optimizer,
+        batch,
+        make,
+    )
 
 
 def _light_options() -> dict[str, int]:

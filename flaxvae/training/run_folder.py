@@ -94,10 +94,17 @@ class RunFolder:
         if _epochs(config) < _epochs(before):
             self._refuse(f"its epochs were {_epochs(before)}, now {_epochs(config)}")
         old, new = before.get("program", {}), config.get("program", {})
-        if old.get("versions") == new.get("versions") and old != new:
+        if old.get("versions") != new.get("versions"):
+            return
+        if old.get("optimizer") != new.get("optimizer") and "optimizer" in old:
             self._refuse(
-                "the compiled train step differs: a function, an optimizer or a module "
-                "of your own has changed"
+                "the compiled train step differs: the optimizer computes something "
+                "else, by another learning rate, schedule or constant"
+            )
+        if old.get("checksum") != new.get("checksum"):
+            self._refuse(
+                "the compiled train step differs: the objective, or a function or a "
+                "module of your own, computes something else"
             )
 
     def _refuse(self, difference: str) -> NoReturn:

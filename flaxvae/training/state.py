@@ -109,8 +109,8 @@ def _explain_missing(model: nn.Module, objective: Objective) -> Iterator[None]:
         if found is None or found[1] not in kinds:
             raise
         raise InputError(
-            f"the model must have {found[2]}, which the objective "
-            f"{type(objective).__name__} calls, and {type(model).__name__} has not"
+            f"the model must have {found[2]} for the objective "
+            f"{type(objective).__name__}, got {type(model).__name__} without it"
         ) from error
 
 
