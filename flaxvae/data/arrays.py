@@ -127,6 +127,8 @@ def make_dataset(
     there = {split: part for split, part in parts.items() if part.x is not None}
     of = {split: _describe_place(split, origin) for split in there}
     xs = {split: as_examples(part.x, f"x{of[split]}") for split, part in there.items()}
+    if xs["train"].ndim == 2 and len({x.dtype for x in xs.values()}) > 1:
+        xs = {split: x.astype(np.float64) for split, x in xs.items()}
     train = xs["train"]
     for split, x in xs.items():
         if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
@@ -190,7 +192,7 @@ def _describe_place(split: str, origin: str | None) -> str:
 
 
 def as_examples(x: Any, name: str) -> Any:
-    """Images ``(N, H, W, C)`` of uint8, uint16 or float32, or rows ``(N, F)`` float32.
+    """Images ``(N, H, W, C)`` of uint8, uint16 or float32, or rows ``(N, F)``.
 
     Large memory-mapped arrays become `Rows` of these types.
 
@@ -212,9 +214,10 @@ def as_examples(x: Any, name: str) -> Any:
     if x.ndim == 3:
         x = x[..., np.newaxis]
     x = open_rows(x)
-    if x.ndim == 2:
-        with np.errstate(over="ignore"):  # `check_dataset` finds infinities
-            return x.astype(np.float32)
+    if x.ndim == 2:  # float64 until it is known whether float32 resolves its columns
+        return x.astype(
+            np.float32 if x.dtype.itemsize <= 2 or x.dtype == np.float32 else np.float64
+        )
     if x.shape[-1] > MAX_CHANNELS:
         swapped = x.shape[1] <= MAX_CHANNELS
         remedy = "; transpose (N, C, H, W) by (0, 2, 3, 1)" if swapped else ""

@@ -10,7 +10,16 @@ from flaxvae.data.arrays import Part, make_dataset
 from flaxvae.data.config import DataConfig, check_fields
 from flaxvae.data.dataset import Dataset
 from flaxvae.data.sources import refuse_table_options
-from flaxvae.data.tables import is_table, read_columns, to_arrow
+from flaxvae.data.tables import (
+    OF_TEXT,
+    Rows,
+    TableOptions,
+    blank,
+    is_table,
+    make_table_dataset,
+    read_rows,
+    to_arrow,
+)
 
 
 def from_arrays(
@@ -51,8 +60,8 @@ def from_arrays(
         255 or 65,535.
       **choices: fields of `DataConfig`, such as ``validation_size``, ``test_size``,
         ``split_seed``, ``num_examples``, ``binarize``, ``dequantize``,
-        ``standardized``, and for tables ``label_column``, ``categorical`` and
-        ``impute``.
+        ``standardized``, and for tables ``label_column``, ``categorical``, ``impute``,
+        ``drop_columns`` and ``missing_values``.
 
     Returns:
       The data set; a table's column names are its ``columns``.
@@ -71,19 +80,18 @@ def from_arrays(
     parts = {split: part for split, part in parts.items() if part.x is not None}
     if not parts.get("train"):
         raise InputError("x must be an array or a table, got None")
-    columns = None
+    options = config.table_options()
     if any(is_table(part.x) for part in parts.values()):
-        parts, columns = _read_tables(parts, config)
-    else:
         refuse_table_options(
             name,
-            {
-                "label_column": config.label_column,
-                "categorical": config.categorical or None,
-            },
+            {option: options.get(option) for option in OF_TEXT},
+            "a text file",
         )
-    dataset = make_dataset(name, parts, max_value=max_value, columns=columns)
-    return config.prepare(dataset)
+        parts, rows = _read_tables(parts, config)
+        return config.prepare(make_table_dataset(name, parts, rows))
+    options.pop("impute", None)
+    refuse_table_options(name, options)
+    return config.prepare(make_dataset(name, parts, max_value=max_value))
 
 
 def _as_part(value: Any, name: str) -> Part:
@@ -100,7 +108,7 @@ def _as_part(value: Any, name: str) -> Part:
 
 def _read_tables(
     parts: Mapping[str, Part], config: DataConfig
-) -> tuple[dict[str, Part], tuple[str, ...]]:
+) -> tuple[dict[str, Part], Rows]:
     """The rows of tables, whose categories are numbered in all splits alike."""
     for split, part in parts.items():
         if not is_table(part.x):
@@ -114,16 +122,14 @@ def _read_tables(
                 f"classes, got both in {split}"
             )
     sizes = [len(part.x) for part in parts.values()]
-    columns = read_columns(
-        to_arrow({split: part.x for split, part in parts.items()}),
-        label_column=config.label_column,
-        categorical=config.categorical,
-        impute=config.impute,
-    )
+    notes: list[str] = []
+    table = to_arrow({split: part.x for split, part in parts.items()}, notes)
+    options = TableOptions(**config.table_options())
+    rows = read_rows(blank(table, options.missing_values), options, notes=notes)
     read = {}
     ends = np.cumsum(sizes)
     for (split, part), end, size in zip(parts.items(), ends, sizes, strict=True):
-        rows = slice(end - size, end)
-        labels = part.labels if columns.labels is None else columns.labels[rows]
-        read[split] = Part(columns.x[rows], labels, part.conditions)
-    return read, columns.names
+        own = slice(end - size, end)
+        labels = part.labels if rows.labels is None else rows.labels[own]
+        read[split] = Part(rows.x[own], labels, part.conditions)
+    return read, rows

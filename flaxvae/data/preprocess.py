@@ -10,6 +10,7 @@ import numpy as np
 
 from flaxvae.collectives import Conditioned, draw_rows
 from flaxvae.data.drawing import RENDERERS, Renderer
+from flaxvae.data.schema import Block, TableSchema
 from flaxvae.settings import check_settings
 
 Binarization = Literal["none", "dynamic", "static", "threshold"]
@@ -24,22 +25,45 @@ class Standardization:
     """Shifts and scales each column of a table: (x - mean) / std.
 
     Attributes:
-      mean: ``(F,)`` float32, of the training split.
-      std: ``(F,)`` float32, of the training split; 1 where a column is constant or
-        one-hot.
+      mean: ``(F,)``, of the training split.
+      std: ``(F,)``, of the training split; 1 where a column is constant or holds zeros
+        and ones.
+      on_host: ``(F,)`` bool: columns that float32 would round by more than a small part
+        of their deviation (seconds since 1970, identifiers, 1e300), and which are
+        therefore standardized in float64 before they become float32; None: none.
     """
 
     mean: np.ndarray
     std: np.ndarray
+    on_host: np.ndarray | None = None
+
+    def stored(self, x: np.ndarray) -> np.ndarray:
+        """Rows ``(..., F)`` for a device: float32, columns ``on_host`` standardized."""
+        if self.on_host is not None:
+            chosen = self.on_host
+            x = np.array(x, np.float64)
+            x[..., chosen] = (x[..., chosen] - self.mean[chosen]) / self.std[chosen]
+        with np.errstate(over="ignore"):
+            return np.asarray(x, np.float32)
 
     def apply(self, x: jax.Array) -> jax.Array:
-        """From the table's units ``(..., F)`` to the model's."""
+        """From what `stored` returns ``(..., F)`` to the model's units."""
+        mean, std = self.mean, self.std
+        if self.on_host is not None:
+            mean = np.where(self.on_host, 0.0, mean)
+            std = np.where(self.on_host, 1.0, std)
         row = (1,) * (x.ndim - 1) + (-1,)
-        return (x - self.mean.reshape(row)) / self.std.reshape(row)
+        mean, std = (np.asarray(v, np.float32).reshape(row) for v in (mean, std))
+        return (x - mean) / std
 
     def inverse(self, x: Any) -> Any:
-        """From the model's units ``(..., F)`` to the table's."""
-        return x * self.std + self.mean
+        """From the model's units ``(..., F)`` to the table's.
+
+        Where columns are ``on_host`` an array of NumPy, computed in float64.
+        """
+        if self.on_host is not None and not isinstance(x, jax.core.Tracer):
+            return np.asarray(x, np.float64) * self.std + self.mean
+        return x * self.std.astype(np.float32) + self.mean.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -59,6 +83,10 @@ class Preprocessing:
       standardization: of a table's columns; None for images.
       render: name of the function that draws an image from a stored row of factors;
         None: rows are stored as the model sees them.
+      schema: of a table's columns, by which other tables are read and generated rows
+        become rows of the table; None for images and rows without names.
+      masked: whether NaN in a row stands for a missing value, which the likelihood
+        leaves out.
     """
 
     max_value: float = 1.0
@@ -66,6 +94,8 @@ class Preprocessing:
     dequantize: bool = False
     standardization: Standardization | None = None
     render: Renderer | None = None
+    schema: TableSchema | None = None
+    masked: bool = False
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -90,10 +120,33 @@ class Preprocessing:
             return x
         return (draw_rows(jax.random.uniform, key, x.shape) < x).astype(x.dtype)
 
+    def stored(self, x: Any) -> Any:
+        """Examples as they lie on a device: float64 becomes float32, see `on_host`.
+
+        Args:
+          x: examples of a split, or `Conditioned`; of `Rows` those of float64 are read.
+        """
+        if isinstance(x, Conditioned):
+            return Conditioned(self.stored(x.x), x.condition)
+        is_on_host = self.standardization and self.standardization.on_host is not None
+        if isinstance(x, jax.Array) or not (is_on_host or x.dtype == np.float64):
+            return x
+        if self.standardization is not None:
+            return self.standardization.stored(np.asarray(x))
+        with np.errstate(over="ignore"):
+            return np.asarray(x, np.float32)
+
     def prepare(self, x: Any) -> Any:
-        """The deterministic part: noise is replaced by its mean, grey levels stay."""
+        """The deterministic part: noise is replaced by its mean, grey levels stay.
+
+        Args:
+          x: a batch that lies on a device as `stored` returns it, or an array of NumPy
+            in the data's own units.
+        """
         if isinstance(x, Conditioned):
             return Conditioned(self.prepare(x.x), x.condition)
+        if isinstance(x, np.ndarray):
+            x = self.stored(x)
         if self.render is not None and x.ndim == 2:
             return RENDERERS[self.render](x)
         if self.standardization is not None:
@@ -106,6 +159,15 @@ class Preprocessing:
     def inverse(self, x: Any) -> Any:
         """From the model's units to a table's own; images stay in [0, 1]."""
         return x if self.standardization is None else self.standardization.inverse(x)
+
+    def blocks(self, num_features: int) -> tuple[Block, ...]:
+        """The features of a table's row by kind; see `TableSchema.blocks`."""
+        if self.schema is None:
+            return (("real",),) * num_features
+        moments = self.standardization
+        if moments is None:
+            return self.schema.blocks()
+        return self.schema.blocks(moments.mean, moments.std)
 
     def levels(self, dtype: Any) -> int | None:
         """How many values a number that the model sees can have.
@@ -135,6 +197,12 @@ class Preprocessing:
         if self.standardization is not None:
             described["mean"] = self.standardization.mean.tolist()
             described["std"] = self.standardization.std.tolist()
+            if self.standardization.on_host is not None:
+                described["on_host"] = self.standardization.on_host.tolist()
+        if self.schema is not None:
+            described["schema"] = self.schema.describe()
+        if self.masked:
+            described["masked"] = True
         return described
 
     @staticmethod
@@ -142,16 +210,22 @@ class Preprocessing:
         """The inverse of `describe`; missing entries get their defaults."""
         standardization = None
         if "mean" in described:
-            moments = (described["mean"], described["std"])
+            on_host = described.get("on_host")
+            dtype = np.float32 if on_host is None else np.float64
             standardization = Standardization(
-                *(np.array(values, np.float32) for values in moments)
+                np.array(described["mean"], dtype),
+                np.array(described["std"], dtype),
+                None if on_host is None else np.array(on_host, bool),
             )
+        schema = described.get("schema")
         return Preprocessing(
             max_value=described["max_value"],
             binarize=described.get("binarize", "none"),
             dequantize=described.get("dequantize", False),
             standardization=standardization,
             render=described.get("render"),
+            schema=None if schema is None else TableSchema.from_description(schema),
+            masked=described.get("masked", False),
         )
 
 

@@ -1,7 +1,7 @@
 """Where data come from: names, TensorFlow Datasets, and files."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from flaxvae.data.digits import load_digits
 from flaxvae.data.images import load_image_folder
 from flaxvae.data.mnist import SETS, load_mnist
 from flaxvae.data.sprites import load_sprites
-from flaxvae.data.tables import load_table
+from flaxvae.data.tables import TABLE_SUFFIXES, load_table, table_suffix
 from flaxvae.data.tfds import load_tfds
 
 
@@ -45,27 +45,22 @@ SOURCES: Mapping[str, Source] = {
     "sprites": Source(load_sprites, needs_files=False, has_fixed_splits=False),
 }
 ARRAY_READERS = dict.fromkeys((".npy", ".npz", ".mat"), load_arrays)
-TABLE_READERS = dict.fromkeys((".csv", ".parquet"), load_table)
+TABLE_READERS = dict.fromkeys(TABLE_SUFFIXES, load_table)
 
 
 def load_source(
     dataset: str,
     data_dir: Path | None = None,
-    *,
-    label_column: str | None = None,
-    categorical: Sequence[str] = (),
-    impute: str | None = None,
+    **options: Any,
 ) -> tuple[Dataset, bool]:
     """Loads a data set as its source has it.
 
     Args:
       dataset: a name in `SOURCES`, ``tfds:NAME[/CONFIG][:VERSION]`` (see `load_tfds`),
-        or a path: of a .npy, .npz or .mat file (`load_arrays`), a .csv or .parquet
-        table (`load_table`), or a folder of PNG or JPEG files (`load_image_folder`).
+        or a path: of a .npy, .npz or .mat file (`load_arrays`), a table in text or
+        Parquet (`load_table`), or a folder of PNG or JPEG files (`load_image_folder`).
       data_dir: folder with the files of a named set, or TensorFlow Datasets' own.
-      label_column: of a table, see `load_table`.
-      categorical: of a table, see `load_table`.
-      impute: of a table, see `load_table`.
+      **options: of a table, see `flaxvae.data.tables.TableOptions`.
 
     Returns:
       The data set, and whether its splits are fixed (`Source.has_fixed_splits`).
@@ -74,12 +69,7 @@ def load_source(
       InputError: an unknown name, a path without data, options that the source does not
         have, damaged files, or a failed download.
     """
-    suffix = Path(dataset).suffix.lower()
-    options = {
-        "label_column": label_column,
-        "categorical": tuple(categorical) or None,
-        "impute": impute,
-    }
+    suffix = table_suffix(dataset)
     if suffix not in TABLE_READERS:
         refuse_table_options(dataset, options)
     if dataset in SOURCES:
@@ -104,12 +94,14 @@ def load_source(
     return _load_path(path, dataset, options), False
 
 
-def refuse_table_options(dataset: str, options: Mapping[str, Any]) -> None:
+def refuse_table_options(
+    dataset: str, options: Mapping[str, Any], kind: str = "a table"
+) -> None:
     """Raises `InputError` if an option of tables has a value that is not None."""
     for name, value in options.items():
         if value is not None:
             raise InputError(
-                f"{name} must be left out for {dataset!r}, which is not a table, got "
+                f"{name} must be left out for {dataset!r}, which is not {kind}, got "
                 f"{value!r}"
             )
 
@@ -123,10 +115,9 @@ def _load_path(path: Path, dataset: str, options: Mapping[str, Any]) -> Dataset:
         raise InputError(
             f"dataset {dataset!r} cannot be read: {error.strerror}"
         ) from error
-    suffix = path.suffix.lower()
+    suffix = table_suffix(path)
     if suffix in TABLE_READERS:
-        chosen = {name: value for name, value in options.items() if value is not None}
-        return TABLE_READERS[suffix](path, **chosen)
+        return TABLE_READERS[suffix](path, **options)
     if suffix in ARRAY_READERS:
         return ARRAY_READERS[suffix](path)
     raise InputError(

@@ -12,11 +12,14 @@ from flaxvae.data.preprocess import BINARIZATIONS, Binarization, Standardization
 from flaxvae.data.rows import Rows, blocks
 
 STATIC_SEED = 0  # statically binarized data are the same in every run
+RESOLVED = 1e-4  # of a column's deviation: rounding that a model cannot see
+SHOWN = 8  # names in a note
 
-Imputation = Literal["mean", "median"]
-IMPUTATIONS: Mapping[Imputation, Callable[..., np.ndarray]] = {
+Imputation = Literal["mean", "median", "mask"]
+IMPUTATIONS: Mapping[Imputation, Callable[..., np.ndarray] | None] = {
     "mean": np.nanmean,
     "median": np.nanmedian,
+    "mask": None,
 }
 
 
@@ -115,8 +118,8 @@ def dequantize(dataset: Dataset) -> Dataset:
 def standardize(dataset: Dataset) -> Dataset:
     """Scales each column of a table to mean 0 and standard deviation 1, in the step.
 
-    The moments are those of the training split. Columns of zeros and ones, and constant
-    ones, stay as they are.
+    The moments are those of the training split, without missing values. Columns of
+    zeros and ones stay as they are; constant ones become 0, and are named in a note.
 
     >>> from flaxvae.data import from_arrays
     >>> rows = np.arange(60.0).reshape(20, 3)
@@ -131,20 +134,85 @@ def standardize(dataset: Dataset) -> Dataset:
         raise InputError(
             f"standardized is for tables, and {dataset.name!r} is not a table"
         )
-    x = dataset.train.x
-    mean = sum(b.sum(axis=0, dtype=np.float64) for b in blocks(x)) / len(x)
-    std = np.sqrt(sum(((b - mean) ** 2).sum(axis=0) for b in blocks(x)) / len(x))
-    zeros_and_ones = [((b == 0) | (b == 1)).all(axis=0) for b in blocks(x)]
-    is_binary = np.all(zeros_and_ones, axis=0)
+    mean, std, is_binary = _moments(dataset.train.x)
+    schema = dataset.preprocessing.schema
+    if schema is not None and schema.num_features == len(mean):
+        is_binary |= ~schema.is_number()
+    rounding = np.finfo(dataset.train.x.dtype).eps if _is_float(dataset) else 0.0
     # Columns that vary by rounding only count as constant.
-    is_kept = is_binary | (std <= 1e-6 * np.abs(mean)) | (std == 0)
-    return _with_preprocessing(
-        dataset,
-        standardization=Standardization(
-            np.where(is_kept, 0, mean).astype(np.float32),
-            np.where(is_kept, 1, std).astype(np.float32),
-        ),
+    is_constant = ~is_binary & (std <= 2 * rounding * np.abs(mean))
+    std = np.where(is_binary | is_constant, 1.0, std)
+    mean = np.where(is_binary, 0.0, mean)
+    on_host = _find_unresolved(dataset, mean, std, is_constant)
+    if on_host.any():
+        # The others as float32, in which the step computes with them.
+        mean, std = (np.where(on_host, v, v.astype(np.float32)) for v in (mean, std))
+        moments = Standardization(mean, std, on_host)
+    else:
+        moments = Standardization(mean.astype(np.float32), std.astype(np.float32))
+        dataset = as_float32(dataset)
+    if is_constant.any():
+        dataset = _with_note(dataset, _name_constants(dataset, is_constant))
+    return _with_preprocessing(dataset, standardization=moments)
+
+
+def as_float32(dataset: Dataset) -> Dataset:
+    """The data set with examples of float64 as float32."""
+
+    def change(split: Split) -> Split:
+        with np.errstate(over="ignore"):  # `check_dataset` finds infinities
+            return dataclasses.replace(split, x=split.x.astype(np.float32))
+
+    return (
+        map_splits(dataset, change) if dataset.train.x.dtype == np.float64 else dataset
     )
+
+
+def _is_float(dataset: Dataset) -> bool:
+    return np.issubdtype(dataset.train.x.dtype, np.floating)
+
+
+def _moments(x: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, deviations, and whether all is 0 or 1, of columns with or without NaN."""
+    largest = _largest(x)
+    is_extreme = (largest > 1e100) | ((largest < 1e-100) & (largest > 0))
+    unit = np.where(is_extreme, largest, 1.0)  # squares of others are finite
+    count = sum((~np.isnan(b)).sum(axis=0) for b in blocks(x))
+    sums = (np.nansum(b / unit, axis=0, dtype=np.float64) for b in blocks(x))
+    mean = sum(sums) / count
+    squares = (np.nansum((b / unit - mean) ** 2, axis=0) for b in blocks(x))
+    std = np.sqrt(sum(squares) / count)
+    known = [((b == 0) | (b == 1) | np.isnan(b)).all(axis=0) for b in blocks(x)]
+    return mean * unit, std * unit, np.all(known, axis=0)
+
+
+def _largest(x: Any) -> np.ndarray:
+    """The largest magnitude in each column, ``(F,)`` float64; 0 where all is NaN."""
+    ends = [np.fmax.reduce(np.abs(b), axis=0) for b in blocks(x)]
+    return np.nan_to_num(np.fmax.reduce(ends, axis=0).astype(np.float64))
+
+
+def _find_unresolved(
+    dataset: Dataset, mean: np.ndarray, std: np.ndarray, is_constant: np.ndarray
+) -> np.ndarray:
+    """Columns that float32 would round by more than `RESOLVED` of their deviation."""
+    every = [getattr(dataset, name).x for name in SPLITS]
+    largest = np.max([_largest(x) for x in every if len(x)], axis=0)
+    error = largest * np.finfo(np.float32).eps / 2
+    is_extreme = (largest > 1e30) | ((std < 1e-30) & ~is_constant)
+    with np.errstate(over="ignore"):
+        is_rounded = mean.astype(np.float32) != mean
+    return np.where(
+        is_constant, is_rounded, is_extreme | (error > RESOLVED * std)
+    ).astype(bool)
+
+
+def _name_constants(dataset: Dataset, is_constant: np.ndarray) -> str:
+    names = dataset.columns or [str(i + 1) for i in range(len(is_constant))]
+    chosen = [names[i] for i in np.flatnonzero(is_constant)]
+    rest = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
+    plural = "s are" if len(chosen) > 1 else " is"
+    return f"column{plural} constant: {', '.join(chosen[:SHOWN])}{rest}"
 
 
 def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:
@@ -152,7 +220,8 @@ def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:
 
     Args:
       dataset: rows ``(N, F)`` in which NaN stands for a missing value.
-      method: ``"mean"`` or ``"median"`` of the training split.
+      method: ``"mean"`` or ``"median"`` of the training split; ``"mask"``: they stay,
+        for a likelihood that leaves them out.
 
     Raises:
       InputError: an unknown method, data that are not a table, or a column without any
@@ -172,12 +241,18 @@ def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:
             f"column {columns[empty[0]]!r} must have a value in the training split, "
             "got none: remove the column"
         )
-    values = IMPUTATIONS[method](x, axis=0)
+    compute = IMPUTATIONS[method]
+    if compute is None:
+        return _with_preprocessing(dataset, masked=True)
+    values = compute(x, axis=0)
 
     def fill(split: Split) -> Split:
-        x = np.where(np.isnan(split.x), values, split.x).astype(np.float32)
+        x = np.where(np.isnan(split.x), values, split.x).astype(split.x.dtype)
         return dataclasses.replace(split, x=x)
 
+    schema = dataset.preprocessing.schema
+    if schema is not None:
+        dataset = _with_preprocessing(dataset, schema=schema.with_fills(values))
     return map_splits(dataset, fill)
 
 
@@ -321,3 +396,7 @@ def _count(name: str, split: Split, size: int | float) -> int:
 def _with_preprocessing(dataset: Dataset, **changes: Any) -> Dataset:
     changed = dataclasses.replace(dataset.preprocessing, **changes)
     return dataclasses.replace(dataset, preprocessing=changed)
+
+
+def _with_note(dataset: Dataset, note: str) -> Dataset:
+    return dataclasses.replace(dataset, notes=(*dataset.notes, note))
