@@ -122,10 +122,9 @@ def _read_tables(
                 f"classes, got both in {split}"
             )
     sizes = [len(part.x) for part in parts.values()]
-    notes: list[str] = []
-    table = to_arrow({split: part.x for split, part in parts.items()}, notes)
+    table = to_arrow({split: part.x for split, part in parts.items()})
     options = TableOptions(**config.table_options())
-    rows = read_rows(blank(table, options.missing_values), options, notes=notes)
+    rows = read_rows(blank(table, options.missing_values), options)
     read = {}
     ends = np.cumsum(sizes)
     for (split, part), end, size in zip(parts.items(), ends, sizes, strict=True):

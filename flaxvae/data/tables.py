@@ -172,7 +172,7 @@ def read_like(
     chosen = TableOptions(**options)
     notes: list[str] = []
     if is_table(source):
-        table = to_arrow({"train": source}, notes)
+        table = to_arrow({"train": source})
         table = blank(table, chosen.missing_values)
     else:
         path = Path(source).expanduser()
@@ -201,20 +201,18 @@ def is_table(x: Any) -> bool:
     return not isinstance(x, np.ndarray) and any(hasattr(x, mark) for mark in marks)
 
 
-def to_arrow(tables: Mapping[str, Any], notes: list[str] | None = None) -> Any:
+def to_arrow(tables: Mapping[str, Any]) -> Any:
     """Data frames as one Arrow table, one below the other.
 
     Args:
       tables: data frames by split; all have the columns of ``"train"``, in any order.
-      notes: gets a line for each thing that is worth knowing.
 
     Raises:
       InputError: a frame that Arrow cannot read, or other columns.
     """
     import pyarrow
 
-    notes = [] if notes is None else notes
-    arrow = {split: _frame_to_arrow(x, split, notes) for split, x in tables.items()}
+    arrow = {split: _frame_to_arrow(x, split) for split, x in tables.items()}
     names = arrow["train"].column_names
     for split, table in arrow.items():
         if sorted(table.column_names) != sorted(names):
@@ -226,7 +224,7 @@ def to_arrow(tables: Mapping[str, Any], notes: list[str] | None = None) -> Any:
         return arrow["train"]
     try:
         return pyarrow.concat_tables(
-            [_undictionary(table) for table in arrow.values()],
+            [table.unify_dictionaries() for table in arrow.values()],
             promote_options="permissive",
         )
     except (pyarrow.ArrowException, ValueError, TypeError) as error:
@@ -235,21 +233,11 @@ def to_arrow(tables: Mapping[str, Any], notes: list[str] | None = None) -> Any:
         ) from error
 
 
-def _undictionary(table: Any) -> Any:
-    """Dictionaries of different splits as one: their values are joined."""
-    return table.unify_dictionaries()
-
-
-def _frame_to_arrow(x: Any, split: str, notes: list[str]) -> Any:
+def _frame_to_arrow(x: Any, split: str) -> Any:
     import pyarrow
 
     try:
         if hasattr(x, "reset_index"):  # the index of pandas is not a column
-            if (
-                type(x.index).__name__ != "RangeIndex"
-                and (note := "the index of the data frame is not a column") not in notes
-            ):
-                notes.append(note)
             x = x.reset_index(drop=True)
         if hasattr(x, "__arrow_c_stream__"):
             return pyarrow.table(x)

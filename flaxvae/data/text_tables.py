@@ -85,7 +85,7 @@ def read_text_table(
         head = _head(text)
     rows = _parse_head(head, separator)
     if not rows:
-        raise InputError(f"{path} must hold rows of numbers, got none")
+        raise InputError(f"{path} cannot be read: it is empty")
     names, body = _split_header(text, rows, separator, header, notes)
     table = _parse_body(body, names, separator, path)
     columns = [

@@ -56,7 +56,8 @@ def evaluate_terms(
     for number in range(0, -(-len(split) // EVALUATION_BATCH), batches):
         first = number * EVALUATION_BATCH
         part = split[first : first + batches * EVALUATION_BATCH]
-        piece: Any = jax.tree.map(jnp.asarray, part.examples)
+        stored = trained.preprocessing.stored(part.examples)
+        piece: Any = jax.tree.map(jnp.asarray, stored)
         terms = evaluate(trained.variables, objective, piece, key, jnp.asarray(number))
         for name, term in terms.items():
             totals[name] = totals.get(name, 0.0) + float(term) * len(part)

@@ -77,7 +77,8 @@ def estimate_nll(
         # The last batch is padded with its last example; the padding is dropped.
         index = np.minimum(np.arange(first, first + B), len(split) - 1)
         key_x, key_z = jax.random.split(jax.random.fold_in(root, number))
-        x = prepare(jax.tree.map(jnp.asarray, split[index].examples), key_x)
+        stored = trained.preprocessing.stored(split[index].examples)
+        x = prepare(jax.tree.map(jnp.asarray, stored), key_x)
         estimated = estimate(trained.variables, x, key_z)
         count = min(B, len(split) - first)
         for values, array in zip((log_p, variance), estimated, strict=True):

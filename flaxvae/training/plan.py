@@ -245,10 +245,12 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
 
 def _seen_range(dataset: Dataset) -> tuple[float, float]:
     """The smallest and the largest number of a table as the model sees it."""
-    prepare = dataset.preprocessing.prepare
+    preprocessing = dataset.preprocessing
     ends = []
     for block in blocks(dataset.train.x):
-        seen = np.asarray(prepare(jnp.asarray(block)))
+        seen = np.asarray(
+            preprocessing.prepare(jnp.asarray(preprocessing.stored(block)))
+        )
         ends.append((float(seen.min()), float(seen.max())))
     lows, highs = zip(*ends, strict=True)
     return min(lows), max(highs)

@@ -13,6 +13,7 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data import Preprocessing
+from flaxvae.data.tables import is_table, read_like
 from flaxvae.objectives.objective import Objective
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import count_parameters
@@ -101,6 +102,7 @@ class Trained:
           InputError: examples of another shape, or no condition for a model that takes
             one.
         """
+        x = self._as_rows(x)
         x = x if hasattr(x, "dtype") else np.asarray(x)
         if len(self.data_shape) == 3 and (*x.shape[-2:], 1) == self.data_shape:
             x = x[..., None]
@@ -114,14 +116,24 @@ class Trained:
             )
         conditions = self._conditions(condition, len(x))
         encode = functools.partial(self._encode, self.variables)
-        q = _in_chunks(encode, x, *conditions)
+        q = _in_chunks(encode, x, *conditions, stored=self.preprocessing.stored)
         if not is_one:
             return q
-        has_rows = _find_rows(encode, x, *conditions)
+        has_rows = _find_rows(encode, self.preprocessing.stored(x), *conditions)
         return jax.tree.map(lambda rows, leaf: leaf[0] if rows else leaf, has_rows, q)
+
+    def _as_rows(self, x: Any) -> Any:
+        """A data frame of the run's columns, in any order, as rows of numbers."""
+        if self.preprocessing.schema is not None and is_table(x):
+            return read_like(x, self.preprocessing.schema)[0]
+        moments = self.preprocessing.standardization
+        if moments is not None and moments.on_host is not None:
+            return np.asarray(x)
+        return x
 
     def _takes(self, shape: tuple[int, ...], dtype: Any) -> bool:
         """Whether the model takes stored examples of this shape."""
+        dtype = np.float32 if dtype == np.float64 else dtype  # as it is stored
         stored = jax.ShapeDtypeStruct((1, *shape), dtype)
         try:
             x = jax.eval_shape(self.preprocessing.prepare, stored)
@@ -153,7 +165,7 @@ class Trained:
             seen = self.preprocessing.prepare(x)
             return self.model.apply(self.variables, seen, method=method)
 
-        return _in_chunks(jax.jit(apply), x)
+        return _in_chunks(jax.jit(apply), x, stored=self.preprocessing.stored)
 
     def reconstruct(
         self, x: np.ndarray | jax.Array, condition: Any = None
@@ -262,18 +274,26 @@ class Trained:
         return jax.jit(decode)
 
 
-def _in_chunks(compute: Callable[..., Any], rows: Any, *more: Any) -> Any:
-    """Applies ``compute`` to at most CHUNK rows at a time, and joins the results."""
+def _in_chunks(
+    compute: Callable[..., Any],
+    rows: Any,
+    *more: Any,
+    stored: Callable[[Any], Any] = lambda x: x,
+) -> Any:
+    """Applies ``compute`` to at most CHUNK rows at a time, and joins the results.
+
+    ``stored`` prepares ``rows`` for the device; see `Preprocessing.stored`.
+    """
     if len(rows) <= CHUNK:
-        return compute(jnp.asarray(rows), *more)
+        return compute(jnp.asarray(stored(rows)), *more)
     filled = -(-len(rows) // CHUNK) * CHUNK
-    every = (rows, *more)
-    has_rows = _find_rows(compute, *every)
+    has_rows = _find_rows(compute, stored(rows[:1]), *more)
     parts = []
     for start in range(0, filled, CHUNK):
         # The last chunk is filled with its last row: one shape, one compilation.
         index = np.minimum(np.arange(start, start + CHUNK), len(rows) - 1)
-        parts.append(compute(*(jnp.asarray(array[index]) for array in every)))
+        first = jnp.asarray(stored(rows[index]))
+        parts.append(compute(first, *(jnp.asarray(array[index]) for array in more)))
 
     def join(has_rows: bool, *leaves: jax.Array) -> jax.Array:
         # What all rows share exists once.
