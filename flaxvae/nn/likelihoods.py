@@ -3,7 +3,9 @@
 The method ``feature_shape`` of a head maps the shape of an example to that of its
 features; a module without this method takes features of the data's own shape. The class
 variable ``support`` states the values on which p(x|z) is defined: ``"unit"`` (from 0 to
-1), ``"real"``, or ``"levels"`` (0, 1/(L-1), ..., 1 for the L of its field ``levels``).
+1), ``"real"``, ``"levels"`` (0, 1/(L-1), ..., 1 for the L of its field ``levels``), or
+``"mixed"`` (as its field ``columns`` says). If its class variable ``handles_missing``
+is true, p(x|z) leaves out the numbers of x that are NaN.
 """
 
 import math
@@ -13,6 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxvae.checks import InputError, check_above, check_at_least, check_choice
 from flaxvae.distributions import (
@@ -22,8 +25,10 @@ from flaxvae.distributions import (
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
     Laplace,
+    Mixed,
     Normal,
 )
+from flaxvae.distributions.mixed import count_features, find_layout
 from flaxvae.nn.bounds import LOG_SCALE_BOUNDS, as_float32, soft_bound, squarable
 
 Scale = Literal["shared", "fixed", "learned"]
@@ -233,6 +238,65 @@ class CategoricalHead(nn.Module):
         return Categorical(as_float32(logits), self.event_ndim)
 
 
+class MixedHead(nn.Module):
+    """Columns of a table, each with a likelihood that fits; see `Mixed`.
+
+    The features hold a location or logit for each feature of a row. The scales of real
+    and integer columns are learned, one per column (``"shared"``), a constant
+    (``"fixed"``), or predicted (``"learned"``: the features then end with a number for
+    each of these columns; see `soft_bound`).
+    """
+
+    support: ClassVar[str] = "mixed"
+    handles_missing: ClassVar[bool] = True
+
+    columns: tuple[Any, ...]  # as `Mixed` takes them
+    scale: Scale = "shared"
+    init_scale: float = 1.0  # the constant of "fixed"; the initial value of "shared"
+
+    @nn.nowrap
+    def feature_shape(self, data_shape: Sequence[int]) -> tuple[int, ...]:
+        """``(F,)`` for rows of F features; with predicted scales more."""
+        del data_shape
+        size = count_features(self.columns)
+        return (size + (len(self._scaled) if self.scale == "learned" else 0),)
+
+    @property
+    def _scaled(self) -> np.ndarray:
+        """Numbers of the features that have a scale."""
+        layout = find_layout(self.columns)
+        return np.sort(np.concatenate([layout.real, layout.integer]))
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> Mixed:
+        """``(..., F)`` -> p(x|z) over rows ``(F,)``."""
+        check_choice("scale", self.scale, SCALES)
+        check_above("init_scale", self.init_scale, 0)
+        size, chosen = count_features(self.columns), self._scaled
+        if features.shape[-1] != self.feature_shape(())[0]:
+            raise InputError(
+                f"the decoder's output must have {self.feature_shape(())[0]} numbers "
+                f"for a row, got shape {features.shape}"
+            )
+        features = as_float32(features)
+        location, raw = features[..., :size], features[..., size:]
+        start = math.log(self.init_scale)
+        log_scale = jnp.zeros_like(location)
+        if self.scale == "shared" and len(chosen):
+            init = nn.initializers.constant(start)
+            raw = self.param("log_scale", init, (len(chosen),), jnp.float32)
+            raw = jnp.broadcast_to(
+                raw.reshape((1,) * (location.ndim - 1) + (-1,)),
+                (*location.shape[:-1], len(chosen)),
+            )
+        elif self.scale == "fixed":
+            raw = jnp.full((*location.shape[:-1], len(chosen)), start)
+        if self.scale != "fixed":
+            raw = soft_bound(raw, *LOG_SCALE_BOUNDS)
+        log_scale = log_scale.at[..., chosen].set(raw)
+        return Mixed(squarable(location), log_scale, self.columns)
+
+
 Likelihood = Literal[
     "bernoulli",
     "continuous_bernoulli",
@@ -241,6 +305,7 @@ Likelihood = Literal[
     "discretized_logistic",
     "discretized_logistic_mixture",
     "categorical",
+    "mixed",
 ]
 LIKELIHOODS: dict[Likelihood, type[Any]] = {
     "bernoulli": BernoulliHead,
@@ -250,4 +315,5 @@ LIKELIHOODS: dict[Likelihood, type[Any]] = {
     "discretized_logistic": DiscretizedLogisticHead,
     "discretized_logistic_mixture": DiscretizedLogisticMixtureHead,
     "categorical": CategoricalHead,
+    "mixed": MixedHead,
 }

@@ -220,6 +220,15 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
             "see flaxvae.data.condition_on_labels"
         )
     likelihood = getattr(model, "likelihood", None)
+    parts = (model, likelihood)
+    if dataset.preprocessing.masked and not all(
+        getattr(part, "handles_missing", False) for part in parts
+    ):
+        raise InputError(
+            "impute must be mean or median for a model that cannot leave missing "
+            f"values out, got mask and {type(model).__name__} with "
+            f"{type(likelihood).__name__}: or choose likelihood=mixed"
+        )
     support = getattr(likelihood, "support", None)
     name = type(likelihood).__name__
     if support == "unit" and dataset.is_table:
@@ -230,6 +239,12 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
                 f"{dataset.name!r} lie in {low:.3g} to {high:.3g}: choose normal or "
                 "laplace"
             )
+    columns = dataset.preprocessing.blocks(dataset.shape[-1])
+    if support == "mixed" and getattr(likelihood, "columns", columns) != columns:
+        raise InputError(
+            f"likelihood {name} must be built for the columns of {dataset.name!r}: see "
+            "VAEConfig.build"
+        )
     if support == "levels":
         if dataset.levels is None:
             raise InputError(

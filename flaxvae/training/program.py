@@ -128,7 +128,7 @@ def make_program(
         x, N = dataset.train.x, len(dataset.train)
         rows = np.random.default_rng(0).choice(N, count, replace=count > N)
         seen: jax.Array = preprocess.prepare(jnp.asarray(preprocess.stored(x[rows])))
-        return seen
+        return jnp.nan_to_num(seen) if preprocess.masked else seen
 
     def create_traced(seed: jax.Array, objective: Objective) -> LoopState:
         sample = jax.eval_shape(preprocess, batch, jax.random.key(0))
