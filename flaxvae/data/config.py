@@ -46,6 +46,9 @@ class DataConfig:
     """Add uniform noise to integers, drawn at each use."""
     standardized: bool | None = None
     """Scale columns to mean 0 and standard deviation 1. Default: only for tables."""
+    normal_scores: bool | None = None
+    """Standardize skewed columns of a table by their quantiles, to a normal
+    distribution. Default: only for tables with categories or binary columns."""
     label_column: str | None = None
     """Column of a table that holds the classes; it is not part of an example."""
     categorical: tuple[str, ...] = ()
@@ -144,7 +147,10 @@ class DataConfig:
             dataset = transforms.as_float32(dataset)
         check_dataset(dataset)
         if standardized:
-            dataset = transforms.standardize(dataset)
+            schema, scores = dataset.preprocessing.schema, self.normal_scores
+            if scores is None:
+                scores = schema is not None and schema.is_mixed
+            dataset = transforms.standardize(dataset, normal_scores=scores)
         if self.dequantize:
             dataset = transforms.dequantize(dataset)
         return transforms.binarize(dataset, self.binarize)

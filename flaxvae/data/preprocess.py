@@ -11,6 +11,7 @@ import numpy as np
 from flaxvae.collectives import Conditioned, draw_rows
 from flaxvae.data.drawing import RENDERERS, Renderer
 from flaxvae.data.schema import Block, TableSchema
+from flaxvae.data.scores import NormalScores
 from flaxvae.settings import check_settings
 
 Binarization = Literal["none", "dynamic", "static", "threshold"]
@@ -31,18 +32,25 @@ class Standardization:
       on_host: ``(F,)`` bool: columns that float32 would round by more than a small part
         of their deviation (seconds since 1970, identifiers, 1e300), and which are
         therefore standardized in float64 before they become float32; None: none.
+      scores: for each column its map to normal scores, or None where it is shifted and
+        scaled; columns with a map are ``on_host``.
     """
 
     mean: np.ndarray
     std: np.ndarray
     on_host: np.ndarray | None = None
+    scores: tuple[NormalScores | None, ...] = ()
 
     def stored(self, x: np.ndarray) -> np.ndarray:
         """Rows ``(..., F)`` for a device: float32, columns ``on_host`` standardized."""
         if self.on_host is not None:
             chosen = self.on_host
             x = np.array(x, np.float64)
-            x[..., chosen] = (x[..., chosen] - self.mean[chosen]) / self.std[chosen]
+            linear = (x[..., chosen] - self.mean[chosen]) / self.std[chosen]
+            values, x[..., chosen] = x.copy(), linear
+            for i, scores in enumerate(self.scores):
+                if scores is not None:
+                    x[..., i] = scores(values[..., i])
         with np.errstate(over="ignore"):
             return np.asarray(x, np.float32)
 
@@ -62,7 +70,12 @@ class Standardization:
         Where columns are ``on_host`` an array of NumPy, computed in float64.
         """
         if self.on_host is not None and not isinstance(x, jax.core.Tracer):
-            return np.asarray(x, np.float64) * self.std + self.mean
+            seen = np.asarray(x, np.float64)
+            x = seen * self.std + self.mean
+            for i, scores in enumerate(self.scores):
+                if scores is not None:
+                    x[..., i] = scores.inverse(seen[..., i])
+            return x
         return x * self.std.astype(np.float32) + self.mean.astype(np.float32)
 
 
@@ -203,6 +216,11 @@ class Preprocessing:
             described["std"] = self.standardization.std.tolist()
             if self.standardization.on_host is not None:
                 described["on_host"] = self.standardization.on_host.tolist()
+            described["scores"] = {
+                str(i): scores.describe()
+                for i, scores in enumerate(self.standardization.scores)
+                if scores is not None
+            }
         if self.schema is not None:
             described["schema"] = self.schema.describe()
         if self.masked:
@@ -216,10 +234,18 @@ class Preprocessing:
         if "mean" in described:
             on_host = described.get("on_host")
             dtype = np.float32 if on_host is None else np.float64
+            maps = described.get("scores", {})
+            columns = map(str, range(len(described["mean"])))
             standardization = Standardization(
                 np.array(described["mean"], dtype),
                 np.array(described["std"], dtype),
                 None if on_host is None else np.array(on_host, bool),
+                tuple(
+                    NormalScores.from_description(maps[i]) if i in maps else None
+                    for i in columns
+                )
+                if maps
+                else (),
             )
         schema = described.get("schema")
         return Preprocessing(

@@ -10,6 +10,7 @@ from flaxvae.checks import InputError, check_at_least, check_choice
 from flaxvae.data.dataset import SPLITS, Dataset, Split
 from flaxvae.data.preprocess import BINARIZATIONS, Binarization, Standardization
 from flaxvae.data.rows import Rows, blocks
+from flaxvae.data.scores import NormalScores, needs_scores
 
 STATIC_SEED = 0  # statically binarized data are the same in every run
 RESOLVED = 1e-4  # of a column's deviation: rounding that a model cannot see
@@ -115,7 +116,7 @@ def dequantize(dataset: Dataset) -> Dataset:
     return _with_preprocessing(dataset, dequantize=True)
 
 
-def standardize(dataset: Dataset) -> Dataset:
+def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
     """Scales each column of a table to mean 0 and standard deviation 1, in the step.
 
     The moments are those of the training split, without missing values. Columns of
@@ -126,6 +127,11 @@ def standardize(dataset: Dataset) -> Dataset:
     >>> table = standardize(from_arrays(rows, standardized=False))
     >>> np.std(table.preprocessing.prepare(table.train.x), axis=0).round(3).tolist()
     [1.0, 1.0, 1.0]
+
+    Args:
+      dataset: a table.
+      normal_scores: map real columns that are far from normally distributed to normal
+        scores by their quantiles; see `NormalScores`.
 
     Raises:
       InputError: data that are not a table.
@@ -144,16 +150,43 @@ def standardize(dataset: Dataset) -> Dataset:
     std = np.where(is_binary | is_constant, 1.0, std)
     mean = np.where(is_binary, 0.0, mean)
     on_host = _find_unresolved(dataset, mean, std, is_constant)
+    scores: tuple[NormalScores | None, ...] = ()
+    if normal_scores:
+        is_real = np.array(
+            [block == ("real",) for block in _features(dataset, mean, std)]
+        )
+        scores = tuple(
+            _fit_scores(dataset.train.x, i) if chosen else None
+            for i, chosen in enumerate(is_real & ~is_binary & ~is_constant)
+        )
+        on_host |= np.array([each is not None for each in scores])
     if on_host.any():
         # The others as float32, in which the step computes with them.
         mean, std = (np.where(on_host, v, v.astype(np.float32)) for v in (mean, std))
-        moments = Standardization(mean, std, on_host)
+        has_scores = any(each is not None for each in scores)
+        moments = Standardization(mean, std, on_host, scores if has_scores else ())
     else:
         moments = Standardization(mean.astype(np.float32), std.astype(np.float32))
         dataset = as_float32(dataset)
     if is_constant.any():
         dataset = _with_note(dataset, _name_constants(dataset, is_constant))
     return _with_preprocessing(dataset, standardization=moments)
+
+
+def _features(dataset: Dataset, mean: np.ndarray, std: np.ndarray) -> list[Any]:
+    """The kind of each feature, ``(F,)``."""
+    schema = dataset.preprocessing.schema
+    if schema is None:
+        return [("real",)] * len(mean)
+    blocks_of = schema.blocks(mean, std)
+    return [b for b in blocks_of for _ in range(b[1] if b[0] == "category" else 1)]
+
+
+def _fit_scores(x: Any, i: int) -> NormalScores | None:
+    """The map of a column that needs one."""
+    values = np.concatenate([np.asarray(b[:, i], np.float64) for b in blocks(x)])
+    values = values[~np.isnan(values)]
+    return NormalScores.fit(values) if needs_scores(values) else None
 
 
 def as_float32(dataset: Dataset) -> Dataset:

@@ -241,10 +241,11 @@ class CategoricalHead(nn.Module):
 class MixedHead(nn.Module):
     """Columns of a table, each with a likelihood that fits; see `Mixed`.
 
-    The features hold a location or logit for each feature of a row. The scales of real
-    and integer columns are learned, one per column (``"shared"``), a constant
-    (``"fixed"``), or predicted (``"learned"``: the features then end with a number for
-    each of these columns; see `soft_bound`).
+    The features hold a location or logit for each feature of a row, and then the
+    predicted log-scales; see `soft_bound`. Those of integer columns are predicted, since
+    large counts vary more than small ones. Each real column has one learned scale
+    (``"shared"``), or its scale is predicted too (``"learned"``). With ``"fixed"``
+    all scales are a constant.
     """
 
     support: ClassVar[str] = "mixed"
@@ -258,42 +259,43 @@ class MixedHead(nn.Module):
     def feature_shape(self, data_shape: Sequence[int]) -> tuple[int, ...]:
         """``(F,)`` for rows of F features; with predicted scales more."""
         del data_shape
-        size = count_features(self.columns)
-        return (size + (len(self._scaled) if self.scale == "learned" else 0),)
+        return (count_features(self.columns) + len(self._predicted),)
 
     @property
-    def _scaled(self) -> np.ndarray:
-        """Numbers of the features that have a scale."""
+    def _predicted(self) -> np.ndarray:
+        """Numbers of the features whose scale is predicted."""
         layout = find_layout(self.columns)
-        return np.sort(np.concatenate([layout.real, layout.integer]))
+        if self.scale == "fixed":
+            return layout.real[:0]
+        of_real = layout.real if self.scale == "learned" else layout.real[:0]
+        return np.concatenate([of_real, layout.integer])
 
     @nn.compact
     def __call__(self, features: jax.Array) -> Mixed:
         """``(..., F)`` -> p(x|z) over rows ``(F,)``."""
         check_choice("scale", self.scale, SCALES)
         check_above("init_scale", self.init_scale, 0)
-        size, chosen = count_features(self.columns), self._scaled
-        if features.shape[-1] != self.feature_shape(())[0]:
+        size, predicted = count_features(self.columns), self._predicted
+        if features.shape[-1] != size + len(predicted):
             raise InputError(
-                f"the decoder's output must have {self.feature_shape(())[0]} numbers "
-                f"for a row, got shape {features.shape}"
+                f"the decoder's output must have {size + len(predicted)} numbers for a "
+                f"row, got shape {features.shape}"
             )
         features = as_float32(features)
         location, raw = features[..., :size], features[..., size:]
         start = math.log(self.init_scale)
-        log_scale = jnp.zeros_like(location)
-        if self.scale == "shared" and len(chosen):
+        log_scale = jnp.full_like(location, start)
+        real = find_layout(self.columns).real
+        if self.scale == "shared" and len(real):
             init = nn.initializers.constant(start)
-            raw = self.param("log_scale", init, (len(chosen),), jnp.float32)
-            raw = jnp.broadcast_to(
-                raw.reshape((1,) * (location.ndim - 1) + (-1,)),
-                (*location.shape[:-1], len(chosen)),
-            )
-        elif self.scale == "fixed":
-            raw = jnp.full((*location.shape[:-1], len(chosen)), start)
-        if self.scale != "fixed":
-            raw = soft_bound(raw, *LOG_SCALE_BOUNDS)
-        log_scale = log_scale.at[..., chosen].set(raw)
+            own = self.param("log_scale", init, (len(real),), jnp.float32)
+            own = soft_bound(own, *LOG_SCALE_BOUNDS)
+            shape = (*location.shape[:-1], len(real))
+            own = own.reshape((1,) * (location.ndim - 1) + (-1,))
+            log_scale = log_scale.at[..., real].set(jnp.broadcast_to(own, shape))
+        if len(predicted):
+            bounded = soft_bound(raw + start, *LOG_SCALE_BOUNDS)
+            log_scale = log_scale.at[..., predicted].set(bounded)
         return Mixed(squarable(location), log_scale, self.columns)
 
 
