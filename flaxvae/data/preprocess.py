@@ -184,7 +184,7 @@ class Preprocessing:
         moments = self.standardization
         if moments is None:
             return self.schema.blocks()
-        return self.schema.blocks(moments.mean, moments.std)
+        return self.schema.blocks(moments.mean, moments.std, moments.scores)
 
     def levels(self, dtype: Any) -> int | None:
         """How many values a number that the model sees can have.

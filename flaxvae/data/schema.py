@@ -21,16 +21,17 @@ from flaxvae.data.cells import (
     reading,
     shorten,
 )
+from flaxvae.data.scores import NormalScores
 
 Kind = Literal["real", "integer", "binary", "category"]
 Block = tuple[Any, ...]
-"""Features of one column: ``("real",)``, ``("integer", step, low, high)`` in the units
+"""Features of one column: ``("real",)``, ``("integer", edges, levels)`` in the units
 that the model sees, ``("binary",)``, or ``("category", K)``."""
 
 MISSING = "(missing)"  # of a category, in the name of its feature
 MOST_CATEGORIES = 50  # of a column of text that nobody listed as categorical
 WORDS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
-WIDE = 100.0  # standard deviations of an integer column above which it is real
+MOST_LEVELS = 200  # of an integer column; the density of one with more is real
 IDENTIFIER = re.compile(r"(^|_|\b)(id|uuid|guid|identifier|index)$", re.IGNORECASE)
 THOUSANDS = re.compile(r"[-+]?\d{1,3}([.,' ]\d{3})*([.,]\d+)?")
 LEAST_ROWS = 20  # from which a column without repetition is called an identifier
@@ -72,6 +73,14 @@ class Column:
     def width(self) -> int:
         """Number of features without an indicator of missing values."""
         return len(self.values) if self.kind == "category" else 1
+
+    @property
+    def num_levels(self) -> int:
+        """Number of integers from the least to the largest; 0 if they are many."""
+        if self.kind != "integer" or self.low is None or self.high is None:
+            return 0
+        count = int(self.high - self.low) + 1
+        return count if count <= MOST_LEVELS else 0
 
 
 @dataclass(frozen=True)
@@ -284,13 +293,17 @@ class TableSchema:
         return x
 
     def blocks(
-        self, mean: np.ndarray | None = None, std: np.ndarray | None = None
+        self,
+        mean: np.ndarray | None = None,
+        std: np.ndarray | None = None,
+        scores: Sequence[NormalScores | None] = (),
     ) -> tuple[Block, ...]:
         """The features of an example by kind, in the units that the model sees.
 
         Args:
           mean: what is subtracted from the columns, ``(F,)``; None: nothing.
           std: what they are then divided by, ``(F,)``; None: nothing.
+          scores: maps to normal scores, where columns have them.
         """
         found: list[Block] = []
         for column, features, indicator in self.slices():
@@ -299,10 +312,13 @@ class TableSchema:
             scale = 1.0 if std is None else float(std[i])
             if column.kind == "category":
                 found.append(("category", column.width))
-            elif column.kind == "integer" and scale < WIDE:
-                ends = (column.low or 0.0, column.high or 0.0)
-                low, high = ((end - offset) / scale for end in ends)
-                found.append(("integer", 1 / scale, low, high))
+            elif column.num_levels:
+                low, count = column.low or 0.0, column.num_levels
+                values = low + np.arange(count), low + np.arange(count - 1) + 0.5
+                levels, edges = ((v - offset) / scale for v in values)
+                if i < len(scores) and (own := scores[i]) is not None:
+                    levels, edges = own.levels, own.edges
+                found.append(("integer", _floats(edges), _floats(levels)))
             else:
                 found.append(("binary",) if column.kind == "binary" else ("real",))
             if indicator is not None:
@@ -610,6 +626,10 @@ def _take(column: Column, codes: np.ndarray) -> Any:
 
     kinds = pyarrow.array([*column.values, None], arrow_type(column.type))
     return kinds.take(pyarrow.array(codes % (len(column.values) + 1)))
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
 
 
 def _title(value: Any) -> str:

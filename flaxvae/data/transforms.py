@@ -10,6 +10,7 @@ from flaxvae.checks import InputError, check_at_least, check_choice
 from flaxvae.data.dataset import SPLITS, Dataset, Split
 from flaxvae.data.preprocess import BINARIZATIONS, Binarization, Standardization
 from flaxvae.data.rows import Rows, blocks
+from flaxvae.data.schema import Column
 from flaxvae.data.scores import NormalScores, needs_scores
 
 STATIC_SEED = 0  # statically binarized data are the same in every run
@@ -130,8 +131,8 @@ def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
 
     Args:
       dataset: a table.
-      normal_scores: map real columns that are far from normally distributed to normal
-        scores by their quantiles; see `NormalScores`.
+      normal_scores: map integers and real columns that are far from normally
+        distributed to normal scores by their quantiles; see `NormalScores`.
 
     Raises:
       InputError: data that are not a table.
@@ -152,12 +153,10 @@ def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
     on_host = _find_unresolved(dataset, mean, std, is_constant)
     scores: tuple[NormalScores | None, ...] = ()
     if normal_scores:
-        is_real = np.array(
-            [block == ("real",) for block in _features(dataset, mean, std)]
-        )
+        columns = _columns(dataset, len(mean))
         scores = tuple(
-            _fit_scores(dataset.train.x, i) if chosen else None
-            for i, chosen in enumerate(is_real & ~is_binary & ~is_constant)
+            _fit_scores(dataset.train.x, i, columns[i]) if chosen else None
+            for i, chosen in enumerate(~is_binary & ~is_constant)
         )
         on_host |= np.array([each is not None for each in scores])
     if on_host.any():
@@ -173,19 +172,21 @@ def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
     return _with_preprocessing(dataset, standardization=moments)
 
 
-def _features(dataset: Dataset, mean: np.ndarray, std: np.ndarray) -> list[Any]:
-    """The kind of each feature, ``(F,)``."""
+def _columns(dataset: Dataset, num_features: int) -> list[Column | None]:
+    """The column of each feature, ``(F,)``; None where the schema has none."""
+    found: list[Column | None] = [None] * num_features
     schema = dataset.preprocessing.schema
-    if schema is None:
-        return [("real",)] * len(mean)
-    blocks_of = schema.blocks(mean, std)
-    return [b for b in blocks_of for _ in range(b[1] if b[0] == "category" else 1)]
+    for column, features, _ in [] if schema is None else schema.slices():
+        found[features] = [column] * column.width
+    return found
 
 
-def _fit_scores(x: Any, i: int) -> NormalScores | None:
-    """The map of a column that needs one."""
+def _fit_scores(x: Any, i: int, column: Column | None) -> NormalScores | None:
+    """The map of a column that needs one: of few integers, or far from normal."""
     values = np.concatenate([np.asarray(b[:, i], np.float64) for b in blocks(x)])
     values = values[~np.isnan(values)]
+    if column is not None and column.num_levels:
+        return NormalScores.of_integers(values, column.low or 0, column.high or 0)
     return NormalScores.fit(values) if needs_scores(values) else None
 
 

@@ -13,8 +13,6 @@ from flaxvae.distributions.distribution import draw_noise, sum_event
 from flaxvae.distributions.normal import LOG_2PI
 from flaxvae.distributions.softplus import softplus
 
-MOST_LEVELS = 256  # of an integer column whose expected value is summed exactly
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -35,8 +33,9 @@ class Mixed:
       log_scale: logarithms of the scales of real and integer columns, of the same
         shape; the other entries are not used.
       columns: for each column what its features are: ``("real",)`` normal,
-        ``("integer", step, low, high)`` a discretized logistic on low, low + step, ...,
-        high, ``("binary",)`` Bernoulli, ``("category", K)`` one-hot over K features.
+        ``("integer", edges, levels)`` a logistic discretized to L levels by L - 1 edges
+        between them, both ascending, ``("binary",)`` Bernoulli, ``("category", K)``
+        one-hot over K features.
 
     Source: of the left-out values, Mattei and Frellsen, "MIWAE: Deep Generative
     Modelling and Imputation of Incomplete Data Sets", 2019, arXiv 1812.02633; of the
@@ -54,7 +53,8 @@ class Mixed:
         layout = find_layout(self.columns)
         mean = self.location
         if layout.integer.size:
-            mean = mean.at[..., layout.integer].set(self._mean_of_integers(layout))
+            levels = self._level_masses(layout) * _like(layout.levels, mean)
+            mean = mean.at[..., layout.integer].set(levels.sum(-1))
         probability = jax.nn.sigmoid(self.location[..., layout.binary])
         mean = mean.at[..., layout.binary].set(probability)
         for features in layout.categories:
@@ -68,26 +68,8 @@ class Mixed:
         layout = find_layout(self.columns)
         mode = self.location
         if layout.integer.size:
-            loc, log_scale = (
-                v[..., layout.integer] for v in (self.location, self.log_scale)
-            )
-            low, high = (_like(end, loc) for end in (layout.low, layout.high))
-            shape = loc.shape
-            candidates = jnp.stack(
-                [
-                    jnp.broadcast_to(low, shape),
-                    _to_level(loc, layout),
-                    jnp.broadcast_to(high, shape),
-                ]
-            )
-            mass = _log_mass(
-                layout,
-                candidates,
-                jnp.broadcast_to(loc, candidates.shape),
-                jnp.broadcast_to(log_scale, candidates.shape),
-            )
-            best = jnp.argmax(mass, axis=0)[None]
-            chosen = jnp.take_along_axis(candidates, best, axis=0)[0]
+            best = jnp.argmax(self._level_masses(layout), axis=-1)
+            chosen = _take(layout.levels, best)
             mode = mode.at[..., layout.integer].set(chosen)
         is_one = self.location[..., layout.binary] > 0
         mode = mode.at[..., layout.binary].set(is_one.astype(mode.dtype))
@@ -118,7 +100,8 @@ class Mixed:
             eps = draw(jax.random.logistic, keys[1], layout.integer)
             loc = part(self.location, layout.integer)
             moved = loc + part(scale, layout.integer) * eps
-            x = x.at[..., layout.integer].set(_to_level(moved, layout))
+            level = _take(layout.levels, _find_level(moved, layout))
+            x = x.at[..., layout.integer].set(level)
         if layout.binary.size:
             uniform = draw(jax.random.uniform, keys[2], layout.binary)
             is_one = uniform < jax.nn.sigmoid(part(self.location, layout.binary))
@@ -143,6 +126,7 @@ class Mixed:
         layout = find_layout(self.columns)
         is_known = ~jnp.isnan(x)
         x = jnp.where(is_known, x, 0.0)  # no NaN may reach a gradient
+        bins = _find_bins(x[..., layout.integer], layout)
         shape = jnp.broadcast_shapes(x.shape, self.location.shape)
         x, is_known, location, log_scale = (
             jnp.broadcast_to(v, shape)
@@ -159,7 +143,8 @@ class Mixed:
             density = -0.5 * (LOG_2PI + error**2) - log_std
             terms.append(jnp.where(is_known[..., layout.real], density, 0.0))
         if layout.integer.size:
-            mass = _log_mass(layout, *parts(layout.integer))
+            _, loc, log_width = parts(layout.integer)
+            mass = _log_mass(bins, loc, log_width)
             terms.append(jnp.where(is_known[..., layout.integer], mass, 0.0))
         if layout.binary.size:
             value, logit, _ = parts(layout.binary)
@@ -170,30 +155,16 @@ class Mixed:
             terms.append((value * jax.nn.log_softmax(logits)).sum(-1))
         return sum_event(jnp.concatenate(terms, axis=-1), 1)
 
-    def _mean_of_integers(self, layout: "Layout") -> jax.Array:
-        """Expected values: low + step * the sum of P(x > level) over levels."""
-        loc = self.location[..., layout.integer]
-        scale = jnp.exp(self.log_scale[..., layout.integer])
-        low, high, step = (
-            _like(v, loc) for v in (layout.low, layout.high, layout.step)
+    def _level_masses(self, layout: "Layout") -> jax.Array:
+        """The probability of each level of each integer column, ``(*batch, I, L)``."""
+        loc, log_scale = (
+            v[..., layout.integer, None] for v in (self.location, self.log_scale)
         )
-        levels = np.round((layout.high - layout.low) / layout.step)
-        # The integral in place of the sum: E[min(max(x, low), high)].
-        smooth = low + scale * (
-            softplus((loc - low) / scale) - softplus((loc - high) / scale)
-        )
-        is_few = levels <= MOST_LEVELS
-        if not is_few.any():
-            return smooth
-
-        def add(level: jax.Array, total: jax.Array) -> jax.Array:
-            middle = low + (level + 0.5) * step
-            above = jax.nn.sigmoid((loc - middle) / scale)
-            return total + jnp.where(level < _like(levels, loc), above, 0.0)
-
-        count = int(levels[is_few].max())
-        total = jax.lax.fori_loop(0, count, add, jnp.zeros_like(loc))
-        return jnp.where(_like(is_few, loc), low + step * total, smooth)
+        edges = _like(layout.edges, loc[..., 0])
+        below = jax.nn.sigmoid((edges - loc) * jnp.exp(-log_scale))  # P(x <= level)
+        zeros = jnp.zeros_like(below[..., :1])
+        every = jnp.concatenate([zeros, below, zeros + 1], axis=-1)
+        return jnp.diff(every, axis=-1)
 
 
 class Layout(NamedTuple):
@@ -201,19 +172,17 @@ class Layout(NamedTuple):
 
     Attributes:
       real: numbers of the real columns' features.
-      integer: of the integer columns', whose ``step``, ``low`` and ``high`` follow.
-      step: between two integers, in the units of the features.
-      low: the least value.
-      high: the largest value.
+      integer: of the I integer columns' features.
+      edges: between their levels, ``(I, L - 1)``, filled up with infinity.
+      levels: ``(I, L)``, filled up with the last one.
       binary: numbers of the binary columns' features.
       categories: for each size K the features ``(C, K)`` of C columns.
     """
 
     real: np.ndarray
     integer: np.ndarray
-    step: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    edges: np.ndarray
+    levels: np.ndarray
     binary: np.ndarray
     categories: tuple[np.ndarray, ...]
 
@@ -222,7 +191,8 @@ class Layout(NamedTuple):
 def find_layout(columns: tuple[Any, ...]) -> Layout:
     """The features by kind of columns as `Mixed` takes them."""
     kinds: dict[str, list[int]] = {"real": [], "integer": [], "binary": []}
-    steps: list[tuple[float, float, float]] = []
+    edges: list[Any] = []
+    levels: list[Any] = []
     categories: dict[int, list[range]] = {}
     start = 0
     for kind, *numbers in columns:
@@ -233,12 +203,19 @@ def find_layout(columns: tuple[Any, ...]) -> Layout:
             continue
         kinds[kind].append(start)
         if kind == "integer":
-            steps.append(tuple(numbers))
+            edges.append(numbers[0])
+            levels.append(numbers[1])
         start += 1
-    step, low, high = np.array(steps, np.float32).reshape(-1, 3).T
+    most = max(map(len, levels), default=1)
+    filled_edges = np.full((len(edges), most - 1), np.inf, np.float32)
+    filled_levels = np.zeros((len(levels), most), np.float32)
+    for i, (own_edges, own_levels) in enumerate(zip(edges, levels, strict=True)):
+        filled_edges[i, : len(own_edges)] = own_edges
+        filled_levels[i] = own_levels[-1]
+        filled_levels[i, : len(own_levels)] = own_levels
     real, integer, binary = (np.array(kinds[kind], np.int32) for kind in kinds)
     groups = tuple(np.array(ranges, np.int32) for ranges in categories.values())
-    return Layout(real, integer, step, low, high, binary, groups)
+    return Layout(real, integer, filled_edges, filled_levels, binary, groups)
 
 
 def count_features(columns: tuple[Any, ...]) -> int:
@@ -246,34 +223,63 @@ def count_features(columns: tuple[Any, ...]) -> int:
     return sum(rest[0] if kind == "category" else 1 for kind, *rest in columns)
 
 
+class Bins(NamedTuple):
+    """The edges around integers, ``(*batch, I)`` each; 0 where there is none."""
+
+    lower: jax.Array
+    upper: jax.Array
+    has_lower: jax.Array
+    has_upper: jax.Array
+
+
 def _like(values: np.ndarray, x: jax.Array) -> jax.Array:
-    """Numbers of the columns ``(I,)`` with the axes of ``x``."""
-    return jnp.asarray(values).reshape((1,) * (x.ndim - 1) + (-1,))
+    """Numbers of the columns ``(I, ...)`` with the batch axes of ``x`` before them."""
+    return jnp.asarray(values).reshape((1,) * (x.ndim - 1) + values.shape)
 
 
-def _to_level(x: jax.Array, layout: Layout) -> jax.Array:
-    """The value of each integer column that is nearest to each number."""
-    low, high, step = (_like(v, x) for v in (layout.low, layout.high, layout.step))
-    return jnp.clip(low + step * jnp.round((x - low) / step), low, high)
+def _find_level(x: jax.Array, layout: Layout) -> jax.Array:
+    """The number of the level that each number ``(*batch, I)`` belongs to."""
+    return (x[..., None] > _like(layout.edges, x)).sum(-1)
 
 
-def _log_mass(
-    layout: Layout, x: jax.Array, loc: jax.Array, log_scale: jax.Array
-) -> jax.Array:
-    """Log P of integers, as in `flaxvae.distributions.DiscretizedLogistic`.
+def _take(table: np.ndarray, level: jax.Array) -> jax.Array:
+    """The entries ``(*batch, I)`` of a table ``(I, L)`` at the levels' numbers."""
+    column = jnp.arange(len(table)).reshape((1,) * (level.ndim - 1) + (-1,))
+    return jnp.asarray(table)[jnp.broadcast_to(column, level.shape), level]
 
-    The mass below the least and above the largest value belongs to these two.
+
+def _find_bins(x: jax.Array, layout: Layout) -> Bins:
+    level = _find_level(x, layout)
+    outside = np.full((len(layout.edges), 1), np.inf, np.float32)
+    lower = _take(np.concatenate([-outside, layout.edges], axis=1), level)
+    upper = _take(np.concatenate([layout.edges, outside], axis=1), level)
+    has_lower, has_upper = jnp.isfinite(lower), jnp.isfinite(upper)
+    return Bins(
+        jnp.where(has_lower, lower, 0.0),
+        jnp.where(has_upper, upper, 0.0),
+        has_lower,
+        has_upper,
+    )
+
+
+def _log_mass(bins: Bins, loc: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """Log P of the bins of a logistic, without overflow.
+
+    As in `flaxvae.distributions.DiscretizedLogistic`; the lowest and the highest bin
+    have one edge, that of a column with one level none.
     """
-    low, high, step = (_like(v, x) for v in (layout.low, layout.high, layout.step))
-    half = 0.5 * step
+    lower, upper, has_lower, has_upper = (jnp.broadcast_to(v, loc.shape) for v in bins)
     inverse_scale = jnp.exp(-log_scale)
-    below = -softplus((loc - x - half) * inverse_scale)
-    above = -softplus((x - half - loc) * inverse_scale)
-    width = jnp.log(-jnp.expm1(-step * inverse_scale))
-    is_lowest, is_highest = x < low + half, x > high - half
-    inside = below + above + width
-    one_side = jnp.where(is_lowest, below, jnp.where(is_highest, above, inside))
-    return jnp.where(is_lowest & is_highest, 0.0, one_side)
+    below = -softplus((loc - upper) * inverse_scale)
+    above = -softplus((lower - loc) * inverse_scale)
+    is_inside = has_lower & has_upper
+    distance = jnp.where(is_inside, upper - lower, 1.0)
+    width = jnp.log(-jnp.expm1(-distance * inverse_scale))
+    return (
+        jnp.where(has_upper, below, 0.0)
+        + jnp.where(has_lower, above, 0.0)
+        + jnp.where(is_inside, width, 0.0)
+    )
 
 
 def _one_hot(logits: jax.Array) -> jax.Array:

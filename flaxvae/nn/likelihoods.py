@@ -242,8 +242,8 @@ class MixedHead(nn.Module):
     """Columns of a table, each with a likelihood that fits; see `Mixed`.
 
     The features hold a location or logit for each feature of a row, and then the
-    predicted log-scales; see `soft_bound`. Those of integer columns are predicted, since
-    large counts vary more than small ones. Each real column has one learned scale
+    predicted log-scales; see `soft_bound`. Those of integer columns are predicted,
+    since large counts vary more than small ones. Each real column has one learned scale
     (``"shared"``), or its scale is predicted too (``"learned"``). With ``"fixed"``
     all scales are a constant.
     """
