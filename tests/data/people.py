@@ -17,7 +17,7 @@ def make_people(count, seed=0):
     factor = rng.normal(size=count)
     member = rng.random(count) < 1 / (1 + np.exp(0.5 - 1.5 * factor - kind))
     score = 2 * factor + rng.normal(size=count)
-    is_missing = rng.random(count) < np.where(member, 0.25, 0.05)
+    is_missing = rng.random(count) < np.where(factor > 0, 0.25, 0.05)
     city = np.digitize(factor + 0.5 * rng.normal(size=count), [-1.0, -0.3, 0.3, 1.0])
     plans = np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.1, 0.1, 0.2, 0.6]])
     plan = (plans[kind].cumsum(1) < rng.random((count, 1))).sum(1).clip(0, 3)
