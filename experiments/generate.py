@@ -5,7 +5,8 @@
     python -m experiments.generate --workdir=runs/... --around 0 5 --output=near.npz
 
 The suffix of the output selects the format: ``.npz`` (arrays ``x`` and, for classes,
-``labels``), ``.csv`` (rows, in the table's own units), otherwise a folder of PNGs.
+``labels``), ``.csv`` or ``.parquet`` (rows of the table: its columns, categories and
+units), otherwise a folder of PNGs.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +30,8 @@ class Flags:
     workdir: Path
     """Folder of the run with the model."""
     output: Path | None = None
-    """New NAME.npz, NAME.csv or folder for PNG images. Default: WORKDIR/samples.npz."""
+    """New NAME.npz, NAME.csv, NAME.parquet or folder for PNG images. Default:
+    WORKDIR/samples.npz."""
     num: int = setting(100, at_least=1)
     """Number of samples; with --around, for each example."""
     sampler: SamplerName = "prior"

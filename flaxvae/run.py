@@ -259,8 +259,27 @@ class Run(Trained):
         )
         if output is not None:
             columns = None if dataset is None else dataset.columns
-            latent.write_examples(output, x, labels, columns=columns)
+            schema = self.preprocessing.schema
+            latent.write_examples(output, x, labels, columns=columns, schema=schema)
         return x, labels
+
+    def generate_table(self, num: int = 100, **choices: Any) -> Any:
+        """Samples of a run on a table, as an Arrow table of its columns.
+
+        Args:
+          num: number of rows.
+          **choices: other arguments of `generate`.
+
+        Raises:
+          InputError: a run on images or on rows without names, or what `generate`
+            refuses.
+        """
+        schema = self.preprocessing.schema
+        if schema is None:
+            raise InputError(
+                "generate_table is for runs on tables: use generate for others"
+            )
+        return schema.decode(*self.generate(num, **choices))
 
     def probe(
         self,

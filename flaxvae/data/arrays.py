@@ -255,6 +255,10 @@ def make_dataset(
         split: as_examples(part.x, f"x{of[split]}", images)
         for split, part in there.items()
     }
+    if xs["train"].dtype == np.float64 or len({x.dtype for x in xs.values()}) > 1:
+        xs = {
+            split: x.astype(np.float64) if x.ndim < 4 else x for split, x in xs.items()
+        }
     train = xs["train"]
     for split, x in xs.items():
         if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
@@ -382,9 +386,10 @@ def as_examples(x: Any, name: str, images: ImageOptions = AS_STORED) -> Any:
     if x.ndim == 3:
         x = x[..., np.newaxis]
     x = open_rows(x)
-    if x.ndim == 2:
-        with np.errstate(over="ignore"):  # `check_dataset` finds infinities
-            return x.astype(np.float32)
+    if x.ndim == 2:  # float64 until it is known whether float32 resolves its columns
+        return x.astype(
+            np.float32 if x.dtype.itemsize <= 2 or x.dtype == np.float32 else np.float64
+        )
     if x.shape[-1] > MAX_CHANNELS:
         raise InputError(
             f"{name} must have at most {MAX_CHANNELS} channels in its last axis, got "

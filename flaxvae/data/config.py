@@ -16,6 +16,8 @@ from flaxvae.data.dataset import Dataset, check_dataset
 from flaxvae.data.layout import Layout
 from flaxvae.data.preprocess import Binarization
 from flaxvae.data.sources import load_source
+from flaxvae.data.tables import TableOptions
+from flaxvae.data.text_tables import Decimal, Header
 from flaxvae.data.transforms import Imputation
 from flaxvae.settings import check_settings, setting
 
@@ -52,13 +54,30 @@ class DataConfig:
     standardized: bool | None = None
     """Scale columns, or features of series, to mean 0 and standard deviation 1.
     Default: for tables and series."""
+    normal_scores: bool | None = None
+    """Standardize skewed columns of a table by their quantiles, to a normal
+    distribution. Default: only for tables with categories or binary columns."""
     label_column: str | None = None
     """Column of a table that holds the classes; it is not part of an example."""
     categorical: tuple[str, ...] = ()
     """Columns of a table to encode as one-hot numbers, one per category."""
     impute: Imputation | None = None
-    """Fill missing values of a table, or of rows of numbers, with the training split's
-    mean or median. Default: refuse them."""
+    """Fill missing numbers of rows with the training split's mean or median, or leave
+    them out of the likelihood (mask). Default: refuse them."""
+    drop_columns: tuple[str, ...] = ()
+    """Columns of a table to leave out, such as names and identifiers."""
+    missing_values: tuple[str, ...] = ()
+    """Texts and numbers of a table that mean a missing value, besides NA and the like.
+    """
+    separator: str | None = None
+    """Character between the columns of a text file. Default: found."""
+    header: Header | None = None
+    """Whether the first line of a text file names the columns. Default: yes, unless it
+    holds numbers above numbers."""
+    decimal: Decimal | None = None
+    """Character before decimals in a text file. Default: found."""
+    encoding: str | None = None
+    """Encoding of a text file. Default: UTF-8, or cp1252 where it is not."""
     image_size: tuple[int, ...] = setting((), at_least=1)
     """Height and width to which the images of a folder are resized; one number: both.
     Default: as they are."""
@@ -79,9 +98,12 @@ class DataConfig:
                 f"{type(self.dataset).__name__}: use flaxvae.data.from_arrays for "
                 "arrays and tables in memory"
             )
-        names = self.categorical
-        names = (names,) if isinstance(names, str) else tuple(names)
-        object.__setattr__(self, "categorical", names)
+        for field in ("categorical", "drop_columns", "missing_values"):
+            names = getattr(self, field)
+            names = (names,) if isinstance(names, str | int | float) else tuple(names)
+            if field == "missing_values":
+                names = tuple(map(str, names))
+            object.__setattr__(self, field, names)
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", Path(self.data_dir))
         for name in ("image_size", "image_shape"):
@@ -139,12 +161,16 @@ class DataConfig:
         dataset, has_fixed_splits = load_source(
             self.dataset,
             self.data_dir and self.data_dir.expanduser(),
-            label_column=self.label_column,
-            categorical=self.categorical,
-            impute=self.impute,
             images=self.images,
+            **self.table_options(),
         )
         return self.prepare(dataset, has_fixed_splits=has_fixed_splits)
+
+    def table_options(self) -> dict[str, Any]:
+        """The choices that are about tables only, those that are set."""
+        names = (field.name for field in dataclasses.fields(TableOptions))
+        values = {name: getattr(self, name) for name in names}
+        return {name: v for name, v in values.items() if v is not None and v != ()}
 
     def prepare(self, dataset: Dataset, *, has_fixed_splits: bool = False) -> Dataset:
         """Splits a data set, fills its gaps and sets its preprocessing.
@@ -168,10 +194,17 @@ class DataConfig:
         if self.impute is not None:
             dataset = transforms.fill_gaps(dataset, self.impute)
         dataset = transforms.as_layout(dataset, self.layout)
+        standardized = self.standardized
+        if standardized is None:
+            standardized = dataset.layout != "images"
+        if not standardized:
+            dataset = transforms.as_float32(dataset)
         check_dataset(dataset)
-        is_real = dataset.layout != "images"
-        if self.standardized or (self.standardized is None and is_real):
-            dataset = transforms.standardize(dataset)
+        if standardized:
+            schema, scores = dataset.preprocessing.schema, self.normal_scores
+            if scores is None:
+                scores = schema is not None and schema.is_mixed
+            dataset = transforms.standardize(dataset, normal_scores=scores)
         if self.dequantize:
             dataset = transforms.dequantize(dataset)
         return transforms.binarize(dataset, self.binarize)

@@ -123,7 +123,9 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of an example as the model sees it: (H, W, C), (T, F) or (F,)."""
-        stored = jax.ShapeDtypeStruct((1, *self.train.x.shape[1:]), self.train.x.dtype)
+        x = self.train.x
+        dtype = np.float32 if x.dtype == np.float64 else x.dtype  # as it is stored
+        stored = jax.ShapeDtypeStruct((1, *x.shape[1:]), dtype)
         seen: Any = jax.eval_shape(self.preprocessing.prepare, stored)
         shape: tuple[int, ...] = seen.shape[1:]
         return shape
@@ -279,6 +281,10 @@ def check_values(
     is_float = np.issubdtype(x.dtype, np.floating)
     limit = 1.0 if is_float else preprocessing.max_value
     if x.dtype.kind == "u" and np.iinfo(x.dtype).max <= limit:
+        return
+    if preprocessing.masked:
+        if any(np.isinf(block).any() for block in blocks(x)):
+            raise InputError(f"{name} must hold finite numbers, got infinity")
         return
     low, high = extent(x)
     if not (np.isfinite(low) and np.isfinite(high)):

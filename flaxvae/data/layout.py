@@ -73,9 +73,10 @@ def choose_layout(
 
 
 def as_series(x: Any, name: str) -> Any:
-    """Series ``(N, T, F)`` of float32, from any numbers ``(N, T, F)`` or ``(N, T)``.
+    """Series ``(N, T, F)`` of floats, from any numbers ``(N, T, F)`` or ``(N, T)``.
 
-    Large memory-mapped arrays become `Rows`.
+    They are float64 until it is known whether float32 resolves their features. Large
+    memory-mapped arrays become `Rows`.
 
     Raises:
       InputError: another number of axes.
@@ -83,8 +84,8 @@ def as_series(x: Any, name: str) -> Any:
     if x.ndim not in NDIM["series"]:
         raise InputError(f"{name} must be {AXES['series']}, got the shape {x.shape}")
     x = open_rows(x[..., np.newaxis] if x.ndim == 2 else x)
-    with np.errstate(over="ignore"):  # `check_dataset` finds infinities
-        return x if x.dtype == np.float32 else x.astype(np.float32)
+    is_narrow = x.dtype.itemsize <= 2 or x.dtype == np.float32
+    return x.astype(np.float32 if is_narrow else np.float64)
 
 
 def suggest_series(shape: Sequence[int]) -> str:

@@ -7,13 +7,22 @@ from typing import Any
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.data.arrays import ImageOptions, Part, make_dataset, rows_as_images
+from flaxvae.data.arrays import Part, make_dataset, rows_as_images
 from flaxvae.data.config import DataConfig, check_fields
 from flaxvae.data.dataset import Dataset, Split
 from flaxvae.data.names import find_split
 from flaxvae.data.sources import refuse_image_options, refuse_table_options
 from flaxvae.data.streams import collect, is_stream
-from flaxvae.data.tables import is_table, read_columns, to_arrow
+from flaxvae.data.tables import (
+    OF_TEXT,
+    Rows,
+    TableOptions,
+    blank,
+    is_table,
+    make_table_dataset,
+    read_rows,
+    to_arrow,
+)
 
 
 def load(dataset: Any = "auto", **choices: Any) -> Dataset:
@@ -104,8 +113,8 @@ def from_arrays(
         and for zeros and ones, otherwise 255 or 65,535.
       **choices: fields of `DataConfig`, such as ``validation_size``, ``test_size``,
         ``split_seed``, ``num_examples``, ``layout``, ``binarize``, ``dequantize``,
-        ``standardized``, ``impute``, ``image_shape``, and for tables ``label_column``
-        and ``categorical``.
+        ``standardized``, ``impute``, ``image_shape``, and for tables ``label_column``,
+        ``categorical``, ``drop_columns`` and ``missing_values``.
 
     Returns:
       The data set; a table's column names are its ``columns``.
@@ -131,22 +140,19 @@ def from_arrays(
     parts = {split: part for split, part in parts.items() if part.x is not None}
     if not parts.get("train"):
         raise InputError("x must be an array or a table, got None")
-    columns = None
-    is_of_tables = any(is_table(part.x) for part in parts.values())
-    if is_of_tables:
-        parts, columns = _read_tables(parts, config)
-        rows = ImageOptions(layout="rows")  # until `DataConfig.prepare`
-        dataset = make_dataset(
-            name, parts, images=rows, columns=columns, notes=tuple(notes)
+    options = config.table_options()
+    if any(is_table(part.x) for part in parts.values()):
+        refuse_table_options(
+            name,
+            {option: options.get(option) for option in OF_TEXT},
+            "a text file",
         )
+        parts, rows = _read_tables(parts, config)
+        rows = rows._replace(notes=(*notes, *rows.notes))
+        dataset = make_table_dataset(name, parts, rows)
         return config.prepare(rows_as_images(dataset, config.images))
-    refuse_table_options(
-        name,
-        {
-            "label_column": config.label_column,
-            "categorical": config.categorical or None,
-        },
-    )
+    options.pop("impute", None)
+    refuse_table_options(name, options)
     dataset = make_dataset(name, parts, images=config.images, notes=tuple(notes))
     return config.prepare(dataset)
 
@@ -198,7 +204,7 @@ def _is_pair(value: tuple[Any, ...]) -> bool:
 
 def _read_tables(
     parts: Mapping[str, Part], config: DataConfig
-) -> tuple[dict[str, Part], tuple[str, ...]]:
+) -> tuple[dict[str, Part], Rows]:
     """The rows of tables, whose categories are numbered in all splits alike."""
     for split, part in parts.items():
         if not is_table(part.x):
@@ -212,16 +218,13 @@ def _read_tables(
                 f"classes, got both in {split}"
             )
     sizes = [len(part.x) for part in parts.values()]
-    columns = read_columns(
-        to_arrow({split: part.x for split, part in parts.items()}),
-        label_column=config.label_column,
-        categorical=config.categorical,
-        impute=config.impute,
-    )
+    table = to_arrow({split: part.x for split, part in parts.items()})
+    options = TableOptions(**config.table_options())
+    rows = read_rows(blank(table, options.missing_values), options)
     read = {}
     ends = np.cumsum(sizes)
     for (split, part), end, size in zip(parts.items(), ends, sizes, strict=True):
-        rows = slice(end - size, end)
-        labels = part.labels if columns.labels is None else columns.labels[rows]
-        read[split] = Part(columns.x[rows], labels, part.conditions)
-    return read, columns.names
+        own = slice(end - size, end)
+        labels = part.labels if rows.labels is None else rows.labels[own]
+        read[split] = Part(rows.x[own], labels, part.conditions)
+    return read, rows

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.collectives import Conditioned, draw_rows
+from flaxvae.collectives import Conditioned, Weighted, draw_rows
 from flaxvae.data.drawing import RENDERERS, Renderer
+from flaxvae.data.schema import Block, TableSchema
+from flaxvae.data.scores import NormalScores
 from flaxvae.dtypes import narrow
 from flaxvae.settings import check_settings
 
@@ -26,31 +28,67 @@ class Standardization:
     """Shifts and scales each column of a table, or feature of series: (x - mean) / std.
 
     Attributes:
-      mean: ``(F,)`` float32, of the training split.
-      std: ``(F,)`` float32, of the training split; 1 where a column is constant or
-        one-hot.
+      mean: ``(F,)``, of the training split.
+      std: ``(F,)``, of the training split; 1 where a column is constant or holds zeros
+        and ones.
+      on_host: ``(F,)`` bool: columns that float32 would round by more than a small part
+        of their deviation (seconds since 1970, identifiers, 1e300), and which are
+        therefore standardized in float64 before they become float32; None: none.
+      scores: for each column its map to normal scores, or None where it is shifted and
+        scaled; columns with a map are ``on_host``.
     """
 
     mean: np.ndarray
     std: np.ndarray
+    on_host: np.ndarray | None = None
+    scores: tuple[NormalScores | None, ...] = ()
+
+    def stored(self, x: np.ndarray) -> np.ndarray:
+        """Rows ``(..., F)`` for a device: float32, columns ``on_host`` standardized."""
+        if self.on_host is not None:
+            chosen = self.on_host
+            x = np.array(x, np.float64)
+            linear = (x[..., chosen] - self.mean[chosen]) / self.std[chosen]
+            values, x[..., chosen] = x.copy(), linear
+            for i, scores in enumerate(self.scores):
+                if scores is not None:
+                    x[..., i] = scores(values[..., i])
+        with np.errstate(over="ignore"):
+            return np.asarray(x, np.float32)
 
     def __repr__(self) -> str:
         return f"Standardization(of {len(self.mean)} columns)"
 
     def apply(self, x: jax.Array) -> jax.Array:
-        """From the table's units ``(..., F)`` to the model's."""
-        if x.shape[-1] != len(self.mean):  # a single column would be broadcast
+        """From what `stored` returns ``(..., F)`` to the model's units."""
+        mean, std = self.mean, self.std
+        if x.shape[-1] != len(mean):  # a single column would be broadcast
             raise InputError(
-                f"x must have {len(self.mean)} numbers in its last axis, got the shape "
+                f"x must have {len(mean)} numbers in its last axis, got the shape "
                 f"{x.shape}"
             )
+        if self.on_host is not None:
+            mean = np.where(self.on_host, 0.0, mean)
+            std = np.where(self.on_host, 1.0, std)
         row = (1,) * (x.ndim - 1) + (-1,)
-        return narrow((x - self.mean.reshape(row)) / self.std.reshape(row))
+        mean, std = (np.asarray(v, np.float32).reshape(row) for v in (mean, std))
+        return narrow((x - mean) / std)
 
     def inverse(self, x: Any) -> Any:
-        """From the model's units ``(..., F)`` to the table's."""
+        """From the model's units ``(..., F)`` to the table's.
+
+        Where columns are ``on_host`` an array of NumPy, computed in float64.
+        """
         row = (1,) * (x.ndim - 1) + (-1,)
-        return x * self.std.reshape(row) + self.mean.reshape(row)
+        if self.on_host is not None and not isinstance(x, jax.core.Tracer):
+            seen = np.asarray(x, np.float64)
+            x = seen * self.std.reshape(row) + self.mean.reshape(row)
+            for i, scores in enumerate(self.scores):
+                if scores is not None:
+                    x[..., i] = scores.inverse(seen[..., i])
+            return x
+        std, mean = (v.astype(np.float32).reshape(row) for v in (self.std, self.mean))
+        return x * std + mean
 
 
 @dataclass(frozen=True)
@@ -70,6 +108,10 @@ class Preprocessing:
       standardization: of a table's columns or the features of series; None for images.
       render: name of the function that draws an image from a stored row of factors;
         None: rows are stored as the model sees them.
+      schema: of a table's columns, by which other tables are read and generated rows
+        become rows of the table; None for images and rows without names.
+      masked: whether NaN in a row stands for a missing value, which the likelihood
+        leaves out.
     """
 
     max_value: float = 1.0
@@ -77,6 +119,8 @@ class Preprocessing:
     dequantize: bool = False
     standardization: Standardization | None = None
     render: Renderer | None = None
+    schema: TableSchema | None = None
+    masked: bool = False
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -101,10 +145,39 @@ class Preprocessing:
             return x
         return (draw_rows(_uniform, key, x.shape) < x).astype(x.dtype)
 
+    def stored(self, x: Any) -> Any:
+        """Examples as they lie on a device: float64 becomes float32, see `on_host`.
+
+        Args:
+          x: examples of a split, or `Conditioned`; of `Rows` those of float64 are read.
+        """
+        if isinstance(x, Weighted):
+            return Weighted(self.stored(x.examples), x.weight)
+        if isinstance(x, Conditioned):
+            return Conditioned(self.stored(x.x), x.condition)
+        is_on_host = self.standardization and self.standardization.on_host is not None
+        if isinstance(x, jax.Array) or not (is_on_host or x.dtype == np.float64):
+            return x
+        if self.standardization is not None:
+            return self.standardization.stored(np.asarray(x))
+        with np.errstate(over="ignore"):
+            return np.asarray(x, np.float32)
+
+    def stored_bytes(self, x: Any) -> int:
+        """What examples take on a device."""
+        return int(x.nbytes) // (2 if x.dtype == np.float64 else 1)
+
     def prepare(self, x: Any) -> Any:
-        """The deterministic part: noise is replaced by its mean, grey levels stay."""
+        """The deterministic part: noise is replaced by its mean, grey levels stay.
+
+        Args:
+          x: a batch that lies on a device as `stored` returns it, or an array of NumPy
+            in the data's own units.
+        """
         if isinstance(x, Conditioned):
             return Conditioned(self.prepare(x.x), x.condition)
+        if isinstance(x, np.ndarray):
+            x = self.stored(x)
         if self.render is not None and x.ndim == 2:
             return RENDERERS[self.render](x)
         if self.standardization is not None:
@@ -117,6 +190,15 @@ class Preprocessing:
     def inverse(self, x: Any) -> Any:
         """From the model's units to the data's own; images stay in [0, 1]."""
         return x if self.standardization is None else self.standardization.inverse(x)
+
+    def blocks(self, num_features: int) -> tuple[Block, ...]:
+        """The features of a table's row by kind; see `TableSchema.blocks`."""
+        if self.schema is None:
+            return (("real",),) * num_features
+        moments = self.standardization
+        if moments is None:
+            return self.schema.blocks()
+        return self.schema.blocks(moments.mean, moments.std, moments.scores)
 
     def levels(self, dtype: Any) -> int | None:
         """How many values a number that the model sees can have.
@@ -146,6 +228,17 @@ class Preprocessing:
         if self.standardization is not None:
             described["mean"] = self.standardization.mean.tolist()
             described["std"] = self.standardization.std.tolist()
+            if self.standardization.on_host is not None:
+                described["on_host"] = self.standardization.on_host.tolist()
+            described["scores"] = {
+                str(i): scores.describe()
+                for i, scores in enumerate(self.standardization.scores)
+                if scores is not None
+            }
+        if self.schema is not None:
+            described["schema"] = self.schema.describe()
+        if self.masked:
+            described["masked"] = True
         return described
 
     @staticmethod
@@ -153,16 +246,30 @@ class Preprocessing:
         """The inverse of `describe`; missing entries get their defaults."""
         standardization = None
         if "mean" in described:
-            moments = (described["mean"], described["std"])
+            on_host = described.get("on_host")
+            dtype = np.float32 if on_host is None else np.float64
+            maps = described.get("scores", {})
+            columns = map(str, range(len(described["mean"])))
             standardization = Standardization(
-                *(np.array(values, np.float32) for values in moments)
+                np.array(described["mean"], dtype),
+                np.array(described["std"], dtype),
+                None if on_host is None else np.array(on_host, bool),
+                tuple(
+                    NormalScores.from_description(maps[i]) if i in maps else None
+                    for i in columns
+                )
+                if maps
+                else (),
             )
+        schema = described.get("schema")
         return Preprocessing(
             max_value=described["max_value"],
             binarize=described.get("binarize", "none"),
             dequantize=described.get("dequantize", False),
             standardization=standardization,
             render=described.get("render"),
+            schema=None if schema is None else TableSchema.from_description(schema),
+            masked=described.get("masked", False),
         )
 
 

@@ -17,7 +17,7 @@ from flaxvae.data.digits import load_digits
 from flaxvae.data.images import load_image_folder
 from flaxvae.data.mnist import SETS, load_mnist
 from flaxvae.data.sprites import load_sprites
-from flaxvae.data.tables import load_table
+from flaxvae.data.tables import TABLE_SUFFIXES, load_table, table_suffix
 from flaxvae.data.tfds import load_tfds
 
 
@@ -47,29 +47,26 @@ SOURCES: Mapping[str, Source] = {
     "sprites": Source(load_sprites, needs_files=False, has_fixed_splits=False),
 }
 ARRAY_READERS = dict.fromkeys((".npy", ".npz", ".mat"), load_arrays)
-TABLE_READERS = dict.fromkeys((".csv", ".parquet"), load_table)
+TABLE_READERS = dict.fromkeys(TABLE_SUFFIXES, load_table)
 
 
 def load_source(
     dataset: str,
     data_dir: Path | None = None,
     *,
-    label_column: str | None = None,
-    categorical: Sequence[str] = (),
-    impute: str | None = None,
     images: ImageOptions = AS_STORED,
+    **options: Any,
 ) -> tuple[Dataset, bool]:
     """Loads a data set as its source has it.
 
     Args:
       dataset: a name in `SOURCES`, ``tfds:NAME[/CONFIG][:VERSION]`` (see `load_tfds`),
-        or a path: of a .npy, .npz or .mat file (`load_arrays`), a .csv or .parquet
-        table (`load_table`), or a folder of image files (`load_image_folder`).
+        or a path: of a .npy, .npz or .mat file (`load_arrays`), a table in text or
+        Parquet (`load_table`), or a folder of image files (`load_image_folder`).
       data_dir: folder with the files of a named set, or TensorFlow Datasets' own.
-      label_column: of a table, see `load_table`.
-      categorical: of a table, see `load_table`.
-      impute: of rows, see `load_table`.
-      images: how arrays and files become images.
+      images: how arrays and files become examples.
+      **options: of a table, see `flaxvae.data.tables.TableOptions`; ``impute`` of any
+        rows.
 
     Returns:
       The data set, and whether its splits are fixed (`Source.has_fixed_splits`).
@@ -78,11 +75,6 @@ def load_source(
       InputError: an unknown name, a path without data, options that the source does not
         have, damaged files, or a failed download.
     """
-    options = {
-        "label_column": label_column,
-        "categorical": tuple(categorical) or None,
-        "impute": impute,
-    }
     if dataset in SOURCES:
         source = SOURCES[dataset]
         if not source.needs_files and data_dir is not None:
@@ -100,7 +92,7 @@ def load_source(
         return load_tfds(dataset.removeprefix("tfds:"), data_dir, images), False
     readers = ARRAY_READERS | TABLE_READERS
     path = Path(dataset).expanduser()
-    if not (path.suffix.lower() in readers or "/" in dataset or path.exists()):
+    if not (table_suffix(path) in readers or "/" in dataset or path.exists()):
         check_choice("dataset", dataset, SOURCES)
     if data_dir is not None:
         raise InputError(
@@ -110,13 +102,16 @@ def load_source(
 
 
 def refuse_table_options(
-    dataset: str, options: Mapping[str, Any], but: Sequence[str] = ()
+    dataset: str,
+    options: Mapping[str, Any],
+    kind: str = "a table",
+    but: Sequence[str] = (),
 ) -> None:
     """Raises `InputError` if an option of tables has a value that is not None."""
     for name, value in options.items():
         if value is not None and name not in but:
             raise InputError(
-                f"{name} must be left out for {dataset!r}, which is not a table, got "
+                f"{name} must be left out for {dataset!r}, which is not {kind}, got "
                 f"{value!r}"
             )
 
@@ -149,7 +144,7 @@ def _load_path(
         raise InputError(
             f"dataset {dataset!r} cannot be read: {error.strerror}"
         ) from error
-    suffix = path.suffix.lower()
+    suffix = table_suffix(path)
     notes: tuple[str, ...] = ()
     if found and found != suffix:
         notes = (f"{path.name} is read as {found}, which it is by its first bytes",)
@@ -162,8 +157,7 @@ def _load_path(
         )
     refuse_image_options(dataset, images, ("size",))
     if suffix in TABLE_READERS:
-        chosen = {name: value for name, value in options.items() if value is not None}
-        loaded = rows_as_images(TABLE_READERS[suffix](path, **chosen), images)
+        loaded = rows_as_images(TABLE_READERS[suffix](path, **options), images)
     else:
         refuse_table_options(dataset, options, but=("impute",))
         loaded = ARRAY_READERS[suffix](path, images)

@@ -1,72 +1,203 @@
-"""Tables, one example per row: .csv and .parquet files, data frames."""
+"""Tables, one example per row: text and Parquet files, data frames."""
 
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flaxvae.checks import InputError, check_choice
-from flaxvae.data.arrays import Part, make_dataset, unreadable
+from flaxvae.data.arrays import ImageOptions, Part, make_dataset, unreadable
+from flaxvae.data.cells import coded, first_line, reading
 from flaxvae.data.content import find_format
 from flaxvae.data.dataset import Dataset
+from flaxvae.data.schema import TableSchema, infer_schema
+from flaxvae.data.text_tables import (
+    Decimal,
+    Header,
+    infer_types,
+    read_text_table,
+    without,
+)
 from flaxvae.data.transforms import IMPUTATIONS
 
-MISSING = "(missing)"  # the category of a missing text where gaps are filled
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
+INDEX = re.compile(r"|Unnamed: 0|__index_level_\d+__")
+OF_TEXT = ("separator", "header", "decimal", "encoding")
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a table as arrays.
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """How a table is read.
 
     Attributes:
-      x: rows ``(N, F)`` float32, with NaN for missing numbers.
-      labels: ``(N,)``, numbers or text, or None.
-      names: F names.
+      label_column: the column of classes, which is not part of an example.
+      categorical: columns to encode as one-hot numbers, one per category.
+      impute: None: missing values are refused; otherwise they stay as NaN, for
+        `flaxvae.data.transforms.fill_gaps`.
+      drop_columns: columns to leave out.
+      missing_values: texts and numbers that mean a missing value.
+      separator: of text files, see `read_text_table`; so are the next three.
+      header: whether the first line names the columns.
+      decimal: the character before decimals.
+      encoding: of the text.
+    """
+
+    label_column: str | None = None
+    categorical: Sequence[str] = ()
+    impute: str | None = None
+    drop_columns: Sequence[str] = ()
+    missing_values: Sequence[str] = ()
+    separator: str | None = None
+    header: Header | None = None
+    decimal: Decimal | None = None
+    encoding: str | None = None
+
+
+class Rows(NamedTuple):
+    """A table as rows of numbers.
+
+    Attributes:
+      x: rows ``(N, F)`` float64, with NaN for missing numbers.
+      labels: classes ``(N,)`` as the table has them, or None.
+      schema: what the columns are.
+      notes: what was guessed.
     """
 
     x: np.ndarray
     labels: np.ndarray | None
-    names: tuple[str, ...]
+    schema: TableSchema
+    notes: tuple[str, ...]
 
 
-def load_table(
-    path: Path,
-    *,
-    label_column: str | None = None,
-    categorical: Sequence[str] = (),
-    impute: str | None = None,
-) -> Dataset:
+def load_table(path: Path, **options: Any) -> Dataset:
     """Reads a table; it is standardized later, when the splits are known.
 
     Args:
-      path: a .csv file with a header line, or a .parquet file.
-      label_column: the column of classes, which is not part of an example.
-      categorical: columns to encode as one-hot numbers, one per category.
-      impute: None: missing values are refused; otherwise they stay as NaN, for
-        `fill_gaps`.
+      path: a file whose suffix is one of `TABLE_SUFFIXES`, in any case.
+      **options: fields of `TableOptions`.
 
     Returns:
-      The data set, rows ``(N, F)`` float32, with empty validation and test splits.
+      The data set, rows ``(N, F)`` float64, with empty validation and test splits.
 
     Raises:
-      InputError: the file cannot be read, a column is missing, holds text and is not
-        listed as categorical, or has missing values without ``impute``.
+      InputError: the file cannot be read, a column is missing, holds neither numbers
+        nor categories, or has missing values without ``impute``.
     """
-    columns = read_columns(
-        _read_table(path),
-        origin=str(path),
-        label_column=label_column,
-        categorical=categorical,
-        impute=impute,
+    chosen = TableOptions(**options)
+    table, notes = _read_file(path, chosen)
+    rows = read_rows(table, chosen, origin=str(path), notes=notes)
+    return make_table_dataset(
+        _stem(path), {"train": Part(rows.x, rows.labels)}, rows, origin=str(path)
     )
-    return make_dataset(
-        path.stem,
-        {"train": Part(columns.x, columns.labels)},
-        origin=str(path),
-        columns=columns.names,
+
+
+def make_table_dataset(
+    name: str, parts: Mapping[str, Part], rows: Rows, *, origin: str | None = None
+) -> Dataset:
+    """The data set of a table's rows, with its schema and notes."""
+    dataset = make_dataset(
+        name,
+        parts,
+        origin=origin,
+        columns=rows.schema.feature_names,
+        images=ImageOptions(layout="rows"),  # until `DataConfig.prepare`
     )
+    return dataclasses.replace(
+        dataset,
+        preprocessing=dataclasses.replace(dataset.preprocessing, schema=rows.schema),
+        notes=(*dataset.notes, *rows.notes),
+    )
+
+
+def read_rows(
+    table: Any,
+    options: TableOptions,
+    *,
+    origin: str | None = None,
+    notes: Sequence[str] = (),
+) -> Rows:
+    """The numbers, labels and schema of an Arrow table.
+
+    Raises:
+      InputError: as `load_table`.
+    """
+    if options.impute is not None:
+        check_choice("impute", options.impute, IMPUTATIONS)
+    lines = list(notes)
+    table = _select(table, options, origin, lines)
+    schema = infer_schema(
+        table,
+        label_column=options.label_column,
+        categorical=options.categorical,
+        impute=options.impute,
+        origin=origin,
+        notes=lines,
+    )
+    # Gaps stay NaN until the training split, which fills them, is known.
+    filled = dataclasses.replace(
+        schema,
+        columns=tuple(
+            dataclasses.replace(column, fill=np.nan) for column in schema.columns
+        ),
+    )
+    x, codes = filled.encode(table, origin=origin)
+    labels = None
+    if codes is not None and schema.label is not None:
+        labels = np.array(schema.label.values)[codes]
+    return Rows(x, labels, schema, tuple(lines))
+
+
+def read_like(
+    source: Any, schema: TableSchema, *, origin: str | None = None, **options: Any
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """Rows of another table under the schema of a trained run.
+
+    Columns are matched by name and may have another order; the column of classes may be
+    absent, and further columns are ignored with a note.
+
+    Args:
+      source: a path of a table, or a data frame.
+      schema: such as ``run.preprocessing.schema``.
+      origin: the name of a data frame, for messages.
+      **options: fields of `TableOptions` about reading, such as ``separator``.
+
+    Returns:
+      Rows ``(N, F)`` float64 in the table's units, which ``run.encode`` takes; the
+      number of each row's class ``(N,)`` or None; and a note for each thing that was
+      guessed.
+
+    Raises:
+      InputError: the file cannot be read, or its columns do not fit the schema.
+    """
+    chosen = TableOptions(**options)
+    notes: list[str] = []
+    if is_table(source):
+        table = to_arrow({"train": source})
+        table = blank(table, chosen.missing_values)
+    else:
+        path = Path(source).expanduser()
+        origin = origin or str(path)
+        table, notes = _read_file(path, chosen, typed=False)
+    table = table.select([n for n in table.column_names if not INDEX.fullmatch(n)])
+    if not table.num_rows:
+        raise InputError(f"{origin or 'the table'} must hold a row, got none")
+    x, labels = schema.encode(table, origin=origin)
+    if surplus := schema.surplus(table):
+        plural = "s" if len(surplus) > 1 else ""
+        notes.append(f"column{plural} not used: {', '.join(surplus)}")
+    return x, labels, tuple(notes)
+
+
+def table_suffix(path: str | Path) -> str:
+    """The suffix of a file in lower case, with that before ``.gz``."""
+    suffixes = Path(path).suffixes[-2:]
+    is_double = len(suffixes) == 2 and suffixes[1].lower() == ".gz"
+    return "".join(suffixes if is_double else suffixes[-1:]).lower()
 
 
 def is_table(x: Any) -> bool:
@@ -98,12 +229,12 @@ def to_arrow(tables: Mapping[str, Any]) -> Any:
         return arrow["train"]
     try:
         return pyarrow.concat_tables(
-            list(arrow.values()),
+            [table.unify_dictionaries() for table in arrow.values()],
             promote_options="permissive",
         )
     except (pyarrow.ArrowException, ValueError, TypeError) as error:
         raise InputError(
-            f"columns must have the same types in all splits: {_first_line(error)}"
+            f"columns must have the same types in all splits: {first_line(error)}"
         ) from error
 
 
@@ -120,119 +251,117 @@ def _frame_to_arrow(x: Any, split: str) -> Any:
         return interchange.from_dataframe(x)
     except Exception as error:  # pyarrow and the frames report in many types
         raise InputError(
-            f"{split} table cannot be read: {_first_line(error)}"
+            f"{split} table cannot be read: {first_line(error)}"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    parts = [str(part).partition("\n")[0] for part in error.args]
-    return "; ".join(parts) or type(error).__name__
+def _read_file(
+    path: Path, options: TableOptions, *, typed: bool = True
+) -> tuple[Any, list[str]]:
+    """A file as an Arrow table, with the notes about it.
 
-
-def read_columns(
-    table: Any,
-    *,
-    origin: str | None = None,
-    label_column: str | None = None,
-    categorical: Sequence[str] = (),
-    impute: str | None = None,
-) -> Columns:
-    """The numbers and labels of an Arrow table; arguments as in `load_table`."""
-    of = f" of {origin}" if origin else ""
-    if impute is not None:
-        check_choice("impute", impute, IMPUTATIONS)
-    names = table.column_names
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise InputError(
-            f"{origin or 'a table'} must have a name for each column, got "
-            f"{', '.join(twice)} twice"
+    Text has types only where it is ``typed``.
+    """
+    if find_format(path) != ".parquet" and table_suffix(path) != ".parquet":
+        found = read_text_table(
+            path,
+            separator=options.separator,
+            header=options.header,
+            decimal=options.decimal,
+            encoding=options.encoding,
+            missing_values=options.missing_values,
         )
-    for name in categorical:
-        check_choice("categorical", name, names)
-    labels = None
-    if label_column is not None:
-        check_choice("label_column", label_column, names)
-        column = table.column(label_column)
-        if column.null_count:
+        return infer_types(found.table) if typed else found.table, found.notes
+    for name in OF_TEXT:
+        if (value := getattr(options, name)) is not None:
             raise InputError(
-                f"column {label_column!r}{of} must have a label in each row, got "
-                f"{column.null_count} without"
+                f"{name} must be left out for {str(path)!r}, which is not a text file, "
+                f"got {value!r}"
             )
-        labels = np.array(column.to_pylist())
-    pieces, titles = [], []
-    for name in names:
-        if name == label_column:
-            continue
-        where = f"column {name!r}{of}"
-        if name in categorical:
-            piece, categories = _one_hot(table.column(name), where, impute)
-            titles += [f"{name}={category}" for category in categories]
-        else:
-            piece = _numbers(table.column(name), where, impute)
-            titles.append(name)
-        pieces.append(piece)
-    if not pieces or not table.num_rows:
-        raise InputError(f"{origin or 'a table'} must hold rows of numbers, got none")
-    return Columns(np.concatenate(pieces, axis=1), labels, tuple(titles))
-
-
-def _read_table(path: Path) -> Any:
     try:
-        if find_format(path) == ".parquet" or path.suffix.lower() == ".parquet":
-            import pyarrow.parquet
+        import pyarrow.parquet
 
-            table = pyarrow.parquet.read_table(path)
-        else:
-            from pyarrow import csv
-
-            table = csv.read_csv(path)
+        table = pyarrow.parquet.read_table(path)
         table.validate(full=True)
         # A name that is not UTF-8 raises here.
-        return table.rename_columns([str(name) for name in table.column_names])
+        table = table.rename_columns([str(name) for name in table.column_names])
     except Exception as error:  # pyarrow reports damage in many types
         raise unreadable(path, error) from error
+    return blank(table, options.missing_values), []
 
 
-def _numbers(column: Any, where: str, impute: str | None) -> np.ndarray:
-    """A column of numbers ``(N, 1)`` float32, with NaN for missing values."""
+def blank(table: Any, missing_values: Sequence[str]) -> Any:
+    """The table with null in place of these texts and numbers."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    if not missing_values:
+        return table
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        with reading(f"column {name!r}"):
+            if pyarrow.types.is_dictionary(column.type):
+                column = column.cast(column.type.value_type)
+            if pyarrow.types.is_string(column.type):
+                column = without(column, missing_values)
+            elif pyarrow.types.is_integer(column.type) or pyarrow.types.is_floating(
+                column.type
+            ):
+                numbers = pyarrow.array(_numbers_among(missing_values))
+                is_missing = pc.is_in(
+                    column.cast(pyarrow.float64(), safe=False), value_set=numbers
+                )
+                nothing = pyarrow.scalar(None, column.type)
+                column = pc.if_else(is_missing, nothing, column)
+        columns.append(column)
+    return pyarrow.Table.from_arrays(columns, names=table.column_names)
+
+
+def _numbers_among(texts: Sequence[str]) -> np.ndarray:
+    found = []
+    for text in texts:
+        try:
+            found.append(float(text))
+        except ValueError:
+            continue
+    return np.array(found, np.float64)
+
+
+def _select(
+    table: Any, options: TableOptions, origin: str | None, notes: list[str]
+) -> Any:
+    """The columns that are used, each with a name."""
     import pyarrow
 
-    kind = column.type
-    if pyarrow.types.is_boolean(kind):
-        column = column.cast(pyarrow.int8())
-    elif not (pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)):
-        if pyarrow.types.is_null(kind):
-            raise InputError(f"{where} must hold numbers, got only missing values")
-        example = next((v for v in column.to_pylist() if v is not None), None)
-        raise InputError(
-            f"{where} must hold numbers, got {example!r}: list it in categorical, or "
-            "remove it"
-        )
-    values = column.cast(pyarrow.float64()).to_numpy()
-    missing = int(np.isnan(values).sum())
-    if missing and impute is None:
-        raise InputError(
-            f"{where} must hold numbers, got {missing} missing: fill them with "
-            "impute=mean or impute=median"
-        )
-    if np.isinf(values).any():
-        raise InputError(f"{where} must hold finite numbers, got infinity")
-    if missing == len(values):
-        raise InputError(f"{where} must hold numbers, got only missing values")
-    return np.asarray(values, np.float32)[:, np.newaxis]
+    names = table.column_names
+    for name in options.drop_columns:
+        check_choice("drop_columns", name, names)
+    kept, columns = [], []
+    for i, (name, column) in enumerate(zip(names, table.columns, strict=True)):
+        if name in options.drop_columns and name:
+            continue
+        if INDEX.fullmatch(name) and name not in (
+            options.label_column,
+            *options.categorical,
+        ):
+            title = f"column {i + 1}"
+            if column.null_count == len(column):
+                notes.append(f"{title} has no name and no values and is left out")
+                continue
+            found = coded(column, title)
+            if len(found.values) == len(found.codes):
+                notes.append(
+                    f"{title} ({name or 'no name'}) numbers the rows: left out"
+                )
+                continue
+            notes.append(f"{title} has no name and is called {title!r}")
+            name = title
+        kept.append(name)
+        columns.append(column)
+    if not columns:
+        raise InputError(f"{origin or 'a table'} must hold rows of numbers, got none")
+    return pyarrow.Table.from_arrays(columns, names=kept)
 
 
-def _one_hot(
-    column: Any, where: str, impute: str | None
-) -> tuple[np.ndarray, list[str]]:
-    """A column of categories as ``(N, K)`` zeros and ones, and the K categories."""
-    values = [MISSING if v is None else str(v) for v in column.to_pylist()]
-    if column.null_count and impute is None:
-        raise InputError(
-            f"{where} must hold categories, got {column.null_count} missing: impute "
-            "makes a category of them"
-        )
-    kinds, codes = np.unique(np.array(values, dtype=str), return_inverse=True)
-    one_hot = np.eye(len(kinds), dtype=np.float32)[codes]
-    return one_hot, kinds.tolist()
+def _stem(path: Path) -> str:
+    return path.name[: -len(suffix)] if (suffix := table_suffix(path)) else path.name

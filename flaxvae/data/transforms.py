@@ -1,8 +1,7 @@
 """Functions from data set to data set, and the splitting of examples."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +11,18 @@ from flaxvae.data.dataset import SPLITS, Dataset, Split
 from flaxvae.data.layout import Layout, as_series
 from flaxvae.data.preprocess import BINARIZATIONS, Binarization, Standardization
 from flaxvae.data.rows import Rows, blocks
+from flaxvae.data.schema import Column
+from flaxvae.data.scores import NormalScores, needs_scores
 
 STATIC_SEED = 0  # statically binarized data are the same in every run
+RESOLVED = 1e-4  # of a column's deviation: rounding that a model cannot see
+SHOWN = 8  # names in a note
 
-Imputation = Literal["mean", "median"]
-IMPUTATIONS: Mapping[Imputation, Callable[..., np.ndarray]] = {
+Imputation = Literal["mean", "median", "mask"]
+IMPUTATIONS: Mapping[Imputation, Callable[..., np.ndarray] | None] = {
     "mean": np.nanmean,
     "median": np.nanmedian,
+    "mask": None,
 }
 
 
@@ -137,18 +141,24 @@ def as_layout(dataset: Dataset, layout: Layout | None) -> Dataset:
     return dataclasses.replace(series, columns=None)
 
 
-def standardize(dataset: Dataset) -> Dataset:
+def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
     """Scales each column of a table to mean 0 and standard deviation 1, in the step.
 
-    The moments are those of the training split; of series those of each feature, over
-    examples and time steps. Columns of zeros and ones stay as they are, constant ones
-    are centred.
+    The moments are those of the training split, without missing values; of series those
+    of each feature, over examples and time steps. Columns of zeros and ones stay as
+    they are; constant ones become 0, and are named in a note.
+
 
     >>> from flaxvae.data import from_arrays
     >>> rows = np.arange(60.0).reshape(20, 3)
     >>> table = standardize(from_arrays(rows, standardized=False))
     >>> np.std(table.preprocessing.prepare(table.train.x), axis=0).round(3).tolist()
     [1.0, 1.0, 1.0]
+
+    Args:
+      dataset: a table.
+      normal_scores: map integers and real columns that are far from normally
+        distributed to normal scores by their quantiles; see `NormalScores`.
 
     Raises:
       InputError: data that are not a table or series.
@@ -157,22 +167,117 @@ def standardize(dataset: Dataset) -> Dataset:
         raise InputError(
             f"standardized is for tables, and {dataset.name!r} holds images"
         )
-    x = dataset.train.x
-    over = tuple(range(x.ndim - 1))  # all axes but the last
-    count = math.prod(x.shape[:-1])
-    mean = sum(b.sum(axis=over, dtype=np.float64) for b in blocks(x)) / count
-    std = np.sqrt(sum(((b - mean) ** 2).sum(axis=over) for b in blocks(x)) / count)
-    zeros_and_ones = [((b == 0) | (b == 1)).all(axis=over) for b in blocks(x)]
-    is_binary = np.all(zeros_and_ones, axis=0)
+    mean, std, is_binary = _moments(dataset.train.x)
+    schema = dataset.preprocessing.schema
+    if schema is not None and schema.num_features == len(mean):
+        is_binary |= ~schema.is_number()
+    rounding = np.finfo(dataset.train.x.dtype).eps if _is_float(dataset) else 0.0
     # Columns that vary by rounding only count as constant.
-    is_constant = (std <= 1e-6 * np.abs(mean)) | (std == 0)
-    return _with_preprocessing(
-        dataset,
-        standardization=Standardization(
-            np.where(is_binary, 0, mean).astype(np.float32),
-            np.where(is_binary | is_constant, 1, std).astype(np.float32),
-        ),
+    is_constant = ~is_binary & (std <= 2 * rounding * np.abs(mean))
+    std = np.where(is_binary | is_constant, 1.0, std)
+    mean = np.where(is_binary, 0.0, mean)
+    on_host = _find_unresolved(dataset, mean, std, is_constant)
+    scores: tuple[NormalScores | None, ...] = ()
+    if normal_scores:
+        columns = _columns(dataset, len(mean))
+        scores = tuple(
+            _fit_scores(dataset.train.x, i, columns[i]) if chosen else None
+            for i, chosen in enumerate(~is_binary & ~is_constant)
+        )
+        on_host |= np.array([each is not None for each in scores])
+    if on_host.any():
+        # The others as float32, in which the step computes with them.
+        mean, std = (np.where(on_host, v, v.astype(np.float32)) for v in (mean, std))
+        has_scores = any(each is not None for each in scores)
+        moments = Standardization(mean, std, on_host, scores if has_scores else ())
+    else:
+        moments = Standardization(mean.astype(np.float32), std.astype(np.float32))
+        dataset = as_float32(dataset)
+    if is_constant.any():
+        dataset = _with_note(dataset, _name_constants(dataset, is_constant))
+    return _with_preprocessing(dataset, standardization=moments)
+
+
+def _columns(dataset: Dataset, num_features: int) -> list[Column | None]:
+    """The column of each feature, ``(F,)``; None where the schema has none."""
+    found: list[Column | None] = [None] * num_features
+    schema = dataset.preprocessing.schema
+    for column, features, _ in [] if schema is None else schema.slices():
+        found[features] = [column] * column.width
+    return found
+
+
+def _fit_scores(x: Any, i: int, column: Column | None) -> NormalScores | None:
+    """The map of a column that needs one: of few integers, or far from normal."""
+    values = np.concatenate([np.asarray(b[:, i], np.float64) for b in _rows(x)])
+    values = values[~np.isnan(values)]
+    if column is not None and column.num_levels:
+        return NormalScores.of_integers(values, column.low or 0, column.high or 0)
+    return NormalScores.fit(values) if needs_scores(values) else None
+
+
+def as_float32(dataset: Dataset) -> Dataset:
+    """The data set with examples of float64 as float32."""
+
+    def change(split: Split) -> Split:
+        with np.errstate(over="ignore"):  # `check_dataset` finds infinities
+            return dataclasses.replace(split, x=split.x.astype(np.float32))
+
+    return (
+        map_splits(dataset, change) if dataset.train.x.dtype == np.float64 else dataset
     )
+
+
+def _is_float(dataset: Dataset) -> bool:
+    return np.issubdtype(dataset.train.x.dtype, np.floating)
+
+
+def _rows(x: Any) -> Iterator[np.ndarray]:
+    """Blocks of rows ``(n, F)``; of series their time steps are rows."""
+    return (b.reshape(-1, b.shape[-1]) for b in blocks(x))
+
+
+def _moments(x: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, deviations, and whether all is 0 or 1, of columns with or without NaN."""
+    largest = _largest(x)
+    is_extreme = (largest > 1e100) | ((largest < 1e-100) & (largest > 0))
+    unit = np.where(is_extreme, largest, 1.0)  # squares of others are finite
+    count = sum((~np.isnan(b)).sum(axis=0) for b in _rows(x))
+    sums = (np.nansum(b / unit, axis=0, dtype=np.float64) for b in _rows(x))
+    mean = sum(sums) / count
+    squares = (np.nansum((b / unit - mean) ** 2, axis=0) for b in _rows(x))
+    std = np.sqrt(sum(squares) / count)
+    known = [((b == 0) | (b == 1) | np.isnan(b)).all(axis=0) for b in _rows(x)]
+    return mean * unit, std * unit, np.all(known, axis=0)
+
+
+def _largest(x: Any) -> np.ndarray:
+    """The largest magnitude in each column, ``(F,)`` float64; 0 where all is NaN."""
+    ends = [np.fmax.reduce(np.abs(b), axis=0) for b in _rows(x)]
+    return np.nan_to_num(np.fmax.reduce(ends, axis=0).astype(np.float64))
+
+
+def _find_unresolved(
+    dataset: Dataset, mean: np.ndarray, std: np.ndarray, is_constant: np.ndarray
+) -> np.ndarray:
+    """Columns that float32 would round by more than `RESOLVED` of their deviation."""
+    every = [getattr(dataset, name).x for name in SPLITS]
+    largest = np.max([_largest(x) for x in every if len(x)], axis=0)
+    error = largest * np.finfo(np.float32).eps / 2
+    is_extreme = (largest > 1e30) | ((std < 1e-30) & ~is_constant)
+    with np.errstate(over="ignore"):
+        is_rounded = mean.astype(np.float32) != mean
+    return np.where(
+        is_constant, is_rounded, is_extreme | (error > RESOLVED * std)
+    ).astype(bool)
+
+
+def _name_constants(dataset: Dataset, is_constant: np.ndarray) -> str:
+    names = dataset.columns or [str(i + 1) for i in range(len(is_constant))]
+    chosen = [names[i] for i in np.flatnonzero(is_constant)]
+    rest = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
+    plural = "s are" if len(chosen) > 1 else " is"
+    return f"column{plural} constant: {', '.join(chosen[:SHOWN])}{rest}"
 
 
 def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:
@@ -180,7 +285,8 @@ def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:
 
     Args:
       dataset: rows ``(N, F)`` in which NaN stands for a missing value.
-      method: ``"mean"`` or ``"median"`` of the training split.
+      method: ``"mean"`` or ``"median"`` of the training split; ``"mask"``: they stay,
+        for a likelihood that leaves them out.
 
     Raises:
       InputError: an unknown method, data that are not a table, or a column without any
@@ -205,12 +311,18 @@ def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:
             f"column {columns[empty[0]]!r} must have a value in the training split, "
             "got none: remove the column"
         )
-    values = IMPUTATIONS[method](x, axis=0)
+    compute = IMPUTATIONS[method]
+    if compute is None:
+        return _with_preprocessing(dataset, masked=True)
+    values = compute(x, axis=0)
 
     def fill(split: Split) -> Split:
-        x = np.where(np.isnan(split.x), values, split.x).astype(np.float32)
+        x = np.where(np.isnan(split.x), values, split.x).astype(split.x.dtype)
         return dataclasses.replace(split, x=x)
 
+    schema = dataset.preprocessing.schema
+    if schema is not None:
+        dataset = _with_preprocessing(dataset, schema=schema.with_fills(values))
     return map_splits(dataset, fill)
 
 
@@ -354,3 +466,7 @@ def _count(name: str, split: Split, size: int | float) -> int:
 def _with_preprocessing(dataset: Dataset, **changes: Any) -> Dataset:
     changed = dataclasses.replace(dataset.preprocessing, **changes)
     return dataclasses.replace(dataset, preprocessing=changed)
+
+
+def _with_note(dataset: Dataset, note: str) -> Dataset:
+    return dataclasses.replace(dataset, notes=(*dataset.notes, note))

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from flaxvae.checks import InputError
-from flaxvae.collectives import Conditioned
 from flaxvae.data import Split
 from flaxvae.latent.keys import draw_key
 from flaxvae.models import VQVAE, Autoencoder, Classifier, CodePrior
@@ -64,8 +63,9 @@ def evaluate_terms(
     for number in range(0, -(-len(split) // EVALUATION_BATCH), batches):
         first = number * EVALUATION_BATCH
         part = split[first : first + batches * EVALUATION_BATCH]
-        piece: Any = jax.tree.map(jnp.asarray, part.examples)
-        trained.check(piece.x if isinstance(piece, Conditioned) else piece)
+        trained.check(part.x)
+        stored = trained.preprocessing.stored(part.examples)
+        piece: Any = jax.tree.map(jnp.asarray, stored)
         terms = evaluate(trained.variables, objective, piece, key, jnp.asarray(number))
         for name, term in terms.items():
             totals[name] = totals.get(name, 0.0) + float(term) * part.total_weight

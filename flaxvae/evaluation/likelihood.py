@@ -83,7 +83,8 @@ def estimate_nll(
         part = split[index]
         trained.check(part.x)
         examples, _ = split_weights(part.examples)
-        x = prepare(jax.tree.map(jnp.asarray, examples), key_x)
+        stored = trained.preprocessing.stored(examples)
+        x = prepare(jax.tree.map(jnp.asarray, stored), key_x)
         estimated = estimate(trained.variables, x, key_z)
         count = min(B, len(split) - first)
         for values, array in zip((log_p, variance), estimated, strict=True):

@@ -115,8 +115,10 @@ def classify_features(
 
 
 def _features(trained: Trained, split: Split) -> np.ndarray:
-    """Examples as the model sees them, ``(N, F)``."""
-    return _rows(np.asarray(trained.preprocessing.prepare(jnp.asarray(split.x))))
+    """Examples as the model sees them, ``(N, F)``; missing values are 0."""
+    preprocessing = trained.preprocessing
+    seen = preprocessing.prepare(jnp.asarray(preprocessing.stored(split.x)))
+    return _rows(np.nan_to_num(np.asarray(seen)))
 
 
 def _rows(features: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError, check_at_least
-from flaxvae.data import Dataset, Split, condition_on_labels
+from flaxvae.data import Dataset, Preprocessing, Split, condition_on_labels
 from flaxvae.evaluation.bound import check_examples, evaluate_terms
 from flaxvae.latent.generate import count_classes
 from flaxvae.latent.keys import draw_key
@@ -51,7 +51,8 @@ def recognize(
     seed = trained.seed if seed is None else seed
     if classifier is None:
         classifier = train_classifier(dataset, seed=seed)
-    seen = dataset.preprocessing.prepare(jnp.asarray(dataset.test.x))
+    stored = dataset.preprocessing.stored(dataset.test.x)
+    seen = dataset.preprocessing.prepare(jnp.asarray(stored))
     real = describe_classes(classify(classifier, seen), dataset.test.labels)
     num_classes = count_classes(trained, code_prior)
     labels = None if num_classes is None else np.arange(num) % num_classes
@@ -118,7 +119,8 @@ def classify(classifier: Trained, x: np.ndarray | jax.Array) -> np.ndarray:
       classifier: as `train_classifier` returns it.
       x: examples as the model sees them: images in [0, 1], standardized rows or series.
     """
-    x = np.asarray(classifier.preprocessing.inverse(np.asarray(x, np.float32)))
+    x = np.asarray(x, np.float32)
+    classifier = replace(classifier, preprocessing=Preprocessing())
     probabilities = classifier.compute(
         lambda model, x: jax.nn.softmax(model(x)), x, check=False
     )

@@ -74,7 +74,9 @@ def score(
     for number, first in enumerate(range(0, len(split), B)):
         # The last batch is filled with its last example; what fills it is dropped.
         index = np.minimum(np.arange(first, first + B), len(split) - 1)
-        examples, _ = split_weights(split[index].examples)
+        part = split[index]
+        trained.check(part.x)
+        examples, _ = split_weights(trained.preprocessing.stored(part.examples))
         keys = jax.random.split(jax.random.fold_in(root, number), num_samples)
         batch = jax.tree.map(jnp.asarray, examples)
         terms = jax.device_get(compute(trained.variables, batch, keys))

@@ -183,7 +183,9 @@ class SemiSupervisedStudy:
     def classifier(self) -> Trained:
         """M2's classifier, trained on the labelled examples alone."""
         few = self.dataset.train[self.rows]
-        scale = Preprocessing(max_value=self.dataset.preprocessing.max_value)
+        scale = self.dataset.preprocessing
+        if not self.dataset.is_table:
+            scale = Preprocessing(max_value=scale.max_value)
         labelled = Dataset("labelled", few, few[:0], few[:0], preprocessing=scale)
         return fit(
             self._build_classifier(self.dataset, self.config.m2_hidden),

@@ -9,6 +9,7 @@ import numpy as np
 
 from flaxvae.checks import InputError, as_integer, check_at_least, check_below
 from flaxvae.data import Dataset, Split
+from flaxvae.data.schema import TableSchema
 from flaxvae.files import atomic_file, atomic_folder
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, check_sampler, choose_sampler
@@ -31,6 +32,10 @@ def generate(
     seed: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Samples of a trained model; rows and series in the data's own units.
+
+    Categories are exactly one-hot, integers whole, and missing numbers NaN; the schema
+    of a run on a table makes rows of the table of them:
+    ``run.preprocessing.schema.decode(x, labels)``.
 
     Without a label, a conditional model generates its classes in turn.
 
@@ -95,7 +100,8 @@ def generate(
             condition=classes if trained.is_conditional else None,
         )
         x = np.asarray(drawn)
-    return trained.preprocessing.inverse(x), labels
+    x, schema = trained.preprocessing.inverse(x), trained.preprocessing.schema
+    return (x if schema is None else schema.snap(x)), labels
 
 
 def count_classes(trained: Trained, code_prior: Trained | None = None) -> int | None:
@@ -220,12 +226,15 @@ def check_output(output: Path, *, is_table: bool, is_series: bool = False) -> No
     suffix = output.suffix.lower()
     if is_series and suffix != ".npz":
         raise InputError(f"output must be .npz for series, got {str(output)!r}")
-    if suffix == ".csv" and not is_table:
+    if suffix in TABLE_WRITERS and not is_table:
         raise InputError(
             f"output must be .npz or a folder for images, got {str(output)!r}"
         )
-    if suffix not in (".csv", ".npz") and is_table:
-        raise InputError(f"output must be .npz or .csv for rows, got {str(output)!r}")
+    if suffix not in (".npz", *TABLE_WRITERS) and is_table:
+        raise InputError(
+            f"output must be .npz, {' or '.join(TABLE_WRITERS)} for rows, got "
+            f"{str(output)!r}"
+        )
     if output.expanduser().exists():
         raise InputError(f"output must not exist yet, got {str(output)!r}")
     check_writable(output.expanduser().absolute().parent)
@@ -237,15 +246,19 @@ def write_examples(
     labels: np.ndarray | None = None,
     *,
     columns: Sequence[str] | None = None,
+    schema: TableSchema | None = None,
 ) -> None:
     """Writes examples to one file, or images to a folder; completely or not at all.
 
     Args:
-      output: a new path. ``.npz``: arrays ``x`` and, of classes, ``labels``; ``.csv``:
-        rows of a table; otherwise a folder of PNG images, ``<number>[-<label>].png``.
+      output: a new path. ``.npz``: arrays ``x`` and, of classes, ``labels``; ``.csv``
+        and ``.parquet``: rows of a table, with the classes as a column; otherwise a
+        folder of PNG images, ``<number>[-<label>].png``.
       x: images ``(N, H, W, C)`` in [0, 1], series ``(N, T, F)`` or rows ``(N, F)``.
       labels: the class of each, ``(N,)``, or None.
-      columns: names of a table's columns, for ``.csv``.
+      columns: names of the numbers of a row, for ``.csv`` and ``.parquet``.
+      schema: of the table whose rows are written, such as ``run.preprocessing.schema``:
+        with its columns, categories, integers and missing values.
 
     Raises:
       InputError: as `check_output`, or images that PNG cannot hold.
@@ -260,20 +273,47 @@ def write_examples(
         # By a file: NumPy would append .npz to a name that ends in .NPZ.
         with atomic_file(output) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-    elif suffix == ".csv":
-        _write_csv(output, x, columns)
+    elif suffix in TABLE_WRITERS:
+        with atomic_file(output) as temporary:
+            TABLE_WRITERS[suffix](_as_table(x, labels, columns, schema), temporary)
     else:
         _write_images(output, x, labels)
 
 
-def _write_csv(output: Path, x: np.ndarray, columns: Sequence[str] | None) -> None:
+def _as_table(
+    x: np.ndarray,
+    labels: np.ndarray | None,
+    columns: Sequence[str] | None,
+    schema: TableSchema | None,
+) -> Any:
+    """Rows as an Arrow table, with their labels where they have some."""
     import pyarrow as pa
+
+    if schema is not None:
+        table = schema.decode(x, labels)
+        if labels is None or schema.label is not None:
+            return table
+    else:
+        names = columns or [f"column {i + 1}" for i in range(x.shape[1])]
+        table = pa.table({name: x[:, i] for i, name in enumerate(names)})
+    if labels is not None and "label" not in table.column_names:
+        table = table.append_column("label", pa.array(labels))
+    return table
+
+
+def _write_csv(table: Any, path: Path) -> None:
     import pyarrow.csv
 
-    names = columns or [f"column {i + 1}" for i in range(x.shape[1])]
-    table = pa.table({name: x[:, i] for i, name in enumerate(names)})
-    with atomic_file(output) as temporary:
-        pyarrow.csv.write_csv(table, temporary)
+    pyarrow.csv.write_csv(table, path)
+
+
+def _write_parquet(table: Any, path: Path) -> None:
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(table, path)
+
+
+TABLE_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}
 
 
 def _write_images(output: Path, x: np.ndarray, labels: np.ndarray | None) -> None:

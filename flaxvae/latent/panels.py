@@ -296,7 +296,7 @@ def corrupted(
       objective: of a denoising autoencoder; its corruption and noise are applied.
       key: of the noise.
     """
-    clean = trained.preprocessing.prepare(jnp.asarray(x))
+    clean = trained.preprocessing.prepare(jnp.asarray(trained.preprocessing.stored(x)))
     kind, strength = objective.corruption, at_full_value(objective).noise
     noisy = corrupt(clean, key=key, kind=kind, strength=strength)
     return np.asarray(noisy), np.asarray(clean)

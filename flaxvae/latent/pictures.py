@@ -285,6 +285,7 @@ def row_samples(context: Context) -> Any:
         dataset.columns,
         title=f"Test rows and samples from {SAMPLERS[context.sampler]}: "
         f"{context.title}",
+        schema=trained.preprocessing.schema,
     )
 
 

@@ -169,7 +169,9 @@ class AutoencoderConfig(NetworkConfig):
                 shared[name] = value
         return VAEConfig(latent_dim=self.code_size, **shared)
 
-    def _choose_likelihood(self, *, is_table: bool) -> Likelihood:
+    def _choose_likelihood(
+        self, *, is_table: bool, is_mixed: bool = False
+    ) -> Likelihood:
         return self.likelihood or "normal"
 
     def _default_networks(self) -> dict[str, Any]:

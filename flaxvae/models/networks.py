@@ -45,12 +45,17 @@ class DataSpec:
       levels: L, the values that a pixel can have; None: real numbers, or unknown.
       num_classes: of the labels; None: without labels.
       condition_width: C, where each example has a vector as its condition.
+      columns: of a table, what its features are, as `Mixed` takes them; None: unknown,
+        which are real numbers.
+      is_mixed: whether some of them are not numbers, or may be missing.
     """
 
     shape: tuple[int, ...]
     levels: int | None = None
     num_classes: int | None = None
     condition_width: int | None = None
+    columns: tuple[Any, ...] | None = None
+    is_mixed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", as_shape(self.shape))
@@ -65,11 +70,15 @@ class DataSpec:
             return dataset
         condition = dataset.train.condition
         has_vectors = condition is not None and condition.ndim > 1
+        shape, preprocessing = dataset.shape, dataset.preprocessing
+        schema = preprocessing.schema
         return cls(
-            dataset.shape,
+            shape,
             dataset.levels,
             None if has_vectors else dataset.num_classes,
             condition.shape[1] if has_vectors else None,
+            preprocessing.blocks(shape[0]) if len(shape) == 1 else None,
+            preprocessing.masked or (schema is not None and schema.is_mixed),
         )
 
     @property
@@ -129,10 +138,11 @@ class NetworkConfig:
 
     likelihood: Likelihood | None = None
     """Likelihood p(x|z). Default: bernoulli for images, normal for tables and series,
-    or as the model says."""
+    mixed for tables with categories or binary columns, or as the model says."""
     scale: Scale | None = None
-    """Scale of normal, laplace and discretized_logistic: one learned scalar (shared), a
-    constant (fixed), or predicted per pixel (learned)."""
+    """Scale of normal, laplace, discretized_logistic and mixed: one learned scalar, in
+    mixed one per column (shared), a constant (fixed), or predicted per pixel (learned).
+    """
     init_scale: float | None = setting(None, above=0)
     """The fixed scale, or the initial value of the shared one (1)."""
     mean_activation: MeanActivation | None = None
@@ -153,7 +163,10 @@ class NetworkConfig:
                 value = (value,)
             object.__setattr__(self, field.name, value)
         check_settings(self)
-        either = {self._choose_likelihood(is_table=t) for t in (False, True)}
+        either = {
+            self._choose_likelihood(is_table=t, is_mixed=m)
+            for t, m in ((False, False), (True, False), (True, True))
+        }
         parts = [ENCODERS[self.encoder], DECODERS[self._decoder]]
         self._check_unused([*parts, *(LIKELIHOODS[name] for name in either)])
 
@@ -161,8 +174,11 @@ class NetworkConfig:
     def _decoder(self) -> Decoder:
         return self.decoder or self.encoder
 
-    def _choose_likelihood(self, *, is_table: bool) -> Likelihood:
-        return self.likelihood or ("normal" if is_table else "bernoulli")
+    def _choose_likelihood(
+        self, *, is_table: bool, is_mixed: bool = False
+    ) -> Likelihood:
+        default: Likelihood = "normal" if is_table else "bernoulli"
+        return self.likelihood or ("mixed" if is_mixed else default)
 
     def _defaults(self, data: DataSpec) -> Mapping[str, Any]:
         """Values that the model uses for fields that are None."""
@@ -209,8 +225,18 @@ class NetworkConfig:
         values = {**self.resolve(data), **fixed}
         named = []
         if likelihood is None:
-            kind = LIKELIHOODS[self._choose_likelihood(is_table=data.is_real)]
-            likelihood = build_part(kind, values | {"event_ndim": len(data.shape)})
+            name = self._choose_likelihood(
+                is_table=data.is_real, is_mixed=data.is_mixed
+            )
+            if name == "mixed" and not data.is_table:
+                raise InputError(
+                    "likelihood mixed is for tables, got examples of the shape "
+                    f"{data.shape}: choose normal or laplace"
+                )
+            kind = LIKELIHOODS[name]
+            columns = data.columns or (("real",),) * data.shape[-1]
+            known = {"event_ndim": len(data.shape), "columns": columns}
+            likelihood = build_part(kind, values | known)
             named.append(kind)
         if encoder is None:
             kind = ENCODERS[self.encoder]

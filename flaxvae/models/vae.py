@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -44,6 +44,8 @@ class VAE(nn.Module):
     Approximate Inference in Deep Generative Models", 2014, arXiv 1401.4082.
     """
 
+    handles_missing: ClassVar[bool] = True  # where the likelihood does
+
     encoder: nn.Module  # x (B, H, W, C) -> features (B, F)
     posterior: nn.Module  # features (B, F) -> q(z|x) over (D,)
     prior: nn.Module  # () -> p(z) over (D,)
@@ -54,7 +56,18 @@ class VAE(nn.Module):
 
     def encode(self, x: jax.Array) -> Distribution:
         """q(z|x) for a batch ``(B, H, W, C)``."""
-        return self.posterior(check_features(self.encoder(x), self.posterior))
+        features = self.encoder(self.observed(x))
+        return self.posterior(check_features(features, self.posterior))
+
+    def observed(self, x: jax.Array) -> jax.Array:
+        """The encoder's input: missing numbers (NaN) are 0, the mean of their column.
+
+        Source: Mattei and Frellsen, "MIWAE: Deep Generative Modelling and Imputation of
+        Incomplete Data Sets", 2019, arXiv 1812.02633, section 3.3.
+        """
+        if not getattr(self.likelihood, "handles_missing", False):
+            return x
+        return jnp.where(jnp.isnan(x), 0.0, x)
 
     def decode(self, z: jax.Array) -> Distribution:
         """p(x|z) for codes ``(..., D)``."""
@@ -103,7 +116,7 @@ class GivenVAE:
 
     def encode(self, x: jax.Array) -> Distribution:
         """q(z|x, c) for a batch ``(B, ...)``."""
-        features = self.vae.encoder(x, self.condition)
+        features = self.vae.encoder(self.vae.observed(x), self.condition)
         features = check_features(features, self.vae.posterior)
         q: Distribution = self.vae.posterior(features)
         return q
@@ -332,7 +345,9 @@ def build_vae(
         ``"laplace"``, ``"discretized_logistic"``, ``"discretized_logistic_mixture"``,
         ``"categorical"``, or your own module ``(..., H, W, C) -> p(x|z)``; if its input
         is not of the data's shape, its method ``feature_shape`` returns that shape.
-        None: bernoulli for images, normal for series and rows.
+        None: bernoulli for images, normal for series and rows. The likelihood
+        ``"mixed"`` of a table with categories needs `VAEConfig.build`, which sees the
+        data set.
       prior: ``"normal"`` (standard), ``"mixture"`` of normals (learned), ``"vamp"``,
         ``"flow"``, for conditional models ``"conditional"`` (a normal, its moments
         learned for each condition), or your own module ``() -> p(z)``.

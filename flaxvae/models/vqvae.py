@@ -171,7 +171,9 @@ class VQVAEConfig(NetworkConfig):
         """The encoder and the quantizer, such as ``resnet, vq``."""
         return f"{self.encoder}, {self.quantizer}"
 
-    def _choose_likelihood(self, *, is_table: bool) -> Likelihood:
+    def _choose_likelihood(
+        self, *, is_table: bool, is_mixed: bool = False
+    ) -> Likelihood:
         return self.likelihood or "normal"
 
     def _defaults(self, data: DataSpec) -> Mapping[str, Any]:

@@ -3,7 +3,9 @@
 The method ``feature_shape`` of a head maps the shape of an example to that of its
 features; a module without this method takes features of the data's own shape. The class
 variable ``support`` states the values on which p(x|z) is defined: ``"unit"`` (from 0 to
-1), ``"real"``, or ``"levels"`` (0, 1/(L-1), ..., 1 for the L of its field ``levels``).
+1), ``"real"``, ``"levels"`` (0, 1/(L-1), ..., 1 for the L of its field ``levels``), or
+``"mixed"`` (as its field ``columns`` says). If its class variable ``handles_missing``
+is true, p(x|z) leaves out the numbers of x that are NaN.
 """
 
 import math
@@ -13,6 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxvae.checks import InputError, check_above, check_at_least, check_choice
 from flaxvae.distributions import (
@@ -22,8 +25,10 @@ from flaxvae.distributions import (
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
     Laplace,
+    Mixed,
     Normal,
 )
+from flaxvae.distributions.mixed import count_features, find_layout
 from flaxvae.nn.bounds import LOG_SCALE_BOUNDS, as_float32, soft_bound, squarable
 
 Scale = Literal["shared", "fixed", "learned"]
@@ -235,6 +240,67 @@ class CategoricalHead(nn.Module):
         return Categorical(as_float32(logits), self.event_ndim)
 
 
+class MixedHead(nn.Module):
+    """Columns of a table, each with a likelihood that fits; see `Mixed`.
+
+    The features hold a location or logit for each feature of a row, and then the
+    predicted log-scales; see `soft_bound`. Those of integer columns are predicted,
+    since large counts vary more than small ones. Each real column has one learned scale
+    (``"shared"``), or its scale is predicted too (``"learned"``). With ``"fixed"``
+    all scales are a constant.
+    """
+
+    support: ClassVar[str] = "mixed"
+    handles_missing: ClassVar[bool] = True
+
+    columns: tuple[Any, ...]  # as `Mixed` takes them
+    scale: Scale = "shared"
+    init_scale: float = 1.0  # the constant of "fixed"; the initial value of "shared"
+
+    @nn.nowrap
+    def feature_shape(self, data_shape: Sequence[int]) -> tuple[int, ...]:
+        """``(F,)`` for rows of F features; with predicted scales more."""
+        del data_shape
+        return (count_features(self.columns) + len(self._predicted),)
+
+    @property
+    def _predicted(self) -> np.ndarray:
+        """Numbers of the features whose scale is predicted."""
+        layout = find_layout(self.columns)
+        if self.scale == "fixed":
+            return layout.real[:0]
+        of_real = layout.real if self.scale == "learned" else layout.real[:0]
+        return np.concatenate([of_real, layout.integer])
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> Mixed:
+        """``(..., F)`` -> p(x|z) over rows ``(F,)``."""
+        check_choice("scale", self.scale, SCALES)
+        check_above("init_scale", self.init_scale, 0)
+        size, predicted = count_features(self.columns), self._predicted
+        if features.shape[-1] != size + len(predicted):
+            raise InputError(
+                f"the decoder's output must have {size + len(predicted)} numbers for a "
+                f"row, got shape {features.shape}"
+            )
+        features = as_float32(features)
+        location, raw = features[..., :size], features[..., size:]
+        start = math.log(self.init_scale)
+        log_scale = jnp.full_like(location, start)
+        real = find_layout(self.columns).real
+        if self.scale == "shared" and len(real):
+            init = nn.initializers.constant(start)
+            own = self.param("log_scale", init, (len(real),), jnp.float32)
+            own = soft_bound(own, *LOG_SCALE_BOUNDS)
+            shape = (*location.shape[:-1], len(real))
+            own = own.reshape((1,) * (location.ndim - 1) + (-1,))
+            log_scale = log_scale.at[..., real].set(jnp.broadcast_to(own, shape))
+        if len(predicted):
+            bounded = soft_bound(raw + start, *LOG_SCALE_BOUNDS)
+            log_scale = log_scale.at[..., predicted].set(bounded)
+        return Mixed(squarable(location), log_scale, self.columns)
+
+
 Likelihood = Literal[
     "bernoulli",
     "continuous_bernoulli",
@@ -243,6 +309,7 @@ Likelihood = Literal[
     "discretized_logistic",
     "discretized_logistic_mixture",
     "categorical",
+    "mixed",
 ]
 LIKELIHOODS: dict[Likelihood, type[Any]] = {
     "bernoulli": BernoulliHead,
@@ -252,4 +319,5 @@ LIKELIHOODS: dict[Likelihood, type[Any]] = {
     "discretized_logistic": DiscretizedLogisticHead,
     "discretized_logistic_mixture": DiscretizedLogisticMixtureHead,
     "categorical": CategoricalHead,
+    "mixed": MixedHead,
 }

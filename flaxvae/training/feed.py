@@ -83,6 +83,7 @@ class Streamed:
 
         self.chunk = chunk
         self._split = dataset.train
+        self._stored = dataset.preprocessing.stored
         self._devices = devices
         self._seed = seed
         self._batch_size = batch_size
@@ -95,7 +96,7 @@ class Streamed:
         )
         options = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=READERS)
         self._chunks = iter(chunks.to_iter_dataset(options))
-        self._validation = devices.put(dataset.validation.examples)
+        self._validation = devices.put(self._stored(dataset.validation.examples))
         self.prefetch()
 
     def __str__(self) -> str:
@@ -139,7 +140,7 @@ class Streamed:
             array = np.asarray(leaf[rows])
             return array.reshape(self.chunk, -1, *array.shape[1:])
 
-        return jax.tree.map(gather, self._split.examples)
+        return self._stored(jax.tree.map(gather, self._split.examples))
 
     def _shuffle(self, epoch: int) -> np.ndarray:
         # On a CPU: an accelerator is busy with the steps.
@@ -187,11 +188,13 @@ def open_feed(
     # The processes of a run must decide alike.
     budget = float(hosts.share(np.array(budget)))
     if bytes_of_examples(dataset) <= budget:
-        both = (dataset.train.examples, dataset.validation.examples)
+        stored = dataset.preprocessing.stored
+        both = (stored(dataset.train.examples), stored(dataset.validation.examples))
         yield Resident(devices.put(both))
         return
-    a_batch = math.ceil(dataset.train.x.nbytes / len(dataset.train)) * batch_size
-    held_out = dataset.validation.x.nbytes
+    stored_bytes = dataset.preprocessing.stored_bytes
+    a_batch = math.ceil(stored_bytes(dataset.train.x) / len(dataset.train)) * batch_size
+    held_out = stored_bytes(dataset.validation.x)
     least = held_out + CHUNKS_AT_ONCE * a_batch
     if least > budget:
         raise InputError(
@@ -223,4 +226,5 @@ def open_feed(
 
 def bytes_of_examples(dataset: Dataset) -> int:
     """What the training and validation splits take on a device, as stored."""
-    return int(dataset.train.x.nbytes + dataset.validation.x.nbytes)
+    stored_bytes = dataset.preprocessing.stored_bytes
+    return stored_bytes(dataset.train.x) + stored_bytes(dataset.validation.x)

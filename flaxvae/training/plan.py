@@ -330,6 +330,15 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
             if kind.kind not in "iu":
                 raise InputError(f"condition of {name} must be integers, got {kind}")
     likelihood = getattr(model, "likelihood", None)
+    parts = (model, likelihood)
+    if dataset.preprocessing.masked and not all(
+        getattr(part, "handles_missing", False) for part in parts
+    ):
+        raise InputError(
+            "impute must be mean or median for a model that cannot leave missing "
+            f"values out, got mask and {type(model).__name__} with "
+            f"{type(likelihood).__name__}: or choose likelihood=mixed"
+        )
     support = getattr(likelihood, "support", None)
     name = type(likelihood).__name__
     if support == "unit" and dataset.layout != "images":
@@ -340,6 +349,12 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
                 f"{dataset.name!r} lie in {low:.3g} to {high:.3g}: choose normal or "
                 "laplace"
             )
+    columns = dataset.preprocessing.blocks(dataset.shape[-1])
+    if support == "mixed" and getattr(likelihood, "columns", columns) != columns:
+        raise InputError(
+            f"likelihood {name} must be built for the columns of {dataset.name!r}: see "
+            "VAEConfig.build"
+        )
     if support == "levels":
         if dataset.levels is None:
             raise InputError(
@@ -355,10 +370,12 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
 
 def _seen_range(dataset: Dataset) -> tuple[float, float]:
     """The smallest and the largest number of training data as the model sees them."""
-    prepare = dataset.preprocessing.prepare
+    preprocessing = dataset.preprocessing
     ends = []
     for block in blocks(dataset.train.x):
-        seen = np.asarray(prepare(jnp.asarray(block)))
+        seen = np.asarray(
+            preprocessing.prepare(jnp.asarray(preprocessing.stored(block)))
+        )
         ends.append((float(seen.min()), float(seen.max())))
     lows, highs = zip(*ends, strict=True)
     return min(lows), max(highs)

@@ -159,7 +159,10 @@ def sweep(
             f"memory_limit must be >= {needed}, the bytes of the examples, got "
             f"{limit:.0f}: a sweep does not stream; start a run for each setting"
         )
-    examples = ONE_DEVICE.put((dataset.train.examples, dataset.validation.examples))
+    stored = dataset.preprocessing.stored
+    examples = ONE_DEVICE.put(
+        (stored(dataset.train.examples), stored(dataset.validation.examples))
+    )
     members: dict[str, Member] = {}
     with watch_signals(workdir is not None) as watch:
         for shape, group in groups.items():

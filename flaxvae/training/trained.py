@@ -14,6 +14,7 @@ import numpy as np
 
 from flaxvae.checks import InputError, as_integer
 from flaxvae.data import Dataset, Preprocessing
+from flaxvae.data.tables import is_table, read_like
 from flaxvae.dtypes import narrow
 from flaxvae.objectives.objective import Objective
 from flaxvae.training.inputs import as_array, check_examples, conditions_of
@@ -129,9 +130,9 @@ class Trained:
             have.
         """
         self._check_has("encode")
-        x = as_array(x)
+        x = as_array(self._as_rows(x))
         ndim = len(self.data_shape)
-        has_one_less = 1 < ndim and x.ndim <= ndim
+        has_one_less = ndim > 1 and x.ndim <= ndim
         if has_one_less and (*x.shape[1 - ndim :], 1) == self.data_shape:
             x = x[..., None]
         is_one = not self._takes(x.shape[1:], x.dtype) and self._takes(x.shape, x.dtype)
@@ -141,10 +142,10 @@ class Trained:
         self.check(x)
         conditions = self._conditions(condition, len(x))
         encode = functools.partial(self._encode, self.variables)
-        q = _in_chunks(encode, x, *conditions)
+        q = _in_chunks(encode, x, *conditions, stored=self.preprocessing.stored)
         if not is_one:
             return q
-        has_rows = _find_rows(encode, x, *conditions)
+        has_rows = _find_rows(encode, self.preprocessing.stored(x), *conditions)
         return jax.tree.map(lambda rows, leaf: leaf[0] if rows else leaf, has_rows, q)
 
     def check(self, x: Any) -> None:
@@ -168,8 +169,18 @@ class Trained:
                 "has none"
             )
 
+    def _as_rows(self, x: Any) -> Any:
+        """A data frame of the run's columns, in any order, as rows of numbers."""
+        if self.preprocessing.schema is not None and is_table(x):
+            return read_like(x, self.preprocessing.schema)[0]
+        moments = self.preprocessing.standardization
+        if moments is not None and moments.on_host is not None:
+            return np.asarray(x)
+        return x
+
     def _takes(self, shape: tuple[int, ...], dtype: Any) -> bool:
         """Whether the model takes stored examples of this shape."""
+        dtype = np.float32 if dtype == np.float64 else dtype  # as it is stored
         stored = jax.ShapeDtypeStruct((1, *shape), dtype)
         try:
             x = jax.eval_shape(self.preprocessing.prepare, stored)
@@ -222,7 +233,7 @@ class Trained:
             seen = self.preprocessing.prepare(x)
             return self.model.apply(self.variables, seen, method=method)
 
-        return _in_chunks(jax.jit(apply), x)
+        return _in_chunks(jax.jit(apply), x, stored=self.preprocessing.stored)
 
     def reconstruct(
         self, x: np.ndarray | jax.Array, condition: Any = None
@@ -333,25 +344,34 @@ def _has_wide(variables: Any) -> bool:
     return any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(variables))
 
 
-def _in_chunks(compute: Callable[..., Any], rows: Any, *more: Any) -> Any:
-    """Applies ``compute`` to at most CHUNK rows at a time, and joins the results."""
-    every = (rows, *more)
+def _in_chunks(
+    compute: Callable[..., Any],
+    rows: Any,
+    *more: Any,
+    stored: Callable[[Any], Any] = lambda x: x,
+) -> Any:
+    """Applies ``compute`` to at most CHUNK rows at a time, and joins the results.
+
+    ``stored`` prepares ``rows`` for the device; see `Preprocessing.stored`.
+    """
     if not len(rows):
         # A network may not take an empty batch: one row that is dropped again.
+        every = (stored(rows), *more)
         one = [np.zeros((1, *array.shape[1:]), array.dtype) for array in every]
         has_rows = _find_rows(compute, *every)
         return jax.tree.map(
             lambda rows, leaf: leaf[:0] if rows else leaf, has_rows, compute(*one)
         )
     if len(rows) <= CHUNK:
-        return compute(jnp.asarray(rows), *more)
+        return compute(jnp.asarray(stored(rows)), *more)
     filled = -(-len(rows) // CHUNK) * CHUNK
-    has_rows = _find_rows(compute, *every)
+    has_rows = _find_rows(compute, stored(rows[:1]), *more)
     parts = []
     for start in range(0, filled, CHUNK):
         # The last chunk is filled with its last row: one shape, one compilation.
         index = np.minimum(np.arange(start, start + CHUNK), len(rows) - 1)
-        parts.append(compute(*(jnp.asarray(array[index]) for array in every)))
+        first = jnp.asarray(stored(rows[index]))
+        parts.append(compute(first, *(jnp.asarray(array[index]) for array in more)))
 
     def join(has_rows: bool, *leaves: jax.Array) -> jax.Array:
         # What all rows share exists once.

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from flaxvae.data.schema import TableSchema
 from flaxvae.latent.figures.style import (
     CLASS_COLORS,
     DPI,
@@ -19,6 +21,9 @@ MAX_PANELS = 12  # columns of a table in one figure
 
 
 MAX_ROWS = 2_000  # rows of a table in one panel
+MAX_BARS = 12  # categories in one panel
+DATA = ("data", "#94a4a2", True)  # name, colour, whether it is filled
+SAMPLES = ("samples", CLASS_COLORS[0], False)
 
 
 NAME_CHARACTERS = 30  # of a column's name above its panel
@@ -58,40 +63,97 @@ def plot_column_samples(
     names: Sequence[str] | None,
     *,
     title: str,
+    schema: TableSchema | None = None,
 ) -> Figure:
-    """Histograms of a table's columns and of rows drawn from the model.
+    """The distribution of a table's columns, in data and in rows of the model.
 
     Args:
       data: rows ``(N, F)`` in the table's units.
       samples: drawn rows ``(M, F)``.
-      names: of the columns, or None; the first `MAX_PANELS` are drawn.
+      names: of the features, or None; the first `MAX_PANELS` are drawn.
       title: what was sampled.
+      schema: of the table: categories, binary columns and few integers are drawn as
+        bars of their frequencies, a panel for each column.
     """
+    panels: list[tuple[str, slice, Sequence[str] | None]] = [
+        (names[i] if names else f"column {i + 1}", slice(i, i + 1), None)
+        for i in range(data.shape[1])
+    ]
+    if schema is not None and schema.num_features == data.shape[1]:
+        samples = schema.snap(samples)
+        panels = []
+        for column, features, indicator in schema.slices():
+            bars = [str(v) for v in column.values] or None
+            if column.kind == "binary" and bars is None:
+                bars = ["0", "1"]
+            panels.append((column.name, features, bars))
+            if indicator is not None:
+                place = slice(indicator, indicator + 1)
+                panels.append((f"{column.name} is missing", place, ["no", "yes"]))
 
     def draw(axes: Axes, i: int) -> None:
-        columns = [_finite(data[:, i]), _finite(samples[:, i])]
-        low, high = _limits(np.concatenate(columns))
-        bins = np.linspace(low, high, min(30, 3 + math.isqrt(len(data))) + 1)
-        for values, name, color, filled in (
-            (columns[0], "data", "#94a4a2", True),
-            (columns[1], "samples", CLASS_COLORS[0], False),
-        ):
-            seen = values[(values >= low) & (values <= high)]
-            axes.hist(
-                seen,
-                bins.tolist(),
-                density=len(seen) > 0,
-                histtype="stepfilled" if filled else "step",
-                color=color,
-                alpha=0.6 if filled else 1.0,
-                label=name,
-            )
+        _, features, bars = panels[i]
+        both = [(data[:, features], *DATA), (samples[:, features], *SAMPLES)]
+        if bars is not None:
+            _draw_bars(axes, both, bars)
+        else:
+            _draw_histograms(axes, both)
         axes.set_yticks([])
 
-    labels = ("value", "density")
-    figure = _plot_panels(data.shape[1], names, draw, labels, title)
+    titles = [name for name, _, _ in panels]
+    labels = ("value", "frequency")
+    figure = _plot_panels(len(panels), titles, draw, labels, title)
     figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
+
+
+def _draw_bars(axes: Axes, both: Sequence[Any], names: Sequence[str]) -> None:
+    """Shares of the categories, side by side; the most frequent ones of many."""
+    shares = []
+    for values, *_ in both:
+        if values.shape[1] == 1:  # zeros and ones
+            known = values[~np.isnan(values)]
+            shares.append(np.array([(known < 0.5).mean(), (known >= 0.5).mean()]))
+        else:
+            shares.append(np.bincount(values.argmax(1), minlength=len(names)))
+    shares = [share / max(share.sum(), 1e-9) for share in shares]
+    shown = np.sort(np.argsort(-shares[0], kind="stable")[:MAX_BARS])
+    places = np.arange(len(shown))
+    for offset, share, (_, name, color, is_filled) in zip(
+        (-0.2, 0.2), shares, both, strict=True
+    ):
+        axes.bar(
+            places + offset,
+            share[shown],
+            0.4,
+            label=name,
+            color=color if is_filled else "none",
+            edgecolor=color,
+            alpha=0.6 if is_filled else 1.0,
+        )
+    texts = [names[i] if len(names[i]) <= 9 else names[i][:8] + "…" for i in shown]
+    axes.set_xticks(places, [text.replace("$", r"\$") for text in texts])
+
+
+def _draw_histograms(axes: Axes, both: Sequence[Any]) -> None:
+    known = [values[~np.isnan(values)] for values, *_ in both]
+    low, high = _limits(np.concatenate(known))
+    whole = [(v == np.round(v)).all() for v in known]
+    if all(whole) and high - low <= MAX_BARS * 2:  # a bin for each integer
+        bins = np.arange(np.floor(low), np.ceil(high) + 2) - 0.5
+    else:
+        count = min(30, 3 + math.isqrt(len(known[0])))
+        bins = np.linspace(low, high, count + 1)
+    for values, (_, name, color, is_filled) in zip(known, both, strict=True):
+        axes.hist(
+            values,
+            bins.tolist(),
+            density=True,
+            histtype="stepfilled" if is_filled else "step",
+            color=color,
+            alpha=0.6 if is_filled else 1.0,
+            label=name,
+        )
 
 
 def _plot_panels(

@@ -1,0 +1,641 @@
+"""The schema of a table: what its columns are, and rows of numbers as its rows."""
+
+import dataclasses
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from flaxvae.checks import InputError, check_choice
+from flaxvae.data.cells import (
+    EXACT,
+    arrow_type,
+    as_text,
+    coded,
+    first_not_number,
+    from_numbers,
+    numbers,
+    plain,
+    reading,
+    shorten,
+)
+from flaxvae.data.scores import NormalScores
+
+Kind = Literal["real", "integer", "binary", "category"]
+Block = tuple[Any, ...]
+"""Features of one column: ``("real",)``, ``("integer", edges, levels)`` in the units
+that the model sees, ``("binary",)``, or ``("category", K)``."""
+
+MISSING = "(missing)"  # of a category, in the name of its feature
+MOST_CATEGORIES = 50  # of a column of text that nobody listed as categorical
+WORDS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
+MOST_LEVELS = 200  # of an integer column; the density of one with more is real
+IDENTIFIER = re.compile(r"(^|_|\b)(id|uuid|guid|identifier|index)$", re.IGNORECASE)
+THOUSANDS = re.compile(r"[-+]?\d{1,3}([.,' ]\d{3})*([.,]\d+)?")
+LEAST_ROWS = 20  # from which a column without repetition is called an identifier
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+      name: as the table has it.
+      kind: ``"real"``, ``"integer"``, ``"binary"`` (one feature, 0 or 1) or
+        ``"category"`` (one-hot features).
+      type: of the values that are given back, an Arrow type such as ``double``,
+        ``int64``, ``bool``, ``string`` or ``timestamp[us]``.
+      values: of a category its values, None for missing; of a binary column the two
+        that 0 and 1 stand for.
+      low: the least number in the table.
+      high: the largest number in the table.
+      missing: whether values are missing in the table.
+      fill: what missing numbers are replaced by; None: they are not.
+    """
+
+    name: str
+    kind: Kind
+    type: str = "double"
+    values: tuple[Any, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    missing: bool = False
+    fill: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InputError(f"unknown kind of a column {self.kind!r}")
+        object.__setattr__(self, "values", tuple(self.values))
+
+    @property
+    def width(self) -> int:
+        """Number of features without an indicator of missing values."""
+        return len(self.values) if self.kind == "category" else 1
+
+    @property
+    def num_levels(self) -> int:
+        """Number of integers from the least to the largest; 0 if they are many."""
+        if self.kind != "integer" or self.low is None or self.high is None:
+            return 0
+        count = int(self.high - self.low) + 1
+        return count if count <= MOST_LEVELS else 0
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """The columns of a table, by which any table of the same columns is read.
+
+    >>> import pyarrow
+    >>> table = pyarrow.table({"h": [1.5, 2.5], "c": ["x", "y"]})
+    >>> schema = infer_schema(table, categorical=["c"])
+    >>> schema.feature_names
+    ('h', 'c=x', 'c=y')
+    >>> schema.encode(table)[0].tolist()
+    [[1.5, 1.0, 0.0], [2.5, 0.0, 1.0]]
+    >>> schema.decode([[0.5, 0.2, 0.7]]).to_pylist()
+    [{'h': 0.5, 'c': 'y'}]
+
+    Attributes:
+      columns: what an example consists of.
+      label: the column of classes, its ``values`` the classes 0, 1, ...; or None.
+      masked: whether missing numbers stay missing: a further feature of each column
+        that has them says 1 where the number is missing.
+    """
+
+    columns: tuple[Column, ...]
+    label: Column | None = None
+    masked: bool = False
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """A name for each of the F features of a row."""
+        names: list[str] = []
+        for column in self.columns:
+            if column.kind == "category":
+                names += [f"{column.name}={_title(value)}" for value in column.values]
+            else:
+                names.append(column.name)
+            if self.has_indicator(column):
+                names.append(f"{column.name} is missing")
+        return tuple(names)
+
+    def has_indicator(self, column: Column) -> bool:
+        """Whether a feature says that the column's number is missing."""
+        return self.masked and column.missing and column.kind != "category"
+
+    def slices(self) -> list[tuple[Column, slice, int | None]]:
+        """For each column its features, and the feature that indicates gaps."""
+        found, start = [], 0
+        for column in self.columns:
+            end = start + column.width
+            indicator = end if self.has_indicator(column) else None
+            found.append((column, slice(start, end), indicator))
+            start = end + (indicator is not None)
+        return found
+
+    @property
+    def num_features(self) -> int:
+        """F, the number of features of a row."""
+        return len(self.feature_names)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether columns are not all numbers: categories, binary ones, gaps."""
+        kinds = {column.kind for column in self.columns}
+        return self.masked or bool(kinds & {"binary", "category"})
+
+    def is_number(self) -> np.ndarray:
+        """Marks the features that are real numbers or integers, ``(F,)``."""
+        marks = np.zeros(self.num_features, bool)
+        for column, features, _ in self.slices():
+            marks[features] = column.kind in ("real", "integer")
+        return marks
+
+    def encode(
+        self, table: Any, *, origin: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Rows of numbers of a table with these columns, in any order.
+
+        Args:
+          table: an Arrow table; further columns are ignored, see `surplus`.
+          origin: where it comes from, for messages.
+
+        Returns:
+          Rows ``(N, F)`` float64, with NaN for missing numbers; and the number of each
+          row's class ``(N,)``, or None where the table has no column of classes.
+
+        Raises:
+          InputError: a column is missing or of another type, holds a category that the
+            schema lacks, or has missing values where the schema has none.
+        """
+        of = f" of {origin}" if origin else ""
+        present = table.column_names
+        check_names(present, origin)
+        lacking = [c.name for c in self.columns if c.name not in present]
+        if lacking:
+            raise InputError(
+                f"{origin or 'the table'} must have the columns "
+                f"{', '.join(c.name for c in self.columns)}: {', '.join(lacking)} "
+                f"{'is' if len(lacking) == 1 else 'are'} missing"
+            )
+        x = np.zeros((table.num_rows, self.num_features))
+        for column, features, indicator in self.slices():
+            where = f"column {column.name!r}{of}"
+            values = table.column(column.name)
+            if column.kind in ("category", "binary"):
+                codes = _codes(values, column, where)
+                if column.kind == "category":
+                    one_hot = np.eye(len(column.values))[codes]
+                    x[:, features] = one_hot
+                    continue
+                numeric = np.where(codes < 0, np.nan, codes)
+            else:
+                numeric = _numbers_like(values, column, where)
+            is_gap = np.isnan(numeric)
+            if is_gap.any() and not self.masked:
+                if column.fill is None:
+                    raise InputError(
+                        f"{where} must have no missing value, got {is_gap.sum()}"
+                    )
+                numeric = np.where(is_gap, column.fill, numeric)
+            x[:, features] = numeric[:, np.newaxis]
+            if indicator is not None:
+                x[:, indicator] = is_gap
+        labels = None
+        if self.label is not None and self.label.name in present:
+            where = f"column {self.label.name!r}{of}"
+            labels = _codes(table.column(self.label.name), self.label, where)
+            if (labels < 0).any():
+                raise InputError(
+                    f"{where} must have a label in each row, got {(labels < 0).sum()} "
+                    "without"
+                )
+        return x, None if labels is None else labels.astype(np.int32)
+
+    def surplus(self, table: Any) -> list[str]:
+        """Names of the columns of a table that the schema does not have."""
+        own = {column.name for column in self.columns}
+        own |= {self.label.name} if self.label is not None else set()
+        return [name for name in table.column_names if name not in own]
+
+    def decode(self, x: Any, labels: Any = None) -> Any:
+        """Rows of numbers as an Arrow table: the inverse of `encode`.
+
+        Of one-hot features the largest gives the category; integers are rounded and
+        kept within the table's limits; a number is missing where it is NaN or its
+        indicator is at least 1/2.
+
+        Args:
+          x: rows ``(N, F)`` in the table's units.
+          labels: the number of each row's class ``(N,)``, or None.
+
+        Returns:
+          An Arrow table with names, types and values of the original one, and with the
+          column of classes if there are ``labels``.
+
+        Raises:
+          InputError: rows of another width, or labels that are not classes.
+        """
+        import pyarrow
+
+        x = self.snap(x)
+        arrays: dict[str, Any] = {}
+        for column, features, _ in self.slices():
+            part = x[:, features]
+            if column.kind == "category":
+                arrays[column.name] = _take(column, part.argmax(axis=1))
+            elif column.kind == "binary" and column.values:
+                codes = np.where(np.isnan(part[:, 0]), -1, part[:, 0])
+                arrays[column.name] = _take(column, codes.astype(int))
+            else:
+                is_gap = np.isnan(part[:, 0])
+                arrays[column.name] = from_numbers(part[:, 0], is_gap, column.type)
+        if labels is not None and self.label is not None:
+            codes = np.asarray(labels, np.int64)
+            if len(codes) and not 0 <= codes.min() <= codes.max() < self.label.width:
+                raise InputError(
+                    f"labels must be in 0 to {self.label.width - 1}, got "
+                    f"{codes.min()} to {codes.max()}"
+                )
+            arrays[self.label.name] = _take(self.label, codes)
+        return pyarrow.table(arrays)
+
+    def snap(self, x: Any) -> np.ndarray:
+        """Rows of numbers as values that the table can have, ``(N, F)`` float64.
+
+        Categories become exactly one-hot, integers whole and within the table's limits,
+        binary columns 0 or 1, and numbers NaN where their indicator says so.
+        """
+        x = np.array(x, np.float64)
+        if x.ndim != 2 or x.shape[1] != self.num_features:
+            raise InputError(
+                f"x must be rows (N, {self.num_features}) of the table's features, got "
+                f"the shape {x.shape}"
+            )
+        for column, features, indicator in self.slices():
+            part = x[:, features]
+            if column.kind == "category":
+                x[:, features] = np.eye(column.width)[part.argmax(axis=1)]
+                continue
+            if column.kind == "integer":
+                part = np.clip(np.round(part), column.low, column.high)
+            elif column.kind == "binary":
+                part = np.where(np.isnan(part), part, part >= 0.5)
+            elif column.low == column.high and column.low is not None:
+                part = np.where(np.isnan(part), part, column.low)
+            if indicator is not None:
+                is_gap = x[:, indicator] >= 0.5
+                x[:, indicator] = is_gap
+                part = np.where(is_gap[:, np.newaxis], np.nan, part)
+            x[:, features] = part
+        return x
+
+    def blocks(
+        self,
+        mean: np.ndarray | None = None,
+        std: np.ndarray | None = None,
+        scores: Sequence[NormalScores | None] = (),
+    ) -> tuple[Block, ...]:
+        """The features of an example by kind, in the units that the model sees.
+
+        Args:
+          mean: what is subtracted from the columns, ``(F,)``; None: nothing.
+          std: what they are then divided by, ``(F,)``; None: nothing.
+          scores: maps to normal scores, where columns have them.
+        """
+        found: list[Block] = []
+        for column, features, indicator in self.slices():
+            i = features.start
+            offset = 0.0 if mean is None else float(mean[i])
+            scale = 1.0 if std is None else float(std[i])
+            if column.kind == "category":
+                found.append(("category", column.width))
+            elif column.num_levels:
+                low, count = column.low or 0.0, column.num_levels
+                values = low + np.arange(count), low + np.arange(count - 1) + 0.5
+                levels, edges = ((v - offset) / scale for v in values)
+                if i < len(scores) and (own := scores[i]) is not None:
+                    levels, edges = own.levels, own.edges
+                found.append(("integer", _floats(edges), _floats(levels)))
+            else:
+                found.append(("binary",) if column.kind == "binary" else ("real",))
+            if indicator is not None:
+                found.append(("binary",))
+        return tuple(found)
+
+    def with_fills(self, fills: np.ndarray) -> "TableSchema":
+        """The schema that replaces missing numbers by ``fills`` ``(F,)``."""
+        columns = tuple(
+            column
+            if column.kind == "category"
+            else dataclasses.replace(column, fill=float(fills[features.start]))
+            for column, features, _ in self.slices()
+        )
+        return dataclasses.replace(self, columns=columns)
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON, for ``config.json``."""
+        return {
+            "columns": [_describe(column) for column in self.columns],
+            "label": None if self.label is None else _describe(self.label),
+            "masked": self.masked,
+        }
+
+    @staticmethod
+    def from_description(described: Mapping[str, Any]) -> "TableSchema":
+        """The inverse of `describe`."""
+        label = described.get("label")
+        return TableSchema(
+            tuple(Column(**column) for column in described["columns"]),
+            None if label is None else Column(**label),
+            described.get("masked", False),
+        )
+
+
+def infer_schema(
+    table: Any,
+    *,
+    label_column: str | None = None,
+    categorical: Collection[str] = (),
+    impute: str | None = None,
+    origin: str | None = None,
+    notes: list[str] | None = None,
+) -> TableSchema:
+    """The schema of an Arrow table.
+
+    Numbers are real, integer (all are whole) or binary (all are 0 or 1). Text with few
+    different values is a category, or binary for yes and no, true and false.
+
+    Args:
+      table: an Arrow table.
+      label_column: the column of classes, which is not part of an example.
+      categorical: columns that are categories whatever they hold.
+      impute: None: missing values are refused; ``"mask"``: they stay missing;
+        otherwise they will be filled.
+      origin: where the table comes from, for messages.
+      notes: gets a line for each thing that is guessed or worth knowing.
+
+    Raises:
+      InputError: a name twice or unknown, a column that is neither numbers nor
+        categories, or missing values without ``impute``.
+    """
+    notes = [] if notes is None else notes
+    names = table.column_names
+    check_names(names, origin)
+    for name in categorical:
+        check_choice("categorical", name, names)
+    if label_column is not None:
+        check_choice("label_column", label_column, names)
+    of = f" of {origin}" if origin else ""
+    if not table.num_rows or not set(names) - {label_column}:
+        raise InputError(f"{origin or 'a table'} must hold rows of numbers, got none")
+    columns, label, guessed = [], None, []
+    for name in names:
+        where = f"column {name!r}{of}"
+        values = table.column(name)
+        if name == label_column:
+            label = _infer_label(values, name, where)
+        elif name in categorical:
+            columns.append(_infer_category(values, name, where, impute))
+        else:
+            column = _infer_column(values, name, where, impute, notes)
+            columns.append(column)
+            if column.values and column.kind == "category":
+                guessed.append(f"{name} ({len(column.values)})")
+    if guessed:
+        notes.append(f"columns of text are categories: {', '.join(guessed)}")
+    return TableSchema(tuple(columns), label, impute == "mask")
+
+
+def check_names(names: Sequence[str], origin: str | None = None) -> None:
+    """Raises `InputError` unless each column has a name of its own."""
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise InputError(
+            f"{origin or 'a table'} must have a name for each column, got "
+            f"{', '.join(name or 'no name' for name in twice)} twice"
+        )
+
+
+def _infer_label(values: Any, name: str, where: str) -> Column:
+    found = coded(values, where)
+    missing = int((found.codes < 0).sum())
+    if missing:
+        raise InputError(
+            f"{where} must have a label in each row, got {missing} without"
+        )
+    return Column(name, "category", _value_type(found.values), found.values)
+
+
+def _infer_category(values: Any, name: str, where: str, impute: str | None) -> Column:
+    found = coded(values, where)
+    missing = int((found.codes < 0).sum())
+    if missing and impute is None:
+        raise InputError(
+            f"{where} must hold categories, got {missing} missing: impute makes a "
+            "category of them"
+        )
+    if not found.values:
+        raise InputError(f"{where} must hold categories, got only missing values")
+    kinds = (*found.values, None) if missing else found.values
+    return Column(
+        name, "category", _value_type(found.values), kinds, missing=missing > 0
+    )
+
+
+def _infer_column(
+    values: Any, name: str, where: str, impute: str | None, notes: list[str]
+) -> Column:
+    import pyarrow
+
+    types = pyarrow.types
+    is_category = types.is_dictionary(values.type)
+    values = plain(values, where)
+    kind = values.type
+    if types.is_string(kind):
+        return _infer_text(values, name, where, impute, is_category)
+    if is_category and not types.is_boolean(kind):
+        return _infer_category(values, name, where, impute)
+    x = numbers(values, where)
+    _check_numbers(x, where, impute)
+    is_gap = np.isnan(x)
+    known = x[~is_gap]
+    low, high = float(known.min()), float(known.max())
+    shape: dict[str, Any] = {"low": low, "high": high, "missing": bool(is_gap.any())}
+    title = "double" if types.is_decimal(kind) else str(kind)
+    if types.is_boolean(kind):
+        return Column(name, "binary", "bool", **shape)
+    if types.is_temporal(kind):
+        unit = "days since 1970" if types.is_date32(kind) else "seconds"
+        notes.append(f"column {name!r} holds {kind} and is read as {unit}")
+        return Column(name, "real", title, **shape)
+    if types.is_integer(kind):
+        _note_identifier(known, name, notes)
+    if ((known == 0) | (known == 1)).all():
+        return Column(name, "binary", title, **shape)
+    is_whole = types.is_integer(kind) or (known == np.round(known)).all()
+    if is_whole and max(abs(low), abs(high)) < EXACT:
+        return Column(name, "integer", title, **shape)
+    return Column(name, "real", title, **shape)
+
+
+def _infer_text(
+    values: Any, name: str, where: str, impute: str | None, is_category: bool
+) -> Column:
+    found = coded(values, where)
+    count, rows = len(found.values), len(found.codes)
+    if not count:
+        raise InputError(
+            f"{where} must hold numbers or text, got only missing values: list it in "
+            "drop_columns"
+        )
+    words = tuple(value.lower() for value in found.values)
+    if words in WORDS and not is_category:
+        missing = bool((found.codes < 0).any())
+        x = np.where(found.codes < 0, np.nan, found.codes)
+        _check_numbers(x, where, impute)
+        return Column(name, "binary", "string", found.values, 0.0, 1.0, missing=missing)
+    if is_category or count <= min(MOST_CATEGORIES, rows // 2):
+        return _infer_category(values, name, where, impute)
+    example = first_not_number(values)
+    example = shorten(found.values[0] if example is None else example)
+    if all(THOUSANDS.fullmatch(value.strip()) for value in found.values):
+        raise InputError(
+            f"{where} must hold numbers without thousands separators, got {example}"
+        )
+    if count <= MOST_CATEGORIES:
+        remedy = "list it in categorical, or in drop_columns"
+    else:
+        remedy = "list it in drop_columns"
+    raise InputError(
+        f"{where} must hold numbers or categories, got {count} different texts such as "
+        f"{example}: {remedy}"
+    )
+
+
+def _check_numbers(x: np.ndarray, where: str, impute: str | None) -> None:
+    missing = int(np.isnan(x).sum())
+    if missing == len(x):
+        raise InputError(
+            f"{where} must hold numbers, got only missing values: list it in "
+            "drop_columns"
+        )
+    if missing and impute is None:
+        raise InputError(
+            f"{where} must hold numbers, got {missing} missing: fill them with "
+            "impute=mean or impute=median, or model them with impute=mask"
+        )
+    if np.isinf(x).any():
+        raise InputError(f"{where} must hold finite numbers, got infinity")
+
+
+def _note_identifier(x: np.ndarray, name: str, notes: list[str]) -> None:
+    if np.abs(x).max() > EXACT:
+        notes.append(
+            f"column {name!r} holds integers beyond 2^53 and is read as float64, which "
+            "rounds them: leave identifiers out (drop_columns)"
+        )
+        return
+    if len(x) < LEAST_ROWS or len(np.unique(x)) < len(x):
+        return
+    is_counter = x.max() - x.min() == len(x) - 1
+    if is_counter or IDENTIFIER.search(name):
+        notes.append(
+            f"column {name!r} has another integer in each row: leave identifiers out "
+            "(drop_columns)"
+        )
+
+
+def _value_type(values: Sequence[Any]) -> str:
+    kinds = {type(value) for value in values}
+    if kinds == {bool}:
+        return "bool"
+    if kinds == {int}:
+        return "int64"
+    return "double" if kinds <= {int, float} else "string"
+
+
+def _codes(values: Any, column: Column, where: str) -> np.ndarray:
+    """The number of each row's category, ``(N,)``; -1: missing."""
+    import pyarrow
+
+    boolean = column.type == "bool"
+    if pyarrow.types.is_null(values.type):
+        values = values.cast(pyarrow.string())
+    found = coded(values, where)
+    kinds = column.values or ((False, True) if boolean else (0, 1))
+    numbered = {as_text(kind, boolean): i for i, kind in enumerate(kinds)}
+    if boolean:
+        numbered |= {"0": 0, "1": 1}
+    elif all(isinstance(kind, int | float) for kind in kinds if kind is not None):
+        numbered |= {"false": 0, "true": 1} if set(kinds) == {0, 1} else {}
+    gap = numbered.get(None, -1)
+    lookup = []
+    for value in found.values:
+        text = as_text(value, boolean)
+        if text not in numbered and isinstance(value, str):
+            text = _whole(value)
+        if text not in numbered:
+            known = ", ".join(shorten(kind) for kind in kinds if kind is not None)
+            raise InputError(
+                f"{where} must hold the categories that the model knows, got "
+                f"{shorten(value)}: choose from {known}"
+            )
+        lookup.append(numbered[text])
+    codes = np.array([*lookup, gap])[found.codes]
+    if (codes < 0).any() and column.kind == "category" and column.missing is False:
+        raise InputError(f"{where} must have no missing value, got {(codes < 0).sum()}")
+    return codes
+
+
+def _whole(text: str) -> str | None:
+    """``1.0`` and ``1.`` as ``1``."""
+    try:
+        return as_text(float(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _numbers_like(values: Any, column: Column, where: str) -> np.ndarray:
+    """The numbers of a column whose type must be that of the schema's column."""
+    import pyarrow
+
+    types = pyarrow.types
+    if types.is_null(values.type):
+        return np.full(len(values), np.nan)
+    values = plain(values, where)
+    wanted, kind = arrow_type(column.type), values.type
+    if types.is_temporal(wanted):
+        if not (types.is_temporal(kind) or types.is_string(kind)):
+            raise InputError(f"{where} must hold {wanted}, got {kind}")
+        with reading(where):
+            values = values.cast(wanted)
+    elif types.is_temporal(kind):
+        raise InputError(f"{where} must hold numbers, got {kind}")
+    x = numbers(values, where)
+    if np.isinf(x).any():
+        raise InputError(f"{where} must hold finite numbers, got infinity")
+    return x
+
+
+def _take(column: Column, codes: np.ndarray) -> Any:
+    """The values of a category's or binary column's codes; -1: missing."""
+    import pyarrow
+
+    kinds = pyarrow.array([*column.values, None], arrow_type(column.type))
+    return kinds.take(pyarrow.array(codes % (len(column.values) + 1)))
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _title(value: Any) -> str:
+    return MISSING if value is None else str(value)
+
+
+def _describe(column: Column) -> dict[str, Any]:
+    described = dataclasses.asdict(column)
+    return described | {"values": list(column.values)}
