@@ -47,7 +47,7 @@ class Standardization:
         """Rows ``(..., F)`` for a device: float32, columns ``on_host`` standardized."""
         if self.on_host is not None:
             chosen = self.on_host
-            x = np.array(x, np.float64)
+            x = np.array(x)
             linear = (x[..., chosen] - self.mean[chosen]) / self.std[chosen]
             values, x[..., chosen] = x.copy(), linear
             for i, scores in enumerate(self.scores):
@@ -150,13 +150,13 @@ class Preprocessing:
 
         Args:
           x: examples of a split, or `Conditioned`; of `Rows` those of float64 are read.
+            What is not float64 is returned as it is.
         """
         if isinstance(x, Weighted):
             return Weighted(self.stored(x.examples), x.weight)
         if isinstance(x, Conditioned):
             return Conditioned(self.stored(x.x), x.condition)
-        is_on_host = self.standardization and self.standardization.on_host is not None
-        if isinstance(x, jax.Array) or not (is_on_host or x.dtype == np.float64):
+        if isinstance(x, jax.Array) or x.dtype != np.float64:
             return x
         if self.standardization is not None:
             return self.standardization.stored(np.asarray(x))
@@ -171,8 +171,7 @@ class Preprocessing:
         """The deterministic part: noise is replaced by its mean, grey levels stay.
 
         Args:
-          x: a batch that lies on a device as `stored` returns it, or an array of NumPy
-            in the data's own units.
+          x: a batch as `stored` returns it, or float64 in the data's own units.
         """
         if isinstance(x, Conditioned):
             return Conditioned(self.prepare(x.x), x.condition)

@@ -174,7 +174,7 @@ def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
     rounding = np.finfo(dataset.train.x.dtype).eps if _is_float(dataset) else 0.0
     # Columns that vary by rounding only count as constant.
     is_constant = ~is_binary & (std <= 2 * rounding * np.abs(mean))
-    std = np.where(is_binary | is_constant, 1.0, std)
+    std = np.where(is_binary, 1.0, np.where(is_constant, np.maximum(std, 1.0), std))
     mean = np.where(is_binary, 0.0, mean)
     on_host = _find_unresolved(dataset, mean, std, is_constant)
     scores: tuple[NormalScores | None, ...] = ()
@@ -187,12 +187,16 @@ def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
         on_host |= np.array([each is not None for each in scores])
     if on_host.any():
         # The others as float32, in which the step computes with them.
-        mean, std = (np.where(on_host, v, v.astype(np.float32)) for v in (mean, std))
+        with np.errstate(over="ignore"):
+            mean, std = (
+                np.where(on_host, v, v.astype(np.float32)) for v in (mean, std)
+            )
+        dataset = _as_type(dataset, np.float64)
         has_scores = any(each is not None for each in scores)
         moments = Standardization(mean, std, on_host, scores if has_scores else ())
     else:
         moments = Standardization(mean.astype(np.float32), std.astype(np.float32))
-        dataset = as_float32(dataset)
+        dataset = _as_type(dataset, np.float32)
     if is_constant.any():
         dataset = _with_note(dataset, _name_constants(dataset, is_constant))
     return _with_preprocessing(dataset, standardization=moments)
@@ -218,14 +222,18 @@ def _fit_scores(x: Any, i: int, column: Column | None) -> NormalScores | None:
 
 def as_float32(dataset: Dataset) -> Dataset:
     """The data set with examples of float64 as float32."""
+    is_double = dataset.train.x.dtype == np.float64
+    return _as_type(dataset, np.float32) if is_double else dataset
 
+
+def _as_type(dataset: Dataset, dtype: Any) -> Dataset:
     def change(split: Split) -> Split:
+        if split.x.dtype == dtype:
+            return split
         with np.errstate(over="ignore"):  # `check_dataset` finds infinities
-            return dataclasses.replace(split, x=split.x.astype(np.float32))
+            return dataclasses.replace(split, x=split.x.astype(dtype))
 
-    return (
-        map_splits(dataset, change) if dataset.train.x.dtype == np.float64 else dataset
-    )
+    return map_splits(dataset, change)
 
 
 def _is_float(dataset: Dataset) -> bool:

@@ -175,7 +175,7 @@ class Trained:
             return read_like(x, self.preprocessing.schema)[0]
         moments = self.preprocessing.standardization
         if moments is not None and moments.on_host is not None:
-            return np.asarray(x)
+            return np.asarray(x, np.float64)
         return x
 
     def _takes(self, shape: tuple[int, ...], dtype: Any) -> bool:

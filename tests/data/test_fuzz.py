@@ -103,6 +103,89 @@ def damage(content, rng):
     return bytes(data)
 
 
+SEPARATORS = [",", ";", "\t", "|", " "]
+CELLS = [
+    lambda rng: str(rng.integers(-5, 2000)),
+    lambda rng: f"{rng.normal():.3f}",
+    lambda rng: f"{rng.normal():.2f}".replace(".", ","),
+    lambda rng: rng.choice(["a", "b", "c", "é"]),
+    lambda rng: rng.choice(["", "NA", "?", "1", "2.5", "-"]),
+    lambda rng: rng.choice(["yes", "no", "True", "false"]),
+    lambda rng: "".join(rng.choice(list("abc,;\t|\n\r\" é€'#=01.eE+-\0"), 6)),
+    lambda rng: f"20{rng.integers(10, 30)}-0{rng.integers(1, 10)}-17",
+    lambda rng: f"2024-05-17{rng.choice(['T', ' '])}01:02:03{rng.choice(['', 'Z'])}",
+    lambda rng: str(10 ** int(rng.integers(10, 25))),
+    lambda rng: rng.choice(["inf", "nan", "1e400", "1e-400", "0x1F", "1_0", "1,234"]),
+]
+HEADERS = ["a", "b", "", "Unnamed: 0", "x y", "é", '"q"', "1"]
+
+
+def random_text(rng):
+    """A table of random cells with random separators, quotes and encodings."""
+    separator = str(rng.choice(SEPARATORS))
+    count = int(rng.integers(1, 6))
+    kinds = rng.integers(0, len(CELLS), count)
+    has_quotes = rng.random() < 0.5
+
+    def cell(kind):
+        text = str(CELLS[kind](rng))
+        is_plain = not set(text) & set(separator + '"\n\r')
+        if has_quotes or (not is_plain and rng.random() < 0.98):
+            return '"' + text.replace('"', '""') + '"'
+        return text
+
+    lines = []
+    if rng.random() < 0.1:
+        lines.append(rng.choice(["sep=;", "# a comment", "", "#", "sep=,"]))
+    if rng.random() < 0.7:
+        names = [f"{rng.choice(HEADERS)}{i}" for i in range(count)]
+        lines.append(separator.join(names[: -1 if rng.random() < 0.1 else None]))
+    for _ in range(rng.integers(0, 40)):
+        line = separator.join(cell(kind) for kind in kinds)
+        if rng.random() < 0.01:
+            line = line[: len(line) // 2]
+        lines.append(line + separator * (rng.random() < 0.01))
+    text = str(rng.choice(["\n", "\r\n", "\r"])).join(lines)
+    encoding = rng.choice(["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16"])
+    return text.encode(encoding, "replace")
+
+
+def random_options(rng):
+    options = {"impute": str(rng.choice(["mean", "mask"]))}
+    for name, values in {
+        "separator": SEPARATORS,
+        "header": ["yes", "no"],
+        "decimal": [".", ","],
+        "encoding": ["utf-8", "latin-1", "utf-16", "none"],
+        "missing_values": ["0", "a"],
+    }.items():
+        if rng.random() < 0.1:
+            options[name] = str(rng.choice(values))
+    return options
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_only_input_errors_come_out_of_random_text(count, tmp_path):
+    path = tmp_path / "a.csv"
+    read = 0
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        path.write_bytes(random_text(rng))
+        began = time.process_time()
+        try:
+            dataset = load(path, **random_options(rng), test_size=0, validation_size=0)
+            schema = dataset.preprocessing.schema
+            x = dataset.train.x
+            assert schema.decode(x).num_rows == len(x)
+            read += 1
+        except InputError as error:
+            assert "\n" not in str(error), (seed, str(error))
+        except Exception as error:
+            raise AssertionError(f"text number {seed}") from error
+        assert time.process_time() - began < CPU_SECONDS, seed
+    assert read > count // 4
+
+
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", READERS)
 def test_only_input_errors_come_out_of_damaged_files(name, count, tmp_path):

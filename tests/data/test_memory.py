@@ -324,7 +324,11 @@ def test_bad_arrays_are_refused_in_one_line(x, options, message):
 
 
 BAD_TABLES = [
-    ({}, {}, "column 'kind' must hold numbers, got 'a': list it in categorical"),
+    (
+        {"kind": [f"name {i}" for i in range(40)]},
+        {},
+        "40 different texts such as 'name 0': list it in categorical",
+    ),
     ({}, {"labels": LABELS} | OPTIONS, "labels must be left out where label_column"),
     (
         {},

@@ -1,13 +1,16 @@
 """Tables from .csv and .parquet files."""
 
+import gzip
+
 import numpy as np
+import pandas
 import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.data import load
+from flaxvae.data import from_arrays, load
 
 ROWS = {
     "height": [1.0, 2.0, 3.0, 4.0] * 10,
@@ -84,10 +87,20 @@ def test_a_missing_category_is_a_category(tmp_path):
     ("changes", "options", "message"),
     [
         (
-            {},
-            {},
-            r"column 'kind' of .* must hold numbers, got 'a': list it in categorical",
+            {"kind": [f"name {i}" for i in range(40)]},
+            {"label_column": "class"},
+            r"column 'kind' of .* 40 different texts such as 'name 0': list it in cat",
         ),
+        ({"kind": [[1]] * 40}, {}, r"column 'kind' .* got list<.*drop_columns"),
+        ({"kind": [{"a": 1}] * 40}, {}, r"column 'kind' .* got struct<.*drop_columns"),
+        ({"kind": [b"a"] * 40}, {}, r"column 'kind' .* got binary.*drop_columns"),
+        (
+            {"kind": [f"{i + 1},234" for i in range(40)]},
+            {},
+            "without thousands",
+        ),
+        ({}, {"separator": ";"}, "separator must be left out for .* not a text file"),
+        ({}, {"drop_columns": ["knd"]}, "unknown drop_columns 'knd'.*mean kind"),
         ({}, {"label_column": "klass"}, "unknown label_column 'klass'.*mean class"),
         ({}, {"categorical": ["knd"]}, "unknown categorical 'knd'.*mean kind"),
         ({"height": [1.0, None] * 20}, OPTIONS, "got 20 missing: .*impute=mean"),
@@ -123,6 +136,12 @@ def test_bad_files_are_refused(tmp_path):
 
 def test_options_of_tables_are_for_tables():
     for name, value in [
+        ("drop_columns", ["a"]),
+        ("missing_values", ["-1"]),
+        ("separator", ";"),
+        ("header", "no"),
+        ("decimal", ","),
+        ("encoding", "latin-1"),
         ("label_column", "a"),
         ("categorical", ["a"]),
         ("impute", "mean"),
@@ -131,10 +150,7 @@ def test_options_of_tables_are_for_tables():
             load("digits", **{name: value})
 
 
-def test_a_name_or_a_text_that_is_not_utf8_is_refused(tmp_path):
-    (tmp_path / "a.csv").write_bytes(b"a,\xa1\n1,2\n3,4\n")
-    with pytest.raises(InputError, match=r"a\.csv cannot be read: .*utf-?8"):
-        load(tmp_path / "a.csv")
+def test_a_text_of_a_parquet_file_that_is_not_utf8_is_refused(tmp_path):
     text = pyarrow.array([b"ash", b"\xa1"]).cast(pyarrow.string(), safe=False)
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"tree": text, "n": [1, 2]}), path)
@@ -149,3 +165,185 @@ def test_suffixes_in_any_case(tmp_path):
     (tmp_path / "A.CSV").write_text("a\n" + "1\n2\n" * 9)
     for name in ("A.PARQUET", "A.CSV"):
         assert load(tmp_path / name, test_size=0, validation_size=0).shape == (1,)
+
+
+NUMBERS = np.random.default_rng(0).normal(size=(60, 3)).round(4)
+LINES = [",".join(map(str, row)) for row in NUMBERS]
+HEADED = "\n".join(["a,b,c", *LINES])
+
+
+def as_bytes(text):
+    return text.encode()
+
+
+READ = {  # name of the file, its bytes, options, a note
+    "plain": ("a.csv", as_bytes(HEADED), {}, None),
+    "capitals": ("A.CSV", as_bytes(HEADED), {}, None),
+    "windows": ("a.csv", as_bytes(HEADED.replace("\n", "\r\n")), {}, None),
+    "mac": ("a.csv", as_bytes(HEADED.replace("\n", "\r")), {}, None),
+    "bom": ("a.csv", HEADED.encode("utf-8-sig"), {}, None),
+    "utf16": ("a.csv", HEADED.encode("utf-16"), {}, None),
+    "gzip": ("a.csv.gz", gzip.compress(as_bytes(HEADED)), {}, None),
+    "blank lines": ("a.csv", as_bytes("\n" + HEADED.replace("\n", "\n\n")), {}, None),
+    "quotes": ("a.csv", as_bytes('"a","b","c"\n' + "\n".join(LINES)), {}, None),
+    "spaces around": ("a.csv", as_bytes(HEADED.replace(",", " , ")), {}, None),
+    "tabs": ("a.tsv", as_bytes(HEADED.replace(",", "\t")), {}, "separated by tabs"),
+    "pipes": ("a.csv", as_bytes(HEADED.replace(",", "|")), {}, "separated by |"),
+    "stated": ("a.csv", as_bytes(HEADED.replace(",", "~")), {"separator": "~"}, None),
+    "semicolons": (
+        "a.csv", as_bytes(HEADED.replace(",", ";")), {}, "separated by semicolons",
+    ),
+    "columns of text": (
+        "a.txt", as_bytes(HEADED.replace(",", "   ")), {}, "separated by spaces",
+    ),
+    "savetxt": (
+        "a.txt", as_bytes("# " + HEADED.replace(",", " ")), {}, "separated by spaces",
+    ),
+    "excel": ("a.csv", as_bytes("sep=;\n" + HEADED.replace(",", ";")), {}, None),
+    "decimal commas": (
+        "a.csv",
+        as_bytes(HEADED.replace(",", ";").replace(".", ",")),
+        {},
+        "comma stands before decimals",
+    ),
+    "separators at the end": (
+        "a.csv", as_bytes(HEADED.replace("\n", ",\n") + ","), {}, "no values",
+    ),
+    "separators below": (
+        "a.csv", as_bytes("a,b,c\n" + ",\n".join(LINES) + ","), {}, "no values",
+    ),
+    "index of pandas": (
+        "a.csv",
+        as_bytes(pandas.DataFrame(NUMBERS, columns=list("abc")).to_csv()),
+        {},
+        "numbers the rows",
+    ),
+    "index of a selection": (
+        "a.csv",
+        as_bytes(
+            ",a,b,c\n" + "\n".join(f"{7 * i % 60},{r}" for i, r in enumerate(LINES))
+        ),
+        {},
+        "numbers the rows",
+    ),
+    "names of rows, of R": (
+        "a.csv",
+        as_bytes("a,b,c\n" + "\n".join(f"r{i},{r}" for i, r in enumerate(LINES))),
+        {},
+        "numbers the rows",
+    ),
+    "dropped": (
+        "a.csv",
+        as_bytes("a,b,c,n\n" + "\n".join(f"{r},n{i}" for i, r in enumerate(LINES))),
+        {"drop_columns": "n"},
+        None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", READ)
+def test_text_is_read_as_it_is_written(case, tmp_path):
+    name, content, options, note = READ[case]
+    (tmp_path / name).write_bytes(content)
+    dataset = load(tmp_path / name, **options, test_size=0, validation_size=0)
+    assert dataset.columns == ("a", "b", "c")
+    np.testing.assert_allclose(dataset.train.x, NUMBERS, rtol=1e-6)
+    assert bool(dataset.notes) == (note is not None)
+    assert note is None or note in dataset.notes[-1]
+    assert dataset.name == "a" or case == "capitals"
+
+
+def test_a_first_line_of_numbers_is_a_row(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(LINES))
+    dataset = load(path, test_size=0, validation_size=0)
+    assert dataset.columns == ("column 1", "column 2", "column 3")
+    assert dataset.train.x.shape == (60, 3) and "first line" in dataset.notes[0]
+    assert len(load(path, test_size=0, validation_size=0, header="yes").train) == 59
+    path.write_text(HEADED)
+    with pytest.raises(InputError, match="different texts such as 'a'"):
+        load(path, header="no")
+
+
+def test_what_is_missing(tmp_path):
+    path = tmp_path / "a.csv"
+    cells = ["1.5", "NA", "", "nan", "-999", "2.5"] * 10
+    path.write_text(
+        "a,c\n"
+        + "\n".join(
+            f"{v},{w}"
+            for v, w in zip(cells, ["x", "y", "", "NA", "x", "y"] * 10, strict=True)
+        )
+    )
+    options = {"missing_values": [-999], "test_size": 0, "validation_size": 0}
+    dataset = load(path, impute="mask", **options)
+    assert dataset.columns == ("a", "a is missing", "c=x", "c=y", "c=(missing)")
+    assert np.isnan(dataset.train.x[:, 0]).sum() == 40 == dataset.train.x[:, 1].sum()
+    assert dataset.train.x[:, 4].sum() == 20
+    path.write_text("a,b\n" + "1,?\n2,3.5\n" * 20)
+    assert "'?' in column 'b' is a missing value" in load(path, impute="mean").notes
+    path.write_text("a,label\n" + "1,p\n2,\n" * 20)
+    with pytest.raises(InputError, match="must have a label in each row, got 20"):
+        load(path, label_column="label")
+
+
+def test_text_that_is_not_utf8_is_read_with_a_note(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,c\n" + "1,café\n2,thé\n".encode("latin-1") * 20)
+    dataset = load(path)
+    assert dataset.columns == ("a", "c=café", "c=thé") and "cp1252" in dataset.notes[0]
+    assert not any("cp1252" in note for note in load(path, encoding="latin-1").notes)
+    with pytest.raises(InputError, match="cannot be read as 'utf-8'"):
+        load(path, encoding="utf-8")
+
+
+def test_large_integers_are_read_with_a_note(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,a\n" + "\n".join(f"{10**17 + i},{i % 7}" for i in range(60)))
+    assert any("beyond 2^53" in note for note in load(path).notes)
+    table = pyarrow.table({"a": pyarrow.array([2**64 - 1, 5] * 20, pyarrow.uint64())})
+    assert np.isfinite(from_arrays(table).train.x).all()
+
+
+@pytest.mark.parametrize("name", ["tree", "id"])
+def test_identifiers_are_named(name):
+    ids = 3 * np.random.default_rng(0).permutation(40)
+    table = pyarrow.table({"a": ROWS["height"], name: ids})
+    notes = from_arrays(table).notes
+    assert bool(notes) == (name == "id")
+
+
+@pytest.mark.parametrize(
+    ("offset", "scale"),
+    [(1.7e9, 1e3), (1.1e6, 1.0), (0, 1e300), (0, 1e-300), (-1e9, 1)],
+)
+@pytest.mark.parametrize("kind", ["csv", "npy"])
+def test_columns_that_float32_would_round_keep_their_values(
+    offset, scale, kind, tmp_path
+):
+    x = np.random.default_rng(0).normal(size=(400, 2))
+    x[:, 1] = offset + scale * x[:, 1]
+    path = tmp_path / f"a.{kind}"
+    if kind == "csv":
+        pandas.DataFrame(x, columns=["a", "b"]).to_csv(path, index=False)
+    else:
+        np.save(path, x)
+    dataset = load(path)
+    preprocessing = dataset.preprocessing
+    seen = np.asarray(preprocessing.prepare(preprocessing.stored(dataset.train.x)))
+    assert seen.dtype == np.float32
+    np.testing.assert_allclose(seen.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(0), 1, rtol=1e-5)
+    back = preprocessing.inverse(seen)
+    np.testing.assert_allclose((back - dataset.train.x) / [1, scale], 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [2024, 0.1, 1.7e9 + 1, 1e300, -5])
+def test_constant_columns_are_centred_and_named(value):
+    frame = pandas.DataFrame({"a": ROWS["height"], "year": [value] * 40})
+    dataset = from_arrays(frame)
+    assert "column is constant: year" in dataset.notes
+    preprocessing = dataset.preprocessing
+    seen = np.asarray(preprocessing.prepare(preprocessing.stored(dataset.train.x)))
+    np.testing.assert_allclose(seen[:, 1], 0, atol=1e-12)
+    np.testing.assert_allclose(preprocessing.inverse(seen)[:, 1], value, rtol=1e-12)

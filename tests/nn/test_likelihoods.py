@@ -16,11 +16,12 @@ from flaxvae.nn.likelihoods import (
     CategoricalHead,
     DiscretizedLogisticMixtureHead,
     LaplaceHead,
+    MixedHead,
 )
 from flaxvae.objectives import ELBO
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", [n for n in LIKELIHOODS if n != "mixed"])
 def test_build_vae_builds_each(key, likelihood):
     vae = build_vae((4, 4, 3), 2, hidden=(8,), likelihood=likelihood)
     x = jnp.round(jax.random.uniform(key, (5, 4, 4, 3)) * 255) / 255
@@ -203,3 +204,32 @@ def test_a_normal_likelihood_of_another_shape_is_refused_with_both(key):
 def test_too_few_channels_for_a_learned_scale_are_refused():
     with pytest.raises(InputError, match=r"two channels .* got shape \(2, 4, 4, 3\)"):
         NormalHead(scale="learned").apply({}, jnp.zeros((2, 4, 4, 3)))
+
+
+COLUMNS = (("real",), ("integer", (0.5,), (0.0, 1.0)), ("category", 3), ("real",))
+
+
+@pytest.mark.parametrize(
+    ("scale", "width", "parameters"),
+    [("shared", 7, 2), ("fixed", 6, 0), ("learned", 9, 0)],
+)
+def test_scales_of_columns(key, scale, width, parameters):
+    """Real columns have their own; those of integers are predicted."""
+    head = MixedHead(COLUMNS, scale, init_scale=0.5)
+    assert head.feature_shape((6,)) == (width,)
+    features = jax.random.normal(key, (4, width))
+    p, variables = head.init_with_output(key, features)
+    sizes = [v.size for v in jax.tree.leaves(variables)]
+    assert sizes == ([parameters] if parameters else [])
+    assert p.sample(key).shape == (4, 6) and p.log_prob(p.mode).shape == (4,)
+    is_half = np.isclose(np.exp(p.log_scale), 0.5, atol=2e-3).all(0)
+    assert is_half[[0, 5]].all() == (scale != "learned")
+    assert is_half[1] == (scale == "fixed")
+    with pytest.raises(InputError, match=f"must have {width} numbers for a row"):
+        head.apply(variables, features[:, 1:])
+
+
+def test_mixed_is_for_tables():
+    with pytest.raises(InputError, match="likelihood mixed is for tables.*choose norm"):
+        build_vae((4, 4, 1), likelihood="mixed")
+    assert build_vae((3,), likelihood="mixed").likelihood.columns == (("real",),) * 3

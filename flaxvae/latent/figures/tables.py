@@ -154,6 +154,7 @@ def _draw_histograms(axes: Axes, both: Sequence[Any]) -> None:
             alpha=0.6 if is_filled else 1.0,
             label=name,
         )
+    axes.locator_params(axis="x", nbins=5)
 
 
 def _plot_panels(

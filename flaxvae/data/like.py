@@ -1,0 +1,159 @@
+"""New data, read as a run or another data set has read its own."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flaxvae.checks import InputError, check_choice
+from flaxvae.data.arrays import ImageOptions, Part, make_dataset
+from flaxvae.data.dataset import Dataset, Split, check_dataset
+from flaxvae.data.sources import TABLE_READERS, load_source
+from flaxvae.data.tables import OF_TEXT, is_table, read_like, table_suffix
+from flaxvae.data.transforms import binarize, map_splits
+
+CHOICES = ("data_dir", "image_order", "missing_values", *OF_TEXT)  # about reading
+
+
+def read_new(
+    source: Any, like: Any, choices: Mapping[str, Any], parts: Mapping[str, Part]
+) -> Dataset:
+    """New examples under the columns, categories, moments and classes of a run.
+
+    Args:
+      source: a name or a path, or a data frame; None: the arrays of ``parts``.
+      like: a run, a trained model or a data set.
+      choices: fields of `DataConfig` about reading, those in `CHOICES`.
+      parts: arrays by split.
+
+    Returns:
+      The data set with the preprocessing of ``like``. Where its source has no splits,
+      all examples are its test split, in their order.
+
+    Raises:
+      InputError: data that do not fit, or choices that are not about reading.
+    """
+    for name in choices:
+        check_choice("choice of data beside like", name, CHOICES)
+    template = _template_of(like)
+    schema = template.preprocessing.schema
+    is_path = isinstance(source, str) and table_suffix(source) in TABLE_READERS
+    if schema is not None and (is_table(source) or is_path):
+        options = {
+            n: v for n, v in choices.items() if n in (*OF_TEXT, "missing_values")
+        }
+        x, labels, notes = read_like(source, schema, **options)
+        new = _as_test(template, Split(x, labels), notes)
+        new = dataclasses.replace(new, origin=str(source) if is_path else "a table")
+    else:
+        images = _options_like(template, source, choices)
+        if source is None:
+            new = make_dataset("arrays", parts, images=images)
+        else:
+            folder = choices.get("data_dir")
+            new, _ = load_source(source, folder and Path(folder), images=images)
+        new = _rescale(_number_classes(new, template), template)
+        if not len(new.test) and not len(new.validation):
+            new = _as_test(new, new.train, new.notes)
+    name = Path(source).stem if isinstance(source, str) else "new data"
+    new = dataclasses.replace(
+        new,
+        name=name,
+        preprocessing=template.preprocessing,
+        columns=template.columns,
+        factor_names=template.factor_names,
+    )
+    if new.shape != template.shape:
+        raise InputError(
+            f"{name!r} must hold examples of the shape {template.shape}, got "
+            f"{new.shape}"
+        )
+    check_dataset(new)
+    return new
+
+
+def _template_of(like: Any) -> Dataset:
+    """The data set, without its examples, of a run, a model or a data set."""
+    for found in (
+        like,
+        getattr(like, "dataset", None),
+        getattr(like, "template", None),
+    ):
+        if isinstance(found, Dataset):
+            return found.without_examples()
+    raise InputError(
+        "like must be a run or a data set, got "
+        f"{type(like).__name__}, which does not know its data"
+    )
+
+
+def _options_like(
+    template: Dataset, source: Any, choices: Mapping[str, Any]
+) -> ImageOptions:
+    """How files and arrays become examples of the template's shape."""
+    order = choices.get("image_order", "C")
+    if template.layout != "images" or template.preprocessing.render is not None:
+        return ImageOptions(layout=template.layout)
+    height, width, channels = template.shape
+    if isinstance(source, str) and Path(source).expanduser().is_dir():
+        return ImageOptions(size=(height, width), channels=channels)
+    if isinstance(source, str) and not Path(source).expanduser().exists():
+        return ImageOptions()  # a named set
+    return ImageOptions(shape=template.shape, order=order)
+
+
+def _as_test(dataset: Dataset, split: Split, notes: Sequence[str]) -> Dataset:
+    none = split[:0]
+    return dataclasses.replace(
+        dataset, train=none, validation=none, test=split, notes=tuple(notes)
+    )
+
+
+def _number_classes(new: Dataset, template: Dataset) -> Dataset:
+    """The labels by the template's numbers; classes that it lacks come after them."""
+    own, known = new.class_names, template.class_names
+    if own is None or known is None:
+        return new
+    unknown = tuple(name for name in own if name not in known)
+    names = (*known, *unknown)
+    numbers = np.array([names.index(name) for name in own], np.int32)
+
+    def change(split: Split) -> Split:
+        labels = None if split.labels is None else numbers[split.labels]
+        return dataclasses.replace(split, labels=labels)
+
+    notes = new.notes
+    if unknown:
+        notes += (f"classes that the run does not know: {', '.join(unknown)}",)
+    return dataclasses.replace(map_splits(new, change), class_names=names, notes=notes)
+
+
+def _rescale(new: Dataset, template: Dataset) -> Dataset:
+    """The examples in the template's units: its white, its type, its binarization."""
+    if new.layout != "images" or template.layout != "images":
+        return new
+    before, after = new.preprocessing, template.preprocessing
+    if before.render is not None or after.render is not None:
+        return new
+    is_integer = new.train.x.dtype.kind in "iu"
+    if is_integer and template.train.x.dtype.kind == "f":
+
+        def change(split: Split) -> Split:
+            x = np.asarray(split.x, np.float32) / np.float32(before.max_value)
+            return dataclasses.replace(split, x=x)
+
+        new = map_splits(new, change)
+    elif is_integer and template.levels == 2 and new.levels == 2:
+        white = np.asarray(after.max_value, template.train.x.dtype)
+        new = map_splits(
+            new, lambda split: dataclasses.replace(split, x=(split.x != 0) * white)
+        )
+    elif is_integer and before.max_value == 1.0 != after.max_value:
+        note = f"the images hold 0 and 1 only, of {after.max_value:g} grey levels"
+        new = dataclasses.replace(new, notes=(*new.notes, note))
+    if after.binarize != "static":
+        return new
+    grey = dataclasses.replace(after, binarize="none")
+    return binarize(dataclasses.replace(new, preprocessing=grey), "static")

@@ -1,0 +1,131 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from flaxvae.checks import InputError
+from flaxvae.distributions import Mixed
+
+EDGES, LEVELS = (-0.7, 0.1, 0.4), (-1.0, -0.2, 0.3, 1.5)
+COLUMNS = (
+    ("category", 3),
+    ("real",),
+    ("integer", EDGES, LEVELS),
+    ("binary",),
+    ("category", 2),
+    ("real",),
+    ("category", 3),
+    ("integer", (0.5,), (0.0, 1.0)),
+    ("integer", (), (0.0,)),
+)
+FEATURES = 14
+REAL, INTEGER, BINARY = [3, 8], [4, 12, 13], [5]
+CATEGORIES = [slice(0, 3), slice(6, 8), slice(9, 12)]
+
+
+@pytest.fixture
+def mixed(key):
+    location, log_scale = jax.random.normal(key, (2, 5, FEATURES))
+    return Mixed(location, 0.5 * log_scale, COLUMNS)
+
+
+def expected_log_prob(p, x):
+    """By scipy, number by number: ``(rows, columns)``."""
+    location, scale = np.float64(p.location), np.exp(np.float64(p.log_scale))
+    terms = [stats.norm.logpdf(x[:, i], location[:, i], scale[:, i]) for i in REAL]
+    for i, edges, levels in zip(
+        INTEGER, [EDGES, (0.5,), ()], [LEVELS, (0.0, 1.0), (0.0,)], strict=True
+    ):
+        cdf = stats.logistic.cdf(np.array(edges)[:, None], location[:, i], scale[:, i])
+        mass = np.diff(cdf, axis=0, prepend=0.0, append=1.0)
+        level = [int(np.argmin(np.abs(np.array(levels) - v))) for v in x[:, i]]
+        terms.append(np.log(mass[level, np.arange(len(x))]))
+    probability = 1 / (1 + np.exp(-location[:, 5]))
+    terms.append(stats.bernoulli.logpmf(x[:, 5], probability))
+    for features in CATEGORIES:
+        logits = location[:, features]
+        probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        terms.append(stats.multinomial.logpmf(x[:, features], 1, probabilities))
+    return np.stack(terms, axis=1)
+
+
+def test_log_prob_is_scipys(mixed, key):
+    x = np.float64(mixed.sample(key))
+    expected = expected_log_prob(mixed, x)
+    np.testing.assert_allclose(mixed.log_prob(x), expected.sum(1), rtol=1e-4)
+    draws = mixed.sample(key, (3,))
+    assert draws.shape == (3, 5, FEATURES) and mixed.log_prob(draws).shape == (3, 5)
+
+
+def test_missing_numbers_are_left_out(mixed, key):
+    x = np.float64(mixed.sample(key))
+    expected = expected_log_prob(mixed, x)
+    gaps = x.copy()
+    gaps[:, [3, 4, 5]] = np.nan
+    kept = expected[:, [1, 3, 4, 6, 7, 8]].sum(1)
+    np.testing.assert_allclose(mixed.log_prob(gaps), kept, rtol=1e-4)
+
+    def total(location):
+        return Mixed(location, mixed.log_scale, COLUMNS).log_prob(gaps).sum()
+
+    gradient = np.asarray(jax.grad(total)(mixed.location))
+    assert np.isfinite(gradient).all() and (gradient[:, [3, 4, 5]] == 0).all()
+
+
+@pytest.mark.parametrize("number", range(len(COLUMNS)))
+def test_probabilities_sum_to_one(mixed, number):
+    kind, *rest = COLUMNS[number]
+    start = sum(c[1] if c[0] == "category" else 1 for c in COLUMNS[:number])
+    width = rest[0] if kind == "category" else 1
+    own = slice(start, start + width)
+    one = Mixed(
+        mixed.location[:, own], mixed.log_scale[:, own], COLUMNS[number : number + 1]
+    )
+    if kind == "real":
+        values, weight = np.linspace(-40, 40, 20_001)[:, None, None], 80 / 20_000
+    elif kind == "category":
+        values, weight = np.eye(width)[:, None], 1.0
+    else:
+        levels = rest[1] if kind == "integer" else (0.0, 1.0)
+        values, weight = np.array(levels)[:, None, None], 1.0
+    total = np.exp(np.float64(one.log_prob(jnp.asarray(values)))).sum(0) * weight
+    np.testing.assert_allclose(total, 1.0, rtol=1e-3)
+
+
+def test_samples_have_the_mean_and_the_values(mixed, key):
+    draws = np.asarray(mixed.sample(key, (20_000,)))
+    error = draws.std(0) / np.sqrt(20_000)
+    np.testing.assert_array_less(abs(draws.mean(0) - mixed.mean), 5 * error + 1e-6)
+    assert set(np.unique(draws[..., 4])) <= set(np.float32(LEVELS))
+    assert set(np.unique(draws[..., 5])) == {0, 1}
+    for features in CATEGORIES:
+        np.testing.assert_array_equal(draws[..., features].sum(-1), 1)
+        np.testing.assert_array_equal(draws[..., features].max(-1), 1)
+
+
+def test_no_value_is_more_probable_than_the_mode(mixed, key):
+    best = np.asarray(mixed.log_prob(mixed.mode))
+    draws = mixed.sample(key, (500,))
+    assert (np.asarray(mixed.log_prob(draws)) <= best + 1e-5).all()
+
+
+@pytest.mark.parametrize("location", [-1e9, 0.1, 1e9])
+@pytest.mark.parametrize("log_scale", [-7.0, 7.0])
+def test_extreme_parameters_give_finite_values_and_gradients(location, log_scale):
+    x = jnp.zeros((1, FEATURES)).at[:, jnp.array([0, 6, 9])].set(1.0)
+
+    def total(location, log_scale):
+        return Mixed(location, log_scale, COLUMNS).log_prob(x).sum()
+
+    ones = jnp.ones((1, FEATURES))
+    value, gradients = jax.value_and_grad(total, (0, 1))(
+        location * ones, log_scale * ones
+    )
+    assert jnp.isfinite(value)
+    assert all(jnp.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_another_width_is_refused(mixed):
+    with pytest.raises(InputError, match=r"must have the shape \(13,\), got \(14,\)"):
+        mixed.log_prob(jnp.zeros((5, 13)))
