@@ -18,6 +18,7 @@ from flaxvae import evaluation, latent, training
 from flaxvae.checks import InputError, check_choice, show
 from flaxvae.data import Dataset, Split, condition_on_labels
 from flaxvae.data.memory import as_dataset
+from flaxvae.data.memory import load as load_data
 from flaxvae.evaluation.scores import score_dataset
 from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
 from flaxvae.latent.comparisons import draw_accuracies
@@ -106,6 +107,22 @@ class Run(Trained):
             codes=_split_of(codes, name),
             train_codes=codes.train,
         )
+
+    def load(self, data: Any, **choices: Any) -> Dataset:
+        """New data, read as the run's own; see `flaxvae.data.load`.
+
+        Args:
+          data: a path, a name, or arrays or a table in memory.
+          **choices: about reading, such as ``separator=";"``; of arrays ``labels=``.
+
+        Returns:
+          The data set, for `score`, `evaluate` and ``encode``. Without splits of its
+          own all examples are its test split, in their order.
+
+        Raises:
+          InputError: data that do not fit the run's.
+        """
+        return load_data(data, like=self, **choices)
 
     def score(
         self,

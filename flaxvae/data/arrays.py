@@ -58,11 +58,13 @@ class Part(NamedTuple):
         F)``.
       labels: ``(N,)``, numbers or text, or None.
       conditions: classes ``(N,)`` or vectors ``(N, C)``, or None.
+      weights: of the examples ``(N,)``, or None.
     """
 
     x: Any
     labels: Any = None
     conditions: Any = None
+    weights: Any = None
 
 
 def load_arrays(path: Path, images: ImageOptions = AS_STORED) -> Dataset:
@@ -278,6 +280,13 @@ def make_dataset(
         for split, part in there.items()
         if part.conditions is not None
     }
+    weights = {
+        split: _as_weights(
+            part.weights, len(xs[split]), f"{split} weights{_of(origin)}"
+        )
+        for split, part in there.items()
+        if part.weights is not None
+    }
     for what, found in (("labels", found_labels), ("conditions", conditions)):
         if found and len(found) < len(there):
             missing = ", ".join(sorted(there.keys() - found.keys()))
@@ -305,7 +314,12 @@ def make_dataset(
     elif columns is None and train.ndim == 2:
         notes += _suggest_shape(there["train"].x, train.shape[1])
     splits = {
-        split: Split(x, labels.get(split), condition=conditions.get(split))
+        split: Split(
+            x,
+            labels.get(split),
+            condition=conditions.get(split),
+            weights=weights.get(split),
+        )
         for split, x in xs.items()
     }
     none = splits["train"][:0]
@@ -418,8 +432,8 @@ def show_rows(x: np.ndarray, name: str, images: ImageOptions) -> np.ndarray:
     if x.ndim != 2 or x.shape[1] != np.prod(shape):
         wanted = " x ".join(map(str, images.shape))
         raise InputError(
-            f"{name} must be rows of {wanted} = {np.prod(shape)} numbers for "
-            f"image_shape, got the shape {x.shape}"
+            f"{name} must be rows of {wanted} = {np.prod(shape)} numbers, or images of "
+            f"this shape, got the shape {x.shape}"
         )
     if images.order == "C":
         return x.reshape(len(x), *shape)  # (N, H, W, C)
@@ -448,7 +462,10 @@ def rows_as_images(dataset: Dataset, images: ImageOptions) -> Dataset:
         made,
         **{
             name: dataclasses.replace(
-                getattr(made, name), labels=split.labels, condition=split.condition
+                getattr(made, name),
+                labels=split.labels,
+                condition=split.condition,
+                weights=split.weights,
             )
             for name, split in present.items()
         },
@@ -529,6 +546,21 @@ def _as_conditions(conditions: Any, count: int, name: str) -> np.ndarray:
     if not is_classes and not np.isfinite(conditions).all():
         raise InputError(f"{name} must be finite, got NaN or infinity")
     return conditions.astype(np.int32 if is_classes else np.float32)
+
+
+def _as_weights(weights: Any, count: int, name: str) -> np.ndarray:
+    """Weights ``(count,)`` float64; `check_dataset` looks at their values."""
+    weights = as_array(weights, name)
+    if weights.ndim == 2 and 1 in weights.shape:
+        weights = weights.ravel()
+    if weights.ndim != 1 or weights.dtype.kind not in NUMBERS:
+        raise InputError(
+            f"{name} must be one number for each example, got {weights.dtype} "
+            f"{weights.shape}"
+        )
+    if len(weights) != count:
+        raise InputError(f"{name} must be one for each of {count}, got {len(weights)}")
+    return weights.astype(np.float64)
 
 
 def _check_alike(what: str, kinds: Mapping[str, Any]) -> None:

@@ -59,6 +59,8 @@ class DataConfig:
     distribution. Default: only for tables with categories or binary columns."""
     label_column: str | None = None
     """Column of a table that holds the classes; it is not part of an example."""
+    weight_column: str | None = None
+    """Column of a table that holds each example's weight; it is not part of one."""
     categorical: tuple[str, ...] = ()
     """Columns of a table to encode as one-hot numbers, one per category."""
     impute: Imputation | None = None

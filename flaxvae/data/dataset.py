@@ -232,14 +232,16 @@ def check_examples(split: Split, name: str = "split") -> None:
         raise InputError(f"{name} must hold an example, got none")
 
 
-def check_dataset(dataset: Dataset) -> None:
+def check_dataset(dataset: Dataset, *, to_train: bool = True) -> None:
     """Raises `InputError` unless the values and labels agree with the description.
 
-    The stored integers of images must lie in [0, max_value], their floats in [0, 1]; a
+    The stored integers of images must lie in [0, max_value], their floats in [0, 1];
     numbers of tables and series must be finite; labels, conditions and weights are one
-    per example, or None; weights are finite, >= 0 and not all 0.
+    per example, or None; weights are finite, >= 0 and not all 0. A data
+    set ``to_train`` a model must have training examples.
     """
-    check_examples(dataset.train, f"train of {dataset.name!r}")
+    if to_train:
+        check_examples(dataset.train, f"train of {dataset.name!r}")
     for name in SPLITS:
         split: Split = getattr(dataset, name)
         for what, part in (

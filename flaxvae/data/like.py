@@ -70,7 +70,7 @@ def read_new(
             f"{name!r} must hold examples of the shape {template.shape}, got "
             f"{new.shape}"
         )
-    check_dataset(new)
+    check_dataset(new, to_train=False)
     return new
 
 

@@ -1,5 +1,6 @@
 """Data sets from anything: names, paths, and arrays and tables in memory."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from flaxvae.checks import InputError
 from flaxvae.data.arrays import Part, make_dataset, rows_as_images
 from flaxvae.data.config import DataConfig, check_fields
 from flaxvae.data.dataset import Dataset, Split
+from flaxvae.data.like import read_new
 from flaxvae.data.names import find_split
 from flaxvae.data.sources import refuse_image_options, refuse_table_options
 from flaxvae.data.streams import collect, is_stream
@@ -25,7 +27,7 @@ from flaxvae.data.tables import (
 )
 
 
-def load(dataset: Any = "auto", **choices: Any) -> Dataset:
+def load(dataset: Any = "auto", *, like: Any = None, **choices: Any) -> Dataset:
     """Loads a data set: short for ``DataConfig(dataset=..., **choices).load()``.
 
     >>> load("digits", binarize="dynamic").shape
@@ -42,8 +44,11 @@ def load(dataset: Any = "auto", **choices: Any) -> Dataset:
         - a path: of a .npy, .npz or .mat file, a .csv or .parquet table, or a folder of
           image files;
         - arrays, tables or batches in memory, as in `from_arrays`.
+      like: a run, a trained model or a data set, whose columns, categories, order,
+        moments, image size and class numbers are applied. Without splits of their own
+        all examples are the test split, in their order.
       **choices: other fields of `DataConfig`; of arrays, the arguments of
-        `from_arrays`.
+        `from_arrays`; beside ``like`` those about reading, such as ``separator``.
 
     Returns:
       The data set.
@@ -56,7 +61,9 @@ def load(dataset: Any = "auto", **choices: Any) -> Dataset:
     if dataset is None:
         raise InputError("dataset must be a name, a path or arrays, got None")
     if not isinstance(dataset, str):
-        return from_arrays(dataset, **choices)
+        return from_arrays(dataset, like=like, **choices)
+    if like is not None:
+        return read_new(dataset, like, choices, {})
     check_fields(choices)
     return DataConfig(dataset=dataset, **choices).load()
 
@@ -73,8 +80,10 @@ def from_arrays(
     validation: Any = None,
     test: Any = None,
     conditions: Any = None,
+    weights: Any = None,
     name: str = "arrays",
     max_value: float | None = None,
+    like: Any = None,
     **choices: Any,
 ) -> Dataset:
     """Makes a data set of arrays or tables in memory.
@@ -102,15 +111,19 @@ def from_arrays(
           read into memory, once, up to `flaxvae.data.streams.MAX_BYTES` (4 GiB);
         - ``(x, labels)``.
       labels: classes ``(N,)``, numbers or text, or None.
-      validation: examples for validation: as ``x``, or a tuple ``(x, labels)`` or
-        ``(x, labels, conditions)``. ``val`` and ``dev`` are other names of it.
+      validation: examples for validation: as ``x``, or a tuple ``(x, labels)``, ``(x,
+        labels, conditions)`` or ``(x, labels, conditions, weights)``. ``val`` and
+        ``dev`` are other names of it.
       test: the same for the test split.
       conditions: what a conditional model conditions each example on, other than its
         label: class numbers ``(N,)`` or vectors ``(N, C)``. For labels see
         `condition_on_labels`.
+      weights: how much each training example counts, ``(N,)``; see `Split`. Examples
+        that are split off keep theirs.
       name: of the data set, for figure titles.
       max_value: the number that means white; see `find_levels`. Default: 1 for floats
         and for zeros and ones, otherwise 255 or 65,535.
+      like: a run or a data set, see `load`.
       **choices: fields of `DataConfig`, such as ``validation_size``, ``test_size``,
         ``split_seed``, ``num_examples``, ``layout``, ``binarize``, ``dequantize``,
         ``standardized``, ``impute``, ``image_shape``, and for tables ``label_column``,
@@ -129,12 +142,14 @@ def from_arrays(
         if given[split] is not None:
             raise InputError(f"{word} must be left out beside another {split}")
         given[split] = choices.pop(word)
+    if like is not None:
+        return _read_like(like, x, labels, conditions, weights, given, choices)
     check_fields(choices, "data_dir")
     config = DataConfig(max_value=max_value, **choices)
     refuse_image_options(name, config.images, ("size",))
     notes: list[str] = []
     parts = {
-        "train": _as_part(x, "x", notes, labels, conditions),
+        "train": _as_part(x, "x", notes, labels, conditions, weights),
         **{split: _as_part(value, split, notes) for split, value in given.items()},
     }
     parts = {split: part for split, part in parts.items() if part.x is not None}
@@ -157,12 +172,33 @@ def from_arrays(
     return config.prepare(dataset)
 
 
+def _read_like(
+    like: Any,
+    x: Any,
+    labels: Any,
+    conditions: Any,
+    weights: Any,
+    given: Mapping[str, Any],
+    choices: Mapping[str, Any],
+) -> Dataset:
+    """Arrays or a data frame as `read_new` reads them."""
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name} must be left out beside like")
+    notes: list[str] = []
+    part = _as_part(x, "x", notes, labels, conditions, weights)
+    frame = part.x if is_table(part.x) else None
+    new = read_new(frame, like, choices, {"train": part})
+    return dataclasses.replace(new, notes=(*notes, *new.notes))
+
+
 def _as_part(
     value: Any,
     name: str,
     notes: list[str],
     labels: Any = None,
     conditions: Any = None,
+    weights: Any = None,
 ) -> Part:
     """A split's arrays; what is read batch by batch is noted."""
     if isinstance(value, Dataset | str | Mapping):
@@ -172,29 +208,30 @@ def _as_part(
             + (": flaxvae.data.load reads names and paths" * isinstance(value, str))
         )
     if isinstance(value, Split):
-        value = (value.x, value.labels, value.condition)
+        value = (value.x, value.labels, value.condition, value.weights)
     if isinstance(value, tuple) and (name != "x" or _is_pair(value)):
-        if len(value) not in (2, 3):
+        if len(value) not in (2, 3, 4):
             raise InputError(
-                f"{name} must be an array, (x, labels) or (x, labels, conditions), got "
-                f"a tuple of {len(value)}"
+                f"{name} must be an array, (x, labels), (x, labels, conditions) or (x, "
+                f"labels, conditions, weights), got a tuple of {len(value)}"
             )
         value, *rest = value
-        if labels is not None or (conditions is not None and len(rest) == 2):
+        beside = (labels, conditions, weights)
+        if any(part is not None for part in beside[: len(rest)]):
             raise InputError(f"labels must be left out where {name} is (x, labels)")
-        labels, conditions = rest[0], rest[1] if len(rest) == 2 else conditions
+        labels, conditions, weights = (*rest, *beside[len(rest) :])
     if is_stream(value) and not is_table(value):
         collected = collect(value, name)
         notes.append(collected.note)
         if labels is None:
             labels = collected.labels
         value = collected.x
-    return Part(value, labels, conditions)
+    return Part(value, labels, conditions, weights)
 
 
 def _is_pair(value: tuple[Any, ...]) -> bool:
     """Whether a tuple is ``(x, labels, ...)``, not an array in the form of a tuple."""
-    if len(value) not in (2, 3) or not hasattr(value[0], "shape"):
+    if len(value) not in (2, 3, 4) or not hasattr(value[0], "shape"):
         return False
     if value[1] is None:
         return True
@@ -226,5 +263,6 @@ def _read_tables(
     for (split, part), end, size in zip(parts.items(), ends, sizes, strict=True):
         own = slice(end - size, end)
         labels = part.labels if rows.labels is None else rows.labels[own]
-        read[split] = Part(rows.x[own], labels, part.conditions)
+        weights = part.weights if rows.weights is None else rows.weights[own]
+        read[split] = Part(rows.x[own], labels, part.conditions, weights)
     return read, rows

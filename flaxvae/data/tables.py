@@ -11,7 +11,7 @@ import numpy as np
 
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data.arrays import ImageOptions, Part, make_dataset, unreadable
-from flaxvae.data.cells import coded, first_line, reading
+from flaxvae.data.cells import coded, first_line, numbers, reading
 from flaxvae.data.content import find_format
 from flaxvae.data.dataset import Dataset
 from flaxvae.data.schema import TableSchema, infer_schema
@@ -39,6 +39,7 @@ class TableOptions:
       categorical: columns to encode as one-hot numbers, one per category.
       impute: None: missing values are refused; otherwise they stay as NaN, for
         `flaxvae.data.transforms.fill_gaps`.
+      weight_column: the column of the examples' weights, not part of an example.
       drop_columns: columns to leave out.
       missing_values: texts and numbers that mean a missing value.
       separator: of text files, see `read_text_table`; so are the next three.
@@ -48,6 +49,7 @@ class TableOptions:
     """
 
     label_column: str | None = None
+    weight_column: str | None = None
     categorical: Sequence[str] = ()
     impute: str | None = None
     drop_columns: Sequence[str] = ()
@@ -66,12 +68,14 @@ class Rows(NamedTuple):
       labels: classes ``(N,)`` as the table has them, or None.
       schema: what the columns are.
       notes: what was guessed.
+      weights: of the rows ``(N,)``, or None.
     """
 
     x: np.ndarray
     labels: np.ndarray | None
     schema: TableSchema
     notes: tuple[str, ...]
+    weights: np.ndarray | None = None
 
 
 def load_table(path: Path, **options: Any) -> Dataset:
@@ -92,7 +96,10 @@ def load_table(path: Path, **options: Any) -> Dataset:
     table, notes = _read_file(path, chosen)
     rows = read_rows(table, chosen, origin=str(path), notes=notes)
     return make_table_dataset(
-        _stem(path), {"train": Part(rows.x, rows.labels)}, rows, origin=str(path)
+        _stem(path),
+        {"train": Part(rows.x, rows.labels, weights=rows.weights)},
+        rows,
+        origin=str(path),
     )
 
 
@@ -129,6 +136,7 @@ def read_rows(
     if options.impute is not None:
         check_choice("impute", options.impute, IMPUTATIONS)
     lines = list(notes)
+    table, weights = _take_weights(table, options, origin)
     table = _select(table, options, origin, lines)
     schema = infer_schema(
         table,
@@ -149,7 +157,26 @@ def read_rows(
     labels = None
     if codes is not None and schema.label is not None:
         labels = np.array(schema.label.values)[codes]
-    return Rows(x, labels, schema, tuple(lines))
+    return Rows(x, labels, schema, tuple(lines), weights)
+
+
+def _take_weights(
+    table: Any, options: TableOptions, origin: str | None
+) -> tuple[Any, np.ndarray | None]:
+    """A table without its column of weights, and the weights ``(N,)``."""
+    name = options.weight_column
+    if name is None:
+        return table, None
+    check_choice("weight_column", name, table.column_names)
+    if name == options.label_column or name in options.categorical:
+        raise InputError(f"weight_column must be a column of its own, got {name!r}")
+    where = f"column {name!r}" + (f" of {origin}" if origin else "")
+    weights = numbers(table.column(name), where)
+    if missing := int(np.isnan(weights).sum()):
+        raise InputError(
+            f"{where} must have a weight in each row, got {missing} without"
+        )
+    return table.drop_columns([name]), weights
 
 
 def read_like(

@@ -81,6 +81,7 @@ class Optimization:
             )
         fitting = min(max(round(EXAMPLES_SEEN / num_examples), 1), MOST_EPOCHS)
         few = min(max(num_examples // 4, 2), num_examples)
+        few -= few % 8 if few > 8 else 0  # which many numbers of devices divide
         size = BATCH_SIZE if num_examples >= BATCH_SIZE else few
         return dataclasses.replace(
             self, epochs=self.epochs or fitting, batch_size=self.batch_size or size

@@ -203,6 +203,7 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> Trained:
     try:
         data, description = config["data"], config["model"]
         shape = tuple(data["shape"])
+        template = Dataset.from_description(data) if "stored" in data else None
         preprocessing = Preprocessing.from_description(data)
     except (KeyError, TypeError) as error:
         raise InputError(
@@ -217,8 +218,8 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> Trained:
         model=model,
         variables=variables,
         data_shape=shape,
-        preprocessing=preprocessing,
-        template=Dataset.from_description(data) if "stored" in data else None,
+        preprocessing=template.preprocessing if template else preprocessing,
+        template=template,
         history=history,
         timing=config.get("timing", {}),
         best_epoch=config.get("best_epoch") or _find_best(history, settings),

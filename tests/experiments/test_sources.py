@@ -233,7 +233,7 @@ BAD = [
     (grey, ("--num_examples=121",), "num_examples must be in 1 to 120, got 121"),
     (grey, ("--test_size=1.0", "--validation_size=119"), "must leave a training"),
     (grey, ("--test_size=0",), "test_size must leave two test examples"),
-    (rows, ("--image_shape=28,28",), "rows of 28 x 28 = 784 numbers for image_shape"),
+    (rows, ("--image_shape=28,28",), "rows of 28 x 28 = 784 numbers, or images"),
     (grey, ("--image_size", "8", "8"), "image_size must be left out .*not a folder"),
     (grey, ("--max_value=15",), "integers in 0 to 15, got .*such as max_value=255"),
     (lambda f: "digits", ("--image_shape=8,8",), "image_shape must be left out for"),

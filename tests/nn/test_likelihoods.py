@@ -230,6 +230,8 @@ def test_scales_of_columns(key, scale, width, parameters):
 
 
 def test_mixed_is_for_tables():
-    with pytest.raises(InputError, match="likelihood mixed is for tables.*choose norm"):
+    with pytest.raises(
+        InputError, match=r"likelihood mixed is for tables.*choose norm"
+    ):
         build_vae((4, 4, 1), likelihood="mixed")
     assert build_vae((3,), likelihood="mixed").likelihood.columns == (("real",),) * 3

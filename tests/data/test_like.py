@@ -1,0 +1,165 @@
+"""New data, read as a run has read its own."""
+
+import numpy as np
+import pandas
+import PIL.Image
+import pytest
+
+import flaxvae
+from flaxvae.checks import InputError
+from flaxvae.data import binarize, from_arrays, load
+from flaxvae.models import VAEConfig
+from flaxvae.training import Engine
+
+RNG = np.random.default_rng(0)
+PEOPLE = pandas.DataFrame(
+    {"h": RNG.normal(170, 8, 60), "w": RNG.normal(70, 9, 60), "c": ["x", "y", "z"] * 20}
+)
+IMAGES = RNG.integers(0, 256, (60, 6, 5), dtype=np.uint8)
+LABELS = ["cat", "dog", "owl"] * 20
+ALL = {"test_size": 0, "validation_size": 0}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on a table, loaded from its folder."""
+    folder = tmp_path_factory.mktemp("runs") / "people"
+    data = from_arrays(PEOPLE, label_column="c", **ALL)
+    vae = VAEConfig(latent_dim=2, hidden=(8,)).build(data)
+    options = {"epochs": 1, "progress": False, "engine": Engine(devices=1)}
+    flaxvae.fit(vae, data, workdir=folder, **options)
+    return flaxvae.load(folder)
+
+
+def test_a_table_is_read_by_its_names_with_the_runs_moments(run, tmp_path):
+    shifted = PEOPLE.assign(h=PEOPLE.h + 50, extra=1)[["c", "w", "extra", "h"]]
+    shifted.to_csv(tmp_path / "new.csv", sep=";", index=False)
+    new = run.load(tmp_path / "new.csv")
+    assert (len(new.train), len(new.validation), len(new.test)) == (0, 0, 60)
+    np.testing.assert_allclose(new.test.x, PEOPLE[["h", "w"]] + [50, 0], rtol=1e-6)
+    assert new.preprocessing.standardization is run.preprocessing.standardization
+    assert new.columns == ("h", "w") and new.class_names == ("x", "y", "z")
+    assert new.test.labels.tolist() == [0, 1, 2] * 20
+    assert any("not used: extra" in note for note in new.notes)
+    frame = run.load(PEOPLE.drop(columns="c"))
+    assert frame.test.labels is None
+    np.testing.assert_allclose(frame.test.x, PEOPLE[["h", "w"]], rtol=1e-6)
+    codes = run.encode(frame.test.x).mean
+    np.testing.assert_allclose(run.encode(PEOPLE).mean, codes, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (PEOPLE[["h", "c"]], "must have the columns h, w: w is missing"),
+        (PEOPLE.assign(h="tall"), "column 'h' must hold numbers"),
+        (PEOPLE.assign(c="q"), "categories that the model knows, got 'q'"),
+        (PEOPLE[:0], "must hold a row, got none"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(run, frame, message):
+    with pytest.raises(InputError, match=message):
+        run.load(frame)
+
+
+def test_scores_of_a_new_table_stand_in_its_order(run, tmp_path):
+    far = PEOPLE.copy()
+    far.loc[7, "h"] = 400.0
+    output = tmp_path / "scores.parquet"
+    scores = run.score(run.load(far), output=output)
+    assert np.argmin(scores["elbo"]) == 7
+    written = pandas.read_parquet(output)
+    assert list(written) == ["index", "label", "elbo", "log_likelihood", "kl"]
+    np.testing.assert_array_equal(written["elbo"], scores["elbo"])
+    with pytest.raises(InputError, match="output must not exist yet"):
+        run.score(run.load(far), output=output)
+    with pytest.raises(InputError, match=r"must end in \.csv or \.parquet"):
+        run.score(run.load(far), output=tmp_path / "scores.xlsx")
+
+
+@pytest.fixture(scope="module")
+def grey():
+    return from_arrays(IMAGES, LABELS, **ALL)
+
+
+def test_images_are_read_in_the_runs_units_shape_and_classes(grey, tmp_path):
+    seen = grey.preprocessing.prepare(grey.train.x)
+    for x in (
+        IMAGES,
+        IMAGES.astype(np.int64),
+        IMAGES.reshape(60, 30),
+        IMAGES / 255,
+        (IMAGES / 255).astype(np.float32).reshape(60, 30),
+    ):
+        new = load(x, like=grey, labels=["owl"] * 60)
+        np.testing.assert_allclose(new.preprocessing.prepare(new.test.x), seen, 1e-6)
+        assert set(new.test.labels) == {2} and new.class_names == grey.class_names
+    dark = load(IMAGES // 128, like=grey)
+    assert "0 and 1 only, of 255 grey levels" in dark.notes[0]
+    np.save(tmp_path / "new.npy", IMAGES.reshape(60, 30, order="F"))
+    columns = IMAGES.transpose(0, 2, 1).reshape(60, 30)
+    new = from_arrays(columns, like=grey, image_order="F")
+    np.testing.assert_array_equal(new.test.x[..., 0], IMAGES)
+
+
+def test_a_folder_is_resized_and_its_classes_are_numbered(grey, tmp_path):
+    for name in ("owl", "yak"):
+        (tmp_path / name).mkdir()
+        image = PIL.Image.fromarray(np.full((12, 10, 3), 200, np.uint8))
+        image.save(tmp_path / name / "a.png")
+    color = from_arrays(RNG.integers(0, 256, (20, 6, 5, 3), dtype=np.uint8), **ALL)
+    new = load(tmp_path, like=color)
+    assert new.shape == (6, 5, 3) and (new.test.x == 200).all()
+    image.convert("L").save(tmp_path / "owl" / "a.png")
+    image.convert("L").save(tmp_path / "yak" / "a.png")
+    new = load(tmp_path, like=grey)
+    assert new.test.labels.tolist() == [2, 3]
+    assert new.class_names == ("cat", "dog", "owl", "yak")
+    assert any("does not know: yak" in note for note in new.notes)
+
+
+def test_binarization_is_that_of_the_run(grey):
+    static = binarize(grey, "static")
+    new = load(IMAGES, like=static)
+    assert set(np.unique(new.test.x)) == {0, 255} and new.levels == 2
+    np.testing.assert_array_equal(new.test.x, static.train.x)
+    ones = load((IMAGES > 128).astype(np.uint8), like=static)
+    np.testing.assert_array_equal(ones.test.x[..., 0] > 0, IMAGES > 128)
+    assert load(IMAGES, like=binarize(grey, "dynamic")).levels == 2
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (np.zeros((4, 7, 7)), {}, "rows of 6 x 5 x 1 = 30 numbers, or images"),
+        (IMAGES.astype(int) * 9, {}, "integers in 0 to 255"),
+        (IMAGES, {"test_size": 3}, "unknown choice of data beside like 'test_size'"),
+        (IMAGES, {"test": IMAGES}, "test must be left out beside like"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(grey, x, options, message):
+    with pytest.raises(InputError, match=message):
+        from_arrays(x, like=grey, **options)
+
+
+def test_like_must_know_its_data():
+    with pytest.raises(InputError, match="like must be a run or a data set, got int"):
+        load(IMAGES, like=3)
+
+
+def test_weights_come_with_arrays_and_tables(tmp_path):
+    weights = np.arange(1, 61) / 10
+    data = from_arrays(IMAGES, weights=weights, test_size=10, validation_size=5)
+    every = [data.train.weights, data.validation.weights, data.test.weights]
+    assert list(map(len, every)) == [45, 5, 10]
+    assert sorted(np.concatenate(every)) == pytest.approx(sorted(weights))
+    PEOPLE.assign(n=weights).to_csv(tmp_path / "a.csv", index=False)
+    table = load(tmp_path / "a.csv", weight_column="n", **ALL)
+    assert table.columns == ("h", "w", "c=x", "c=y", "c=z")
+    np.testing.assert_allclose(table.train.weights, weights)
+    with pytest.raises(InputError, match="train weights must be one for each of 60"):
+        from_arrays(IMAGES, weights=[1.0])
+    with pytest.raises(InputError, match="unknown weight_column 'm'"):
+        load(tmp_path / "a.csv", weight_column="m")
+    with pytest.raises(InputError, match="must be >= 0 and not all 0"):
+        from_arrays(IMAGES, weights=-weights)
