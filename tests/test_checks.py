@@ -1,14 +1,18 @@
 import math
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from flaxvae.checks import (
     InputError,
+    as_integer,
     check_above,
     check_at_least,
     check_choice,
     check_event_shape,
     check_seed,
+    show,
 )
 
 
@@ -53,3 +57,23 @@ def test_seeds_fit_into_32_bits(seed):
 
 def test_names_from_a_file_do_not_break_the_line():
     assert str(InputError("no column 'a\nb'\r\nin x")) == "no column 'a b' in x"
+
+
+@pytest.mark.parametrize("value", [2, 2.0, np.int64(2), np.float32(2), jnp.int32(2)])
+def test_any_whole_number_is_an_integer(value):
+    assert as_integer("num", value) == 2
+    assert type(as_integer("num", value)) is int
+
+
+@pytest.mark.parametrize("value", [2.5, "2", None, True, np.bool_(True), [2], np.nan])
+def test_what_is_not_a_whole_number_is_refused(value):
+    with pytest.raises(InputError, match="num must be an integer, got"):
+        as_integer("num", value)
+
+
+def test_long_values_are_named_by_their_kind():
+    assert show(jnp.zeros((3, 2))) == "an array of shape (3, 2)"
+    assert show(np.float64(0.5)) == "0.5"
+    assert show(object()) == "a object"
+    assert show(math.sin) == "the function sin"
+    assert show(InputError) == "the class InputError"

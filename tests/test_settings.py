@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,21 +27,26 @@ from flaxvae.models import (
     CodePriorConfig,
     VAEConfig,
     VQVAEConfig,
+    build_vae,
 )
 from flaxvae.models.autoencoder import NoiseKind
 from flaxvae.models.classifier import ClassifierEncoder
 from flaxvae.nn.networks import ENCODERS
+from flaxvae.objectives import ELBO
 from flaxvae.objectives.corruption import CORRUPTIONS
+from flaxvae.schedules import warm_up
 from flaxvae.settings import (
     check_settings,
     choices_of,
     describe_settings,
+    describe_value,
     field_docs,
     flatten_settings,
     setting,
     settings_from_description,
 )
-from flaxvae.training import Engine, Optimization
+from flaxvae.training import Engine, Optimization, fit, load
+from flaxvae.training.sweep import as_lists
 
 MODULES = [
     importlib.import_module(info.name)
@@ -317,3 +324,75 @@ def test_numbers_become_pythons_own():
         assert type(getattr(values, name)) is kind
     assert [type(size) for size in values.sizes] == [int, int]
     assert Strict(flag=np.bool_(True)).flag is True
+
+
+@dataclasses.dataclass
+class Described:
+    count: Any
+    values: Any = None
+
+
+def make_scale():
+    def scale(x):
+        return x
+
+    return scale
+
+
+ANYTHING = {
+    "path": (Path("a/b"), "a/b"),
+    "tuple": ((np.int64(1), 2.5), [1, 2.5]),
+    "set": ({3, 1, "a"}, [1, 3, "a"]),
+    "dataclass": (Described(np.int8(2)), {"count": 2, "values": None}),
+    "bool": (np.bool_(True), True),
+    "float32": (np.float32(0.1), 0.1),
+    "JAX": (jnp.int32(3), 3),
+    "NaN": (float("nan"), "nan"),
+    "infinity": (-np.inf, "-inf"),
+    "dict": ({1: {2: np.float64(0.5)}}, {"1": {"2": 0.5}}),
+    "objects": (np.array([1, "a", None], object), [1, "a", None]),
+    "key": (jax.random.key(0), "uint32 (2,) 6522df69"),
+    "function": (make_scale(), f"{__name__}.make_scale.<locals>.scale"),
+    "class": (Described, f"{__name__}.Described"),
+    "object": (object(), "<object object>"),
+    "bytes": (b"x", "b'x'"),
+    "complex": (1j, "1j"),
+}
+
+
+@pytest.mark.parametrize("name", ANYTHING)
+def test_anything_is_described_as_plain_json(name):
+    value, expected = ANYTHING[name]
+    described = describe_value(value)
+    assert described == expected
+    assert json.loads(json.dumps(described, allow_nan=False)) == expected
+
+
+def test_numbers_of_numpy_and_jax_define_a_run(stripes, tmp_path):
+    """And the same call finds it again, with anything among its settings."""
+    vae = build_vae(np.array([4, 4, 1]), np.int64(2), hidden=np.array([6]))
+    odd = {name: value for name, (value, _) in ANYTHING.items()}
+    call = {
+        "epochs": np.int64(1),
+        "batch_size": jnp.int32(50),
+        "learning_rate": np.float32(1e-3),
+        "seed": np.uint32(3),
+        "objective": ELBO(beta=warm_up(np.float32(2), epochs=np.int64(1))),
+        "settings": odd,
+        "notes": odd,
+        "engine": Engine(keep=np.int8(1)),
+    }
+    fit(vae, stripes, workdir=tmp_path, progress=False, **call)
+    trained = fit(vae, stripes, workdir=tmp_path, progress=False, **call)
+    assert trained.seed == 3 and len(trained.history) == 1
+    assert load(tmp_path).objective.beta.value == 2.0
+
+
+def test_a_grid_may_be_arrays_and_ranges():
+    grid = {"beta": np.linspace(0.5, 1, 2), "seed": range(2), "rate": jnp.ones(1)}
+    assert as_lists(grid) == {"beta": [0.5, 1.0], "seed": [0, 1], "rate": [1.0]}
+    for values in (4.0, "4", np.array(4.0), None):
+        with pytest.raises(InputError, match="grid must hold a list of beta, got"):
+            as_lists({"beta": values})
+    with pytest.raises(InputError, match="grid must be a dict of lists"):
+        as_lists([1])

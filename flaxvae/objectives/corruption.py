@@ -59,7 +59,7 @@ def _salt_and_pepper(
     x: jax.Array, key: jax.Array, strength: float | jax.Array
 ) -> jax.Array:
     uniform = _draw_like(jax.random.uniform, key, x)
-    flipped = jnp.where(uniform < 0.5 * strength, 0.0, 1.0)
+    flipped = (uniform >= 0.5 * strength).astype(x.dtype)
     return jnp.where(uniform < strength, flipped, x)
 
 

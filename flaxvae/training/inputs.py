@@ -117,8 +117,7 @@ def check_split(model: nn.Module, split: Split, name: str = "split") -> Split:
         )
     if module is None and hasattr(model, "decode"):
         raise InputError(
-            f"condition must be left out for a model that is not conditional, got "
-            f"conditions in {name}"
+            f"the model must be conditional to be given conditions, and {name} has some"
         )
     # Classifiers and priors over codes have no such module, but classes themselves.
     num_classes, width = sizes_of(model if module is None else module)

@@ -119,6 +119,7 @@ def fit(
     if not isinstance(engine, Engine | None):
         raise InputError(f"engine must be an Engine, got {show(engine)}")
     engine = engine or Engine()
+    callbacks = as_callbacks(on_epoch)
     plan = make_plan(
         dataset,
         objective=objective,
@@ -144,7 +145,6 @@ def fit(
         raise InputError(
             f"start_parts must be left out without start_from, got {start_parts}"
         )
-    callbacks = as_callbacks(on_epoch)
     per_epoch, total = program.clock.steps_per_epoch, program.clock.total_steps
     own_folder = workdir if hosts.is_main() else None
     config = {}

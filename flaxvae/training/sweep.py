@@ -123,7 +123,7 @@ def sweep(
     """
     check_choice("on_interrupt", on_interrupt, get_args(OnInterrupt))
     engine = engine or Engine()
-    grid = _as_lists(grid)
+    grid = as_lists(grid)
     plan = make_plan(
         dataset,
         objective=objective,
@@ -190,7 +190,7 @@ def sweep(
     return found
 
 
-def _as_lists(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+def as_lists(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The grid with lists of Python's own numbers, also from arrays and ranges."""
     if not isinstance(grid, Mapping):
         raise InputError(f"grid must be a dict of lists, got {show(grid)}")

@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,3 +32,20 @@ def test_a_collapsed_posterior_is_explained_in_one_line(active, kl, collapsed):
 
 def test_a_model_without_active_dimensions_has_not_collapsed():
     assert explain_collapse({"test": {"kl": 0.0}, "latent_dim": 2}) is None
+
+
+@pytest.mark.parametrize(
+    ("active", "D", "kl", "says"),
+    [
+        (0, 1, 0.0, "the posterior has collapsed: .* its only dimension is not active"),
+        (1, 1, 0.05, "almost nothing .* 0.05 nats, its only dimension is active"),
+        (1, 2, 0.05, "almost nothing .* 1 of 2 dimensions is active"),
+        (1, 20, 2.0, "the posterior has collapsed: .* 1 of 20 dimensions is active"),
+    ],
+)
+def test_few_dimensions_are_described_as_they_are(active, D, kl, says):
+    report = {"test": {"kl": kl}, "active_dimensions": active, "latent_dim": D}
+    assert re.search(says, explain_collapse(report))
+    assert (
+        explain_collapse(report | {"active_dimensions": D, "test": {"kl": 3}}) is None
+    )

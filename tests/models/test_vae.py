@@ -1,10 +1,12 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
+from flaxvae.nn import MLPEncoder
 from flaxvae.objectives import ELBO
 from flaxvae.training.optimizers import adam
 from flaxvae.training.state import count_parameters, create_state
@@ -73,3 +75,35 @@ def test_a_decoder_of_another_shape_is_refused_at_trace_time():
 def test_bad_settings_are_refused(kwargs, message):
     with pytest.raises(InputError, match=message):
         build_vae((4, 4, 1), **kwargs)
+
+
+def test_obvious_sizes_are_read():
+    vae = build_vae(784, np.int64(2), hidden=256)
+    assert vae.encoder.hidden == (256,) and vae.decoder.output_shape == (784,)
+    assert build_vae([8, 8, 1], 2.0, encoder="conv", filters=32).encoder.filters == (
+        32,
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "choices", "message"),
+    [
+        ((), {}, r"data_shape must be \(H, W, C\) or \(F,\), got \(\)"),
+        (None, {}, "data_shape must be .*, got None"),
+        ("mnist", {}, "data_shape must be .*, got 'mnist'"),
+        ((1, 2, 3, 4), {}, "data_shape must be"),
+        ((0,), {}, "data_shape must be >= 1, got 0"),
+        ((-1, 2, 3), {}, "data_shape must be >= 1, got -1"),
+        ((2.5,), {}, "data_shape must be an integer, got 2.5"),
+        (4, {"latent_dim": 2.5}, "latent_dim must be an integer, got 2.5"),
+        (4, {"latent_dim": "2"}, "latent_dim must be a number, got '2'"),
+        (4, {"hidden": 0}, "hidden must be >= 1, got 0"),
+        (4, {"hidden": "a"}, "hidden must be a number, got 'a'"),
+        (4, {"encoder": MLPEncoder}, r"got the class MLPEncoder: call it, MLPEncoder"),
+        (4, {"encoder": len}, "encoder must be a name or a Linen module"),
+        (4, {"conditional": "concat", "num_classes": 0}, "num_classes must be >= 1"),
+    ],
+)
+def test_sizes_and_parts_of_another_kind_are_refused(shape, choices, message):
+    with pytest.raises(InputError, match=message):
+        build_vae(shape, **choices)

@@ -104,6 +104,17 @@ def test_a_module_with_other_code_is_refused(stripes, tmp_path):
             fit(vae, stripes, workdir=tmp_path, **OPTIONS)
 
 
+def test_the_refusal_names_an_optimizer(tmp_path):
+    versions = {"versions": "jax 1"}
+    folder = RunFolder(tmp_path)
+    folder.open({"program": {"checksum": "a", "optimizer": "b", **versions}})
+    folder.open({"program": {"checksum": "a", "optimizer": "b", **versions}})
+    with pytest.raises(InputError, match="differs: the optimizer computes something"):
+        folder.open({"program": {"checksum": "c", "optimizer": "d", **versions}})
+    with pytest.raises(InputError, match="differs: the objective, or a function or a"):
+        folder.open({"program": {"checksum": "c", "optimizer": "b", **versions}})
+
+
 class Started(nn.Module):
     """A module whose initialization depends on more than its fields."""
 

@@ -233,7 +233,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(recorder.Recorder, "record", record_and_signal)
         with pytest.raises(Interrupted, match="the same command continues") as error:
-            fit(vae, stripes, workdir=tmp_path, **options)
+            fit(vae, stripes, workdir=tmp_path, on_interrupt="raise", **options)
     assert error.value.number == number
     assert signal.getsignal(number) == before
     (saved,) = [p.name for p in (tmp_path / "checkpoints").iterdir()]
