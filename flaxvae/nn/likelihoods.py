@@ -253,7 +253,7 @@ class MixedHead(nn.Module):
     support: ClassVar[str] = "mixed"
     handles_missing: ClassVar[bool] = True
 
-    columns: tuple[Any, ...]  # as `Mixed` takes them
+    columns: tuple[Any, ...] = ()  # as `Mixed` takes them
     scale: Scale = "shared"
     init_scale: float = 1.0  # the constant of "fixed"; the initial value of "shared"
 

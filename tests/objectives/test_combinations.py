@@ -21,7 +21,7 @@ CHOICES = {
     "objective": list(OBJECTIVES),
     "prior": [name for name in PRIORS if name != "conditional"],
     "posterior": list(POSTERIORS),
-    "likelihood": list(LIKELIHOODS),
+    "likelihood": [name for name in LIKELIHOODS if name != "mixed"],  # of images
     "encoder": ["mlp", "conv", "resnet"],
 }
 # These need independent dimensions of q(z|x).
