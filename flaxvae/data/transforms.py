@@ -166,11 +166,12 @@ def standardize(dataset: Dataset) -> Dataset:
     is_binary = np.all(zeros_and_ones, axis=0)
     # Columns that vary by rounding only count as constant.
     is_constant = (std <= 1e-6 * np.abs(mean)) | (std == 0)
+    scale = np.where(is_constant, np.maximum(std, 1), std)
     return _with_preprocessing(
         dataset,
         standardization=Standardization(
             np.where(is_binary, 0, mean).astype(np.float32),
-            np.where(is_binary | is_constant, 1, std).astype(np.float32),
+            np.where(is_binary, 1, scale).astype(np.float32),
         ),
     )
 
