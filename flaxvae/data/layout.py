@@ -58,8 +58,8 @@ def choose_layout(
         return layout, _note_few_steps(x) if layout == "series" else ()
     if x.ndim not in (2, 3, 4):
         raise InputError(
-            f"{name} must be images (N, H, W, C), series (N, T, F) or rows (N, F), got "
-            f"the shape {x.shape}"
+            f"{name} must be images (N, H, W, C) or rows (N, F) or series (N, T, F), "
+            f"got the shape {x.shape}"
         )
     if x.ndim != 3 or not _looks_like_series(x):
         return ("rows" if x.ndim == 2 else "images"), ()

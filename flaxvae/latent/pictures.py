@@ -14,8 +14,13 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split
+<<<<<<< HEAD
 from flaxvae.latent import panels
 from flaxvae.latent.embeddings import LEAST_FOR_TSNE, tsne
+=======
+from flaxvae.latent import panels, series
+from flaxvae.latent.embeddings import tsne
+>>>>>>> h-series
 from flaxvae.latent.encode import (
     codebook_size,
     encode_dataset,
@@ -37,7 +42,6 @@ from flaxvae.training.keys import Stream
 
 DENOISED = 12  # test images in the picture of a denoising autoencoder
 SERIES = 8  # test series and their reconstructions
-SERIES_STEPS = 10  # decoded series along each axis of a grid of codes
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,6 @@ class Context:
         """The sampler of codes; None: the model's prior."""
         x, seed = self.dataset.train.x, self.seed
         return choose_sampler(self.trained, self.sampler, x, seed=seed)
-
-    def in_units(self, x: Any) -> np.ndarray:
-        """From the model's units to the data's own."""
-        return np.asarray(self.trained.preprocessing.inverse(np.asarray(x)))
 
     @functools.cached_property
     def indices(self) -> Dataset:
@@ -453,9 +453,8 @@ def series_reconstructions(context: Context) -> Any:
     """Test series and their reconstructions."""
     from flaxvae.latent.figures.series import plot_series
 
-    found = panels.reconstructions(context.trained, context.shown[:SERIES])
     return plot_series(
-        *map(context.in_units, found),
+        *series.reconstructions(context.trained, context.shown[:SERIES]),
         title=f"Test series and their reconstructions: {context.title}",
     )
 
@@ -467,7 +466,7 @@ def series_manifold(context: Context) -> Any:
     dims = context.manifold_dims or panels.choose_dims(context.means)
     rest = "" if context.trained.latent_dim <= 2 else ", other dimensions 0"
     return plot_series_manifold(
-        context.in_units(panels.manifold(context.trained, dims, SERIES_STEPS)),
+        series.manifold(context.trained, dims),
         axis_labels=[f"$z_{{{d + 1}}}$" for d in dims],
         title=f"Decoded latent grid{rest}: {context.title}",
     )
@@ -477,9 +476,8 @@ def series_samples(context: Context) -> Any:
     """Series decoded from codes of the prior, or of another sampler."""
     from flaxvae.latent.figures.series import plot_series
 
-    drawn = context.trained.sample(12, key=context.key, sampler=context.source)
     return plot_series(
-        context.in_units(drawn),
+        series.samples(context.trained, 12, key=context.key, source=context.source),
         title=f"Samples from {SAMPLERS[context.sampler]}: {context.title}",
     )
 
@@ -488,51 +486,39 @@ def series_interpolations(context: Context) -> Any:
     """Decoded linear paths between the codes of test series."""
     from flaxvae.latent.figures.series import plot_series_paths
 
-    paths, (start, end) = panels.interpolations(context.trained, context.shown)
     return plot_series_paths(
-        context.in_units(paths),
-        (context.in_units(start), context.in_units(end)),
+        *series.interpolations(context.trained, context.shown),
         title=f"Linear paths between the codes of test series: {context.title}",
     )
 
 
 def series_class_samples(context: Context) -> Any:
-    """Samples of a conditional model, a row per class."""
+    """Samples of a conditional model, a row per class or condition."""
     from flaxvae.latent.figures.series import plot_series_rows
 
-    if not _has_classes(context):
-        return None
-    labels, names = panels.choose_classes(context.dataset)
+    trained = context.trained
+    chosen, names = series.choose_conditions(trained, context.dataset, context.shown)
     key_samples, _ = jax.random.split(context.key)
-    drawn = panels.class_samples(context.trained, labels, key=key_samples)
     return plot_series_rows(
-        context.in_units(drawn),
+        series.condition_samples(trained, chosen, key=key_samples),
         names,
-        title=f"Samples of each class: {context.title}",
+        title=f"Samples of each class or condition: {context.title}",
     )
 
 
 def series_class_change(context: Context) -> Any:
-    """The same codes, decoded under each class."""
+    """The same codes, decoded under each class or condition."""
     from flaxvae.latent.figures.series import plot_series_rows
 
-    if not _has_classes(context):
-        return None
-    labels, names = panels.choose_classes(context.dataset)
+    trained = context.trained
+    chosen, names = series.choose_conditions(trained, context.dataset, context.shown)
     _, key_codes = jax.random.split(context.key)
-    decoded = panels.class_change(context.trained, labels, key=key_codes)
     return plot_series_rows(
-        context.in_units(decoded),
+        series.condition_change(trained, chosen, key=key_codes),
         names,
-        title=f"The same code in each column, decoded under each class: "
+        title="The same code in each column, decoded under each class or condition: "
         f"{context.title}",
     )
-
-
-def _has_classes(context: Context) -> bool:
-    """Whether the conditions of a conditional model are classes, not vectors."""
-    model: Any = context.trained.model
-    return getattr(model.condition, "num_classes", None) is not None
 
 
 def series_denoised(context: Context) -> Any:
@@ -546,7 +532,7 @@ def series_denoised(context: Context) -> Any:
     noisy, clean = panels.corrupted(trained, x, objective, key=context.key)
     rows = np.stack([clean, noisy, panels.denoised(trained, noisy)])
     return plot_series_rows(
-        context.in_units(rows),
+        series.in_units(trained, rows),
         ["original", "noisy", "denoised"],
         title=f"Denoising of test series: {context.title}",
     )
@@ -561,15 +547,21 @@ def series_code_samples(context: Context) -> Any:
         return None
     title = f"Samples from the prior over codes: {context.title}"
     model: Any = prior.model
+    rows = min(model.num_classes or 1, series.ROWS)
+    labels = np.repeat(np.arange(rows), series.COLUMNS)
+    source = choose_sampler(
+        trained,
+        "prior",
+        labels=None if model.num_classes is None else labels,
+        code_prior=prior,
+    )
+    num = 12 if model.num_classes is None else len(labels)
+    drawn = series.samples(trained, num, key=context.key, source=source)
     if model.num_classes is None:
-        source = choose_sampler(trained, "prior", code_prior=prior)
-        drawn = trained.sample(12, key=context.key, sampler=source)
-        return plot_series(context.in_units(drawn), title=title)
-    labels, names = panels.choose_classes(context.dataset)
-    source = choose_sampler(trained, "prior", labels=labels.ravel(), code_prior=prior)
-    drawn = trained.sample(labels.size, key=context.key, sampler=source)
-    shape = (*labels.shape, *trained.data_shape)
-    return plot_series_rows(context.in_units(drawn).reshape(shape), names, title=title)
+        return plot_series(drawn, title=title)
+    names = [str(name) for name in context.dataset.class_names or range(rows)][:rows]
+    each = drawn.reshape(rows, series.COLUMNS, *drawn.shape[1:])
+    return plot_series_rows(each, names, title=title)
 
 
 VAE_PICTURES: dict[str, Picture] = {

@@ -147,7 +147,7 @@ def test_convolutions_of_series_are_torchs_conv1d(key):
     x = jax.random.normal(key, (4, 11, 2))
     variables = vae.init(key, x, key=key, method=ELBO())
     tensors = to_torch(variables, vae, (11, 2))
-    h = torch.from_numpy(np.asarray(x)).transpose(1, 2)
+    h = torch.from_numpy(np.array(x)).transpose(1, 2)
     functional = torch.nn.functional
     for i in range(2):
         weights = (tensors[f"encoder.conv_{i}.{name}"] for name in ("weight", "bias"))
@@ -155,7 +155,7 @@ def test_convolutions_of_series_are_torchs_conv1d(key):
     weights = (tensors[f"encoder.hidden_0.{name}"] for name in ("weight", "bias"))
     h = functional.linear(h.flatten(1), *weights).relu()
     features = vae.apply(variables, x, method=lambda vae, x: vae.encoder(x))
-    np.testing.assert_allclose(features, h, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features, h.numpy(), rtol=1e-4, atol=1e-5)
     back = from_torch(tensors, vae, (11, 2))
     assert jax.tree.all(jax.tree.map(jnp.array_equal, variables, back))
 
