@@ -173,7 +173,6 @@ def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
         is_binary |= ~schema.is_number()
     rounding = np.finfo(dataset.train.x.dtype).eps if _is_float(dataset) else 0.0
     # Columns that vary by rounding only count as constant.
-<<<<<<< HEAD
     is_constant = ~is_binary & (std <= 2 * rounding * np.abs(mean))
     std = np.where(is_binary, 1.0, np.where(is_constant, np.maximum(std, 1.0), std))
     mean = np.where(is_binary, 0.0, mean)
@@ -287,17 +286,6 @@ def _name_constants(dataset: Dataset, is_constant: np.ndarray) -> str:
     rest = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
     plural = "s are" if len(chosen) > 1 else " is"
     return f"column{plural} constant: {', '.join(chosen[:SHOWN])}{rest}"
-=======
-    is_constant = (std <= 1e-6 * np.abs(mean)) | (std == 0)
-    scale = np.where(is_constant, np.maximum(std, 1), std)
-    return _with_preprocessing(
-        dataset,
-        standardization=Standardization(
-            np.where(is_binary, 0, mean).astype(np.float32),
-            np.where(is_binary, 1, scale).astype(np.float32),
-        ),
-    )
->>>>>>> h-series
 
 
 def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:

@@ -14,13 +14,8 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split
-<<<<<<< HEAD
-from flaxvae.latent import panels
-from flaxvae.latent.embeddings import LEAST_FOR_TSNE, tsne
-=======
 from flaxvae.latent import panels, series
-from flaxvae.latent.embeddings import tsne
->>>>>>> h-series
+from flaxvae.latent.embeddings import LEAST_FOR_TSNE, tsne
 from flaxvae.latent.encode import (
     codebook_size,
     encode_dataset,
