@@ -33,7 +33,8 @@ NAMES = {
     """,
     "evaluation": """
         SemiSupervisedConfig active_units compare_semi_supervised elbo_surgery
-        estimate_nll evaluate evaluate_elbo fit_code_prior probe recognize tabulate
+        estimate_nll evaluate evaluate_elbo fit_code_prior probe recognize score
+        tabulate
     """,
     "interop": """
         ARCHITECTURES from_torch to_torch
@@ -90,7 +91,7 @@ def test_the_public_names_are_these():
 
 
 def test_they_are_few():
-    assert sum(len(found_names(package)) for package in ("", *PACKAGES)) <= 140
+    assert sum(len(found_names(package)) for package in ("", *PACKAGES)) <= 145
 
 
 def test_each_explains_itself():

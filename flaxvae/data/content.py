@@ -37,7 +37,10 @@ PLAUSIBLE: Mapping[str, Sequence[str]] = {  # what damaged files of a suffix loo
     ".npy": (),
     ".npz": ("a zip archive", "an empty zip archive"),
     ".mat": ("of an unknown format", "text"),
-    ".csv": ("of an unknown format", "text", "text, perhaps JSON"),
+    **dict.fromkeys(
+        (".csv", ".tsv", ".txt"),
+        ("empty", "of an unknown format", "text", "text, perhaps JSON"),
+    ),
     ".parquet": (),
 }
 SNIFFED = 512  # bytes

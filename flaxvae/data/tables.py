@@ -12,7 +12,7 @@ import numpy as np
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data.arrays import ImageOptions, Part, make_dataset, unreadable
 from flaxvae.data.cells import coded, first_line, numbers, reading
-from flaxvae.data.content import find_format
+from flaxvae.data.content import find_foreign, find_format
 from flaxvae.data.dataset import Dataset
 from flaxvae.data.schema import TableSchema, infer_schema
 from flaxvae.data.text_tables import (
@@ -290,6 +290,8 @@ def _read_file(
     Text has types only where it is ``typed``.
     """
     if find_format(path) != ".parquet" and table_suffix(path) != ".parquet":
+        if content := find_foreign(path):
+            raise InputError(f"{path} cannot be read: it is {content}")
         found = read_text_table(
             path,
             separator=options.separator,

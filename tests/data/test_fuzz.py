@@ -376,7 +376,7 @@ def check_one(rng, folder):
     seen = np.asarray(dataset.preprocessing.prepare(np.asarray(dataset.train.x)))
     assert seen.shape == (len(dataset.train), *dataset.shape)
     assert np.isfinite(seen).all()
-    if not dataset.is_table:
+    if dataset.layout == "images":
         assert seen.min() >= 0 and seen.max() <= 1 + 1e-6
         assert dataset.shape[-1] <= 4
     return True

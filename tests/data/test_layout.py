@@ -163,7 +163,7 @@ def test_each_feature_is_standardized_over_examples_and_time():
         prepare(dataset.train.x[..., :1])
     raw = from_arrays(x, standardized=False)
     assert raw.preprocessing.standardization is None
-    np.testing.assert_array_equal(raw.preprocessing.prepare(x), x)
+    np.testing.assert_allclose(raw.preprocessing.prepare(x), x, rtol=1e-6)
 
 
 def test_series_with_conditions():
