@@ -57,13 +57,16 @@ def plot_manifold(
 
     Args:
       images: ``(rows, columns, H, W, C)`` in [0, 1], as decoded from `quantile_grid`.
-        One row, or one column whose first image is the uppermost, is of one latent
-        dimension.
+        One row is of one latent dimension; of wide images it stands upright.
       title: what was decoded.
       ticks: prior quantiles at the start, middle and end of an axis.
       axis_labels: names of the latent dimensions that vary.
     """
     rows, columns, *shape = images.shape
+    is_upright = rows == 1 and _is_better_turned(rows, columns, shape)
+    if is_upright:
+        images = np.swapaxes(images[:, ::-1], 0, 1)
+        rows, columns = columns, rows
     width, note = _choose_width(rows, columns, shape, 8.0), _describe(shape)
     tiles = _fit(images, width)
     H, W = tiles.shape[2:4]
@@ -72,11 +75,11 @@ def plot_manifold(
     figure, axes = make_picture(picture, title, width, note=note, is_sharp=is_sharp)
     ticks = [plain_text(tick) for tick in ticks]
     names = [f"{axis_text(name)}, quantile of the prior" for name in axis_labels]
-    if columns > 1 or rows == 1:
+    if not is_upright:
         axes.set_xlabel(names[0])
         axes.set_xticks(_tick_positions(columns, W), ticks)
     if rows > 1:
-        axes.set_ylabel(names[1 if columns > 1 else 0])
+        axes.set_ylabel(names[0 if is_upright else 1])
         axes.set_yticks(_tick_positions(rows, H), ticks[::-1])
     return figure
 
