@@ -74,7 +74,7 @@ def test_names_are_drawn_as_they_were_written(plot, tmp_path):
     found = [text.get_text() for text in figure.findobj(Text)]
     assert not any("\t" in text or "\x07" in text for text in found)
     assert max(map(len, found)) < 500
-    ours = ("$z_1$", "p(x|z)", "mathdefault")
+    ours = ("$z_1$", "$z_2$", "p(x|z)", "mathdefault")
     for text in found:
         assert not cbook.is_math_text(text) or any(part in text for part in ours)
 
