@@ -29,6 +29,7 @@ from flaxvae.latent.grids import (
     MOST_ELONGATED,
     NEARLY_SQUARE,
     as_colors,
+    choose_grid,
     drawn_ratio,
     fit_images,
     tile_images,
@@ -149,14 +150,18 @@ def plot_rows(
     return figure
 
 
-def plot_samples(images: np.ndarray, *, title: str, columns: int = 10) -> Figure:
+def plot_samples(
+    images: np.ndarray, *, title: str, columns: int | None = None
+) -> Figure:
     """Images on a grid, row by row.
 
     Args:
       images: ``(N, H, W, C)`` in [0, 1]; the last row may be shorter.
       title: what was sampled.
-      columns: images in a row.
+      columns: images in a row. Default: 10, more of tall images, fewer of wide ones.
     """
+    if columns is None:
+        columns = choose_grid(1, 10, images.shape[1:])[1]
     columns = max(1, min(columns, len(images)))
     if missing := -len(images) % columns:
         blank = np.ones((missing, *images.shape[1:]), images.dtype)
