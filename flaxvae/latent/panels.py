@@ -14,9 +14,7 @@ from flaxvae.latent.embeddings import fit_pca, pca
 from flaxvae.latent.encode import codebook_size
 from flaxvae.latent.grids import (
     LARGE,
-    NEARLY_SQUARE,
     choose_grid,
-    drawn_ratio,
     fit_images,
     quantile_grid,
 )
@@ -33,7 +31,7 @@ SAMPLES = (5, 20)  # rows and columns, where images are nearly square
 MANIFOLD = (20, 20)
 PATHS = (5, 12)
 NUMBERS = 2**23  # of decoded images, computed at once
-WIDTH = 1500  # pixels of a picture
+WIDTH, WIDTH_OF_MANIFOLD = 1500, 1200  # pixels of a picture
 TRAINING_CODES = 5_000  # whose moments an autoencoder's codes are drawn by
 
 
@@ -202,20 +200,17 @@ def manifold(
         20, more or fewer by the shape of the images.
 
     Returns:
-      ``(steps, steps, H, W, C)``. Of one dimension ``(1, steps, H, W, C)``, or
-      ``(steps, 1, H, W, C)`` with the largest code first where images are wide.
+      ``(steps, steps, H, W, C)``, or ``(1, steps, H, W, C)`` of one dimension.
     """
-    shape = trained.data_shape
-    is_upright = len(dims) == 1 and drawn_ratio(shape) < 1 / NEARLY_SQUARE
-    if steps is None and is_upright:
-        steps = MANIFOLD[1]
-    elif steps is None:
-        rows = MANIFOLD[0] if len(dims) == 2 else 1
-        up, across = choose_grid(rows, MANIFOLD[1], shape, width=1200)
-        steps = (max(across, 2), max(up, 2))
+    if steps is None:
+        rows, columns = MANIFOLD
+        rows, columns = choose_grid(
+            rows, columns, trained.data_shape, width=WIDTH_OF_MANIFOLD
+        )
+        if len(dims) == 1:
+            columns = max(columns, MANIFOLD[1])
+        steps = (max(columns, 2), max(rows, 2))
     grid = quantile_grid(trained.latent_dim, dims=dims, steps=steps)
-    if is_upright:
-        grid = grid[:, ::-1].swapaxes(0, 1)
     return decode_grid(trained, grid)
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from flaxvae.checks import InputError
 from flaxvae.latent import embeddings, pca, tsne
 from flaxvae.latent.embeddings import fit_pca
 
@@ -63,3 +64,12 @@ def test_the_sign_is_settled():
     points, _ = pca(codes)
     assert np.corrcoef(points[:, 0], codes[:, 0])[0, 1] > 0.9
     assert np.corrcoef(points[:, 1], codes[:, 1])[0, 1] > 0.9
+
+
+def test_tsne_of_equal_codes_of_one_dimension_and_of_too_few():
+    places, rows = tsne(np.ones((9, 3), np.float32))
+    assert places.shape == (9, 2) and not places.any() and len(rows) == 9
+    places, _ = tsne(np.arange(9.0)[:, None])
+    assert np.isfinite(places).all()
+    with pytest.raises(InputError, match="codes must be 4 or more for t-SNE, got 3"):
+        tsne(np.zeros((3, 2)))

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from flaxvae.latent import figures
+from flaxvae.latent import figures, panels
 from flaxvae.latent.figures import codes as codes_file
 from flaxvae.latent.figures import images as images_file
 from flaxvae.latent.figures import models, style
@@ -228,3 +228,190 @@ def test_rows_of_images_have_their_names_beside_them():
     labels = axes.get_yticklabels()
     assert [label.get_text() for label in labels] == ["7", "8"]
     assert {label.get_rotation() for label in labels} == {0.0}
+
+
+@pytest.mark.parametrize("D", [1, 2])
+@pytest.mark.parametrize("names", [None, ("ant", "bee", "cat", "dog")])
+def test_a_class_has_one_colour_and_name_whichever_classes_are_there(D, names):
+    codes, labels = RNG.normal(size=(60, D)), np.arange(60) % 4
+    axis_labels = ["$z_1$", "$z_2$"][:D]
+    for there in ([0, 1, 2, 3], [0, 3], [2], [1, 2, 3]):
+        rows = np.isin(labels, there)
+        figure = figures.plot_latent_scatter(
+            codes[rows],
+            labels[rows],
+            class_names=names,
+            axis_labels=axis_labels,
+            title="t",
+        )
+        (axes,) = figure.axes
+        dots = axes.collections[0]
+        order = np.random.default_rng(0).permutation(rows.sum())
+        expected = [to_rgb(style.CLASS_COLORS[k]) for k in labels[rows][order]]
+        np.testing.assert_allclose(dots.get_facecolors()[:, :3], expected)
+        wanted = [str(k) if names is None else names[k] for k in there]
+        if len(there) > 1 and D == 2:
+            assert [t.get_text() for t in figure.legends[0].get_texts()] == wanted
+        elif len(there) > 1:
+            assert [t.get_text() for t in axes.get_yticklabels()] == wanted
+
+
+def test_labels_beyond_the_names_and_labels_of_other_kinds():
+    def entries(labels, names):
+        codes = RNG.normal(size=(len(labels), 2))
+        figure = figures.plot_latent_scatter(codes, labels, class_names=names, title="")
+        return [t.get_text() for t in figure.legends[0].get_texts()]
+
+    assert entries([0, 1, 2, 7], ("ant", "bee")) == ["ant", "bee", "2", "7"]
+    assert entries(np.array([-1, 0, 1]), ("ant", "bee")) == ["-1", "ant", "bee"]
+    assert entries(np.array([1.0, 0.0]), np.array(["ant", "bee"])) == ["ant", "bee"]
+    assert entries(np.array([True, False]), None) == ["0", "1"]
+    assert entries(np.array(["dog", "cat"]), None) == ["cat", "dog"]
+    assert entries(np.array([0.5, 0.25]), None) == ["0.25", "0.5"]
+
+
+def test_colours_follow_from_the_label_and_differ():
+    assert style.class_color(3) == style.CLASS_COLORS[3]
+    assert len(set(style.class_colors(200))) == 200
+    assert style.class_colors(300)[:26] == style.class_colors(26)
+    assert style.class_color(-1) not in style.class_colors(300)
+
+
+@pytest.mark.parametrize("shape", [(600, 1, 1), (3, 200, 1)])
+@pytest.mark.parametrize(
+    "plot",
+    [
+        lambda x: figures.plot_manifold(x(5, 4), title="t"),
+        lambda x: figures.plot_manifold(x(1, 20), title="t"),
+        lambda x: figures.plot_rows(x(10, 12), list("0123456789"), title="t"),
+        lambda x: figures.plot_rows(x(1, 12), ["one"], title="t"),
+        lambda x: figures.plot_reconstructions(x(10), x(10), title="t"),
+        lambda x: figures.plot_samples(x(37), title="t"),
+        lambda x: figures.plot_interpolations(x(3, 9), (x(3), x(3)), title="t"),
+        lambda x: images_file.plot_comparison(
+            [[x(2, 5)] * 2] * 2, "AB", "12", title="t"
+        ),
+    ],
+)
+def test_both_sides_of_a_picture_are_bounded(plot, shape, tmp_path):
+    figure = plot(lambda *grid: RNG.random((*grid, *shape), dtype=np.float32))
+    figures.save_figure(figure, tmp_path / "picture.png")
+    height, width = imread(tmp_path / "picture.png").shape[:2]
+    assert 110 <= height <= 2_800 and 250 <= width <= 2_000
+    for axes in figure.axes:
+        shown = axes.images[0].get_array().shape
+        assert max(shown) <= 5_600 and np.prod(shown) <= 16e6
+        box = axes.get_window_extent()
+        assert min(box.width, box.height) / figure.dpi > 0.1
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2000, 3), (300, 300, 3)])
+def test_samples_of_any_shape(shape, tmp_path):
+    images = RNG.random((20, *shape), dtype=np.float32)
+    figures.save_figure(figures.plot_samples(images, title="t"), tmp_path / "x.png")
+    height, width = imread(tmp_path / "x.png").shape[:2]
+    assert 200 <= height <= 2_000 and 600 <= width <= 2_000
+
+
+def test_a_large_image_is_reduced_by_the_mean_of_its_pixels():
+    image = np.zeros((1, 1, 6000, 6000, 1), np.float32)
+    image[:, :, ::2] = 1.0
+    figure = figures.plot_rows(image, title="t")
+    picture = figure.axes[0].images[0].get_array()
+    assert picture.shape == (1500, 1500)
+    np.testing.assert_allclose(picture, 0.5)
+
+
+def test_elongated_images_say_that_they_are_not_to_scale():
+    figure = figures.plot_samples(RNG.random((9, 60, 2, 1)), title="t")
+    title = figure.axes[0].get_title()
+    assert title == "t\nimages of 60 x 2 pixels (height x width), drawn less elongated"
+    picture = figure.axes[0].images[0]
+    assert picture.get_interpolation() == "nearest"
+    assert picture.get_array().shape == (60, 9 * 12 + 8)
+
+
+def test_rows_of_wide_images_stand_as_columns_below_their_names():
+    originals = np.zeros((6, 8, 40, 1))
+    figure = figures.plot_reconstructions(originals, originals + 1, title="t")
+    (axes,) = figure.axes
+    picture = axes.images[0].get_array()
+    assert not picture[:8, :40].any() and picture[:8, 41:].all()
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == ["original", "reconstruction"]
+
+
+def test_fewer_samples_than_a_row_and_a_last_row_that_is_short():
+    few = figures.plot_samples(np.zeros((3, 6, 6, 1)), title="t", columns=20)
+    assert few.axes[0].images[0].get_array().shape == (6, 20)
+    short = figures.plot_samples(np.zeros((5, 6, 6, 1)), title="t", columns=3)
+    assert short.axes[0].images[0].get_array()[7:, 14:].all()
+
+
+def test_images_of_two_four_and_five_channels():
+    half = np.concatenate([np.zeros((4, 6, 6, 3)), np.full((4, 6, 6, 1), 0.5)], -1)
+    figure = figures.plot_samples(half, title="t", columns=2)
+    picture = figure.axes[0].images[0].get_array()
+    assert picture.shape == (13, 13, 3) and (picture[0, 0] == 0.5).all()  # over white
+    for channels in (2, 5):
+        images = RNG.random((4, 6, 6, channels))
+        figure = figures.plot_samples(images, title="t", columns=2)
+        picture = figure.axes[0].images[0].get_array()
+        np.testing.assert_allclose(picture[:6, :6], images[0].mean(-1))
+
+
+def test_columns_of_one_value_and_of_numbers_that_are_not_finite():
+    data = np.repeat([[2024.0, 1e17, 0.0, 1.0, 1.0, 5.0]], 40, axis=0)
+    samples = data.copy()
+    samples[0, 3], samples[:, 4], samples[:, 5] = np.inf, np.nan, 9e9
+    for figure in (
+        figures.plot_columns(data, samples, ["a", "b"], title="t"),
+        figures.plot_column_samples(data, samples, None, title="t"),
+    ):
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            assert np.isfinite([axes.get_xlim(), axes.get_ylim()]).all()
+            assert np.ptp(axes.get_xlim()) > 0
+
+
+def test_codes_that_are_all_equal():
+    codes = np.ones((20, 5), np.float32)
+    codes_file.plot_activity(codes, 0.1, title="t").draw_without_rendering()
+    codes_file.plot_activity(codes[:, :1], 0.1, title="t").draw_without_rendering()
+    codes_file.plot_code_usage(np.ones(1), title="t").draw_without_rendering()
+    points, names, kind = panels.latent_points(codes)
+    assert names[0] == "PC 1 (0% of variance)" and "(0% of variance)" in kind
+    figure = figures.plot_latent_scatter(points, np.arange(20) % 3, title="t")
+    figure.draw_without_rendering()
+
+
+def test_training_curves_of_losses_that_are_not_finite_and_of_other_terms():
+    history = [dict(line, validation={"loss": np.inf}) for line in HISTORY]
+    figures.plot_training_curves(history, title="t").draw_without_rendering()
+    own = [{"epoch": 1, "train": {"my_$": 1.0}, "validation": {}}]
+    figure = figures.plot_training_curves(own, title="t")
+    assert figure.axes[0].get_title() == r"my_\$"
+
+
+def test_a_setting_that_is_not_a_number():
+    for values in (["relu", "elu", "relu"], [None, 3, 0.5], [(8,), (8, 8), (8,)]):
+        figure = models.plot_setting(
+            values, np.arange(3.0), ["_a", "b", "_a"], name="activation", title="t"
+        )
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        assert len(axes.get_xticks()) == len(set(values))
+        legend = axes.get_legend()
+        assert [t.get_text() for t in legend.get_texts()] == ["_a", "b"]
+
+
+def test_a_row_of_wide_images_stands_upright_with_the_largest_code_on_top():
+    images = np.linspace(0, 1, 20).reshape(1, 20, 1, 1, 1) * np.ones((1, 1, 8, 40, 1))
+    figure = figures.plot_manifold(images, title="t", axis_labels=["$z_3$"])
+    (axes,) = figure.axes
+    picture = axes.images[0].get_array()
+    assert picture.shape == (20 * 9 - 1, 40)
+    assert picture[0, 0] == 1 and picture[-1, 0] == 0
+    assert axes.get_ylabel() == "$z_3$, quantile of the prior"
+    ticks = [label.get_text() for label in axes.get_yticklabels()]
+    assert ticks == ["0.95", "0.5", "0.05"]

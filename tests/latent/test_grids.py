@@ -3,8 +3,13 @@ import pytest
 from scipy import stats
 
 from flaxvae.checks import InputError
-from flaxvae.latent import quantile_grid
-from flaxvae.latent.grids import tile_images
+from flaxvae.latent.grids import (
+    choose_grid,
+    drawn_ratio,
+    fit_images,
+    quantile_grid,
+    tile_images,
+)
 
 
 def test_the_grid_lies_at_the_priors_quantiles():
@@ -50,3 +55,37 @@ def test_gaps_between_tiles_only():
     assert (picture[3:5] == 0.5).all()
     assert (picture[:, 3:5] == 0.5).all()
     assert picture.sum() == 0.5 * (64 - 36)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(28, 28), (8, 8), (64, 64), (28, 20), (600, 1), (1, 1), (3, 200), (2000, 2000)],
+)
+def test_a_grid_keeps_the_proportions_of_a_picture_of_squares(shape):
+    rows, columns = choose_grid(5, 20, (*shape, 1))
+    ratio = drawn_ratio(shape)
+    assert 4 <= rows * columns <= 110
+    assert 0.15 < rows * ratio / columns < 0.5
+    if max(shape) <= 96 and 2 / 3 <= ratio <= 1.5:
+        assert (rows, columns) == (5, 20)
+
+
+def test_images_of_ordinary_size_are_left_alone():
+    for shape in ((8, 8, 1), (28, 28, 1), (64, 64, 3), (4, 4, 1)):
+        images = np.zeros((2, *shape))
+        assert fit_images(images, 60) is images
+
+
+def test_means_over_pixels_and_repeated_pixels():
+    images = np.arange(400.0).reshape(1, 20, 20, 1)
+    means = images.reshape(1, 4, 5, 4, 5, 1).mean(axis=(2, 4))
+    np.testing.assert_allclose(fit_images(images, 4), means)
+    tall = fit_images(np.arange(3.0).reshape(3, 1, 1), 60)  # 3 to 1: enlarged
+    assert tall.shape == (24, 8, 1) and (tall[8:16] == 1).all()
+
+
+def test_a_grid_of_codes_with_two_numbers_of_steps():
+    grid = quantile_grid(2, steps=(3, 2))
+    assert grid.shape == (2, 3, 2)
+    np.testing.assert_array_equal(grid[0, :, 0], grid[1, :, 0])
+    assert grid[0, 0, 1] > grid[1, 0, 1]

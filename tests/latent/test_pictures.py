@@ -8,6 +8,7 @@ from matplotlib.image import imread
 
 from flaxvae.checks import InputError
 from flaxvae.data import condition_on_labels, from_arrays
+from flaxvae.data.dataset import SPLITS
 from flaxvae.evaluation import fit_code_prior
 from flaxvae.latent import draw, encode_dataset, figures, panels, pictures
 from flaxvae.models import (
@@ -98,9 +99,9 @@ def test_the_pictures_of_autoencoders(stripes, tmp_path, titles):
     assert titles["autoencoder_and_vae"] == (
         "An autoencoder and a VAE of the same size: stripes"
     )
-    few = dataclasses.replace(stripes, test=stripes.test[:4])
-    with pytest.raises(InputError, match="dataset must hold 5 test examples or more"):
-        draw(trained, few, folder)
+    few = dataclasses.replace(stripes, test=stripes.test[:2])
+    names = ["training_curves", "activity", "reconstructions", "autoencoder_and_vae"]
+    check(draw(trained, few, tmp_path / "c", other=vae), names, tmp_path / "c")
 
 
 @pytest.mark.slow
@@ -234,3 +235,81 @@ def test_every_picture_is_listed_under_its_kind():
     assert len(kinds) == 9
     for kind in kinds:
         assert all(callable(picture) for picture in kind.values())
+
+
+def test_a_class_that_the_test_split_lacks(stripes, tmp_path):
+    test = stripes.test
+    some = test[np.flatnonzero(~np.isin(test.labels, [0, 3]))]
+    data = dataclasses.replace(stripes, test=some, class_names=("a", "b", "c", "d"))
+    trained = fit(build_vae(data.shape, 2, hidden=(8,)), data, **SMALL)
+    check(
+        draw(trained, data, tmp_path),
+        [*COMMON, "manifold", "samples", "interpolations"],
+        tmp_path,
+    )
+    labels, names = panels.choose_classes(data)
+    assert names == ["a", "b", "c", "d", "4", "5", "6", "7"] and len(labels) == 8
+
+
+@pytest.mark.parametrize("condition", ["classes", "vectors"])
+def test_conditions_that_are_not_the_labels(stripes, tmp_path, titles, condition):
+    def with_conditions(split):
+        vectors = np.eye(8, dtype=np.float32)[split.labels]
+        other = {"classes": (split.labels + 1) % 8, "vectors": vectors}[condition]
+        return dataclasses.replace(split, condition=other)
+
+    parts = {name: with_conditions(getattr(stripes, name)) for name in SPLITS}
+    data = dataclasses.replace(stripes, **parts, class_names=tuple("abcdefgh"))
+    size = {"classes": {"num_classes": 8}, "vectors": {"condition_width": 8}}
+    vae = build_vae(data.shape, 2, hidden=(8,), conditional="concat", **size[condition])
+    trained = fit(vae, data, **SMALL)
+    shown = data.test[:10]
+    conditions, names = panels.choose_conditions(trained, data, shown)
+    if condition == "classes":
+        assert conditions.shape == (8, 12) and names == list("01234567")
+    else:
+        assert names is None
+        np.testing.assert_array_equal(conditions[:, 3], shown.condition)
+    chosen = {n: pictures.CONDITIONAL_PICTURES[n] for n in ("class_samples",)}
+    check(draw(trained, data, tmp_path, pictures=chosen), ["class_samples"], tmp_path)
+    each = {"classes": "each class", "vectors": "conditions of test examples"}
+    assert titles["class_samples"] == f"Samples of {each[condition]}: stripes"
+
+
+@pytest.mark.parametrize("shape", [(120, 1, 1), (1, 120, 1), (1, 1, 1)])
+def test_pictures_of_images_of_any_shape(shape, tmp_path):
+    rng = np.random.default_rng(0)
+    data = from_arrays(rng.random((60, *shape), np.float32), name="odd")
+    trained = fit(build_vae(data.shape, 1, hidden=(8,)), data, **SMALL)
+    for path in draw(trained, data, tmp_path):
+        height, width = imread(path).shape[:2]
+        assert 110 <= height <= 2_800 and 400 <= width <= 2_000
+
+
+def test_large_images_are_decoded_a_few_at_once(monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    data = from_arrays(rng.random((40, 200, 200, 3), np.float32), name="large")
+    small = {"epochs": 1, "batch_size": 8, "progress": False}
+    trained = fit(build_vae(data.shape, 2, hidden=(2,)), data, **small)
+    monkeypatch.setattr(panels, "NUMBERS", 20 * 200 * 200 * 3)
+    sizes = []
+    decode = type(trained).decode
+
+    def watch(self, z, condition=None):
+        sizes.append(len(z))
+        return decode(self, z, condition)
+
+    monkeypatch.setattr(type(trained), "decode", watch)
+    shown = panels.manifold(trained, (0, 1))
+    assert shown.shape == (12, 12, 200, 200, 3)  # less than twice their place
+    assert max(sizes) == 20 and sum(sizes) == 144
+    monkeypatch.setattr(panels, "WIDTH", 600)
+    assert panels.manifold(trained, (0, 1)).shape == (12, 12, 50, 50, 3)
+    images = panels.samples(trained, 30, key=trained.key, columns=30)
+    assert images.shape == (30, 20, 20, 3)
+    assert len(np.unique(images.reshape(30, -1), axis=0)) > 20  # a key for each part
+    check(
+        draw(trained, data, tmp_path),
+        ["training_curves", *COMMON[1:], "manifold", "samples", "interpolations"],
+        tmp_path,
+    )

@@ -29,6 +29,7 @@ from flaxvae.latent.grids import (
     MOST_ELONGATED,
     NEARLY_SQUARE,
     as_colors,
+    choose_grid,
     drawn_ratio,
     fit_images,
     tile_images,
@@ -57,13 +58,16 @@ def plot_manifold(
 
     Args:
       images: ``(rows, columns, H, W, C)`` in [0, 1], as decoded from `quantile_grid`.
-        One row, or one column whose first image is the uppermost, is of one latent
-        dimension.
+        One row is of one latent dimension; of wide images it stands upright.
       title: what was decoded.
       ticks: prior quantiles at the start, middle and end of an axis.
       axis_labels: names of the latent dimensions that vary.
     """
     rows, columns, *shape = images.shape
+    is_upright = rows == 1 and _is_better_turned(rows, columns, shape)
+    if is_upright:
+        images = np.swapaxes(images[:, ::-1], 0, 1)
+        rows, columns = columns, rows
     width, note = _choose_width(rows, columns, shape, 8.0), _describe(shape)
     tiles = _fit(images, width)
     H, W = tiles.shape[2:4]
@@ -72,11 +76,11 @@ def plot_manifold(
     figure, axes = make_picture(picture, title, width, note=note, is_sharp=is_sharp)
     ticks = [plain_text(tick) for tick in ticks]
     names = [f"{axis_text(name)}, quantile of the prior" for name in axis_labels]
-    if columns > 1 or rows == 1:
+    if not is_upright:
         axes.set_xlabel(names[0])
         axes.set_xticks(_tick_positions(columns, W), ticks)
     if rows > 1:
-        axes.set_ylabel(names[1 if columns > 1 else 0])
+        axes.set_ylabel(names[0 if is_upright else 1])
         axes.set_yticks(_tick_positions(rows, H), ticks[::-1])
     return figure
 
@@ -146,14 +150,18 @@ def plot_rows(
     return figure
 
 
-def plot_samples(images: np.ndarray, *, title: str, columns: int = 10) -> Figure:
+def plot_samples(
+    images: np.ndarray, *, title: str, columns: int | None = None
+) -> Figure:
     """Images on a grid, row by row.
 
     Args:
       images: ``(N, H, W, C)`` in [0, 1]; the last row may be shorter.
       title: what was sampled.
-      columns: images in a row.
+      columns: images in a row. Default: 10, more of tall images, fewer of wide ones.
     """
+    if columns is None:
+        columns = choose_grid(1, 10, images.shape[1:])[1]
     columns = max(1, min(columns, len(images)))
     if missing := -len(images) % columns:
         blank = np.ones((missing, *images.shape[1:]), images.dtype)

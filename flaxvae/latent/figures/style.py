@@ -113,7 +113,8 @@ def class_texts(
         own name.
       most: characters in a name.
     """
-    every = Counter(plain_text(name, most) for name in class_names or ())
+    names = () if class_names is None else class_names
+    every = Counter(plain_text(name, most) for name in names)
     texts = []
     for label in labels:
         name = name_class(label, class_names)
