@@ -239,8 +239,9 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
                 f"{dataset.name!r} lie in {low:.3g} to {high:.3g}: choose normal or "
                 "laplace"
             )
-    columns = dataset.preprocessing.blocks(dataset.shape[-1])
-    if support == "mixed" and getattr(likelihood, "columns", columns) != columns:
+    if support == "mixed" and (
+        likelihood.columns != dataset.preprocessing.blocks(dataset.shape[-1])
+    ):
         raise InputError(
             f"likelihood {name} must be built for the columns of {dataset.name!r}: see "
             "VAEConfig.build"
