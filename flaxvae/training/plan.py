@@ -219,7 +219,7 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
             f"a conditional model must have conditions, and {dataset.name!r} has none: "
             "see flaxvae.data.condition_on_labels"
         )
-    likelihood = getattr(model, "likelihood", None)
+    likelihood: Any = getattr(model, "likelihood", None)
     parts = (model, likelihood)
     if dataset.preprocessing.masked and not all(
         getattr(part, "handles_missing", False) for part in parts
