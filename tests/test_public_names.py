@@ -28,7 +28,7 @@ NAMES = {
     """,
     "distributions": """
         Bernoulli Categorical ContinuousBernoulli Deterministic DiscretizedLogistic
-        DiscretizedLogisticMixture Distribution Flow Laplace Mixed Mixture
+        DiscretizedLogisticMixture Distribution Flow Laplace Mixture
         MultivariateNormal Normal kl_divergence reparameterize sample_and_log_prob
     """,
     "evaluation": """

@@ -130,6 +130,11 @@ class Dataset:
         shape: tuple[int, ...] = seen.shape[1:]
         return shape
 
+    def stored(self, examples: Any) -> Any:
+        """Examples of a split as they lie on a device; see `Preprocessing.stored`."""
+        has_doubles = any(x.dtype == np.float64 for x in jax.tree.leaves(examples))
+        return self.preprocessing.stored(examples) if has_doubles else examples
+
     @property
     def layout(self) -> Layout:
         """Whether examples are images, series of real vectors, or rows."""

@@ -163,10 +163,6 @@ class Preprocessing:
         with np.errstate(over="ignore"):
             return np.asarray(x, np.float32)
 
-    def stored_bytes(self, x: Any) -> int:
-        """What examples take on a device."""
-        return int(x.nbytes) // (2 if x.dtype == np.float64 else 1)
-
     def prepare(self, x: Any) -> Any:
         """The deterministic part: noise is replaced by its mean, grey levels stay.
 

@@ -79,7 +79,9 @@ def read_text_table(
     if separator is None:
         separator = _find_separator(head)
         if separator != ",":
-            notes.append(f"columns are separated by {NAMES[separator]} (separator)")
+            notes.append(
+                f"columns are separated by {NAMES[separator]} (found: see separator)"
+            )
     if separator == " ":
         text = _single_spaces(text)
         head = _head(text)
@@ -167,7 +169,7 @@ def _find_encoding(content: bytes, notes: list[str]) -> str:
         except UnicodeDecodeError:
             continue
         if name != "utf-8":
-            notes.append(f"the text is not UTF-8 and is read as {name} (encoding)")
+            notes.append(f"the text is not UTF-8 and is read as {name} (see encoding)")
         return name
     raise AssertionError  # latin-1 reads everything
 
@@ -252,7 +254,7 @@ def _split_header(
         if header == "no":
             notes.append(
                 "the first line holds numbers and is read as a row; columns are named "
-                "column 1, column 2, ... (header)"
+                "column 1, column 2, ... (found: see header)"
             )
     if header == "no":
         return [f"column {i + 1}" for i in range(len(first))], text
@@ -343,7 +345,7 @@ def _clean(
         others = pc.and_(has_commas, pc.invert(only_three))
         if separator == "," and not pc.any(others).as_py():
             return column  # thousands, perhaps
-        note = "a comma stands before decimals (decimal)"
+        note = "a comma stands before decimals (found: see decimal)"
         if note not in notes:
             notes.append(note)
     return pc.replace_substring(column, ",", ".").cast(pyarrow.string())

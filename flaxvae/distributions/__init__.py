@@ -12,7 +12,6 @@ from flaxvae.distributions.distribution import Distribution, sample_and_log_prob
 from flaxvae.distributions.divergences import kl_divergence
 from flaxvae.distributions.flows import Flow
 from flaxvae.distributions.laplace import Laplace
-from flaxvae.distributions.mixed import Mixed
 from flaxvae.distributions.mixture import Mixture
 from flaxvae.distributions.multivariate_normal import MultivariateNormal
 from flaxvae.distributions.normal import Normal, reparameterize
@@ -27,7 +26,6 @@ __all__ = [
     "Distribution",
     "Flow",
     "Laplace",
-    "Mixed",
     "Mixture",
     "MultivariateNormal",
     "Normal",

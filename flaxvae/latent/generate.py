@@ -232,8 +232,7 @@ def check_output(output: Path, *, is_table: bool, is_series: bool = False) -> No
         )
     if suffix not in (".npz", *TABLE_WRITERS) and is_table:
         raise InputError(
-            f"output must be .npz, {' or '.join(TABLE_WRITERS)} for rows, got "
-            f"{str(output)!r}"
+            f"output must be .npz or .csv for rows, or .parquet, got {str(output)!r}"
         )
     if output.expanduser().exists():
         raise InputError(f"output must not exist yet, got {str(output)!r}")

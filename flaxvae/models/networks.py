@@ -70,15 +70,21 @@ class DataSpec:
             return dataset
         condition = dataset.train.condition
         has_vectors = condition is not None and condition.ndim > 1
-        shape, preprocessing = dataset.shape, dataset.preprocessing
-        schema = preprocessing.schema
+        shape = dataset.shape
+        columns, is_mixed = None, False
+        if len(shape) == 1:
+            preprocessing = dataset.preprocessing
+            columns = preprocessing.blocks(shape[0])
+            is_mixed = preprocessing.masked or (
+                preprocessing.schema is not None and preprocessing.schema.is_mixed
+            )
         return cls(
             shape,
             dataset.levels,
             None if has_vectors else dataset.num_classes,
             condition.shape[1] if has_vectors else None,
-            preprocessing.blocks(shape[0]) if len(shape) == 1 else None,
-            preprocessing.masked or (schema is not None and schema.is_mixed),
+            columns,
+            is_mixed,
         )
 
     @property

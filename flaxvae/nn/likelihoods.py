@@ -25,10 +25,9 @@ from flaxvae.distributions import (
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
     Laplace,
-    Mixed,
     Normal,
 )
-from flaxvae.distributions.mixed import count_features, find_layout
+from flaxvae.distributions.mixed import Mixed, count_features, find_layout
 from flaxvae.nn.bounds import LOG_SCALE_BOUNDS, as_float32, soft_bound, squarable
 
 Scale = Literal["shared", "fixed", "learned"]

@@ -83,7 +83,7 @@ class Streamed:
 
         self.chunk = chunk
         self._split = dataset.train
-        self._stored = dataset.preprocessing.stored
+        self._stored = dataset.stored
         self._devices = devices
         self._seed = seed
         self._batch_size = batch_size
@@ -188,13 +188,12 @@ def open_feed(
     # The processes of a run must decide alike.
     budget = float(hosts.share(np.array(budget)))
     if bytes_of_examples(dataset) <= budget:
-        stored = dataset.preprocessing.stored
+        stored = dataset.stored
         both = (stored(dataset.train.examples), stored(dataset.validation.examples))
         yield Resident(devices.put(both))
         return
-    stored_bytes = dataset.preprocessing.stored_bytes
-    a_batch = math.ceil(stored_bytes(dataset.train.x) / len(dataset.train)) * batch_size
-    held_out = stored_bytes(dataset.validation.x)
+    a_batch = math.ceil(_bytes(dataset.train.x) / len(dataset.train)) * batch_size
+    held_out = _bytes(dataset.validation.x)
     least = held_out + CHUNKS_AT_ONCE * a_batch
     if least > budget:
         raise InputError(
@@ -226,5 +225,9 @@ def open_feed(
 
 def bytes_of_examples(dataset: Dataset) -> int:
     """What the training and validation splits take on a device, as stored."""
-    stored_bytes = dataset.preprocessing.stored_bytes
-    return stored_bytes(dataset.train.x) + stored_bytes(dataset.validation.x)
+    return _bytes(dataset.train.x) + _bytes(dataset.validation.x)
+
+
+def _bytes(x: Any) -> int:
+    """Of examples on a device, where float64 becomes float32."""
+    return int(x.nbytes) // (2 if x.dtype == np.float64 else 1)

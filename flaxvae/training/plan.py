@@ -329,7 +329,7 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
             kind = np.asarray(split.condition).dtype
             if kind.kind not in "iu":
                 raise InputError(f"condition of {name} must be integers, got {kind}")
-    likelihood = getattr(model, "likelihood", None)
+    likelihood: Any = getattr(model, "likelihood", None)
     parts = (model, likelihood)
     if dataset.preprocessing.masked and not all(
         getattr(part, "handles_missing", False) for part in parts
@@ -349,8 +349,9 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
                 f"{dataset.name!r} lie in {low:.3g} to {high:.3g}: choose normal or "
                 "laplace"
             )
-    columns = dataset.preprocessing.blocks(dataset.shape[-1])
-    if support == "mixed" and getattr(likelihood, "columns", columns) != columns:
+    if support == "mixed" and (
+        likelihood.columns != dataset.preprocessing.blocks(dataset.shape[-1])
+    ):
         raise InputError(
             f"likelihood {name} must be built for the columns of {dataset.name!r}: see "
             "VAEConfig.build"

@@ -127,7 +127,7 @@ def make_program(
         frozen=frozen,
     )
     evaluate = make_evaluate(model, preprocess, devices)
-    examples = preprocess.stored(dataset.train[:1].examples)
+    examples = dataset.stored(dataset.train[:1].examples)
     batch = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((batch_size, *leaf.shape[1:]), leaf.dtype),
         examples,
@@ -143,7 +143,7 @@ def make_program(
         """Training examples at random, the same for every seed."""
         x, N = dataset.train.x, len(dataset.train)
         rows = np.random.default_rng(0).choice(N, count, replace=count > N)
-        seen: jax.Array = preprocess.prepare(jnp.asarray(preprocess.stored(x[rows])))
+        seen: jax.Array = preprocess.prepare(jnp.asarray(dataset.stored(x[rows])))
         return jnp.nan_to_num(seen) if preprocess.masked else seen
 
     def create_traced(seed: jax.Array, objective: Objective) -> LoopState:

@@ -159,7 +159,7 @@ def sweep(
             f"memory_limit must be >= {needed}, the bytes of the examples, got "
             f"{limit:.0f}: a sweep does not stream; start a run for each setting"
         )
-    stored = dataset.preprocessing.stored
+    stored = dataset.stored
     examples = ONE_DEVICE.put(
         (stored(dataset.train.examples), stored(dataset.validation.examples))
     )

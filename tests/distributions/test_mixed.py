@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from flaxvae.checks import InputError
-from flaxvae.distributions import Mixed
+from flaxvae.distributions.mixed import Mixed
 
 EDGES, LEVELS = (-0.7, 0.1, 0.4), (-1.0, -0.2, 0.3, 1.5)
 COLUMNS = (
