@@ -99,7 +99,8 @@ def check_conditions(
 def _check_classes(
     array: np.ndarray, num_classes: int, class_names: Sequence[str] | None, name: str
 ) -> np.ndarray:
-    rule = f"{name} must be a class from 0 to {num_classes - 1}"
+    kind = "classes" if name == "labels" else "a class"
+    rule = f"{name} must be {kind} from 0 to {num_classes - 1}"
     if array.dtype.kind in "UO" and class_names is not None and array.size:
         numbers = {str(each): n for n, each in enumerate(class_names)}
         found = [numbers.get(str(each), -1) for each in array.ravel()]

@@ -168,7 +168,7 @@ REFUSED = {
     ),
     "of M2": (
         lambda: (m2(np.array([0, 3]))[0], IMAGES, m2(np.array([0, 3]))[1]),
-        "labels must be a class from 0 to 2, got 3",
+        "labels must be classes from 0 to 2, got 3",
     ),
     "conditions without a use": (
         lambda: (vae(), LABELLED, ELBO()),
