@@ -77,7 +77,7 @@ def choose_conditions(
 def condition_samples(
     trained: Trained, conditions: np.ndarray, *, key: jax.Array
 ) -> np.ndarray:
-    """Samples of a conditional model, ``(rows, columns, T, F)``, by condition."""
+    """Samples ``(rows, columns, T, F)`` of a conditional model, a row per condition."""
     each = np.repeat(conditions, COLUMNS, axis=0)
     drawn = in_units(trained, trained.sample(len(each), key=key, condition=each))
     return drawn.reshape(len(conditions), COLUMNS, *drawn.shape[1:])
