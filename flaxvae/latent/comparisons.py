@@ -16,6 +16,8 @@ def draw_sweep(
 ) -> list[Path]:
     """Rate against distortion, and -ELBO against each setting that was swept.
 
+    A setting keeps its colour whichever models have failed.
+
     Args:
       rows: one per model, as `flaxvae.evaluation.tabulate` returns them; those with a
         ``failure`` are left out.
@@ -34,6 +36,7 @@ def draw_sweep(
     )
 
     measured = ("validation_elbo", "validation_log_likelihood", "validation_kl")
+    tried = rows
     rows = [
         row
         for row in rows
@@ -58,6 +61,7 @@ def draw_sweep(
             [label(row, by_size) or "models" for row in rows],
             [f"β {row['beta']:g}" if "beta" in swept else "" for row in rows],
             title=f"Rate and distortion: {title}",
+            order=[label(row, by_size) or "models" for row in tried],
         )
     }
     for name in settings:
@@ -68,6 +72,7 @@ def draw_sweep(
             [label(row, others) for row in rows],
             name=name,
             title=f"-ELBO against {name}: {title}",
+            order=[label(row, others) for row in tried],
         )
     return _save(drawn, folder)
 

@@ -86,7 +86,7 @@ def choose_grid(
     of both, with at least 100 x 100 pixels each.
 
     >>> choose_grid(5, 20, (28, 28, 1)), choose_grid(5, 20, (600, 1, 1))
-    ((5, 20), (2, 33))
+    ((5, 20), (2, 34))
     >>> choose_grid(5, 20, (3, 200, 1)), choose_grid(20, 20, (512, 512, 3))
     ((8, 7), (15, 15))
 

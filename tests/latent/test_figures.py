@@ -415,3 +415,18 @@ def test_a_row_of_wide_images_stands_upright_with_the_largest_code_on_top():
     assert axes.get_ylabel() == "$z_3$, quantile of the prior"
     ticks = [label.get_text() for label in axes.get_yticklabels()]
     assert ticks == ["0.95", "0.5", "0.05"]
+
+
+def test_groups_keep_their_colours_where_others_have_failed():
+    points = np.arange(2.0)
+    for figure in (
+        models.plot_rate_distortion(
+            points, points, ["b", "c"], ["", ""], title="t", order=["a", "b", "c"]
+        ),
+        models.plot_setting(
+            [1, 2], points, ["b", "c"], name="n", title="t", order=["a", "b", "c"]
+        ),
+    ):
+        points_drawn = [x for x in figure.axes[0].lines if len(x.get_xdata()) == 1]
+        colors = dict.fromkeys(line.get_color() for line in points_drawn)
+        assert list(colors) == style.class_colors(3)[1:]

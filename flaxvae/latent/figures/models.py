@@ -35,6 +35,7 @@ def plot_rate_distortion(
     labels: Sequence[str],
     *,
     title: str,
+    order: Sequence[str] = (),
 ) -> Figure:
     """Models as points: what the code costs against what it explains.
 
@@ -48,14 +49,15 @@ def plot_rate_distortion(
       labels: models of one group and label (such as seeds) are one labelled point of
         the line, at their mean, and a dot each.
       title: what the models are of.
+      order: all groups, in the order of their colours; default that of ``groups``.
     """
     figure = Figure(figsize=(7.5, 6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     points = np.stack([rates, distortions], axis=1)  # (M, 2)
-    kinds = list(dict.fromkeys(groups))
+    places, kinds = _order_groups(groups, order)
     means: list[tuple[np.ndarray, str]] = []
     lines: list[Any] = []
-    for k, kind in enumerate(kinds):
+    for k, kind in zip(places, kinds, strict=True):
         color, marker = class_color(k), MARKERS[k % len(MARKERS)]
         of_kind = np.array(groups) == kind
         x, y = points[of_kind].T
@@ -99,6 +101,7 @@ def plot_setting(
     name: str,
     title: str,
     ylabel: str = "validation -ELBO, nats per example",
+    order: Sequence[str] = (),
 ) -> Figure:
     """A score of many models against one of their settings, lower being better.
 
@@ -113,20 +116,21 @@ def plot_setting(
       name: of the setting.
       title: what the models are of.
       ylabel: what the score is.
+      order: all groups, in the order of their colours; default that of ``groups``.
     """
     figure = Figure(figsize=(7.5, 5), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     ticks = _sort_values(values)
-    kinds = list(dict.fromkeys(groups))
+    places, kinds = _order_groups(groups, order)
     scores, spread = np.asarray(scores, float), 0.12 / max(1, len(kinds))
     lines = []
-    for k, kind in enumerate(kinds):
+    for i, (k, kind) in enumerate(zip(places, kinds, strict=True)):
         x, means, bars = [], [], []
         for place, tick in enumerate(ticks):
             at = [v == tick and g == kind for v, g in zip(values, groups, strict=True)]
             if any(at):
                 here = scores[np.array(at)]
-                x.append(place + (k - (len(kinds) - 1) / 2) * spread)
+                x.append(place + (i - (len(kinds) - 1) / 2) * spread)
                 means.append(here.mean())
                 bars.append((here.mean() - here.min(), here.max() - here.mean()))
         marker = MARKERS[k % len(MARKERS)]
@@ -188,6 +192,16 @@ def format_value(value: Any) -> str:
     """A setting's value as text."""
     is_number = isinstance(value, int | float | np.number)
     return f"{value:g}" if is_number and not isinstance(value, bool) else str(value)
+
+
+def _order_groups(
+    groups: Sequence[str], order: Sequence[str]
+) -> tuple[list[int], list[str]]:
+    """The groups that there are, and the number of each among all of them."""
+    every = list(dict.fromkeys([*order, *groups]))
+    there = set(groups)
+    numbered = [(k, kind) for k, kind in enumerate(every) if kind in there]
+    return [k for k, _ in numbered], [kind for _, kind in numbered]
 
 
 def _group_names(kinds: Sequence[str]) -> list[str]:
