@@ -165,7 +165,7 @@ def standardize(dataset: Dataset) -> Dataset:
     zeros_and_ones = [((b == 0) | (b == 1)).all(axis=over) for b in blocks(x)]
     is_binary = np.all(zeros_and_ones, axis=0)
     # Columns that vary by rounding only count as constant.
-    is_constant = (std <= 1e-6 * np.abs(mean)) | (std == 0)
+    is_constant = std <= 2 * np.finfo(np.float32).eps * np.abs(mean)
     scale = np.where(is_constant, np.maximum(std, 1), std)
     return _with_preprocessing(
         dataset,

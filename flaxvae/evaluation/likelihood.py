@@ -69,7 +69,8 @@ def estimate_nll(
     row = 4 * ARRAYS_AT_ONCE * int(np.prod(trained.data_shape))
     in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
     estimate = jax.jit(make_estimate(trained.model, num_samples, in_chunk))
-    prepare = jax.jit(trained.preprocessing)
+    # A function: the moments of a table make its preprocessing unhashable.
+    prepare = jax.jit(lambda x, key: trained.preprocessing(x, key))
     root = draw_key(trained, Stream.TEST, 1, seed=seed)  # 0: the ELBO's
     log_p: list[np.ndarray] = []
     variance: list[np.ndarray] = []
