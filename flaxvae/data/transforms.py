@@ -138,6 +138,7 @@ def as_layout(dataset: Dataset, layout: Layout | None) -> Dataset:
     series = map_splits(
         dataset, lambda split: dataclasses.replace(split, x=as_series(split.x, "x"))
     )
+    series = _with_preprocessing(series, schema=None)
     return dataclasses.replace(series, columns=None)
 
 
@@ -166,6 +167,10 @@ def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
     if dataset.layout == "images":
         raise InputError(
             f"standardized is for tables, and {dataset.name!r} holds images"
+        )
+    if normal_scores and not dataset.is_table:
+        raise InputError(
+            f"normal_scores is for tables, and {dataset.name!r} is not a table"
         )
     mean, std, is_binary = _moments(dataset.train.x)
     schema = dataset.preprocessing.schema

@@ -497,7 +497,7 @@ def series_class_samples(context: Context) -> Any:
     return plot_series_rows(
         series.condition_samples(trained, chosen, key=key_samples),
         names,
-        title=f"Samples of each class or condition: {context.title}",
+        title=f"Samples of {_describe_rows(chosen)}: {context.title}",
     )
 
 
@@ -511,9 +511,13 @@ def series_class_change(context: Context) -> Any:
     return plot_series_rows(
         series.condition_change(trained, chosen, key=key_codes),
         names,
-        title="The same code in each column, decoded under each class or condition: "
-        f"{context.title}",
+        title="The same code in each column, decoded under "
+        f"{_describe_rows(chosen)}: {context.title}",
     )
+
+
+def _describe_rows(conditions: np.ndarray) -> str:
+    return "each class" if conditions.ndim == 1 else "conditions of test examples"
 
 
 def series_denoised(context: Context) -> Any:

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 
 from flaxvae.checks import InputError
 from flaxvae.data import condition_on_labels, from_arrays
-from flaxvae.evaluation import fit_code_prior
+from flaxvae.evaluation import evaluate, fit_code_prior
 from flaxvae.latent import draw, encode_dataset, generate, write_examples
 from flaxvae.latent.figures import series as drawn
 from flaxvae.latent.pictures import Context, choose_pictures
@@ -181,6 +181,7 @@ def test_a_single_series_and_series_in_their_units(waves, trained, tmp_path):
     x = waves.test.x
     assert trained.encode(x[0]).mean.shape == (3,)
     assert trained.reconstruct(x[0]).shape == (STEPS, FEATURES)
+    assert evaluate(trained, waves.test[:4], nll_samples=3)["test"]["nll"] > 0
     made, _ = generate(trained, 30)
     assert made.shape == (30, STEPS, FEATURES) and 90 < made.mean() < 110
     near, _ = generate(trained, 2, around=waves.test[:3])

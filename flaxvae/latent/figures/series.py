@@ -273,6 +273,7 @@ def _plot_panels(
         axes.set_xlim(0, max(steps - 1, 1))
         axes.set_ylim(*limits[i])
         axes.tick_params(labelsize=7)
+        axes.yaxis.get_offset_text().set_fontsize(7)
         axes.locator_params(nbins=4)
         strip(axes)
         if name is not None:
