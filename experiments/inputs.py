@@ -62,6 +62,8 @@ def load_data(flags: Any, least_test: int = 2) -> Dataset:
     dataset: Dataset = flags.data.load()
     for note in dataset.notes:
         print(f"NOTE: {note}", file=sys.stderr)
+    if dataset.notes:
+        print("NOTE: config.json keeps this under data.notes", file=sys.stderr)
     if len(dataset.test) < least_test:
         number = {2: "two", 5: "five"}.get(least_test, str(least_test))
         raise InputError(

@@ -115,8 +115,7 @@ def main(flags: Flags) -> None:
         report = run.evaluate(nll_samples=flags.nll_samples, on_progress=count)
     if collapse := explain_collapse(report):
         print(f"NOTE: {collapse}", file=sys.stderr)
-    network = flags.model.describe_network(dataset.shape)
-    figures = []
+    network, figures = flags.model.describe_network(dataset.shape), []
     if flags.figures:
         figures = run.draw(
             title=f"{dataset.name}, {network}",

@@ -41,7 +41,8 @@ def test_the_first_command_of_the_readme_without_network(run, tmp_path):
         "mnist_vae", "--latent_dim=2", "--epochs=4", f"--workdir={workdir}"
     )
     assert code == 0, err
-    notice, first, *_ = err.splitlines()
+    notice, kept, first, *_ = err.splitlines()
+    assert kept == "NOTE: config.json keeps this under data.notes"
     for part in ("digits", "in place of MNIST", "could not be reached", "--data_dir"):
         assert part in notice
     assert first.startswith("epoch 4/4: train loss")
