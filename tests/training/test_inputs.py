@@ -264,7 +264,6 @@ def test_what_an_objective_returns_is_checked(returned, message):
         {"workdir": 3},
         {"epochs": 1.5},
     ],
-    ids=str,
 )
 def test_arguments_of_another_kind_are_refused(wrong):
     (name,) = wrong
