@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.data.array_names import find_split
 from flaxvae.data.cache import Arrays, cached_arrays
 from flaxvae.data.dataset import Dataset, Split
 from flaxvae.data.download import md5_of
-from flaxvae.data.names import find_split
 
 FILES = {"train": 50_000, "valid": 10_000, "test": 10_000}  # examples in each
 PIXELS = 28 * 28

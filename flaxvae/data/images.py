@@ -10,17 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.data.array_names import find_split
 from flaxvae.data.arrays import AS_STORED, ImageOptions
 from flaxvae.data.cache import Arrays, Pending, cached_arrays
 from flaxvae.data.dataset import SPLITS, Dataset, Split
-from flaxvae.data.levels import find_levels
-from flaxvae.data.names import find_split
-from flaxvae.data.pictures import (
+from flaxvae.data.image_files import (
     SUFFIXES,
     as_channels,
     count_channels,
     read_picture,
 )
+from flaxvae.data.levels import find_levels
 
 IGNORED = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")  # and hidden ones
 MAX_WRAPPERS = 3  # folders around the images of an archive, which hold nothing else

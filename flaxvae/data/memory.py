@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.data.array_names import find_split
 from flaxvae.data.arrays import Part, make_dataset, rows_as_images
 from flaxvae.data.config import DataConfig, check_fields
 from flaxvae.data.dataset import Dataset, Split
 from flaxvae.data.like import read_new
-from flaxvae.data.names import find_split
 from flaxvae.data.sources import refuse_image_options, refuse_table_options
 from flaxvae.data.streams import collect, is_stream
 from flaxvae.data.tables import (

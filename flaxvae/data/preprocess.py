@@ -11,8 +11,8 @@ import numpy as np
 from flaxvae.checks import InputError
 from flaxvae.collectives import Conditioned, Weighted, draw_rows
 from flaxvae.data.drawing import RENDERERS, Renderer
+from flaxvae.data.normal_scores import NormalScores
 from flaxvae.data.schema import Block, TableSchema
-from flaxvae.data.scores import NormalScores
 from flaxvae.dtypes import narrow
 from flaxvae.settings import check_settings
 

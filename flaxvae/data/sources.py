@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from flaxvae.checks import InputError, check_choice
-from flaxvae.data.arrays import AS_STORED, ImageOptions, load_arrays, rows_as_images
+from flaxvae.data.array_files import load_arrays
+from flaxvae.data.arrays import AS_STORED, ImageOptions, rows_as_images
 from flaxvae.data.auto import load_auto
 from flaxvae.data.binarized_mnist import load_binarized_mnist
-from flaxvae.data.content import describe_content, find_format
 from flaxvae.data.dataset import Dataset
 from flaxvae.data.digits import load_digits
+from flaxvae.data.file_formats import describe_content, find_format
 from flaxvae.data.images import load_image_folder
 from flaxvae.data.mnist import SETS, load_mnist
 from flaxvae.data.sprites import load_sprites

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.data.array_names import choose_arrays
 from flaxvae.data.arrays import MAX_CHANNELS
 from flaxvae.data.convert import as_array
-from flaxvae.data.names import choose_arrays
 
 MAX_BYTES = 4 * 2**30  # that are collected into memory
 

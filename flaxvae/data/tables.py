@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flaxvae.checks import InputError, check_choice
-from flaxvae.data.arrays import ImageOptions, Part, make_dataset, unreadable
+from flaxvae.data.arrays import ImageOptions, Part, make_dataset
 from flaxvae.data.cells import coded, first_line, numbers, reading
-from flaxvae.data.content import find_foreign, find_format
 from flaxvae.data.dataset import Dataset
-from flaxvae.data.schema import TableSchema, infer_schema
+from flaxvae.data.file_formats import find_foreign, find_format, unreadable
+from flaxvae.data.schema import TableSchema
+from flaxvae.data.schema_inference import infer_schema
 from flaxvae.data.text_tables import (
     Decimal,
     Header,

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from flaxvae.checks import InputError, check_choice
+from flaxvae.data.array_names import find_split
 from flaxvae.data.arrays import AS_STORED, ImageOptions, Part, make_dataset
 from flaxvae.data.cache import Arrays, Pending, cached_arrays
 from flaxvae.data.dataset import Dataset
-from flaxvae.data.names import find_split
 
 PARTS = {  # names of each split's arrays
     "train": ("train_x", "train_labels"),

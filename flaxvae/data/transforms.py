@@ -9,10 +9,10 @@ import numpy as np
 from flaxvae.checks import InputError, check_at_least, check_choice
 from flaxvae.data.dataset import SPLITS, Dataset, Split
 from flaxvae.data.layout import Layout, as_series
+from flaxvae.data.normal_scores import NormalScores, needs_scores
 from flaxvae.data.preprocess import BINARIZATIONS, Binarization, Standardization
 from flaxvae.data.rows import Rows, blocks
 from flaxvae.data.schema import Column
-from flaxvae.data.scores import NormalScores, needs_scores
 
 STATIC_SEED = 0  # statically binarized data are the same in every run
 RESOLVED = 1e-4  # of a column's deviation: rounding that a model cannot see

@@ -4,6 +4,8 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flaxvae.checks import InputError
+
 READ_AS = {  # first bytes: the suffix of the reader
     b"\x93NUMPY": ".npy",
     b"MATLAB 5.0 MAT-file": ".mat",
@@ -110,3 +112,18 @@ def describe_content(path: Path) -> str:
     if is_text:
         return "text"
     return "a BMP image" if start.startswith(b"BM") else "of an unknown format"
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """The error for a file that its reader could not read."""
+    if foreign := find_foreign(path):
+        return InputError(f"{path} cannot be read: it is {foreign}")
+    reason = str(getattr(error, "strerror", None) or error).partition("\n")[0].strip()
+    if "pickle" in reason.lower() or "Python objects" in reason:
+        reason = (
+            "it holds Python objects, which are not read: store numbers, and texts as "
+            "NumPy's str"
+        )
+    elif "Please use HDF reader" in reason:
+        reason = "MATLAB's format 7.3 is not read: save it with -v7"
+    return InputError(f"{path} cannot be read: {reason or type(error).__name__}")

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.data.arrays import unreadable
-from flaxvae.data.content import describe_content
+from flaxvae.data.file_formats import describe_content, unreadable
 
 SUFFIXES = {  # of the formats that are read
     **dict.fromkeys((".png", ".apng"), "PNG"),

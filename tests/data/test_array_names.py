@@ -6,7 +6,7 @@ import scipy.io
 
 from flaxvae.checks import InputError
 from flaxvae.data import load
-from flaxvae.data.names import choose_arrays, find_split, read_array_name
+from flaxvae.data.array_names import choose_arrays, find_split, read_array_name
 
 X = np.random.default_rng(0).integers(0, 256, (40, 6, 5), dtype=np.uint8)
 Y = np.arange(40) % 4
