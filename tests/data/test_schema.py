@@ -11,7 +11,8 @@ import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.data import Preprocessing, from_arrays, load
-from flaxvae.data.schema import TableSchema, infer_schema
+from flaxvae.data.schema import TableSchema
+from flaxvae.data.schema_inference import infer_schema
 from flaxvae.data.tables import read_like
 from tests.data.people import make_people
 

@@ -216,7 +216,7 @@ BAD = [
     (spoil(write_npz, "a.npz", lambda b: b[:99]), (), "a.npz cannot be read"),
     (spoil(write_mat, "a.mat", lambda b: b[:200]), (), "a.mat cannot be read"),
     (save(np.zeros((0, 8, 8))), (), "must hold an example"),
-    (save(np.zeros(9)), (), r"images \(N, H, W, C\) or rows"),
+    (save(np.zeros(9)), (), r"images \(N, H, W, C\), series"),
     (save(np.full((50, 8, 8), 255.0)), (), "floats in 0 to 1, got 255.0 to 255.0"),
     (save(np.full((50, 8, 8), -0.5)), (), "floats in 0 to 1, got -0.5"),
     (save(np.full((50, 8, 8), np.nan)), (), "finite numbers, got NaN"),

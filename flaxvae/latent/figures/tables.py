@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flaxvae.data.schema import TableSchema
+from flaxvae.data.schema import MISSING, TableSchema
 from flaxvae.latent.figures.style import (
     CLASS_COLORS,
     DPI,
@@ -83,7 +83,7 @@ def plot_column_samples(
         samples = schema.snap(samples)
         panels = []
         for column, features, indicator in schema.slices():
-            bars = [str(v) for v in column.values] or None
+            bars = [MISSING if v is None else str(v) for v in column.values] or None
             if column.kind == "binary" and bars is None:
                 bars = ["0", "1"]
             panels.append((column.name, features, bars))
@@ -131,12 +131,11 @@ def _draw_bars(axes: Axes, both: Sequence[Any], names: Sequence[str]) -> None:
             edgecolor=color,
             alpha=0.6 if is_filled else 1.0,
         )
-    texts = [names[i] if len(names[i]) <= 9 else names[i][:8] + "…" for i in shown]
-    axes.set_xticks(places, [text.replace("$", r"\$") for text in texts])
+    axes.set_xticks(places, [plain_text(names[i], 9) for i in shown])
 
 
 def _draw_histograms(axes: Axes, both: Sequence[Any]) -> None:
-    known = [values[~np.isnan(values)] for values, *_ in both]
+    known = [_finite(values.ravel()) for values, *_ in both]
     low, high = _limits(np.concatenate(known))
     whole = [(v == np.round(v)).all() for v in known]
     if all(whole) and high - low <= MAX_BARS * 2:  # a bin for each integer
@@ -145,10 +144,11 @@ def _draw_histograms(axes: Axes, both: Sequence[Any]) -> None:
         count = min(30, 3 + math.isqrt(len(known[0])))
         bins = np.linspace(low, high, count + 1)
     for values, (_, name, color, is_filled) in zip(known, both, strict=True):
+        seen = values[(values >= bins[0]) & (values <= bins[-1])]
         axes.hist(
-            values,
+            seen,
             bins.tolist(),
-            density=True,
+            density=len(seen) > 0,
             histtype="stepfilled" if is_filled else "step",
             color=color,
             alpha=0.6 if is_filled else 1.0,
