@@ -17,6 +17,7 @@ import numpy as np
 from flaxvae import evaluation, latent, training
 from flaxvae.checks import InputError, check_choice, show
 from flaxvae.data import Dataset, Split, condition_on_labels
+from flaxvae.data.dataset import SPLITS
 from flaxvae.data.memory import as_dataset
 from flaxvae.data.memory import load as load_data
 from flaxvae.evaluation.scores import score_dataset
@@ -126,7 +127,7 @@ class Run(Trained):
 
     def score(
         self,
-        data: str | Split | Dataset = "test",
+        data: Any = "test",
         *,
         num_samples: int = 10,
         seed: int | None = None,
@@ -135,11 +136,11 @@ class Run(Trained):
     ) -> dict[str, np.ndarray]:
         """Numbers about each example; see `flaxvae.evaluation.score`.
 
-        ``run.score(run.load("new.csv"), output="scores.csv")`` scores new data.
+        ``run.score("new.csv", output="scores.csv")`` scores new data.
 
         Args:
-          data: the name of a split of the data set, examples, or a data set, whose
-            splits are scored one after the other.
+          data: the name of a split of the run's data set, a `Split`, a data set, whose
+            splits are scored one after the other, or what `load` reads.
           num_samples: draws of the code, over which each number is a mean.
           seed: of the draws.
           output: also writes the table there, a new .csv or .parquet file.
@@ -154,14 +155,16 @@ class Run(Trained):
         """
         if output is not None:
             check_new_file(Path(output), TABLE_SUFFIXES)
-        if isinstance(data, str):
+        if isinstance(data, str) and data in SPLITS:
             data = _split_of(self._dataset(dataset), data)
         if isinstance(data, Split):
-            none = data[:0]
-            data = Dataset("examples", train=none, validation=none, test=data)
-        else:
-            data = self._dataset(data)
-        scores = score_dataset(self, data, num_samples=num_samples, seed=seed)
+            none = dataclasses.replace(self._template(), train=data[:0])
+            data = dataclasses.replace(none, validation=data[:0], test=data)
+        elif not isinstance(data, Dataset):
+            data = self.load(data)
+        scores = score_dataset(
+            self, self._dataset(data), num_samples=num_samples, seed=seed
+        )
         if output is not None:
             path = Path(output).expanduser()
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -436,6 +439,14 @@ class Run(Trained):
         if hosts.is_main():
             folder.write_summary(summary)
         return summary
+
+    def _template(self) -> Dataset:
+        """The run's data set without its examples."""
+        if self.dataset is not None:
+            return self.dataset.without_examples()
+        if self.template is None:
+            raise InputError("dataset must be stated for a run that does not know it")
+        return self.template
 
     def _summary_before(self) -> Mapping[str, Any]:
         return (self.workdir and RunFolder(self.workdir).summary) or {}

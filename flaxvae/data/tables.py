@@ -210,7 +210,10 @@ def read_like(
     else:
         path = Path(source).expanduser()
         origin = origin or str(path)
-        table, notes = _read_file(path, chosen, typed=False)
+        try:
+            table, notes = _read_file(path, chosen, typed=False)
+        except OSError as error:
+            raise unreadable(path, error) from error
     table = table.select([n for n in table.column_names if not INDEX.fullmatch(n)])
     if not table.num_rows:
         raise InputError(f"{origin or 'the table'} must hold a row, got none")

@@ -10,7 +10,7 @@ import numpy as np
 from flaxvae.checks import InputError, as_integer, check_at_least, check_below
 from flaxvae.data import Dataset, Split
 from flaxvae.data.schema import TableSchema
-from flaxvae.files import atomic_file, atomic_folder
+from flaxvae.files import TABLE_SUFFIXES, atomic_file, atomic_folder, write_table
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, check_sampler, choose_sampler
 from flaxvae.training import Trained
@@ -226,11 +226,11 @@ def check_output(output: Path, *, is_table: bool, is_series: bool = False) -> No
     suffix = output.suffix.lower()
     if is_series and suffix != ".npz":
         raise InputError(f"output must be .npz for series, got {str(output)!r}")
-    if suffix in TABLE_WRITERS and not is_table:
+    if suffix in TABLE_SUFFIXES and not is_table:
         raise InputError(
             f"output must be .npz or a folder for images, got {str(output)!r}"
         )
-    if suffix not in (".npz", *TABLE_WRITERS) and is_table:
+    if suffix not in (".npz", *TABLE_SUFFIXES) and is_table:
         raise InputError(
             f"output must be .npz or .csv for rows, or .parquet, got {str(output)!r}"
         )
@@ -272,9 +272,8 @@ def write_examples(
         # By a file: NumPy would append .npz to a name that ends in .NPZ.
         with atomic_file(output) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-    elif suffix in TABLE_WRITERS:
-        with atomic_file(output) as temporary:
-            TABLE_WRITERS[suffix](_as_table(x, labels, columns, schema), temporary)
+    elif suffix in TABLE_SUFFIXES:
+        write_table(output, _as_table(x, labels, columns, schema))
     else:
         _write_images(output, x, labels)
 
@@ -298,21 +297,6 @@ def _as_table(
     if labels is not None and "label" not in table.column_names:
         table = table.append_column("label", pa.array(labels))
     return table
-
-
-def _write_csv(table: Any, path: Path) -> None:
-    import pyarrow.csv
-
-    pyarrow.csv.write_csv(table, path)
-
-
-def _write_parquet(table: Any, path: Path) -> None:
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(table, path)
-
-
-TABLE_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}
 
 
 def _write_images(output: Path, x: np.ndarray, labels: np.ndarray | None) -> None:

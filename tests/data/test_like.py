@@ -66,11 +66,14 @@ def test_scores_of_a_new_table_stand_in_its_order(run, tmp_path):
     far = PEOPLE.copy()
     far.loc[7, "h"] = 400.0
     output = tmp_path / "scores.parquet"
-    scores = run.score(run.load(far), output=output)
+    scores = run.score(far, output=output)
     assert np.argmin(scores["elbo"]) == 7
     written = pandas.read_parquet(output)
     assert list(written) == ["index", "label", "elbo", "log_likelihood", "kl"]
     np.testing.assert_array_equal(written["elbo"], scores["elbo"])
+    split = run.load(far).test
+    np.testing.assert_array_equal(run.score(split)["elbo"], scores["elbo"])
+    assert run.score(split)["label"].tolist() == ["x", "y", "z"] * 20
     with pytest.raises(InputError, match="output must not exist yet"):
         run.score(run.load(far), output=output)
     with pytest.raises(InputError, match=r"must end in \.csv or \.parquet"):
