@@ -312,7 +312,10 @@ def rows_as_images(dataset: Dataset, images: ImageOptions) -> Dataset:
         },
     )
     return dataclasses.replace(
-        made, class_names=dataset.class_names, notes=dataset.notes + made.notes
+        made,
+        class_names=dataset.class_names,
+        notes=dataset.notes + made.notes,
+        table=dataset.preprocessing.schema,
     )
 
 

@@ -14,6 +14,7 @@ from flaxvae.collectives import Conditioned, Weighted
 from flaxvae.data.layout import Layout, layout_of, suggest_series
 from flaxvae.data.preprocess import Preprocessing
 from flaxvae.data.rows import blocks, extent
+from flaxvae.data.schema import TableSchema
 
 SPLITS = ("train", "validation", "test")
 FINGERPRINT_BYTES = 2**28  # of a split; of a larger one some rows are read
@@ -99,6 +100,7 @@ class Dataset:
       class_names: a name for each label 0, 1, ..., or None.
       factor_names: a name for each column of ``factors``, or None.
       columns: a name for each number of a table's row, or None.
+      table: the columns of the table that images or series were read from, or None.
       origin: where the arrays came from, in words.
       notes: what was guessed or chosen about this data, a line for each.
     """
@@ -113,6 +115,7 @@ class Dataset:
     columns: tuple[str, ...] | None = None
     origin: str = "arrays"
     notes: tuple[str, ...] = ()
+    table: TableSchema | None = None
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape))
@@ -190,6 +193,7 @@ class Dataset:
             },
             "origin": self.origin,
             "notes": list(self.notes),
+            **({} if self.table is None else {"table": self.table.describe()}),
         }
 
     def without_examples(self) -> "Dataset":
@@ -208,6 +212,7 @@ class Dataset:
         stored = described["stored"]
         none = Split(np.zeros((0, *stored["shape"]), stored["type"]))
         lists = {name: described.get(name) for name in _NAME_LISTS}
+        table = described.get("table")
         return Dataset(
             described["name"],
             train=none,
@@ -217,6 +222,7 @@ class Dataset:
             **{k: None if v is None else tuple(v) for k, v in lists.items()},
             origin=described["origin"],
             notes=tuple(described["notes"]),
+            table=None if table is None else TableSchema.from_description(table),
         )
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from flaxvae.checks import InputError, check_choice
-from flaxvae.data.arrays import ImageOptions, Part, make_dataset
+from flaxvae.data.arrays import ImageOptions, Part, make_dataset, rows_as_images
 from flaxvae.data.dataset import Dataset, Split, check_dataset
+from flaxvae.data.schema import TableSchema
 from flaxvae.data.sources import TABLE_READERS, load_source
 from flaxvae.data.tables import OF_TEXT, is_table, read_like, table_suffix
-from flaxvae.data.transforms import binarize, map_splits
+from flaxvae.data.transforms import as_layout, binarize, map_splits
 
 CHOICES = ("data_dir", "image_order", "missing_values", *OF_TEXT)  # about reading
 
@@ -38,18 +39,14 @@ def read_new(
     for name in choices:
         check_choice("choice of data beside like", name, CHOICES)
     template = _template_of(like)
-    schema = template.preprocessing.schema
+    schema = template.preprocessing.schema or template.table
     is_path = isinstance(source, str) and table_suffix(source) in TABLE_READERS
     if schema is not None and (is_table(source) or is_path):
-        options = {
-            n: v for n, v in choices.items() if n in (*OF_TEXT, "missing_values")
-        }
-        x, labels, notes = read_like(source, schema, **options)
-        new = _as_test(template, Split(x, labels), notes)
+        new = _read_table(source, schema, template, choices, parts.get("train"))
         new = dataclasses.replace(new, origin=str(source) if is_path else "a table")
     else:
         images = _options_like(template, source, choices)
-        if source is None:
+        if source is None or is_table(source):
             new = make_dataset("arrays", parts, images=images)
         else:
             folder = choices.get("data_dir")
@@ -63,6 +60,7 @@ def read_new(
         name=name,
         preprocessing=template.preprocessing,
         columns=template.columns,
+        table=template.table,
         factor_names=template.factor_names,
     )
     if new.shape != template.shape:
@@ -72,6 +70,39 @@ def read_new(
         )
     check_dataset(new, to_train=False)
     return new
+
+
+def _read_table(
+    source: Any,
+    schema: TableSchema,
+    template: Dataset,
+    choices: Mapping[str, Any],
+    part: Part | None,
+) -> Dataset:
+    """A table's rows as the template's test split, with what ``part`` adds to them."""
+    options = {n: v for n, v in choices.items() if n in (*OF_TEXT, "missing_values")}
+    x, labels, notes = read_like(source, schema, **options)
+    part = Part(x) if part is None else part._replace(x=x)
+    if labels is not None and part.labels is not None:
+        raise InputError(
+            "labels must be left out for a table with the column of classes "
+            f"{schema.label.name if schema.label else ''!r}"
+        )
+    images = ImageOptions(layout="rows")
+    new = make_dataset("table", {"train": part}, images=images, columns=("",))
+    new = _number_classes(new, template)
+    if labels is not None:
+        train = dataclasses.replace(new.train, labels=labels)
+        names = template.class_names
+        new = dataclasses.replace(new, train=train, class_names=names)
+    notes += new.notes
+    if template.table is not None and template.layout == "images":
+        order = choices.get("image_order", "C")
+        shown = ImageOptions(shape=template.shape, order=order)
+        new = _rescale(rows_as_images(new, shown), template)
+    elif template.table is not None:
+        new = as_layout(new, template.layout)
+    return _as_test(new, new.train, notes)
 
 
 def _template_of(like: Any) -> Dataset:

@@ -19,6 +19,7 @@ from flaxvae.data.tables import (
     OF_TEXT,
     Rows,
     TableOptions,
+    as_frame,
     blank,
     is_table,
     make_table_dataset,
@@ -226,7 +227,7 @@ def _as_part(
         if labels is None:
             labels = collected.labels
         value = collected.x
-    return Part(value, labels, conditions, weights)
+    return Part(as_frame(value), labels, conditions, weights)
 
 
 def _is_pair(value: tuple[Any, ...]) -> bool:
@@ -253,6 +254,11 @@ def _read_tables(
             raise InputError(
                 "labels must be left out where label_column names the column of "
                 f"classes, got both in {split}"
+            )
+        if config.weight_column is not None and part.weights is not None:
+            raise InputError(
+                "weights must be left out where weight_column names the column of "
+                f"weights, got both in {split}"
             )
     sizes = [len(part.x) for part in parts.values()]
     table = to_arrow({split: part.x for split, part in parts.items()})

@@ -95,11 +95,13 @@ class TableSchema:
       label: the column of classes, its ``values`` the classes 0, 1, ...; or None.
       masked: whether missing numbers stay missing: a further feature of each column
         that has them says 1 where the number is missing.
+      missing_values: texts and numbers that mean a missing value, besides the usual.
     """
 
     columns: tuple[Column, ...]
     label: Column | None = None
     masked: bool = False
+    missing_values: tuple[str, ...] = ()
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -157,7 +159,8 @@ class TableSchema:
 
         Returns:
           Rows ``(N, F)`` float64, with NaN for missing numbers; and the number of each
-          row's class ``(N,)``, or None where the table has no column of classes.
+          row's class ``(N,)``, or None where the table has no column of classes, or an
+          empty one.
 
         Raises:
           InputError: a column is missing or of another type, holds a category that the
@@ -199,7 +202,10 @@ class TableSchema:
         labels = None
         if self.label is not None and self.label.name in present:
             where = f"column {self.label.name!r}{of}"
-            labels = _codes(table.column(self.label.name), self.label, where)
+            values = table.column(self.label.name)
+            if values.null_count == len(values):
+                return x, None
+            labels = _codes(values, self.label, where)
             if (labels < 0).any():
                 raise InputError(
                     f"{where} must have a label in each row, got {(labels < 0).sum()} "
@@ -334,6 +340,7 @@ class TableSchema:
             "columns": [_describe(column) for column in self.columns],
             "label": None if self.label is None else _describe(self.label),
             "masked": self.masked,
+            "missing_values": list(self.missing_values),
         }
 
     @staticmethod
@@ -344,6 +351,7 @@ class TableSchema:
             tuple(Column(**column) for column in described["columns"]),
             None if label is None else Column(**label),
             described.get("masked", False),
+            tuple(described.get("missing_values", ())),
         )
 
 
@@ -376,7 +384,7 @@ def _codes(values: Any, column: Column, where: str) -> np.ndarray:
     for value in found.values:
         text = as_text(value, boolean)
         if text not in numbered and isinstance(value, str):
-            text = _whole(value)
+            text = _whole(value) or text
         if text not in numbered:
             known = ", ".join(shorten(kind) for kind in kinds if kind is not None)
             raise InputError(

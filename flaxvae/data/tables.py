@@ -19,6 +19,7 @@ from flaxvae.data.schema_inference import infer_schema
 from flaxvae.data.text_tables import (
     Decimal,
     Header,
+    are_among,
     infer_types,
     read_text_table,
     without,
@@ -147,6 +148,7 @@ def read_rows(
         origin=origin,
         notes=lines,
     )
+    schema = dataclasses.replace(schema, missing_values=tuple(options.missing_values))
     # Gaps stay NaN until the training split, which fills them, is known.
     filled = dataclasses.replace(
         schema,
@@ -203,6 +205,8 @@ def read_like(
       InputError: the file cannot be read, or its columns do not fit the schema.
     """
     chosen = TableOptions(**options)
+    missing_values = (*schema.missing_values, *chosen.missing_values)
+    chosen = dataclasses.replace(chosen, missing_values=missing_values)
     notes: list[str] = []
     if is_table(source):
         table = to_arrow({"train": source})
@@ -233,8 +237,20 @@ def table_suffix(path: str | Path) -> str:
 
 def is_table(x: Any) -> bool:
     """Whether ``x`` is a data frame (pandas, polars, Arrow), not an array or a list."""
+    if isinstance(x, np.ndarray):
+        return False
     marks = ("__dataframe__", "columns", "column_names")
-    return not isinstance(x, np.ndarray) and any(hasattr(x, mark) for mark in marks)
+    # A lazy frame warns where it is asked for its columns.
+    return _is_lazy(x) or any(hasattr(x, mark) for mark in marks)
+
+
+def as_frame(x: Any) -> Any:
+    """A lazy frame of polars as a frame; anything else as it is."""
+    return x.collect() if _is_lazy(x) else x
+
+
+def _is_lazy(x: Any) -> bool:
+    return type(x).__name__ == "LazyFrame"
 
 
 def to_arrow(tables: Mapping[str, Any]) -> Any:
@@ -275,8 +291,11 @@ def _frame_to_arrow(x: Any, split: str) -> Any:
     try:
         if hasattr(x, "reset_index"):  # the index of pandas is not a column
             x = x.reset_index(drop=True)
+        x = as_frame(x)
         if hasattr(x, "__arrow_c_stream__"):
-            return pyarrow.table(x)
+            table = pyarrow.table(x)
+            columns = [_with_plain_text(column) for column in table.columns]
+            return pyarrow.Table.from_arrays(columns, names=table.column_names)
         from pyarrow import interchange
 
         return interchange.from_dataframe(x)
@@ -284,6 +303,24 @@ def _frame_to_arrow(x: Any, split: str) -> Any:
         raise InputError(
             f"{split} table cannot be read: {first_line(error)}"
         ) from error
+
+
+def _with_plain_text(column: Any) -> Any:
+    """A column of polars' categories, whose kind of text Arrow cannot decode."""
+    import pyarrow
+
+    types = pyarrow.types
+    kind = column.type
+    if not (types.is_dictionary(kind) and types.is_string_view(kind.value_type)):
+        return column
+    text = pyarrow.dictionary(kind.index_type, pyarrow.string())
+    chunks = [
+        pyarrow.DictionaryArray.from_arrays(
+            chunk.indices, chunk.dictionary.cast(pyarrow.string())
+        )
+        for chunk in column.chunks
+    ]
+    return pyarrow.chunked_array(chunks, text)
 
 
 def _read_file(
@@ -328,36 +365,22 @@ def blank(table: Any, missing_values: Sequence[str]) -> Any:
     import pyarrow
     import pyarrow.compute as pc
 
+    types = pyarrow.types
     if not missing_values:
         return table
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         with reading(f"column {name!r}"):
-            if pyarrow.types.is_dictionary(column.type):
+            if types.is_dictionary(column.type):
                 column = column.cast(column.type.value_type)
-            if pyarrow.types.is_string(column.type):
+            if types.is_string(column.type):
                 column = without(column, missing_values)
-            elif pyarrow.types.is_integer(column.type) or pyarrow.types.is_floating(
-                column.type
-            ):
-                numbers = pyarrow.array(_numbers_among(missing_values))
-                is_missing = pc.is_in(
-                    column.cast(pyarrow.float64(), safe=False), value_set=numbers
-                )
+            elif types.is_integer(column.type) or types.is_floating(column.type):
+                is_missing = are_among(column, missing_values)
                 nothing = pyarrow.scalar(None, column.type)
                 column = pc.if_else(is_missing, nothing, column)
         columns.append(column)
     return pyarrow.Table.from_arrays(columns, names=table.column_names)
-
-
-def _numbers_among(texts: Sequence[str]) -> np.ndarray:
-    found = []
-    for text in texts:
-        try:
-            found.append(float(text))
-        except ValueError:
-            continue
-    return np.array(found, np.float64)
 
 
 def _select(

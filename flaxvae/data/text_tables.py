@@ -1,5 +1,6 @@
 """Tables in text files: encoding, separator, header and decimals, stated or found."""
 
+import contextlib
 import csv
 import gzip
 import io
@@ -328,7 +329,7 @@ def _clean(
     column = pc.utf8_trim_whitespace(column)
     column = without(column, [*MISSING_TEXTS, *missing_values])
     if parse_text(column) is not None and decimal != ",":
-        return column
+        return _without_numbers(column, missing_values)
     kinds = pc.unique(column.slice(0, 10 * HEAD_ROWS)).to_pylist()
     for mark in MARKS:
         if mark in kinds:
@@ -348,7 +349,8 @@ def _clean(
         note = "a comma stands before decimals (found: see decimal)"
         if note not in notes:
             notes.append(note)
-    return pc.replace_substring(column, ",", ".").cast(pyarrow.string())
+    column = pc.replace_substring(column, ",", ".").cast(pyarrow.string())
+    return _without_numbers(column, missing_values)
 
 
 def without(column: Any, values: Sequence[str]) -> Any:
@@ -358,3 +360,28 @@ def without(column: Any, values: Sequence[str]) -> Any:
 
     is_missing = pc.is_in(column, value_set=pyarrow.array(values, pyarrow.string()))
     return pc.if_else(is_missing, pyarrow.scalar(None, pyarrow.string()), column)
+
+
+def _without_numbers(column: Any, values: Sequence[str]) -> Any:
+    """A column of numbers as text with null for these, as -999.0 for -999."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    x = parse_text(column)
+    if x is None or not values:
+        return column
+    nothing = pyarrow.scalar(None, pyarrow.string())
+    return pc.if_else(are_among(x, values), nothing, column)
+
+
+def are_among(column: Any, values: Sequence[str]) -> Any:
+    """Which numbers of a column are one of these values, as Arrow booleans."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    found = []
+    for value in values:
+        with contextlib.suppress(ValueError):
+            found.append(float(value))
+    wide = column.cast(pyarrow.float64(), safe=False)
+    return pc.is_in(wide, value_set=pyarrow.array(found, pyarrow.float64()))

@@ -139,7 +139,8 @@ def as_layout(dataset: Dataset, layout: Layout | None) -> Dataset:
         dataset, lambda split: dataclasses.replace(split, x=as_series(split.x, "x"))
     )
     series = _with_preprocessing(series, schema=None)
-    return dataclasses.replace(series, columns=None)
+    schema = dataset.preprocessing.schema
+    return dataclasses.replace(series, columns=None, table=schema)
 
 
 def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:

@@ -1,5 +1,7 @@
 """New data, read as a run has read its own."""
 
+import dataclasses
+
 import numpy as np
 import pandas
 import PIL.Image
@@ -7,7 +9,7 @@ import pytest
 
 import flaxvae
 from flaxvae.checks import InputError
-from flaxvae.data import binarize, from_arrays, load
+from flaxvae.data import Dataset, binarize, from_arrays, load
 from flaxvae.models import VAEConfig
 from flaxvae.training import Engine
 
@@ -60,6 +62,40 @@ def test_a_table_is_read_by_its_names_with_the_runs_moments(run, tmp_path):
 def test_a_table_that_does_not_fit_is_refused(run, frame, message):
     with pytest.raises(InputError, match=message):
         run.load(frame)
+
+
+def test_labels_and_weights_may_stand_beside_a_new_table(run):
+    frame, weights = PEOPLE.drop(columns="c"), np.arange(60.0)
+    for new in (
+        run.load(frame, labels=["z", "x"] * 30, weights=weights),
+        run.load((frame, np.array(["z", "x"] * 30)), weights=weights),
+    ):
+        assert new.test.labels.tolist() == [2, 0] * 30
+        np.testing.assert_array_equal(new.test.weights, weights)
+    assert run.load(frame, labels=["q"] * 60).class_names == ("x", "y", "z", "q")
+    with pytest.raises(InputError, match="labels must be left out for a table with"):
+        run.load(PEOPLE, labels=PEOPLE.c)
+
+
+@pytest.mark.parametrize(
+    "options", [{"image_shape": (3, 2), "max_value": 9}, {"layout": "series"}]
+)
+def test_images_and_series_that_come_from_a_table_are_read_by_its_names(
+    options, tmp_path
+):
+    pixels = RNG.integers(0, 10, (60, 6))
+    frame = pandas.DataFrame(pixels, columns=list("abcdef")).assign(y=LABELS)
+    data = from_arrays(frame, label_column="y", **options, **ALL)
+    data = Dataset.from_description(data.describe())
+    changed = frame[[*"fyedcba"]].assign(more="?")
+    changed.to_csv(tmp_path / "new.csv", index=False)
+    for source in (changed, tmp_path / "new.csv"):
+        new = load(source, like=data)
+        np.testing.assert_array_equal(new.test.x.reshape(60, 6), pixels)
+        assert [new.class_names[i] for i in new.test.labels] == LABELS
+    plain = dataclasses.replace(data, table=None)  # as of arrays
+    rows = load(frame.drop(columns="y"), like=plain)
+    np.testing.assert_array_equal(rows.test.x.reshape(60, 6), pixels)
 
 
 def test_scores_of_a_new_table_stand_in_its_order(run, tmp_path):
@@ -164,5 +200,7 @@ def test_weights_come_with_arrays_and_tables(tmp_path):
         from_arrays(IMAGES, weights=[1.0])
     with pytest.raises(InputError, match="unknown weight_column 'm'"):
         load(tmp_path / "a.csv", weight_column="m")
+    with pytest.raises(InputError, match="weights must be left out where weight_col"):
+        from_arrays(PEOPLE.assign(n=weights), weights=weights, weight_column="n")
     with pytest.raises(InputError, match="must be >= 0 and not all 0"):
         from_arrays(IMAGES, weights=-weights)

@@ -29,6 +29,7 @@ OPTIONS = {"label_column": "class", "categorical": ["kind"]}
 FRAMES = {
     "pandas": pandas.DataFrame,
     "polars": polars.DataFrame,
+    "lazy": polars.LazyFrame,
     "arrow": pyarrow.table,
 }
 
@@ -82,7 +83,12 @@ def test_axes(x, shape):
     assert from_arrays(x).shape == shape
 
 
-@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+def of_polars_categories(table):
+    kinds = polars.col("kind", "class").cast(polars.Categorical)
+    return polars.DataFrame(table).with_columns(kinds)
+
+
+@pytest.mark.parametrize("frame", [*FRAMES.values(), of_polars_categories])
 def test_tables_are_those_of_a_file(tmp_path, frame):
     pandas.DataFrame(TABLE).to_csv(tmp_path / "a.csv", index=False)
     dataset = from_arrays(frame(TABLE), **OPTIONS)

@@ -127,6 +127,7 @@ def test_another_table_is_read_by_its_names(schema, kind, tmp_path):
     ("changes", "message"),
     [
         ({"c": ["y", "z"] * 20}, "column 'c'.*got 'z': choose from 'x', 'y'"),
+        ({"c": ["x", "zoe"] * 20}, "column 'c'.*got 'zoe'"),
         ({"c": ["x", None] * 20}, "column 'c'.* no missing value, got 20"),
         ({"h": ["a", "b"] * 20}, "column 'h'.* must hold numbers, got 'a'"),
         ({"h": [1.0, None] * 20}, "column 'h'.* must have no missing value, got 20"),
@@ -150,6 +151,29 @@ def test_a_table_that_does_not_fit_is_refused(
 def test_a_table_without_a_column_is_refused(schema):
     with pytest.raises(InputError, match="must have the columns h, w, c: w is missing"):
         read_like(people().drop(columns="w"), schema)
+
+
+@pytest.mark.parametrize("value", [-9, "-9.0", "none"])
+def test_what_a_run_takes_for_missing_is_missing_in_new_tables(value, tmp_path):
+    frame = people(c=["x", None] * 20)
+    options = {"impute": "mask", "missing_values": [-9, "none"]}
+    schema = from_arrays(frame, **options).preprocessing.schema
+    assert TableSchema.from_description(schema.describe()) == schema
+    column = "c" if value == "none" else "h"
+    people(**({"c": "x"} | {column: value})).to_csv(tmp_path / "a.csv", index=False)
+    x, _, _ = read_like(tmp_path / "a.csv", schema)
+    if value == "none":
+        np.testing.assert_array_equal(x[:, 2:], [[0, 1]] * 40)
+    else:
+        assert np.isnan(x[:, 0]).all()
+    # Another text is not a missing category.
+    with pytest.raises(InputError, match="got 'zoe': choose from 'x'"):
+        read_like(people(c="zoe"), schema)
+
+
+def test_an_empty_column_of_classes_has_no_labels():
+    schema = from_arrays(people(), label_column="c").preprocessing.schema
+    assert read_like(people(c=None), schema)[1] is None
 
 
 def test_gaps_are_filled_as_in_training():

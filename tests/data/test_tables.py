@@ -280,6 +280,10 @@ def test_what_is_missing(tmp_path):
     assert dataset.columns == ("a", "a is missing", "c=x", "c=y", "c=(missing)")
     assert np.isnan(dataset.train.x[:, 0]).sum() == 40 == dataset.train.x[:, 1].sum()
     assert dataset.train.x[:, 4].sum() == 20
+    for cells in ("-999.0,1.5\n2.5,3.5\n", "-999,0;1,5\n2,5;3,5\n"):
+        mark = ";" if ";" in cells else ","
+        path.write_text(f"a{mark}b\n" + cells * 20)
+        assert np.isnan(load(path, impute="mask", **options).train.x[:, 0]).sum() == 20
     path.write_text("a,b\n" + "1,?\n2,3.5\n" * 20)
     assert "'?' in column 'b' is a missing value" in load(path, impute="mean").notes
     path.write_text("a,label\n" + "1,p\n2,\n" * 20)
