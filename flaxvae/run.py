@@ -482,8 +482,20 @@ class Run(Trained):
                 f"{dataset.shape} of {dataset.name!r}"
             )
         if self.is_conditional and dataset.train.condition is None:
+            self._check_classes(dataset)
             return condition_on_labels(dataset)
         return dataset
+
+    def _check_classes(self, dataset: Dataset) -> None:
+        """Refuses new data with classes that a conditional model does not have."""
+        own = self.dataset if self.template is None else self.template
+        known = None if own is None else own.class_names
+        unknown = (dataset.class_names or ())[len(known) :] if known else ()
+        if known and unknown:
+            raise InputError(
+                "labels must be classes that the model is conditional on, got "
+                f"{', '.join(unknown)}: choose from {', '.join(known)}"
+            )
 
     def _with_conditions(self, split: Split) -> Split:
         """A split for a conditional model; its conditions are its labels by default."""

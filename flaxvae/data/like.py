@@ -9,11 +9,11 @@ import numpy as np
 
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data.arrays import ImageOptions, Part, make_dataset, rows_as_images
-from flaxvae.data.dataset import Dataset, Split, check_dataset
+from flaxvae.data.dataset import SPLITS, Dataset, Split, check_dataset
 from flaxvae.data.schema import TableSchema
 from flaxvae.data.sources import TABLE_READERS, load_source
 from flaxvae.data.tables import OF_TEXT, is_table, read_like, table_suffix
-from flaxvae.data.transforms import as_layout, binarize, map_splits
+from flaxvae.data.transforms import as_layout, as_type, binarize, map_splits
 
 CHOICES = ("data_dir", "image_order", "missing_values", *OF_TEXT)  # about reading
 
@@ -52,6 +52,9 @@ def read_new(
             folder = choices.get("data_dir")
             new, _ = load_source(source, folder and Path(folder), images=images)
         new = _rescale(_number_classes(new, template), template)
+        moments = template.preprocessing.standardization
+        if moments is not None and moments.on_host is not None:
+            new = as_type(new, np.float64)  # which `Standardization.stored` maps
         if not len(new.test) and not len(new.validation):
             new = _as_test(new, new.train, new.notes)
     name = Path(source).stem if isinstance(source, str) else "new data"
@@ -168,6 +171,7 @@ def _rescale(new: Dataset, template: Dataset) -> Dataset:
     before, after = new.preprocessing, template.preprocessing
     if before.render is not None or after.render is not None:
         return new
+    new = _as_levels(new, template)
     is_integer = new.train.x.dtype.kind in "iu"
     if is_integer and template.train.x.dtype.kind == "f":
 
@@ -188,3 +192,18 @@ def _rescale(new: Dataset, template: Dataset) -> Dataset:
         return new
     grey = dataclasses.replace(after, binarize="none")
     return binarize(dataclasses.replace(new, preprocessing=grey), "static")
+
+
+def _as_levels(new: Dataset, template: Dataset) -> Dataset:
+    """Whole floats beyond 1, such as 0 to 255, as the template's grey levels."""
+    dtype, white = template.train.x.dtype, template.preprocessing.max_value
+    xs = [getattr(new, name).x for name in SPLITS]
+    xs = [x for x in xs if len(x)]
+    if dtype.kind not in "iu" or not all(
+        isinstance(x, np.ndarray) and x.dtype.kind == "f" for x in xs
+    ):
+        return new
+    low, high = min(x.min() for x in xs), max(x.max() for x in xs)
+    if not (low >= 0 and 1 < high <= white) or any((x % 1 != 0).any() for x in xs):
+        return new
+    return as_type(new, dtype)

@@ -197,12 +197,12 @@ def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
             mean, std = (
                 np.where(on_host, v, v.astype(np.float32)) for v in (mean, std)
             )
-        dataset = _as_type(dataset, np.float64)
+        dataset = as_type(dataset, np.float64)
         has_scores = any(each is not None for each in scores)
         moments = Standardization(mean, std, on_host, scores if has_scores else ())
     else:
         moments = Standardization(mean.astype(np.float32), std.astype(np.float32))
-        dataset = _as_type(dataset, np.float32)
+        dataset = as_type(dataset, np.float32)
     if is_constant.any():
         dataset = _with_note(dataset, _name_constants(dataset, is_constant))
     return _with_preprocessing(dataset, standardization=moments)
@@ -229,10 +229,12 @@ def _fit_scores(x: Any, i: int, column: Column | None) -> NormalScores | None:
 def as_float32(dataset: Dataset) -> Dataset:
     """The data set with examples of float64 as float32."""
     is_double = dataset.train.x.dtype == np.float64
-    return _as_type(dataset, np.float32) if is_double else dataset
+    return as_type(dataset, np.float32) if is_double else dataset
 
 
-def _as_type(dataset: Dataset, dtype: Any) -> Dataset:
+def as_type(dataset: Dataset, dtype: Any) -> Dataset:
+    """The data set with examples of this type."""
+
     def change(split: Split) -> Split:
         if split.x.dtype == dtype:
             return split

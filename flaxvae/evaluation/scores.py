@@ -1,6 +1,7 @@
 """Numbers about single examples: how well a trained model explains each."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from flaxvae.objectives import ELBO, Objective, Quantization, Reconstruction
 from flaxvae.objectives.objective import bind_conditions
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH
+from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
 
 MEMORY_BUDGET = 2**28  # bytes of the arrays of the data's shape that a batch makes
@@ -61,10 +63,12 @@ def score(
       example's entries.
 
     Raises:
-      InputError: no example, or a model that does not reconstruct its input.
+      InputError: no example, a model that does not reconstruct its input, or classes
+        that a conditional model does not have.
     """
     check_at_least("num_samples", num_samples, 1)
     check_examples(split)
+    split = check_split(trained.model, split)
     objective, names = _choose(trained)
     root = draw_key(trained, Stream.TEST, 2, seed=seed)  # 0, 1: the ELBO's, the NLL's
     row = 4 * ARRAYS_AT_ONCE * int(np.prod(trained.data_shape))
@@ -153,10 +157,24 @@ def score_dataset(
     labels = [split.labels for split in splits.values() if split.labels is not None]
     if len(labels) == len(splits):
         numbers = np.concatenate(labels)
-        names = dataset.class_names
-        columns["label"] = numbers if names is None else np.array(names)[numbers]
+        columns["label"] = _name_classes(numbers, dataset.class_names)
     scores = [
         score(trained, split, num_samples=num_samples, seed=seed)
         for split in splits.values()
     ]
     return columns | {k: np.concatenate([s[k] for s in scores]) for k in scores[0]}
+
+
+def _name_classes(labels: Any, names: Sequence[str] | None) -> np.ndarray:
+    """The names of labels ``(N,)``, or the labels themselves without names."""
+    labels = np.asarray(labels)
+    if names is None or labels.dtype.kind in "UO":
+        return labels
+    if labels.dtype.kind not in "bui" or not 0 <= labels.min() <= labels.max() < len(
+        names
+    ):
+        raise InputError(
+            f"labels must be numbers of classes from 0 to {len(names) - 1}, got "
+            f"{labels.min()} to {labels.max()}"
+        )
+    return np.array(names)[labels.astype(np.int64)]

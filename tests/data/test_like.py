@@ -129,6 +129,7 @@ def test_images_are_read_in_the_runs_units_shape_and_classes(grey, tmp_path):
         IMAGES.reshape(60, 30),
         IMAGES / 255,
         (IMAGES / 255).astype(np.float32).reshape(60, 30),
+        IMAGES.astype(np.float64),
     ):
         new = load(x, like=grey, labels=["owl"] * 60)
         np.testing.assert_allclose(new.preprocessing.prepare(new.test.x), seen, 1e-6)
@@ -179,6 +180,18 @@ def test_binarization_is_that_of_the_run(grey):
 def test_arrays_that_do_not_fit_are_refused(grey, x, options, message):
     with pytest.raises(InputError, match=message):
         from_arrays(x, like=grey, **options)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_rows_beyond_float32_are_standardized_in_any_type(dtype):
+    x = np.round(RNG.normal(2**24, 40, (60, 2)) / 2) * 2
+    data = from_arrays(x, **ALL)
+    assert data.preprocessing.standardization.on_host.all()
+    new = load(x.astype(dtype), like=data)
+    seen = [
+        d.preprocessing.prepare(s.x) for d, s in ((new, new.test), (data, data.train))
+    ]
+    np.testing.assert_allclose(*seen, atol=1e-6)
 
 
 def test_like_must_know_its_data():

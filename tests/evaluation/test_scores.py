@@ -78,5 +78,8 @@ def test_a_data_set_is_scored_in_order():
     assert found["label"].tolist() == ["ab"[label] for label in labels]
     own = score(EXACT, split[10:], num_samples=2)["elbo"]
     np.testing.assert_array_equal(found["elbo"][10:], own)
+    beyond = dataclasses.replace(data, class_names=("a",))
+    with pytest.raises(InputError, match="classes from 0 to 0, got 0 to 1"):
+        scores.score_dataset(EXACT, beyond, num_samples=1)
     one = dataclasses.replace(data, train=data.train[:0], class_names=None)
     assert list(scores.score_dataset(EXACT, one))[:2] == ["index", "label"]
