@@ -18,6 +18,9 @@ from tyro.conf import OmitArgPrefixes
 import flaxvae
 from experiments import command, terminal
 from flaxvae.checks import check_seed
+from flaxvae.data.arrays import ImageOrder
+from flaxvae.data.like import CHOICES
+from flaxvae.data.text_tables import Decimal, Header
 from flaxvae.settings import check_settings, setting
 
 WORST = 5  # examples in the table
@@ -37,6 +40,20 @@ class Flags:
     """Draws of the code, over which each number is a mean."""
     seed: int = 0
     """Seed of the draws."""
+    missing_values: tuple[str, ...] = ()
+    """Texts and numbers of a table that mean a missing value, besides the run's."""
+    separator: str | None = None
+    """Character between the columns of a text file. Default: found."""
+    header: Header | None = None
+    """Whether the first line of a text file names the columns. Default: found."""
+    decimal: Decimal | None = None
+    """Character before decimals in a text file. Default: found."""
+    encoding: str | None = None
+    """Encoding of a text file. Default: UTF-8, or cp1252 where it is not."""
+    image_order: ImageOrder = "C"
+    """Order of the pixels where images are stored as rows, see mnist_vae."""
+    data_dir: Path | None = None
+    """Folder with the files of a named set."""
     start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
 
     def __post_init__(self) -> None:
@@ -47,7 +64,10 @@ class Flags:
 def main(flags: Flags) -> None:
     """Model, data, scores, file."""
     run = flaxvae.load(flags.workdir)
-    dataset = run.load(flags.dataset)
+    choices = {name: getattr(flags, name) for name in CHOICES}
+    defaults = Flags(workdir=flags.workdir, dataset=flags.dataset)
+    stated = {n: v for n, v in choices.items() if v != getattr(defaults, n)}
+    dataset = run.load(flags.dataset, **stated)
     for note in dataset.notes:
         print(f"NOTE: {note}", file=sys.stderr)
     output = flags.output or Path("scores.csv")

@@ -8,10 +8,16 @@ from typing import Any
 import numpy as np
 
 from flaxvae.checks import InputError, check_choice
-from flaxvae.data.arrays import ImageOptions, Part, make_dataset, rows_as_images
+from flaxvae.data.arrays import (
+    ImageOptions,
+    ImageOrder,
+    Part,
+    make_dataset,
+    rows_as_images,
+)
 from flaxvae.data.dataset import SPLITS, Dataset, Split, check_dataset
 from flaxvae.data.schema import TableSchema
-from flaxvae.data.sources import TABLE_READERS, load_source
+from flaxvae.data.sources import TABLE_READERS, load_source, refuse_table_options
 from flaxvae.data.tables import OF_TEXT, is_table, read_like, table_suffix
 from flaxvae.data.transforms import as_layout, as_type, binarize, map_splits
 
@@ -39,18 +45,25 @@ def read_new(
     for name in choices:
         check_choice("choice of data beside like", name, CHOICES)
     template = _template_of(like)
+    options = {n: v for n, v in choices.items() if n in (*OF_TEXT, "missing_values")}
+    if not isinstance(source, str):
+        text = {name: options.get(name) for name in OF_TEXT}
+        refuse_table_options("arrays", text, "a text file")
     schema = template.preprocessing.schema or template.table
     is_path = isinstance(source, str) and table_suffix(source) in TABLE_READERS
     if schema is not None and (is_table(source) or is_path):
-        new = _read_table(source, schema, template, choices, parts.get("train"))
+        order = choices.get("image_order", "C")
+        new = _read_table(source, schema, template, options, parts.get("train"), order)
         new = dataclasses.replace(new, origin=str(source) if is_path else "a table")
     else:
         images = _options_like(template, source, choices)
         if source is None or is_table(source):
+            refuse_table_options("arrays", options)
             new = make_dataset("arrays", parts, images=images)
         else:
             folder = choices.get("data_dir")
-            new, _ = load_source(source, folder and Path(folder), images=images)
+            folder = folder and Path(folder)
+            new, _ = load_source(source, folder, images=images, **options)
         new = _rescale(_number_classes(new, template), template)
         moments = template.preprocessing.standardization
         if moments is not None and moments.on_host is not None:
@@ -79,11 +92,11 @@ def _read_table(
     source: Any,
     schema: TableSchema,
     template: Dataset,
-    choices: Mapping[str, Any],
+    options: Mapping[str, Any],
     part: Part | None,
+    order: ImageOrder,
 ) -> Dataset:
     """A table's rows as the template's test split, with what ``part`` adds to them."""
-    options = {n: v for n, v in choices.items() if n in (*OF_TEXT, "missing_values")}
     x, labels, notes = read_like(source, schema, **options)
     part = Part(x) if part is None else part._replace(x=x)
     if labels is not None and part.labels is not None:
@@ -100,7 +113,6 @@ def _read_table(
         new = dataclasses.replace(new, train=train, class_names=names)
     notes += new.notes
     if template.table is not None and template.layout == "images":
-        order = choices.get("image_order", "C")
         shown = ImageOptions(shape=template.shape, order=order)
         new = _rescale(rows_as_images(new, shown), template)
     elif template.table is not None:
@@ -128,6 +140,8 @@ def _options_like(
 ) -> ImageOptions:
     """How files and arrays become examples of the template's shape."""
     order = choices.get("image_order", "C")
+    if template.layout != "images" and order != "C":
+        raise InputError(f"image_order must be left out for rows, got {order}")
     if template.layout != "images" or template.preprocessing.render is not None:
         return ImageOptions(layout=template.layout)
     height, width, channels = template.shape

@@ -146,10 +146,10 @@ def as_layout(dataset: Dataset, layout: Layout | None) -> Dataset:
 def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
     """Scales each column of a table to mean 0 and standard deviation 1, in the step.
 
-    The moments are those of the training split, without missing values; of series those
-    of each feature, over examples and time steps. Columns of zeros and ones stay as
-    they are; constant ones become 0, and are named in a note.
-
+    The moments are those of the training split, without missing values and by the
+    weights of its examples; of series those of each feature, over examples and time
+    steps. Columns of zeros and ones stay as they are; constant ones become 0, and are
+    named in a note.
 
     >>> from flaxvae.data import from_arrays
     >>> rows = np.arange(60.0).reshape(20, 3)
@@ -173,7 +173,7 @@ def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
         raise InputError(
             f"normal_scores is for tables, and {dataset.name!r} is not a table"
         )
-    mean, std, is_binary = _moments(dataset.train.x)
+    mean, std, is_binary = _moments(dataset.train.x, dataset.train.weights)
     schema = dataset.preprocessing.schema
     if schema is not None and schema.num_features == len(mean):
         is_binary |= ~schema.is_number()
@@ -253,15 +253,36 @@ def _rows(x: Any) -> Iterator[np.ndarray]:
     return (b.reshape(-1, b.shape[-1]) for b in blocks(x))
 
 
-def _moments(x: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _row_weights(x: Any, weights: np.ndarray | None) -> Iterator[Any]:
+    """The weights ``(n, 1)`` of the rows of each block of `_rows`; 1: without any."""
+    start = 0
+    for block in blocks(x):
+        own = slice(start, start + len(block))
+        start += len(block)
+        if weights is None:
+            yield 1.0
+        else:
+            each = np.asarray(weights, np.float64)[own] / np.max(weights)
+            yield np.repeat(each, block[0].size // block.shape[-1])[:, np.newaxis]
+
+
+def _moments(
+    x: Any, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means, deviations, and whether all is 0 or 1, of columns with or without NaN."""
     largest = _largest(x)
     is_extreme = (largest > 1e100) | ((largest < 1e-100) & (largest > 0))
     unit = np.where(is_extreme, largest, 1.0)  # squares of others are finite
-    count = sum((~np.isnan(b)).sum(axis=0) for b in _rows(x))
-    sums = (np.nansum(b / unit, axis=0, dtype=np.float64) for b in _rows(x))
+
+    def weighted() -> Iterator[tuple[np.ndarray, Any]]:
+        return zip(_rows(x), _row_weights(x, weights), strict=True)
+
+    count = sum((w * ~np.isnan(b)).sum(axis=0) for b, w in weighted())
+    if weights is not None and not np.all(count):  # a column of gaps where it counts
+        return _moments(x)
+    sums = (np.nansum(w * b / unit, axis=0, dtype=np.float64) for b, w in weighted())
     mean = sum(sums) / count
-    squares = (np.nansum((b / unit - mean) ** 2, axis=0) for b in _rows(x))
+    squares = (np.nansum(w * (b / unit - mean) ** 2, axis=0) for b, w in weighted())
     std = np.sqrt(sum(squares) / count)
     known = [((b == 0) | (b == 1) | np.isnan(b)).all(axis=0) for b in _rows(x)]
     return mean * unit, std * unit, np.all(known, axis=0)

@@ -24,7 +24,7 @@ from flaxvae.models import (
 )
 from flaxvae.objectives import ELBO, Objective, Quantization, Reconstruction
 from flaxvae.objectives.objective import bind_conditions
-from flaxvae.training import Trained
+from flaxvae.training import NonFiniteError, Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH
 from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
@@ -65,6 +65,7 @@ def score(
     Raises:
       InputError: no example, a model that does not reconstruct its input, or classes
         that a conditional model does not have.
+      NonFiniteError: a score that is infinite or NaN.
     """
     check_at_least("num_samples", num_samples, 1)
     check_examples(split)
@@ -85,7 +86,14 @@ def score(
         batch = jax.tree.map(jnp.asarray, examples)
         terms = jax.device_get(compute(trained.variables, batch, keys))
         parts.append({name: term[: len(split) - first] for name, term in terms.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+    scores = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    bad = np.flatnonzero(~np.all([np.isfinite(s) for s in scores.values()], axis=0))
+    if len(bad):
+        raise NonFiniteError(
+            f"the scores of {len(bad)} of {len(split)} examples are not finite, first "
+            f"that of index {bad[0]}"
+        )
+    return scores
 
 
 def _choose(trained: Trained) -> tuple[Objective, tuple[str, ...]]:

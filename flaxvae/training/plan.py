@@ -334,13 +334,12 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
     if dataset.preprocessing.masked and not all(
         getattr(part, "handles_missing", False) for part in parts
     ):
-        parts_text = type(model).__name__
-        if likelihood is not None:
-            parts_text += f" with {type(likelihood).__name__}: or choose "
-            parts_text += "likelihood=mixed"
+        found = type(model).__name__
+        if getattr(model, "handles_missing", False):
+            found += f" with {type(likelihood).__name__}: or choose likelihood=mixed"
         raise InputError(
             "impute must be mean or median for a model that cannot leave missing "
-            f"values out, got mask and {parts_text}"
+            f"values out, got mask and {found}"
         )
     support = getattr(likelihood, "support", None)
     name = type(likelihood).__name__

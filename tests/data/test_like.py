@@ -175,6 +175,8 @@ def test_binarization_is_that_of_the_run(grey):
         (IMAGES.astype(int) * 9, {}, "integers in 0 to 255"),
         (IMAGES, {"test_size": 3}, "unknown choice of data beside like 'test_size'"),
         (IMAGES, {"test": IMAGES}, "test must be left out beside like"),
+        (IMAGES, {"separator": ";"}, "separator must be left out for 'arrays'"),
+        (IMAGES, {"missing_values": ["?"]}, "missing_values must be left out for"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(grey, x, options, message):
@@ -209,6 +211,13 @@ def test_weights_come_with_arrays_and_tables(tmp_path):
     table = load(tmp_path / "a.csv", weight_column="n", **ALL)
     assert table.columns == ("h", "w", "c=x", "c=y", "c=z")
     np.testing.assert_allclose(table.train.weights, weights)
+    counts = np.arange(60) % 3
+    moments, copied = (
+        from_arrays(x, weights=w, **ALL).preprocessing.standardization
+        for x, w in ((PEOPLE, counts), (PEOPLE.loc[np.repeat(range(60), counts)], None))
+    )
+    np.testing.assert_allclose(moments.mean[:2], copied.mean[:2], rtol=1e-6)
+    np.testing.assert_allclose(moments.std[:2], copied.std[:2], rtol=1e-6)
     with pytest.raises(InputError, match="train weights must be one for each of 60"):
         from_arrays(IMAGES, weights=[1.0])
     with pytest.raises(InputError, match="unknown weight_column 'm'"):

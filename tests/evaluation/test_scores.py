@@ -10,7 +10,7 @@ from flaxvae.data import Dataset, Split
 from flaxvae.evaluation import score, scores
 from flaxvae.models import build_autoencoder, build_classifier
 from flaxvae.objectives import Reconstruction
-from flaxvae.training import Trained, fit
+from flaxvae.training import NonFiniteError, Trained, fit
 from tests.evaluation.test_likelihood import EXACT
 from tests.objectives.linear_gaussian import LinearGaussian, gap, log_evidence
 
@@ -63,6 +63,8 @@ def test_a_classifier_has_no_scores(stripes):
         score(trained, stripes.test)
     with pytest.raises(InputError, match="split must hold an example"):
         score(EXACT, Split(ROWS[:0]))
+    with pytest.raises(NonFiniteError, match=r"1 of 23 examples .* that of index 4"):
+        score(EXACT, Split(np.where(np.arange(23)[:, None] == 4, 1e30, ROWS)))
     with pytest.raises(InputError, match="num_samples must be >= 1, got 0"):
         score(EXACT, Split(ROWS), num_samples=0)
 

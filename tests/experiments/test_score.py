@@ -46,6 +46,13 @@ def test_a_file_becomes_a_row_per_example_in_its_order(call, tmp_path):
     code, _, err = call(*flags)
     assert code == 2 and "output must not exist yet" in err
 
+    text = FRAME.to_csv(sep="~", index=False, encoding="utf-16")
+    (tmp_path / "tilde.csv").write_text(text, "utf-16-le")
+    flags = ("--separator=~", "--encoding=utf-16-le", "--num_samples=2")
+    output = f"--output={tmp_path}/tilde_scores.csv"
+    assert call(f"--dataset={tmp_path}/tilde.csv", *flags, output)[0] == 0
+    assert len(pandas.read_csv(tmp_path / "tilde_scores.csv")) == 60
+
     FRAME.assign(c="q").to_csv(tmp_path / "other.csv", index=False)
     for path, message in (
         ("other.csv", "must hold the categories that the model knows, got 'q'"),
