@@ -77,10 +77,10 @@ def main(flags: Flags) -> None:
         [
             [
                 title,
-                form.format(found["generated"][key])
-                if key in found["generated"]
-                else "-",
-                form.format(found["real"][key]),
+                *(
+                    form.format(found[which][key]) if key in found[which] else "-"
+                    for which in ("generated", "real")
+                ),
             ]
             for key, (title, form) in ROWS.items()
         ],

@@ -258,9 +258,10 @@ def as_examples(x: Any, name: str, images: ImageOptions = AS_STORED) -> Any:
         return x
     low, high = map(int, extent(x))
     if low < 0 or high > 65535:
+        remedy = ": map -1 to 1 by (x + 1) / 2" if low == -1 and high <= 1 else ""
         raise InputError(
             f"{name} must hold integers in 0 to 255, or to 65535, got {low} to {high}"
-            f"{suggest_series(shape)}"
+            f"{remedy}{suggest_series(shape)}"
         )
     return x.astype(np.uint8 if high <= 255 else np.uint16)
 
@@ -347,6 +348,8 @@ def _as_labels(labels: Any, count: int, name: str) -> np.ndarray:
         labels = labels.ravel()
     if labels.dtype.kind == "O" and labels.ndim == 1:
         labels = _without_objects(labels, name)
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "backslashreplace")
     if labels.ndim != 1 or labels.dtype.kind not in NUMBERS + TEXT:
         raise InputError(
             f"{name} must be one number or text for each example, got {labels.dtype} "
@@ -361,10 +364,14 @@ def _as_labels(labels: Any, count: int, name: str) -> np.ndarray:
 
 def _without_objects(labels: np.ndarray, name: str) -> np.ndarray:
     """Objects as text or numbers: the columns of tables hold Python objects."""
-    values = labels.tolist()
+    values = [
+        value.item() if isinstance(value, np.generic) else value
+        for value in labels.tolist()
+    ]
     kinds = {type(value) for value in values}
-    if kinds <= {str} or kinds <= {bool, int, float}:
-        return np.array(values)
+    if kinds <= {str} or kinds <= {bytes} or kinds <= {bool, int, float}:
+        plain = np.array(values)  # objects again where integers exceed 64 bits
+        return plain.astype(str) if plain.dtype.kind == "O" else plain
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise InputError(
         f"{name} must be all text or all numbers, and none missing, got {names}"
@@ -422,13 +429,14 @@ def _number_classes(
     """Labels as 0, 1, ..., the same numbers in all splits, and their names."""
     if not labels:
         return {}, None
-    kinds, codes = np.unique(np.concatenate(list(labels.values())), return_inverse=True)
+    every = list(labels.values())
+    is_integer = all(part.dtype.kind in "bui" for part in every)
+    if is_integer and np.result_type(*every).kind == "f":  # of uint64 and int64
+        every = [part.astype(object) for part in every]
+    kinds, codes = np.unique(np.concatenate(every), return_inverse=True)
     ends = np.cumsum([len(part) for part in labels.values()])[:-1]
     parts = np.split(codes.astype(np.int32), ends)
+    names = tuple(map(str, kinds))
     if kinds.dtype.kind == "f":
-        names = tuple(f"{kind:g}" for kind in kinds)
-    elif kinds.dtype.kind == "S":
-        names = tuple(kind.decode(errors="replace") for kind in kinds)
-    else:
-        names = tuple(map(str, kinds))
+        names = tuple(name.removesuffix(".0") for name in names)
     return dict(zip(labels, parts, strict=True)), names

@@ -31,6 +31,8 @@ def as_array(values: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} must be an array of numbers: {reason}") from error
     if isinstance(array, np.ma.MaskedArray):
         array = _fill_masked(array, name)
+    if isinstance(array, np.matrix):  # its sums and slices keep two axes
+        array = np.asarray(array)
     if array.dtype.names is not None:
         array = _join_fields(array, name)
     if array.dtype.kind == "V" and array.dtype.name.startswith(("bfloat", "float")):

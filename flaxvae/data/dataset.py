@@ -308,6 +308,8 @@ def check_values(
         remedy = ""
         if not is_image and x.ndim == 2 and not np.isinf([low, high]).any():
             remedy = ": fill what is missing by impute=mean or impute=median"
+        elif not is_image and not np.isinf([low, high]).any():
+            remedy = ": fill what is missing, for example between its neighbours"
         raise InputError(
             f"{name} must hold finite numbers, got NaN or infinity in {bad} of "
             f"{len(x)} examples{remedy}"
@@ -327,5 +329,7 @@ def _suggest_scale(low: float, high: float) -> str:
     """What to do about images whose numbers are not in the range."""
     if low < 0:
         return "map -1 to 1 by (x + 1) / 2" if low >= -1 and high <= 1 else "scale them"
+    if 1 < high < 1.01:
+        return "clip what rounding has left outside, by np.clip(x, 0, 1)"
     white = next((v for v in (255, 65535) if high <= v), f"{high:g}")
     return f"scale the images, or state their max_value, such as max_value={white}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from flaxvae.data.levels import find_levels
 
 IGNORED = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")  # and hidden ones
 MAX_WRAPPERS = 3  # folders around the images of an archive, which hold nothing else
+SPLIT_ENDINGS = ("set", "data", "images", "imgs")  # of a folder's name: training_set
 READER = 2  # raised where the same files are read as other arrays than before
 
 
@@ -44,9 +46,9 @@ def load_image_folder(folder: Path, images: ImageOptions = AS_STORED) -> Dataset
 
     ``folder/*.png`` are images without labels, ``folder/CLASS/*.png`` images with
     labels. Sub-folders are splits if all of them have names of splits (``train``,
-    ``val``, ``test``, ...; see `find_split`), or if those of training and of another
-    split are among them; within a split sub-folders are classes. Decoded images are
-    kept in the cache.
+    ``val``, ``test_set``, ...; see `find_folder_split`), or if those of training and of
+    another split are among them; within a split sub-folders are classes. Decoded images
+    are kept in the cache.
 
     Args:
       folder: with PNG, JPEG, BMP, WebP, TIFF or GIF files.
@@ -103,14 +105,20 @@ def find_images(folder: Path) -> Found:
     rest: Counter[str] = Counter()
     inner = _sub_folders(folder)
     for _ in range(MAX_WRAPPERS):
-        if len(inner) != 1 or find_split(inner[0].name) or _images(folder):
+        full = [path for path in inner if any(_walk(path))]  # others hold labels
+        if len(full) != 1 or find_folder_split(full[0].name) or _images(folder):
             break
-        deeper = _sub_folders(inner[0])
-        if not deeper or _images(inner[0]):
+        deeper = _sub_folders(full[0])
+        if not deeper or _images(full[0]):
             break
-        folder, inner = inner[0], deeper
+        folder, inner = full[0], deeper
         notes.append(f"images are those in {folder.name}/")
-    parts = _split_folders(folder, inner, notes) or {"train": folder}
+    parts = _split_folders(folder, inner, notes)
+    if parts is None:
+        parts = {"train": folder}
+        inside = {path.name for kind in inner for path in _sub_folders(kind)}
+        if names := _name_some(sorted(filter(find_folder_split, inside))):
+            notes.append(f"the folders {names} inside classes are not read as splits")
     splits = {split: _find_files(path, rest) for split, path in parts.items()}
     for split, path in parts.items():
         if not splits[split]:
@@ -136,6 +144,14 @@ def find_images(folder: Path) -> Found:
     return Found(splits, tuple(notes))
 
 
+def find_folder_split(name: str) -> str | None:
+    """The split that a folder's name says, such as ``val`` or ``training_set``."""
+    if split := find_split(name.strip()):
+        return split
+    word, _, rest = re.sub(r"[\W_]+", " ", name.lower()).strip().partition(" ")
+    return find_split(word) if rest in SPLIT_ENDINGS else None
+
+
 def _split_folders(
     folder: Path, inner: list[Path], notes: list[str]
 ) -> dict[str, Path] | None:
@@ -143,7 +159,7 @@ def _split_folders(
     named: dict[str, list[Path]] = {}
     others = []
     for path in inner:
-        if split := find_split(path.name):
+        if split := find_folder_split(path.name):
             named.setdefault(split, []).append(path)
         elif any(_walk(path)):
             others.append(path.name)

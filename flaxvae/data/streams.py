@@ -147,6 +147,12 @@ def _open(item: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         if ("train", "y") in chosen:
             parts.append(item[chosen["train", "y"]])
     else:
+        is_tuple = isinstance(item, tuple) and len(item) > 2
+        if is_tuple and getattr(item[0], "ndim", 0) > 0:
+            raise InputError(
+                f"{name} must yield batches x or (x, labels), got a tuple of "
+                f"{len(item)}"
+            )
         is_pair = isinstance(item, tuple | list) and len(item) in (1, 2)
         parts = list(item) if is_pair else [item]
     x = as_array(parts[0], name)

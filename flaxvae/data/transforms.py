@@ -314,7 +314,8 @@ def _name_constants(dataset: Dataset, is_constant: np.ndarray) -> str:
     chosen = [names[i] for i in np.flatnonzero(is_constant)]
     rest = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
     plural = "s are" if len(chosen) > 1 else " is"
-    return f"column{plural} constant: {', '.join(chosen[:SHOWN])}{rest}"
+    what = "column" if dataset.is_table else "feature"
+    return f"{what}{plural} constant: {', '.join(chosen[:SHOWN])}{rest}"
 
 
 def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:

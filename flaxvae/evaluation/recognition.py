@@ -9,7 +9,8 @@ import numpy as np
 
 from flaxvae.checks import InputError, check_at_least
 from flaxvae.data import Dataset, Preprocessing, Split, condition_on_labels
-from flaxvae.evaluation.bound import check_examples, evaluate_terms
+from flaxvae.data.dataset import check_examples
+from flaxvae.evaluation.bound import evaluate_terms
 from flaxvae.latent.generate import count_classes
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, choose_sampler
@@ -37,7 +38,8 @@ def recognize(
 
     Args:
       trained: the model whose samples are classified.
-      dataset: labelled examples; those of the test split are classified too.
+      dataset: labelled examples; those of the test split, which may lack labels, are
+        classified too.
       num: number of samples.
       sampler: the distribution of their codes; see `flaxvae.latent.samplers`.
       classifier: as `train_classifier` returns it, which is its default.
@@ -46,8 +48,12 @@ def recognize(
 
     Returns:
       ``generated`` and ``real``, each as `describe_classes` returns it.
+
+    Raises:
+      InputError: no test examples, or no labels to train a classifier with.
     """
     check_at_least("num", num, 1)
+    check_examples(dataset.test, f"test of {dataset.name!r}")
     seed = trained.seed if seed is None else seed
     if classifier is None:
         classifier = train_classifier(dataset, seed=seed)
@@ -96,7 +102,12 @@ def train_classifier(
     Raises:
       InputError: no labels, or what `fit` refuses.
     """
-    labelled = condition_on_labels(dataset)
+    if dataset.train.labels is None:
+        raise InputError(
+            f"labels must be known to train a classifier, and {dataset.name!r} has none"
+        )
+    test = dataset.test if dataset.test.labels is not None else dataset.train[:0]
+    labelled = condition_on_labels(replace(dataset, test=test))
     kind = "mlp" if dataset.is_table else "conv"
     return fit(
         build_classifier(kind, labelled.num_classes or 1),

@@ -122,6 +122,10 @@ def compare_semi_supervised(
         raise InputError(f"dataset must have labels, got {dataset.name!r}")
     if not len(getattr(dataset, split)):
         raise InputError(f"split must hold an example, and {split} has none")
+    if getattr(dataset, split).labels is None:
+        raise InputError(f"split must have labels, and {split} has none")
+    if len(np.unique(dataset.train.labels)) < 2:
+        raise InputError("labels must be of two classes or more, got one class")
     errors: dict[str, list[float]] = {}
     for seed in seeds:
         study = SemiSupervisedStudy(
@@ -184,7 +188,7 @@ class SemiSupervisedStudy:
         """M2's classifier, trained on the labelled examples alone."""
         few = self.dataset.train[self.rows]
         scale = self.dataset.preprocessing
-        if not self.dataset.is_table:
+        if self.dataset.layout == "images":
             scale = Preprocessing(max_value=scale.max_value)
         labelled = Dataset("labelled", few, few[:0], few[:0], preprocessing=scale)
         return fit(
@@ -305,7 +309,7 @@ class SemiSupervisedStudy:
     ) -> Trained:
         """Trains M2 on all examples, a few of them with labels."""
         few = dataset.train[self.rows]
-        x = np.asarray(dataset.preprocessing.prepare(np.asarray(few.x)))
+        x = np.asarray(dataset.preprocessing.prepare(dataset.stored(few.x)))
         labelled: dict[str, Any] = {"x": x, "labels": few.labels}
         return fit(
             model,

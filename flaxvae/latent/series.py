@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from flaxvae.data import Dataset, Split
+from flaxvae.latent.classes import name_class
 from flaxvae.latent.grids import quantile_grid
 from flaxvae.latent.paths import interpolate
 from flaxvae.training import Trained
@@ -69,9 +70,11 @@ def choose_conditions(
     if num_classes is None:
         vectors = np.asarray(shown.condition)[:ROWS]
         return vectors, [f"condition {i + 1}" for i in range(len(vectors))]
-    names = [str(name) for name in dataset.class_names or range(num_classes)]
-    rows = min(num_classes, len(names), ROWS)
-    return np.arange(rows), names[:rows]
+    labels = np.arange(min(num_classes, ROWS))
+    known, conditions = dataset.test.labels, dataset.test.condition
+    if known is None or conditions is None or not np.array_equal(known, conditions):
+        return labels, [str(label) for label in labels]  # other classes than the labels
+    return labels, [name_class(label, dataset.class_names) for label in labels]
 
 
 def condition_samples(

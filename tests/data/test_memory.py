@@ -125,6 +125,7 @@ def test_a_table_with_the_older_protocol_only():
         TABLE["class"],
         np.array(TABLE["class"], object),
         np.array(TABLE["class"], np.dtypes.StringDType()),
+        np.array([name.encode() for name in TABLE["class"]], object),
     ],
 )
 def test_labels_of_every_kind_are_the_same_classes(labels):
@@ -137,6 +138,7 @@ def test_labels_of_every_kind_are_the_same_classes(labels):
         pandas.Series(LABELS, dtype="Int64"),
         polars.Series(LABELS),
         LABELS.astype(object),
+        np.array(list(LABELS), object),
         LABELS[:, None],
         jnp.asarray(LABELS),
     ],
@@ -145,6 +147,27 @@ def test_labels_may_be_numbers_of_every_kind(labels):
     dataset = from_arrays(GREY, labels)
     same(dataset, from_arrays(GREY, LABELS))
     assert dataset.class_names == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([1e7, 1e7 + 0.25], ("10000000", "10000000.25")),
+        (np.float32([0.1, 0.3]), ("0.1", "0.3")),
+        ([b"\xe8", "é".encode()], ("\\xe8", "é")),
+        ([2**70, 2**70 + 1], ("1180591620717411303424", "1180591620717411303425")),
+    ],
+)
+def test_classes_that_differ_have_names_that_differ(labels, names):
+    assert from_arrays(GREY, list(labels) * 20).class_names == names
+
+
+def test_classes_agree_between_splits_of_other_types():
+    text = from_arrays(GREY, ["é", "b"] * 20, test=(GREY[:1], ["é".encode()]))
+    assert (text.class_names, text.test.labels) == (("b", "é"), [1])
+    large = np.array([2**60, 2**60 + 1] * 20)
+    numbers = from_arrays(GREY, large, test=(GREY[:1], large[1:2].astype(np.uint64)))
+    assert (numbers.num_classes, numbers.test.labels) == (2, [1])
 
 
 def test_a_pandas_index_is_not_a_column():
@@ -270,6 +293,13 @@ BAD = [
     ),
     (ROWS * np.nan, {}, "finite numbers"),
     (GREY / 2.0, {}, "floats in 0 to 1, got .*scale the images, or state their max_va"),
+    (GREY / GREY.max() * 1.000001, {}, "clip what rounding has left outside"),
+    (GREY.astype(int) % 3 - 1, {}, r"got -1 to 1: map -1 to 1 by \(x \+ 1\) / 2"),
+    (
+        np.full((40, 20, 2), np.nan),
+        {"layout": "series"},
+        "finite numbers.*: fill what is missing, for example between",
+    ),
     (GREY, {"max_value": 9.0}, "integers in 0 to 9"),
     (GREY, {"labels": LABELS[1:]}, "train labels must be one for each of 40, got 39"),
     (GREY, {"labels": np.array(["a", 1] * 20, object)}, "all text or all numbers"),
@@ -433,6 +463,7 @@ STRUCTURED["a"], STRUCTURED["b"] = np.arange(40), LABELS
         (polars.Series([[1.0, 2.0]] * 40), np.full((40, 2), [1.0, 2.0])),
         (scipy.sparse.csr_array(ROWS), ROWS),
         (np.ma.masked_greater(GREY, 300), GREY),
+        (np.matrix(ROWS), ROWS),
         (STRUCTURED, np.stack([np.arange(40), LABELS], 1)),
         (GREY.astype(np.int64), GREY),
     ],
@@ -532,6 +563,10 @@ def forever():
         (iter([(GREY, LABELS), GREY]), "labels in every batch, or in none"),
         (iter([(GREY, LABELS[1:])]), "a label for each of 40 examples, got 39"),
         (iter([GREY[:0]]), "got a batch of none"),
+        (
+            iter([(GREY, LABELS, LABELS)]),
+            r"batches x or \(x, labels\), got a tuple of 3",
+        ),
         (iter([{"a": GREY}]), "under a name such as x or image, got a"),
         (range(40), "x must yield arrays, got int"),
         ({"x": GREY}, "must be an array, a table, batches .*got dict"),

@@ -1,9 +1,12 @@
 """Generated samples, classified by a classifier of real examples."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from flaxvae.data import condition_on_labels
+from flaxvae.checks import InputError
+from flaxvae.data import Split, condition_on_labels
 from flaxvae.evaluation import recognize
 from flaxvae.evaluation.recognition import classify, describe_classes, train_classifier
 from flaxvae.models import build_vae
@@ -48,5 +51,14 @@ def test_an_unconditional_model_has_no_classes_to_meet(stripes, classifier):
         )
         assert "as_asked" not in found["generated"]
         by[sampler] = found["generated"]
+    unlabelled = replace(stripes, test=Split(stripes.test.x))
+    found = recognize(trained, unlabelled, num=20, classifier=classifier)
+    assert "as_asked" not in found["real"]
+    train_classifier(unlabelled, epochs=1, progress=False)
+    nothing = replace(stripes, train=Split(stripes.train.x))
+    with pytest.raises(InputError, match="labels must be known to train a classifier"):
+        recognize(trained, nothing, num=20)
+    with pytest.raises(InputError, match="test of 'stripes' must hold an example"):
+        recognize(trained, replace(stripes, test=stripes.test[:0]), num=20)
     again = recognize(trained, stripes, num=20, classifier=classifier)
     assert again["generated"] == by["prior"]

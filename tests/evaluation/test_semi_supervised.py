@@ -72,3 +72,12 @@ def test_what_cannot_be_compared_is_refused(stripes):
         SemiSupervisedConfig(m2_alpha=0)
     with pytest.raises(InputError, match="m1_hidden must be >= 1"):
         SemiSupervisedConfig(m1_hidden=(16, 0))
+
+
+def test_series_are_classified_in_the_units_of_their_models():
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    x = 1.7e9 + rng.normal(size=(90, 12, 2)) + 9.0 * labels[:, None, None]
+    data = from_arrays(x, labels)
+    study = SemiSupervisedStudy(data, np.arange(60), config=SMALL, progress=False)
+    assert study.measure("classifier")["classifier alone"] < 0.2

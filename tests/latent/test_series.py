@@ -1,6 +1,8 @@
 """Series as lines: what is drawn, in which units, and how much at most."""
 
+import dataclasses
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from flaxvae.evaluation import evaluate, fit_code_prior
 from flaxvae.latent import draw, encode_dataset, generate, write_examples
 from flaxvae.latent.figures import series as drawn
 from flaxvae.latent.pictures import Context, choose_pictures
+from flaxvae.latent.series import choose_conditions
 from flaxvae.models import (
     CodePriorConfig,
     build_autoencoder,
@@ -68,6 +71,32 @@ def test_features_of_other_ranges_have_an_axis_of_their_own():
     rows = drawn.plot_series_rows(x[None, :3], ["a"], title="t")
     assert "scaled to mean 0" in rows.get_suptitle()
     assert np.abs(np.concatenate(lines(rows.axes[0]))).max() < 10
+    many = np.random.default_rng(0).normal(size=(2, 50, 6)) * 10.0 ** np.arange(6)
+    figure = drawn.plot_series(many, title="t")
+    assert len(figure.axes) == 2 * drawn.MOST_OWN_AXES
+    assert figure.get_suptitle() == "t (first 4 of 6 features)"
+
+
+def test_rows_have_plain_names_that_differ():
+    rows = np.zeros((4, 2, 5, 1))
+    names = ["US_$ {", "a\nb", "x" * 30 + "1", "x" * 30 + "2"]
+    figure = drawn.plot_series_rows(rows, names, title="$t")
+    figure.draw_without_rendering()
+    labels = [axes.get_ylabel() for axes in figure.axes[::2]]
+    assert labels == [r"US_\$ {", "a b", "xxxxxxxxx… (2)", "xxxxxxxxx… (3)"]
+
+
+def test_rows_of_other_classes_than_the_labels_are_numbered(waves):
+    labelled = condition_on_labels(waves)
+    test = dataclasses.replace(labelled.test, condition=2 - labelled.test.labels)
+    model = build_vae(waves.shape, 2, conditional="concat", num_classes=3)
+    named = dataclasses.replace(labelled, class_names=("a", "b", "c"))
+    for dataset, names in (
+        (named, ["a", "b", "c"]),
+        (dataclasses.replace(named, test=test), ["0", "1", "2"]),
+    ):
+        chosen = choose_conditions(SimpleNamespace(model=model), dataset, test)
+        assert chosen[1] == names
 
 
 def test_paths_are_coloured_from_one_end_to_the_other():

@@ -11,7 +11,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from flaxvae.latent.figures.style import DPI, class_colors, strip
+from flaxvae.latent.figures.style import (
+    DPI,
+    class_colors,
+    class_texts,
+    set_title,
+    strip,
+)
 
 MOST_EXAMPLES = 12  # panels of one figure
 COLUMNS = 4  # of panels
@@ -19,6 +25,7 @@ MOST_FEATURES = 6  # lines in a panel
 MOST_OWN_AXES = 4  # features with an axis each, where they cannot share one
 MOST_ROWS, MOST_COLUMNS = 10, 6  # panels of `plot_series_rows`
 MOST_PATHS = 3
+NAME_CHARACTERS = 14  # of a row
 BUCKETS = 400  # points that a panel can show side by side
 ALIKE = 8  # features share an axis if none would be flatter than 1/8 of it
 GREY, PALE = "#717581", "#d9dcdf"
@@ -40,12 +47,12 @@ def plot_series(
       overlaid: reconstructions of the same shape, or None.
       title: what the series are.
     """
-    series, names, title = _first_features(series, title)
     series = series[:MOST_EXAMPLES]
     shown = series[None]  # (1 or 2, N, T, F)
     if overlaid is not None:
-        shown = np.stack([series, overlaid[:MOST_EXAMPLES, :, : len(names)]])
-    groups = _group_features(shown)
+        shown = np.stack([series, overlaid[:MOST_EXAMPLES]])
+    groups = _group_features(shown[..., :MOST_FEATURES])
+    shown, names, title = _first_features(shown, title, _count(groups))
     count = len(series) if len(groups) == 1 else min(len(series), COLUMNS)
     colors = class_colors(len(names))
     panels: list[Panel] = []
@@ -89,13 +96,15 @@ def plot_series_rows(series: np.ndarray, names: Sequence[str], *, title: str) ->
         title += f" (first {MOST_ROWS} of {len(series)})"
     series = series[:MOST_ROWS, :MOST_COLUMNS]
     series, features, title = _first_features(series, title)
+    note = ""
     if len(_group_features(series)) > 1:
         over = (0, 1, 2)
         spread = series.std(over, keepdims=True)
         series = series - series.mean(over, keepdims=True)
         series = series / np.where(spread > 0, spread, 1)
-        title += "\neach feature scaled to mean 0 and standard deviation 1"
+        note = "each feature scaled to mean 0 and standard deviation 1"
     R, C, T, F = series.shape
+    texts = class_texts(range(R), names[:R], NAME_CHARACTERS)
     colors = class_colors(F)
     panels: list[Panel] = []
     for row in range(R):
@@ -105,10 +114,10 @@ def plot_series_rows(series: np.ndarray, names: Sequence[str], *, title: str) ->
                 for f in range(F):
                     _draw_line(axes, lines[:, f], colors[f], 1.0)
 
-            panels.append((None, _shorten(names[row]), draw))
+            panels.append((None, texts[row], draw))
     limits = [_limits(series)] * len(panels)
     handles = _feature_handles(features, colors)
-    figure = _plot_panels(panels, C, T, limits, handles, title, size=(1.7, 1.0))
+    figure = _plot_panels(panels, C, T, limits, handles, title, (1.7, 1.0), note)
     figure.supylabel("value", fontsize=8)
     return figure
 
@@ -173,9 +182,9 @@ def plot_series_manifold(
       ticks: prior quantiles at the start, middle and end of an axis.
       axis_labels: names of the latent dimensions that vary.
     """
-    series, names, title = _first_features(series, title)
+    groups = _group_features(series[..., :MOST_FEATURES])
+    series, names, title = _first_features(series, title, _count(groups))
     R, C, T, F = series.shape
-    groups = _group_features(series)
     colors = class_colors(F)
     size = (8.0, 8.0 * R / C + 1.4)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
@@ -196,11 +205,7 @@ def plot_series_manifold(
         scale = f"values {low:.3g} to {high:.3g}"
     else:
         scale = "each feature over its own range"
-    axes.set_title(
-        f"{title}\neach cell: time steps 0 to {T - 1:,}, {scale}",
-        fontsize=11,
-        parse_math=False,
-    )
+    set_title(axes, title, 8.0, f"each cell: time steps 0 to {T - 1:,}, {scale}")
     axes.set_xlim(0, C)
     axes.set_ylim(0, R)
     for column in range(1, C):
@@ -261,12 +266,14 @@ def _plot_panels(
     handles: Sequence[Line2D],
     title: str,
     size: tuple[float, float] = (2.6, 1.7),
+    note: str = "",
 ) -> Figure:
     """Panels on a grid, row by row; labels at its left and lower edge."""
     rows = -(-len(panels) // columns)
     width, height = size[0] * columns + 0.5, size[1] * rows + 1.0
-    figure = Figure(figsize=(max(width, 6.0), height), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize=11, parse_math=False)
+    width = max(width, 6.0)
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure.set_figheight(height + set_title(figure, title, width, note))
     for i, (name, label, draw) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, i + 1)
         draw(axes)
@@ -279,7 +286,7 @@ def _plot_panels(
         if name is not None:
             axes.set_title(name, fontsize=8, parse_math=False)
         if i % columns == 0:
-            axes.set_ylabel(label or "", fontsize=8, parse_math=False)
+            axes.set_ylabel(label or "", fontsize=8)
         elif limits[i] == limits[i - 1]:
             axes.tick_params(labelleft=False)
         if i >= len(panels) - columns:
@@ -318,6 +325,11 @@ def _feature_handles(names: Sequence[str], colors: Sequence[str]) -> list[Line2D
     ]
 
 
+def _count(groups: Sequence[Sequence[int]]) -> int:
+    """The features that are drawn, of `_group_features`."""
+    return sum(map(len, groups))
+
+
 def _group_features(values: np.ndarray) -> list[list[int]]:
     """The features ``(..., F)`` that share an axis: all, or the first ones alone."""
     F = values.shape[-1]
@@ -335,7 +347,3 @@ def _limits(values: np.ndarray, feature: int | None = None) -> tuple[float, floa
     low, high = float(values.min()), float(values.max())
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
     return low - margin, high + margin
-
-
-def _shorten(name: str, most: int = 14) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
