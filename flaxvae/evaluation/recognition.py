@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least
+from flaxvae.checks import InputError, as_integer, check_seed
 from flaxvae.data import Dataset, Preprocessing, Split, condition_on_labels
 from flaxvae.evaluation.bound import check_examples, evaluate_terms
 from flaxvae.latent.generate import count_classes
@@ -47,8 +47,8 @@ def recognize(
     Returns:
       ``generated`` and ``real``, each as `describe_classes` returns it.
     """
-    check_at_least("num", num, 1)
-    seed = trained.seed if seed is None else seed
+    num = as_integer("num", num, 1)
+    seed = check_seed(trained.seed if seed is None else seed)
     if classifier is None:
         classifier = train_classifier(dataset, seed=seed)
     stored = dataset.preprocessing.stored(dataset.test.x)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least
+from flaxvae.checks import InputError, as_integer
 from flaxvae.collectives import split_weights
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS
@@ -63,7 +63,7 @@ def score(
     Raises:
       InputError: no example, or a model that does not reconstruct its input.
     """
-    check_at_least("num_samples", num_samples, 1)
+    num_samples = as_integer("num_samples", num_samples, 1)
     check_examples(split)
     objective, names = _choose(trained)
     root = draw_key(trained, Stream.TEST, 2, seed=seed)  # 0, 1: the ELBO's, the NLL's
