@@ -24,30 +24,39 @@ class InputError(ValueError):
 
 def check_at_least(name: str, value: float, minimum: float) -> None:
     """Raises `InputError` unless ``value`` is finite and >= ``minimum``."""
-    if not (math.isfinite(value) and value >= minimum):
+    if not (_is_finite(name, value) and value >= minimum):
         raise InputError(f"{name} must be >= {minimum}, got {value}")
 
 
 def check_above(name: str, value: float, bound: float) -> None:
     """Raises `InputError` unless ``value`` is finite and > ``bound``."""
-    if not (math.isfinite(value) and value > bound):
+    if not (_is_finite(name, value) and value > bound):
         raise InputError(f"{name} must be > {bound}, got {value}")
 
 
 def check_below(name: str, value: float, bound: float) -> None:
     """Raises `InputError` unless ``value`` is finite and < ``bound``."""
-    if not (math.isfinite(value) and value < bound):
+    if not (_is_finite(name, value) and value < bound):
         raise InputError(f"{name} must be < {bound}, got {value}")
+
+
+def _is_finite(name: str, value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except (TypeError, OverflowError) as error:  # a text, a list, no number at all
+        raise InputError(f"{name} must be a number, got {show(value)}") from error
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raises `InputError` unless ``value`` is one of ``choices``."""
     known = sorted(choices)
-    if value in known:
+    is_text = isinstance(value, str)
+    if is_text and value in known:
         return
-    close = difflib.get_close_matches(value, known, n=1)
+    close = difflib.get_close_matches(value, known, n=1) if is_text else ()
     hint = f" (did you mean {close[0]}?)" if close else ""
-    raise InputError(f"unknown {name} {value!r}: choose from {', '.join(known)}{hint}")
+    shown = repr(value) if is_text else show(value)
+    raise InputError(f"unknown {name} {shown}: choose from {', '.join(known)}{hint}")
 
 
 def as_integer(name: str, value: Any, minimum: int | None = None) -> int:
@@ -70,7 +79,21 @@ def as_integer(name: str, value: Any, minimum: int | None = None) -> int:
         raise InputError(f"{name} must be an integer, got {show(value)}")
     if minimum is not None:
         check_at_least(name, number, minimum)
+        check_below(name, number, 2**31)
     return number
+
+
+def as_integers(name: str, value: Any) -> tuple[int, ...]:
+    """Python integers from one whole number or several.
+
+    >>> as_integers("around", 3), as_integers("around", [0.0, 2])
+    ((3,), (0, 2))
+
+    Raises:
+      InputError: something else.
+    """
+    is_several = isinstance(value, list | tuple | range) or getattr(value, "shape", ())
+    return tuple(as_integer(name, each) for each in (value if is_several else [value]))
 
 
 def _whole(value: Any) -> int | None:
@@ -101,11 +124,16 @@ def show(value: Any) -> str:
     return text if is_short else f"a {type(value).__name__}"
 
 
-def check_seed(seed: Any) -> None:
-    """Raises `InputError` unless ``seed`` is an integer of at most 32 bits."""
+def check_seed(seed: Any) -> int:
+    """The seed as a Python integer.
+
+    Raises:
+      InputError: not an integer of at most 32 bits.
+    """
     number = as_integer("seed", seed)
     if not 0 <= number < 2**32:
         raise InputError(f"seed must be >= 0 and < 2**32, got {number}")
+    return number
 
 
 def check_event_shape(

@@ -15,7 +15,7 @@ import flax.linen as nn
 import numpy as np
 
 from flaxvae import evaluation, latent, training
-from flaxvae.checks import InputError, check_choice, show
+from flaxvae.checks import InputError, as_integers, check_choice, show
 from flaxvae.data import Dataset, Split, condition_on_labels
 from flaxvae.data.dataset import SPLITS
 from flaxvae.data.memory import as_dataset
@@ -220,7 +220,7 @@ class Run(Trained):
         *,
         sampler: SamplerName = "prior",
         label: int | str | None = None,
-        around: Sequence[int] = (),
+        around: int | Sequence[int] | None = (),
         spread: float = 1.0,
         with_noise: bool = False,
         seed: int | None = None,
@@ -250,6 +250,7 @@ class Run(Trained):
         """
         if isinstance(label, str):
             label = self._find_class(label)
+        around = () if around is None else as_integers("around", around)
         if output is not None:
             ndim = len(self.data_shape)
             check_output(Path(output), is_table=ndim == 1, is_series=ndim == 2)
@@ -521,6 +522,10 @@ def _split_of(dataset: Dataset, name: str) -> Split:
         "validation": dataset.validation,
         "test": dataset.test,
     }
+    if not isinstance(name, str):
+        raise InputError(
+            f"split must be a Split or one of {', '.join(splits)}, got {show(name)}"
+        )
     if name not in splits:
         raise InputError(f"unknown split {name!r}: choose from {', '.join(splits)}")
     return splits[name]

@@ -5,14 +5,23 @@ pytree whose one leaf is the weight's full value; training turns epochs into ste
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flaxvae.checks import InputError, check_above, check_at_least, check_choice
+from flaxvae.checks import (
+    InputError,
+    as_integer,
+    check_above,
+    check_at_least,
+    check_choice,
+    show,
+)
 from flaxvae.dtypes import narrow
 
 ScheduleKind = Literal["linear", "sigmoid", "cyclical"]
@@ -147,13 +156,16 @@ def make_schedule(
       InputError: an unknown kind, a number out of range, or ``epochs`` and ``share``.
     """
     check_choice("schedule", kind, SCHEDULES)
+    is_array = isinstance(value, jax.Array)
+    if not is_array and not (isinstance(value, Real) and math.isfinite(value)):
+        raise InputError(f"value must be a finite number, got {show(value)}")
     if epochs is not None:
         check_above("epochs", epochs, 0)
     if share is not None:
         check_above("share", share, 0)
         if epochs is not None:
             raise InputError(f"share must be left out where epochs is set, got {share}")
-    check_at_least("cycles", cycles, 1)
+    cycles = as_integer("cycles", cycles, 1)
     return Schedule(value, kind, epochs, share, cycles)
 
 

@@ -30,6 +30,7 @@ from flaxvae.checks import (
     check_at_least,
     check_below,
     check_choice,
+    show,
 )
 
 T = TypeVar("T")
@@ -74,6 +75,8 @@ def check_settings(settings: Any) -> None:
     for field in dataclasses.fields(settings):
         value, hint = getattr(settings, field.name), hints.get(field.name, Any)
         plain = _as_python(value, hint)
+        if isinstance(plain, list) and _has_tuple(hint):
+            plain = tuple(plain)
         if plain is not value:
             object.__setattr__(settings, field.name, plain)
         is_tuple = isinstance(plain, tuple | list)
@@ -91,6 +94,10 @@ def _as_python(value: Any, hint: Any) -> Any:
         return value if same else type(value)(entries)
     value = as_python(value)
     kinds = _kinds_of(hint)
+    is_array = isinstance(value, np.ndarray | jax.Array) and value.ndim > 0
+    is_several = is_array and (float not in kinds or value.size == 1)
+    if is_several and kinds <= _PLAIN and not isinstance(value, jax.core.Tracer):
+        return _as_python(value.tolist(), hint)
     is_whole = isinstance(value, float) and value.is_integer()
     return int(value) if is_whole and int in kinds and float not in kinds else value
 
@@ -118,6 +125,9 @@ def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     is_array = hasattr(value, "shape")  # traced, for example
     if not choices and (kinds - _PLAIN or is_array):
+        is_text = isinstance(value, str | bytes | bool | complex)
+        if kinds & _NUMBERS and is_text and not kinds & {str, bool}:
+            raise InputError(f"{name} must be a number, got {value!r}")
         if not is_number:
             return
     elif value is None:
@@ -131,6 +141,8 @@ def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
             raise InputError(f"{name} must be a number, got {value!r}")
     elif choices and not is_number:
         check_choice(name, str(value), map(str, choices))
+    elif kinds <= {str, Ellipsis} and not isinstance(value, str):
+        raise InputError(f"{name} must be a text, got {show(value)}")
     elif bool in kinds and not isinstance(value, bool):
         raise InputError(f"{name} must be True or False, got {value!r}")
     if not is_number:
@@ -143,6 +155,8 @@ def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
     for rule, check in _BOUNDS.items():
         if (bound := field.metadata.get(rule)) is not None:
             check(name, value, bound)
+    if kinds <= _PLAIN and math.isnan(value):
+        raise InputError(f"{name} must be a number, got nan")
 
 
 def _has_tuple(hint: Any) -> bool:

@@ -7,8 +7,10 @@ import pytest
 from flaxvae.checks import (
     InputError,
     as_integer,
+    as_integers,
     check_above,
     check_at_least,
+    check_below,
     check_choice,
     check_event_shape,
     check_seed,
@@ -41,6 +43,19 @@ def test_non_finite_values_are_refused(value):
         check_above("beta", value, 0)
 
 
+@pytest.mark.parametrize("value", ["1", None, [1], 1j, np.ones(1), b"1"])
+@pytest.mark.parametrize("check", [check_at_least, check_above, check_below])
+def test_what_is_not_a_number_is_refused(check, value):
+    with pytest.raises(InputError, match="spread must be a number, got"):
+        check("spread", value, 0)
+
+
+@pytest.mark.parametrize("value", [1, None, ["vamp"], np.ones(2), 0.5])
+def test_a_choice_is_a_text(value):
+    with pytest.raises(InputError, match=r"unknown prior .*: choose from normal, vamp"):
+        check_choice("prior", value, ["vamp", "normal"])
+
+
 def test_good_values_pass():
     check_at_least("n", 1, 1)
     check_above("n", 0.1, 0)
@@ -69,6 +84,24 @@ def test_any_whole_number_is_an_integer(value):
 def test_what_is_not_a_whole_number_is_refused(value):
     with pytest.raises(InputError, match="num must be an integer, got"):
         as_integer("num", value)
+
+
+@pytest.mark.parametrize(
+    "value", [3, [3], (np.int64(3),), np.array([3.0]), range(3, 4)]
+)
+def test_one_whole_number_or_several(value):
+    assert as_integers("around", value) == (3,)
+
+
+@pytest.mark.parametrize("value", ["3", None, [1.5], (None,), [[1]], np.array(["3"])])
+def test_others_are_refused(value):
+    with pytest.raises(InputError, match="around must be an integer, got"):
+        as_integers("around", value)
+
+
+def test_sizes_fit_into_32_bits():
+    with pytest.raises(InputError, match="num must be < 2147483648, got 1000000000"):
+        as_integer("num", 1e30, 1)
 
 
 def test_long_values_are_named_by_their_kind():

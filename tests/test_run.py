@@ -90,6 +90,15 @@ def test_a_run_without_a_folder(stripes, tmp_path):
         run.write_summary({})
     with pytest.raises(InputError, match="unknown split 'tests': choose from train"):
         run.evaluate("tests")
+    with pytest.raises(InputError, match="split must be a Split or one of train"):
+        run.evaluate(["test"])
+    with pytest.raises(InputError, match="num_samples must be an integer, got 1.5"):
+        run.score(num_samples=1.5)
+    with pytest.raises(InputError, match="num_train must be an integer, got None"):
+        run.probe(num_train=None)
+    with pytest.raises(InputError, match="manifold_dims must be an integer, got 'x'"):
+        run.draw(tmp_path, manifold_dims="x")
+    assert run.generate(2, around=3, seed=np.uint8(1))[0].shape == (2, 4, 4, 1)
     summary = run.summarize(run.evaluate(), [tmp_path / "a.png"])
     assert summary["figures"] == [str(tmp_path / "a.png")]
     with pytest.raises(InputError, match="must be of a VQVAE, got VAE"):

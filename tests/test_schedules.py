@@ -77,6 +77,9 @@ def test_every_kind_ends_at_one_and_can_be_traced(kind):
         (lambda: warm_up(share=0.0), "share must be > 0, got 0.0"),
         (lambda: warm_up(epochs=2, share=0.5), "share must be left out where epochs"),
         (lambda: cyclical(cycles=0), "cycles must be >= 1, got 0"),
+        (lambda: cyclical(cycles=1.5), "cycles must be an integer, got 1.5"),
+        (lambda: warm_up("1"), "value must be a finite number, got '1'"),
+        (lambda: warm_up(float("nan")), "value must be a finite number, got nan"),
     ],
 )
 def test_bad_schedules_are_refused(call, message):

@@ -1,7 +1,6 @@
 """The choice of the data: typed settings, which load them."""
 
 import dataclasses
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from flaxvae.data.sources import load_source
 from flaxvae.data.tables import TableOptions
 from flaxvae.data.text_tables import Decimal, Header
 from flaxvae.data.transforms import Imputation
-from flaxvae.settings import check_settings, setting
+from flaxvae.settings import as_python, check_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,8 +220,9 @@ def check_fields(choices: Mapping[str, Any], *without: str) -> None:
 
 def _as_sizes(value: Any) -> Any:
     """One number as a square; lists as tuples."""
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return (int(value),) * 2
+    value = as_python(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (value,) * 2
     if isinstance(value, list | np.ndarray):
         value = tuple(value)
     return value * 2 if isinstance(value, tuple) and len(value) == 1 else value

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least, check_seed
+from flaxvae.checks import InputError, as_integer, check_seed
 
 
 def choose_labelled(labels: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:
@@ -22,8 +22,7 @@ def choose_labelled(labels: np.ndarray, count: int, *, seed: int = 0) -> np.ndar
     Raises:
       InputError: a count that is not such a multiple, or exceeds a class.
     """
-    check_seed(seed)
-    check_at_least("labels", count, 1)
+    seed, count = check_seed(seed), as_integer("labels", count, 1)
     kinds, sizes = np.unique(labels, return_counts=True)
     each, rest = divmod(count, len(kinds))
     if rest or each > sizes.min():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, check_above, check_at_least
+from flaxvae.checks import InputError, as_integer, check_above
 from flaxvae.collectives import Conditioned, split_weights
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
@@ -63,7 +63,7 @@ def estimate_nll(
     Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
     arXiv 1509.00519, section 5.
     """
-    check_at_least("num_samples", num_samples, 1)
+    num_samples = as_integer("num_samples", num_samples, 1)
     check_above("memory_budget", memory_budget, 0)
     check_density(trained.model, trained.preprocessing.levels(split.x.dtype))
     check_examples(split)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least, check_seed
+from flaxvae.checks import InputError, as_integer, check_seed
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import check_examples
 from flaxvae.latent.embeddings import fit_pca
@@ -42,9 +42,8 @@ def probe(
     Raises:
       InputError: no labels, or fewer than two classes.
     """
-    check_at_least("num_train", num_train, 2)
-    seed = trained.seed if seed is None else seed
-    check_seed(seed)
+    num_train = as_integer("num_train", num_train, 2)
+    seed = check_seed(trained.seed if seed is None else seed)
     check_examples(dataset.test, f"test of {dataset.name!r}")
     labels, test_labels = dataset.train.labels, dataset.test.labels
     if labels is None or test_labels is None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least
+from flaxvae.checks import InputError, as_integer, check_seed
 from flaxvae.data import Dataset, Preprocessing, Split, condition_on_labels
 from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.bound import evaluate_terms
@@ -52,9 +52,9 @@ def recognize(
     Raises:
       InputError: no test examples, or no labels to train a classifier with.
     """
-    check_at_least("num", num, 1)
+    num = as_integer("num", num, 1)
     check_examples(dataset.test, f"test of {dataset.name!r}")
-    seed = trained.seed if seed is None else seed
+    seed = check_seed(trained.seed if seed is None else seed)
     if classifier is None:
         classifier = train_classifier(dataset, seed=seed)
     stored = dataset.preprocessing.stored(dataset.test.x)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least
+from flaxvae.checks import InputError, as_integer
 from flaxvae.collectives import split_weights
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS
@@ -67,7 +67,7 @@ def score(
         that a conditional model does not have.
       NonFiniteError: a score that is infinite or NaN.
     """
-    check_at_least("num_samples", num_samples, 1)
+    num_samples = as_integer("num_samples", num_samples, 1)
     check_examples(split)
     split = check_split(trained.model, split)
     objective, names = _choose(trained)

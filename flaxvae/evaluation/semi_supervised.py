@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.checks import InputError, as_integer, check_choice
 from flaxvae.data import Dataset, Preprocessing, Split, condition_on_labels
 from flaxvae.data.labelled import choose_labelled
 from flaxvae.evaluation.recognition import find_errors
@@ -117,7 +117,7 @@ def compare_semi_supervised(
         check_choice("method", method, METHODS)
     if not methods:
         raise InputError("methods must name one, got none")
-    check_at_least("labels", num_labels, 1)
+    num_labels = as_integer("labels", num_labels, 1)
     if dataset.train.labels is None:
         raise InputError(f"dataset must have labels, got {dataset.name!r}")
     if not len(getattr(dataset, split)):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import check_at_least
+from flaxvae.checks import as_integer
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
 from flaxvae.distributions import MultivariateNormal, Normal
@@ -46,7 +46,7 @@ def elbo_surgery(
     and Duvenaud, "Isolating Sources of Disentanglement in Variational Autoencoders",
     2018, arXiv 1802.04942, section 2.1.
     """
-    check_at_least("num_draws", num_draws, 1)
+    num_draws = as_integer("num_draws", num_draws, 1)
     check_examples(split)
     prior = trained.prior
     if prior is None:

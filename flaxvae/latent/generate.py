@@ -7,7 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer, check_at_least, check_below
+from flaxvae.checks import (
+    InputError,
+    as_integer,
+    as_integers,
+    check_at_least,
+    check_below,
+)
 from flaxvae.data import Dataset, Split
 from flaxvae.data.schema import TableSchema
 from flaxvae.files import TABLE_SUFFIXES, atomic_file, atomic_folder, write_table
@@ -187,7 +193,7 @@ def choose_around(dataset: Dataset, numbers: Sequence[int]) -> Split:
     Raises:
       InputError: a number that no test example has.
     """
-    rows = np.array(numbers)
+    rows = np.array(as_integers("around", numbers))
     if rows.min() < 0 or rows.max() >= len(dataset.test):
         raise InputError(
             f"around must be numbers from 0 to {len(dataset.test) - 1}, of test "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, as_integers
 
 MOST_ELONGATED = 5.0  # ratio of the sides of an image as it is drawn
 
@@ -52,7 +52,7 @@ def quantile_grid(
     """
     from scipy import special
 
-    check_dims(latent_dim, dims)
+    dims = check_dims(latent_dim, dims)
     across, up = (steps, steps) if isinstance(steps, int) else steps
     x, y = (
         special.ndtri(np.linspace(low, high, n)).astype(np.float32)
@@ -68,12 +68,20 @@ def quantile_grid(
     return grid
 
 
-def check_dims(latent_dim: int, dims: Sequence[int], name: str = "dims") -> None:
-    """Raises `InputError` unless ``dims`` are one or two different dimensions."""
+def check_dims(
+    latent_dim: int, dims: int | Sequence[int], name: str = "dims"
+) -> tuple[int, ...]:
+    """One or two different dimensions as Python integers.
+
+    Raises:
+      InputError: others.
+    """
+    dims = as_integers(name, dims)
     if len(set(dims)) != len(dims) or not 1 <= len(dims) <= 2:
         raise InputError(f"{name} must be one or two different dimensions, got {dims}")
     if not all(0 <= d < latent_dim for d in dims):
-        raise InputError(f"{name} must be in 0 to {latent_dim - 1}, got {tuple(dims)}")
+        raise InputError(f"{name} must be in 0 to {latent_dim - 1}, got {dims}")
+    return dims
 
 
 def choose_grid(

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from flaxvae.checks import check_seed
 from flaxvae.training.keys import Stream, stream_key
 
 
@@ -18,5 +19,5 @@ def draw_key(
       count: number of the key in its stream.
       seed: of a root key in place of the run's own.
     """
-    root = jax.random.key(trained.seed if seed is None else seed)
+    root = jax.random.key(trained.seed if seed is None else check_seed(seed))
     return stream_key(root, stream, count)

@@ -129,7 +129,7 @@ def draw(
 
     check_sampler(trained, sampler)
     if manifold_dims is not None:
-        check_dims(trained.latent_dim, manifold_dims, "manifold_dims")
+        manifold_dims = check_dims(trained.latent_dim, manifold_dims, "manifold_dims")
     if len(dataset.test) < 2:
         raise InputError(
             "dataset must hold 2 test examples or more for pictures, got "

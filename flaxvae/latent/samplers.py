@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.checks import InputError, as_integer, check_choice, check_seed
 from flaxvae.dtypes import narrow
 from flaxvae.latent.keys import draw_key
 from flaxvae.nn.conditions import check_conditions
@@ -247,13 +247,13 @@ def fit_mixture(
     """
     from sklearn.mixture import GaussianMixture
 
-    check_at_least("num_components", num_components, 1)
+    num_components = as_integer("num_components", num_components, 1)
     if num_components >= min(len(x), MOST_CODES):
         raise InputError(
             f"num_components must be < {min(len(x), MOST_CODES)}, the number of codes, "
             f"got {num_components}"
         )
-    seed = trained.seed if seed is None else seed
+    seed = check_seed(trained.seed if seed is None else seed)
     rows = np.random.default_rng(seed).permutation(len(x))[:MOST_CODES]
     key = draw_key(trained, Stream.SAMPLER, seed=seed)
     codes = trained.encode(x[rows]).sample(key)

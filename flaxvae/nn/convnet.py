@@ -48,7 +48,7 @@ class ConvEncoder(Network):
                 dtype=self.dtype,
                 name=f"conv_{i}",
             )
-            x = self.finish(layer(x), f"conv_{i}", condition)
+            x = self.finish(layer(x), f"conv_{i}", condition, axes)
         if not self.grid:
             x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
         for i, width in enumerate(self.hidden):
@@ -103,7 +103,7 @@ class ConvDecoder(Network):
             )
             h = layer(h)
             if not is_last:
-                h = self.finish(h, f"conv_{i}", condition)
+                h = self.finish(h, f"conv_{i}", condition, axes)
         return h
 
 

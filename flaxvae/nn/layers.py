@@ -87,17 +87,32 @@ class Network(nn.Module, kw_only=True):
         return jnp.concatenate([x, planes], axis=-1)
 
     def finish(
-        self, x: jax.Array, name: str, condition: jax.Array | None = None
+        self,
+        x: jax.Array,
+        name: str,
+        condition: jax.Array | None = None,
+        axes: int = 0,
     ) -> jax.Array:
-        """The end of a layer: normalization, condition, activation, dropout."""
-        x = self.normalize(x, f"{name}_norm")
+        """The end of a layer: normalization, condition, activation, dropout.
+
+        Args:
+          x: features ``(..., C)``, images ``(..., H, W, C)`` or series ``(..., T, C)``.
+          name: of the layer.
+          condition: ``(..., E)``, for FiLM.
+          axes: of an image (2) or a series (1), 0 of features.
+        """
+        x = self.normalize(x, f"{name}_norm", axes)
         if self.film and condition is not None:
             x = FiLM(dtype=self.dtype, name=f"{name}_film")(x, condition)
         x = self.activate(x)
         return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
-    def normalize(self, x: jax.Array, name: str) -> jax.Array:
-        """The normalization over the last axis, ``(..., C)``."""
+    def normalize(self, x: jax.Array, name: str, axes: int = 0) -> jax.Array:
+        """The normalization over the last axis, ``(..., C)``; see `finish`.
+
+        A group normalization has the moments of each code, also where codes have more
+        leading axes than the batch, ``(K, B, D)``.
+        """
         if self.normalization == "batch":
             training = self.is_mutable_collection("batch_stats")
             return nn.BatchNorm(
@@ -109,7 +124,10 @@ class Network(nn.Module, kw_only=True):
             )(x)
         if self.normalization == "group":
             groups = math.gcd(GROUPS, x.shape[-1])
-            return nn.GroupNorm(groups, dtype=self.dtype, name=name)(x)
+            own = tuple(range(-1 - axes, 0))  # those of one example
+            return nn.GroupNorm(
+                groups, reduction_axes=own, dtype=self.dtype, name=name
+            )(x)
         if self.normalization == "layer":
             return nn.LayerNorm(dtype=self.dtype, name=name)(x)
         return x

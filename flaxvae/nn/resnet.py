@@ -60,7 +60,7 @@ class ResNetEncoder(Network):
             )(x)
             for j in range(self.num_residual_blocks):
                 x = _block(self, x, f"stage_{i}_block_{j}", condition)
-        x = self.finish(x, "end", condition)
+        x = self.finish(x, "end", condition, axes)
         if not self.grid:
             x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
         for i, width in enumerate(self.hidden):
@@ -110,7 +110,7 @@ class ResNetDecoder(Network):
         for i in range(len(self.filters)):
             for j in range(self.num_residual_blocks):
                 h = _block(self, h, f"stage_{i}_block_{j}", condition)
-            h = self.finish(h, f"stage_{i}", condition)
+            h = self.finish(h, f"stage_{i}", condition, axes)
             is_last = i == len(self.filters) - 1
             name = "output" if is_last else f"stage_{i}"
             width = channels if is_last else self.filters[i + 1]
@@ -152,7 +152,7 @@ def _block(
         ("b", inner, network.kernel_size),
         ("c", filters, 1),
     ):
-        h = network.finish(h, f"{name}_{part}", condition)
+        h = network.finish(h, f"{name}_{part}", condition, x.ndim - 2)
         h = Conv(
             width,
             (kernel_size,) * (x.ndim - 2),

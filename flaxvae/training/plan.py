@@ -250,7 +250,7 @@ def make_plan(
                     f"{name} must be left out beside an optimizer of your own, got "
                     f"{getattr(chosen, name)}"
                 )
-    check_seed(seed)
+    seed = check_seed(seed)
     check_dataset(dataset)
     if not len(dataset.train):
         raise InputError(f"{dataset.name!r} must have training examples, got none")
@@ -260,15 +260,19 @@ def make_plan(
             "early_stopping must be left out without a validation split, got "
             f"{chosen.early_stopping}"
         )
-    return Plan(
+    plan = Plan(
         dataset=dataset,
         objective=as_objective(objective),
         optimization=chosen,
         optimizer=custom,
-        seed=int(seed),
+        seed=seed,
         settings=settings or {},
         notes=notes or {},
     )
+    if plan.clock.total_steps >= 2**31:  # steps are counted in int32
+        most = (2**31 - 1) // plan.clock.steps_per_epoch
+        raise InputError(f"epochs must be <= {most}, got {plan.epochs}")
+    return plan
 
 
 def check_model(model: nn.Module, objective: Objective) -> None:

@@ -189,6 +189,20 @@ def test_a_normalization_takes_scale_and_shift_out(key, kind):
     np.testing.assert_allclose(plain, scaled, atol=0.02)
 
 
+@pytest.mark.parametrize("encoder", ["mlp", "conv", "resnet"])
+@pytest.mark.parametrize("kind", ["batch", "layer", "group"])
+def test_several_codes_of_an_example_are_decoded_one_by_one(key, kind, encoder):
+    sizes = {} if encoder == "mlp" else {"filters": (8,)}
+    model = build_vae(
+        (4, 4, 1), 2, encoder=encoder, hidden=(16,), normalization=kind, **sizes
+    )
+    z = jnp.arange(1, 4)[:, None, None] * jax.random.normal(key, (3, 5, 2))
+    variables = model.decoder.init(key, z[0])
+    together = model.decoder.apply(variables, z)
+    each = [model.decoder.apply(variables, codes) for codes in z]
+    np.testing.assert_allclose(together, jnp.stack(each), atol=1e-5)
+
+
 def test_batch_statistics_are_used_after_training(key):
     x = 3.0 + jax.random.normal(key, (64, 5))
     network = MLPEncoder((4,), normalization="batch")
