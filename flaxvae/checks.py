@@ -92,7 +92,8 @@ def as_integers(name: str, value: Any) -> tuple[int, ...]:
     Raises:
       InputError: something else.
     """
-    is_several = isinstance(value, list | tuple | range) or getattr(value, "shape", ())
+    is_several = isinstance(value, list | tuple | range)
+    is_several |= bool(getattr(value, "shape", None))
     return tuple(as_integer(name, each) for each in (value if is_several else [value]))
 
 
