@@ -126,12 +126,18 @@ def compare_semi_supervised(
         raise InputError(f"split must have labels, and {split} has none")
     if len(np.unique(dataset.train.labels)) < 2:
         raise InputError("labels must be of two classes or more, got one class")
+    config = config or SemiSupervisedConfig()
+    if set(methods) != {"classifier"} and config.batch_size > len(dataset.train):
+        raise InputError(
+            f"batch_size must be <= {len(dataset.train)}, the number of training "
+            f"examples, got {config.batch_size}"
+        )
     errors: dict[str, list[float]] = {}
     for seed in seeds:
         study = SemiSupervisedStudy(
             dataset,
             choose_labelled(dataset.train.labels, num_labels, seed=seed),
-            config=config or SemiSupervisedConfig(),
+            config=config,
             split=split,
             seed=seed,
             workdir=None if workdir is None else Path(workdir) / f"seed={seed}",

@@ -300,7 +300,7 @@ def class_samples(context: Context) -> Any:
 
     conditions, names = _conditions(context)
     key_samples, _ = jax.random.split(context.key)
-    each = "each class" if names else "conditions of test examples"
+    each = _describe_rows(context, len(conditions))
     return figures.plot_rows(
         panels.class_samples(context.trained, conditions, key=key_samples),
         names,
@@ -314,7 +314,7 @@ def class_change(context: Context) -> Any:
 
     conditions, names = _conditions(context)
     _, key_codes = jax.random.split(context.key)
-    each = "each class" if names else "conditions of test examples"
+    each = _describe_rows(context, len(conditions))
     return figures.plot_rows(
         panels.class_change(context.trained, conditions, key=key_codes),
         names,
@@ -497,7 +497,7 @@ def series_class_samples(context: Context) -> Any:
     return plot_series_rows(
         series.condition_samples(trained, chosen, key=key_samples),
         names,
-        title=f"Samples of {_describe_rows(chosen)}: {context.title}",
+        title=f"Samples of {_describe_rows(context, len(chosen))}: {context.title}",
     )
 
 
@@ -512,12 +512,18 @@ def series_class_change(context: Context) -> Any:
         series.condition_change(trained, chosen, key=key_codes),
         names,
         title="The same code in each column, decoded under "
-        f"{_describe_rows(chosen)}: {context.title}",
+        f"{_describe_rows(context, len(chosen))}: {context.title}",
     )
 
 
-def _describe_rows(conditions: np.ndarray) -> str:
-    return "each class" if conditions.ndim == 1 else "conditions of test examples"
+def _describe_rows(context: Context, rows: int) -> str:
+    """What the rows of a conditional model's picture are."""
+    model: Any = context.trained.model
+    num_classes = model.condition.num_classes
+    if num_classes is None:
+        return "conditions of test examples"
+    is_part = rows < num_classes
+    return f"the first {rows} of {num_classes} classes" if is_part else "each class"
 
 
 def series_denoised(context: Context) -> Any:

@@ -1,10 +1,12 @@
 """Few labels: every method runs, counts its errors, and continues."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.data import from_arrays
+from flaxvae.data import Split, from_arrays
 from flaxvae.evaluation import SemiSupervisedConfig, compare_semi_supervised
 from flaxvae.evaluation.semi_supervised import METHODS, SemiSupervisedStudy
 
@@ -68,6 +70,14 @@ def test_what_cannot_be_compared_is_refused(stripes):
         compare_semi_supervised(stripes, 40, methods=("m3",))
     with pytest.raises(InputError, match="dataset must have labels"):
         compare_semi_supervised(from_arrays(stripes.train.x), 40)
+    with pytest.raises(InputError, match="of two classes or more"):
+        compare_semi_supervised(from_arrays(stripes.train.x, [1] * len(stripes.train)))
+    large = SemiSupervisedConfig(batch_size=1_000_000)
+    with pytest.raises(InputError, match=r"batch_size must be <= .* training examples"):
+        compare_semi_supervised(stripes, 40, config=large)
+    unlabelled = replace(stripes, test=Split(stripes.test.x))
+    with pytest.raises(InputError, match="split must have labels, and test has none"):
+        compare_semi_supervised(unlabelled, 40)
     with pytest.raises(InputError, match="m2_alpha must be > 0"):
         SemiSupervisedConfig(m2_alpha=0)
     with pytest.raises(InputError, match="m1_hidden must be >= 1"):

@@ -1,6 +1,7 @@
 """The pictures of a run, by the kind of its model."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -313,3 +314,14 @@ def test_large_images_are_decoded_a_few_at_once(monkeypatch, tmp_path):
         ["training_curves", *COMMON[1:], "manifold", "samples", "interpolations"],
         tmp_path,
     )
+
+
+def test_rows_of_some_classes_are_not_each_class():
+    def describe(size, rows):
+        vae = build_vae((2,), 2, conditional="concat", **size)
+        context = SimpleNamespace(trained=SimpleNamespace(model=vae))
+        return pictures._describe_rows(context, rows)
+
+    assert describe({"num_classes": 300}, 20) == "the first 20 of 300 classes"
+    assert describe({"num_classes": 20}, 20) == "each class"
+    assert describe({"condition_width": 3}, 20) == "conditions of test examples"

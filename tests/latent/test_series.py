@@ -77,6 +77,15 @@ def test_features_of_other_ranges_have_an_axis_of_their_own():
     assert figure.get_suptitle() == "t (first 4 of 6 features)"
 
 
+def test_a_single_time_step_is_a_level_line_in_each_cell():
+    figure = drawn.plot_series_manifold(np.arange(6.0).reshape(2, 3, 1, 1), title="t")
+    segments = figure.axes[0].collections[0].get_segments()
+    assert len(segments) == 6
+    for segment in segments:
+        assert np.ptp(segment[:, 0]) > 0.5
+        assert np.ptp(segment[:, 1]) == 0
+
+
 def test_rows_have_plain_names_that_differ():
     rows = np.zeros((4, 2, 5, 1))
     names = ["US_$ {", "a\nb", "x" * 30 + "1", "x" * 30 + "2"]

@@ -196,6 +196,8 @@ def plot_series_manifold(
             for row in range(R):
                 for column in range(C):
                     x, y = decimate(series[row, column, :, f], BUCKETS // C)
+                    if T == 1:  # a level line
+                        x, y = np.arange(2), np.repeat(y, 2)
                     x = column + 0.06 + 0.88 * x / max(T - 1, 1)
                     y = R - 1 - row + (y - low) / (high - low)
                     lines.append(np.stack([x, y], axis=1))
