@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 
 class InputError(ValueError):
@@ -92,8 +93,7 @@ def as_integers(name: str, value: Any) -> tuple[int, ...]:
     Raises:
       InputError: something else.
     """
-    is_several = isinstance(value, list | tuple | range)
-    is_several |= bool(getattr(value, "shape", None))
+    is_several = isinstance(value, list | tuple | range) or np.ndim(value) > 0
     return tuple(as_integer(name, each) for each in (value if is_several else [value]))
 
 
