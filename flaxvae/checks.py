@@ -5,6 +5,7 @@ The form is: rule, name, value, choices. For example
 ``unknown activation 'rleu': choose from elu, gelu, relu (did you mean relu?)``.
 """
 
+import dataclasses
 import difflib
 import math
 import operator
@@ -123,6 +124,27 @@ def show(value: Any) -> str:
     text = repr(value)
     is_short = len(text) <= 80 and "Tracer" not in text and " at 0x" not in text
     return text if is_short else f"a {type(value).__name__}"
+
+
+def show_fields(thing: Any) -> str:
+    """A short ``repr`` of a dataclass: of arrays and long tuples their sizes.
+
+    Fields at their default are left out.
+    """
+    texts = []
+    for field in dataclasses.fields(thing):
+        value = getattr(thing, field.name)
+        if hasattr(value, "dtype") and value.shape:
+            texts.append(f"{field.name} {value.dtype} {tuple(value.shape)}")
+            continue
+        if value is field.default:
+            continue
+        text = repr(value)
+        if len(text) > 200 or "\n" in text:
+            is_several = isinstance(value, tuple | list)
+            text = f"{len(value)} of them" if is_several else show(value)
+        texts.append(f"{field.name}={text}")
+    return f"{type(thing).__name__}({', '.join(texts)})"
 
 
 def check_seed(seed: Any) -> int:

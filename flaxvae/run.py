@@ -528,6 +528,12 @@ def _split_of(dataset: Dataset, name: str) -> Split:
         )
     if name not in splits:
         raise InputError(f"unknown split {name!r}: choose from {', '.join(splits)}")
+    if not len(splits[name]):
+        held = ", ".join(each for each, split in splits.items() if len(split))
+        raise InputError(
+            f"split must hold an example, and {name} of {dataset.name!r} has none: "
+            f"choose from {held or 'another data set'}"
+        )
     return splits[name]
 
 

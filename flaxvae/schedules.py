@@ -23,6 +23,7 @@ from flaxvae.checks import (
     show,
 )
 from flaxvae.dtypes import narrow
+from flaxvae.settings import as_python
 
 ScheduleKind = Literal["linear", "sigmoid", "cyclical"]
 SCHEDULES: tuple[str, ...] = get_args(ScheduleKind)
@@ -156,6 +157,7 @@ def make_schedule(
       InputError: an unknown kind, a number out of range, or ``epochs`` and ``share``.
     """
     check_choice("schedule", kind, SCHEDULES)
+    value = as_python(value)
     is_array = isinstance(value, jax.Array)
     if not is_array and not (isinstance(value, Real) and math.isfinite(value)):
         raise InputError(f"value must be a finite number, got {show(value)}")

@@ -1,15 +1,19 @@
 """Runs and data sets are pickled, copied, compared and shown."""
 
 import copy
+import dataclasses
 import io
 import pickle
 
+import jax.numpy as jnp
 import joblib
 import numpy as np
 import pytest
 
 import flaxvae
+from flaxvae.data.normal_scores import NormalScores
 from flaxvae.data.rows import RowFile, Rows
+from flaxvae.distributions.mixed import Mixed
 from flaxvae.latent import AggregatePosterior, fit_mixture
 from flaxvae.models import VAEConfig, build_vae
 from flaxvae.objectives import ELBO
@@ -93,11 +97,47 @@ def test_texts_are_short_and_comparing_does_not_raise(run):
     for thing in things:
         assert thing == thing and thing != copy.copy(run.history)
         assert hash(thing) == hash(thing)
-    for thing in things[:-1]:
+    for thing in things:
         assert len(repr(thing)) < 250 and "\n" not in repr(thing)
     assert repr(run.dataset).startswith("Dataset('dots', 4 x 4 x 1, train 3")
     assert "dots 4 x 4 x 1, 1 epochs, 260 parameters" in repr(run)
     assert repr(run.dataset.test).startswith("Split(x uint8 (4, 4, 4, 1), labels")
+
+
+def test_texts_of_wide_tables_are_short():
+    columns = {f"column {i}": np.arange(20.0) ** i for i in range(40)}
+    own = flaxvae.data.from_arrays(columns).preprocessing
+    things = (own, own.schema, own.schema.columns[1], own.standardization)
+    scores = NormalScores(np.arange(65.0), np.arange(65.0))
+    mixed = Mixed(jnp.zeros((9, 4)), jnp.zeros((9, 4)), (("real",), ("category", 3)))
+    for thing in (*things, scores, mixed):
+        assert thing == thing and hash(thing) == hash(thing)
+        assert isinstance(thing == copy.deepcopy(thing), bool)
+        assert len(repr(thing)) < 250 and "\n" not in repr(thing)
+
+
+@pytest.mark.parametrize(
+    ("posterior", "prior"), [("iaf", "mixture"), ("full", "vamp"), ("planar", "flow")]
+)
+def test_texts_of_distributions_are_short(run, posterior, prior):
+    model = build_vae(run.data_shape, 2, hidden=(6,), posterior=posterior, prior=prior)
+    x = np.zeros((1, 4, 4, 1), np.float32)
+    variables = model.init(run.key, x, key=run.key, method=ELBO())
+    other = dataclasses.replace(run, model=model, variables=variables)
+    q = other.encode(rows_of(run))
+    samplers = fit_mixture(run, rows_of(run), 2), AggregatePosterior(run, rows_of(run))
+    for thing in (other, q, other.prior, other.decode(q.mean), *samplers):
+        assert thing == thing and hash(thing) == hash(thing)
+        assert len(repr(thing)) < 1000 and "\n" not in repr(thing)
+
+
+@pytest.mark.parametrize(
+    "beta", [2.0, np.float32(2), jnp.float32(2), np.ones(3), warm_up(jnp.float32(2))]
+)
+def test_objectives_are_compared_by_their_values(beta):
+    again = ELBO(beta=copy.deepcopy(beta))
+    assert ELBO(beta=beta) == again and hash(ELBO(beta=beta)) == hash(again)
+    assert ELBO(beta=beta) not in (ELBO(beta=3.0), ELBO(beta=np.zeros(3)), 2.0)
 
 
 def rows_of(run):

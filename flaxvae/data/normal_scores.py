@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from flaxvae.checks import show_fields
+
 KNOTS = 65
 ATOM = 0.01  # share of rows with one value, from which it has an interval of scores
 NEARLY_NORMAL = 0.03  # largest distance of distribution functions
@@ -12,7 +14,7 @@ LEAST_ROWS = 200
 TAIL = 8  # knots by which the map is continued beyond the training values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NormalScores:
     """A monotone, piecewise linear map from a column's values to normal scores.
 
@@ -38,6 +40,8 @@ class NormalScores:
 
     x: np.ndarray
     z: np.ndarray
+
+    __repr__ = show_fields
 
     @staticmethod
     def fit(x: np.ndarray) -> "NormalScores":

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, show_fields
 from flaxvae.collectives import Conditioned, Weighted, draw_rows
 from flaxvae.data.drawing import RENDERERS, Renderer
 from flaxvae.data.normal_scores import NormalScores
@@ -121,6 +121,8 @@ class Preprocessing:
     render: Renderer | None = None
     schema: TableSchema | None = None
     masked: bool = False
+
+    __repr__ = show_fields
 
     def __post_init__(self) -> None:
         check_settings(self)

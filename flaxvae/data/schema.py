@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, show_fields
 from flaxvae.data.cells import (
     arrow_type,
     as_text,
@@ -56,6 +56,8 @@ class Column:
     missing: bool = False
     fill: float | None = None
 
+    __repr__ = show_fields
+
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise InputError(f"unknown kind of a column {self.kind!r}")
@@ -102,6 +104,12 @@ class TableSchema:
     label: Column | None = None
     masked: bool = False
     missing_values: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        names = ", ".join(column.name[:20] for column in self.columns[:5])
+        more = ", ..." if len(self.columns) > 5 else ""
+        label = "" if self.label is None else f"; label {self.label.name[:20]}"
+        return f"TableSchema({len(self.columns)} columns: {names}{more}{label})"
 
     @property
     def feature_names(self) -> tuple[str, ...]:

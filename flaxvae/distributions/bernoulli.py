@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from flaxvae.checks import show_fields
 from flaxvae.distributions.distribution import align, draw_noise, sum_event
 from flaxvae.distributions.softplus import softplus
 
@@ -25,6 +26,8 @@ class Bernoulli:
 
     logits: jax.Array
     event_ndim: int = field(default=1, metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def mean(self) -> jax.Array:

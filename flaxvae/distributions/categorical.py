@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import check_event_shape
+from flaxvae.checks import check_event_shape, show_fields
 from flaxvae.distributions.distribution import draw_noise, sum_event
 
 
@@ -30,6 +30,8 @@ class Categorical:
 
     logits: jax.Array
     event_ndim: int = field(default=1, metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def levels(self) -> int:

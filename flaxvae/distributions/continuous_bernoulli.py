@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from flaxvae.checks import show_fields
 from flaxvae.distributions.distribution import align, draw_noise, sum_event
 
 SMALL = 0.1  # |logit| below which a series replaces a quotient of two small numbers
@@ -27,6 +28,8 @@ class ContinuousBernoulli:
 
     logits: jax.Array
     event_ndim: int = field(default=1, metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def mean(self) -> jax.Array:

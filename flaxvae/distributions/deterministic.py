@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from flaxvae.checks import show_fields
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
@@ -18,6 +20,8 @@ class Deterministic:
 
     mean: jax.Array
     event_ndim: int = field(default=1, metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def mode(self) -> jax.Array:

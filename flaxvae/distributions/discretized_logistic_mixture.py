@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import check_event_shape
+from flaxvae.checks import check_event_shape, show_fields
 from flaxvae.distributions.discretized_logistic import (
     DiscretizedLogistic,
     discretize,
@@ -39,6 +39,8 @@ class DiscretizedLogisticMixture:
     log_scale: jax.Array
     coupling: jax.Array
     levels: int = field(default=256, metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def event_ndim(self) -> int:

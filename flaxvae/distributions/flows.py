@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.checks import show_fields
 from flaxvae.distributions.distribution import Distribution, sample_and_log_prob
 
 LARGEST_LOG_SCALE = 5.0  # of an affine layer: a factor of 150
@@ -44,6 +45,8 @@ class Flow:
     base: Distribution
     layers: tuple[Layer, ...]
     event_ndim: int = field(default=1, metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def mean(self) -> jax.Array:
@@ -109,6 +112,8 @@ class Autoregressive:
     kernel_out: jax.Array
     bias_out: jax.Array
 
+    __repr__ = show_fields
+
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """One pass of the network."""
         a, m = self._parameters(x)
@@ -162,6 +167,8 @@ class AffineCoupling:
     kernel_out: jax.Array
     bias_out: jax.Array
 
+    __repr__ = show_fields
+
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """One pass of the network."""
         first, second = jnp.split(x, [len(self.kernel_in)], axis=-1)
@@ -188,6 +195,8 @@ class Inverse:
     """The inverse of a layer."""
 
     layer: Layer
+
+    __repr__ = show_fields
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The layer's `inverse`."""
@@ -220,6 +229,8 @@ class Planar:
     w: jax.Array
     u: jax.Array
     b: jax.Array
+
+    __repr__ = show_fields
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """By the formula."""
@@ -279,6 +290,8 @@ class Radial:
     center: jax.Array
     log_alpha: jax.Array
     raw_beta: jax.Array
+
+    __repr__ = show_fields
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """By the formula."""

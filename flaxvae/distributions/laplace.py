@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from flaxvae.checks import show_fields
 from flaxvae.distributions.distribution import align, draw_noise, sum_event
 
 LOG_2 = 0.6931471805599453
@@ -24,6 +25,8 @@ class Laplace:
     mean: jax.Array
     log_scale: jax.Array
     event_ndim: int = field(default=1, metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def mode(self) -> jax.Array:

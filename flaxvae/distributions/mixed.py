@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import check_event_shape
+from flaxvae.checks import check_event_shape, show_fields
 from flaxvae.distributions.distribution import draw_noise, sum_event
 from flaxvae.distributions.normal import LOG_2PI
 from flaxvae.distributions.softplus import softplus
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixed:
     """p(x) of rows with independent columns of several kinds; see `Distribution`.
 
@@ -46,6 +46,8 @@ class Mixed:
     location: jax.Array
     log_scale: jax.Array
     columns: tuple[Any, ...] = field(default=(), metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def mean(self) -> jax.Array:

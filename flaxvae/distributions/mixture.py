@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import check_event_shape
+from flaxvae.checks import check_event_shape, show_fields
 from flaxvae.distributions.distribution import Distribution, draw_noise
 from flaxvae.distributions.normal import LOG_2PI
 
@@ -28,6 +28,8 @@ class Mixture:
     mean_of_each: jax.Array
     log_var_of_each: jax.Array
     event_ndim: int = field(default=1, metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def mean(self) -> jax.Array:
@@ -86,6 +88,8 @@ class MixtureOfBatch:
 
     members: Distribution
     event_ndim: int = field(default=1, metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def mean(self) -> jax.Array:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from flaxvae.checks import show_fields
 from flaxvae.distributions.distribution import align, draw_noise
 from flaxvae.distributions.normal import LOG_2PI
 
@@ -23,6 +24,8 @@ class MultivariateNormal:
     mean: jax.Array
     scale_tril: jax.Array
     event_ndim: int = field(default=1, metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def mode(self) -> jax.Array:

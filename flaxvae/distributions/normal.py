@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from flaxvae.checks import show_fields
 from flaxvae.collectives import draw_rows
 from flaxvae.distributions.distribution import align, sum_event
 
@@ -56,6 +57,8 @@ class Normal:
     mean: jax.Array
     log_var: jax.Array
     event_ndim: int = field(default=1, metadata={"static": True})
+
+    __repr__ = show_fields
 
     @property
     def mode(self) -> jax.Array:

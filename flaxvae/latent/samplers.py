@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer, check_choice, check_seed
+from flaxvae.checks import InputError, as_integer, check_choice, check_seed, show_fields
 from flaxvae.dtypes import narrow
 from flaxvae.latent.keys import draw_key
 from flaxvae.nn.conditions import check_conditions
@@ -59,6 +59,8 @@ class CodeMixture:
     mean: np.ndarray
     scale_tril: np.ndarray
 
+    __repr__ = show_fields
+
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         """Draws codes ``(*shape, D)``."""
         key_kind, key_z = jax.random.split(key)
@@ -80,6 +82,8 @@ class AggregatePosterior:
 
     encoder: Encoder
     x: Any
+
+    __repr__ = show_fields
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         """Draws codes ``(*shape, D)``."""
@@ -104,6 +108,8 @@ class CodeSampler:
     prior: Any
     model: Any
     labels: Any = None
+
+    __repr__ = show_fields
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         """Draws codes ``(*shape, H', W', D)``.

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, dataclass_transform
 
 import flax.linen as nn
@@ -20,6 +20,7 @@ from flaxvae.distributions import Distribution
 from flaxvae.dtypes import narrow
 from flaxvae.schedules import Schedule, at_full_value
 from flaxvae.settings import (
+    as_python,
     check_settings,
     describe_settings,
     setting,
@@ -81,13 +82,20 @@ class Objective(abc.ABC):
     """Examples that a batch must hold, more than 1 for terms that compare them."""
 
     def __init_subclass__(cls) -> None:
-        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
         jax.tree_util.register_pytree_with_keys(
             cls, _flatten, functools.partial(_unflatten, cls)
         )
 
     def __post_init__(self) -> None:
         check_settings(at_full_value(self))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same formula with the same fields, arrays by value."""
+        return type(self) is type(other) and _comparable(self) == _comparable(other)
+
+    def __hash__(self) -> int:
+        return hash(_comparable(self))
 
     @abc.abstractmethod
     def __call__(self, vae: Any, x: jax.Array, *, key: jax.Array) -> Terms:
@@ -313,6 +321,22 @@ def _names(cls: type[Any], *, is_static: bool) -> list[str]:
         for field in dataclasses.fields(cls)
         if bool(field.metadata.get("static")) == is_static
     ]
+
+
+def _comparable(value: Any) -> Any:
+    """What can be compared and hashed: of an array its shape and its numbers."""
+    value = as_python(value)
+    if isinstance(value, Objective | Schedule):
+        fields = dataclasses.fields(value)  # type: ignore[arg-type]
+        own = (_comparable(getattr(value, field.name)) for field in fields)
+        return (type(value), *own)
+    if isinstance(value, tuple | list):
+        return tuple(map(_comparable, value))
+    if isinstance(value, np.ndarray | jax.Array):
+        if isinstance(value, jax.core.Tracer):
+            return id(value)
+        return (value.shape, str(value.dtype), np.asarray(value).tobytes())
+    return value if isinstance(value, Hashable) else id(value)
 
 
 def _flatten(objective: Any) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:

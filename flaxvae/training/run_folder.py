@@ -39,6 +39,7 @@ from flaxvae.training.trained import Trained
 EPOCHS = "optimization.epochs"
 COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
 # Of the data; a run may go on for more epochs.
+OTHER_DATA = " (other examples, another order, other conditions or weights)"
 NOT_COMPARED = ("origin", "notes", EPOCHS)
 
 
@@ -86,6 +87,7 @@ class RunFolder:
             old, new = _flatten(before.get(part)), _flatten(config.get(part))
             differences = [
                 f"{name} was {old.get(name)}, now {new.get(name)}"
+                + (OTHER_DATA if name == "fingerprint" else "")
                 for name in sorted(old.keys() | new.keys())
                 if old.get(name) != new.get(name) and name not in NOT_COMPARED
             ]
