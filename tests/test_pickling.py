@@ -8,6 +8,7 @@ import pickle
 import jax.numpy as jnp
 import joblib
 import numpy as np
+import pandas
 import pytest
 
 import flaxvae
@@ -105,8 +106,8 @@ def test_texts_are_short_and_comparing_does_not_raise(run):
 
 
 def test_texts_of_wide_tables_are_short():
-    columns = {f"column {i}": np.arange(20.0) ** i for i in range(40)}
-    own = flaxvae.data.from_arrays(columns).preprocessing
+    columns = {f"column {i}": np.arange(20.0) * (i + 1) for i in range(40)}
+    own = flaxvae.data.from_arrays(pandas.DataFrame(columns)).preprocessing
     things = (own, own.schema, own.schema.columns[1], own.standardization)
     scores = NormalScores(np.arange(65.0), np.arange(65.0))
     mixed = Mixed(jnp.zeros((9, 4)), jnp.zeros((9, 4)), (("real",), ("category", 3)))
