@@ -78,7 +78,7 @@ def _choose(
     arrays: Mapping[str, Any],
     left_out: Mapping[str, str],
 ) -> tuple[dict[tuple[str, Role], np.ndarray], tuple[str, ...]]:
-    """The arrays of a file by split and role, of which only these are read.
+    """The arrays of a file by split and role; only these arrays are read.
 
     Args:
       path: for messages.

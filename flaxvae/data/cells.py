@@ -41,7 +41,7 @@ def reading(where: str) -> Iterator[None]:
         ValueError,
         TypeError,
         OverflowError,
-        NotImplementedError,
+        NotImplementedError,  # Arrow's, for a cast that it does not have
     ) as error:
         raise InputError(f"{where} cannot be read: {first_line(error)}") from error
 

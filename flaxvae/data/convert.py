@@ -87,7 +87,7 @@ def _join_fields(array: np.ndarray, name: str) -> np.ndarray:
         raise InputError(
             f"{name} must hold numbers, got a structured array with the fields "
             f"{', '.join(fields)}{'' if array.ndim == 1 else f' {array.shape}'}"
-            f"{f', of which {bad[0]} holds {fields[bad[0]]}' if bad else ''}"
+            f"{f', where {bad[0]} holds {fields[bad[0]]}' if bad else ''}"
         )
     return np.stack([array[field].astype(np.float64) for field in fields], axis=1)
 

@@ -26,7 +26,8 @@ STEPS_PER_FEATURE = 4  # at least; 2 where values beyond [0, 1] rule out images
 
 def layout_of(shape: Sequence[int]) -> Layout:
     """The layout of examples of a shape: (F,) rows, (T, F) series, others images."""
-    return {1: "rows", 2: "series"}.get(len(shape), "images")  # type: ignore[return-value]
+    by_axes: dict[int, Layout] = {1: "rows", 2: "series"}
+    return by_axes.get(len(shape), "images")
 
 
 def choose_layout(

@@ -45,7 +45,7 @@ class NormalScores:
 
     @staticmethod
     def fit(x: np.ndarray) -> "NormalScores":
-        """The map for values ``(N,)`` without NaN, of which two differ."""
+        """The map for values ``(N,)`` without NaN that are not all equal."""
         from scipy.special import ndtr, ndtri
 
         values, counts = np.unique(x, return_counts=True)

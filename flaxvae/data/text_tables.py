@@ -205,14 +205,12 @@ def _head(text: str) -> str:
 def _parse_head(head: str, separator: str) -> list[list[str]]:
     """The first rows that are not empty, as lists of texts without spaces around."""
     rows: list[list[str]] = []
-    try:
+    with contextlib.suppress(csv.Error):  # a field that is too long ends the rows
         for row in csv.reader(io.StringIO(head, newline=""), delimiter=separator):
             if any(row) or len(row) > 1:
                 rows.append([cell.strip() for cell in row])
             if len(rows) >= HEAD_ROWS:
                 break
-    except csv.Error:  # a field that is too long
-        pass
     return rows
 
 

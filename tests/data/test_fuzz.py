@@ -288,7 +288,7 @@ def make_odd_values(rng):
 
 
 def make_odd_batches(rng):
-    """Batches of a generator, some of which do not fit the others."""
+    """Batches of a generator; some do not fit the others."""
     x = rng.integers(0, 256, (10, 4, choose(rng, [4, 5])), dtype=np.uint8)
     for _ in range(int(rng.integers(0, 4))):
         part = x if rng.random() < 0.8 else make_odd_values(rng)

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 import scipy.io
 
@@ -99,7 +100,6 @@ def test_named_sets_and_tables_know_their_layout():
         load("digits", layout="series")
     with pytest.raises(InputError, match="categorical must be left out for layout="):
         DataConfig(layout="series", categorical=("a",))
-    pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(real(50))
     dataset = from_arrays(frame, layout="series")
     assert dataset.shape == (50, 1) and dataset.columns is None

@@ -219,7 +219,7 @@ def _sort_values(values: Sequence[Any]) -> list[Any]:
 
 
 def _name_ticks(axes: Axes, names: Sequence[str], width: float) -> None:
-    """Names at 0, 1, ... on the horizontal axis, of which ``width`` inches are left."""
+    """Names at 0, 1, ... on the horizontal axis, which is ``width`` inches wide."""
     room = width / max(len(names), 1)
     texts = [plain_text(name) for name in names]
     longest = max((text_width(text, 10) for text in texts), default=0.0)
