@@ -21,7 +21,7 @@ from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, check_sampler, choose_sampler
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
-from flaxvae.training.run_folder import check_writable
+from flaxvae.training.run_folder import check_new_file
 
 
 def generate(
@@ -240,9 +240,7 @@ def check_output(output: Path, *, is_table: bool, is_series: bool = False) -> No
         raise InputError(
             f"output must be .npz or .csv for rows, or .parquet, got {str(output)!r}"
         )
-    if output.expanduser().exists():
-        raise InputError(f"output must not exist yet, got {str(output)!r}")
-    check_writable(output.expanduser().absolute().parent)
+    check_new_file(output)
 
 
 def write_examples(

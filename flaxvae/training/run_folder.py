@@ -292,9 +292,9 @@ def check_writable(workdir: Path) -> None:
         )
 
 
-def check_new_file(output: Path, suffixes: Sequence[str]) -> None:
-    """Raises `InputError` unless ``output`` can be created and has a known suffix."""
-    if output.suffix.lower() not in suffixes:
+def check_new_file(output: Path, suffixes: Sequence[str] = ()) -> None:
+    """Raises `InputError` unless ``output`` can be created, as one of ``suffixes``."""
+    if suffixes and output.suffix.lower() not in suffixes:
         raise InputError(
             f"output must end in {' or '.join(suffixes)}, got {str(output)!r}"
         )
