@@ -1,9 +1,12 @@
 """Measure what simple classifiers can read from a model's codes, and export the codes.
 
-    python -m experiments.probe --workdir=runs/mnist_vae/... --dataset=mnist
+    python -m experiments.probe --workdir=runs/mnist_vae/...
+    python -m experiments.probe --workdir=runs/mnist_vae/... --dataset=OTHER
 
-``codes.npz`` and ``codes.parquet`` in the run's folder hold the posterior mean of each
-example, with its split, its number in the split and its label.
+The data are those that the run was trained on, with its splits; other data are read
+like them, and classified by their test split. ``codes.npz`` and ``codes.parquet`` hold
+the posterior mean of each example, with its split, its number in the split and its
+label.
 """
 
 from dataclasses import dataclass, field
@@ -13,8 +16,8 @@ from tyro.conf import OmitArgPrefixes
 
 import flaxvae
 from experiments import command, terminal
+from experiments.run_data import RunData, choose_output
 from flaxvae.checks import check_seed
-from flaxvae.data import DataConfig
 from flaxvae.settings import check_settings, setting
 
 
@@ -23,26 +26,31 @@ class Flags:
     """Classifies codes, raw values and their PCA, and exports the codes."""
 
     workdir: Path
-    """Folder of the run with the model; the results are written to it."""
+    """Folder of the run with the model."""
+    output: Path | None = None
+    """Folder for the results. Default: that of the run."""
     num_train: int = setting(10_000, at_least=2)
-    """Labelled training examples for the classifiers; the first ones."""
-    seed: int = 0
-    """Seed of the classifiers."""
+    """Labelled training examples for the classifiers, at most."""
+    seed: int | None = None
+    """Seed that chooses these examples. Default: the first ones."""
     export: bool = True
     """Write codes.npz and codes.parquet."""
-    data: OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+    data: OmitArgPrefixes[RunData] = field(default_factory=RunData)
     start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
 
     def __post_init__(self) -> None:
         check_settings(self)
-        check_seed(self.seed)
+        if self.seed is not None:
+            check_seed(self.seed)
 
 
 def main(flags: Flags) -> None:
     """Model, codes, classifiers, table."""
+    output = choose_output(flags.output, flags.workdir)
     run = flaxvae.load(flags.workdir)
-    dataset = flags.data.load()
+    dataset = flags.data.load(run)
     accuracies = run.probe(
+        output,
         num_train=flags.num_train,
         seed=flags.seed,
         export=flags.export,
@@ -50,7 +58,7 @@ def main(flags: Flags) -> None:
     )
     classifiers = list(next(iter(accuracies.values())))
     terminal.print_columns(
-        f"{dataset.name}: accuracy on the test split",
+        f"{run.title_of(dataset)}: accuracy on the test split",
         ["features", *(name.replace("_", " ") for name in classifiers)],
         [
             [features, *(f"{row[name]:.2%}" for name in classifiers)]
@@ -58,7 +66,7 @@ def main(flags: Flags) -> None:
         ],
     )
     codes = ", codes.npz, codes.parquet" if flags.export else ""
-    print(f"written to {run.workdir}: probe.json, figures/probe.png{codes}")
+    print(f"written to {output}: probe.json, figures/probe.png{codes}")
 
 
 if __name__ == "__main__":

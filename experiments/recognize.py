@@ -1,8 +1,9 @@
 """Classify the samples of a trained model by a classifier of real examples.
 
-    python -m experiments.recognize --workdir=runs/mnist_vae/... --dataset=mnist
+    python -m experiments.recognize --workdir=runs/mnist_vae/...
 
-A model that is conditional on classes generates them in turn.
+The classifier is trained on the run's own training examples. A model that is
+conditional on classes generates them in turn.
 """
 
 from dataclasses import dataclass, field
@@ -12,11 +13,9 @@ from tyro.conf import OmitArgPrefixes
 
 import flaxvae
 from experiments import command, terminal
-from flaxvae import evaluation
+from experiments.run_data import RunData, choose_output
 from flaxvae.checks import check_seed
-from flaxvae.data import DataConfig
-from flaxvae.evaluation.recognition import train_classifier
-from flaxvae.files import write_json
+from flaxvae.latent.generate import check_sampled
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.settings import check_settings, setting
 
@@ -32,7 +31,10 @@ class Flags:
     """Classifies generated samples, by a classifier of the real examples."""
 
     workdir: Path
-    """Folder of the run with the model; the classifier is kept in it."""
+    """Folder of the run with the model."""
+    output: Path | None = None
+    """Folder for the results; the classifier is kept in it. Default: that of the run.
+    """
     num: int = setting(10_000, at_least=1)
     """Number of samples."""
     sampler: SamplerName = "prior"
@@ -41,7 +43,7 @@ class Flags:
     """Epochs of the classifier."""
     seed: int = 0
     """Seed of the draws and of the classifier."""
-    data: OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+    data: OmitArgPrefixes[RunData] = field(default_factory=RunData)
     start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
 
     def __post_init__(self) -> None:
@@ -51,29 +53,21 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Model, classifier, samples, numbers."""
-    workdir = flags.workdir.expanduser()
-    run = flaxvae.load(workdir, dataset=flags.data.load())
-    assert run.dataset is not None
-    name = f"classifier-{flags.classifier_epochs}-{flags.seed}"
-    classifier = train_classifier(
-        run.dataset,
-        epochs=flags.classifier_epochs,
-        seed=flags.seed,
-        workdir=workdir / name,
-    )
-    found = evaluation.recognize(
-        run,
-        run.dataset,
+    output = choose_output(flags.output, flags.workdir)
+    run = flaxvae.load(flags.workdir)
+    check_sampled(run, sampler=flags.sampler, code_prior=run.code_prior)
+    dataset = flags.data.load(run)
+    found = run.recognize(
+        output,
         num=flags.num,
         sampler=flags.sampler,
-        classifier=classifier,
-        code_prior=run.code_prior,
+        classifier_epochs=flags.classifier_epochs,
         seed=flags.seed,
+        dataset=dataset,
     )
-    write_json(workdir / "recognition.json", found)
     terminal.print_columns(
         f"{flags.num:,} samples of {flags.workdir}",
-        ["classified", "generated", "real (test)"],
+        ["classified", "generated", f"real (test of {run.title_of(dataset)})"],
         [
             [
                 title,
@@ -85,6 +79,7 @@ def main(flags: Flags) -> None:
             for key, (title, form) in ROWS.items()
         ],
     )
+    print(f"written to {output}: recognition.json")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Score new data by a trained model: one row per example, in the order of the file.
+"""Score data by a trained model: one row per example.
 
     python -m experiments.score --workdir=runs/... --dataset=new.csv
     python -m experiments.score --workdir=runs/... --dataset=FOLDER --output=s.parquet
+    python -m experiments.score --workdir=runs/...
 
-The data are read as the run's own were: columns by name, the same categories, means and
-deviations, image size and class numbers. The lowest ELBO marks the example that the
-model explains worst.
+New data are read as the run's own were, in the order of the file: columns by name, the
+same categories, means and deviations, image size and class numbers. Without --dataset
+the run's own splits are scored. The lowest ELBO marks the example that the model
+explains worst.
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from tyro.conf import OmitArgPrefixes
 
 import flaxvae
 from experiments import command, terminal
+from experiments.run_data import RunData, print_notes
+from flaxvae import InputError
 from flaxvae.checks import check_seed
-from flaxvae.data.arrays import ImageOrder
-from flaxvae.data.like import CHOICES
-from flaxvae.data.text_tables import Decimal, Header
+from flaxvae.evaluation.scores import has_draws
+from flaxvae.files import TABLE_SUFFIXES
 from flaxvae.settings import check_settings, setting
+from flaxvae.training.run_folder import check_new_file
 
 WORST = 5  # examples in the table
 
@@ -32,53 +35,49 @@ class Flags:
 
     workdir: Path
     """Folder of the run with the model."""
-    dataset: str
-    """The data: a path, or a name as for training."""
     output: Path | None = None
     """New NAME.csv or NAME.parquet. Default: scores.csv in the current folder."""
-    num_samples: int = setting(10, at_least=1)
-    """Draws of the code, over which each number is a mean."""
-    seed: int = 0
-    """Seed of the draws."""
-    missing_values: tuple[str, ...] = ()
-    """Texts and numbers of a table that mean a missing value, besides the run's."""
-    separator: str | None = None
-    """Character between the columns of a text file. Default: found."""
-    header: Header | None = None
-    """Whether the first line of a text file names the columns. Default: found."""
-    decimal: Decimal | None = None
-    """Character before decimals in a text file. Default: found."""
-    encoding: str | None = None
-    """Encoding of a text file. Default: UTF-8, or cp1252 where it is not."""
-    image_order: ImageOrder = "C"
-    """Order of the pixels where images are stored as rows, see mnist_vae."""
-    data_dir: Path | None = None
-    """Folder with the files of a named set."""
+    num_samples: int | None = setting(None, at_least=1)
+    """Draws of the code, over which each number is a mean. Default: 10."""
+    seed: int | None = None
+    """Seed of the draws. Default: 0."""
+    data: OmitArgPrefixes[RunData] = field(default_factory=RunData)
     start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
 
     def __post_init__(self) -> None:
         check_settings(self)
-        check_seed(self.seed)
+        if self.seed is not None:
+            check_seed(self.seed)
 
 
 def main(flags: Flags) -> None:
     """Model, data, scores, file."""
-    run = flaxvae.load(flags.workdir)
-    choices = {name: getattr(flags, name) for name in CHOICES}
-    defaults = Flags(workdir=flags.workdir, dataset=flags.dataset)
-    stated = {n: v for n, v in choices.items() if v != getattr(defaults, n)}
-    dataset = run.load(flags.dataset, **stated)
-    for note in dataset.notes:
-        print(f"NOTE: {note}", file=sys.stderr)
     output = flags.output or Path("scores.csv")
+    check_new_file(output, TABLE_SUFFIXES)
+    run = flaxvae.load(flags.workdir)
+    draws = {"num_samples": flags.num_samples, "seed": flags.seed}
+    for name, value in draws.items():
+        if value is not None and not has_draws(run):
+            raise InputError(
+                f"{name} must be left out for a model that draws nothing, got {value}"
+            )
+    dataset = flags.data.load(run)
+    title = run.title_of(dataset)
+    if flags.data.dataset is not None and run.owns(dataset):  # in the file's order
+        num_train = f"{len(dataset.train):,} examples are training examples"
+        print_notes([f"{title!r} is the data that the run was trained on: {num_train}"])
+        dataset = run.load(flags.data.dataset, **flags.data.choices)
     scores = run.score(
-        dataset, num_samples=flags.num_samples, seed=flags.seed, output=output
+        dataset,
+        num_samples=10 if flags.num_samples is None else flags.num_samples,
+        seed=flags.seed or 0,
+        output=output,
     )
     numbers = [name for name in scores if scores[name].dtype.kind == "f"]
     places = [name for name in scores if name not in numbers]
     worst = np.argsort(scores[numbers[0]], kind="stable")[:WORST]
     terminal.print_columns(
-        f"{dataset.name}: the examples of the lowest {numbers[0].replace('_', ' ')}",
+        f"{title}: the examples of the lowest {numbers[0].replace('_', ' ')}",
         [*places, *(name.replace("_", " ") for name in numbers)],
         [
             [

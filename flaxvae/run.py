@@ -6,6 +6,7 @@
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +16,44 @@ import flax.linen as nn
 import numpy as np
 
 from flaxvae import evaluation, latent, training
-from flaxvae.checks import InputError, as_integers, check_choice, show
+from flaxvae.checks import (
+    InputError,
+    as_integer,
+    as_integers,
+    check_choice,
+    check_seed,
+    show,
+)
 from flaxvae.data import Dataset, Split, condition_on_labels
+from flaxvae.data.again import (
+    describe_own,
+    find_differences,
+    find_own,
+    read_again,
+    refuse_choices,
+)
 from flaxvae.data.dataset import SPLITS
+from flaxvae.data.like import CHOICES, check_like
 from flaxvae.data.memory import as_dataset
 from flaxvae.data.memory import load as load_data
+from flaxvae.evaluation.probe import check_probed
+from flaxvae.evaluation.recognition import check_recognized, train_classifier
 from flaxvae.evaluation.scores import score_dataset
 from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
 from flaxvae.latent.comparisons import draw_accuracies
-from flaxvae.latent.generate import check_output, choose_around, needs_data, write_codes
+from flaxvae.latent.generate import (
+    check_output,
+    check_sampled,
+    choose_around,
+    needs_data,
+    write_codes,
+)
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VQVAE, Autoencoder, CodePriorConfig
 from flaxvae.training import Engine, Member, RunFolder, Trained, hosts
 from flaxvae.training.environment import device_name
 from flaxvae.training.interrupt import Interrupted
-from flaxvae.training.run_folder import check_new_file
+from flaxvae.training.run_folder import check_new_file, check_writable
 
 TIMES = (
     "seconds_per_epoch",
@@ -40,6 +64,9 @@ TIMES = (
 )
 PRIOR_FOLDER = "prior"  # in a VQ-VAE's run: the run of the prior over its codes
 
+DataSource = Dataset | str | Path
+"""Data in place of a run's own: a data set, or what `Run.read` takes."""
+
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,21 +76,37 @@ class Run(Trained):
     """A trained model that knows its data: evaluate, draw, generate, summarize.
 
     Attributes:
-      dataset: what it was trained on; None after loading, until it is stated.
+      dataset: what it was trained on, or what was stated in its place; None after
+        loading: then `data` reads the run's own.
       code_prior: of a VQ-VAE, the trained prior over its codes.
       codes: of a VQ-VAE, the data set as numbers of codebook entries, where it has been
         encoded.
+      has_other_data: whether ``dataset`` is not what it was trained on; then what is
+        written names it.
     """
 
     dataset: Dataset | None = None
     code_prior: Trained | None = None
     codes: Dataset | None = None
+    has_other_data: bool = False
 
     @classmethod
     def of(cls, trained: Trained, dataset: Dataset | None = None) -> "Run":
         """The run of a trained model."""
         names = [field.name for field in dataclasses.fields(Trained)]
         return cls(**{n: getattr(trained, n) for n in names}, dataset=dataset)
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """What it was trained on; a loaded run reads it from where it was.
+
+        Raises:
+          InputError: arrays in memory, which are not stored, or data that cannot be
+            read or have changed since, in any split.
+        """
+        if self.dataset is not None and not self.has_other_data:
+            return self.dataset
+        return self._as_seen(read_again(self._described))
 
     def evaluate(
         self,
@@ -72,7 +115,7 @@ class Run(Trained):
         nll_samples: int | None = None,
         seed: int | None = None,
         on_progress: Callable[[int], None] | None = None,
-        dataset: Dataset | None = None,
+        dataset: DataSource | None = None,
     ) -> dict[str, Any]:
         """The report on a split; see `flaxvae.evaluation.evaluate`.
 
@@ -82,7 +125,7 @@ class Run(Trained):
           nll_samples: see `flaxvae.evaluation.evaluate`; so are the next two.
           seed: of the draws.
           on_progress: of the estimate of -log p(x).
-          dataset: of a loaded run; default the run's own.
+          dataset: in place of the run's own: a data set, or what `read` takes.
 
         Raises:
           InputError: no data set, or what `flaxvae.evaluation.evaluate` refuses.
@@ -99,15 +142,17 @@ class Run(Trained):
             return report(self._with_conditions(split))
         dataset = self._dataset(dataset)
         name, split = split, _split_of(dataset, split)
+        named = {} if self.owns(dataset) else {"dataset": self.title_of(dataset)}
         if not isinstance(self.model, VQVAE):
-            return report(split, name=name)
+            return report(split, name=name) | named
         codes = self._codes(dataset)
-        return report(
+        found = report(
             split,
             name=name,
             codes=_split_of(codes, name),
-            train_codes=codes.train,
+            train_codes=codes.train if len(codes.train) else None,
         )
+        return found | named
 
     def load(self, data: Any, **choices: Any) -> Dataset:
         """New data, read as the run's own; see `flaxvae.data.load`.
@@ -125,6 +170,44 @@ class Run(Trained):
         """
         return load_data(data, like=self, **choices)
 
+    def read(self, dataset: str | Path | None = None, **choices: Any) -> Dataset:
+        """The run's own data at another place, or other data that are asked for.
+
+        The source is read as the run read its own, splits included. If every example
+        is the same, these are the run's own data; otherwise `load` reads it as other
+        data, and a note says so.
+
+        Args:
+          dataset: a path or a name; None: that of the run's own, with ``data_dir``.
+          **choices: as in `load`, or ``data_dir``, the folder of a named set.
+
+        Raises:
+          InputError: data that cannot be read, or do not fit the run's.
+        """
+        for name in choices:
+            check_choice("choice of data", name, CHOICES)
+        described = self._described
+        if dataset is None:
+            refuse_choices(described, choices)
+        else:
+            choices["dataset"] = os.fspath(dataset)
+        own = find_own(described, **choices)
+        if own is not None:
+            return self._as_seen(own)
+        if dataset is None:
+            raise InputError(
+                f"data_dir must hold the run's data {described['name']!r}, got "
+                f"{str(choices.get('data_dir'))!r}"
+            )
+        other = self.load(choices.pop("dataset"), **choices)
+        if not find_differences(self._as_seen(other), described):
+            return self._as_seen(other)
+        note = (
+            f"{other.name!r} is not the data that the run was trained on, which is "
+            f"{described['name']!r}"
+        )
+        return dataclasses.replace(other, notes=(*other.notes, note))
+
     def score(
         self,
         data: Any = "test",
@@ -132,7 +215,7 @@ class Run(Trained):
         num_samples: int = 10,
         seed: int | None = None,
         output: str | Path | None = None,
-        dataset: Dataset | None = None,
+        dataset: DataSource | None = None,
     ) -> dict[str, np.ndarray]:
         """Numbers about each example; see `flaxvae.evaluation.score`.
 
@@ -144,7 +227,7 @@ class Run(Trained):
           num_samples: draws of the code, over which each number is a mean.
           seed: of the draws.
           output: also writes the table there, a new .csv or .parquet file.
-          dataset: of a loaded run; default the run's own.
+          dataset: in place of the run's own: a data set, or what `read` takes.
 
         Returns:
           One array ``(N,)`` per column, in the order of the examples.
@@ -180,7 +263,7 @@ class Run(Trained):
         manifold_dims: Sequence[int] | None = None,
         other: Trained | None = None,
         seed: int | None = None,
-        dataset: Dataset | None = None,
+        dataset: DataSource | None = None,
     ) -> list[Path]:
         """Draws the pictures of the run; see `flaxvae.latent.draw`.
 
@@ -191,7 +274,7 @@ class Run(Trained):
           manifold_dims: dimensions of the grid of decoded codes.
           other: a VAE to compare a plain autoencoder with.
           seed: of the samples.
-          dataset: of a loaded run; default the run's own.
+          dataset: in place of the run's own: a data set, or what `read` takes.
 
         Returns:
           The paths of the files.
@@ -199,13 +282,13 @@ class Run(Trained):
         Raises:
           InputError: no data set or no folder, or what `flaxvae.latent.draw` refuses.
         """
-        dataset = self._dataset(dataset)
         folder = self._workdir() / "figures" if folder is None else folder
+        dataset = self._dataset(dataset)
         return latent.draw(
             self,
             dataset,
             folder,
-            title=title,
+            title=self.title_of(dataset) if title is None else title,
             sampler=sampler,
             manifold_dims=manifold_dims,
             other=other,
@@ -225,7 +308,7 @@ class Run(Trained):
         with_noise: bool = False,
         seed: int | None = None,
         output: str | Path | None = None,
-        dataset: Dataset | Callable[[], Dataset] | None = None,
+        dataset: DataSource | Callable[[], Dataset] | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Samples of the model; see `flaxvae.latent.generate`.
 
@@ -239,8 +322,9 @@ class Run(Trained):
           with_noise: draws from p(x|z) instead of returning its mean.
           seed: of the draws.
           output: also writes them there; see `flaxvae.latent.write_examples`.
-          dataset: of a loaded run, or a function that loads it, which is called only
-            where examples are needed; default the run's own.
+          dataset: in place of the run's own: a data set, what `read` takes, or a
+            function that loads a data set, which is called only where examples are
+            needed.
 
         Returns:
           The samples, and the class of each or None.
@@ -253,36 +337,57 @@ class Run(Trained):
         around = () if around is None else as_integers("around", around)
         if output is not None:
             ndim = len(self.data_shape)
-            check_output(Path(output), is_table=ndim == 1, is_series=ndim == 2)
-        if needs_data(
-            self,
-            sampler=sampler,
-            label=label,
-            around=around,
-            code_prior=self.code_prior,
-        ):
-            dataset = self._dataset(dataset() if callable(dataset) else dataset)
-        elif not isinstance(dataset, Dataset):
-            dataset = self.dataset
+            check_output(
+                Path(output),
+                is_table=ndim == 1,
+                is_series=ndim == 2,
+                shape=self.data_shape,
+                num=as_integer("num", num, 1) * max(1, len(around)),
+            )
+        found = None
+        if self.needs_data(sampler=sampler, label=label, around=around):
+            found = self._dataset(dataset() if callable(dataset) else dataset)
         x, labels = latent.generate(
             self,
             num,
             sampler=sampler,
             label=label,
-            around=choose_around(self._dataset(dataset), around)
-            if len(around)
-            else None,
+            around=choose_around(found, around) if found and around else None,
             spread=spread,
             with_noise=with_noise,
-            dataset=dataset,
+            dataset=found,
             code_prior=self.code_prior,
             seed=seed,
         )
         if output is not None:
-            columns = None if dataset is None else dataset.columns
+            known = self.dataset or self.template
+            columns = None if known is None else known.columns
             schema = self.preprocessing.schema
             latent.write_examples(output, x, labels, columns=columns, schema=schema)
         return x, labels
+
+    def needs_data(
+        self,
+        *,
+        sampler: SamplerName = "prior",
+        label: int | str | None = None,
+        around: int | Sequence[int] | None = (),
+    ) -> bool:
+        """Whether `generate` reads examples under these arguments.
+
+        Raises:
+          InputError: arguments that do not fit together or the model.
+        """
+        if isinstance(label, str):
+            label = self._find_class(label)
+        around = () if around is None else as_integers("around", around)
+        return needs_data(
+            self,
+            sampler=sampler,
+            label=label,
+            around=around,
+            code_prior=self.code_prior,
+        )
 
     def generate_table(self, num: int = 100, **choices: Any) -> Any:
         """Samples of a run on a table, as an Arrow table of its columns.
@@ -309,7 +414,7 @@ class Run(Trained):
         num_train: int = 10_000,
         seed: int | None = None,
         export: bool = False,
-        dataset: Dataset | None = None,
+        dataset: DataSource | None = None,
     ) -> dict[str, dict[str, float]]:
         """Accuracies of classifiers on the codes; see `flaxvae.evaluation.probe`.
 
@@ -319,24 +424,94 @@ class Run(Trained):
           num_train: labelled training examples for the classifiers.
           seed: of the classifiers.
           export: also writes the codes; they are posterior means with their labels.
-          dataset: of a loaded run; default the run's own.
+          dataset: in place of the run's own. Without training examples the
+            classifiers are trained on the run's own.
 
         Raises:
-          InputError: no data set, no labels, or no folder to export to.
+          InputError: no data set, no labels, no folder to export to, or one that cannot
+            be written.
         """
-        dataset = self._dataset(dataset)
+        folder = self.workdir if folder is None else Path(folder).expanduser()
+        if export and folder is None:
+            folder = self._workdir()
+        if folder is not None:
+            check_writable(folder, "folder")
+        dataset = self._with_training_examples(self._dataset(dataset))
+        check_probed(dataset, num_train=num_train, seed=seed)
         codes = latent.encode_dataset(self, dataset)
         accuracies = evaluation.probe(
             self, dataset, num_train=num_train, seed=seed, codes=codes
         )
-        folder = self.workdir if folder is None else Path(folder)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "probe.json", accuracies)
-            draw_accuracies(accuracies, folder / "figures", title=dataset.name)
-        if export:
-            write_codes(codes, folder or self._workdir())
+            write_json(folder / "probe.json", self._named(accuracies, dataset))
+            title = self.title_of(dataset)
+            draw_accuracies(accuracies, folder / "figures", title=title)
+        if export and folder is not None:
+            write_codes(codes, folder)
         return accuracies
+
+    def recognize(
+        self,
+        folder: str | Path | None = None,
+        *,
+        num: int = 10_000,
+        sampler: SamplerName = "prior",
+        classifier_epochs: int = 5,
+        seed: int | None = None,
+        progress: bool = True,
+        dataset: DataSource | None = None,
+    ) -> dict[str, dict[str, float]]:
+        """How a classifier of real examples classifies generated samples.
+
+        See `flaxvae.evaluation.recognize`. The classifier is kept in the folder, where
+        the next call finds it.
+
+        Args:
+          folder: where ``recognition.json`` and the classifier are written; default the
+            run's folder, if it has one.
+          num: number of samples.
+          sampler: the distribution of their codes.
+          classifier_epochs: epochs of the classifier.
+          seed: of the draws and of the classifier; default that of the run.
+          progress: see `flaxvae.training.fit`.
+          dataset: in place of the run's own. Without training examples the classifier
+            is trained on the run's own.
+
+        Raises:
+          InputError: as `flaxvae.evaluation.recognize`, before the classifier is
+            trained, or a folder that cannot be written.
+        """
+        folder = self.workdir if folder is None else Path(folder).expanduser()
+        if folder is not None:
+            check_writable(folder, "folder")
+        as_integer("num", num, 1)
+        seed = check_seed(self.seed if seed is None else seed)
+        check_sampled(self, sampler=sampler, code_prior=self.code_prior)
+        dataset = self._with_training_examples(self._dataset(dataset))
+        check_recognized(dataset)
+        kept = f"classifier-{classifier_epochs}-{seed}"
+        if not self.owns(dataset):
+            kept += f"-{condition_on_labels(dataset).fingerprint()}"
+        classifier = train_classifier(
+            dataset,
+            epochs=classifier_epochs,
+            seed=seed,
+            workdir=folder and folder / kept,
+            progress=progress,
+        )
+        found = evaluation.recognize(
+            self,
+            dataset,
+            num=num,
+            sampler=sampler,
+            classifier=classifier,
+            code_prior=self.code_prior,
+            seed=seed,
+        )
+        if folder is not None:
+            write_json(folder / "recognition.json", self._named(found, dataset))
+        return found
 
     def fit_code_prior(
         self,
@@ -345,7 +520,7 @@ class Run(Trained):
         workdir: str | Path | None = None,
         engine: Engine | None = None,
         progress: bool = True,
-        dataset: Dataset | None = None,
+        dataset: DataSource | None = None,
     ) -> "Run":
         """The run of a VQ-VAE with a prior over its codes, the second stage.
 
@@ -355,7 +530,7 @@ class Run(Trained):
           workdir: a run's folder; default ``prior`` in the run's folder, if it has one.
           engine: see `flaxvae.training.fit`.
           progress: see `flaxvae.training.fit`.
-          dataset: of a loaded run; default the run's own.
+          dataset: in place of the run's own: a data set, or what `read` takes.
 
         Raises:
           InputError: a model without a codebook, or what `fit` refuses.
@@ -379,7 +554,14 @@ class Run(Trained):
                 engine=engine,
                 progress=progress,
             )
-        return dataclasses.replace(self, dataset=dataset, codes=codes, code_prior=prior)
+        other = not self.owns(dataset)
+        return dataclasses.replace(
+            self,
+            dataset=dataset,
+            codes=codes,
+            code_prior=prior,
+            has_other_data=other,
+        )
 
     def summarize(
         self,
@@ -395,8 +577,10 @@ class Run(Trained):
           **described: more about the model, such as ``network="784-256-2"``.
         """
         names = [str(_relative(Path(path), self.workdir)) for path in figures]
+        known = self.dataset or self.__dict__.get("data")
+        template = known or self.template
         summary: dict[str, Any] = {
-            "dataset": None if self.dataset is None else self.dataset.name,
+            "dataset": None if template is None else self.title_of(template),
             **described,
             "parameters": self.parameters,
             "epochs": len(self.history),
@@ -412,9 +596,7 @@ class Run(Trained):
         elif not isinstance(self.model, Autoencoder):
             skipped = sum(line.get("skipped", 0) for line in self.history)
             summary |= {
-                "train_examples": None
-                if self.dataset is None
-                else len(self.dataset.train),
+                "train_examples": None if known is None else len(known.train),
                 "best_epoch": self.best_epoch,
                 "skipped_updates": skipped,
             }
@@ -456,7 +638,8 @@ class Run(Trained):
         return "" if self.dataset is None else f"{self.dataset.name} "
 
     def _class_names(self) -> Sequence[str] | None:
-        return None if self.dataset is None else self.dataset.class_names
+        known = self.dataset or self.template
+        return None if known is None else known.class_names
 
     def _find_class(self, name: str) -> int:
         """The number of a class by its name in the data set."""
@@ -468,13 +651,52 @@ class Run(Trained):
         check_choice("label", name, map(str, known))
         return [str(each) for each in known].index(name)
 
-    def _dataset(self, dataset: Dataset | None) -> Dataset:
-        dataset = self.dataset if dataset is None else dataset
-        if dataset is None:
+    @property
+    def _described(self) -> Mapping[str, Any]:
+        """What is known about the data that it was trained on."""
+        if self.workdir is not None and (self.workdir / "config.json").exists():
+            config = RunFolder(self.workdir).config
+            return describe_own(config, is_conditional=self.is_conditional)
+        if self.dataset is None or self.has_other_data:
             raise InputError(
                 "dataset must be stated for a loaded run: flaxvae.load(workdir, "
                 "dataset=...), or as an argument"
             )
+        return self.dataset.describe()
+
+    def owns(self, dataset: Dataset) -> bool:
+        """Whether a data set has the examples and labels that the run was trained on.
+
+        The arrays of every split are compared by their checksums.
+        """
+        if dataset is self.dataset:
+            return not self.has_other_data
+        if dataset is self.__dict__.get("data"):
+            return True
+        try:
+            described = self._described
+        except InputError:  # nothing is known to compare with
+            return True
+        return not find_differences(dataset, described)
+
+    def title_of(self, dataset: Dataset) -> str:
+        """The name of a data set for a title, which says if it is not the run's own."""
+        if not len(dataset.train) + len(dataset.test) or self.owns(dataset):
+            return dataset.name
+        return f"{dataset.name} (not the run's own data)"
+
+    def _named(self, found: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+        """Results with the name of the data where these are not the run's own."""
+        if self.owns(dataset):
+            return dict(found)
+        return {**found, "dataset": self.title_of(dataset)}
+
+    def _dataset(self, dataset: DataSource | None) -> Dataset:
+        """A data set for the model: its own, or another one that fits."""
+        if dataset is None:
+            return self.data if self.dataset is None else self._as_seen(self.dataset)
+        if isinstance(dataset, str | os.PathLike):
+            return self._as_seen(self.read(os.fspath(dataset)))
         if not isinstance(dataset, Dataset):
             raise InputError(f"dataset must be a Dataset, got {show(dataset)}")
         if dataset.shape != self.data_shape:
@@ -482,10 +704,25 @@ class Run(Trained):
                 f"dataset must hold examples of the run's shape {self.data_shape}, got "
                 f"{dataset.shape} of {dataset.name!r}"
             )
+        if dataset is not self.dataset and self.template is not None:
+            check_like(dataset, self.template)
+        return self._as_seen(dataset)
+
+    def _as_seen(self, dataset: Dataset) -> Dataset:
+        """A data set with the run's preprocessing and, if it needs some, conditions."""
         if self.is_conditional and dataset.train.condition is None:
             self._check_classes(dataset)
-            return condition_on_labels(dataset)
-        return dataset
+            dataset = condition_on_labels(dataset)
+        own = self.preprocessing
+        if dataset.preprocessing is own or dataset is self.dataset:
+            return dataset
+        return dataclasses.replace(dataset, preprocessing=own)
+
+    def _with_training_examples(self, dataset: Dataset) -> Dataset:
+        """A data set without training examples beside the run's own."""
+        if len(dataset.train):
+            return dataset
+        return dataclasses.replace(dataset, train=self.data.train)
 
     def _check_classes(self, dataset: Dataset) -> None:
         """Refuses new data with classes that a conditional model does not have."""
@@ -632,22 +869,28 @@ def load(
     workdir: str | Path,
     model: nn.Module | None = None,
     *,
-    dataset: Dataset | None = None,
+    dataset: DataSource | None = None,
 ) -> Run:
     """Loads a run from its folder; of a VQ-VAE with the prior over its codes.
+
+    It reads its own data when they are first needed, from where it had them: see
+    `Run.data`.
 
     Args:
       workdir: the folder that a run wrote.
       model: see `flaxvae.training.load`.
-      dataset: the run's data, which are not stored.
+      dataset: the data of a run on arrays in memory, which are not stored; the place
+        of data that have moved; or other data that fit, see `Run.read`.
 
     Raises:
-      InputError: as `flaxvae.training.load`, or examples of another shape.
+      InputError: as `flaxvae.training.load`, or data that do not fit the run's.
     """
     workdir = Path(workdir).expanduser()
     run = Run.of(training.load(workdir, model))
     if dataset is not None:
-        run = dataclasses.replace(run, dataset=run._dataset(dataset))
+        found = run._dataset(dataset)
+        other = not run.owns(found)
+        run = dataclasses.replace(run, dataset=found, has_other_data=other)
     folder = workdir / PRIOR_FOLDER
     if isinstance(run.model, VQVAE) and (folder / "config.json").exists():
         run = dataclasses.replace(run, code_prior=training.load(folder))

@@ -14,11 +14,12 @@ from flaxvae.data.arrays import ImageOptions, ImageOrder
 from flaxvae.data.dataset import Dataset, check_dataset
 from flaxvae.data.layout import Layout
 from flaxvae.data.preprocess import Binarization
-from flaxvae.data.sources import load_source
+from flaxvae.data.sources import is_path, load_source, uses_default_folder
 from flaxvae.data.tables import TableOptions
 from flaxvae.data.text_tables import Decimal, Header
+from flaxvae.data.tfds import default_folder
 from flaxvae.data.transforms import Imputation
-from flaxvae.settings import as_python, check_settings, setting
+from flaxvae.settings import as_python, check_settings, describe_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,29 @@ class DataConfig:
             images=self.images,
             **self.table_options(),
         )
-        return self.prepare(dataset, has_fixed_splits=has_fixed_splits)
+        prepared = self.prepare(dataset, has_fixed_splits=has_fixed_splits)
+        config = describe_settings(self.resolve(dataset.name))
+        return prepared.with_source(config)
+
+    def resolve(self, name: str) -> "DataConfig":
+        """The same choice for a command that is started elsewhere, or at another time.
+
+        Args:
+          name: of the set that was loaded, which stands in place of ``auto``.
+
+        Returns:
+          The choice with absolute paths, and with the folder of TensorFlow Datasets
+          where that was the default.
+        """
+        dataset, folder = self.dataset, self.data_dir
+        if is_path(dataset):
+            dataset = str(Path(dataset).expanduser().absolute())
+        elif dataset == "auto":
+            dataset = name
+        if folder is None and uses_default_folder(dataset):
+            folder = default_folder()
+        folder = folder and folder.expanduser().absolute()
+        return dataclasses.replace(self, dataset=dataset, data_dir=folder)
 
     def table_options(self) -> dict[str, Any]:
         """The choices that are about tables only, those that are set."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,27 @@ _PARTS = ("x", "labels", "factors", "condition", "weights")
 
 
 @dataclass(frozen=True, eq=False)
+class Provenance:
+    """How a data set was read: what a later command needs to read it again.
+
+    Attributes:
+      config: the `DataConfig` as JSON, with the name of the set that ``auto`` found and
+        absolute paths.
+      transforms: what was applied to the data set afterwards, in this order, each its
+        ``name`` and arguments; see `flaxvae.data.transforms.TRANSFORMS`.
+      splits: the three splits that are the result. A data set whose splits are others
+        has been changed in a way that cannot be repeated.
+    """
+
+    config: Mapping[str, Any]
+    transforms: tuple[Mapping[str, Any], ...] = ()
+    splits: tuple[Split, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Provenance({self.config['dataset']!r})"
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """The named splits of one data set.
 
@@ -103,6 +124,7 @@ class Dataset:
       table: the columns of the table that images or series were read from, or None.
       origin: where the arrays came from, in words.
       notes: what was guessed or chosen about this data, a line for each.
+      source: how it was read; None for arrays in memory. See `readable_source`.
     """
 
     name: str
@@ -116,6 +138,7 @@ class Dataset:
     origin: str = "arrays"
     notes: tuple[str, ...] = ()
     table: TableSchema | None = None
+    source: Provenance | None = None
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape))
@@ -175,8 +198,51 @@ class Dataset:
                     checksum = zlib.crc32(_some_rows(array).data, checksum)
         return f"{checksum:08x}"
 
+    def fingerprints(self) -> dict[str, dict[str, str]]:
+        """A checksum of each array of each split that has examples, by their names.
+
+        As in `fingerprint`, of a large array 500 rows are read.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for name in SPLITS:
+            arrays = {part: getattr(getattr(self, name), part) for part in _PARTS}
+            found[name] = {
+                part: f"{zlib.crc32(_some_rows(array).data):08x}"
+                for part, array in arrays.items()
+                if array is not None and len(array)
+            }
+        return found
+
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        """The training, the validation and the test split."""
+        return self.train, self.validation, self.test
+
+    @property
+    def readable_source(self) -> Provenance | None:
+        """``source``, unless the splits have been exchanged since: then None."""
+        known = self.source
+        if known is None or len(known.splits) != len(SPLITS):
+            return None
+        same = all(a is b for a, b in zip(known.splits, self.splits, strict=True))
+        return known if same else None
+
+    def with_source(
+        self,
+        config: Mapping[str, Any],
+        transforms: Sequence[Mapping[str, Any]] = (),
+    ) -> "Dataset":
+        """The data set with these as its `Provenance`."""
+        source = Provenance(config, tuple(transforms), self.splits)
+        return dataclasses.replace(self, source=source)
+
     def describe(self) -> dict[str, Any]:
         """The description as JSON, for ``config.json``."""
+        source = self.readable_source
+        described_source: dict[str, Any] | None = None
+        if source is not None:
+            transforms = [dict(each) for each in source.transforms]
+            described_source = {"config": dict(source.config), "transforms": transforms}
         lists = {name: getattr(self, name) for name in _NAME_LISTS}
         return {
             "name": self.name,
@@ -185,6 +251,8 @@ class Dataset:
             "validation_examples": len(self.validation),
             "test_examples": len(self.test),
             "fingerprint": self.fingerprint(),
+            "fingerprints": self.fingerprints(),
+            "source": described_source,
             **self.preprocessing.describe(),
             **{k: list(v) for k, v in lists.items() if v is not None},
             "stored": {
@@ -200,7 +268,8 @@ class Dataset:
         """The description alone: what new examples are read like."""
         none = self.train[:0]
         none = dataclasses.replace(none, x=np.asarray(none.x))
-        return dataclasses.replace(self, train=none, validation=none, test=none)
+        changed = dataclasses.replace(self, train=none, validation=none, test=none)
+        return dataclasses.replace(changed, source=None)
 
     @staticmethod
     def from_description(described: Mapping[str, Any]) -> "Dataset":
@@ -211,7 +280,9 @@ class Dataset:
         """
         stored = described["stored"]
         none = Split(np.zeros((0, *stored["shape"]), stored["type"]))
-        lists = {name: described.get(name) for name in _NAME_LISTS}
+        lists: dict[str, Any] = {
+            name: tuple(described[name]) for name in _NAME_LISTS if name in described
+        }
         table = described.get("table")
         return Dataset(
             described["name"],
@@ -219,7 +290,7 @@ class Dataset:
             validation=none,
             test=none,
             preprocessing=Preprocessing.from_description(dict(described)),
-            **{k: None if v is None else tuple(v) for k, v in lists.items()},
+            **lists,
             origin=described["origin"],
             notes=tuple(described["notes"]),
             table=None if table is None else TableSchema.from_description(table),

@@ -15,12 +15,13 @@ from flaxvae.data.arrays import (
     make_dataset,
     rows_as_images,
 )
-from flaxvae.data.dataset import SPLITS, Dataset, Split, check_dataset
+from flaxvae.data.dataset import SPLITS, Dataset, Split, check_dataset, check_values
 from flaxvae.data.schema import TableSchema
 from flaxvae.data.sources import TABLE_READERS, load_source, refuse_table_options
 from flaxvae.data.tables import OF_TEXT, is_table, read_like, table_suffix
 from flaxvae.data.transforms import as_layout, as_type, binarize, map_splits
 
+SHOWN = 8  # names in a message
 CHOICES = ("data_dir", "image_order", "missing_values", *OF_TEXT)  # about reading
 
 
@@ -88,6 +89,45 @@ def read_new(
     return new
 
 
+def check_like(dataset: Dataset, template: Dataset) -> None:
+    """Raises `InputError` for a data set that was not read like ``template``.
+
+    Such as columns or classes in another order, or other grey levels: the numbers of
+    its examples and labels would be taken for what they are not.
+    """
+    own, new = template.preprocessing, dataset.preprocessing
+    remedy = "read it by Run.load, or by flaxvae.data.load(..., like=run)"
+    for name, before, now in (
+        ("columns", template.columns, dataset.columns),
+        ("max_value", own.max_value, new.max_value),
+    ):
+        is_white = name == "max_value" and dataset.layout == "images"
+        is_names = name == "columns" and None not in (before, now)
+        if (is_white or is_names) and before != now:
+            raise InputError(
+                f"dataset must have the run's {name} {_show(before)}, got {_show(now)} "
+                f"in {dataset.name!r}: {remedy}"
+            )
+    known, names = template.class_names, dataset.class_names
+    if known and names and names[: len(known)] != known[: len(names)]:
+        raise InputError(
+            f"dataset must have the run's classes {_show(known)}, got {_show(names)} "
+            f"in {dataset.name!r}: {remedy}"
+        )
+    for name, split in zip(SPLITS, dataset.splits, strict=True):
+        if len(split):
+            is_image = dataset.layout == "images"
+            check_values(f"{name}.x", split.x, own, is_image=is_image)
+
+
+def _show(value: Any) -> str:
+    """A number or names, the first of many."""
+    if not isinstance(value, tuple):
+        return f"{value:g}"
+    rest = f" and {len(value) - SHOWN} more" if len(value) > SHOWN else ""
+    return ", ".join(map(str, value[:SHOWN])) + rest
+
+
 def _read_table(
     source: Any,
     schema: TableSchema,
@@ -145,9 +185,15 @@ def _options_like(
     if template.layout != "images" or template.preprocessing.render is not None:
         return ImageOptions(layout=template.layout)
     height, width, channels = template.shape
-    if isinstance(source, str) and Path(source).expanduser().is_dir():
-        return ImageOptions(size=(height, width), channels=channels)
-    if isinstance(source, str) and not Path(source).expanduser().exists():
+    path = Path(source).expanduser() if isinstance(source, str) else None
+    if path is not None and (path.is_dir() or not path.exists()):
+        if order != "C":
+            raise InputError(
+                f"image_order must be left out for {source!r}, which holds no images "
+                f"in rows, got {order}"
+            )
+        if path.is_dir():
+            return ImageOptions(size=(height, width), channels=channels)
         return ImageOptions()  # a named set
     return ImageOptions(shape=template.shape, order=order)
 

@@ -102,6 +102,16 @@ def load_source(
     return _load_path(path, dataset, options, images), False
 
 
+def is_path(dataset: str) -> bool:
+    """Whether a text is a path rather than the name of a data set."""
+    return dataset not in SOURCES and not dataset.startswith("tfds:")
+
+
+def uses_default_folder(dataset: str) -> bool:
+    """Whether a named set is looked for in TensorFlow Datasets' folder by default."""
+    return dataset in SETS or dataset.startswith("tfds:")
+
+
 def refuse_table_options(
     dataset: str,
     options: Mapping[str, Any],

@@ -1,8 +1,10 @@
 """Functions from data set to data set, and the splitting of examples."""
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec
 
 import numpy as np
 
@@ -26,12 +28,33 @@ IMPUTATIONS: Mapping[Imputation, Callable[..., np.ndarray] | None] = {
 }
 
 
+P = ParamSpec("P")
+Transform = Callable[Concatenate[Dataset, P], Dataset]
+
+
+def _recorded(transform: Transform[P]) -> Transform[P]:
+    """The transform, which also adds itself to the source of a data set."""
+    signature = inspect.signature(transform)
+
+    @functools.wraps(transform)
+    def call(dataset: Dataset, *args: P.args, **kwargs: P.kwargs) -> Dataset:
+        changed, source = transform(dataset, *args, **kwargs), dataset.readable_source
+        if source is None or changed is dataset:
+            return changed
+        _, *arguments = signature.bind(dataset, *args, **kwargs).arguments.items()
+        step = {"name": transform.__name__, **dict(arguments)}
+        return changed.with_source(source.config, (*source.transforms, step))
+
+    return call
+
+
 def map_splits(dataset: Dataset, change: Callable[[Split], Split]) -> Dataset:
     """Applies a function to the training, validation and test split, in this order."""
     train, validation, test = (change(getattr(dataset, name)) for name in SPLITS)
     return dataclasses.replace(dataset, train=train, validation=validation, test=test)
 
 
+@_recorded
 def binarize(dataset: Dataset, method: Binarization) -> Dataset:
     """Turns grey levels in [0, 1] into zeros and ones.
 
@@ -90,6 +113,7 @@ def binarize(dataset: Dataset, method: Binarization) -> Dataset:
     return map_splits(binary, draw)
 
 
+@_recorded
 def dequantize(dataset: Dataset) -> Dataset:
     """Adds uniform noise to integers, drawn again at each use of an example.
 
@@ -143,6 +167,7 @@ def as_layout(dataset: Dataset, layout: Layout | None) -> Dataset:
     return dataclasses.replace(series, columns=None, table=schema)
 
 
+@_recorded
 def standardize(dataset: Dataset, *, normal_scores: bool = False) -> Dataset:
     """Scales each column of a table to mean 0 and standard deviation 1, in the step.
 
@@ -364,6 +389,7 @@ def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:
     return map_splits(dataset, fill)
 
 
+@_recorded
 def condition_on_labels(dataset: Dataset) -> Dataset:
     """The data set for a conditional model p(x|z, y): conditions are the labels.
 
@@ -387,6 +413,7 @@ def condition_on_labels(dataset: Dataset) -> Dataset:
     return map_splits(dataset, condition)
 
 
+@_recorded
 def take(dataset: Dataset, count: int, *, seed: int = 0) -> Dataset:
     """Keeps a random part of the training split, each class in proportion.
 
@@ -508,3 +535,13 @@ def _with_preprocessing(dataset: Dataset, **changes: Any) -> Dataset:
 
 def _with_note(dataset: Dataset, note: str) -> Dataset:
     return dataclasses.replace(dataset, notes=(*dataset.notes, note))
+
+
+TRANSFORMS: Mapping[str, Callable[..., Dataset]] = {
+    "binarize": binarize,
+    "dequantize": dequantize,
+    "standardize": standardize,
+    "condition_on_labels": condition_on_labels,
+    "take": take,
+}
+"""What can be applied to a data set after it was read, and again by a later command."""

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,8 +30,8 @@ def probe(
     Args:
       trained: a trained model.
       dataset: labelled examples.
-      num_train: labelled training examples for the classifiers; the first ones.
-      seed: of the classifiers; default that of the run.
+      num_train: labelled training examples for the classifiers, at most.
+      seed: chooses these examples; None: the first ones.
       codes: as `flaxvae.latent.encode_dataset` returns them, where the data set has
         been encoded already.
 
@@ -40,18 +41,18 @@ def probe(
       `classify_features` on the test split.
 
     Raises:
-      InputError: no labels, or fewer than two classes.
+      InputError: no labels, fewer than two classes, or a seed where all training
+        examples are used.
     """
-    num_train = as_integer("num_train", num_train, 2)
-    seed = check_seed(trained.seed if seed is None else seed)
-    check_examples(dataset.test, f"test of {dataset.name!r}")
-    labels, test_labels = dataset.train.labels, dataset.test.labels
-    if labels is None or test_labels is None:
-        raise InputError(f"dataset must have labels to be probed, got {dataset.name!r}")
+    labels, test_labels = check_probed(dataset, num_train=num_train, seed=seed)
     codes = codes or encode_dataset(trained, dataset)
-    raw = _features(trained, dataset.train[:num_train])
+    chosen: Any = slice(int(num_train))
+    if seed is not None:
+        order = np.random.default_rng(seed).permutation(len(labels))
+        chosen = np.sort(order[:num_train])
+    raw = _features(trained, dataset.train[chosen])
     raw_test = _features(trained, dataset.test)
-    train = {"codes": _rows(codes.train.x[:num_train])}
+    train = {"codes": _rows(codes.train.x[chosen])}
     test = {"codes": _rows(codes.test.x)}
     D = train["codes"].shape[1]
     axes = fit_pca(raw, D)
@@ -61,7 +62,32 @@ def probe(
     )
     name = {"images": "pixels", "series": "values", "rows": "columns"}[dataset.layout]
     train[name], test[name] = raw, raw_test
-    return classify_features(train, labels[:num_train], test, test_labels, seed=seed)
+    return classify_features(train, labels[chosen], test, test_labels)
+
+
+def check_probed(
+    dataset: Dataset, *, num_train: int, seed: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of the training and the test split.
+
+    Raises:
+      InputError: as `probe`.
+    """
+    num_train = as_integer("num_train", num_train, 2)
+    if seed is not None:
+        check_seed(seed)
+        if num_train >= len(dataset.train):
+            raise InputError(
+                f"seed must be left out where all {len(dataset.train)} training "
+                f"examples are used, got {seed}: state a smaller num_train"
+            )
+    check_examples(dataset.test, f"test of {dataset.name!r}")
+    labels, test_labels = dataset.train.labels, dataset.test.labels
+    if labels is None or test_labels is None:
+        raise InputError(f"dataset must have labels to be probed, got {dataset.name!r}")
+    if len(np.unique(labels[:num_train] if seed is None else labels)) < 2:
+        raise InputError("a probe needs training examples of two classes or more")
+    return labels, test_labels
 
 
 def classify_features(
@@ -69,8 +95,6 @@ def classify_features(
     train_labels: np.ndarray,
     test: Mapping[str, np.ndarray],
     test_labels: np.ndarray,
-    *,
-    seed: int = 0,
 ) -> dict[str, dict[str, float]]:
     """Accuracies of a linear and a nearest-neighbour classifier on several features.
 
@@ -79,7 +103,6 @@ def classify_features(
       train_labels: their classes, ``(N,)``.
       test: features of other examples under the same names.
       test_labels: their classes.
-      seed: of the logistic regression.
 
     Returns:
       For each name ``logistic_regression`` (on standardized features) and
@@ -99,9 +122,7 @@ def classify_features(
     accuracies: dict[str, dict[str, float]] = {}
     for name, features in train.items():
         x, other = _rows(features), _rows(test[name])
-        linear = make_pipeline(
-            StandardScaler(), LogisticRegression(max_iter=300, random_state=seed)
-        )
+        linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
         neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(x)))
         with warnings.catch_warnings():  # classes of one example each are no fault
             warnings.filterwarnings("ignore", "The number of unique classes")

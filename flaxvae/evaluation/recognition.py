@@ -11,7 +11,7 @@ from flaxvae.checks import InputError, as_integer, check_seed
 from flaxvae.data import Dataset, Preprocessing, Split, condition_on_labels
 from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.bound import evaluate_terms
-from flaxvae.latent.generate import count_classes
+from flaxvae.latent.generate import check_sampled, count_classes
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, choose_sampler
 from flaxvae.models import build_classifier
@@ -50,10 +50,12 @@ def recognize(
       ``generated`` and ``real``, each as `describe_classes` returns it.
 
     Raises:
-      InputError: no test examples, or no labels to train a classifier with.
+      InputError: no test examples, no labels to train a classifier with, or a model
+        that the sampler does not fit; before the classifier is trained.
     """
     num = as_integer("num", num, 1)
-    check_examples(dataset.test, f"test of {dataset.name!r}")
+    check_sampled(trained, sampler=sampler, code_prior=code_prior)
+    check_recognized(dataset, has_classifier=classifier is not None)
     seed = check_seed(trained.seed if seed is None else seed)
     if classifier is None:
         classifier = train_classifier(dataset, seed=seed)
@@ -80,6 +82,21 @@ def recognize(
     return {"generated": described, "real": real}
 
 
+def check_recognized(dataset: Dataset, *, has_classifier: bool = False) -> None:
+    """Raises `InputError` for data whose examples `recognize` cannot classify."""
+    check_examples(dataset.test, f"test of {dataset.name!r}")
+    if not has_classifier:
+        check_labelled(dataset)
+
+
+def check_labelled(dataset: Dataset) -> None:
+    """Raises `InputError` for data that no classifier can be trained on."""
+    if dataset.train.labels is None:
+        raise InputError(
+            f"labels must be known to train a classifier, and {dataset.name!r} has none"
+        )
+
+
 def train_classifier(
     dataset: Dataset,
     *,
@@ -102,10 +119,7 @@ def train_classifier(
     Raises:
       InputError: no labels, or what `fit` refuses.
     """
-    if dataset.train.labels is None:
-        raise InputError(
-            f"labels must be known to train a classifier, and {dataset.name!r} has none"
-        )
+    check_labelled(dataset)
     test = dataset.test if dataset.test.labels is not None else dataset.train[:0]
     labelled = condition_on_labels(replace(dataset, test=test))
     kind = "mlp" if dataset.is_table else "conv"

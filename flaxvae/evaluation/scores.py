@@ -96,6 +96,13 @@ def score(
     return scores
 
 
+def has_draws(trained: Trained) -> bool:
+    """Whether scores depend on draws: of codes, of noise or of binary pixels."""
+    seen = trained.preprocessing
+    is_drawn = seen.binarize == "dynamic" or seen.dequantize
+    return is_drawn or not isinstance(trained.model, Autoencoder | VQVAE)
+
+
 def _choose(trained: Trained) -> tuple[Objective, tuple[str, ...]]:
     """What a model's kind is scored by; a model of the user's own is a VAE."""
     model = trained.model

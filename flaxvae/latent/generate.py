@@ -1,5 +1,6 @@
 """Generated samples: from the prior, a sampler, a class, or around examples."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from flaxvae.data.schema import TableSchema
 from flaxvae.files import TABLE_SUFFIXES, atomic_file, atomic_folder, write_table
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, check_sampler, choose_sampler
+from flaxvae.models import Autoencoder, Classifier, CodePrior
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 from flaxvae.training.run_folder import check_new_file
+
+MOST_PIXELS = 20_000  # on a side of one picture of all images
 
 
 def generate(
@@ -76,7 +80,6 @@ def generate(
         raise InputError("around must stand alone, without label and sampler")
     if around is None and spread != 1.0:
         raise InputError(f"spread must be left out without around, got {spread}")
-    check_sampler(trained, sampler)
     is_table = len(trained.data_shape) == 1
     with_noise = with_noise or is_table
     key = draw_key(trained, Stream.FIGURES, seed=seed)
@@ -85,6 +88,9 @@ def generate(
         x = _vary(trained, around, num, spread, key=key, with_noise=with_noise)
     else:
         num_classes = count_classes(trained, code_prior)
+        is_of_class = label is not None and num_classes is None
+        if not (is_of_class and sampler == "prior"):
+            check_sampled(trained, sampler=sampler, code_prior=code_prior)
         labels = _choose_labels(trained, num, label, num_classes)
         if label is not None and num_classes is None and sampler == "prior":
             # The model takes no class: codes of training examples of the class.
@@ -136,29 +142,81 @@ def needs_data(
     """Whether `generate` must be given examples under these arguments.
 
     Raises:
-      InputError: a label that the model does not have.
+      InputError: arguments that do not fit together or the model.
     """
+    if len(around):
+        _check_has_codes(trained)
+        check_varied(trained)
+        if label is not None or sampler != "prior":
+            raise InputError("around must stand alone, without label and sampler")
+        return True
+    _check_has_codes(trained)
     num_classes = count_classes(trained, code_prior)
-    _check_label(trained, label, num_classes)
     is_of_class = label is not None and num_classes is None
-    return sampler != "prior" or len(around) > 0 or is_of_class
+    check_label(trained, label, num_classes)
+    if is_of_class and sampler == "prior":
+        check_sampler(trained, "aggregate")
+        return True
+    check_sampled(trained, sampler=sampler, code_prior=code_prior)
+    return sampler != "prior"
+
+
+def check_sampled(
+    trained: Trained,
+    *,
+    sampler: SamplerName = "prior",
+    code_prior: Trained | None = None,
+) -> None:
+    """Raises `InputError` for a model that a sampler has no codes for."""
+    _check_has_codes(trained)
+    check_sampler(trained, sampler)
+    if trained.is_conditional and count_classes(trained, code_prior) is None:
+        raise InputError(
+            "a model that samples are generated from must be conditional on classes, "
+            "or not conditional"
+        )
+    if sampler != "prior" or trained.is_conditional:
+        return
+    if len(trained.code_shape) > 1:
+        choose_sampler(trained, "prior", code_prior=code_prior)
+    elif trained.prior is None:
+        raise InputError(
+            f"sampler must be mixture or aggregate for the model "
+            f"{type(trained.model).__name__}, which has no prior: sampler='mixture', "
+            "or --sampler=mixture"
+        )
+
+
+def _check_has_codes(trained: Trained) -> None:
+    if isinstance(trained.model, Classifier | CodePrior):
+        raise InputError(
+            "samples must be of a model that decodes codes, got "
+            f"{type(trained.model).__name__}"
+        )
+
+
+def check_varied(trained: Trained) -> None:
+    """Raises `InputError` for a model whose examples cannot be varied."""
+    if len(trained.code_shape) > 1:
+        raise InputError("around must be left out for a model whose code is a grid")
+    if isinstance(trained.model, Autoencoder):
+        raise InputError(
+            "around must be left out for an autoencoder, whose code of an example is "
+            "one point: sampler=aggregate decodes the codes of examples"
+        )
 
 
 def _choose_labels(
     trained: Trained, num: int, label: int | None, num_classes: int | None
 ) -> np.ndarray | None:
-    if trained.is_conditional and num_classes is None:
-        raise InputError(
-            "a model that samples are generated from must be conditional on classes, "
-            "or not conditional"
-        )
     if label is None:
         return None if num_classes is None else np.arange(num) % num_classes
-    _check_label(trained, label, num_classes)
+    check_label(trained, label, num_classes)
     return np.full(num, label)
 
 
-def _check_label(trained: Trained, label: int | None, num_classes: int | None) -> None:
+def check_label(trained: Trained, label: int | None, num_classes: int | None) -> None:
+    """Raises `InputError` for a class that samples cannot be of."""
     if label is None:
         return
     label = as_integer("label", label, 0)
@@ -212,8 +270,7 @@ def _vary(
     with_noise: bool,
 ) -> np.ndarray:
     """Samples whose codes lie around those of a split's examples."""
-    if len(trained.code_shape) > 1:
-        raise InputError("around must be left out for a model whose code is a grid")
+    check_varied(trained)
     q = trained.encode(split.x, split.condition)
     key_z, key_x = jax.random.split(key)
     draws = q.sample(key_z, (num,))  # (num, N, D)
@@ -226,21 +283,48 @@ def _vary(
     return np.asarray(p.sample(key_x) if with_noise else p.mean)
 
 
-def check_output(output: Path, *, is_table: bool, is_series: bool = False) -> None:
-    """Refuses a path that exists, cannot be written, or whose suffix does not fit."""
+def check_output(
+    output: Path,
+    *,
+    is_table: bool,
+    is_series: bool = False,
+    shape: Sequence[int] = (),
+    num: int = 1,
+) -> None:
+    """Refuses a path that exists, cannot be written, or whose suffix does not fit.
+
+    Of images ``(H, W, C)``, whose ``shape`` is stated, also what PNG cannot hold.
+    """
     output = Path(output)
     suffix = output.suffix.lower()
+    got = f"got {str(output)!r}"
     if is_series and suffix != ".npz":
-        raise InputError(f"output must be .npz for series, got {str(output)!r}")
-    if suffix in TABLE_SUFFIXES and not is_table:
+        raise InputError(f"output must be .npz for series, {got}")
+    if is_table and suffix not in (".npz", *TABLE_SUFFIXES):
+        raise InputError(f"output must be .npz or .csv for rows, or .parquet, {got}")
+    if not is_table and suffix not in (".npz", ".png") and suffix[1:2].isalpha():
         raise InputError(
-            f"output must be .npz or a folder for images, got {str(output)!r}"
+            "output must be .npz or a folder for images, or .png for all in one "
+            f"picture, {got}"
         )
-    if suffix not in (".npz", *TABLE_SUFFIXES) and is_table:
-        raise InputError(
-            f"output must be .npz or .csv for rows, or .parquet, got {str(output)!r}"
-        )
+    if shape and suffix != ".npz" and not is_table and not is_series:
+        if shape[-1] not in (1, 3):
+            raise InputError(
+                f"output must be .npz for images of {shape[-1]} channels, {got}"
+            )
+        rows, columns = _choose_tiles(num, shape)
+        if suffix == ".png" and max(rows * shape[0], columns * shape[1]) > MOST_PIXELS:
+            raise InputError(
+                f"output must be .npz or a folder for {num:,} images of {shape[0]} x "
+                f"{shape[1]} pixels, which one picture cannot show, {got}"
+            )
     check_new_file(output)
+
+
+def _choose_tiles(num: int, shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of a picture of ``num`` images, about as high as it is wide."""
+    columns = max(1, min(num, round(math.sqrt(num * shape[0] / shape[1]))))
+    return -(-num // columns), columns
 
 
 def write_examples(
@@ -255,8 +339,9 @@ def write_examples(
 
     Args:
       output: a new path. ``.npz``: arrays ``x`` and, of classes, ``labels``; ``.csv``
-        and ``.parquet``: rows of a table, with the classes as a column; otherwise a
-        folder of PNG images, ``<number>[-<label>].png``.
+        and ``.parquet``: rows of a table, with the classes as a column; ``.png``: one
+        picture of all images, side by side; otherwise a folder of PNG images,
+        ``<number>[-<label>].png``.
       x: images ``(N, H, W, C)`` in [0, 1], series ``(N, T, F)`` or rows ``(N, F)``.
       labels: the class of each, ``(N,)``, or None.
       columns: names of the numbers of a row, for ``.csv`` and ``.parquet``.
@@ -267,7 +352,13 @@ def write_examples(
       InputError: as `check_output`, or images that PNG cannot hold.
     """
     output = Path(output)
-    check_output(output, is_table=x.ndim == 2, is_series=x.ndim == 3)
+    check_output(
+        output,
+        is_table=x.ndim == 2,
+        is_series=x.ndim == 3,
+        shape=x.shape[1:],
+        num=len(x),
+    )
     output = output.expanduser()
     output.parent.mkdir(parents=True, exist_ok=True)
     suffix = output.suffix.lower()
@@ -278,6 +369,9 @@ def write_examples(
             np.savez(file, allow_pickle=False, **arrays)
     elif suffix in TABLE_SUFFIXES:
         write_table(output, _as_table(x, labels, columns, schema))
+    elif suffix == ".png":
+        with atomic_file(output) as temporary:
+            _as_picture(_tile(_as_levels(x))).save(temporary, format="PNG")
     else:
         _write_images(output, x, labels)
 
@@ -304,22 +398,31 @@ def _as_table(
 
 
 def _write_images(output: Path, x: np.ndarray, labels: np.ndarray | None) -> None:
-    import PIL.Image
-
-    if x.shape[-1] not in (1, 3):
-        raise InputError(
-            f"output must be .npz for images of {x.shape[-1]} channels, got "
-            f"{str(output)!r}"
-        )
-    levels = np.round(np.clip(x, 0.0, 1.0) * 255).astype(np.uint8)
     width = len(str(len(x) - 1))
     with atomic_folder(output) as folder:
-        for i, image in enumerate(levels):
+        for i, image in enumerate(_as_levels(x)):
             name = f"{i:0{width}}" + ("" if labels is None else f"-{labels[i]}")
-            picture = PIL.Image.fromarray(
-                image[..., 0] if image.shape[-1] == 1 else image
-            )
-            picture.save(folder / f"{name}.png")
+            _as_picture(image).save(folder / f"{name}.png")
+
+
+def _as_levels(x: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(x, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def _tile(levels: np.ndarray) -> np.ndarray:
+    """Images ``(N, H, W, C)`` side by side, ``(rows*H, columns*W, C)``; rest white."""
+    N, H, W, C = levels.shape
+    rows, columns = _choose_tiles(N, (H, W))
+    tiles = np.full((rows * columns, H, W, C), 255, np.uint8)
+    tiles[:N] = levels
+    grid = tiles.reshape(rows, columns, H, W, C).swapaxes(1, 2)  # (R, H, columns, W, C)
+    return grid.reshape(rows * H, columns * W, C)  # (rows*H, columns*W, C)
+
+
+def _as_picture(image: np.ndarray) -> Any:
+    import PIL.Image
+
+    return PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
 def write_codes(codes: Dataset, folder: str | Path) -> list[Path]:

@@ -40,7 +40,8 @@ EPOCHS = "optimization.epochs"
 COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
 # Of the data; a run may go on for more epochs.
 OTHER_DATA = " (other examples, another order, other conditions or weights)"
-NOT_COMPARED = ("origin", "notes", EPOCHS)
+# Data that moved, or whose test split or labels are others, train the same model.
+NOT_COMPARED = ("origin", "notes", "source", "fingerprints", EPOCHS)
 
 
 class RunFolder:
@@ -69,8 +70,11 @@ class RunFolder:
         config = json.loads(json.dumps(describe_value(config), allow_nan=False))
         if self._config.exists():
             self._check_same_run(config)
-            if _epochs(config) != _epochs(self.config):
+            before = self.config
+            if _epochs(config) != _epochs(before):
                 write_json(self._config, config)
+            elif _is_news(before.get("data"), config.get("data")):
+                write_json(self._config, {**before, "data": config["data"]})
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -89,7 +93,8 @@ class RunFolder:
                 f"{name} was {old.get(name)}, now {new.get(name)}"
                 + (OTHER_DATA if name == "fingerprint" else "")
                 for name in sorted(old.keys() | new.keys())
-                if old.get(name) != new.get(name) and name not in NOT_COMPARED
+                if old.get(name) != new.get(name)
+                and not {name, name.split(".")[0]} & set(NOT_COMPARED)
             ]
             if differences:
                 self._refuse(f"{part}: {'; '.join(differences)}")
@@ -275,7 +280,7 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
         checkpoints.close()
 
 
-def check_writable(workdir: Path) -> None:
+def check_writable(workdir: Path, name: str = "workdir") -> None:
     """Raises `InputError` unless files can be created in ``workdir``; creates none."""
     _check_local(workdir)
     try:
@@ -288,7 +293,7 @@ def check_writable(workdir: Path) -> None:
         reason = f": {error.strerror}"
     if reason:
         raise InputError(
-            f"workdir must be a writable folder, got {str(workdir)!r}{reason}"
+            f"{name} must be a writable folder, got {str(workdir)!r}{reason}"
         )
 
 
@@ -300,7 +305,7 @@ def check_new_file(output: Path, suffixes: Sequence[str] = ()) -> None:
         )
     if output.expanduser().exists():
         raise InputError(f"output must not exist yet, got {str(output)!r}")
-    check_writable(output.expanduser().absolute().parent)
+    check_writable(output.expanduser().absolute().parent, "output's folder")
 
 
 def _check_local(workdir: Path) -> None:
@@ -332,6 +337,13 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in complete]
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON lines: {error}") from error
+
+
+def _is_news(before: Any, now: Any) -> bool:
+    """Whether the same data are described with a source that the run did not know."""
+    if not now or now == before:
+        return False
+    return now.get("source") is not None or "fingerprints" not in (before or {})
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
