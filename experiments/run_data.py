@@ -60,7 +60,8 @@ class RunData:
         if not self.is_stated:
             return run.data
         dataset = run.read(self.dataset, **self.choices)
-        print_notes(dataset.notes)
+        if not run.owns(dataset):
+            print_notes(dataset.notes)
         return dataset
 
     def refuse(self, reason: str) -> None:

@@ -6,7 +6,6 @@
 import dataclasses
 import functools
 import inspect
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +19,12 @@ from flaxvae.checks import (
     InputError,
     as_integer,
     as_integers,
-    check_choice,
     check_seed,
     show,
 )
 from flaxvae.data import Dataset, Split, condition_on_labels
-from flaxvae.data.again import (
-    describe_own,
-    find_differences,
-    find_own,
-    read_again,
-    refuse_choices,
-)
 from flaxvae.data.dataset import SPLITS
-from flaxvae.data.like import CHOICES, check_like
 from flaxvae.data.memory import as_dataset
-from flaxvae.data.memory import load as load_data
 from flaxvae.evaluation.probe import check_probed
 from flaxvae.evaluation.recognition import check_recognized, train_classifier
 from flaxvae.evaluation.scores import score_dataset
@@ -50,6 +39,7 @@ from flaxvae.latent.generate import (
 )
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VQVAE, Autoencoder, CodePriorConfig
+from flaxvae.own_data import DataSource, TrainedOnData
 from flaxvae.training import Engine, Member, RunFolder, Trained, hosts
 from flaxvae.training.environment import device_name
 from flaxvae.training.interrupt import Interrupted
@@ -64,49 +54,31 @@ TIMES = (
 )
 PRIOR_FOLDER = "prior"  # in a VQ-VAE's run: the run of the prior over its codes
 
-DataSource = Dataset | str | Path
-"""Data in place of a run's own: a data set, or what `Run.read` takes."""
-
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Run(Trained):
+class Run(TrainedOnData):
     """A trained model that knows its data: evaluate, draw, generate, summarize.
 
     Attributes:
       dataset: what it was trained on, or what was stated in its place; None after
         loading: then `data` reads the run's own.
+      has_other_data: whether ``dataset`` is not what it was trained on.
       code_prior: of a VQ-VAE, the trained prior over its codes.
       codes: of a VQ-VAE, the data set as numbers of codebook entries, where it has been
         encoded.
-      has_other_data: whether ``dataset`` is not what it was trained on; then what is
-        written names it.
     """
 
-    dataset: Dataset | None = None
     code_prior: Trained | None = None
     codes: Dataset | None = None
-    has_other_data: bool = False
 
     @classmethod
     def of(cls, trained: Trained, dataset: Dataset | None = None) -> "Run":
         """The run of a trained model."""
         names = [field.name for field in dataclasses.fields(Trained)]
         return cls(**{n: getattr(trained, n) for n in names}, dataset=dataset)
-
-    @functools.cached_property
-    def data(self) -> Dataset:
-        """What it was trained on; a loaded run reads it from where it was.
-
-        Raises:
-          InputError: arrays in memory, which are not stored, or data that cannot be
-            read or have changed since, in any split.
-        """
-        if self.dataset is not None and not self.has_other_data:
-            return self.dataset
-        return self._as_seen(read_again(self._described))
 
     def evaluate(
         self,
@@ -154,60 +126,6 @@ class Run(Trained):
         )
         return found | named
 
-    def load(self, data: Any, **choices: Any) -> Dataset:
-        """New data, read as the run's own; see `flaxvae.data.load`.
-
-        Args:
-          data: a path, a name, or arrays or a table in memory.
-          **choices: about reading, such as ``separator=";"``; of arrays ``labels=``.
-
-        Returns:
-          The data set, for `score`, `evaluate` and ``encode``. Without splits of its
-          own all examples are its test split, in their order.
-
-        Raises:
-          InputError: data that do not fit the run's.
-        """
-        return load_data(data, like=self, **choices)
-
-    def read(self, dataset: str | Path | None = None, **choices: Any) -> Dataset:
-        """The run's own data at another place, or other data that are asked for.
-
-        The source is read as the run read its own, splits included. If every example
-        is the same, these are the run's own data; otherwise `load` reads it as other
-        data, and a note says so.
-
-        Args:
-          dataset: a path or a name; None: that of the run's own, with ``data_dir``.
-          **choices: as in `load`, or ``data_dir``, the folder of a named set.
-
-        Raises:
-          InputError: data that cannot be read, or do not fit the run's.
-        """
-        for name in choices:
-            check_choice("choice of data", name, CHOICES)
-        described = self._described
-        if dataset is None:
-            refuse_choices(described, choices)
-        else:
-            choices["dataset"] = os.fspath(dataset)
-        own = find_own(described, **choices)
-        if own is not None:
-            return self._as_seen(own)
-        if dataset is None:
-            raise InputError(
-                f"data_dir must hold the run's data {described['name']!r}, got "
-                f"{str(choices.get('data_dir'))!r}"
-            )
-        other = self.load(choices.pop("dataset"), **choices)
-        if not find_differences(self._as_seen(other), described):
-            return self._as_seen(other)
-        note = (
-            f"{other.name!r} is not the data that the run was trained on, which is "
-            f"{described['name']!r}"
-        )
-        return dataclasses.replace(other, notes=(*other.notes, note))
-
     def score(
         self,
         data: Any = "test",
@@ -246,7 +164,7 @@ class Run(Trained):
         elif not isinstance(data, Dataset):
             data = self.load(data)
         scores = score_dataset(
-            self, self._dataset(data), num_samples=num_samples, seed=seed
+            self, self._fit(data), num_samples=num_samples, seed=seed
         )
         if output is not None:
             path = Path(output).expanduser()
@@ -332,8 +250,7 @@ class Run(Trained):
         Raises:
           InputError: what `flaxvae.latent.generate` and `write_examples` refuse.
         """
-        if isinstance(label, str):
-            label = self._find_class(label)
+        label = self._find_class(label)
         around = () if around is None else as_integers("around", around)
         if output is not None:
             ndim = len(self.data_shape)
@@ -378,8 +295,7 @@ class Run(Trained):
         Raises:
           InputError: arguments that do not fit together or the model.
         """
-        if isinstance(label, str):
-            label = self._find_class(label)
+        label = self._find_class(label)
         around = () if around is None else as_integers("around", around)
         return needs_data(
             self,
@@ -623,124 +539,8 @@ class Run(Trained):
             folder.write_summary(summary)
         return summary
 
-    def _template(self) -> Dataset:
-        """The run's data set without its examples."""
-        if self.dataset is not None:
-            return self.dataset.without_examples()
-        if self.template is None:
-            raise InputError("dataset must be stated for a run that does not know it")
-        return self.template
-
     def _summary_before(self) -> Mapping[str, Any]:
         return (self.workdir and RunFolder(self.workdir).summary) or {}
-
-    def _data_name(self) -> str:
-        return "" if self.dataset is None else f"{self.dataset.name} "
-
-    def _class_names(self) -> Sequence[str] | None:
-        known = self.dataset or self.template
-        return None if known is None else known.class_names
-
-    def _find_class(self, name: str) -> int:
-        """The number of a class by its name in the data set."""
-        known = self._class_names()
-        if known is None:
-            raise InputError(
-                f"label must be a number for data without class names, got {name!r}"
-            )
-        check_choice("label", name, map(str, known))
-        return [str(each) for each in known].index(name)
-
-    @property
-    def _described(self) -> Mapping[str, Any]:
-        """What is known about the data that it was trained on."""
-        if self.workdir is not None and (self.workdir / "config.json").exists():
-            config = RunFolder(self.workdir).config
-            return describe_own(config, is_conditional=self.is_conditional)
-        if self.dataset is None or self.has_other_data:
-            raise InputError(
-                "dataset must be stated for a loaded run: flaxvae.load(workdir, "
-                "dataset=...), or as an argument"
-            )
-        return self.dataset.describe()
-
-    def owns(self, dataset: Dataset) -> bool:
-        """Whether a data set has the examples and labels that the run was trained on.
-
-        The arrays of every split are compared by their checksums.
-        """
-        if dataset is self.dataset:
-            return not self.has_other_data
-        if dataset is self.__dict__.get("data"):
-            return True
-        try:
-            described = self._described
-        except InputError:  # nothing is known to compare with
-            return True
-        return not find_differences(dataset, described)
-
-    def title_of(self, dataset: Dataset) -> str:
-        """The name of a data set for a title, which says if it is not the run's own."""
-        if not len(dataset.train) + len(dataset.test) or self.owns(dataset):
-            return dataset.name
-        return f"{dataset.name} (not the run's own data)"
-
-    def _named(self, found: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
-        """Results with the name of the data where these are not the run's own."""
-        if self.owns(dataset):
-            return dict(found)
-        return {**found, "dataset": self.title_of(dataset)}
-
-    def _dataset(self, dataset: DataSource | None) -> Dataset:
-        """A data set for the model: its own, or another one that fits."""
-        if dataset is None:
-            return self.data if self.dataset is None else self._as_seen(self.dataset)
-        if isinstance(dataset, str | os.PathLike):
-            return self._as_seen(self.read(os.fspath(dataset)))
-        if not isinstance(dataset, Dataset):
-            raise InputError(f"dataset must be a Dataset, got {show(dataset)}")
-        if dataset.shape != self.data_shape:
-            raise InputError(
-                f"dataset must hold examples of the run's shape {self.data_shape}, got "
-                f"{dataset.shape} of {dataset.name!r}"
-            )
-        if dataset is not self.dataset and self.template is not None:
-            check_like(dataset, self.template)
-        return self._as_seen(dataset)
-
-    def _as_seen(self, dataset: Dataset) -> Dataset:
-        """A data set with the run's preprocessing and, if it needs some, conditions."""
-        if self.is_conditional and dataset.train.condition is None:
-            self._check_classes(dataset)
-            dataset = condition_on_labels(dataset)
-        own = self.preprocessing
-        if dataset.preprocessing is own or dataset is self.dataset:
-            return dataset
-        return dataclasses.replace(dataset, preprocessing=own)
-
-    def _with_training_examples(self, dataset: Dataset) -> Dataset:
-        """A data set without training examples beside the run's own."""
-        if len(dataset.train):
-            return dataset
-        return dataclasses.replace(dataset, train=self.data.train)
-
-    def _check_classes(self, dataset: Dataset) -> None:
-        """Refuses new data with classes that a conditional model does not have."""
-        own = self.dataset if self.template is None else self.template
-        known = None if own is None else own.class_names
-        unknown = (dataset.class_names or ())[len(known) :] if known else ()
-        if known and unknown:
-            raise InputError(
-                "labels must be classes that the model is conditional on, got "
-                f"{', '.join(unknown)}: choose from {', '.join(known)}"
-            )
-
-    def _with_conditions(self, split: Split) -> Split:
-        """A split for a conditional model; its conditions are its labels by default."""
-        needs = self.is_conditional and split.condition is None
-        if not needs or split.labels is None:
-            return split
-        return dataclasses.replace(split, condition=split.labels)
 
     def _codes(self, dataset: Dataset) -> Dataset:
         if self.codes is not None and dataset is self.dataset:

@@ -23,6 +23,8 @@ def find_config(described: Mapping[str, Any]) -> DataConfig | None:
     source = described.get("source")
     if source is None:
         return None
+    if not isinstance(source, Mapping) or "config" not in source:
+        raise InputError("data.source of config.json must hold config and transforms")
     return settings_from_description(DataConfig, source["config"])
 
 

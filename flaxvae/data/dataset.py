@@ -37,6 +37,8 @@ class Split:
       weights: how much each example counts, ``(N,)`` numbers >= 0: the loss and its
         terms are weighted means, as if an example of weight 2 were there twice. None:
         all alike.
+      names: what `score` calls each example, ``(N,)`` texts such as the file of an
+        image, or None.
     """
 
     x: np.ndarray
@@ -44,6 +46,7 @@ class Split:
     factors: np.ndarray | None = None
     condition: np.ndarray | None = None
     weights: np.ndarray | None = None
+    names: np.ndarray | None = None
 
     @property
     def examples(self) -> Any:
@@ -79,7 +82,7 @@ class Split:
         return f"Split({', '.join(texts)})"
 
     def __getitem__(self, index: slice | np.ndarray | list[int]) -> "Split":
-        rest = (self.labels, self.factors, self.condition, self.weights)
+        rest = (*(getattr(self, name) for name in _PARTS[1:]), self.names)
         chosen = [None if part is None else part[index] for part in rest]
         return Split(self.x[index], *chosen)
 

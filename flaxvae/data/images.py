@@ -73,14 +73,19 @@ def load_image_folder(folder: Path, images: ImageOptions = AS_STORED) -> Dataset
     if converted := int(arrays["converted"]):
         channels = arrays["x"].shape[-1]
         notes += (f"{converted:,} images with fewer than {channels} channels get them",)
-    xs, labels, first = {}, {}, 0
+    xs, labels, file_names, first = {}, {}, {}, 0
     for split, files in found.splits.items():
+        own = [str(path.relative_to(folder)) for path, _ in files]
+        file_names[split] = np.array(own)
         xs[split] = arrays["x"][first : first + len(files)]
         first += len(files)
         if kinds:
             labels[split] = np.array([kinds.index(kind) for _, kind in files], np.int32)
     xs, preprocessing, guesses = find_levels(xs, images.max_value)
-    splits = {split: Split(x, labels.get(split)) for split, x in xs.items()}
+    splits = {
+        split: Split(x, labels.get(split), names=file_names[split])
+        for split, x in xs.items()
+    }
     none = splits["train"][:0]
     return Dataset(
         folder.resolve().name,

@@ -155,7 +155,8 @@ def score_dataset(
 
     Returns:
       The columns of `score`, after ``split`` where there are several, ``index`` in the
-      split, and ``label``, the class, where there are labels.
+      split, ``file`` of images from a folder, and ``label``, the class, where there are
+      labels.
 
     Raises:
       InputError: as `score`.
@@ -169,6 +170,9 @@ def score_dataset(
     if len(splits) > 1:
         columns["split"] = np.repeat(list(splits), sizes)
     columns["index"] = np.concatenate([np.arange(size) for size in sizes])
+    names = [split.names for split in splits.values() if split.names is not None]
+    if len(names) == len(splits):
+        columns["file"] = np.concatenate(names)
     labels = [split.labels for split in splits.values() if split.labels is not None]
     if len(labels) == len(splits):
         numbers = np.concatenate(labels)

@@ -18,7 +18,8 @@ from experiments import (
 )
 from experiments.command import run_command
 
-TINY = ("--dataset=digits", "--num_examples=300", "--no_compilation_cache")
+QUICK = "--no_compilation_cache"
+TINY = ("--dataset=digits", "--num_examples=300", QUICK)
 
 
 @pytest.fixture
@@ -175,16 +176,16 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
         assert ("labels" in arrays) == has_classes
     if not has_classes:
         other = (f"--output={tmp_path}/other.npz", "--label=1")
-        code, _, err = call(generate, f"--workdir={folder}", *TINY, *other)
+        code, _, err = call(generate, f"--workdir={folder}", QUICK, *other)
         assert code == 2 and "label must be left out for a prior over codes" in err
     code, _, err = call(
-        recognize, f"--workdir={folder}", *TINY, "--num=20", "--classifier_epochs=1"
+        recognize, f"--workdir={folder}", QUICK, "--num=20", "--classifier_epochs=1"
     )
     assert code == 0, err
     found = json.loads((folder / "recognition.json").read_text())["generated"]
     assert ("as_asked" in found) == has_classes
     other = (f"--output={tmp_path}/other.npz", "--sampler=mixture")
-    code, _, err = call(generate, f"--workdir={folder}", *TINY, *other)
+    code, _, err = call(generate, f"--workdir={folder}", QUICK, *other)
     assert code == 2 and "must be prior for a model whose code is a grid" in err
     before = (folder / "summary.json").read_text()
     assert call(mnist_vqvae, *TINY, "--epochs=3", f"--workdir={folder}")[0] == 2
@@ -201,7 +202,7 @@ def test_a_run_is_probed_sampled_and_classified(call, tmp_path):
     names = ("training_curves", "latent_scatter", "reconstructions")
     check_figures(folder, (*names, "class_samples", "class_change"))
 
-    code, _, err = call(probe, f"--workdir={folder}", *TINY)
+    code, _, err = call(probe, f"--workdir={folder}", QUICK)
     assert code == 0, err
     assert {"codes", "PCA to 3", "pixels"} == json.loads(
         (folder / "probe.json").read_text()
@@ -217,7 +218,7 @@ def test_a_run_is_probed_sampled_and_classified(call, tmp_path):
         np.testing.assert_allclose(arrays["codes"][-sizes[2] :], expected, atol=1e-5)
 
     code, _, err = call(
-        recognize, f"--workdir={folder}", *TINY, "--num=50", "--classifier_epochs=2"
+        recognize, f"--workdir={folder}", QUICK, "--num=50", "--classifier_epochs=2"
     )
     assert code == 0, err
     found = json.loads((folder / "recognition.json").read_text())
@@ -237,7 +238,7 @@ def test_a_run_is_probed_sampled_and_classified(call, tmp_path):
     code, _, err = call(
         generate,
         f"--workdir={folder}",
-        *TINY,
+        QUICK,
         f"--output={near}",
         "--num=3",
         "--around",
@@ -283,7 +284,7 @@ def test_rows_are_generated_in_the_tables_own_units(call, tmp_path):
     code, _, err = call(
         generate,
         f"--workdir={folder}",
-        *flags,
+        QUICK,
         f"--output={output}",
         "--num=500",
         "--sampler=mixture",
