@@ -72,6 +72,11 @@ def read_new(
         if not len(new.test) and not len(new.validation):
             new = _as_test(new, new.train, new.notes)
     name = Path(source).stem if isinstance(source, str) else "new data"
+    stored, needed = new.train.x.shape[1:], template.train.x.shape[1:]
+    if len(stored) != len(needed) or stored[-1:] != needed[-1:]:
+        raise InputError(
+            f"{name!r} must hold examples of the shape {template.shape}, got {stored}"
+        )
     new = dataclasses.replace(
         new,
         name=name,

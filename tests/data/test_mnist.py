@@ -162,3 +162,32 @@ def test_a_relative_is_read_and_its_zipped_files_are_checked(small_mnist, monkey
     path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
     path.unlink()
     assert len(load("kmnist", data_dir=small_mnist).train) == 28
+
+
+def test_a_run_of_mnist_reads_it_again_offline_from_its_folder(
+    small_mnist, tmp_path, monkeypatch
+):
+    from flaxvae.data import again
+
+    monkeypatch.setattr(mnist, "download", None)  # nothing is downloaded
+    folder = tmp_path / "tfds" / "downloads" / "mnist"
+    shutil.copytree(small_mnist, folder)
+    prepared = tmp_path / "tfds" / "mnist" / "3.0.1"
+    prepared.mkdir(parents=True)
+    dataset = load("auto", validation_size=5)
+    described = dataset.describe()
+    assert described["source"]["config"]["dataset"] == "mnist"
+    assert described["source"]["config"]["data_dir"] == str(tmp_path / "tfds")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "elsewhere"))
+    assert again.read_again(described).fingerprints() == dataset.fingerprints()
+    shutil.rmtree(folder)
+
+    def fail(*_):
+        raise DownloadError("there is no network")
+
+    monkeypatch.setattr(mnist, "download", fail)
+    with pytest.raises(InputError, match="the run's data 'mnist' cannot be read") as e:
+        again.read_again(described)
+    assert "--data_dir=FOLDER" in str(e.value) and "digits" not in str(e.value)
+    found = again.find_own(described, data_dir=small_mnist)
+    assert found is not None and found.name == "mnist"

@@ -1,0 +1,365 @@
+"""Commands about a run, for runs of every kind: they work, or say in a line why not."""
+
+import dataclasses
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas
+import PIL.Image
+import pytest
+
+import flaxvae
+from experiments import generate, probe, recognize, score
+from experiments.command import run_command
+from flaxvae import Run
+from flaxvae.data import DataConfig, condition_on_labels, rows
+from flaxvae.latent import encode_dataset
+from flaxvae.models import CodePriorConfig, VAEConfig, build_autoencoder, build_vqvae
+from flaxvae.models.variables import variable_shapes
+from flaxvae.training import Engine, Trained
+
+COMMANDS = {m.__name__.split(".")[-1]: m for m in (generate, probe, recognize, score)}
+TRAIN = {"epochs": 1, "batch_size": 16, "progress": False}
+SPLITS = {"split_seed": 3, "test_size": 0.25, "validation_size": 0.1}
+LABELS = np.repeat(["cat", "dog", "owl"], 40)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Small data: images, a table, series without labels, and a folder of images."""
+    folder = tmp_path_factory.mktemp("about_runs")
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (120, 4, 4), dtype=np.uint8)
+    np.savez(folder / "images.npz", x=x, labels=LABELS)
+    table = pandas.DataFrame(rng.normal([170, 70], [8, 9], (120, 2)))
+    table.columns = ["h", "w"]
+    table.assign(kind=LABELS).to_csv(folder / "people.csv", index=False)
+    np.save(folder / "waves.npy", rng.normal(size=(60, 16, 1)))
+    np.save(folder / "large.npy", x)
+    for kind, image in zip(LABELS[::12], x[::12], strict=True):
+        path = folder / "pictures" / kind
+        path.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(image).save(path / f"{len(list(path.iterdir()))}.png")
+    return folder
+
+
+def save_untrained(model, data, workdir, code_prior=None):
+    """A run's folder with small random numbers as parameters."""
+
+    def draw(model, shape):
+        rng = np.random.default_rng(0)
+        shapes = variable_shapes(model, shape)
+        return jax.tree.map(
+            lambda leaf: jnp.asarray(rng.normal(0, 0.1, leaf.shape), leaf.dtype), shapes
+        )
+
+    def trained(model, data):
+        return Trained(
+            model,
+            draw(model, data.shape),
+            data.shape,
+            preprocessing=data.preprocessing,
+            template=data.without_examples(),
+        )
+
+    run = Run.of(trained(model, data), data)
+    if code_prior is not None:
+        codes = encode_dataset(run, data, indices=True)
+        prior = trained(code_prior.build(codes), codes)
+        run = dataclasses.replace(run, code_prior=prior, codes=codes)
+    flaxvae.save(run, workdir)
+
+
+def make_run(kind, data, workdir):
+    """A run of one kind: trained for an epoch where that makes its folder special."""
+    code_prior = None
+    model = VAEConfig(latent_dim=2, hidden=(8,)).build(data)
+    if kind in ("vae", "streamed"):
+        engine = Engine(device_memory_budget=1000 if kind == "streamed" else None)
+        flaxvae.fit(model, data, workdir=workdir, engine=engine, **TRAIN)
+        return workdir
+    if kind == "sweep":
+        grid = {"seed": [1]}
+        flaxvae.sweep(lambda: model, data, grid, workdir=workdir, **TRAIN)
+        return workdir / "members" / "seed=1"
+    if kind == "imported":
+        state = {n: np.full(s, 0.01) for n, s in TENSORS.items()}
+        variables = flaxvae.interop.from_torch(state, model, data.shape)
+        trained = Trained(
+            model, variables, data.shape, preprocessing=data.preprocessing
+        )
+        flaxvae.save(trained, workdir, data)
+        return workdir
+    if kind == "conditional":
+        config = VAEConfig(latent_dim=2, hidden=(8,), conditional=True)
+        data = condition_on_labels(data)
+        model = config.build(data)
+    if kind == "autoencoder":
+        model = build_autoencoder(data.shape, 2, hidden=(8,))
+    if kind == "vqvae":
+        model = build_vqvae(data.shape, num_codes=4, code_width=2, filters=(2,))
+        code_prior = CodePriorConfig(prior_epochs=1, prior_width=8, prior_layers=1)
+    save_untrained(model, data, workdir, code_prior)
+    return workdir
+
+
+TENSORS = {
+    "encoder.hidden_0.weight": (8, 16),
+    "encoder.hidden_0.bias": (8,),
+    "posterior.mean_and_log_var.weight": (4, 8),
+    "posterior.mean_and_log_var.bias": (4,),
+    "decoder.hidden_0.weight": (8, 2),
+    "decoder.hidden_0.bias": (8,),
+    "decoder.output.weight": (16, 8),
+    "decoder.output.bias": (16,),
+}
+
+
+@pytest.fixture(scope="session")
+def find_run(folder):
+    """The folder of a run of a kind, which is made once."""
+    sources = {
+        "table": ("people.csv", {"label_column": "kind"}),
+        "series": ("waves.npy", {}),
+        "streamed": ("large.npy", {}),
+    }
+    made = {}
+
+    def find(kind):
+        if kind not in made:
+            name, more = sources.get(kind, ("images.npz", {}))
+            data = DataConfig(dataset=str(folder / name), **SPLITS, **more).load()
+            made[kind] = make_run(kind, data, folder / "runs" / kind)
+        return made[kind]
+
+    return find
+
+
+@pytest.fixture
+def call(capsys, tmp_path, monkeypatch):
+    """Runs a command in this process and another folder: (code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(command, *arguments):
+        module = COMMANDS[command]
+        flags = [str(each) for each in (*arguments, "--no_compilation_cache")]
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            run_command(module.main, module.Flags, flags)
+        return end.value.code, *capsys.readouterr()
+
+    return call
+
+
+def is_refusal(code, err, message):
+    return code == 2 and message in err and err.count("\n") == 1
+
+
+NO_PRIOR = "sampler must be mixture or aggregate for the model Autoencoder, which has"
+NO_LABELS = "dataset must have labels to be probed"
+NO_CLASSES = "labels must be known to train a classifier"
+WORKS = ""
+OUTCOMES = {  # of generate, probe, recognize, score
+    "vae": (WORKS, WORKS, WORKS, WORKS),
+    "conditional": (WORKS, WORKS, WORKS, WORKS),
+    "autoencoder": (NO_PRIOR, WORKS, NO_PRIOR, WORKS),
+    "vqvae": (WORKS, WORKS, WORKS, WORKS),
+    "table": (WORKS, WORKS, WORKS, WORKS),
+    "series": (WORKS, NO_LABELS, NO_CLASSES, WORKS),
+    "sweep": (WORKS, WORKS, WORKS, WORKS),
+    "imported": (WORKS, WORKS, WORKS, WORKS),
+    "streamed": (WORKS, NO_LABELS, NO_CLASSES, WORKS),
+}
+FLAGS = {
+    "generate": ("--output=made.npz", "--num=2"),
+    "probe": ("--output=probed", "--num_train=40"),
+    "recognize": ("--output=classified", "--num=5", "--classifier_epochs=1"),
+    "score": ("--output=scores.csv",),
+}
+
+
+def cells():
+    for kind, outcomes in OUTCOMES.items():
+        for command, outcome in zip(FLAGS, outcomes, strict=True):
+            # A classifier is trained, which takes a second or two.
+            is_slow = command == "recognize" and not outcome and kind != "vae"
+            marks = [pytest.mark.slow] if is_slow else []
+            yield pytest.param(kind, command, outcome, marks=marks)
+
+
+@pytest.mark.parametrize(("kind", "command", "outcome"), list(cells()))
+def test_a_command_works_with_the_runs_own_data_or_says_why_not(
+    find_run, call, monkeypatch, kind, command, outcome
+):
+    if kind == "streamed":
+        monkeypatch.setattr(rows, "LAZY_BYTES", 1)
+    workdir = find_run(kind)
+    code, out, err = call(command, f"--workdir={workdir}", *FLAGS[command])
+    if outcome:
+        assert is_refusal(code, err, outcome)
+        return
+    assert code == 0, err
+    assert "NOTE" not in err and "Traceback" not in err
+    assert "not the run's own" not in out
+    if command == "score":
+        table = pandas.read_csv("scores.csv")
+        config = json.loads((workdir / "config.json").read_text())["data"]
+        sizes = [config[f"{s}_examples"] for s in ("train", "validation", "test")]
+        assert table["split"].value_counts(sort=False).tolist() == sizes
+
+
+@pytest.mark.parametrize(
+    ("kind", "command", "flags", "message"),
+    [
+        ("vae", "generate", ("--dataset=digits",), "dataset must be left out where no"),
+        ("vae", "generate", ("--data_dir=/x",), "data_dir must be left out where no"),
+        ("vae", "generate", ("--separator=;",), "separator must be left out where no"),
+        ("vae", "generate", ("--spread=1",), "spread must be left out without around"),
+        (
+            "vae",
+            "generate",
+            ("--around", 1, "--sampler=prior"),
+            "around must stand alone",
+        ),
+        (
+            "vae",
+            "generate",
+            ("--label=dog", "--sampler=prior"),
+            "sampler must be mixture or aggregate for a class",
+        ),
+        ("vae", "generate", ("--label=cow",), "unknown label 'cow': choose from cat"),
+        ("vae", "generate", ("--around", 30), "around must be numbers from 0 to 29"),
+        ("vae", "generate", ("--output=x.jpg",), "output must be .npz or a folder for"),
+        (
+            "vae",
+            "generate",
+            ("--output=x.png", "--num=30000000"),
+            "which one picture cannot show",
+        ),
+        ("table", "generate", ("--noise",), "noise must be left out for rows"),
+        ("autoencoder", "generate", ("--around", 1), "around must be left out for an"),
+        (
+            "conditional",
+            "generate",
+            ("--sampler=mixture",),
+            "sampler must be prior for a model that is conditional",
+        ),
+        ("vqvae", "recognize", ("--sampler=mixture",), "model whose code is a grid"),
+        ("vae", "probe", ("--seed=1",), "seed must be left out where all"),
+        ("vae", "probe", ("--data_dir=/x",), "data_dir must be left out without data"),
+        ("vae", "probe", ("--header=no",), "header must be left out without dataset"),
+        ("vae", "score", ("--image_order=F",), "image_order must be left out without"),
+        (
+            "vae",
+            "score",
+            ("--dataset=PICTURES", "--image_order=F"),
+            "image_order must be left out for",
+        ),
+        (
+            "vae",
+            "score",
+            ("--dataset=IMAGES", "--header=no"),
+            "header must be left out",
+        ),
+        (
+            "vae",
+            "score",
+            ("--dataset=IMAGES", "--image_order=F"),
+            "image_order must be left out for images",
+        ),
+        ("autoencoder", "score", ("--num_samples=3",), "a model that draws nothing"),
+        ("autoencoder", "score", ("--seed=3",), "a model that draws nothing"),
+        ("vae", "probe", ("--dataset=nowhere.csv",), "cannot be read: No such file"),
+        ("vae", "recognize", ("--dataset=digits",), "must hold examples of the shape"),
+        ("series", "score", ("--dataset=IMAGES",), "must hold examples of the shape"),
+        (
+            "table",
+            "score",
+            ("--dataset=IMAGES",),
+            "must be rows (N, F) for layout=rows",
+        ),
+    ],
+)
+def test_flags_that_change_nothing_are_refused(
+    find_run, call, folder, kind, command, flags, message
+):
+    places = {"PICTURES": "pictures", "IMAGES": "images.npz"}
+    flags = [str(flag) for flag in flags]
+    for word, name in places.items():
+        flags = [flag.replace(word, str(folder / name)) for flag in flags]
+    code, _, err = call(command, f"--workdir={find_run(kind)}", *flags)
+    assert is_refusal(code, err, message), err
+
+
+def test_other_data_are_asked_for_by_name_and_named(find_run, call, folder, tmp_path):
+    workdir = find_run("vae")
+    pictures = f"--dataset={folder / 'pictures'}"
+    common = (f"--workdir={workdir}", pictures)
+    title = "pictures (not the run's own data)"
+    code, out, err = call("probe", *common, "--output=probed", "--no_export")
+    assert code == 0, err
+    note = "NOTE: 'pictures' is not the data that the run was trained on"
+    assert err.count(note) == 1 and "which is 'images'" in err
+    assert title.split(" (")[0] in out and "not the run's own" in out
+    found = json.loads((tmp_path / "probed" / "probe.json").read_text())
+    assert found.pop("dataset") == title and next(iter(found)) == "codes"
+    flags = ("--output=made.npz", "--around", 9, "--num=2", "--spread=0")
+    code, _, err = call("generate", *common, *flags)
+    assert code == 0 and err.count(note) == 1
+    code, out, err = call("score", *common, "--num_samples=1")
+    assert code == 0 and err.count(note) == 1 and "not the run's own" in out
+    scores = pandas.read_csv("scores.csv")
+    assert scores["file"].tolist()[:4] == [f"cat/{i}.png" for i in range(4)]
+    assert scores["label"].tolist() == LABELS[::12].tolist()
+
+
+def test_the_runs_own_data_are_known_at_another_place(find_run, call, folder, tmp_path):
+    workdir = find_run("table")
+    common = (f"--workdir={workdir}", "--num_train=40", "--no_export")
+    assert call("probe", *common, "--output=before")[0] == 0
+    moved = tmp_path / "moved.csv"
+    moved.write_bytes((folder / "people.csv").read_bytes())
+    code, out, err = call("probe", *common, "--output=after", f"--dataset={moved}")
+    assert (code, err) == (0, "") and "moved: accuracy" in out
+    files = [tmp_path / name / "probe.json" for name in ("before", "after")]
+    assert files[0].read_text() == files[1].read_text()
+    flags = (f"--workdir={workdir}", f"--dataset={moved}", "--num_samples=1")
+    code, _, err = call("score", *flags)
+    assert code == 0 and "81 examples are training examples" in err
+    assert pandas.read_csv("scores.csv")["index"].tolist() == list(range(120))
+
+
+def test_samples_of_a_class_by_its_name_and_in_one_picture(find_run, call, tmp_path):
+    workdir = find_run("conditional")
+    flags = (f"--workdir={workdir}", "--label=dog", "--num=7")
+    assert call("generate", *flags, "--output=dogs.npz")[0] == 0
+    with np.load("dogs.npz") as arrays:
+        np.testing.assert_array_equal(arrays["labels"], 1)
+        x = arrays["x"]
+    assert call("generate", *flags, "--output=dogs.png")[0] == 0
+    with PIL.Image.open("dogs.png") as picture:
+        shown = np.asarray(picture) / 255.0
+    assert shown.shape == (3 * 4, 3 * 4) and shown[8:, 4:].min() == 1.0
+    np.testing.assert_allclose(shown[4:8, 4:8], x[4, ..., 0], atol=0.5 / 255 + 1e-6)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_first(find_run, call, monkeypatch):
+    workdir = find_run("vae")
+    real = os.access
+    monkeypatch.setattr(
+        os, "access", lambda p, mode: str(workdir) not in str(p) and real(p, mode)
+    )
+    monkeypatch.setattr(flaxvae, "load", None)  # nothing is read before
+    for command in ("probe", "recognize"):
+        code, _, err = call(command, f"--workdir={workdir}")
+        assert is_refusal(code, err, "workdir must be a writable folder")
+        assert "name another one by --output" in err
+    monkeypatch.undo()
+    for command in ("probe", "recognize"):
+        (workdir.parent / "file").touch()
+        flags = (f"--workdir={workdir}", f"--output={workdir.parent / 'file'}")
+        code, _, err = call(command, *flags)
+        assert is_refusal(code, err, "output must be a writable folder")
