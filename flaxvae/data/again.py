@@ -40,7 +40,7 @@ def read_again(described: Mapping[str, Any]) -> Dataset:
     name, config = described["name"], find_config(described)
     if config is None:
         raise InputError(
-            f"dataset must be stated for a run on arrays in memory, such as {name!r}: "
+            f"dataset must be stated for a loaded run on arrays in memory ({name!r}): "
             "dataset=, or --dataset=PATH of a file that holds them"
         )
     try:

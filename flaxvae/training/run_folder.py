@@ -41,7 +41,7 @@ COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
 # Of the data; a run may go on for more epochs.
 OTHER_DATA = " (other examples, another order, other conditions or weights)"
 # Data that moved, or whose test split or labels are others, train the same model.
-NOT_COMPARED = ("origin", "notes", "source", "fingerprints", EPOCHS)
+NOT_COMPARED = ("name", "origin", "notes", "source", "fingerprints", EPOCHS)
 
 
 class RunFolder:

@@ -169,7 +169,6 @@ def test_a_run_of_mnist_reads_it_again_offline_from_its_folder(
 ):
     from flaxvae.data import again
 
-    monkeypatch.setattr(mnist, "download", None)  # nothing is downloaded
     folder = tmp_path / "tfds" / "downloads" / "mnist"
     shutil.copytree(small_mnist, folder)
     prepared = tmp_path / "tfds" / "mnist" / "3.0.1"

@@ -279,7 +279,7 @@ def test_a_command_works_with_the_runs_own_data_or_says_why_not(
             "table",
             "score",
             ("--dataset=IMAGES",),
-            "must be rows (N, F) for layout=rows",
+            "must be rows (N, F) for layout",
         ),
     ],
 )
