@@ -30,6 +30,12 @@ def check_at_least(name: str, value: float, minimum: float) -> None:
         raise InputError(f"{name} must be >= {minimum}, got {value}")
 
 
+def check_at_most(name: str, value: float, maximum: float) -> None:
+    """Raises `InputError` unless ``value`` is finite and <= ``maximum``."""
+    if not (_is_finite(name, value) and value <= maximum):
+        raise InputError(f"{name} must be <= {maximum}, got {value}")
+
+
 def check_above(name: str, value: float, bound: float) -> None:
     """Raises `InputError` unless ``value`` is finite and > ``bound``."""
     if not (_is_finite(name, value) and value > bound):

@@ -15,7 +15,7 @@ from flaxvae.nn.layers import Activation, Dtype, Normalization
 from flaxvae.nn.likelihoods import LIKELIHOODS, Likelihood, MeanActivation, Scale
 from flaxvae.nn.networks import DECODERS, ENCODERS, Decoder, Encoder
 from flaxvae.nn.resnet import Resampling
-from flaxvae.settings import as_python, check_settings, setting
+from flaxvae.settings import Except, as_python, check_settings, setting
 
 
 def as_shape(shape: Any) -> tuple[int, ...]:
@@ -127,13 +127,15 @@ class NetworkConfig:
     """Padding of strided convolutions, or a number of pixels on each side (SAME)."""
     num_residual_blocks: int | None = setting(None, at_least=0)
     """Residual blocks per stage (2)."""
-    bottleneck: int | None = setting(None, at_least=1)
+    bottleneck: int | None = setting(
+        None, at_least=1, needs={"num_residual_blocks": Except(0)}
+    )
     """Factor by which a residual block reduces its channels (4)."""
     resampling: Resampling | None = None
     """Residual networks: strided convolutions, or resize and convolve (stride)."""
     activation: Activation = "relu"
     """Activation function."""
-    negative_slope: float | None = None
+    negative_slope: float | None = setting(None, needs={"activation": "leaky_relu"})
     """Slope of leaky_relu below 0 (0.01)."""
     normalization: Normalization | None = None
     """Normalization before each activation; default: none, or as the model says."""

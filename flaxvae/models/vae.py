@@ -178,7 +178,7 @@ class VAEConfig(NetworkConfig):
     """Layers of the flows: iaf (2), planar and radial (10)."""
     conditional: bool = False
     """Condition the model on each example's class or vector (arXiv 1406.5298)."""
-    conditioning: Conditioning | None = None
+    conditioning: Conditioning | None = setting(None, needs={"conditional": True})
     """Conditions join the networks' inputs (concat), join them through an embedding, or
     scale and shift layers (film) (concat)."""
 
@@ -186,11 +186,6 @@ class VAEConfig(NetworkConfig):
         super().__post_init__()
         for part in ("prior", "posterior"):
             self._settings_of(part, getattr(self, part), fields_of(self._kind_of(part)))
-        if self.conditioning is not None and not self.conditional:
-            raise InputError(
-                f"conditioning must be left out without conditional, got "
-                f"{self.conditioning}"
-            )
         if self.prior == "conditional" and not self.conditional:
             raise InputError(
                 "prior must not be conditional for a model without conditions"

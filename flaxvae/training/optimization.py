@@ -45,7 +45,7 @@ class Optimization:
     """Decoupled weight decay of kernels. Default: 1e-4 for adamw, otherwise none."""
     clip_norm: float | None = setting(None, above=0)
     """Largest global norm of the gradient. Default: no clipping."""
-    skip_above: float | None = None
+    skip_above: float | None = setting(None, above=0, infinite=True)
     """Skip updates whose gradient norm exceeds this or is not finite (inf: only those).
     """
     ema_decay: float = setting(0.0, at_least=0, below=1)
@@ -60,8 +60,6 @@ class Optimization:
         if isinstance(self.freeze, str):
             object.__setattr__(self, "freeze", (self.freeze,))
         check_settings(self)
-        if self.skip_above is not None and not self.skip_above > 0:
-            raise InputError(f"skip_above must be > 0, got {self.skip_above}")
 
     def for_dataset(self, num_examples: int) -> "Optimization":
         """The settings with numbers of epochs and examples that suit the data.

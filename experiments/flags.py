@@ -1,0 +1,238 @@
+"""Dataclasses as flags: their values, help texts and errors, in the flags' own words."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import itertools
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+from flaxvae import InputError
+from flaxvae.checks import check_choice
+from flaxvae.settings import choices_of, field_docs
+
+Flags = TypeVar("Flags")
+METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: "True|False"}
+BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
+REGISTRY = ConstructorRegistry()
+
+
+def read_flags(flags_class: type[Flags], program: str, args: Sequence[str]) -> Flags:
+    """The flags of a command line.
+
+    Args:
+      flags_class: a dataclass; dataclasses among its fields are groups of flags.
+      program: the command, for the help text.
+      args: the words of the command line.
+
+    Raises:
+      InputError: an unknown flag, or a value that the settings refuse.
+    """
+    output = io.StringIO()
+    try:
+        # The parser would frame its errors in a box of several lines.
+        with contextlib.redirect_stderr(output):
+            flags, unknown = tyro.cli(
+                flags_class,
+                prog=program,
+                args=split_numbers(args),
+                use_underscores=True,
+                return_unknown_args=True,
+                registry=REGISTRY,
+            )
+    except SystemExit as end:
+        cause: BaseException | None = end if end.code else None
+        while cause is not None:
+            if isinstance(cause, InputError):
+                raise cause from None
+            cause = cause.__context__
+        if not end.code:  # --help
+            raise
+        raise InputError(_without_frame(output.getvalue())) from None
+    if unknown:
+        raise InputError(_describe_unknown(unknown[0], names_of(flags_class), program))
+    return flags
+
+
+def split_numbers(args: Sequence[str]) -> list[str]:
+    """``--image_shape=28,28`` as ``--image_shape 28 28``, for every flag of numbers."""
+    split: list[str] = []
+    for arg in args:
+        flag, equals, value = arg.partition("=")
+        if flag.startswith("--") and equals and re.fullmatch(r"\d+(,\d+)+", value):
+            split += [flag, *value.split(",")]
+        else:
+            split.append(arg)
+    return split
+
+
+def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:
+    """The value of a flag, by the type of its field.
+
+    >>> read_value("hidden", tuple[int, ...] | None, ["400", "100"])
+    (400, 100)
+
+    Raises:
+      InputError: words that are not of the type.
+    """
+    kinds = _kinds(hint)
+    if [*words] == ["None"] and kinds != _members(hint):
+        return None
+    errors = []
+    for kind in kinds:
+        try:
+            return _read(name, kind, words)
+        except InputError as error:
+            errors.append(error)
+    raise errors[-1]
+
+
+def _read(name: str, kind: Any, words: Sequence[str]) -> Any:
+    """As `read_value`, for a type without alternatives."""
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        if parts[-1] is Ellipsis:
+            return tuple(read_value(name, parts[0], [word]) for word in words)
+        pairs = zip(parts, words, strict=True)
+        return tuple(read_value(name, part, [word]) for part, word in pairs)
+    if len(words) != 1:
+        raise InputError(f"{name} must be a single value, got {' '.join(words)}")
+    (word,) = words
+    if choices := {str(choice): choice for choice in choices_of(kind)}:
+        check_choice(name, word, choices)
+        return choices[word]
+    if kind is bool:
+        check_choice(name, word.lower(), BOOLEANS)
+        return BOOLEANS[word.lower()]
+    if kind not in (int, float):
+        return kind(word)
+    try:
+        return int(word) if kind is int and "e" not in word else float(word)
+    except ValueError as error:
+        what = "an integer" if kind is int else "a number"
+        raise InputError(f"{name} must be {what}, got {word!r}") from error
+
+
+def names_of(flags_class: type[Any]) -> Iterator[str]:
+    """The names of all flags, those of groups too."""
+    for field, hint in _fields(flags_class):
+        if dataclasses.is_dataclass(kind := _base(hint)):
+            yield from names_of(typing.cast(type[Any], kind))
+        else:
+            yield from (field.name, f"no_{field.name}")[: 1 + (kind is bool)]
+
+
+@REGISTRY.struct_rule
+def _as_flags(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Tells the parser to read each field of a dataclass by `read_value`."""
+    if not dataclasses.is_dataclass(info.type):
+        return None
+    kind = typing.cast(type[Any], info.type)
+    fields = []
+    for field, hint in _fields(kind):
+        default: Any = field.default
+        if isinstance(info.default, kind):
+            default = getattr(info.default, field.name)
+        elif field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        docs = _docs_of(kind, field.name)
+        more: tuple[Any, ...] = ()
+        if not dataclasses.is_dataclass(_base(hint)) and _base(hint) is not bool:
+            more = (_spec(field.name, _base(hint)),)
+        if default is None or default == ():
+            more += (tyro.conf.arg(help_behavior_hint=_default_of(docs)),)
+        is_missing = default is dataclasses.MISSING
+        fields.append(
+            StructFieldSpec(
+                field.name,
+                Annotated[(hint, *more)] if more else hint,
+                tyro.MISSING if is_missing else default,
+                docs,
+            )
+        )
+    return StructConstructorSpec(kind, tuple(fields))
+
+
+def _fields(kind: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return ((field, hints[field.name]) for field in dataclasses.fields(kind))
+
+
+def _base(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _members(hint: Any) -> list[Any]:
+    is_union = get_origin(hint) in (Union, types.UnionType)
+    return [*get_args(hint)] if is_union else [hint]
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The alternatives of a type, without None."""
+    return [kind for kind in _members(hint) if kind is not type(None)]
+
+
+def _docs_of(kind: type[Any], name: str) -> Callable[[], str]:
+    return lambda: field_docs(kind).get(name, "")
+
+
+def _default_of(docs: Callable[[], str]) -> Callable[[str], str]:
+    """What follows the text of a flag without a value, unless it names a default."""
+    return lambda _: "" if "default" in docs().lower() else "(default: none)"
+
+
+def _spec(name: str, hint: Any) -> PrimitiveConstructorSpec[Any]:
+    parts = [get_args(kind) for kind in _kinds(hint) if get_origin(kind) is tuple]
+    is_fixed = len(_kinds(hint)) == 1 and parts and parts[0][-1] is not Ellipsis
+    nargs: int | Literal["*"] = len(parts[0]) if is_fixed else "*" if parts else 1
+    return PrimitiveConstructorSpec(
+        nargs=nargs,
+        metavar="|".join(dict.fromkeys(map(_metavar, _kinds(hint)))),
+        instance_from_str=lambda words: read_value(name, hint, words),
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: (
+            [*map(str, value)] if isinstance(value, tuple) else [str(value)]
+        ),
+    )
+
+
+def _metavar(kind: Any) -> str:
+    """What stands for a value in the help text."""
+    if get_origin(kind) is tuple:
+        first, *rest = (METAVARS.get(part, "...") for part in get_args(kind))
+        return " ".join([first, *rest])
+    if choices := choices_of(kind):
+        return f"{{{','.join(map(str, choices))}}}"
+    return METAVARS[kind]
+
+
+def _without_frame(box: str) -> str:
+    """The parser's error as a line, without its frame and help texts."""
+    lines = [line.strip("│| ") for line in box.splitlines()[1:]]
+    text = " ".join(itertools.takewhile(lambda line: "──" not in line, lines))
+    if missing := re.match(r"Missing value for argument '-*([^'/]+)", text):
+        return f"{missing[1]} must have a value, got none"
+    return text
+
+
+def _describe_unknown(word: str, names: Iterator[str], program: str) -> str:
+    flag = word.partition("=")[0].replace("-", "_").lstrip("_")
+    if not word.startswith("-"):
+        return f"unknown word {word!r}: a value follows its flag, as in --flag=value"
+    close = difflib.get_close_matches(flag, [*names], n=1)
+    hint = f"did you mean --{close[0]}?" if close else f"see {program} --help"
+    return f"unknown flag {word!r}: {hint}"
