@@ -1,14 +1,15 @@
-"""Dataclasses as flags: their values, help texts and errors, in the flags' own words."""
+"""Dataclasses as flags: values, help texts and errors in the flags' own words."""
 
 import contextlib
 import dataclasses
 import difflib
+import functools
 import io
 import itertools
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -49,7 +50,7 @@ def read_flags(flags_class: type[Flags], program: str, args: Sequence[str]) -> F
             flags, unknown = tyro.cli(
                 flags_class,
                 prog=program,
-                args=split_numbers(args),
+                args=normalize(args, {*names_of(flags_class)}),
                 use_underscores=True,
                 return_unknown_args=True,
                 registry=REGISTRY,
@@ -68,16 +69,30 @@ def read_flags(flags_class: type[Flags], program: str, args: Sequence[str]) -> F
     return flags
 
 
-def split_numbers(args: Sequence[str]) -> list[str]:
-    """``--image_shape=28,28`` as ``--image_shape 28 28``, for every flag of numbers."""
-    split: list[str] = []
+def normalize(args: Sequence[str], names: Set[str] = frozenset()) -> list[str]:
+    """The words of a command line as the parser takes them.
+
+    >>> normalize(["--image_shape=28,28", "--figures=no"], {"figures", "no_figures"})
+    ['--image_shape', '28', '28', '--no_figures']
+
+    Args:
+      args: the words as they were typed.
+      names: of all flags.
+
+    Raises:
+      InputError: a value of a flag that is on or off which is neither.
+    """
+    words: list[str] = []
     for arg in args:
         flag, equals, value = arg.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
         if flag.startswith("--") and equals and re.fullmatch(r"\d+(,\d+)+", value):
-            split += [flag, *value.split(",")]
+            words += [flag, *value.split(",")]
+        elif equals and {name, f"no_{name}"} <= names:
+            words.append(f"--{name}" if _read(name, bool, [value]) else f"--no_{name}")
         else:
-            split.append(arg)
-    return split
+            words.append(arg)
+    return words
 
 
 def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:
@@ -98,6 +113,9 @@ def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:
             return _read(name, kind, words)
         except InputError as error:
             errors.append(error)
+    choices = ", ".join(map(str, choices_of(hint)))
+    if choices and len(kinds) > 1:
+        raise InputError(f"{name} must be {choices} or a number, got {words[0]!r}")
     raise errors[-1]
 
 
@@ -116,7 +134,8 @@ def _read(name: str, kind: Any, words: Sequence[str]) -> Any:
         check_choice(name, word, choices)
         return choices[word]
     if kind is bool:
-        check_choice(name, word.lower(), BOOLEANS)
+        if word.lower() not in BOOLEANS:
+            raise InputError(f"{name} must be True or False, got {word!r}")
         return BOOLEANS[word.lower()]
     if kind not in (int, float):
         return kind(word)
@@ -149,21 +168,18 @@ def _as_flags(info: StructTypeInfo) -> StructConstructorSpec | None:
             default = getattr(info.default, field.name)
         elif field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        docs = _docs_of(kind, field.name)
+        doc = _docs(kind).get(field.name, "")
         more: tuple[Any, ...] = ()
         if not dataclasses.is_dataclass(_base(hint)) and _base(hint) is not bool:
             more = (_spec(field.name, _base(hint)),)
         if default is None or default == ():
-            more += (tyro.conf.arg(help_behavior_hint=_default_of(docs)),)
+            # Its text may state the default, in parentheses or after a colon.
+            hint_of = "" if re.search(r"\(|[Dd]efault", doc) else "(default: none)"
+            more += (tyro.conf.arg(help_behavior_hint=hint_of),)
         is_missing = default is dataclasses.MISSING
-        fields.append(
-            StructFieldSpec(
-                field.name,
-                Annotated[(hint, *more)] if more else hint,
-                tyro.MISSING if is_missing else default,
-                docs,
-            )
-        )
+        of_field: Any = Annotated[(hint, *more)] if more else hint
+        shown = tyro.MISSING if is_missing else default
+        fields.append(StructFieldSpec(field.name, of_field, shown, doc))
     return StructConstructorSpec(kind, tuple(fields))
 
 
@@ -186,13 +202,7 @@ def _kinds(hint: Any) -> list[Any]:
     return [kind for kind in _members(hint) if kind is not type(None)]
 
 
-def _docs_of(kind: type[Any], name: str) -> Callable[[], str]:
-    return lambda: field_docs(kind).get(name, "")
-
-
-def _default_of(docs: Callable[[], str]) -> Callable[[str], str]:
-    """What follows the text of a flag without a value, unless it names a default."""
-    return lambda _: "" if "default" in docs().lower() else "(default: none)"
+_docs = functools.cache(field_docs)
 
 
 def _spec(name: str, hint: Any) -> PrimitiveConstructorSpec[Any]:
@@ -213,8 +223,8 @@ def _spec(name: str, hint: Any) -> PrimitiveConstructorSpec[Any]:
 def _metavar(kind: Any) -> str:
     """What stands for a value in the help text."""
     if get_origin(kind) is tuple:
-        first, *rest = (METAVARS.get(part, "...") for part in get_args(kind))
-        return " ".join([first, *rest])
+        parts = get_args(kind)
+        return " ".join("..." if p is Ellipsis else _metavar(p) for p in parts)
     if choices := choices_of(kind):
         return f"{{{','.join(map(str, choices))}}}"
     return METAVARS[kind]
@@ -224,8 +234,10 @@ def _without_frame(box: str) -> str:
     """The parser's error as a line, without its frame and help texts."""
     lines = [line.strip("│| ") for line in box.splitlines()[1:]]
     text = " ".join(itertools.takewhile(lambda line: "──" not in line, lines))
-    if missing := re.match(r"Missing value for argument '-*([^'/]+)", text):
-        return f"{missing[1]} must have a value, got none"
+    lacking = re.match(r"Missing value for argument '-*([^'/]+).*Expected (\d+)", text)
+    if lacking:
+        number = "a value, got none" if lacking[2] == "1" else f"{lacking[2]} values"
+        return f"{lacking[1]} must have {number}"
     return text
 
 

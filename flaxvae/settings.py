@@ -260,14 +260,18 @@ def _kinds_of(hint: Any) -> set[Any]:
 def field_docs(settings: type[Any]) -> dict[str, str]:
     """The docstring below each field of a dataclass, those it inherits too.
 
-    A field without a line in the source has it as ``doc`` in its metadata.
+    A field without a line in the source has it as ``doc`` in its metadata. Of a class
+    without a source file, as of ``python -c``, there are no docstrings.
     """
     fields = dataclasses.fields(settings)
     docs = {f.name: f.metadata["doc"] for f in fields if "doc" in f.metadata}
     for cls in reversed(settings.__mro__):
         if not dataclasses.is_dataclass(cls):
             continue
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        try:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        except OSError:
+            continue
         body = tree.body if isinstance(tree, ast.ClassDef) else []
         for node, after in itertools.pairwise(body):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):

@@ -80,9 +80,7 @@ class AutoencoderConfig(NetworkConfig):
     penalty: Penalty | None = setting(None, needs={"kind": "sparse"})
     """sparse: absolute values of a relu code (l1), or mean activations of a sigmoid
     code (rate) (l1)."""
-    penalty_weight: float | None = setting(
-        None, at_least=0, needs={"kind": "sparse"}
-    )
+    penalty_weight: float | None = setting(None, at_least=0, needs={"kind": "sparse"})
     """sparse: weight of the penalty in nats, reached after half the run (l1: 1, rate:
     10)."""
     rate: float | None = setting(

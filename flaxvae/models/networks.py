@@ -150,11 +150,13 @@ class NetworkConfig:
     scale: Scale | None = None
     """Scale of normal, laplace, discretized_logistic and mixed: one learned scalar, in
     mixed one per column (shared), a constant (fixed), or predicted per pixel (learned).
-    """
+    Default: shared, or as the model says."""
     init_scale: float | None = setting(None, above=0)
-    """The fixed scale, or the initial value of the shared one (1)."""
+    """The fixed scale, or the initial value of the shared one. Default: 1, or as the
+    model says."""
     mean_activation: MeanActivation | None = None
-    """Function applied to the locations of these three likelihoods (none)."""
+    """Function applied to the locations of normal, laplace and discretized_logistic.
+    Default: none, or as the model says."""
     levels: int | None = setting(None, at_least=2)
     """Number of values of a pixel, for discretized_logistic, its mixture and
     categorical; default: as in the data."""
@@ -271,8 +273,8 @@ class NetworkConfig:
         for name in sorted(_SETTINGS.keys() - known):
             if (value := getattr(self, name)) != _SETTINGS[name]:
                 raise InputError(
-                    f"{name} must be left out for this model, got {value}: its parts "
-                    f"have {', '.join(sorted(known)) or 'no settings'}"
+                    f"{name} must be left out for this model, got {value}: it is a "
+                    f"setting of {_owners(name)}"
                 )
 
     def _describe(self, data: DataSpec, latent_dim: int) -> str:
@@ -294,6 +296,20 @@ _SETTINGS = {  # fields of `NetworkConfig` that are fields of parts: their defau
     for field in dataclasses.fields(NetworkConfig)
     if field.name not in ("encoder", "decoder", "likelihood")
 }
+
+
+def _owners(name: str) -> str:
+    """What has a setting of this name, such as ``the networks conv and resnet``."""
+    tables: dict[str, Mapping[Any, type[Any]]] = {
+        "networks": ENCODERS,
+        "likelihoods": LIKELIHOODS,
+    }
+    for what, table in tables.items():
+        if names := [key for key, kind in table.items() if name in fields_of(kind)]:
+            *first, last = names
+            several = f"{what} {', '.join(first)} and {last}"
+            return f"the {several if first else f'{what[:-1]} {last}'}"
+    return "other parts"
 
 
 def fields_of(part: type[Any]) -> set[str]:

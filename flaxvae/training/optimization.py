@@ -86,12 +86,27 @@ class Optimization:
         )
 
     def build(self, clock: Clock) -> optax.GradientTransformation:
-        """The optimizer for a run of this length; its learning rate is in its state."""
+        """The optimizer for a run of this length; its learning rate is in its state.
+
+        Raises:
+          InputError: a warm-up as long as the run, or shorter than a step.
+        """
+        steps = clock.steps(self.warmup_epochs)
+        if steps >= clock.total_steps > 0:
+            raise InputError(
+                f"warmup_epochs must be < {clock.epochs}, the epochs of the run, got "
+                f"{self.warmup_epochs:g}"
+            )
+        if self.warmup_epochs and not steps:
+            raise InputError(
+                "warmup_epochs must be 0 or at least one step (an epoch has "
+                f"{clock.steps_per_epoch}), got {self.warmup_epochs:g}"
+            )
         return build_optimizer(
             self.optimizer,
             self.learning_rate,
             schedule=self.lr_schedule,
-            warmup_steps=clock.steps(self.warmup_epochs),
+            warmup_steps=steps,
             total_steps=clock.total_steps,
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,
