@@ -9,7 +9,7 @@ import itertools
 import re
 import types
 import typing
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -43,14 +43,14 @@ def read_flags(flags_class: type[Flags], program: str, args: Sequence[str]) -> F
     Raises:
       InputError: an unknown flag, or a value that the settings refuse.
     """
-    output = io.StringIO()
+    output, hints = io.StringIO(), hints_of(flags_class)
     try:
         # The parser would frame its errors in a box of several lines.
         with contextlib.redirect_stderr(output):
             flags, unknown = tyro.cli(
                 flags_class,
                 prog=program,
-                args=normalize(args, {*names_of(flags_class)}),
+                args=normalize(args, hints),
                 use_underscores=True,
                 return_unknown_args=True,
                 registry=REGISTRY,
@@ -65,19 +65,19 @@ def read_flags(flags_class: type[Flags], program: str, args: Sequence[str]) -> F
             raise
         raise InputError(_without_frame(output.getvalue())) from None
     if unknown:
-        raise InputError(_describe_unknown(unknown[0], names_of(flags_class), program))
+        raise InputError(_describe_unknown(unknown[0], hints, program))
     return flags
 
 
-def normalize(args: Sequence[str], names: Set[str] = frozenset()) -> list[str]:
+def normalize(args: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
     """The words of a command line as the parser takes them.
 
-    >>> normalize(["--image_shape=28,28", "--figures=no"], {"figures", "no_figures"})
-    ['--image_shape', '28', '28', '--no_figures']
+    >>> normalize(["--hidden=8,4", "--figures=no"], {"hidden": tuple, "figures": bool})
+    ['--hidden', '8', '4', '--no_figures']
 
     Args:
       args: the words as they were typed.
-      names: of all flags.
+      hints: the type of each flag by its name.
 
     Raises:
       InputError: a value of a flag that is on or off which is neither.
@@ -86,13 +86,22 @@ def normalize(args: Sequence[str], names: Set[str] = frozenset()) -> list[str]:
     for arg in args:
         flag, equals, value = arg.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        if flag.startswith("--") and equals and re.fullmatch(r"\d+(,\d+)+", value):
-            words += [flag, *value.split(",")]
-        elif equals and {name, f"no_{name}"} <= names:
+        hint = hints.get(name) if equals and flag.startswith("--") else None
+        if hint is bool:
             words.append(f"--{name}" if _read(name, bool, [value]) else f"--no_{name}")
+        elif hint is not None and "," in value and takes_numbers(hint):
+            words += [flag, *value.split(",")]
         else:
             words.append(arg)
     return words
+
+
+def takes_numbers(hint: Any) -> bool:
+    """Whether a flag has several values, all of them numbers."""
+    kinds = {part for kind in _kinds(hint) for part in (kind, *get_args(kind))}
+    return any(get_origin(kind) is tuple for kind in kinds) and bool(
+        kinds & {int, float}
+    )
 
 
 def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:
@@ -137,6 +146,8 @@ def _read(name: str, kind: Any, words: Sequence[str]) -> Any:
         if word.lower() not in BOOLEANS:
             raise InputError(f"{name} must be True or False, got {word!r}")
         return BOOLEANS[word.lower()]
+    if kind is Path and not word:
+        raise InputError(f"{name} must be a path, got ''")
     if kind not in (int, float):
         return kind(word)
     try:
@@ -146,13 +157,14 @@ def _read(name: str, kind: Any, words: Sequence[str]) -> Any:
         raise InputError(f"{name} must be {what}, got {word!r}") from error
 
 
-def names_of(flags_class: type[Any]) -> Iterator[str]:
-    """The names of all flags, those of groups too."""
+def hints_of(flags_class: type[Any]) -> dict[str, Any]:
+    """The type of each flag by its name, of those in groups too."""
+    hints: dict[str, Any] = {}
     for field, hint in _fields(flags_class):
-        if dataclasses.is_dataclass(kind := _base(hint)):
-            yield from names_of(typing.cast(type[Any], kind))
-        else:
-            yield from (field.name, f"no_{field.name}")[: 1 + (kind is bool)]
+        kind = _base(hint)
+        is_group = dataclasses.is_dataclass(kind)
+        hints |= hints_of(kind) if is_group else {field.name: kind}
+    return hints
 
 
 @REGISTRY.struct_rule
@@ -241,10 +253,11 @@ def _without_frame(box: str) -> str:
     return text
 
 
-def _describe_unknown(word: str, names: Iterator[str], program: str) -> str:
+def _describe_unknown(word: str, hints: Mapping[str, Any], program: str) -> str:
     flag = word.partition("=")[0].replace("-", "_").lstrip("_")
     if not word.startswith("-"):
         return f"unknown word {word!r}: a value follows its flag, as in --flag=value"
-    close = difflib.get_close_matches(flag, [*names], n=1)
+    switches = [f"no_{name}" for name, hint in hints.items() if hint is bool]
+    close = difflib.get_close_matches(flag, [*hints, *switches], n=1)
     hint = f"did you mean --{close[0]}?" if close else f"see {program} --help"
     return f"unknown flag {word!r}: {hint}"

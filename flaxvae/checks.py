@@ -67,6 +67,15 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     raise InputError(f"unknown {name} {shown}: choose from {', '.join(known)}{hint}")
 
 
+def check_boolean(name: str, value: Any) -> None:
+    """Raises `InputError` unless ``value`` is True or False, of Python or NumPy.
+
+    A text such as ``"no"`` would count as true.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, got {show(value)}")
+
+
 def as_integer(name: str, value: Any, minimum: int | None = None) -> int:
     """A Python integer from any whole number: of Python, NumPy or JAX, also ``2.0``.
 
@@ -153,15 +162,15 @@ def show_fields(thing: Any) -> str:
     return f"{type(thing).__name__}({', '.join(texts)})"
 
 
-def check_seed(seed: Any) -> int:
+def check_seed(seed: Any, name: str = "seed") -> int:
     """The seed as a Python integer.
 
     Raises:
       InputError: not an integer of at most 32 bits.
     """
-    number = as_integer("seed", seed)
+    number = as_integer(name, seed)
     if not 0 <= number < 2**32:
-        raise InputError(f"seed must be >= 0 and < 2**32, got {number}")
+        raise InputError(f"{name} must be >= 0 and < 2**32, got {number}")
     return number
 
 

@@ -15,7 +15,13 @@ import flax.linen as nn
 import numpy as np
 
 from flaxvae import evaluation, latent, training
-from flaxvae.checks import InputError, as_integers, check_choice, show
+from flaxvae.checks import (
+    InputError,
+    as_integers,
+    check_boolean,
+    check_choice,
+    show,
+)
 from flaxvae.data import Dataset, Split, condition_on_labels
 from flaxvae.data.dataset import SPLITS
 from flaxvae.data.memory import as_dataset
@@ -324,6 +330,7 @@ class Run(Trained):
         Raises:
           InputError: no data set, no labels, or no folder to export to.
         """
+        check_boolean("export", export)
         dataset = self._dataset(dataset)
         codes = latent.encode_dataset(self, dataset)
         accuracies = evaluation.probe(

@@ -140,7 +140,9 @@ def _describe_lack(name: str, found: Any, wanted: Any) -> str | None:
     if wanted is True:
         return f"without {name}" if found in (None, False, ()) else None
     if isinstance(wanted, Except):
-        return f"where {name} is {found}" if found == wanted.value else None
+        is_plain = isinstance(found, bool | int | float | str | tuple)  # not traced
+        is_it = is_plain and found == wanted.value
+        return f"where {name} is {wanted.value}" if is_it else None
     options = wanted if isinstance(wanted, tuple) else (wanted,)
     several = found if isinstance(found, tuple) else (found,)
     if any(value in options for value in several):
@@ -219,6 +221,8 @@ def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
     for rule, check in _BOUNDS.items():
         if (bound := field.metadata.get(rule)) is not None:
             check(name, value, bound)
+    if isinstance(value, int) and "at_least" in field.metadata:
+        check_below(name, value, 2**31)  # sizes are counted in 32 bits
     if isinstance(value, float) and not math.isfinite(value):
         rule = "a number" if math.isnan(value) else "finite"
         raise InputError(f"{name} must be {rule}, got {value}")

@@ -270,6 +270,11 @@ def show_rows(x: np.ndarray, name: str, images: ImageOptions) -> np.ndarray:
     """Rows ``(N, H*W*C)`` as the images ``(N, H, W, C)`` that they store."""
     shape = images.shape if len(images.shape) == 3 else (*images.shape, 1)
     if x.ndim != 2 and (*x.shape[1:], 1)[:3] == shape:
+        if images.order != "C":
+            raise InputError(
+                f"image_order must be left out where {name} holds images, not rows, "
+                f"got {images.order}"
+            )
         return x
     if x.ndim != 2 or x.shape[1] != np.prod(shape):
         wanted = " x ".join(map(str, images.shape))

@@ -102,6 +102,8 @@ class DataConfig:
                 f"{type(self.dataset).__name__}: use flaxvae.data.from_arrays for "
                 "arrays and tables in memory"
             )
+        if not self.dataset.strip():
+            raise InputError(f"dataset must be a name or a path, got {self.dataset!r}")
         for field in ("categorical", "drop_columns", "missing_values"):
             names = getattr(self, field)
             names = (names,) if isinstance(names, str | int | float) else tuple(names)
@@ -113,7 +115,7 @@ class DataConfig:
         for name in ("image_size", "image_shape"):
             object.__setattr__(self, name, _as_sizes(getattr(self, name)))
         check_settings(self)
-        check_seed(self.split_seed)
+        check_seed(self.split_seed, "split_seed")
         if len(self.image_size) not in (0, 2):
             raise InputError(
                 f"image_size must be height and width, got {self.image_size}"

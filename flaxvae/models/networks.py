@@ -179,6 +179,18 @@ class NetworkConfig:
         }
         parts = [ENCODERS[self.encoder], DECODERS[self._decoder]]
         self._check_unused([*parts, *(LIKELIHOODS[name] for name in either)])
+        for name in ("activation", "normalization", "dropout"):
+            value = getattr(self, name)
+            if self.is_linear and value not in (_SETTINGS[name], "none"):
+                raise InputError(
+                    f"{name} must be left out where hidden is empty, which leaves no "
+                    f"layer for it, got {value}"
+                )
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether neither network has a layer between its input and its output."""
+        return self.hidden == () and self.encoder == self._decoder == "mlp"
 
     @property
     def _decoder(self) -> Decoder:
@@ -269,6 +281,7 @@ class NetworkConfig:
 
     def _check_unused(self, parts: Iterable[type[Any]]) -> None:
         """Raises `InputError` for a field that is set but that no part has."""
+        parts = tuple(parts)
         known = set().union(*(fields_of(part) for part in parts)) & _SETTINGS.keys()
         for name in sorted(_SETTINGS.keys() - known):
             if (value := getattr(self, name)) != _SETTINGS[name]:
@@ -276,6 +289,13 @@ class NetworkConfig:
                     f"{name} must be left out for this model, got {value}: it is a "
                     f"setting of {_owners(name)}"
                 )
+        # Of predicted scales only those of a mixed likelihood have an initial value.
+        is_learned = self.scale == "learned" and LIKELIHOODS["mixed"] not in parts
+        if is_learned and self.init_scale is not None:
+            raise InputError(
+                "init_scale must be left out where scale is learned, got "
+                f"{self.init_scale}"
+            )
 
     def _describe(self, data: DataSpec, latent_dim: int) -> str:
         """Sizes of the data, the networks and the code in a few words."""

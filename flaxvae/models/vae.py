@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import InputError, check_choice
+from flaxvae.checks import InputError, check_boolean, check_choice
 from flaxvae.distributions import Distribution
 from flaxvae.models.networks import (
     DataSpec,
@@ -186,6 +186,11 @@ class VAEConfig(NetworkConfig):
         super().__post_init__()
         for part in ("prior", "posterior"):
             self._settings_of(part, getattr(self, part), fields_of(self._kind_of(part)))
+        if self.conditioning == "film" and self.is_linear:
+            raise InputError(
+                "conditioning must not be film where hidden is empty, which leaves no "
+                "layer to scale and shift"
+            )
         if self.prior == "conditional" and not self.conditional:
             raise InputError(
                 "prior must not be conditional for a model without conditions"
@@ -364,6 +369,8 @@ def build_vae(
       InputError: a size below 1, an unknown choice, or a setting that none of the
         parts has.
     """
+    if not isinstance(critic, nn.Module):
+        check_boolean("critic", critic)
     names, modules = split_parts(
         {
             "encoder": encoder,
