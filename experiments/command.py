@@ -1,9 +1,6 @@
 """What every command shares: flags from dataclasses, one-line errors, exit codes."""
 
-import contextlib
-import io
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,8 +9,8 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import jax
-import tyro
 
+from experiments.flags import read_flags
 from flaxvae import InputError
 from flaxvae.training import NonFiniteError, hosts
 from flaxvae.training.environment import use_compilation_cache
@@ -87,39 +84,13 @@ def parse(flags_class: type[Flags], args: Sequence[str] | None = None) -> Flags:
     """The flags of the command line.
 
     Raises:
-      InputError: a value that the settings refuse. What the parser itself refuses, such
-        as an unknown flag, ends the program with its own message and code 2.
+      InputError: an unknown flag, or a value that the settings refuse.
     """
     program = f"python -m {flags_class.__module__}"
-    args = split_numbers(sys.argv[1:] if args is None else args)
     page = Path(sys.argv[0])
     if page.parent.name == "experiments":  # started from the shell
         program = f"python -m experiments.{page.stem}"
-    message = io.StringIO()
-    try:
-        # The parser would frame what the settings say in a box of several lines.
-        with contextlib.redirect_stderr(message):
-            return tyro.cli(flags_class, prog=program, args=args, use_underscores=True)
-    except SystemExit as end:
-        cause: BaseException | None = end
-        while cause is not None:
-            if isinstance(cause, InputError):
-                raise cause from None
-            cause = cause.__context__
-        sys.stderr.write(message.getvalue())
-        raise
-
-
-def split_numbers(args: Sequence[str]) -> list[str]:
-    """``--image_shape=28,28`` as ``--image_shape 28 28``, for every flag of numbers."""
-    split: list[str] = []
-    for arg in args:
-        flag, equals, value = arg.partition("=")
-        if flag.startswith("--") and equals and re.fullmatch(r"\d+(,\d+)+", value):
-            split += [flag, *value.split(",")]
-        else:
-            split.append(arg)
-    return split
+    return read_flags(flags_class, program, sys.argv[1:] if args is None else args)
 
 
 def start(flags: Start) -> None:

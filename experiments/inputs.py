@@ -14,6 +14,7 @@ from flaxvae.settings import flatten_settings
 from flaxvae.training import Engine
 from flaxvae.training.run_folder import check_writable
 
+MOST_SEEDS = 100_000  # of one range, each of which is a training
 NOT_IN_NAME = {
     field.name
     for group in (Engine, Start)
@@ -79,13 +80,23 @@ def read_seeds(texts: Sequence[str]) -> list[int]:
     for text in texts:
         first, dots, last = text.partition("..")
         try:
-            seeds += range(int(first), int(last) + 1) if dots else [int(first)]
+            ends = [
+                check_seed(int(end)) for end in ((first, last) if dots else (first,))
+            ]
         except ValueError as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"seed must be numbers or ranges such as 0..7, got {text!r}"
             ) from error
+        count = ends[-1] - ends[0] + 1
+        if count < 1:
+            raise InputError(
+                f"seed must be a range that rises, such as 0..7, got {text}"
+            )
+        if count > MOST_SEEDS:
+            raise InputError(f"seed must be <= {MOST_SEEDS} numbers, got {text}")
+        seeds += range(ends[0], ends[-1] + 1)
     if not seeds:
         raise InputError("seed must have a value, got none")
-    for seed in seeds:
-        check_seed(seed)
     return list(dict.fromkeys(seeds))

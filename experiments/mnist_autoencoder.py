@@ -21,6 +21,7 @@ from flaxvae.checks import check_seed
 from flaxvae.data import DataConfig
 from flaxvae.models import AutoencoderConfig
 from flaxvae.objectives.reconstruction import autoencoder_objective
+from flaxvae.settings import check_settings
 from flaxvae.training import Engine, Optimization, hosts
 
 
@@ -47,6 +48,7 @@ class Flags:
     start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
 
     def __post_init__(self) -> None:
+        check_settings(self)
         check_seed(self.seed)
 
 

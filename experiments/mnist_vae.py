@@ -55,15 +55,15 @@ class Flags:
     """Folder of the run. Default: under runs/mnist_vae, named by data and flags."""
     start_from: Path | None = None
     """Folder of another run whose parameters this one starts with."""
-    start_parts: tuple[str, ...] = ()
+    start_parts: tuple[str, ...] = setting((), needs={"start_from": True})
     """Parts to take from it, such as encoder. Default: all."""
     nll_samples: int | None = setting(None, at_least=1)
     """Also estimate -log p(x) of the test split, by this many importance samples."""
-    sampler: SamplerName = "prior"
+    sampler: SamplerName = setting("prior", needs={"figures": True})
     """Codes of samples: prior, mixture fitted to codes, or examples' posteriors."""
     figures: bool = True
     """Draw the figures."""
-    manifold_dims: tuple[int, int] | None = None
+    manifold_dims: tuple[int, int] | None = setting(None, needs={"figures": True})
     """Latent dimensions, from 0, of the manifold. Default: the two that vary most."""
     data: OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
     model: OmitArgPrefixes[VAEConfig] = field(default_factory=VAEConfig)
@@ -82,11 +82,21 @@ class Flags:
             )
         if self.manifold_dims is not None:
             check_dims(self.model.latent_dim, self.manifold_dims, "manifold_dims")
+            if self.model.conditional:
+                raise InputError(
+                    "manifold_dims must be left out for a conditional model, which has "
+                    f"a manifold for each class, got {self.manifold_dims}"
+                )
 
 
 def main(flags: Flags) -> None:
     """Data, model, training, report, figures."""
     dataset = inputs.load_data(flags)
+    if flags.manifold_dims is not None and dataset.is_table:
+        raise InputError(
+            "manifold_dims must be left out for a table, whose rows are not drawn on a "
+            f"grid, got {flags.manifold_dims}"
+        )
     if flags.model.conditional:
         dataset = condition_on_labels(dataset)
     workdir = inputs.choose_workdir("mnist_vae", dataset, flags, NOT_IN_NAME)

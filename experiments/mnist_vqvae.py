@@ -22,7 +22,7 @@ from flaxvae.checks import check_seed
 from flaxvae.data import DataConfig
 from flaxvae.models import CodePriorConfig, VQVAEConfig
 from flaxvae.objectives import Quantization
-from flaxvae.settings import check_settings, setting
+from flaxvae.settings import check_needs, check_settings, setting
 from flaxvae.training import Engine, Optimization, hosts
 
 
@@ -30,8 +30,8 @@ from flaxvae.training import Engine, Optimization, hosts
 class Flags:
     """Trains a VQ-VAE and a prior over its codes. The same command continues both."""
 
-    commitment: float = setting(20.0, at_least=0)
-    """Weight of the distance of features from their codebook entries."""
+    commitment: float = setting(20.0, at_least=0, needs={"quantizer": "vq"})
+    """vq: weight of the distance of features from their codebook entries."""
     seed: int = 0
     """Seed of all randomness of the run."""
     workdir: Path | None = None
@@ -47,6 +47,7 @@ class Flags:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_needs(self, quantizer=self.model.quantizer)
         check_seed(self.seed)
 
 

@@ -20,9 +20,14 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from experiments import command, inputs, terminal
-from flaxvae import InputError, evaluation
+from flaxvae import evaluation
 from flaxvae.data import DataConfig
-from flaxvae.evaluation.semi_supervised import METHODS, Method, SemiSupervisedConfig
+from flaxvae.evaluation.semi_supervised import (
+    METHODS,
+    Method,
+    SemiSupervisedConfig,
+    check_methods,
+)
 from flaxvae.files import write_json
 from flaxvae.settings import check_settings, setting
 
@@ -50,8 +55,7 @@ class Flags:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if not self.methods:
-            raise InputError("methods must name one, got none")
+        check_methods(self.config, self.methods)
 
 
 def main(flags: Flags) -> None:

@@ -30,6 +30,12 @@ def check_at_least(name: str, value: float, minimum: float) -> None:
         raise InputError(f"{name} must be >= {minimum}, got {value}")
 
 
+def check_at_most(name: str, value: float, maximum: float) -> None:
+    """Raises `InputError` unless ``value`` is finite and <= ``maximum``."""
+    if not (_is_finite(name, value) and value <= maximum):
+        raise InputError(f"{name} must be <= {maximum}, got {value}")
+
+
 def check_above(name: str, value: float, bound: float) -> None:
     """Raises `InputError` unless ``value`` is finite and > ``bound``."""
     if not (_is_finite(name, value) and value > bound):
@@ -59,6 +65,15 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     hint = f" (did you mean {close[0]}?)" if close else ""
     shown = repr(value) if is_text else show(value)
     raise InputError(f"unknown {name} {shown}: choose from {', '.join(known)}{hint}")
+
+
+def check_boolean(name: str, value: Any) -> None:
+    """Raises `InputError` unless ``value`` is True or False, of Python or NumPy.
+
+    A text such as ``"no"`` would count as true.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, got {show(value)}")
 
 
 def as_integer(name: str, value: Any, minimum: int | None = None) -> int:
@@ -147,15 +162,15 @@ def show_fields(thing: Any) -> str:
     return f"{type(thing).__name__}({', '.join(texts)})"
 
 
-def check_seed(seed: Any) -> int:
+def check_seed(seed: Any, name: str = "seed") -> int:
     """The seed as a Python integer.
 
     Raises:
       InputError: not an integer of at most 32 bits.
     """
-    number = as_integer("seed", seed)
+    number = as_integer(name, seed)
     if not 0 <= number < 2**32:
-        raise InputError(f"seed must be >= 0 and < 2**32, got {number}")
+        raise InputError(f"{name} must be >= 0 and < 2**32, got {number}")
     return number
 
 

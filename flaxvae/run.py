@@ -19,6 +19,8 @@ from flaxvae.checks import (
     InputError,
     as_integer,
     as_integers,
+    check_boolean,
+    check_choice,
     check_seed,
     show,
 )
@@ -347,6 +349,7 @@ class Run(TrainedOnData):
           InputError: no data set, no labels, no folder to export to, or one that cannot
             be written.
         """
+        check_boolean("export", export)
         folder = self.workdir if folder is None else Path(folder).expanduser()
         if export and folder is None:
             folder = self._workdir()

@@ -28,6 +28,7 @@ from flaxvae.checks import (
     InputError,
     check_above,
     check_at_least,
+    check_at_most,
     check_below,
     check_choice,
     show,
@@ -40,30 +41,47 @@ def setting(
     default: Any,
     *,
     at_least: float | None = None,
+    at_most: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    infinite: bool = False,
+    needs: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Any:
-    """A dataclass field with bounds, which `check_settings` applies to every number.
+    """A dataclass field with the rules that `check_settings` applies to its value.
 
     Args:
       default: of the field.
       at_least: least value, included.
+      at_most: largest value, included.
       above: lower bound, excluded.
       below: upper bound, excluded.
+      infinite: whether a number may be infinite.
+      needs: other fields by name, with the values that they must have for this one to
+        have an effect: a value, a tuple of alternatives, an `Except`, or True for any
+        that is set.
       **more: other metadata of the field.
     """
-    bounds = {"at_least": at_least, "above": above, "below": below}
-    return dataclasses.field(default=default, metadata={**bounds, **more})
+    bounds = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
+    rules = {**bounds, "infinite": infinite, "needs": needs or {}}
+    return dataclasses.field(default=default, metadata={**rules, **more})
+
+
+@dataclasses.dataclass(frozen=True)
+class Except:
+    """Every value of a field but this one; see `setting`."""
+
+    value: Any
 
 
 def check_settings(settings: Any) -> None:
     """Checks every field of a dataclass against its type and its bounds.
 
     A field annotated ``Literal`` must hold one of its choices, one annotated ``int`` an
-    integer, one annotated with numbers only no text, and numbers must lie within the
-    bounds that `setting` states; so must every entry of a tuple. None and values that
-    are not plain numbers (a traced array, a schedule) pass.
+    integer, one annotated with numbers only no text, and numbers must be finite and lie
+    within the bounds that `setting` states; so must every entry of a tuple. None and
+    values that are not plain numbers (a traced array, a schedule) pass. A field that is
+    not at its default must have an effect; see `check_needs`.
 
     Raises:
       InputError: a field that breaks a rule; the message names it.
@@ -84,6 +102,52 @@ def check_settings(settings: Any) -> None:
             raise InputError(f"{field.name} must be a single value, got {plain}")
         for entry in plain if is_tuple else (plain,):
             _check_entry(field, hint, entry)
+    check_needs(settings)
+
+
+def check_needs(settings: Any, **known: Any) -> None:
+    """Refuses a value that changes nothing under the values of other fields.
+
+    A field at its default passes, one that is False too (what has no effect is off),
+    and so does one that needs a field which neither ``settings`` nor ``known`` has.
+
+    Args:
+      settings: a dataclass, with ``needs`` as `setting` states them.
+      **known: values that are not among its fields, or take their place.
+
+    Raises:
+      InputError: a field without effect; the message says what it needs.
+    """
+    values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    for field in dataclasses.fields(settings):
+        value, needs = values[field.name], field.metadata.get("needs", {})
+        if not needs or value is False or value == field.default:
+            continue
+        for name, wanted in needs.items():
+            found = {**values, **known}.get(name, wanted)
+            if (where := _describe_lack(name, found, wanted)) is not None:
+                shown = value if isinstance(value, tuple) else (value,)
+                raise InputError(
+                    f"{field.name} must be left out {where}, got "
+                    f"{' '.join(map(str, shown))}"
+                )
+
+
+def _describe_lack(name: str, found: Any, wanted: Any) -> str | None:
+    """Why a field is without effect, such as ``without figures``; None: it has one."""
+    if found is wanted:
+        return None
+    if wanted is True:
+        return f"without {name}" if found in (None, False, ()) else None
+    if isinstance(wanted, Except):
+        is_plain = isinstance(found, bool | int | float | str | tuple)  # not traced
+        is_it = is_plain and found == wanted.value
+        return f"where {name} is {wanted.value}" if is_it else None
+    options = wanted if isinstance(wanted, tuple) else (wanted,)
+    several = found if isinstance(found, tuple) else (found,)
+    if any(value in options for value in several):
+        return None
+    return f"unless {name} is {' or '.join(map(str, options))}"
 
 
 def _as_python(value: Any, hint: Any) -> Any:
@@ -152,11 +216,16 @@ def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
         raise InputError(f"{name} must be {expected}, got {value}")
     if int in kinds and float not in kinds and not isinstance(value, int):
         raise InputError(f"{name} must be an integer, got {value}")
+    if field.metadata.get("infinite") and value == math.inf:
+        return
     for rule, check in _BOUNDS.items():
         if (bound := field.metadata.get(rule)) is not None:
             check(name, value, bound)
-    if kinds <= _PLAIN and math.isnan(value):
-        raise InputError(f"{name} must be a number, got nan")
+    if isinstance(value, int) and "at_least" in field.metadata:
+        check_below(name, value, 2**31)  # sizes are counted in 32 bits
+    if isinstance(value, float) and not math.isfinite(value):
+        rule = "a number" if math.isnan(value) else "finite"
+        raise InputError(f"{name} must be {rule}, got {value}")
 
 
 def _has_tuple(hint: Any) -> bool:
@@ -167,7 +236,12 @@ def _has_tuple(hint: Any) -> bool:
 
 _NUMBERS = {int, float}
 _PLAIN = {int, float, bool, str, Path, type(None), Ellipsis}
-_BOUNDS = {"at_least": check_at_least, "above": check_above, "below": check_below}
+_BOUNDS = {
+    "at_least": check_at_least,
+    "at_most": check_at_most,
+    "above": check_above,
+    "below": check_below,
+}
 
 
 def choices_of(hint: Any) -> tuple[Any, ...]:
@@ -190,14 +264,18 @@ def _kinds_of(hint: Any) -> set[Any]:
 def field_docs(settings: type[Any]) -> dict[str, str]:
     """The docstring below each field of a dataclass, those it inherits too.
 
-    A field without a line in the source has it as ``doc`` in its metadata.
+    A field without a line in the source has it as ``doc`` in its metadata. Of a class
+    without a source file, as of ``python -c``, there are no docstrings.
     """
     fields = dataclasses.fields(settings)
     docs = {f.name: f.metadata["doc"] for f in fields if "doc" in f.metadata}
     for cls in reversed(settings.__mro__):
         if not dataclasses.is_dataclass(cls):
             continue
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        try:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        except OSError:
+            continue
         body = tree.body if isinstance(tree, ast.ClassDef) else []
         for node, after in itertools.pairwise(body):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):

@@ -272,8 +272,8 @@ def show_rows(x: np.ndarray, name: str, images: ImageOptions) -> np.ndarray:
     if x.ndim != 2 and (*x.shape[1:], 1)[:3] == shape:
         if images.order != "C":
             raise InputError(
-                f"image_order must be left out for images, and {name} has the shape "
-                f"{x.shape}, got {images.order}"
+                f"image_order must be left out where {name} holds images, not rows, "
+                f"got {images.order}"
             )
         return x
     if x.ndim != 2 or x.shape[1] != np.prod(shape):

@@ -1,7 +1,7 @@
 """The choice of the data: typed settings, which load them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,23 @@ import numpy as np
 from flaxvae.checks import InputError, check_choice, check_seed
 from flaxvae.data import transforms
 from flaxvae.data.arrays import ImageOptions, ImageOrder
-from flaxvae.data.dataset import Dataset, check_dataset
+from flaxvae.data.dataset import SPLITS, Dataset, check_dataset
 from flaxvae.data.layout import Layout
 from flaxvae.data.preprocess import Binarization
-from flaxvae.data.sources import is_path, load_source, uses_default_folder
+from flaxvae.data.sources import SOURCES, is_path, load_source, uses_default_folder
 from flaxvae.data.tables import TableOptions
 from flaxvae.data.text_tables import Decimal, Header
 from flaxvae.data.tfds import default_folder
 from flaxvae.data.transforms import Imputation
-from flaxvae.settings import as_python, check_settings, describe_settings, setting
+from flaxvae.settings import (
+    Except,
+    as_python,
+    check_settings,
+    describe_settings,
+    setting,
+)
+
+LARGEST_SIDE = 4096  # pixels of a resized image: a thousand of these fill 16 GB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +44,12 @@ class DataConfig:
     data_dir: Path | None = None
     """Folder with the files of a named set. Default: that of TensorFlow Datasets."""
     validation_size: int | float = setting(0.05, at_least=0)
-    """Training examples held out for validation: a count, or a fraction if < 1."""
+    """Training examples held out for validation, if the data have no such split: a
+    count, or a fraction if < 1."""
     test_size: int | float = setting(0.1, at_least=0)
     """Likewise for the test split, if the data have none."""
     split_seed: int = 0
-    """Seed that chooses the examples of these splits and of num_examples."""
+    """Seed that draws num_examples, and these splits of data that come without them."""
     num_examples: int | None = setting(None, at_least=1)
     """Number of examples to use. Default: all."""
     layout: Layout | None = None
@@ -54,7 +63,7 @@ class DataConfig:
     standardized: bool | None = None
     """Scale columns, or features of series, to mean 0 and standard deviation 1.
     Default: for tables and series."""
-    normal_scores: bool | None = None
+    normal_scores: bool | None = setting(None, needs={"standardized": Except(False)})
     """Standardize skewed columns of a table by their quantiles, to a normal
     distribution. Default: only for tables with categories or binary columns."""
     label_column: str | None = None
@@ -80,13 +89,13 @@ class DataConfig:
     """Character before decimals in a text file. Default: found."""
     encoding: str | None = None
     """Encoding of a text file. Default: UTF-8, or cp1252 where it is not."""
-    image_size: tuple[int, ...] = setting((), at_least=1)
+    image_size: tuple[int, ...] = setting((), at_least=1, at_most=LARGEST_SIDE)
     """Height and width to which the images of a folder are resized; one number: both.
     Default: as they are."""
     image_shape: tuple[int, ...] = setting((), at_least=1)
     """Height, width and perhaps channels of images that are stored as rows, such as
     28 28. Default: rows are a table."""
-    image_order: ImageOrder = "C"
+    image_order: ImageOrder = setting("C", needs={"image_shape": True})
     """Order of the pixels in such a row: C: row by row; F: column by column, as MATLAB
     stores them."""
     max_value: float | None = setting(None, above=0)
@@ -100,6 +109,8 @@ class DataConfig:
                 f"{type(self.dataset).__name__}: use flaxvae.data.from_arrays for "
                 "arrays and tables in memory"
             )
+        if not self.dataset.strip():
+            raise InputError(f"dataset must be a name or a path, got {self.dataset!r}")
         for field in ("categorical", "drop_columns", "missing_values"):
             names = getattr(self, field)
             names = (names,) if isinstance(names, str | int | float) else tuple(names)
@@ -111,7 +122,7 @@ class DataConfig:
         for name in ("image_size", "image_shape"):
             object.__setattr__(self, name, _as_sizes(getattr(self, name)))
         check_settings(self)
-        check_seed(self.split_seed)
+        check_seed(self.split_seed, "split_seed")
         if len(self.image_size) not in (0, 2):
             raise InputError(
                 f"image_size must be height and width, got {self.image_size}"
@@ -120,11 +131,6 @@ class DataConfig:
             raise InputError(
                 "image_shape must be height, width and perhaps channels, got "
                 f"{self.image_shape}"
-            )
-        if self.image_order != "C" and not self.image_shape:
-            raise InputError(
-                f"image_order must be left out without image_shape, got "
-                f"{self.image_order}"
             )
         if self.dequantize and self.binarize != "none":
             raise InputError(
@@ -160,6 +166,9 @@ class DataConfig:
             download, values that are not examples, or sizes that leave nothing to train
             on.
         """
+        named = SOURCES.get(self.dataset)
+        if named is not None and named.has_fixed_splits:  # before it is downloaded
+            self._check_splits(self.dataset, ("test",), are_fixed=True)
         dataset, has_fixed_splits = load_source(
             self.dataset,
             self.data_dir and self.data_dir.expanduser(),
@@ -207,6 +216,11 @@ class DataConfig:
         Raises:
           InputError: as in `load`.
         """
+        kept = [split for split in SPLITS[1:] if len(getattr(dataset, split))]
+        is_part = (self.num_examples or len(dataset.train)) < len(dataset.train)
+        self._check_splits(
+            dataset.name, kept, are_fixed=has_fixed_splits, is_part=is_part
+        )
         if self.num_examples is not None:
             dataset = transforms.take(dataset, self.num_examples, seed=self.split_seed)
         dataset = transforms.split_dataset(
@@ -221,6 +235,10 @@ class DataConfig:
         standardized = self.standardized
         if standardized is None:
             standardized = dataset.layout != "images"
+            if self.normal_scores and not standardized:
+                raise InputError(
+                    f"normal_scores is for tables, and {dataset.name!r} holds images"
+                )
         if not standardized:
             dataset = transforms.as_float32(dataset)
         check_dataset(dataset)
@@ -232,6 +250,42 @@ class DataConfig:
         if self.dequantize:
             dataset = transforms.dequantize(dataset)
         return transforms.binarize(dataset, self.binarize)
+
+    def _check_splits(
+        self,
+        name: str,
+        kept: Sequence[str],
+        *,
+        are_fixed: bool,
+        is_part: bool | None = None,
+    ) -> None:
+        """Raises `InputError` for sizes and a seed that choose no example.
+
+        Args:
+          name: of the data.
+          kept: the splits that they come with.
+          are_fixed: whether no example is drawn for the others.
+          is_part: whether fewer than all examples are used; None: not known yet.
+        """
+        default = DataConfig()
+        sizes = {"validation": self.validation_size, "test": self.test_size}
+        for split, size in sizes.items():
+            field = f"{split}_size"
+            if split in kept and size and size != getattr(default, field):
+                raise InputError(
+                    f"{field} must be left out for {name!r}, which has a {split} split "
+                    f"of its own, got {size}"
+                )
+        if is_part is None:
+            is_part = self.num_examples is not None
+        draws = not are_fixed and any(
+            size for split, size in sizes.items() if split not in kept
+        )
+        if self.split_seed and not (draws or is_part):
+            raise InputError(
+                f"split_seed must be left out for {name!r}, of which no example is "
+                f"drawn at random (num_examples draws some), got {self.split_seed}"
+            )
 
 
 def check_fields(choices: Mapping[str, Any], *without: str) -> None:

@@ -328,6 +328,13 @@ def _clean(
     column = without(column, [*MISSING_TEXTS, *missing_values])
     if parse_text(column) is not None and decimal != ",":
         return _without_numbers(column, missing_values)
+    if decimal == "," and parse_text(column) is not None:
+        dotted = column.filter(pc.match_substring(column, "."))
+        if len(dotted.drop_null()):
+            raise InputError(
+                f"column {name!r} must have a comma before decimals, as decimal says, "
+                f"got {dotted.drop_null()[0].as_py()!r}"
+            )
     kinds = pc.unique(column.slice(0, 10 * HEAD_ROWS)).to_pylist()
     for mark in MARKS:
         if mark in kinds:

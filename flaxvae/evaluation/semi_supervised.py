@@ -28,7 +28,7 @@ from flaxvae.models import (
 )
 from flaxvae.objectives import M2, Classification
 from flaxvae.schedules import warm_up
-from flaxvae.settings import check_settings, setting
+from flaxvae.settings import check_needs, check_settings, setting
 from flaxvae.training import Trained, fit
 
 NEIGHBOURS = 10  # of a code, in label spreading
@@ -37,6 +37,11 @@ LEAST_DEVIATION = 0.1  # of a code's dimension: one that M1 does not use stays s
 
 Method = Literal["classifier", "m1", "m2", "m1+m2"]
 METHODS: tuple[Method, ...] = get_args(Method)
+OF_M1 = {"methods": ("m1", "m1+m2")}
+OF_M2 = {"methods": "m2"}
+OF_STACKED = {"methods": "m1+m2"}
+OF_ALL = {"methods": ("m1", "m2", "m1+m2")}
+ON_EXAMPLES = {"methods": ("classifier", "m2")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,34 +52,35 @@ class SemiSupervisedConfig:
       InputError: a value out of range.
     """
 
-    m1_epochs: int = setting(40, at_least=1)
+    m1_epochs: int = setting(40, at_least=1, needs=OF_M1)
     """Epochs of M1's VAE."""
-    m1_latent_dim: int = setting(50, at_least=1)
+    m1_latent_dim: int = setting(50, at_least=1, needs=OF_M1)
     """Latent dimensions of M1."""
-    m1_hidden: tuple[int, ...] = setting((600, 600), at_least=1)
+    m1_hidden: tuple[int, ...] = setting((600, 600), at_least=1, needs=OF_M1)
     """Widths of M1's layers."""
-    m2_epochs: int = setting(8, at_least=1)
+    m2_epochs: int = setting(8, at_least=1, needs=OF_M2)
     """Epochs of M2 on examples."""
-    m2_latent_dim: int = setting(2, at_least=1)
+    m2_latent_dim: int = setting(2, at_least=1, needs=OF_M2)
     """Latent dimensions of M2, beside the class; fewer leave more to the class."""
-    m2_hidden: tuple[int, ...] = setting((256,), at_least=1)
+    m2_hidden: tuple[int, ...] = setting((256,), at_least=1, needs=ON_EXAMPLES)
     """Widths of M2's layers, and of the classifier mlp."""
-    m2_classifier: Literal["mlp", "conv"] = "conv"
+    m2_classifier: Literal["mlp", "conv"] = setting("conv", needs=ON_EXAMPLES)
     """Network of M2's classifier and of the classifier alone; always mlp for tables."""
-    m2_alpha: float = setting(100.0, above=0)
+    m2_alpha: float = setting(100.0, above=0, needs=OF_M2)
     """Weight of the classification loss in M2."""
-    stacked_epochs: int = setting(20, at_least=1)
+    stacked_epochs: int = setting(20, at_least=1, needs=OF_STACKED)
     """Epochs of M2 on codes."""
-    stacked_latent_dim: int = setting(10, at_least=1)
+    stacked_latent_dim: int = setting(10, at_least=1, needs=OF_STACKED)
     """Latent dimensions of M2 on codes."""
-    stacked_hidden: tuple[int, ...] = setting((500,), at_least=1)
+    stacked_hidden: tuple[int, ...] = setting((500,), at_least=1, needs=OF_STACKED)
     """Widths of the layers of M2 on codes, and of its classifier."""
-    stacked_alpha: float = setting(1.0, above=0)
+    stacked_alpha: float = setting(1.0, above=0, needs=OF_STACKED)
     """Weight of the classification loss in M2 on codes."""
-    learning_rate: float = setting(1e-3, above=0)
+    learning_rate: float = setting(1e-3, above=0, needs=OF_ALL)
     """Highest step size of every optimizer, which falls to 0 by a cosine."""
-    batch_size: int = setting(128, at_least=1)
-    """Unlabelled examples in a training step."""
+    batch_size: int | None = setting(None, at_least=1, needs=OF_ALL)
+    """Unlabelled examples in a training step. Default: 128, or a quarter of fewer than
+    128."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -113,10 +119,8 @@ def compare_semi_supervised(
     Raises:
       InputError: no labels, no example in the split, or what `choose_labelled` refuses.
     """
-    for method in methods:
-        check_choice("method", method, METHODS)
-    if not methods:
-        raise InputError("methods must name one, got none")
+    config = config or SemiSupervisedConfig()
+    check_methods(config, methods)
     num_labels = as_integer("labels", num_labels, 1)
     if dataset.train.labels is None:
         raise InputError(f"dataset must have labels, got {dataset.name!r}")
@@ -126,8 +130,7 @@ def compare_semi_supervised(
         raise InputError(f"split must have labels, and {split} has none")
     if len(np.unique(dataset.train.labels)) < 2:
         raise InputError("labels must be of two classes or more, got one class")
-    config = config or SemiSupervisedConfig()
-    if set(methods) != {"classifier"} and config.batch_size > len(dataset.train):
+    if (config.batch_size or 1) > len(dataset.train):
         raise InputError(
             f"batch_size must be <= {len(dataset.train)}, the number of training "
             f"examples, got {config.batch_size}"
@@ -149,6 +152,17 @@ def compare_semi_supervised(
                 if on_result is not None:
                     on_result(seed, name, error)
     return errors
+
+
+def check_methods(config: SemiSupervisedConfig, methods: Sequence[Method]) -> None:
+    """Raises `InputError` for no or an unknown method, or a setting of no method."""
+    if isinstance(methods, str):
+        raise InputError(f"methods must be a list of names, got {methods!r}")
+    for method in methods:
+        check_choice("method", method, METHODS)
+    if not methods:
+        raise InputError("methods must name one, got none")
+    check_needs(config, methods=tuple(methods))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from flaxvae.checks import (
     as_integers,
     check_at_least,
     check_below,
+    check_boolean,
 )
 from flaxvae.data import Dataset, Split
 from flaxvae.data.schema import TableSchema
@@ -73,6 +74,7 @@ def generate(
       InputError: arguments that do not fit together or the model.
     """
     num = as_integer("num", num, 1)
+    check_boolean("with_noise", with_noise)
     check_at_least("spread", spread, 0)
     if label is not None:
         label = as_integer("label", label, 0)

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import flax.linen as nn
 import jax
 
-from flaxvae.checks import InputError, check_below, check_choice
+from flaxvae.checks import check_below, check_choice
 from flaxvae.distributions import Distribution
 from flaxvae.models.networks import (
     DataSpec,
@@ -77,40 +77,25 @@ class AutoencoderConfig(NetworkConfig):
     latent_dim: int | None = setting(None, at_least=1)
     """Width of the code; default: 32 (plain), 256 (sparse), 64 (denoising, or
     convolutional and residual networks)."""
-    penalty: Penalty | None = None
+    penalty: Penalty | None = setting(None, needs={"kind": "sparse"})
     """sparse: absolute values of a relu code (l1), or mean activations of a sigmoid
     code (rate) (l1)."""
-    penalty_weight: float | None = setting(None, at_least=0)
+    penalty_weight: float | None = setting(None, at_least=0, needs={"kind": "sparse"})
     """sparse: weight of the penalty in nats, reached after half the run (l1: 1, rate:
     10)."""
-    rate: float | None = setting(None, above=0, below=1)
+    rate: float | None = setting(
+        None, above=0, below=1, needs={"kind": "sparse", "penalty": "rate"}
+    )
     """sparse, rate: target of the mean activation of each code dimension (0.05)."""
-    corruption: NoiseKind | None = None
+    corruption: NoiseKind | None = setting(None, needs={"kind": "denoising"})
     """denoising: kind of noise (gaussian)."""
-    noise: float | None = setting(None, at_least=0)
+    noise: float | None = setting(None, at_least=0, needs={"kind": "denoising"})
     """denoising: standard deviation (gaussian), or share of pixels (0.5)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, owner in (
-            ("penalty", "sparse"),
-            ("penalty_weight", "sparse"),
-            ("rate", "sparse"),
-            ("corruption", "denoising"),
-            ("noise", "denoising"),
-        ):
-            value = getattr(self, name)
-            if value is not None and self.kind != owner:
-                raise InputError(
-                    f"{name} must be left out for the kind {self.kind}, got {value}"
-                )
         if self.noise is not None and self.corruption not in (None, "gaussian"):
             check_below("noise", self.noise, 1)
-        if self.rate is not None and self.penalty != "rate":
-            raise InputError(
-                f"rate must be left out for the penalty {self.penalty or 'l1'}, got "
-                f"{self.rate}"
-            )
 
     @property
     def code_size(self) -> int:

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.settings import check_settings, setting
+from flaxvae.settings import Except, check_settings, setting
 
 NUM_HEADS = 4
 EXAMPLES_SEEN = 342_000  # in a training of the prior whose length was not set
 MOST_EPOCHS = 12  # of such a training on few codes; more overfits
+TRAINED = {"prior_epochs": Except(0)}
 
 
 class CodePrior(nn.Module):
@@ -159,13 +160,13 @@ class CodePriorConfig:
     """Epochs of the prior; 0: no prior; default: 6 for MNIST, at most 12."""
     prior_classes: bool = True
     """Condition the prior on classes, if the data have labels."""
-    prior_batch_size: int = setting(32, at_least=1)
+    prior_batch_size: int = setting(32, at_least=1, needs=TRAINED)
     """Codes in a training step of the prior."""
-    prior_width: int = setting(128, at_least=NUM_HEADS)
+    prior_width: int = setting(128, at_least=NUM_HEADS, needs=TRAINED)
     """Features of each entry in the prior's transformer."""
-    prior_layers: int = setting(3, at_least=1)
+    prior_layers: int = setting(3, at_least=1, needs=TRAINED)
     """Layers of the transformer."""
-    prior_learning_rate: float = setting(1e-3, above=0)
+    prior_learning_rate: float = setting(1e-3, above=0, needs=TRAINED)
     """Highest step size of the prior's optimizer, which falls to 0 by a cosine."""
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from flaxvae.nn.layers import Activation, Dtype, Normalization
 from flaxvae.nn.likelihoods import LIKELIHOODS, Likelihood, MeanActivation, Scale
 from flaxvae.nn.networks import DECODERS, ENCODERS, Decoder, Encoder
 from flaxvae.nn.resnet import Resampling
-from flaxvae.settings import as_python, check_settings, setting
+from flaxvae.settings import Except, as_python, check_settings, setting
 
 
 def as_shape(shape: Any) -> tuple[int, ...]:
@@ -127,13 +127,15 @@ class NetworkConfig:
     """Padding of strided convolutions, or a number of pixels on each side (SAME)."""
     num_residual_blocks: int | None = setting(None, at_least=0)
     """Residual blocks per stage (2)."""
-    bottleneck: int | None = setting(None, at_least=1)
+    bottleneck: int | None = setting(
+        None, at_least=1, needs={"num_residual_blocks": Except(0)}
+    )
     """Factor by which a residual block reduces its channels (4)."""
     resampling: Resampling | None = None
     """Residual networks: strided convolutions, or resize and convolve (stride)."""
     activation: Activation = "relu"
     """Activation function."""
-    negative_slope: float | None = None
+    negative_slope: float | None = setting(None, needs={"activation": "leaky_relu"})
     """Slope of leaky_relu below 0 (0.01)."""
     normalization: Normalization | None = None
     """Normalization before each activation; default: none, or as the model says."""
@@ -148,11 +150,13 @@ class NetworkConfig:
     scale: Scale | None = None
     """Scale of normal, laplace, discretized_logistic and mixed: one learned scalar, in
     mixed one per column (shared), a constant (fixed), or predicted per pixel (learned).
-    """
+    Default: shared, or as the model says."""
     init_scale: float | None = setting(None, above=0)
-    """The fixed scale, or the initial value of the shared one (1)."""
+    """The fixed scale, or the initial value of the shared one. Default: 1, or as the
+    model says."""
     mean_activation: MeanActivation | None = None
-    """Function applied to the locations of these three likelihoods (none)."""
+    """Function applied to the locations of normal, laplace and discretized_logistic.
+    Default: none, or as the model says."""
     levels: int | None = setting(None, at_least=2)
     """Number of values of a pixel, for discretized_logistic, its mixture and
     categorical; default: as in the data."""
@@ -175,6 +179,18 @@ class NetworkConfig:
         }
         parts = [ENCODERS[self.encoder], DECODERS[self._decoder]]
         self._check_unused([*parts, *(LIKELIHOODS[name] for name in either)])
+        for name in ("activation", "normalization", "dropout"):
+            value = getattr(self, name)
+            if self.is_linear and value not in (_SETTINGS[name], "none"):
+                raise InputError(
+                    f"{name} must be left out where hidden is empty, which leaves no "
+                    f"layer for it, got {value}"
+                )
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether neither network has a layer between its input and its output."""
+        return self.hidden == () and self.encoder == self._decoder == "mlp"
 
     @property
     def _decoder(self) -> Decoder:
@@ -265,13 +281,21 @@ class NetworkConfig:
 
     def _check_unused(self, parts: Iterable[type[Any]]) -> None:
         """Raises `InputError` for a field that is set but that no part has."""
+        parts = tuple(parts)
         known = set().union(*(fields_of(part) for part in parts)) & _SETTINGS.keys()
         for name in sorted(_SETTINGS.keys() - known):
             if (value := getattr(self, name)) != _SETTINGS[name]:
                 raise InputError(
-                    f"{name} must be left out for this model, got {value}: its parts "
-                    f"have {', '.join(sorted(known)) or 'no settings'}"
+                    f"{name} must be left out for this model, got {value}: it is a "
+                    f"setting of {_owners(name)}"
                 )
+        # Of predicted scales only those of a mixed likelihood have an initial value.
+        is_learned = self.scale == "learned" and LIKELIHOODS["mixed"] not in parts
+        if is_learned and self.init_scale is not None:
+            raise InputError(
+                "init_scale must be left out where scale is learned, got "
+                f"{self.init_scale}"
+            )
 
     def _describe(self, data: DataSpec, latent_dim: int) -> str:
         """Sizes of the data, the networks and the code in a few words."""
@@ -292,6 +316,20 @@ _SETTINGS = {  # fields of `NetworkConfig` that are fields of parts: their defau
     for field in dataclasses.fields(NetworkConfig)
     if field.name not in ("encoder", "decoder", "likelihood")
 }
+
+
+def _owners(name: str) -> str:
+    """What has a setting of this name, such as ``the networks conv and resnet``."""
+    tables: dict[str, Mapping[Any, type[Any]]] = {
+        "networks": ENCODERS,
+        "likelihoods": LIKELIHOODS,
+    }
+    for what, table in tables.items():
+        if names := [key for key, kind in table.items() if name in fields_of(kind)]:
+            *first, last = names
+            several = f"{what} {', '.join(first)} and {last}"
+            return f"the {several if first else f'{what[:-1]} {last}'}"
+    return "other parts"
 
 
 def fields_of(part: type[Any]) -> set[str]:

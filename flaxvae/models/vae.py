@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import InputError, check_choice
+from flaxvae.checks import InputError, check_boolean, check_choice
 from flaxvae.distributions import Distribution
 from flaxvae.models.networks import (
     DataSpec,
@@ -178,7 +178,7 @@ class VAEConfig(NetworkConfig):
     """Layers of the flows: iaf (2), planar and radial (10)."""
     conditional: bool = False
     """Condition the model on each example's class or vector (arXiv 1406.5298)."""
-    conditioning: Conditioning | None = None
+    conditioning: Conditioning | None = setting(None, needs={"conditional": True})
     """Conditions join the networks' inputs (concat), join them through an embedding, or
     scale and shift layers (film) (concat)."""
 
@@ -186,10 +186,10 @@ class VAEConfig(NetworkConfig):
         super().__post_init__()
         for part in ("prior", "posterior"):
             self._settings_of(part, getattr(self, part), fields_of(self._kind_of(part)))
-        if self.conditioning is not None and not self.conditional:
+        if self.conditioning == "film" and self.is_linear:
             raise InputError(
-                f"conditioning must be left out without conditional, got "
-                f"{self.conditioning}"
+                "conditioning must not be film where hidden is empty, which leaves no "
+                "layer to scale and shift"
             )
         if self.prior == "conditional" and not self.conditional:
             raise InputError(
@@ -369,6 +369,8 @@ def build_vae(
       InputError: a size below 1, an unknown choice, or a setting that none of the
         parts has.
     """
+    if not isinstance(critic, nn.Module):
+        check_boolean("critic", critic)
     names, modules = split_parts(
         {
             "encoder": encoder,

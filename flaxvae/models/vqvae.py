@@ -107,17 +107,21 @@ class VQVAEConfig(NetworkConfig):
     """Convolutional or residual network."""
     quantizer: Quantizer = "vq"
     """Learned codebook (arXiv 1711.00937), or finite scalars (arXiv 2309.15505)."""
-    num_codes: int = setting(512, at_least=2)
+    num_codes: int = setting(512, at_least=2, needs={"quantizer": "vq"})
     """vq: entries of the codebook."""
-    code_width: int = setting(32, at_least=1)
+    code_width: int = setting(32, at_least=1, needs={"quantizer": "vq"})
     """vq: dimensions of an entry."""
-    fsq_levels: tuple[int, ...] = setting((8, 8, 8), at_least=2)
+    fsq_levels: tuple[int, ...] = setting(
+        (8, 8, 8), at_least=2, needs={"quantizer": "fsq"}
+    )
     """fsq: levels of each dimension; their product is the number of entries."""
-    codebook: Codebook = "ema"
+    codebook: Codebook = setting("ema", needs={"quantizer": "vq"})
     """vq: entries are moving averages, or are trained by gradients."""
-    decay: float = setting(0.99, above=0, below=1)
+    decay: float = setting(
+        0.99, above=0, below=1, needs={"quantizer": "vq", "codebook": "ema"}
+    )
     """vq, ema: decay of the moving averages, per step."""
-    distance: Distance = "euclidean"
+    distance: Distance = setting("euclidean", needs={"quantizer": "vq"})
     """vq: distance by which the nearest entry is found."""
 
     def __post_init__(self) -> None:

@@ -87,6 +87,10 @@ class ObjectiveChoice:
                     f"{name} must be left out where kl_schedule is {self.kl_schedule}, "
                     f"got {value}"
                 )
+        if self.kl_schedule != "constant" and self.beta == 0:
+            raise InputError(
+                f"kl_schedule must be constant where beta is 0, got {self.kl_schedule}"
+            )
         if self.kl_schedule != "constant" and not has_beta:
             raise InputError(
                 f"kl_schedule must be constant for the objective {self.objective}, "

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flaxvae.checks import InputError
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
+from flaxvae.settings import setting
 
 Estimator = Literal["standard", "stl", "dreg"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
@@ -126,7 +127,7 @@ class CIWAE(Objective):
 
     num_samples: int = static(64, at_least=1)
     """Draws of z for each example."""
-    mixing: Weight = 0.5
+    mixing: Weight = setting(0.5, at_least=0, at_most=1)
     """Share of the ELBO."""
 
     def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:

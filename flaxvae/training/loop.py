@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError, check_choice, show
+from flaxvae.checks import InputError, check_boolean, check_choice, show
 from flaxvae.data import Dataset
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import Objective
@@ -116,6 +116,7 @@ def fit(
         model so far is the exception's ``trained``.
     """
     check_choice("on_interrupt", on_interrupt, get_args(OnInterrupt))
+    check_boolean("progress", progress)
     if not isinstance(engine, Engine | None):
         raise InputError(f"engine must be an Engine, got {show(engine)}")
     engine = engine or Engine()

@@ -45,7 +45,7 @@ class Optimization:
     """Decoupled weight decay of kernels. Default: 1e-4 for adamw, otherwise none."""
     clip_norm: float | None = setting(None, above=0)
     """Largest global norm of the gradient. Default: no clipping."""
-    skip_above: float | None = None
+    skip_above: float | None = setting(None, above=0, infinite=True)
     """Skip updates whose gradient norm exceeds this or is not finite (inf: only those).
     """
     ema_decay: float = setting(0.0, at_least=0, below=1)
@@ -60,8 +60,6 @@ class Optimization:
         if isinstance(self.freeze, str):
             object.__setattr__(self, "freeze", (self.freeze,))
         check_settings(self)
-        if self.skip_above is not None and not self.skip_above > 0:
-            raise InputError(f"skip_above must be > 0, got {self.skip_above}")
 
     def for_dataset(self, num_examples: int) -> "Optimization":
         """The settings with numbers of epochs and examples that suit the data.
@@ -88,12 +86,27 @@ class Optimization:
         )
 
     def build(self, clock: Clock) -> optax.GradientTransformation:
-        """The optimizer for a run of this length; its learning rate is in its state."""
+        """The optimizer for a run of this length; its learning rate is in its state.
+
+        Raises:
+          InputError: a warm-up as long as the run, or shorter than a step.
+        """
+        steps = clock.steps(self.warmup_epochs)
+        if steps >= clock.total_steps > 0:
+            raise InputError(
+                f"warmup_epochs must be < {clock.epochs}, the epochs of the run, got "
+                f"{self.warmup_epochs:g}"
+            )
+        if self.warmup_epochs and not steps:
+            raise InputError(
+                "warmup_epochs must be 0 or at least one step (an epoch has "
+                f"{clock.steps_per_epoch}), got {self.warmup_epochs:g}"
+            )
         return build_optimizer(
             self.optimizer,
             self.learning_rate,
             schedule=self.lr_schedule,
-            warmup_steps=clock.steps(self.warmup_epochs),
+            warmup_steps=steps,
             total_steps=clock.total_steps,
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,

@@ -22,7 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError, check_above, check_choice, check_seed, show
+from flaxvae.checks import (
+    InputError,
+    check_above,
+    check_boolean,
+    check_choice,
+    check_seed,
+    show,
+)
 from flaxvae.data import Dataset
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import (
@@ -122,6 +129,7 @@ def sweep(
       Interrupted: as `fit`.
     """
     check_choice("on_interrupt", on_interrupt, get_args(OnInterrupt))
+    check_boolean("progress", progress)
     engine = engine or Engine()
     grid = as_lists(grid)
     plan = make_plan(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer
+from flaxvae.checks import InputError, as_integer, check_boolean
 from flaxvae.data import Dataset, Preprocessing
 from flaxvae.data.tables import is_table, read_like
 from flaxvae.dtypes import narrow
@@ -273,6 +273,7 @@ class Trained:
           InputError: the model has no prior and there is no ``sampler``.
         """
         num = as_integer("num", num, 0)
+        check_boolean("with_noise", with_noise)
         key = stream_key(self.key, Stream.FIGURES) if key is None else key
         key_z, key_x = jax.random.split(key) if with_noise else (key, key)
         source = sampler or self._prior(condition, num)

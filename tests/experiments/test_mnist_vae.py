@@ -123,7 +123,7 @@ def test_explicit_mnist_without_network_is_an_error_with_the_ways_out(run, tmp_p
         ("--ema_decay=1", "ema_decay must be < 1, got 1.0"),
         ("--skip_above=0", "skip_above must be > 0, got 0.0"),
         ("--clip_norm=-1", "clip_norm must be > 0, got -1.0"),
-        ("--warmup_epochs=9999", "warmup_steps must be < 3300"),
+        ("--warmup_epochs=9999", "warmup_epochs must be < 300, the epochs"),
         ("--keep=0", "keep must be >= 1, got 0"),
         ("--epochs_per_call=0", "epochs_per_call must be >= 1, got 0"),
         ("--devices=99", "devices must be <= 1"),
@@ -131,7 +131,7 @@ def test_explicit_mnist_without_network_is_an_error_with_the_ways_out(run, tmp_p
         ("--workdir=gs://bucket/run", "workdir must be a folder of the file system"),
         ("--workdir=/dev/null/run", "workdir must be a writable folder"),
         ("--data_dir=/dev/null", "data_dir must be left out for dataset 'digits'"),
-        ("--manifold_dims=0", "--manifold"),
+        ("--manifold_dims=0", "manifold_dims must have 2 values"),
     ],
 )
 def test_a_bad_value_gets_one_line_and_exit_code_2(tmp_path, capsys, flag, message):
@@ -141,8 +141,7 @@ def test_a_bad_value_gets_one_line_and_exit_code_2(tmp_path, capsys, flag, messa
     assert code == 2
     assert out == ""
     assert message in err
-    if not flag.startswith("--manifold"):
-        assert len(err.splitlines()) == 1
+    assert len(err.splitlines()) == 1
     assert not workdir.exists()
 
 
@@ -173,7 +172,8 @@ def test_help_explains_every_flag_with_its_default(capsys):
     flags = flatten_settings(Flags())
     for name in flags:
         assert f"--{name}" in text
-    assert len(re.findall(r"\(default:", text)) == len(flags)
+    assert len(re.findall(r"default", text, re.IGNORECASE)) >= len(flags)
+    assert "None" not in text
 
 
 def test_a_non_finite_loss_is_named_with_its_step(tmp_path, capsys):

@@ -1,0 +1,263 @@
+"""Dataclasses as flags: values, help texts and errors in the flags' own words."""
+
+import contextlib
+import dataclasses
+import difflib
+import functools
+import io
+import itertools
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+from flaxvae import InputError
+from flaxvae.checks import check_choice
+from flaxvae.settings import choices_of, field_docs
+
+Flags = TypeVar("Flags")
+METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: "True|False"}
+BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
+REGISTRY = ConstructorRegistry()
+
+
+def read_flags(flags_class: type[Flags], program: str, args: Sequence[str]) -> Flags:
+    """The flags of a command line.
+
+    Args:
+      flags_class: a dataclass; dataclasses among its fields are groups of flags.
+      program: the command, for the help text.
+      args: the words of the command line.
+
+    Raises:
+      InputError: an unknown flag, or a value that the settings refuse.
+    """
+    output, hints = io.StringIO(), hints_of(flags_class)
+    try:
+        # The parser would frame its errors in a box of several lines.
+        with contextlib.redirect_stderr(output):
+            flags, unknown = tyro.cli(
+                flags_class,
+                prog=program,
+                args=normalize(args, hints),
+                use_underscores=True,
+                return_unknown_args=True,
+                registry=REGISTRY,
+            )
+    except SystemExit as end:
+        cause: BaseException | None = end if end.code else None
+        while cause is not None:
+            if isinstance(cause, InputError):
+                raise cause from None
+            cause = cause.__context__
+        if not end.code:  # --help
+            raise
+        raise InputError(_without_frame(output.getvalue())) from None
+    if unknown:
+        raise InputError(_describe_unknown(unknown[0], hints, program))
+    return flags
+
+
+def normalize(args: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
+    """The words of a command line as the parser takes them.
+
+    >>> normalize(["--hidden=8,4", "--figures=no"], {"hidden": tuple, "figures": bool})
+    ['--hidden', '8', '4', '--no_figures']
+
+    Args:
+      args: the words as they were typed.
+      hints: the type of each flag by its name.
+
+    Raises:
+      InputError: a value of a flag that is on or off which is neither.
+    """
+    words: list[str] = []
+    for arg in args:
+        flag, equals, value = arg.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        hint = hints.get(name) if equals and flag.startswith("--") else None
+        if hint is bool:
+            words.append(f"--{name}" if _read(name, bool, [value]) else f"--no_{name}")
+        elif hint is not None and "," in value and takes_numbers(hint):
+            words += [flag, *value.split(",")]
+        else:
+            words.append(arg)
+    return words
+
+
+def takes_numbers(hint: Any) -> bool:
+    """Whether a flag has several values, all of them numbers."""
+    kinds = {part for kind in _kinds(hint) for part in (kind, *get_args(kind))}
+    return any(get_origin(kind) is tuple for kind in kinds) and bool(
+        kinds & {int, float}
+    )
+
+
+def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:
+    """The value of a flag, by the type of its field.
+
+    >>> read_value("hidden", tuple[int, ...] | None, ["400", "100"])
+    (400, 100)
+
+    Raises:
+      InputError: words that are not of the type.
+    """
+    kinds = _kinds(hint)
+    if [*words] == ["None"] and kinds != _members(hint):
+        return None
+    errors = []
+    for kind in kinds:
+        try:
+            return _read(name, kind, words)
+        except InputError as error:
+            errors.append(error)
+    choices = ", ".join(map(str, choices_of(hint)))
+    if choices and len(kinds) > 1:
+        raise InputError(f"{name} must be {choices} or a number, got {words[0]!r}")
+    raise errors[-1]
+
+
+def _read(name: str, kind: Any, words: Sequence[str]) -> Any:
+    """As `read_value`, for a type without alternatives."""
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        if parts[-1] is Ellipsis:
+            return tuple(read_value(name, parts[0], [word]) for word in words)
+        pairs = zip(parts, words, strict=True)
+        return tuple(read_value(name, part, [word]) for part, word in pairs)
+    if len(words) != 1:
+        raise InputError(f"{name} must be a single value, got {' '.join(words)}")
+    (word,) = words
+    if choices := {str(choice): choice for choice in choices_of(kind)}:
+        check_choice(name, word, choices)
+        return choices[word]
+    if kind is bool:
+        if word.lower() not in BOOLEANS:
+            raise InputError(f"{name} must be True or False, got {word!r}")
+        return BOOLEANS[word.lower()]
+    if kind is Path and not word:
+        raise InputError(f"{name} must be a path, got ''")
+    if kind not in (int, float):
+        return kind(word)
+    try:
+        return int(word) if kind is int and "e" not in word else float(word)
+    except ValueError as error:
+        what = "an integer" if kind is int else "a number"
+        raise InputError(f"{name} must be {what}, got {word!r}") from error
+
+
+def hints_of(flags_class: type[Any]) -> dict[str, Any]:
+    """The type of each flag by its name, of those in groups too."""
+    hints: dict[str, Any] = {}
+    for field, hint in _fields(flags_class):
+        kind = _base(hint)
+        is_group = dataclasses.is_dataclass(kind)
+        hints |= hints_of(kind) if is_group else {field.name: kind}
+    return hints
+
+
+@REGISTRY.struct_rule
+def _as_flags(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Tells the parser to read each field of a dataclass by `read_value`."""
+    if not dataclasses.is_dataclass(info.type):
+        return None
+    kind = typing.cast(type[Any], info.type)
+    fields = []
+    for field, hint in _fields(kind):
+        default: Any = field.default
+        if isinstance(info.default, kind):
+            default = getattr(info.default, field.name)
+        elif field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        doc = _docs(kind).get(field.name, "")
+        more: tuple[Any, ...] = ()
+        if not dataclasses.is_dataclass(_base(hint)) and _base(hint) is not bool:
+            more = (_spec(field.name, _base(hint)),)
+        if default is None or default == ():
+            # Its text may state the default, in parentheses or after a colon.
+            hint_of = "" if re.search(r"\(|[Dd]efault", doc) else "(default: none)"
+            more += (tyro.conf.arg(help_behavior_hint=hint_of),)
+        is_missing = default is dataclasses.MISSING
+        of_field: Any = Annotated[(hint, *more)] if more else hint
+        shown = tyro.MISSING if is_missing else default
+        fields.append(StructFieldSpec(field.name, of_field, shown, doc))
+    return StructConstructorSpec(kind, tuple(fields))
+
+
+def _fields(kind: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return ((field, hints[field.name]) for field in dataclasses.fields(kind))
+
+
+def _base(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _members(hint: Any) -> list[Any]:
+    is_union = get_origin(hint) in (Union, types.UnionType)
+    return [*get_args(hint)] if is_union else [hint]
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The alternatives of a type, without None."""
+    return [kind for kind in _members(hint) if kind is not type(None)]
+
+
+_docs = functools.cache(field_docs)
+
+
+def _spec(name: str, hint: Any) -> PrimitiveConstructorSpec[Any]:
+    parts = [get_args(kind) for kind in _kinds(hint) if get_origin(kind) is tuple]
+    is_fixed = len(_kinds(hint)) == 1 and parts and parts[0][-1] is not Ellipsis
+    nargs: int | Literal["*"] = len(parts[0]) if is_fixed else "*" if parts else 1
+    return PrimitiveConstructorSpec(
+        nargs=nargs,
+        metavar="|".join(dict.fromkeys(map(_metavar, _kinds(hint)))),
+        instance_from_str=lambda words: read_value(name, hint, words),
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: (
+            [*map(str, value)] if isinstance(value, tuple) else [str(value)]
+        ),
+    )
+
+
+def _metavar(kind: Any) -> str:
+    """What stands for a value in the help text."""
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        return " ".join("..." if p is Ellipsis else _metavar(p) for p in parts)
+    if choices := choices_of(kind):
+        return f"{{{','.join(map(str, choices))}}}"
+    return METAVARS[kind]
+
+
+def _without_frame(box: str) -> str:
+    """The parser's error as a line, without its frame and help texts."""
+    lines = [line.strip("│| ") for line in box.splitlines()[1:]]
+    text = " ".join(itertools.takewhile(lambda line: "──" not in line, lines))
+    lacking = re.match(r"Missing value for argument '-*([^'/]+).*Expected (\d+)", text)
+    if lacking:
+        number = "a value, got none" if lacking[2] == "1" else f"{lacking[2]} values"
+        return f"{lacking[1]} must have {number}"
+    return text
+
+
+def _describe_unknown(word: str, hints: Mapping[str, Any], program: str) -> str:
+    flag = word.partition("=")[0].replace("-", "_").lstrip("_")
+    if not word.startswith("-"):
+        return f"unknown word {word!r}: a value follows its flag, as in --flag=value"
+    switches = [f"no_{name}" for name, hint in hints.items() if hint is bool]
+    close = difflib.get_close_matches(flag, [*hints, *switches], n=1)
+    hint = f"did you mean --{close[0]}?" if close else f"see {program} --help"
+    return f"unknown flag {word!r}: {hint}"
