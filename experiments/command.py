@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,33 +55,42 @@ def run_command(
     its state, and the same command continues it. The reason is one line on the
     standard error stream.
     """
+    flags = None
     try:
         flags = parse(flags_class, args)
-        start(getattr(flags, "start", Start()))
+        start(getattr(flags, "start", Start()), Path(sys.argv[0]).stem)
         command(flags)
-        code, reason = OK, None
+        code, reason = OK, ""
     except InputError as error:
         code, reason = BAD_INPUT, f"error: {error}"
     except (NonFiniteError, OSError) as error:
         code, reason = FAILED, f"error: {error}"
-    except jax.errors.JaxRuntimeError:
-        if not hosts.are_connected():
-            raise
-        code = FAILED
-        reason = (
-            "error: another process of the run has ended or cannot be reached: the "
-            "same command, started everywhere, continues the run"
-        )
     except Interrupted as error:
         code, reason = INTERRUPTED + error.number, f"interrupted: {error}"
     except KeyboardInterrupt:
         code = INTERRUPTED + signal.SIGINT
         reason = "interrupted: the same command continues a run"
+    except SystemExit as end:  # of the parser, which has said why
+        if end.code:
+            hosts.announce_failure(args or sys.argv[1:], "its flags are refused", 2)
+        raise
+    except Exception:
+        if not hosts.are_connected():
+            raise
+        code, reason = FAILED, traceback.format_exc()
     if reason:
         print(reason, file=sys.stderr, flush=True)
+    if flags is None:
+        hosts.announce_failure(args or sys.argv[1:], strip(reason), code)
     if code and hosts.are_connected():
+        hosts.abandon(strip(reason), code)
         os._exit(code)  # an orderly end would wait for processes that wait for this one
     sys.exit(code)
+
+
+def strip(reason: str) -> str:
+    """What another process quotes of a reason."""
+    return reason.strip().splitlines()[-1].removeprefix("error: ")
 
 
 def parse(flags_class: type[Flags], args: Sequence[str] | None = None) -> Flags:
@@ -122,10 +132,12 @@ def split_numbers(args: Sequence[str]) -> list[str]:
     return split
 
 
-def start(flags: Start) -> None:
+def start(flags: Start, command: str = "") -> None:
     """Sets up what must be set up before the first array is created."""
     if flags.precision != "default":
         jax.config.update("jax_default_matmul_precision", flags.precision)
-    hosts.connect(flags.coordinator, flags.num_processes, flags.process_id)
+    hosts.connect(
+        flags.coordinator, flags.num_processes, flags.process_id, command=command
+    )
     if flags.compilation_cache:
         use_compilation_cache()
