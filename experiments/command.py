@@ -7,20 +7,31 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import tyro
 
 from flaxvae import InputError
+from flaxvae.settings import describe_value, flatten_settings
 from flaxvae.training import NonFiniteError, hosts
 from flaxvae.training.environment import use_compilation_cache
 from flaxvae.training.interrupt import Interrupted
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
+OWN_FLAGS = (  # of one process, or paths, which differ between machines
+    "coordinator",
+    "num_processes",
+    "process_id",
+    "compilation_cache",
+    "dataset",
+    "data_dir",
+    "workdir",
+    "start_from",
+)
 INTERRUPTED = 128  # and the signal's number: 130 for Ctrl-C, 143 for SIGTERM
 
 Flags = TypeVar("Flags")
@@ -58,7 +69,7 @@ def run_command(
     flags = None
     try:
         flags = parse(flags_class, args)
-        start(getattr(flags, "start", Start()), Path(sys.argv[0]).stem)
+        start(getattr(flags, "start", Start()), describe_flags(flags))
         command(flags)
         code, reason = OK, ""
     except InputError as error:
@@ -132,12 +143,25 @@ def split_numbers(args: Sequence[str]) -> list[str]:
     return split
 
 
-def start(flags: Start, command: str = "") -> None:
-    """Sets up what must be set up before the first array is created."""
+def describe_flags(flags: Any) -> dict[str, Any]:
+    """What the processes of a run must have in common, as JSON.
+
+    Paths may differ from machine to machine; what is read there is compared later.
+    """
+    settings = flatten_settings(flags)
+    own = {name: value for name, value in settings.items() if name not in OWN_FLAGS}
+    return {"command": Path(sys.argv[0]).stem, "settings": describe_value(own)}
+
+
+def start(flags: Start, card: Mapping[str, Any] | None = None) -> None:
+    """Sets up what must be set up before the first array is created.
+
+    Args:
+      flags: of the connection and the computation.
+      card: what all processes of a run must have in common.
+    """
     if flags.precision != "default":
         jax.config.update("jax_default_matmul_precision", flags.precision)
-    hosts.connect(
-        flags.coordinator, flags.num_processes, flags.process_id, command=command
-    )
+    hosts.connect(flags.coordinator, flags.num_processes, flags.process_id, card=card)
     if flags.compilation_cache:
         use_compilation_cache()

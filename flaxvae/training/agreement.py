@@ -220,6 +220,12 @@ class _Others:
 
     def meet(self, card: Mapping[str, Any]) -> None:
         """Waits until all processes are here; see `meet`."""
+        try:
+            self._meet(card)
+        except jax.errors.JaxRuntimeError as error:
+            raise ProcessLostError("process 0 cannot be reached") from error
+
+    def _meet(self, card: Mapping[str, Any]) -> None:
         self._met += 1
         here = f"round {self.round}, meeting {self._met}"
         if self.own != 0:
@@ -363,6 +369,7 @@ class _Others:
                     continue
                 if i not in seen or seen[i][0] != pulse:
                     seen[i] = pulse, now
+                    self.lost.pop(i, None)
                 if i in ended:
                     if ended[i]["failed"]:
                         since.setdefault(i, now)
@@ -372,14 +379,14 @@ class _Others:
                         f"{SECONDS_WITHOUT_PULSE:.0f} s"
                     )
                     since.setdefault(i, now)
+                else:
+                    since.pop(i, None)
             for i, first in since.items():
                 if now - first > SECONDS_OF_GRACE and not self.has_left:
                     end = ended.get(i)
-                    die(
-                        f"process {i} has ended: {end['failed']}"
-                        if end
-                        else self.lost[i]
-                    )
+                    if end is None:
+                        die(self.lost[i], 1)
+                    die(f"process {i} has ended: {end['failed']}", end["code"])
 
 
 def _raise(failure: Mapping[str, Any], who: str = "") -> NoReturn:
@@ -396,7 +403,6 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 
 _joined: dict[str, _Others] = {}  # at most one entry
-_said = threading.Lock()
 
 
 def others() -> _Others | None:
@@ -472,12 +478,12 @@ def end(failed: str, code: int) -> None:
         run.end(failed, code)
 
 
-def die(reason: str) -> None:
+def die(reason: str, code: int) -> NoReturn:
     """Ends this process with one line, from another thread than the main one."""
-    with _said:
-        os.write(2, f"error: {reason}: {CONTINUES}\n".encode())
-        end(reason, 1)
-        os._exit(1)
+    line = reason if code == 2 else f"{reason}: {CONTINUES}"
+    os.write(2, f"error: {line}\n".encode())
+    end(reason, code if code == 2 else 1)
+    os._exit(code if code == 2 else 1)
 
 
 @atexit.register  # runs before JAX's own, which would wait for the others

@@ -9,7 +9,7 @@ import contextlib
 import importlib.util
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,20 @@ def connect(
     num_processes: int | None = None,
     process_id: int | None = None,
     *,
-    command: str = "",
+    card: Mapping[str, Any] | None = None,
 ) -> None:
     """Joins the processes of a run; must come before the first array.
 
-    With ``coordinator`` the processes first compare their numbers, their command and
-    their versions, and all end with the same line where these differ.
+    The processes compare their versions and what they are about to do, and all end with
+    the same line where these differ.
 
     Args:
       coordinator: ``HOST:PORT`` of process 0; None: found by JAX on a Cloud TPU VM and
         under SLURM with several tasks; elsewhere this process is alone.
       num_processes: their number, with ``coordinator``.
       process_id: the number of this one, from 0, with ``coordinator``.
-      command: what this process is about to do, which must be the same for all.
+      card: what this process is about to do, as nested dicts of values of JSON, which
+        must be equal; see `flaxvae.training.agreement.compare`.
 
     Raises:
       InputError: only some of the three are stated, a number is out of range, the
@@ -51,6 +52,7 @@ def connect(
         the processes do not fit together.
       ProcessLostError: another process has ended.
     """
+    card = {"version of": describe_versions(), **(card or {})}
     values: tuple[Any, Any, Any] = (coordinator, num_processes, process_id)
     if all(value is None for value in values):
         if not _in_cluster():
@@ -63,7 +65,6 @@ def connect(
     else:
         address = Address.of(*values)
         values = str(address), address.num_processes, address.process_id
-        card = {"command": command, "versions": describe_versions()}
         rendezvous.meet(address, card, SECONDS_TO_CONNECT)
         # The processes of a run reach each other directly.
         os.environ.update(no_grpc_proxy=address.host)
@@ -76,7 +77,8 @@ def connect(
             initialization_timeout=int(10 * SECONDS_TO_CONNECT),
             heartbeat_timeout_seconds=SECONDS_TO_MISS_A_PEER,
         )
-        agreement.others()  # from here on they hear of this process
+    if run := agreement.others():  # from here on they hear of this process
+        run.meet(card)
 
 
 def announce_failure(args: Sequence[str], reason: str, code: int) -> None:

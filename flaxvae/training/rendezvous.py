@@ -28,7 +28,7 @@ GREETING = "flaxvae rendezvous 1"
 SECONDS_IN_SILENCE = 5.0  # before a line says who is waited for
 SECONDS_BETWEEN_TRIES = 0.25
 SECONDS_TO_ANSWER = 10.0  # of whoever listens at the address, or connects to it
-MOST_BYTES = 2**16  # of a message
+MOST_BYTES = 2**20  # of a message
 
 
 @dataclass(frozen=True)
@@ -218,6 +218,11 @@ class _Guest:
     received: bytes = b""
     card: dict[str, Any] | None = None
 
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The part of the card that must be equal."""
+        return {k: v for k, v in (self.card or {}).items() if k != "process_id"}
+
 
 @dataclass(eq=False)
 class _Host:
@@ -259,7 +264,7 @@ class _Host:
             now = time.monotonic()
             missing = self._missing()
             if self.verdict is None and not missing:
-                self._decide(compare([g.card or {} for g in self._present()]))
+                self._decide(compare([guest.shared for guest in self._present()]))
             if self.verdict is None and now >= self.deadline:
                 self._decide(
                     f"{name_processes(missing)} of {self.address.num_processes} did "
