@@ -126,13 +126,14 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
     """Sizes and checksums of all splits: of all rows, or some of a split on disk."""
     described: dict[str, Any] = {"shape": list(dataset.shape)}
     for name in SPLITS:
+        described[f"{name}_examples"] = len(getattr(dataset, name))
+    for name in SPLITS:
         split: Split = getattr(dataset, name)
         checksum = 0
         parts = (split.x, split.labels, split.condition, split.weights)
         for part in parts:
             if part is not None and len(part):
                 checksum = zlib.crc32(_rows(part).data, checksum)
-        described[f"{name}_examples"] = len(split)
         described[f"{name} fingerprint"] = f"{checksum:08x}"
     return described
 
@@ -144,13 +145,14 @@ def _rows(array: Any) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def _flatten(tree: Any) -> dict[str, Any]:
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one dict with dotted names."""
-    leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda x: not isinstance(x, dict))
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
-        for path, leaf in leaves
-    }
+    if not isinstance(tree, dict):
+        return {prefix.removesuffix("."): tree}
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{name}.")
+    return flat
 
 
 def _name(part: str, key: str, differing: Mapping[str, Any]) -> str:
@@ -192,9 +194,10 @@ def name_processes(numbers: Sequence[int]) -> str:
 class _Others:
     """This process among the others, by the store of JAX's coordination service."""
 
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.own, self.count = jax.process_index(), jax.process_count()
+    def __init__(self, state: Any) -> None:
+        self.client = state.client
+        # Of JAX's state: `jax.process_index` would look for devices.
+        self.own, self.count = state.process_id, state.num_processes
         self.lost: dict[int, str] = {}  # why they were taken for dead
         self.round = 0  # trainings begun
         self.has_left = False
@@ -329,6 +332,8 @@ class _Others:
                 if self.count <= len({*self.read("ended"), *self.lost}):
                     break
                 time.sleep(0.1)
+            if failed is not None and self.own == 0:
+                time.sleep(0.5)  # what has ended is about to exit
         self._stopped.set()
 
     def wait_for_all(self) -> None:
@@ -411,11 +416,11 @@ def others() -> _Others | None:
         _joined.clear()
         return None
     if "run" not in _joined:
-        if jax.process_count() == 1:
-            return None
         from jax._src import distributed  # JAX has no public name for its store
 
-        _joined["run"] = _Others(distributed.global_state.client)
+        if distributed.global_state.num_processes == 1:
+            return None
+        _joined["run"] = _Others(distributed.global_state)
     return _joined["run"]
 
 
@@ -488,8 +493,8 @@ def die(reason: str, code: int) -> NoReturn:
 
 @atexit.register  # runs before JAX's own, which would wait for the others
 def _end_at_exit() -> None:
-    run = _joined.get("run")
-    if run is None or run.has_left or not jax.distributed.is_initialized():
+    run = others()
+    if run is None or run.has_left:
         return
     error = getattr(sys, "last_value", None)
     if error is not None:  # its traceback has been printed
