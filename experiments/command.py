@@ -3,20 +3,32 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 
 from experiments.flags import read_flags
 from flaxvae import InputError
+from flaxvae.settings import describe_value, flatten_settings
 from flaxvae.training import NonFiniteError, hosts
 from flaxvae.training.environment import use_compilation_cache
 from flaxvae.training.interrupt import Interrupted
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
+OWN_FLAGS = (  # of one process, or paths, which differ between machines
+    "coordinator",
+    "num_processes",
+    "process_id",
+    "compilation_cache",
+    "dataset",
+    "data_dir",
+    "workdir",
+    "start_from",
+)
 INTERRUPTED = 128  # and the signal's number: 130 for Ctrl-C, 143 for SIGTERM
 
 Flags = TypeVar("Flags")
@@ -51,33 +63,42 @@ def run_command(
     its state, and the same command continues it. The reason is one line on the
     standard error stream.
     """
+    flags = None
     try:
         flags = parse(flags_class, args)
-        start(getattr(flags, "start", Start()))
+        start(getattr(flags, "start", Start()), describe_flags(flags))
         command(flags)
-        code, reason = OK, None
+        code, reason = OK, ""
     except InputError as error:
         code, reason = BAD_INPUT, f"error: {error}"
     except (NonFiniteError, OSError) as error:
         code, reason = FAILED, f"error: {error}"
-    except jax.errors.JaxRuntimeError:
-        if not hosts.are_connected():
-            raise
-        code = FAILED
-        reason = (
-            "error: another process of the run has ended or cannot be reached: the "
-            "same command, started everywhere, continues the run"
-        )
     except Interrupted as error:
         code, reason = INTERRUPTED + error.number, f"interrupted: {error}"
     except KeyboardInterrupt:
         code = INTERRUPTED + signal.SIGINT
         reason = "interrupted: the same command continues a run"
+    except SystemExit as end:  # of the parser, which has said why
+        if end.code:
+            hosts.announce_failure(args or sys.argv[1:], "its flags are refused", 2)
+        raise
+    except Exception:
+        if not hosts.are_connected():
+            raise
+        code, reason = FAILED, traceback.format_exc()
     if reason:
         print(reason, file=sys.stderr, flush=True)
+    if flags is None:
+        hosts.announce_failure(args or sys.argv[1:], strip(reason), code)
     if code and hosts.are_connected():
+        hosts.abandon(strip(reason), code)
         os._exit(code)  # an orderly end would wait for processes that wait for this one
     sys.exit(code)
+
+
+def strip(reason: str) -> str:
+    """What another process quotes of a reason."""
+    return reason.strip().splitlines()[-1].removeprefix("error: ")
 
 
 def parse(flags_class: type[Flags], args: Sequence[str] | None = None) -> Flags:
@@ -93,10 +114,25 @@ def parse(flags_class: type[Flags], args: Sequence[str] | None = None) -> Flags:
     return read_flags(flags_class, program, sys.argv[1:] if args is None else args)
 
 
-def start(flags: Start) -> None:
-    """Sets up what must be set up before the first array is created."""
+def describe_flags(flags: Any) -> dict[str, Any]:
+    """What the processes of a run must have in common, as JSON.
+
+    Paths may differ from machine to machine; what is read there is compared later.
+    """
+    settings = flatten_settings(flags)
+    own = {name: value for name, value in settings.items() if name not in OWN_FLAGS}
+    return {"command": Path(sys.argv[0]).stem, "settings": describe_value(own)}
+
+
+def start(flags: Start, card: Mapping[str, Any] | None = None) -> None:
+    """Sets up what must be set up before the first array is created.
+
+    Args:
+      flags: of the connection and the computation.
+      card: what all processes of a run must have in common.
+    """
     if flags.precision != "default":
         jax.config.update("jax_default_matmul_precision", flags.precision)
-    hosts.connect(flags.coordinator, flags.num_processes, flags.process_id)
+    hosts.connect(flags.coordinator, flags.num_processes, flags.process_id, card=card)
     if flags.compilation_cache:
         use_compilation_cache()

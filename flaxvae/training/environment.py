@@ -16,17 +16,22 @@ PACKAGES = ("flaxvae", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nu
 
 def describe_environment() -> dict[str, Any]:
     """Versions and the device, for ``config.json``."""
-    versions = {"python": platform.python_version()}
+    return {
+        "versions": {"python": platform.python_version()} | describe_versions(),
+        "device": device_name(),
+        "platform": platform.platform(),
+    }
+
+
+def describe_versions() -> dict[str, str]:
+    """The versions of flaxvae and of the packages whose versions change a run."""
+    versions = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
-    return {
-        "versions": versions,
-        "device": device_name(),
-        "platform": platform.platform(),
-    }
+    return versions
 
 
 def use_compilation_cache(folder: Path | None = None) -> None:

@@ -186,7 +186,8 @@ def open_feed(
     """
     budget = device_memory() * DATA_SHARE if budget is None else budget
     # The processes of a run must decide alike.
-    budget = float(hosts.share(np.array(budget)))
+    shared = hosts.share(np.array([budget, whole_epochs]))
+    budget, whole_epochs = float(shared[0]), bool(shared[1])
     if bytes_of_examples(dataset) <= budget:
         stored = dataset.stored
         both = (stored(dataset.train.examples), stored(dataset.validation.examples))

@@ -5,79 +5,123 @@ shows progress; what only one process can know (its clock, a signal, what is on 
 reaches the others through `agree` and `share`.
 """
 
+import contextlib
 import importlib.util
 import os
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least
+from flaxvae.checks import InputError
+from flaxvae.training import agreement, rendezvous
+from flaxvae.training.environment import describe_versions
+from flaxvae.training.rendezvous import SECONDS_IN_SILENCE, Address
 
 SECONDS_TO_CONNECT = 120.0  # until all processes must have appeared
-SECONDS_TO_MISS_A_PEER = 30  # without a heartbeat of another machine
+SECONDS_TO_TELL = 20.0  # for one that has failed before it could connect
+SECONDS_TO_MISS_A_PEER = 40  # without a heartbeat; before that see `agreement`
 
 
 def connect(
     coordinator: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
+    *,
+    card: Mapping[str, Any] | None = None,
 ) -> None:
     """Joins the processes of a run; must come before the first array.
+
+    The processes compare their versions and what they are about to do, and all end with
+    the same line where these differ.
 
     Args:
       coordinator: ``HOST:PORT`` of process 0; None: found by JAX on a Cloud TPU VM and
         under SLURM with several tasks; elsewhere this process is alone.
       num_processes: their number, with ``coordinator``.
       process_id: the number of this one, from 0, with ``coordinator``.
+      card: what this process is about to do, as nested dicts of values of JSON, which
+        must be equal; see `flaxvae.training.agreement.compare`.
 
     Raises:
-      InputError: only some of the three are stated, or a number is out of range.
+      InputError: only some of the three are stated, a number is out of range, the
+        address is unknown, in use or does not answer within `SECONDS_TO_CONNECT`, or
+        the processes do not fit together.
+      ProcessLostError: another process has ended.
     """
-    values = (coordinator, num_processes, process_id)
+    card = {"version of": describe_versions(), **(card or {})}
+    values: tuple[Any, Any, Any] = (coordinator, num_processes, process_id)
     if all(value is None for value in values):
         if not _in_cluster():
             return
-    elif coordinator is None or num_processes is None or process_id is None:
+    elif any(value is None for value in values):
         raise InputError(
             "coordinator, num_processes and process_id must be given together, got "
             f"{coordinator}, {num_processes}, {process_id}"
         )
     else:
-        host, _, port = coordinator.rpartition(":")
-        if not (host and port.isdigit()):
-            raise InputError(f"coordinator must be HOST:PORT, got {coordinator!r}")
-        check_at_least("num_processes", num_processes, 1)
-        if not 0 <= process_id < num_processes:
-            raise InputError(
-                f"process_id must be in 0 to {num_processes - 1}, got {process_id}"
-            )
+        address = Address.of(*values)
+        values = str(address), address.num_processes, address.process_id
+        rendezvous.meet(address, card, SECONDS_TO_CONNECT)
+        # The processes of a run reach each other directly.
+        os.environ.update(no_grpc_proxy=address.host)
+        jax.config.update("jax_check_proxy_envs", False)
     # A SIGTERM is for the run itself, which saves its state.
     jax.config.update("jax_enable_preemption_service", False)
-    late = threading.Timer(SECONDS_TO_CONNECT, _give_up)
-    late.daemon = True
-    late.start()
-    jax.distributed.initialize(
-        coordinator,
-        num_processes,
-        process_id,
-        initialization_timeout=int(10 * SECONDS_TO_CONNECT),
-        heartbeat_timeout_seconds=SECONDS_TO_MISS_A_PEER,
-    )
-    late.cancel()
+    with _patience():
+        jax.distributed.initialize(
+            *values,
+            initialization_timeout=int(10 * SECONDS_TO_CONNECT),
+            heartbeat_timeout_seconds=SECONDS_TO_MISS_A_PEER,
+        )
+    if run := agreement.others():  # from here on they hear of this process
+        run.meet(card)
+
+
+def announce_failure(args: Sequence[str], reason: str, code: int) -> None:
+    """Tells the other processes that this one could not even read its flags.
+
+    Args:
+      args: the flags as they were typed; without a whole address nobody is told.
+      reason: of the failure.
+      code: what this process exits with.
+    """
+    with contextlib.suppress(InputError, OSError):
+        if address := rendezvous.read_address(args):
+            card = {"failed": reason, "code": code}
+            rendezvous.meet(address, card, SECONDS_TO_TELL)
 
 
 def leave() -> None:
-    """Shuts down the distributed runtime; each process goes on alone."""
+    """Shuts down the distributed runtime; each process goes on alone.
+
+    Raises:
+      ProcessLostError: another process has failed.
+    """
     if are_connected():
+        agreement.leave()
         jax.distributed.shutdown()
+
+
+def abandon(reason: str, code: int) -> None:
+    """Tells the other processes that this one is about to end, and why.
+
+    Process 0 waits for them for a few seconds, since nothing reaches them after it.
+    """
+    agreement.end(reason, code)
 
 
 def are_connected() -> bool:
     """Whether this process has joined others and not left them."""
     return jax.distributed.is_initialized()
+
+
+def are_several() -> bool:
+    """Whether a training is that of several processes."""
+    return jax.process_count() > 1
 
 
 def is_main() -> bool:
@@ -124,8 +168,27 @@ def _in_cluster() -> bool:
     return bool(chips) and importlib.util.find_spec("libtpu") is not None
 
 
-def _give_up() -> None:
-    # connect() cannot be interrupted in any other way.
-    line = f"error: not all processes appeared within {SECONDS_TO_CONNECT:.0f} s\n"
-    os.write(2, line.encode())
-    os._exit(1)
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Says who is waited for, and ends the process where nobody comes."""
+    # What waits inside JAX cannot be interrupted in any other way.
+    limit = f"{SECONDS_TO_CONNECT:.0f} s"
+    waiting = f"waiting for the other processes of the run, at most {limit}\n"
+    late = f"error: not all processes appeared within {limit}\n"
+
+    def give_up() -> None:
+        os.write(2, late.encode())
+        os._exit(1)
+
+    timers = (
+        threading.Timer(SECONDS_IN_SILENCE, os.write, (2, waiting.encode())),
+        threading.Timer(SECONDS_TO_CONNECT, give_up),
+    )
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()

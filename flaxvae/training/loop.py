@@ -23,6 +23,7 @@ from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import Objective
 from flaxvae.training import hosts
 from flaxvae.training.advance import LoopState, Report
+from flaxvae.training.agreement import describe_process, meet, together
 from flaxvae.training.callbacks import OnEpoch, as_callbacks, is_true
 from flaxvae.training.checkpoint import from_host, to_host
 from flaxvae.training.engine import Engine, Pace
@@ -46,6 +47,7 @@ class NonFiniteError(ArithmeticError):
     """A quantity of a run became infinite or NaN; the message says which."""
 
 
+@together
 def fit(
     model: nn.Module,
     dataset: Dataset,
@@ -149,9 +151,10 @@ def fit(
     per_epoch, total = program.clock.steps_per_epoch, program.clock.total_steps
     own_folder = workdir if hosts.is_main() else None
     config = {}
-    if own_folder is not None:
+    if own_folder is not None or hosts.are_several():
         config = plan.describe(program, run, seed)
         config["program"] = program.fingerprint(run)
+    meet(lambda: describe_process(config, dataset, workdir))
     if not hosts.is_main():
         engine = dataclasses.replace(engine, tensorboard=False, profile=False)
     timing: dict[str, float] = {}
@@ -179,7 +182,9 @@ def fit(
         watch_signals(workdir is not None) as watch,
         contextlib.ExitStack() as stack,
     ):
-        position, run = _share(*recorder.resume(run, per_epoch))
+        position, run = recorder.resume(run, per_epoch)
+        meet(dict)  # process 0 could use the folder
+        position, run = _share(position, run)
         run = devices.put(run)
         if position < total and not _has_waited(run, chosen.early_stopping):
             feed = stack.enter_context(

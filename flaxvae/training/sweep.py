@@ -40,6 +40,7 @@ from flaxvae.objectives.objective import (
 )
 from flaxvae.settings import as_python
 from flaxvae.training.advance import Examples, LoopState, Report, choose_steps_per_loop
+from flaxvae.training.agreement import together
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import device_memory
 from flaxvae.training.feed import Resident, bytes_of_examples
@@ -75,6 +76,7 @@ class Member:
     failure: str | None = None
 
 
+@together
 def sweep(
     build: Callable[..., nn.Module],
     dataset: Dataset,

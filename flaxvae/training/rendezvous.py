@@ -1,0 +1,403 @@
+"""The processes of a run find each other, before JAX connects them.
+
+Process 0 listens at the coordinator's address; each process, the first one too, sends
+its card (its number, their number, command and versions) and waits for the verdict: all
+go on, or all end with the same line. So what is wrong is known before JAX's own service
+is started, whose errors end a process from within, without a message of one line.
+
+A message is one line of JSON. Nothing a stranger sends is more than compared.
+"""
+
+import contextlib
+import ipaddress
+import json
+import re
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from flaxvae.checks import InputError, as_integer, show
+from flaxvae.training.agreement import ProcessLostError, compare, name_processes
+
+GREETING = "flaxvae rendezvous 1"
+SECONDS_IN_SILENCE = 5.0  # before a line says who is waited for
+SECONDS_BETWEEN_TRIES = 0.25
+SECONDS_TO_ANSWER = 10.0  # of whoever listens at the address, or connects to it
+MOST_BYTES = 2**20  # of a message
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a process of a run finds the others.
+
+    Attributes:
+      host: of process 0, a name or a number.
+      port: of process 0.
+      num_processes: number of processes.
+      process_id: number of this process, from 0.
+    """
+
+    host: str
+    port: int
+    num_processes: int
+    process_id: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @staticmethod
+    def of(coordinator: Any, num_processes: Any, process_id: Any) -> "Address":
+        """The checked address.
+
+        Raises:
+          InputError: not ``HOST:PORT``, an unknown host, or a number out of range.
+        """
+        match = re.fullmatch(
+            r"(?:\[([^][]+)\]|([^][:/\s]+)):(\d+)", str(coordinator).strip()
+        )
+        if match is None:
+            hint = ""
+            with contextlib.suppress(ValueError):
+                if ipaddress.ip_address(str(coordinator).strip("[]")).version == 6:
+                    hint = ", of IPv6 [HOST]:PORT"
+            raise InputError(
+                f"coordinator must be HOST:PORT{hint}, got {show(coordinator)}"
+            )
+        host, port = match[1] or match[2], int(match[3])
+        if not 1 <= port <= 65535:
+            raise InputError(
+                f"coordinator must have a port in 1 to 65535, got {show(coordinator)}"
+            )
+        num_processes = as_integer("num_processes", num_processes, 1)
+        process_id = as_integer("process_id", process_id)
+        if not 0 <= process_id < num_processes:
+            raise InputError(
+                f"process_id must be in 0 to {num_processes - 1}, got {process_id}"
+            )
+        try:
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise InputError(
+                f"coordinator must have a host that is known here, got {host!r} "
+                f"({getattr(error, 'strerror', None) or error})"
+            ) from error
+        return Address(host, port, num_processes, process_id)
+
+
+def meet(address: Address, card: Mapping[str, Any], seconds: float) -> None:
+    """Waits until all processes are there and their cards agree.
+
+    Args:
+      address: where, and which of them this process is.
+      card: what must be equal, by name. An entry ``failed`` says why this process
+        cannot take part, and ends the others.
+      seconds: how long to wait at most.
+
+    Raises:
+      InputError: an address that is in use or does not answer, a process that did not
+        appear in time, or cards that differ.
+      ProcessLostError: another process has ended.
+    """
+    deadline = time.monotonic() + seconds
+    is_first = address.process_id == 0
+    try:
+        host = _Host(address, deadline, seconds) if is_first else None
+    except OSError as error:
+        _explain_bind(address, card, deadline, seconds, error)
+    try:
+        verdict = _ask(address, card, deadline, seconds, quiet=is_first)
+    finally:
+        if host is not None:
+            host.close()
+    if verdict.get("failed"):
+        kind = InputError if verdict.get("code") == 2 else ProcessLostError
+        raise kind(verdict["failed"])
+
+
+def _ask(
+    address: Address,
+    card: Mapping[str, Any],
+    deadline: float,
+    seconds: float,
+    *,
+    quiet: bool,
+) -> Mapping[str, Any]:
+    """Sends the card to process 0 and returns its verdict."""
+    mine = {
+        "process_id": address.process_id,
+        "num_processes": address.num_processes,
+        **card,
+    }
+    with _connect(address, deadline, seconds, quiet) as connection:
+        connection.settimeout(SECONDS_TO_ANSWER)
+        lines = connection.makefile("rb")
+        try:
+            greeting = lines.readline(MOST_BYTES)
+        except OSError:
+            greeting = b""
+        if greeting.decode(errors="replace").strip() != GREETING:
+            raise InputError(
+                f"coordinator must be the address of process 0, and something else "
+                f"answers at {address}: another program, or a run that has begun"
+            )
+        connection.sendall(_encode(mine))
+        # Process 0 ends the waiting.
+        connection.settimeout(max(0.0, deadline - time.monotonic()) + SECONDS_TO_ANSWER)
+        try:
+            while line := lines.readline(MOST_BYTES):
+                message = json.loads(line)
+                if "verdict" in message:
+                    verdict: Mapping[str, Any] = message["verdict"]
+                    return verdict
+                if not quiet:
+                    say(message["waiting"])
+        except (OSError, ValueError):
+            pass
+    raise ProcessLostError("process 0 has ended before all processes had appeared")
+
+
+def _connect(
+    address: Address, deadline: float, seconds: float, quiet: bool
+) -> socket.socket:
+    """A connection to process 0, which may not listen yet."""
+    began = time.monotonic()
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return socket.create_connection(
+                (address.host, address.port), timeout=max(0.1, min(left, 10.0))
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+        now = time.monotonic()
+        if now >= deadline:
+            raise InputError(
+                f"coordinator must be the address of process 0, and nothing answers at "
+                f"{address} within {seconds:.0f} s ({reason})"
+            )
+        if now - began >= SECONDS_IN_SILENCE and not quiet:
+            quiet = True
+            say(
+                f"process {address.process_id} is waiting for process 0 at {address}, "
+                f"at most {seconds:.0f} s ({reason})"
+            )
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def _explain_bind(
+    address: Address,
+    card: Mapping[str, Any],
+    deadline: float,
+    seconds: float,
+    error: OSError,
+) -> NoReturn:
+    """Raises `InputError` for a port that process 0 cannot listen at."""
+    verdict: Mapping[str, Any] = {}
+    with contextlib.suppress(InputError, ProcessLostError):  # another program
+        deadline = min(deadline, time.monotonic() + 1.0)
+        verdict = _ask(address, card, deadline, seconds, quiet=True)
+    if verdict.get("failed"):  # two processes are the first one
+        raise InputError(verdict["failed"])
+    raise InputError(
+        f"coordinator must have a free port on the machine of process 0, got {address} "
+        f"({error.strerror})"
+    ) from error
+
+
+@dataclass(eq=False)
+class _Guest:
+    """A connection to process 0."""
+
+    connection: socket.socket
+    received: bytes = b""
+    card: dict[str, Any] | None = None
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The part of the card that must be equal."""
+        return {k: v for k, v in (self.card or {}).items() if k != "process_id"}
+
+
+@dataclass(eq=False)
+class _Host:
+    """Process 0's side: collects the cards and answers all, in a thread."""
+
+    address: Address
+    deadline: float
+    seconds: float
+    guests: list[_Guest] = field(default_factory=list)
+    verdict: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Listens; raises `OSError` for a port in use."""
+        self._listener = _listen(self.address.port)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._heard: set[int] = set()  # who has sent a card
+        self._told: set[int] = set()  # who has been sent the verdict
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Waits until everyone is told, which is bounded, and stops to listen."""
+        self._thread.join(self.seconds + 2 * SECONDS_TO_ANSWER)
+        self._selector.close()
+        self._listener.close()
+        for guest in self.guests:
+            guest.connection.close()
+
+    def _serve(self) -> None:
+        began, has_said = time.monotonic(), False
+        until = self.deadline
+        while True:
+            for key, _ in self._selector.select(timeout=0.2):
+                if key.fileobj is self._listener:
+                    self._welcome()
+                else:
+                    self._read(key.data)
+            now = time.monotonic()
+            missing = self._missing()
+            if self.verdict is None and not missing:
+                self._decide(compare([guest.shared for guest in self._present()]))
+            if self.verdict is None and now >= self.deadline:
+                self._decide(
+                    f"{name_processes(missing)} of {self.address.num_processes} did "
+                    f"not appear at {self.address} within {self.seconds:.0f} s"
+                )
+                until = now
+            if self.verdict is not None:
+                # Others may still be starting: they shall hear it, too.
+                until = min(until, now + SECONDS_TO_ANSWER)
+                everyone = range(self.address.num_processes)
+                if self._told.issuperset(everyone) or now >= until:
+                    return
+            elif not has_said and now - began >= SECONDS_IN_SILENCE:
+                has_said = True
+                waiting = (
+                    f"waiting for {name_processes(missing)} of "
+                    f"{self.address.num_processes} at {self.address}, at most "
+                    f"{self.seconds:.0f} s"
+                )
+                say(f"process 0 is {waiting}")
+                for guest in self._present():
+                    if number := (guest.card or {})["process_id"]:
+                        _send(guest, {"waiting": f"process {number} is {waiting}"})
+
+    def _present(self) -> list[_Guest]:
+        """Those that have sent a card, in the order of their numbers."""
+        present = [
+            (guest.card["process_id"], guest) for guest in self.guests if guest.card
+        ]
+        return [guest for _, guest in sorted(present, key=lambda pair: pair[0])]
+
+    def _missing(self) -> list[int]:
+        return sorted(set(range(self.address.num_processes)) - self._heard)
+
+    def _welcome(self) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = self._listener.accept()
+            connection.settimeout(SECONDS_TO_ANSWER)
+            guest = _Guest(connection)
+            self.guests.append(guest)
+            connection.sendall(f"{GREETING}\n".encode())
+            self._selector.register(connection, selectors.EVENT_READ, guest)
+
+    def _read(self, guest: _Guest) -> None:
+        try:
+            received = guest.connection.recv(MOST_BYTES)
+        except OSError:
+            received = b""
+        guest.received += received
+        is_over = not received or len(guest.received) > MOST_BYTES
+        if is_over:
+            self._selector.unregister(guest.connection)
+            guest.connection.close()
+            self.guests.remove(guest)
+            if guest.card is not None and self.verdict is None:
+                number = guest.card["process_id"]
+                self._decide(
+                    f"process {number} has ended before all processes had appeared", 1
+                )
+        elif guest.card is None and guest.received.endswith(b"\n"):
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                card = json.loads(guest.received)
+                self._accept(guest, {**card, "process_id": int(card["process_id"])})
+
+    def _accept(self, guest: _Guest, card: dict[str, Any]) -> None:
+        number, count = card["process_id"], card.get("num_processes")
+        is_second = number in self._heard
+        guest.card = card
+        self._heard.add(number)
+        if self.verdict is not None:
+            self._tell(guest)
+        elif "failed" in card:
+            code = card.get("code", 1)
+            self._decide(f"process {number} has ended: {card['failed']}", code)
+        elif count != self.address.num_processes:
+            self._decide(
+                f"num_processes is {self.address.num_processes} in process 0 and "
+                f"{count} in process {number}"
+            )
+        elif is_second:
+            self._decide(f"process_id is {number} in two processes: number them from 0")
+
+    def _decide(self, failed: str | None, code: int = 2) -> None:
+        self.verdict = {"failed": failed, "code": code}
+        for guest in self._present():
+            self._tell(guest)
+
+    def _tell(self, guest: _Guest) -> None:
+        _send(guest, {"verdict": self.verdict})
+        self._told.add((guest.card or {})["process_id"])
+
+
+def say(line: str) -> None:
+    """Prints a line on the standard error stream at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _listen(port: int) -> socket.socket:
+    """A socket at every address of this machine, as JAX's service opens it."""
+    both = socket.has_dualstack_ipv6()
+    return socket.create_server(
+        ("", port),
+        family=socket.AF_INET6 if both else socket.AF_INET,
+        dualstack_ipv6=both,
+        backlog=1024,
+    )
+
+
+def _send(guest: _Guest, message: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # it has ended, which is seen elsewhere
+        guest.connection.sendall(_encode(message))
+
+
+def _encode(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def read_address(args: Sequence[str]) -> Address | None:
+    """The address in a command line that was refused, if all of it is there.
+
+    Raises:
+      InputError: it cannot be used either.
+    """
+    found = {}
+    names = ("coordinator", "num_processes", "process_id")
+    for i, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if name in names and flag.startswith("--"):
+            found[name] = value if equals else "".join(args[i + 1 : i + 2])
+    if found.keys() != set(names):
+        return None
+    count, number = found["num_processes"], found["process_id"]
+    if not (count.isdigit() and number.isdigit()):
+        return None
+    return Address.of(found["coordinator"], int(count), int(number))
