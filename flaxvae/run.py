@@ -399,7 +399,7 @@ class Run(Trained):
             "dataset": None if self.dataset is None else self.dataset.name,
             **described,
             "parameters": self.parameters,
-            "epochs": len(self.history),
+            "epochs": self.epochs,
             "device": device_name(),
         }
         if isinstance(self.model, VQVAE):
@@ -407,7 +407,7 @@ class Run(Trained):
             summary |= {
                 "prior_parameters": prior.parameters if prior else 0,
                 "prior_classes": prior.model.num_classes if prior else None,
-                "prior_epochs": len(prior.history) if prior else 0,
+                "prior_epochs": prior.epochs if prior else 0,
             }
         elif not isinstance(self.model, Autoencoder):
             skipped = sum(line.get("skipped", 0) for line in self.history)

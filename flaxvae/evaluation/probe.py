@@ -42,6 +42,7 @@ def probe(
     Raises:
       InputError: no labels, or fewer than two classes.
     """
+    trained.check_finite()
     num_train = as_integer("num_train", num_train, 2)
     seed = check_seed(trained.seed if seed is None else seed)
     check_examples(dataset.test, f"test of {dataset.name!r}")

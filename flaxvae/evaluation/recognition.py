@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer, check_seed
+from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
 from flaxvae.data import Dataset, Preprocessing, Split, condition_on_labels
 from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.bound import evaluate_terms
@@ -52,6 +52,7 @@ def recognize(
     Raises:
       InputError: no test examples, or no labels to train a classifier with.
     """
+    trained.check_finite()
     num = as_integer("num", num, 1)
     check_examples(dataset.test, f"test of {dataset.name!r}")
     seed = check_seed(trained.seed if seed is None else seed)
@@ -135,6 +136,7 @@ def classify(classifier: Trained, x: np.ndarray | jax.Array) -> np.ndarray:
     probabilities = classifier.compute(
         lambda model, x: jax.nn.softmax(model(x)), x, check=False
     )
+    check_numbers("the classifier's probability", probabilities)
     return np.asarray(probabilities)
 
 
@@ -194,6 +196,7 @@ def find_errors(trained: Trained, split: Split) -> np.ndarray:
     if split.labels is None:
         raise InputError("split must have labels to be classified")
     logits = trained.compute(lambda model, x: model(x), split.x)
+    check_numbers("a logit", logits)
     errors: np.ndarray = np.asarray(logits).argmax(axis=1) != split.labels
     return errors
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer
+from flaxvae.checks import InputError, as_integer, explain_infinite, show_bad
 from flaxvae.collectives import split_weights
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS
@@ -68,6 +68,7 @@ def score(
       NonFiniteError: a score that is infinite or NaN.
     """
     num_samples = as_integer("num_samples", num_samples, 1)
+    trained.check_finite()
     check_examples(split)
     split = check_split(trained.model, split)
     objective, names = _choose(trained)
@@ -89,9 +90,11 @@ def score(
     scores = {name: np.concatenate([part[name] for part in parts]) for name in names}
     bad = np.flatnonzero(~np.all([np.isfinite(s) for s in scores.values()], axis=0))
     if len(bad):
+        first = {n: s[bad[0]] for n, s in scores.items() if not np.isfinite(s[bad[0]])}
         raise NonFiniteError(
             f"the scores of {len(bad)} of {len(split)} examples are not finite, first "
-            f"that of index {bad[0]}"
+            f"that of index {bad[0]}, whose {next(iter(first))} is "
+            f"{show_bad(next(iter(first.values())))}{explain_infinite(first)}"
         )
     return scores
 

@@ -17,7 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError, check_choice, show
+from flaxvae.checks import (
+    InputError,
+    NonFiniteError,
+    check_choice,
+    show,
+)
 from flaxvae.data import Dataset
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import Objective
@@ -40,10 +45,6 @@ from flaxvae.training.tensorboard import TensorBoard
 from flaxvae.training.trained import Trained
 
 STOPPED = 1_000  # in place of a signal's number: a callback has ended the run
-
-
-class NonFiniteError(ArithmeticError):
-    """A quantity of a run became infinite or NaN; the message says which."""
 
 
 def fit(
