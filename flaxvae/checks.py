@@ -261,4 +261,4 @@ def _is_known(leaf: Any) -> bool:
     has_type = hasattr(leaf, "dtype") or isinstance(leaf, float)
     if is_traced or not has_type:
         return False
-    return bool(jax.dtypes.issubdtype(jax.dtypes.dtype(leaf), np.inexact))
+    return bool(jax.dtypes.issubdtype(np.asarray(leaf).dtype, np.inexact))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer, explain_infinite, show_bad
+from flaxvae.checks import InputError, as_integer, explain_infinite
 from flaxvae.collectives import split_weights
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS
@@ -90,11 +90,12 @@ def score(
     scores = {name: np.concatenate([part[name] for part in parts]) for name in names}
     bad = np.flatnonzero(~np.all([np.isfinite(s) for s in scores.values()], axis=0))
     if len(bad):
-        first = {n: s[bad[0]] for n, s in scores.items() if not np.isfinite(s[bad[0]])}
+        row = {name: numbers[bad[0]] for name, numbers in scores.items()}
+        name = next(name for name, number in row.items() if not np.isfinite(number))
         raise NonFiniteError(
             f"the scores of {len(bad)} of {len(split)} examples are not finite, first "
-            f"that of index {bad[0]}, whose {next(iter(first))} is "
-            f"{show_bad(next(iter(first.values())))}{explain_infinite(first)}"
+            f"that of index {bad[0]}, whose {name} is {row[name]}"
+            f"{explain_infinite(row)}"
         )
     return scores
 

@@ -248,7 +248,7 @@ def _first_line(error: Exception) -> str:
 
 
 def restore_variables(folder: Path, like: Any) -> tuple[Any, dict[str, Any]]:
-    """The variables of the newest checkpoint in ``folder``, and how long it was trained.
+    """The variables of a folder's newest checkpoint, and how long they were trained.
 
     Args:
       folder: a run's ``checkpoints`` folder.

@@ -168,6 +168,7 @@ def fit(
             template=dataset.without_examples(),
             history=list(recorder.history),
             timing=dict(timing),
+            epochs=int(run.state.step) // per_epoch,
             best_epoch=None if run.best is None else int(run.best.epoch),
             objective=program.objective,
             seed=seed,
@@ -180,6 +181,8 @@ def fit(
         contextlib.ExitStack() as stack,
     ):
         position, run = _share(*recorder.resume(run, per_epoch))
+        if position:
+            check_variables(run.variables, f"the run in {workdir}")
         run = devices.put(run)
         if position < total and not _has_waited(run, chosen.early_stopping):
             feed = stack.enter_context(
@@ -380,6 +383,7 @@ def _start(run: LoopState, variables: Any, parts: Sequence[str]) -> LoopState:
 def _read_start(source: Trained | str | Path) -> Any:
     """The variables of a trained model, or of a run's folder."""
     if isinstance(source, Trained):
+        source.check_finite()
         return source.variables
     if not isinstance(source, str | Path):
         raise InputError(
@@ -454,12 +458,18 @@ def _read_lines(report: Report, epochs: int, count_skipped: bool) -> list[Line]:
             "epoch": epochs + i + 1,
             "train": {name: float(v[i]) for name, v in report.train.items()},
             "validation": {name: float(v[i]) for name, v in report.validation.items()},
-            "codes": {name: v[i].tolist() for name, v in report.codes.items()},
+            "codes": {name: as_known(v[i]) for name, v in report.codes.items()},
         }
         if count_skipped:
             line["skipped"] = int(report.skipped[i])
         lines.append(line)
     return lines
+
+
+def as_known(numbers: Any) -> Any:
+    """Numbers about codes for a line of JSON: None for what float32 cannot hold."""
+    known = np.where(np.isfinite(numbers), np.asarray(numbers, object), None)
+    return known.tolist()
 
 
 def _share_seconds(
@@ -489,11 +499,18 @@ def _check_lines(lines: Sequence[Line], run: LoopState, per_epoch: int) -> None:
     if bad := describe_bad_step(run, per_epoch, skipped):
         _stop(bad)
     for line in lines:
-        for name, value in line["validation"].items():
+        if bad := describe_bad_line(line, per_epoch):
+            _stop(bad)
+
+
+def describe_bad_line(line: Line, per_epoch: int) -> str | None:
+    """Which mean of an epoch is infinite or NaN, or None."""
+    where = f"at step {line['epoch'] * per_epoch - 1} (epoch {line['epoch']})"
+    for split in ("validation", "train"):
+        for name, value in line[split].items():
             if not np.isfinite(value):
-                last_step = line["epoch"] * per_epoch - 1
-                where = f"at step {last_step} (epoch {line['epoch']})"
-                _stop(f"validation {name} is {value} {where}")
+                return f"{split} {name} is {value} {where}"
+    return None
 
 
 def describe_bad_step(run: LoopState, per_epoch: int, skipped: int) -> str | None:

@@ -44,7 +44,7 @@ class Trained:
       timing: of its training: ``seconds_per_epoch`` (median, validation included),
         ``seconds_per_step``, ``images_per_second``, ``compile_seconds`` and
         ``peak_memory_bytes``; after loading empty, unless `flaxvae.save` wrote it.
-      epochs: how long it was trained; the history may lack some where its file was lost.
+      epochs: how long it was trained; the history may have lost some of them.
       best_epoch: the epoch that early stopping chose, if it was on.
       failure: of a member of a sweep, what became infinite or NaN and when, or None.
       objective: what it was trained on; None where that cannot be known, as after
