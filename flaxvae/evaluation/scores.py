@@ -90,12 +90,12 @@ def score(
     scores = {name: np.concatenate([part[name] for part in parts]) for name in names}
     bad = np.flatnonzero(~np.all([np.isfinite(s) for s in scores.values()], axis=0))
     if len(bad):
-        row = {name: numbers[bad[0]] for name, numbers in scores.items()}
-        name = next(name for name, number in row.items() if not np.isfinite(number))
+        of_first = {name: numbers[bad[0]] for name, numbers in scores.items()}
+        name = next(name for name in of_first if not np.isfinite(of_first[name]))
         raise NonFiniteError(
             f"the scores of {len(bad)} of {len(split)} examples are not finite, first "
-            f"that of index {bad[0]}, whose {name} is {row[name]}"
-            f"{explain_infinite(row)}"
+            f"that of index {bad[0]}, whose {name} is {of_first[name]}"
+            f"{explain_infinite(of_first)}"
         )
     return scores
 

@@ -21,6 +21,7 @@ from flaxvae.checks import (
     InputError,
     NonFiniteError,
     check_choice,
+    check_variables,
     show,
 )
 from flaxvae.data import Dataset
