@@ -30,6 +30,7 @@ from flaxvae.training import Engine, Member, RunFolder, Trained, hosts
 from flaxvae.training.environment import device_name
 from flaxvae.training.interrupt import Interrupted
 from flaxvae.training.run_folder import check_new_file
+from flaxvae.training.tensorboard import add_figures
 
 TIMES = (
     "seconds_per_epoch",
@@ -200,8 +201,9 @@ class Run(Trained):
           InputError: no data set or no folder, or what `flaxvae.latent.draw` refuses.
         """
         dataset = self._dataset(dataset)
+        own = folder is None
         folder = self._workdir() / "figures" if folder is None else folder
-        return latent.draw(
+        paths = latent.draw(
             self,
             dataset,
             folder,
@@ -213,6 +215,9 @@ class Run(Trained):
             codes=self._codes(dataset) if isinstance(self.model, VQVAE) else None,
             seed=seed,
         )
+        if own:
+            add_figures(self._workdir(), paths, self.epochs)
+        return paths
 
     def generate(
         self,

@@ -211,7 +211,8 @@ class Checkpoints:
                     f"checkpoint {position} in {self._folder} holds a model that has "
                     "been saved, not a run that can go on: start_from continues with it"
                 )
-            _check_same_model(arrays[name], _describe(tree), position)
+            where = f"checkpoint {position} in {self._folder}"
+            _check_same_model(arrays[name], _describe(tree), where)
         trees = {name: args.StandardRestore(tree) for name, tree in expected.items()}
         with _damage():
             found = self._manager.restore(position, args=args.Composite(**trees))
@@ -290,19 +291,19 @@ def _check_space(folder: Path, items: dict[str, Any]) -> None:
 
 
 def _check_same_model(
-    found: dict[str, Any], expected: dict[str, Any], position: int
+    found: dict[str, Any], expected: dict[str, Any], where: str
 ) -> None:
     """Orbax restores arrays of any shape; a model takes only its own."""
     if found.keys() != expected.keys():
         one_sided = sorted(found.keys() ^ expected.keys())
         raise InputError(
-            f"checkpoint {position} does not fit: its model or optimizer has another "
+            f"{where} does not fit: its model or optimizer has another "
             f"structure than this one ({one_sided[0]} is in one of them only)"
         )
     for name, (_, shape) in expected.items():
         if found[name][1] != shape:
             raise InputError(
-                f"{name} in checkpoint {position} must have the model's shape "
+                f"{name} in {where} must have the model's shape "
                 f"{tuple(shape)}, got {tuple(found[name][1])}"
             )
 

@@ -221,7 +221,8 @@ def fit(
             write_events = None
             if engine.tensorboard and workdir is not None:
                 folder = Path(workdir).expanduser()
-                write_events = TensorBoard(folder / "tensorboard")
+                settings = config.get("settings", {})
+                write_events = TensorBoard(folder / "tensorboard", settings)
             for callback in (write_events, *callbacks):
                 if isinstance(callback, TensorBoard):
                     stack.callback(callback.close)
@@ -469,7 +470,9 @@ def _read_lines(report: Report, epochs: int, count_skipped: bool) -> list[Line]:
 
 def as_known(numbers: Any) -> Any:
     """Numbers about codes for a line of JSON: None for what float32 cannot hold."""
-    known = np.where(np.isfinite(numbers), np.asarray(numbers, object), None)
+    array = np.asarray(numbers)
+    known = array.astype(object)
+    known[~np.isfinite(array)] = None
     return known.tolist()
 
 

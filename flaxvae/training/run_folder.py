@@ -265,7 +265,10 @@ def load(
     settings = section(config, "settings", path, optional=True)
     with rebuilding(path, config, "data"):
         shape = tuple(as_integer("shape", n, 1) for n in data["shape"])
-        template = Dataset.from_description(data) if "stored" in data else None
+        template = None
+        if "stored" in data:
+            section(data, "stored", path)
+            template = Dataset.from_description(data)
         preprocessing = Preprocessing.from_description(data)
         if template is not None:
             check_names(data, template.describe())

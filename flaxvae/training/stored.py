@@ -101,7 +101,7 @@ def rebuilding(path: Path, config: Mapping[str, Any], name: str) -> Iterator[Non
     try:
         yield
     except InputError as error:
-        reason = f"{name}: {error}"
+        reason = str(error) if f" {name}" in f" {error}" else f"{name}: {error}"
     except KeyError as error:
         reason = f"{name} lacks the field {error}"
     except Exception as error:  # of a constructor, or where Flax traces the model

@@ -434,7 +434,8 @@ def _train(
                     own.record(lines, seconds[: len(lines)])
                     own.save(int(run.state.step), run, now=True)
                     if engine.tensorboard:
-                        write_events = TensorBoard(own_folder / "tensorboard")
+                        chosen = config["settings"] | setting
+                        write_events = TensorBoard(own_folder / "tensorboard", chosen)
                         for line, each in zip(lines, seconds, strict=False):
                             write_events({**line, "seconds": each})
                         write_events.close()
