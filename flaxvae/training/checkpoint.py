@@ -18,7 +18,7 @@ import numpy as np
 from flaxvae.checks import InputError
 from flaxvae.training.advance import LoopState
 
-SPARE_BYTES = 2**18  # that a checkpoint takes beside its arrays, and a little more
+SPARE_BYTES = 160_000  # that a checkpoint takes beside its arrays, and a little more
 
 
 class Checkpoints:

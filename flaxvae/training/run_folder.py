@@ -48,6 +48,7 @@ from flaxvae.training.stored import (
 from flaxvae.training.trained import Trained
 
 EPOCHS = "optimization.epochs"
+MOST_DIFFERENCES = 20  # that a message lists
 COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
 # Of the data; a run may go on for more epochs.
 OTHER_DATA = " (other examples, another order, other conditions or weights)"
@@ -106,10 +107,14 @@ class RunFolder:
                 if old.get(name) != new.get(name) and name not in NOT_COMPARED
             ]
             if differences:
-                self._refuse(f"{part}: {'; '.join(differences)}{written_by(before)}")
+                more = len(differences) - MOST_DIFFERENCES
+                shown = differences[:MOST_DIFFERENCES]
+                shown += [f"and {more} more"] if more > 0 else []
+                self._refuse(f"{part}: {'; '.join(shown)}{written_by(before)}")
         if _epochs(config) < _epochs(before):
             self._refuse(f"its epochs were {_epochs(before)}, now {_epochs(config)}")
-        old, new = before.get("program", {}), config.get("program", {})
+        old, new = before.get("program"), config.get("program", {})
+        old = old if isinstance(old, dict) else {}
         if old.get("versions") != new.get("versions"):
             return
         if old.get("optimizer") != new.get("optimizer") and "optimizer" in old:
@@ -211,7 +216,10 @@ class RunFolder:
 
     def read_seconds(self) -> list[float]:
         """Seconds of each epoch."""
-        return [float(line.get("seconds", 0)) for line in read_lines(self._timing)]
+        found = [line.get("seconds") for line in read_lines(self._timing)]
+        if bad := [value for value in found if not isinstance(value, int | float)]:
+            raise InputError(f"{self._timing} must hold seconds, got {show(bad[0])}")
+        return [float(value) for value in found]
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -267,7 +275,7 @@ def load(
         shape = tuple(as_integer("shape", n, 1) for n in data["shape"])
         template = None
         if "stored" in data:
-            section(data, "stored", path)
+            _check_object("stored", data["stored"])
             template = Dataset.from_description(data)
         preprocessing = Preprocessing.from_description(data)
         if template is not None:
@@ -436,6 +444,11 @@ def _optional(kind: type[Any], value: Any, name: str) -> Any:
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
         raise InputError(f"{name} must be {kind.__name__}, got {show(value)}")
     return value
+
+
+def _check_object(name: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise InputError(f"{name} must be an object, got {show(value)}")
 
 
 def _show_epochs(epochs: Sequence[int]) -> str:
