@@ -54,11 +54,10 @@ def use_compilation_cache(folder: Path | None = None) -> None:
         problem = "the disk is full" if is_full else ""
         problem = problem if os.access(path, os.W_OK) else "it cannot be written"
     except OSError as error:
-        problem = error.strerror
+        problem = str(error.strerror)
     if problem:
-        print(
-            f"NOTE: compiled programs are not kept: {path}: {problem}", file=sys.stderr
-        )
+        note = f"NOTE: compiled programs are not kept in {path}: {problem}"
+        print(note, file=sys.stderr)
         return
     jax.config.update("jax_compilation_cache_dir", str(path))
     # Store whatever took half a second to compile, however small it is.

@@ -113,8 +113,8 @@ class RunFolder:
                 self._refuse(f"{part}: {'; '.join(shown)}{written_by(before)}")
         if _epochs(config) < _epochs(before):
             self._refuse(f"its epochs were {_epochs(before)}, now {_epochs(config)}")
-        old, new = before.get("program"), config.get("program", {})
-        old = old if isinstance(old, dict) else {}
+        own, new = before.get("program"), config.get("program", {})
+        old = own if isinstance(own, dict) else {}
         if old.get("versions") != new.get("versions"):
             return
         if old.get("optimizer") != new.get("optimizer") and "optimizer" in old:
@@ -216,10 +216,13 @@ class RunFolder:
 
     def read_seconds(self) -> list[float]:
         """Seconds of each epoch."""
-        found = [line.get("seconds") for line in read_lines(self._timing)]
-        if bad := [value for value in found if not isinstance(value, int | float)]:
-            raise InputError(f"{self._timing} must hold seconds, got {show(bad[0])}")
-        return [float(value) for value in found]
+        seconds = []
+        for line in read_lines(self._timing):
+            value = line.get("seconds")
+            if not isinstance(value, int | float):
+                raise InputError(f"{self._timing} must hold seconds, got {show(value)}")
+            seconds.append(float(value))
+        return seconds
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
