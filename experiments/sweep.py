@@ -22,7 +22,7 @@ from flaxvae.data import DataConfig
 from flaxvae.models import VAEConfig
 from flaxvae.models.networks import NetworkConfig
 from flaxvae.settings import check_settings, setting
-from flaxvae.training import Engine, Optimization
+from flaxvae.training import Engine, NonFiniteError, Optimization, TensorBoard
 from flaxvae.training.sweep import MappingKind
 
 SWEPT = ("latent_dim", "beta", "learning_rate", "seed")
@@ -88,7 +88,9 @@ def main(flags: Flags) -> None:
     )
     test = dataset if flags.test else None
     rows = evaluation.tabulate(members, test, folder=workdir)
-    latent.draw_sweep(rows, grid, workdir / "figures", title=dataset.name)
+    paths = latent.draw_sweep(rows, grid, workdir / "figures", title=dataset.name)
+    if flags.engine.tensorboard:
+        TensorBoard(workdir / "tensorboard").add_figures(paths, flags.train.epochs or 0)
     print_best(rows, grid, workdir)
 
 
@@ -108,8 +110,22 @@ def read_grid(flags: Flags) -> dict[str, list[Any]]:
 def print_best(
     rows: list[dict[str, Any]], grid: dict[str, list[Any]], workdir: Path
 ) -> None:
-    """Prints the ten best models by validation -ELBO, and the failed ones."""
+    """Prints the ten best models by validation -ELBO, and the failed ones.
+
+    Raises:
+      NonFiniteError: every model has failed.
+    """
     names = [name for name, values in grid.items() if len(values) > 1] or ["seed"]
+    failed = [
+        f"{', '.join(f'{name} {row[name]:g}' for name in names)}: {row['failure']}"
+        for row in rows
+        if row["failure"] is not None
+    ]
+    if len(failed) == len(rows):
+        raise NonFiniteError(
+            f"all {len(rows)} models of the sweep have failed, such as {failed[0]}; "
+            f"{workdir / 'results.csv'} lists them"
+        )
     finished = [row for row in rows if row["failure"] is None]
     best = sorted(finished, key=lambda row: -row["validation_elbo"])[:10]
     lines = []
@@ -123,10 +139,8 @@ def print_best(
     terminal.print_columns(
         f"{len(rows)} models, the best by validation -ELBO", titles, lines
     )
-    for row in rows:
-        if row["failure"] is not None:
-            values = ", ".join(f"{name} {row[name]:g}" for name in names)
-            print(f"failed: {values}: {row['failure']}", file=sys.stderr)
+    for text in failed:
+        print(f"failed: {text}", file=sys.stderr)
     print(f"nats per image; all {len(rows)} in {workdir / 'results.csv'}")
 
 

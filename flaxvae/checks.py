@@ -1,19 +1,22 @@
-"""Checks of what a user hands in, all with one form of message.
+"""Checks of what a user hands in, all with one form of message, and of results.
 
 The form is: rule, name, value, choices. For example
 ``latent_dim must be >= 1, got 0`` and
 ``unknown activation 'rleu': choose from elu, gelu, relu (did you mean relu?)``.
+Results must be finite: `NonFiniteError` says which quantity is not.
 """
 
 import dataclasses
 import difflib
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+
+IMPOSSIBLE = "p(x|z) gives an example the probability 0, as outside a bounded support"
 
 
 class InputError(ValueError):
@@ -185,3 +188,92 @@ def check_event_shape(
     event, wanted = tuple(shape)[-event_ndim:], tuple(expected)[-event_ndim:]
     if event != wanted:
         raise InputError(f"{name} must have the shape {wanted}, got {event}")
+
+
+class NonFiniteError(ArithmeticError):
+    """A quantity of a run became infinite or NaN; the message says which."""
+
+
+def describe_bad_variables(variables: Any) -> str | None:
+    """The first variable that is infinite or NaN, or None.
+
+    >>> describe_bad_variables({"params": {"bias": np.array([0.0, np.nan])}})
+    'params/bias is nan in 1 of 2 numbers'
+    """
+    for path, leaf in jax.tree.leaves_with_path(variables):
+        if _is_known(leaf) and (bad := ~np.isfinite(array := np.asarray(leaf))).any():
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            first = array[bad].flat[0]
+            count = f" in {bad.sum()} of {bad.size} numbers" if bad.size > 1 else ""
+            return f"{name} is {first}{count}"
+    return None
+
+
+def check_variables(variables: Any, where: str) -> None:
+    """Raises `NonFiniteError` unless parameters and statistics are finite."""
+    if bad := describe_bad_variables(variables):
+        raise NonFiniteError(f"{where} is not finite: {bad}")
+
+
+def check_numbers(name: str, numbers: Any, *, or_nan: bool = False) -> None:
+    """Raises `NonFiniteError` unless arrays are finite.
+
+    Args:
+      name: what the message calls them.
+      numbers: an array or a pytree of them; what is being traced passes.
+      or_nan: NaN stands for a missing value, and passes.
+    """
+    for leaf in jax.tree.leaves(numbers):
+        if not _is_known(leaf):
+            continue
+        array = np.asarray(leaf)
+        is_bad = np.isinf(array) if or_nan else ~np.isfinite(array)
+        if is_bad.any():
+            rows = is_bad.reshape(len(array), -1).any(1) if array.ndim else is_bad[None]
+            count = f" in {rows.sum()} of {len(rows)} examples" if len(rows) > 1 else ""
+            raise NonFiniteError(f"{name} is {array[is_bad].flat[0]}{count}")
+
+
+def check_density(name: str, distribution: Any) -> None:
+    """Raises `NonFiniteError` for a distribution of NaN, or of an infinite mean.
+
+    A parameter may be infinite, such as the logit of an impossible category.
+    """
+    leaves = [leaf for leaf in jax.tree.leaves(distribution) if _is_known(leaf)]
+    if all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves):
+        return
+    for leaf in leaves:
+        check_numbers(name, np.where(np.isinf(array := np.asarray(leaf)), 0, array))
+    check_numbers(f"the mean of {name}", getattr(distribution, "mean", distribution))
+
+
+def check_terms(what: str, terms: Mapping[str, Any]) -> None:
+    """Raises `NonFiniteError` for means that are not finite; the message names them.
+
+    >>> check_terms("test", {"elbo": -90.0})
+    """
+    bad = {n: v for n, v in terms.items() if not np.isfinite(v).all()}
+    if bad:
+        numbers = ", ".join(f"{name} is {show_bad(v)}" for name, v in bad.items())
+        raise NonFiniteError(f"{what} {numbers}{explain_infinite(bad)}")
+
+
+def show_bad(numbers: Any) -> str:
+    """The first number that is not finite."""
+    array = np.asarray(numbers)
+    return str(array[~np.isfinite(array)].flat[0])
+
+
+def explain_infinite(bad: Mapping[str, Any]) -> str:
+    """What a log-likelihood of minus infinity means; empty for anything else."""
+    is_log = [np.isneginf(bad[n]).any() for n in ("log_likelihood", "elbo") if n in bad]
+    return f": {IMPOSSIBLE}" if any(is_log) else ""
+
+
+def _is_known(leaf: Any) -> bool:
+    """Whether a leaf holds floats, and is not being traced."""
+    is_traced = isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct)
+    has_type = hasattr(leaf, "dtype") or isinstance(leaf, float)
+    if is_traced or not has_type:
+        return False
+    return bool(jax.dtypes.issubdtype(np.asarray(leaf).dtype, np.inexact))

@@ -1,6 +1,7 @@
 """Files that appear under their final name complete or not at all; the cache folder."""
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -8,6 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from flaxvae.checks import NonFiniteError, describe_bad_variables
 
 
 @contextlib.contextmanager
@@ -17,15 +20,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
     The temporary file has the suffix of ``path``, lies in the same folder, is flushed
     to disk before it is renamed, and is removed if the block raises. Its permissions
     are those of any new file, by the process's umask.
+
+    Raises:
+      OSError: it cannot be written; the message names ``path``.
     """
     temporary = _temporary_name(path, path.stem, path.suffix)
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+        finally:
+            _remove(temporary)
 
 
 @contextlib.contextmanager
@@ -34,20 +41,35 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     If another process has created ``path`` meanwhile, its folder stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_name(path, path.name)
-    temporary.mkdir()
-    try:
-        yield temporary
-        for file in temporary.iterdir():
-            _flush(file)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
         try:
-            temporary.rename(path)
-        except OSError:
-            if not path.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            yield temporary
+            for file in temporary.iterdir():
+                _flush(file)
+            try:
+                temporary.rename(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the file system in the block name ``path`` in one line."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno == errno.ENOSPC or "No space left" in str(error)
+        number = errno.ENOSPC if full else error.errno
+        reason = os.strerror(number) if number else str(error)
+        named = OSError(f"{path} could not be written: {' '.join(reason.split())}")
+        named.errno = number
+        raise named from error
 
 
 def cache_folder() -> Path:
@@ -83,14 +105,33 @@ def write_table(path: Path, columns: Any) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes ``content`` to ``path`` as indented JSON, atomically."""
+    """Writes ``content`` to ``path`` as indented JSON, atomically.
+
+    Raises:
+      NonFiniteError: a number that is infinite or NaN, which JSON does not have.
+    """
+    text = as_json(content, path, indent=2)
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(text + "\n")
+
+
+def as_json(content: Any, path: Path, indent: int | None = None) -> str:
+    """``content`` as JSON for ``path``; see `write_json`."""
+    try:
+        return json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError as error:
+        reason = describe_bad_variables(content) or str(error)
+        raise NonFiniteError(f"{path} was not written: {reason}") from None
 
 
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _remove(temporary: Path) -> None:
+    with contextlib.suppress(OSError):  # a folder that is gone, a disk without files
+        temporary.unlink(missing_ok=True)
 
 
 def _temporary_name(path: Path, stem: str, suffix: str = "") -> Path:

@@ -20,7 +20,6 @@ from flaxvae.checks import (
     as_integer,
     as_integers,
     check_boolean,
-    check_choice,
     check_seed,
     show,
 )
@@ -46,6 +45,7 @@ from flaxvae.training import Engine, Member, RunFolder, Trained, hosts
 from flaxvae.training.environment import device_name
 from flaxvae.training.interrupt import Interrupted
 from flaxvae.training.run_folder import check_new_file, check_writable
+from flaxvae.training.tensorboard import add_figures
 
 TIMES = (
     "seconds_per_epoch",
@@ -202,9 +202,10 @@ class Run(TrainedOnData):
         Raises:
           InputError: no data set or no folder, or what `flaxvae.latent.draw` refuses.
         """
+        own = folder is None
         folder = self._workdir() / "figures" if folder is None else folder
         dataset = self._dataset(dataset)
-        return latent.draw(
+        paths = latent.draw(
             self,
             dataset,
             folder,
@@ -216,6 +217,9 @@ class Run(TrainedOnData):
             codes=self._codes(dataset) if isinstance(self.model, VQVAE) else None,
             seed=seed,
         )
+        if own:
+            add_figures(self._workdir(), paths, self.epochs)
+        return paths
 
     def generate(
         self,
@@ -502,7 +506,7 @@ class Run(TrainedOnData):
             "dataset": None if template is None else self.title_of(template),
             **described,
             "parameters": self.parameters,
-            "epochs": len(self.history),
+            "epochs": self.epochs,
             "device": device_name(),
         }
         if isinstance(self.model, VQVAE):
@@ -510,7 +514,7 @@ class Run(TrainedOnData):
             summary |= {
                 "prior_parameters": prior.parameters if prior else 0,
                 "prior_classes": prior.model.num_classes if prior else None,
-                "prior_epochs": len(prior.history) if prior else 0,
+                "prior_epochs": prior.epochs if prior else 0,
             }
         elif not isinstance(self.model, Autoencoder):
             skipped = sum(line.get("skipped", 0) for line in self.history)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, check_terms
 from flaxvae.data import Split
 from flaxvae.latent.keys import draw_key
 from flaxvae.models import VQVAE, Autoencoder, Classifier, CodePrior
@@ -47,7 +47,9 @@ def evaluate_terms(
 
     Raises:
       InputError: no example.
+      NonFiniteError: a mean that is infinite or NaN, or a model that is not finite.
     """
+    trained.check_finite()
     check_examples(split)
     objective = objective or objective_of(trained)
     split = check_split(trained.model, split)
@@ -69,7 +71,9 @@ def evaluate_terms(
         terms = evaluate(trained.variables, objective, piece, key, jnp.asarray(number))
         for name, term in terms.items():
             totals[name] = totals.get(name, 0.0) + float(term) * part.total_weight
-    return {name: total / split.total_weight for name, total in totals.items()}
+    means = {name: total / split.total_weight for name, total in totals.items()}
+    check_terms("the mean", means)
+    return means
 
 
 def evaluate_elbo(

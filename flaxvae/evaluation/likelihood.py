@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer, check_above
+from flaxvae.checks import InputError, as_integer, check_above, check_terms
 from flaxvae.collectives import Conditioned, split_weights
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
@@ -59,11 +59,13 @@ def estimate_nll(
     Raises:
       InputError: ``num_samples`` below 1, no example, or a likelihood that is not a
         density for the data; see `check_density`.
+      NonFiniteError: a model or an estimate that is infinite or NaN.
 
     Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
     arXiv 1509.00519, section 5.
     """
     num_samples = as_integer("num_samples", num_samples, 1)
+    trained.check_finite()
     check_above("memory_budget", memory_budget, 0)
     check_density(trained.model, trained.preprocessing.levels(split.x.dtype))
     check_examples(split)
@@ -92,6 +94,7 @@ def estimate_nll(
             values.append(np.asarray(array, np.float64)[:count])
         if on_progress:
             on_progress(first + count)
+    check_terms("log p(x):", {"log_likelihood": np.concatenate(log_p)})
     nll, var = -np.concatenate(log_p), np.concatenate(variance)
     n = len(nll)
     if split.weights is not None:

@@ -44,6 +44,7 @@ def probe(
       InputError: no labels, fewer than two classes, or a seed where all training
         examples are used.
     """
+    trained.check_finite()
     labels, test_labels = check_probed(dataset, num_train=num_train, seed=seed)
     codes = codes or encode_dataset(trained, dataset)
     chosen: Any = slice(int(num_train))

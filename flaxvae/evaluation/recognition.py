@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer, check_seed
+from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
 from flaxvae.data import Dataset, Preprocessing, Split, condition_on_labels
 from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.bound import evaluate_terms
@@ -53,6 +53,7 @@ def recognize(
       InputError: no test examples, no labels to train a classifier with, or a model
         that the sampler does not fit; before the classifier is trained.
     """
+    trained.check_finite()
     num = as_integer("num", num, 1)
     check_sampled(trained, sampler=sampler, code_prior=code_prior)
     check_recognized(dataset, has_classifier=classifier is not None)
@@ -149,6 +150,7 @@ def classify(classifier: Trained, x: np.ndarray | jax.Array) -> np.ndarray:
     probabilities = classifier.compute(
         lambda model, x: jax.nn.softmax(model(x)), x, check=False
     )
+    check_numbers("the classifier's probability", probabilities)
     return np.asarray(probabilities)
 
 
@@ -208,6 +210,7 @@ def find_errors(trained: Trained, split: Split) -> np.ndarray:
     if split.labels is None:
         raise InputError("split must have labels to be classified")
     logits = trained.compute(lambda model, x: model(x), split.x)
+    check_numbers("a logit", logits)
     errors: np.ndarray = np.asarray(logits).argmax(axis=1) != split.labels
     return errors
 

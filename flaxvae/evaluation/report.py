@@ -7,8 +7,7 @@ own, one line in `SPLIT_METRICS` or `CODE_METRICS`, and its test.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
+from flaxvae.checks import check_terms
 from flaxvae.data import Split
 from flaxvae.evaluation.active_units import count_active_units
 from flaxvae.evaluation.autoencoder import input_error
@@ -91,6 +90,7 @@ def evaluate(
       InputError: no example, or a likelihood that is not a density for the data.
       NonFiniteError: a number that is infinite or NaN.
     """
+    trained.check_finite()
     check_examples(split)
     options: dict[str, dict[str, Any]] = {
         "nll": {"num_samples": nll_samples, "on_progress": on_progress},
@@ -101,9 +101,11 @@ def evaluate(
     for key, metric in _of_kind(SPLIT_METRICS, trained).items():
         if key == "nll" and nll_samples is None:
             continue
-        numbers |= metric(trained, split, seed=seed, **options.get(key, {}))
-        if not np.isfinite(list(numbers.values())).all():
-            raise NonFiniteError(f"the {name} numbers are not finite: {numbers}")
+        try:
+            numbers |= metric(trained, split, seed=seed, **options.get(key, {}))
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{name} split: {error}") from error
+        check_terms(f"{name} split:", numbers)
     report: dict[str, Any] = {name: numbers}
     if isinstance(trained.model, VQVAE):
         numbers.pop("code_usage", None)  # of evaluation batches
@@ -115,7 +117,10 @@ def evaluate(
         return report
     if len(trained.code_shape) == 1:
         for key, metric in _of_kind(CODE_METRICS, trained).items():
-            report[key] = metric(trained, split, seed=seed)
+            found = report[key] = metric(trained, split, seed=seed)
+            check_terms(
+                f"{name} split:", found if isinstance(found, dict) else {key: found}
+            )
     return report | {"latent_dim": trained.latent_dim}
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer
+from flaxvae.checks import InputError, as_integer, explain_infinite
 from flaxvae.collectives import split_weights
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS
@@ -68,6 +68,7 @@ def score(
       NonFiniteError: a score that is infinite or NaN.
     """
     num_samples = as_integer("num_samples", num_samples, 1)
+    trained.check_finite()
     check_examples(split)
     split = check_split(trained.model, split)
     objective, names = _choose(trained)
@@ -89,9 +90,12 @@ def score(
     scores = {name: np.concatenate([part[name] for part in parts]) for name in names}
     bad = np.flatnonzero(~np.all([np.isfinite(s) for s in scores.values()], axis=0))
     if len(bad):
+        of_first = {name: numbers[bad[0]] for name, numbers in scores.items()}
+        name = next(name for name in of_first if not np.isfinite(of_first[name]))
         raise NonFiniteError(
             f"the scores of {len(bad)} of {len(split)} examples are not finite, first "
-            f"that of index {bad[0]}"
+            f"that of index {bad[0]}, whose {name} is {of_first[name]}"
+            f"{explain_infinite(of_first)}"
         )
     return scores
 

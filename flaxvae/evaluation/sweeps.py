@@ -8,7 +8,7 @@ from typing import Any
 from flaxvae.data import Dataset
 from flaxvae.evaluation.bound import evaluate_elbo
 from flaxvae.files import atomic_file
-from flaxvae.training import Member
+from flaxvae.training import Member, NonFiniteError
 
 TERMS = ("elbo", "log_likelihood", "kl")
 
@@ -42,20 +42,24 @@ def tabulate(
 def _describe(member: Member, dataset: Dataset | None) -> dict[str, Any]:
     trained = member.trained
     row = dict(member.setting)
-    line: dict[str, Any] = {"validation": {}}
-    if trained.history:
-        line = trained.history[(trained.best_epoch or len(trained.history)) - 1]
+    lines = {line["epoch"]: line for line in trained.history}
+    counting = trained.best_epoch or max(lines, default=0)
+    line = lines.get(counting, {"validation": {}})
+    failure = member.failure
     row |= {f"validation_{name}": line["validation"].get(name) for name in TERMS}
     if dataset is not None:
         test: dict[str, float] = {}
-        if member.failure is None:
-            test = evaluate_elbo(trained, dataset.test)
+        if failure is None:
+            try:
+                test = evaluate_elbo(trained, dataset.test)
+            except NonFiniteError as error:
+                failure = f"test split: {error}"
         row |= {f"test_{name}": test.get(name) for name in TERMS}
     row["parameters"] = trained.parameters
-    row["epochs"] = len(trained.history)
+    row["epochs"] = trained.epochs
     row["best_epoch"] = trained.best_epoch
     row["seconds_per_epoch"] = trained.timing.get("seconds_per_epoch")
-    row["failure"] = member.failure
+    row["failure"] = failure
     return row
 
 

@@ -15,6 +15,7 @@ from flaxvae.checks import (
     check_at_least,
     check_below,
     check_boolean,
+    check_numbers,
 )
 from flaxvae.data import Dataset, Split
 from flaxvae.data.schema import TableSchema
@@ -72,7 +73,11 @@ def generate(
 
     Raises:
       InputError: arguments that do not fit together or the model.
+      NonFiniteError: a model or samples that are infinite or NaN.
     """
+    trained.check_finite()
+    if code_prior is not None:
+        code_prior.check_finite()
     num = as_integer("num", num, 1)
     check_boolean("with_noise", with_noise)
     check_at_least("spread", spread, 0)
@@ -114,7 +119,9 @@ def generate(
             condition=classes if trained.is_conditional else None,
         )
         x = np.asarray(drawn)
+    check_numbers("a sample", x)
     x, schema = trained.preprocessing.inverse(x), trained.preprocessing.schema
+    check_numbers("a sample in the data's units", x)
     return (x if schema is None else schema.snap(x)), labels
 
 

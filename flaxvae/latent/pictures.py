@@ -127,6 +127,9 @@ def draw(
     """
     from flaxvae.latent import figures
 
+    for model in (trained, other, code_prior):
+        if model is not None:
+            model.check_finite()
     check_sampler(trained, sampler)
     if manifold_dims is not None:
         manifold_dims = check_dims(trained.latent_dim, manifold_dims, "manifold_dims")

@@ -5,13 +5,15 @@ flaxvae itself are rebuilt: reading a run's folder never imports foreign code.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import types
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, show
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
@@ -36,20 +38,41 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def module_from_description(description: dict[str, Any]) -> nn.Module:
+def module_from_description(description: Any, part: str = "model") -> nn.Module:
     """Rebuilds the module that `describe_module` described.
 
+    Args:
+      description: the module as JSON.
+      part: what it is, for messages, such as ``model.encoder``.
+
     Raises:
-      InputError: the class of a part is not flaxvae's own.
+      InputError: the class of a part is not flaxvae's own, or the class has other
+        fields, or fields of other types.
     """
-    name = description["module"]
+    name = description.get("module") if isinstance(description, Mapping) else None
+    if not isinstance(name, str):
+        raise InputError(f"{part} must describe a module, got {show(description)}")
     kinds = own_modules()
     if name not in kinds:
         raise InputError(
             f"flaxvae cannot rebuild the module {name!r}: build the model yourself "
             "and pass it as load(workdir, model=...)"
         )
-    fields = {k: _rebuild(v) for k, v in description.items() if k != "module"}
+    known = {f.name: f for f in dataclasses.fields(kinds[name]) if f.init}
+    hints = typing.get_type_hints(kinds[name])
+    fields = {}
+    for field, value in description.items():
+        if field == "module":
+            continue
+        if field not in known or field in ("parent", "name"):
+            raise InputError(f"unknown field {field!r} of {part}, a {name}")
+        fields[field] = _rebuild(value, f"{part}.{field}")
+        _check_type(f"{part}.{field}", hints.get(field), fields[field])
+    none = dataclasses.MISSING
+    for field, has in known.items():
+        is_required = has.default is none and has.default_factory is none
+        if is_required and field not in fields:
+            raise InputError(f"{part}, a {name}, lacks the field {field!r}")
     return kinds[name](**fields)
 
 
@@ -79,9 +102,39 @@ def _describe(value: Any) -> Any:
     return {"module": f"{kind.__module__}.{kind.__qualname__}"}
 
 
-def _rebuild(value: Any) -> Any:
+def _rebuild(value: Any, part: str) -> Any:
     if isinstance(value, dict):
-        return module_from_description(value)
+        return module_from_description(value, part)
     if isinstance(value, list):
-        return tuple(_rebuild(item) for item in value)
+        return tuple(_rebuild(item, f"{part}.{i}") for i, item in enumerate(value))
     return value
+
+
+def _check_type(part: str, hint: Any, value: Any) -> None:
+    """Refuses a number, a text or a list where a field's type has none of them."""
+    allowed = _plain_kinds(hint)
+    if allowed is None or type(value) in allowed:
+        return
+    if nn.Module in allowed and isinstance(value, nn.Module):
+        return
+    if isinstance(value, int) and not isinstance(value, bool) and float in allowed:
+        return
+    shown = {tuple: "a list", nn.Module: "a module", type(None): "null"}
+    names = sorted(shown.get(kind, kind.__name__) for kind in allowed)
+    raise InputError(f"{part} must be {' or '.join(names)}, got {show(value)}")
+
+
+def _plain_kinds(hint: Any) -> set[type[Any]] | None:
+    """The JSON types that a field may have; None where it may hold anything else."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        parts = [_plain_kinds(part) for part in typing.get_args(hint)]
+        known = [part for part in parts if part is not None]
+        return set().union(*known) if len(known) == len(parts) else None
+    if origin is typing.Literal:
+        return {type(choice) for choice in typing.get_args(hint)}
+    if origin in (tuple, list, Sequence):
+        return {tuple}
+    if isinstance(hint, type) and issubclass(hint, nn.Module):
+        return {nn.Module}
+    return {hint} if hint in (int, float, str, bool, type(None)) else None

@@ -1,7 +1,8 @@
 """Training: state, step, program, the loop around them, and a run's folder."""
 
+from flaxvae.checks import NonFiniteError
 from flaxvae.training.engine import Engine
-from flaxvae.training.loop import NonFiniteError, fit
+from flaxvae.training.loop import fit
 from flaxvae.training.optimization import Optimization
 from flaxvae.training.optimizers import build_optimizer
 from flaxvae.training.run_folder import RunFolder, load, save

@@ -1,7 +1,10 @@
 """Checkpoints of a run, written by Orbax in the background."""
 
 import contextlib
+import errno
 import io
+import logging
+import os
 import shutil
 import sys
 import zlib
@@ -15,6 +18,8 @@ import numpy as np
 from flaxvae.checks import InputError
 from flaxvae.training.advance import LoopState
 
+SPARE_BYTES = 160_000  # that a checkpoint takes beside its arrays, and a little more
+
 
 class Checkpoints:
     """The checkpoints of one run, numbered by the steps taken.
@@ -23,7 +28,7 @@ class Checkpoints:
     temporary folder and renames it. What a killed save left behind is removed when
     the run is opened again for writing; a reader changes nothing. A checkpoint holds
     ``model``, the variables to use; ``run``, all that it takes to go on; and
-    ``content``, the shapes and a checksum of both.
+    ``content``, the shapes and a checksum of both, and the number of epochs.
     """
 
     def __init__(
@@ -31,10 +36,18 @@ class Checkpoints:
     ) -> None:
         import orbax.checkpoint as ocp
 
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).addFilter(_is_not_of_orbax)
         self._ocp = ocp
         self._folder = folder
+        self.progress: dict[str, Any] = {}  # of the checkpoint that was restored
         if not read_only:
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except FileExistsError as error:
+                raise InputError(
+                    f"{folder} must be a folder of checkpoints, got a file"
+                ) from error
         # Process 0 is the only one to come here in a run of several.
         alone = ocp.options.MultiprocessingOptions(
             primary_host=0, active_processes={0}, barrier_sync_key_prefix="process_0"
@@ -48,14 +61,21 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
-    def save(self, position: int, run: LoopState) -> None:
+    def save(self, position: int, run: LoopState, epochs: int = 0) -> None:
         """Starts writing the run after ``position`` steps; returns at once.
+
+        Args:
+          position: steps done.
+          run: the run.
+          epochs: whole epochs done.
 
         Raises:
           OSError: this checkpoint or one before it could not be written.
         """
         if position not in self._manager.all_steps():
-            self._write(position, _to_items(run))
+            best = None if run.best is None else np.asarray(run.best.epoch).tolist()
+            progress = {"epochs": epochs, "best_epoch": best}
+            self._write(position, _to_items(run), progress)
 
     def save_variables(self, variables: Any) -> None:
         """Starts writing the variables of a model that has taken no steps here.
@@ -63,16 +83,21 @@ class Checkpoints:
         Raises:
           OSError: they could not be written.
         """
-        self._write(0, {"model": jax.tree.map(np.array, variables)})
+        self._write(0, {"model": jax.tree.map(np.array, variables)}, None)
 
-    def _write(self, position: int, items: dict[str, Any]) -> None:
+    def _write(
+        self, position: int, items: dict[str, Any], progress: dict[str, Any] | None
+    ) -> None:
         args = self._ocp.args
         trees = {name: args.StandardSave(tree) for name, tree in items.items()}
-        content = {
+        content: dict[str, Any] = {
             name: {"checksum": _checksum(tree), "arrays": _describe(tree)}
             for name, tree in items.items()
         }
+        if progress is not None:
+            content["progress"] = progress
         with self._writing():
+            _check_space(self._folder, items)
             self._manager.save(
                 position, args=args.Composite(content=args.JsonSave(content), **trees)
             )
@@ -92,24 +117,28 @@ class Checkpoints:
           InputError: the checkpoint has another structure or other shapes, or none of
             several can be read.
         """
-        position, items = self._read_newest(_to_items(like), set_aside=True)
+        newest = self._read_newest(_to_items(like), set_aside=True)
+        position, items, self.progress = newest
         if items is None:
             return 0, like
         structure = jax.tree.structure(to_host(like))
         leaves = [items["run"][name] for name in _by_path(like)]
         return position, from_host(jax.tree.unflatten(structure, leaves), like)
 
-    def restore_variables(self, like: Any) -> Any:
+    def restore_variables(self, like: Any) -> tuple[Any, dict[str, Any]]:
         """The model's variables in the newest checkpoint that can be read, or None.
 
         Args:
           like: gives structure and shapes.
 
+        Returns:
+          The variables, and ``epochs`` and ``best_epoch`` of a run that was trained.
+
         Raises:
           InputError: as `restore_newest`.
         """
-        _, items = self._read_newest({"model": like}, set_aside=False)
-        return None if items is None else items["model"]
+        _, items, progress = self._read_newest({"model": like}, set_aside=False)
+        return None if items is None else items["model"], progress
 
     def close(self) -> None:
         """Waits until everything is on disk.
@@ -125,51 +154,72 @@ class Checkpoints:
         """Orbax reports what failed in the background as a ValueError, some time on."""
         try:
             yield
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:
+            text = _first_line(error)
+            if "RESOURCE_EXHAUSTED" in text or "No space left" in text:
+                text = os.strerror(errno.ENOSPC)
+            elif not self._folder.is_dir():
+                text = "the folder has been removed"
             raise OSError(
-                f"a checkpoint could not be written to {self._folder}: "
-                f"{_first_line(error)}; those before it are intact"
-            ) from error
+                f"a checkpoint could not be written to {self._folder}: {text}; those "
+                "before it are intact, and the same command continues from them"
+            ) from None
 
     def _read_newest(
         self, expected: dict[str, Any], *, set_aside: bool
-    ) -> tuple[int, dict[str, Any] | None]:
+    ) -> tuple[int, dict[str, Any] | None, dict[str, Any]]:
         positions = sorted(self._manager.all_steps(), reverse=True)
         for position in positions:
             try:
-                items = self._read(position, expected)
+                items, progress = self._read(position, expected)
             except _DamagedError as error:
-                print(
-                    f"WARNING: checkpoint {position} in {self._folder} is damaged "
-                    f"({error}): the one before it is read",
-                    file=sys.stderr,
-                )
+                if len(positions) > 1:
+                    print(
+                        f"WARNING: checkpoint {position} in {self._folder} is damaged "
+                        f"({error}): the one before it is read",
+                        file=sys.stderr,
+                    )
+                reason = str(error)
                 if set_aside:
                     self._set_aside(position)
             else:
-                return position, items
+                return position, items, progress
         if positions:
+            numbers = ", ".join(map(str, positions))
+            are = f"all of {numbers} are" if len(positions) > 1 else f"{numbers} is"
             raise InputError(
-                f"{self._folder} must hold a checkpoint that can be read: all of "
-                f"{', '.join(map(str, positions))} are damaged"
+                f"{self._folder} must hold a checkpoint that can be read: {are} "
+                f"damaged, or not of flaxvae ({reason})"
             )
-        return 0, None
+        return 0, None, {}
 
-    def _read(self, position: int, expected: dict[str, Any]) -> dict[str, Any]:
+    def _read(
+        self, position: int, expected: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         args = self._ocp.args
         with _damage():
             content = self._manager.restore(
                 position, args=args.Composite(content=args.JsonRestore())
             )["content"]
+            arrays = {n: dict(content[n]["arrays"]) for n in expected if n in content}
+            shapes = [tuple(s) for each in arrays.values() for _, s in each.values()]
+            assert all(isinstance(n, int) for shape in shapes for n in shape)
+            progress = dict(content.get("progress", {}))
         for name, tree in expected.items():
-            _check_same_model(content[name]["arrays"], _describe(tree), position)
+            if name not in arrays:
+                raise InputError(
+                    f"checkpoint {position} in {self._folder} holds a model that has "
+                    "been saved, not a run that can go on: start_from continues with it"
+                )
+            where = f"checkpoint {position} in {self._folder}"
+            _check_same_model(arrays[name], _describe(tree), where)
         trees = {name: args.StandardRestore(tree) for name, tree in expected.items()}
         with _damage():
             found = self._manager.restore(position, args=args.Composite(**trees))
         for name in expected:
             if _checksum(found[name]) != content[name]["checksum"]:
                 raise _DamagedError(f"the checksum of its {name} is wrong")
-        return {name: found[name] for name in expected}
+        return {name: found[name] for name in expected}, progress
 
     def _set_aside(self, position: int) -> None:
         """Takes a damaged checkpoint out of the numbered ones, but keeps it."""
@@ -198,42 +248,62 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def restore_variables(folder: Path, like: Any) -> Any:
-    """The variables of the newest checkpoint in ``folder``.
+def restore_variables(folder: Path, like: Any) -> tuple[Any, dict[str, Any]]:
+    """The variables of a folder's newest checkpoint, and how long they were trained.
 
     Args:
       folder: a run's ``checkpoints`` folder.
       like: variables, or their shapes, of the model.
 
+    Returns:
+      See `Checkpoints.restore_variables`.
+
     Raises:
       InputError: there is no checkpoint, or it is of another model.
     """
-    variables = None
+    variables, progress = None, dict[str, Any]()
     if folder.is_dir():
         checkpoints = Checkpoints(folder, read_only=True)
         try:
-            variables = checkpoints.restore_variables(like)
+            variables, progress = checkpoints.restore_variables(like)
         finally:
             checkpoints.close()
     if variables is None:
         raise InputError(f"{folder} must hold a checkpoint, got none")
-    return variables
+    return variables, progress
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    """Whether a log's record is not about what is raised here anyway."""
+    return "orbax" not in record.pathname and "orbax" not in record.getMessage()
+
+
+def _check_space(folder: Path, items: dict[str, Any]) -> None:
+    """Raises `OSError` where a disk cannot take another checkpoint.
+
+    Orbax would find out in several threads at once, each with pages of its own.
+    """
+    needed = SPARE_BYTES + sum(leaf.nbytes for leaf in jax.tree.leaves(items))
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise OSError(
+            f"{os.strerror(errno.ENOSPC)} ({needed:,} bytes are needed, {free:,} free)"
+        )
 
 
 def _check_same_model(
-    found: dict[str, Any], expected: dict[str, Any], position: int
+    found: dict[str, Any], expected: dict[str, Any], where: str
 ) -> None:
     """Orbax restores arrays of any shape; a model takes only its own."""
     if found.keys() != expected.keys():
         one_sided = sorted(found.keys() ^ expected.keys())
         raise InputError(
-            f"checkpoint {position} does not fit: its model or optimizer has another "
+            f"{where} does not fit: its model or optimizer has another "
             f"structure than this one ({one_sided[0]} is in one of them only)"
         )
     for name, (_, shape) in expected.items():
         if found[name][1] != shape:
             raise InputError(
-                f"{name} in checkpoint {position} must have the model's shape "
+                f"{name} in {where} must have the model's shape "
                 f"{tuple(shape)}, got {tuple(found[name][1])}"
             )
 

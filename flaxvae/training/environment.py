@@ -3,6 +3,9 @@
 import math
 import os
 import platform
+import shutil
+import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import jax
 
 from flaxvae.files import cache_folder
 
+LEAST_CACHE_BYTES = 2**20  # free on its disk, of the order of a program
 PACKAGES = ("flaxvae", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -43,9 +47,23 @@ def use_compilation_cache(folder: Path | None = None) -> None:
     Args:
       folder: None: ``compiled`` in flaxvae's cache folder.
     """
+    # A cache that is full or damaged costs time, and is worth no lines of JAX's.
+    for what in ("writing", "reading"):
+        warnings.filterwarnings("ignore", f"Error {what} persistent compilation cache")
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     path = folder or cache_folder() / "compiled"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        is_full = shutil.disk_usage(path).free < LEAST_CACHE_BYTES
+        problem = "the disk is full" if is_full else ""
+        problem = problem if os.access(path, os.W_OK) else "it cannot be written"
+    except OSError as error:
+        problem = str(error.strerror)
+    if problem:
+        note = f"NOTE: compiled programs are not kept in {path}: {problem}"
+        print(note, file=sys.stderr)
+        return
     jax.config.update("jax_compilation_cache_dir", str(path))
     # Store whatever took half a second to compile, however small it is.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -17,7 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError, check_boolean, check_choice, show
+from flaxvae.checks import (
+    InputError,
+    NonFiniteError,
+    check_boolean,
+    check_choice,
+    check_variables,
+    show,
+)
 from flaxvae.data import Dataset
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import Objective
@@ -41,10 +48,6 @@ from flaxvae.training.tensorboard import TensorBoard
 from flaxvae.training.trained import Trained
 
 STOPPED = 1_000  # in place of a signal's number: a callback has ended the run
-
-
-class NonFiniteError(ArithmeticError):
-    """A quantity of a run became infinite or NaN; the message says which."""
 
 
 @together
@@ -171,6 +174,7 @@ def fit(
             template=dataset.without_examples(),
             history=list(recorder.history),
             timing=dict(timing),
+            epochs=int(run.state.step) // per_epoch,
             best_epoch=None if run.best is None else int(run.best.epoch),
             objective=program.objective,
             seed=seed,
@@ -185,6 +189,8 @@ def fit(
         position, run = recorder.resume(run, per_epoch)
         meet(dict)  # process 0 could use the folder
         position, run = _share(position, run)
+        if position:
+            check_variables(run.variables, f"the run in {workdir}")
         run = devices.put(run)
         if position < total and not _has_waited(run, chosen.early_stopping):
             feed = stack.enter_context(
@@ -222,7 +228,8 @@ def fit(
             write_events = None
             if engine.tensorboard and workdir is not None:
                 folder = Path(workdir).expanduser()
-                write_events = TensorBoard(folder / "tensorboard")
+                settings = config.get("settings", {})
+                write_events = TensorBoard(folder / "tensorboard", settings)
             for callback in (write_events, *callbacks):
                 if isinstance(callback, TensorBoard):
                     stack.callback(callback.close)
@@ -385,6 +392,7 @@ def _start(run: LoopState, variables: Any, parts: Sequence[str]) -> LoopState:
 def _read_start(source: Trained | str | Path) -> Any:
     """The variables of a trained model, or of a run's folder."""
     if isinstance(source, Trained):
+        source.check_finite()
         return source.variables
     if not isinstance(source, str | Path):
         raise InputError(
@@ -459,12 +467,20 @@ def _read_lines(report: Report, epochs: int, count_skipped: bool) -> list[Line]:
             "epoch": epochs + i + 1,
             "train": {name: float(v[i]) for name, v in report.train.items()},
             "validation": {name: float(v[i]) for name, v in report.validation.items()},
-            "codes": {name: v[i].tolist() for name, v in report.codes.items()},
+            "codes": {name: as_known(v[i]) for name, v in report.codes.items()},
         }
         if count_skipped:
             line["skipped"] = int(report.skipped[i])
         lines.append(line)
     return lines
+
+
+def as_known(numbers: Any) -> Any:
+    """Numbers about codes for a line of JSON: None for what float32 cannot hold."""
+    array = np.asarray(numbers)
+    known = array.astype(object)
+    known[~np.isfinite(array)] = None
+    return known.tolist()
 
 
 def _share_seconds(
@@ -494,11 +510,18 @@ def _check_lines(lines: Sequence[Line], run: LoopState, per_epoch: int) -> None:
     if bad := describe_bad_step(run, per_epoch, skipped):
         _stop(bad)
     for line in lines:
-        for name, value in line["validation"].items():
+        if bad := describe_bad_line(line, per_epoch):
+            _stop(bad)
+
+
+def describe_bad_line(line: Line, per_epoch: int) -> str | None:
+    """Which mean of an epoch is infinite or NaN, or None."""
+    where = f"at step {line['epoch'] * per_epoch - 1} (epoch {line['epoch']})"
+    for split in ("validation", "train"):
+        for name, value in line[split].items():
             if not np.isfinite(value):
-                last_step = line["epoch"] * per_epoch - 1
-                where = f"at step {last_step} (epoch {line['epoch']})"
-                _stop(f"validation {name} is {value} {where}")
+                return f"{split} {name} is {value} {where}"
+    return None
 
 
 def describe_bad_step(run: LoopState, per_epoch: int, skipped: int) -> str | None:

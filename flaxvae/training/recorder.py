@@ -30,6 +30,7 @@ class Recorder:
         self._engine = engine
         self._stack = contextlib.ExitStack()
         self._profiled = False
+        self._epochs = 0  # done when the run was opened
         if workdir is None:
             for name in ("tensorboard", "profile"):
                 if getattr(engine, name):
@@ -56,9 +57,12 @@ class Recorder:
         if not self._folder:
             return 0, run
         position, run = self._checkpoints.restore_newest(run)
-        self._folder.rewind(position // steps_per_epoch)
-        self.history = self._folder.read_metrics()
+        done = position // steps_per_epoch
+        self._epochs = min(done, self._checkpoints.progress.get("epochs", done))
+        self._folder.rewind(done)
+        self.history = self._folder.read_history()
         self.seconds = self._folder.read_seconds()
+        self._folder.note_gaps(self.history, self._epochs, len(self.seconds))
         return position, run
 
     def record(self, lines: Sequence[Line], seconds: Sequence[float]) -> None:
@@ -85,5 +89,6 @@ class Recorder:
             return
         since = time.monotonic() - self._saved_at
         if now or since >= self._engine.checkpoint_seconds:
-            self._checkpoints.save(position, run)
+            last = self.history[-1]["epoch"] if self.history else 0
+            self._checkpoints.save(position, run, max(last, self._epochs))
             self._saved_at = time.monotonic()

@@ -11,9 +11,11 @@
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,9 +23,9 @@ from typing import Any, NoReturn
 import flax.linen as nn
 import numpy as np
 
-from flaxvae.checks import InputError, show
+from flaxvae.checks import InputError, as_integer, check_seed, show
 from flaxvae.data import Dataset, Preprocessing
-from flaxvae.files import atomic_file, write_json
+from flaxvae.files import as_json, atomic_file, write_json, writing
 from flaxvae.models.description import describe_module, module_from_description
 from flaxvae.models.variables import variable_shapes
 from flaxvae.objectives.objective import (
@@ -34,14 +36,25 @@ from flaxvae.settings import describe_value
 from flaxvae.training.advance import validation_value
 from flaxvae.training.checkpoint import Checkpoints, restore_variables
 from flaxvae.training.environment import describe_environment
+from flaxvae.training.stored import (
+    check_names,
+    check_optimization,
+    read_json,
+    read_lines,
+    rebuilding,
+    section,
+    written_by,
+)
 from flaxvae.training.trained import Trained
 
 EPOCHS = "optimization.epochs"
+MOST_DIFFERENCES = 20  # that a message lists
 COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
 # Of the data; a run may go on for more epochs.
 OTHER_DATA = " (other examples, another order, other conditions or weights)"
 # Data that moved, or whose test split or labels are others, train the same model.
 NOT_COMPARED = ("name", "origin", "notes", "source", "fingerprints", EPOCHS)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # not the user's choice
 
 
 class RunFolder:
@@ -80,9 +93,11 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(self._config, config)
         except OSError as error:
+            if error.errno in FULL:
+                raise
+            reason = os.strerror(error.errno) if error.errno else error
             raise InputError(
-                f"workdir must be a writable folder, got {str(self.path)!r} "
-                f"({error.strerror})"
+                f"workdir must be a writable folder, got {str(self.path)!r} ({reason})"
             ) from error
 
     def _check_same_run(self, config: Mapping[str, Any]) -> None:
@@ -97,10 +112,14 @@ class RunFolder:
                 and not {name, name.split(".")[0]} & set(NOT_COMPARED)
             ]
             if differences:
-                self._refuse(f"{part}: {'; '.join(differences)}")
+                more = len(differences) - MOST_DIFFERENCES
+                shown = differences[:MOST_DIFFERENCES]
+                shown += [f"and {more} more"] if more > 0 else []
+                self._refuse(f"{part}: {'; '.join(shown)}{written_by(before)}")
         if _epochs(config) < _epochs(before):
             self._refuse(f"its epochs were {_epochs(before)}, now {_epochs(config)}")
-        old, new = before.get("program", {}), config.get("program", {})
+        own, new = before.get("program"), config.get("program", {})
+        old = own if isinstance(own, dict) else {}
         if old.get("versions") != new.get("versions"):
             return
         if old.get("optimizer") != new.get("optimizer") and "optimizer" in old:
@@ -127,12 +146,12 @@ class RunFolder:
         Raises:
           InputError: there is none, so this is not a run's folder.
         """
-        return _read_json(self._config)
+        return read_json(self._config)
 
     @property
     def summary(self) -> dict[str, Any] | None:
         """What ``summary.json`` says, or None before the run's end."""
-        return _read_json(self._summary) if self._summary.exists() else None
+        return read_json(self._summary) if self._summary.exists() else None
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes ``summary.json``."""
@@ -147,25 +166,68 @@ class RunFolder:
             for line, s in zip(lines, seconds, strict=True)
         ]
         for path, contents in ((self._metrics, lines), (self._timing, timing)):
-            with path.open("a") as file:
-                file.write("".join(json.dumps(c) + "\n" for c in contents))
+            text = "".join(as_json(c, path) + "\n" for c in contents)
+            with writing(path), path.open("a") as file:
+                file.write(text)
 
     def rewind(self, epochs: int) -> None:
         """Cuts ``metrics.jsonl`` and ``timing.jsonl`` back to the first ``epochs``."""
         for path in (self._metrics, self._timing):
-            lines = [line for line in _read_lines(path) if line["epoch"] <= epochs]
-            if path.exists():
+            lines = [line for line in read_lines(path) if line["epoch"] <= epochs]
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            if path.exists() and path.read_text() != text:
                 with atomic_file(path) as temporary:
-                    text = "".join(json.dumps(line) + "\n" for line in lines)
                     temporary.write_text(text)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """One dict per epoch, without a line that was cut off by a kill."""
-        return _read_lines(self._metrics)
+        return read_lines(self._metrics)
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """`read_metrics` of a training, or of the trainings of a sweep.
+
+        Raises:
+          InputError: a line that is not of one.
+        """
+        lines = self.read_metrics()
+        for line in lines:
+            if isinstance(line.get("members"), list):
+                continue
+            for split in ("train", "validation"):
+                if not isinstance(line.get(split), dict):
+                    raise InputError(
+                        f"{self._metrics}: the line of epoch {line['epoch']} lacks the "
+                        f"metrics of {split}"
+                    )
+        return lines
+
+    def note_gaps(
+        self, history: Sequence[Mapping[str, Any]], epochs: int, timed: int | None
+    ) -> None:
+        """Says on the standard error stream which epochs the run's files have lost."""
+        known = {line["epoch"] for line in history}
+        lost = [epoch for epoch in range(1, epochs + 1) if epoch not in known]
+        texts = []
+        if lost:
+            texts.append(f"{self._metrics.name} lacks {_show_epochs(lost)} of {epochs}")
+        if timed is not None and timed < epochs:
+            texts.append(f"{self._timing.name} lacks {epochs - timed} of {epochs}")
+        if texts:
+            print(
+                f"NOTE: in {self.path} {' and '.join(texts)}: the history, the curves "
+                "and the times are those of the others; the model is whole",
+                file=sys.stderr,
+            )
 
     def read_seconds(self) -> list[float]:
         """Seconds of each epoch."""
-        return [line["seconds"] for line in _read_lines(self._timing)]
+        seconds = []
+        for line in read_lines(self._timing):
+            value = line.get("seconds")
+            if not isinstance(value, int | float):
+                raise InputError(f"{self._timing} must hold seconds, got {show(value)}")
+            seconds.append(float(value))
+        return seconds
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -179,7 +241,9 @@ class RunFolder:
         except ImportError:  # not a POSIX system
             yield
             return
-        with (self.path / ".lock").open("w") as file:
+        with writing(self.path / ".lock"):
+            stack = (self.path / ".lock").open("w")
+        with stack as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -190,13 +254,17 @@ class RunFolder:
             yield
 
 
-def load(workdir: str | Path, model: nn.Module | None = None) -> Trained:
+def load(
+    workdir: str | Path, model: nn.Module | None = None, *, check: bool = True
+) -> Trained:
     """Loads a trained model from a run's folder, without pickles.
 
     Args:
       workdir: the folder that a run wrote.
       model: the model, where it has parts that are not flaxvae's own; otherwise it
         is rebuilt from ``config.json``.
+      check: False: also loads a run that failed, to look at its variables and history;
+        what it would compute is refused.
 
     Returns:
       The model with the parameters of the newest checkpoint.
@@ -204,36 +272,65 @@ def load(workdir: str | Path, model: nn.Module | None = None) -> Trained:
     Raises:
       InputError: the folder holds no run or no checkpoint, or the model cannot be
         rebuilt.
+      NonFiniteError: the run has failed, or a parameter is infinite or NaN.
     """
     folder = RunFolder(workdir)
     config = folder.config
-    try:
-        data, description = config["data"], config["model"]
-        shape = tuple(data["shape"])
-        template = Dataset.from_description(data) if "stored" in data else None
+    path = folder.path / "config.json"
+    data, description = section(config, "data", path), section(config, "model", path)
+    settings = section(config, "settings", path, optional=True)
+    with rebuilding(path, config, "data"):
+        shape = tuple(as_integer("shape", n, 1) for n in data["shape"])
+        template = None
+        if "stored" in data:
+            _check_object("stored", data["stored"])
+            template = Dataset.from_description(data)
         preprocessing = Preprocessing.from_description(data)
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"workdir must be a run's folder, got {str(workdir)!r} (config.json lacks "
-            f"{error})"
-        ) from error
-    if model is None:
-        model = module_from_description(description)
-    variables = restore_variables(folder.checkpoints, variable_shapes(model, shape))
-    settings, history = config.get("settings", {}), folder.read_metrics()
-    return Trained(
+        if template is not None:
+            check_names(data, template.describe())
+    with rebuilding(path, config, "settings"):
+        check_optimization(settings.get("optimization", {}))
+        described = settings.get("objective", {"name": ""})
+        objective = objective_from_description(described)
+        seed = check_seed(settings.get("seed", 0))
+        timing = {k: float(v) for k, v in config.get("timing", {}).items()}
+        best_epoch, epochs, failure = (
+            _optional(kind, config.get(name), name)
+            for name, kind in (("best_epoch", int), ("epochs", int), ("failure", str))
+        )
+    if model is not None:
+        like = variable_shapes(model, shape)
+    else:
+        with rebuilding(path, config, "model"):
+            model = module_from_description(description)
+            like = variable_shapes(model, shape)
+    history = folder.read_history()
+    variables, progress = restore_variables(folder.checkpoints, like)
+    last = history[-1]["epoch"] if history else 0
+    epochs = epochs or progress.get("epochs") or last
+    folder.note_gaps(history, epochs, timed=None)
+    if "best_epoch" in progress:
+        best_epoch = progress["best_epoch"]
+    elif best_epoch is None:
+        best_epoch = _find_best(history, settings)
+    trained = Trained(
         model=model,
         variables=variables,
         data_shape=shape,
         preprocessing=template.preprocessing if template else preprocessing,
         template=template,
         history=history,
-        timing=config.get("timing", {}),
-        best_epoch=config.get("best_epoch") or _find_best(history, settings),
-        objective=objective_from_description(settings.get("objective", {"name": ""})),
-        seed=settings.get("seed", 0),
+        timing=timing,
+        epochs=epochs,
+        best_epoch=best_epoch,
+        failure=failure,
+        objective=objective,
+        seed=seed,
         workdir=folder.path,
     )
+    if check:
+        trained.check_finite()
+    return trained
 
 
 def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) -> None:
@@ -249,7 +346,9 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
 
     Raises:
       InputError: the folder holds a run, or cannot be written; or no data set.
+      NonFiniteError: a parameter is infinite or NaN, or the run has failed.
     """
+    trained.check_finite()
     folder = RunFolder(workdir)
     if dataset is not None:
         data = dataset.describe()
@@ -267,6 +366,7 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
         "notes": {},
         "environment": describe_environment(),
         "timing": trained.timing,
+        "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
     }
     if (folder.path / "config.json").exists():
@@ -317,28 +417,6 @@ def _check_local(workdir: Path) -> None:
         )
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(
-            f"workdir must be a run's folder, got {str(path.parent)!r} "
-            f"({path.name}: {error.strerror})"
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    complete = path.read_text().split("\n")[:-1]
-    try:
-        return [json.loads(line) for line in complete]
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON lines: {error}") from error
-
-
 def _is_news(before: Any, now: Any) -> bool:
     """Whether the same data are described with a source that the run did not know."""
     if not now or now == before:
@@ -362,11 +440,41 @@ def _find_best(
     """The epoch that early stopping chose, if it was on."""
     if settings.get("optimization", {}).get("early_stopping") is None or not history:
         return None
+    if history[-1]["epoch"] != len(history):  # it may be among those that are lost
+        return None
     values = [float(validation_value(line["validation"])) for line in history]
     return int(history[int(np.argmin(values))]["epoch"])
 
 
 def _epochs(config: Mapping[str, Any]) -> int:
     """Epochs of the whole run; 0 where a config states none."""
-    settings = config.get("settings", {})
-    return int(settings.get("optimization", {}).get("epochs", 0))
+    settings = config.get("settings")
+    chosen = settings.get("optimization") if isinstance(settings, dict) else None
+    epochs = chosen.get("epochs") if isinstance(chosen, dict) else None
+    return epochs if isinstance(epochs, int) else 0
+
+
+def _optional(kind: type[Any], value: Any, name: str) -> Any:
+    """A value of ``config.json`` that may be missing."""
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise InputError(f"{name} must be {kind.__name__}, got {show(value)}")
+    return value
+
+
+def _check_object(name: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise InputError(f"{name} must be an object, got {show(value)}")
+
+
+def _show_epochs(epochs: Sequence[int]) -> str:
+    """Numbers of epochs, such as ``epochs 1 to 3, 7``."""
+    runs: list[list[int]] = []
+    for epoch in epochs:
+        if runs and epoch == runs[-1][-1] + 1:
+            runs[-1].append(epoch)
+        else:
+            runs.append([epoch])
+    texts = [f"{r[0]} to {r[-1]}" if len(r) > 1 else str(r[0]) for r in runs[:5]]
+    more = [f"{len(runs) - 5} more ranges"] if len(runs) > 5 else []
+    word = "epoch" if len(epochs) == 1 else "epochs"
+    return f"{word} {', '.join([*texts, *more])}"

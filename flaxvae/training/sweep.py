@@ -45,7 +45,13 @@ from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import device_memory
 from flaxvae.training.feed import Resident, bytes_of_examples
 from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
-from flaxvae.training.loop import as_steps, describe_bad_step, drive
+from flaxvae.training.loop import (
+    as_known,
+    as_steps,
+    describe_bad_line,
+    describe_bad_step,
+    drive,
+)
 from flaxvae.training.optimization import Optimization
 from flaxvae.training.parallel import ONE_DEVICE
 from flaxvae.training.plan import Plan, describe_optimizer, make_plan
@@ -67,7 +73,8 @@ class Member:
 
     Attributes:
       setting: its value for each name of the grid.
-      trained: the model with its history.
+      trained: the model with its history; that of a failed member has its ``variables``
+        and ``history``, and refuses to compute.
       failure: the number that was not finite and ended it early, or None.
     """
 
@@ -408,6 +415,7 @@ def _train(
         run = _take(runs, m)
         lines = _lines_of(recorder.history, m)
         own_folder = folder and folder / "members" / name_setting(setting)
+        failure = table.failure(m, run)
         trained = Trained(
             model=stack.program.model,
             variables=run.variables,
@@ -416,7 +424,9 @@ def _train(
             template=plan.dataset.without_examples(),
             history=lines,
             timing={"seconds_per_epoch": statistics.median(seconds)} if seconds else {},
+            epochs=lines[-1]["epoch"] if lines else 0,
             best_epoch=None if run.best is None else int(run.best.epoch),
+            failure=failure,
             objective=set_weights(
                 stack.program.objective,
                 {name: setting[name] for name in stack.names.weights},
@@ -424,16 +434,18 @@ def _train(
             seed=int(setting.get("seed", plan.seed)),
             workdir=own_folder,
         )
-        members.append(Member(setting, trained, table.failure(m, run)))
+        members.append(Member(setting, trained, failure))
         if own_folder:
             config = plan.describe(stack.program, run, trained.seed) | traced
+            config |= {} if failure is None else {"failure": failure}
             for_one = dataclasses.replace(engine, profile=False)
             with Recorder(own_folder, config, for_one) as own:
                 if not own.resume(run, per_epoch)[0]:
                     own.record(lines, seconds[: len(lines)])
                     own.save(int(run.state.step), run, now=True)
                     if engine.tensorboard:
-                        write_events = TensorBoard(own_folder / "tensorboard")
+                        chosen = config["settings"] | setting
+                        write_events = TensorBoard(own_folder / "tensorboard", chosen)
                         for line, each in zip(lines, seconds, strict=False):
                             write_events({**line, "seconds": each})
                         write_events.close()
@@ -489,10 +501,10 @@ class _Table:
     def _read_entry(self, report: Report, m: int, i: int, epoch: int) -> dict[str, Any]:
         train = {name: float(v[m, i]) for name, v in report.train.items()}
         held_out = {name: float(v[m, i]) for name, v in report.validation.items()}
-        for name, value in held_out.items():
-            if not np.isfinite(value):
-                return {"failure": f"validation {name} is {value} (epoch {epoch})"}
-        codes = {name: v[m, i].tolist() for name, v in report.codes.items()}
+        line = {"epoch": epoch, "train": train, "validation": held_out}
+        if bad := describe_bad_line(line, self._per_epoch):
+            return {"failure": bad}
+        codes = {name: as_known(v[m, i]) for name, v in report.codes.items()}
         entry: dict[str, Any] = {"train": train, "validation": held_out, "codes": codes}
         if self._plan.optimization.skip_above is not None:
             entry["skipped"] = int(report.skipped[m, i])

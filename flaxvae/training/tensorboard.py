@@ -1,12 +1,21 @@
-"""A run's metrics as TensorBoard's event files, without TensorFlow."""
+"""A run's metrics, settings and figures as TensorBoard's event files.
+
+Without TensorFlow: tensorboardX has the messages. They are written at once, not by its
+threads, so that a full disk is an error here and not a pause for ever.
+"""
 
 import importlib.util
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flaxvae.checks import InputError
+from flaxvae.files import writing
+from flaxvae.objectives.objective import describe_objective
+
+FOLDER = "tensorboard"  # in a run's folder
+COMPARED = ("validation/elbo", "validation/loss")  # in the table of hyper-parameters
 
 
 def check_tensorboard() -> None:
@@ -21,41 +30,134 @@ class TensorBoard:
     """A callback that writes ``train/loss``, ``codes/active_units``, ..., ``seconds``.
 
     ``fit(..., on_epoch=TensorBoard("runs/digits/tensorboard"))``; a run that continues
-    declares void what a folder holds of later epochs.
+    declares void what a folder holds of later epochs. The first event is the table of
+    hyper-parameters (tab HPARAMS); `Run.draw` adds the figures to the folder
+    ``tensorboard`` of a run.
+
+    Args:
+      folder: of the event files.
+      hyperparameters: numbers, texts and nested dicts of them, such as a config's
+        settings. Default: the objective and the seed of the model that is trained.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(
+        self, folder: str | Path, hyperparameters: Mapping[str, Any] | None = None
+    ) -> None:
         check_tensorboard()
-        self._folder = str(folder)
+        self._folder = Path(folder)
+        self._hyperparameters = hyperparameters
         self._writer: Any = None
 
     def __call__(self, line: Mapping[str, Any], trained: Any = None) -> None:
         """Adds one point per epoch to each curve."""
-        epoch = line["epoch"]
-        if self._writer is None:
-            import tensorboardX
-
-            # A file is named by the second; a second writer within it would replace it.
-            suffix = f".{time.time_ns()}"
-            self._writer = tensorboardX.SummaryWriter(
-                self._folder, purge_step=epoch, filename_suffix=suffix
-            )
+        points: dict[str, float] = {}
         for split in ("train", "validation"):
-            for name, value in line[split].items():
-                self._writer.add_scalar(f"{split}/{name}", value, epoch)
+            points |= {f"{split}/{name}": value for name, value in line[split].items()}
         for name, values in line.get("codes", {}).items():
-            if isinstance(values, float):
-                self._writer.add_scalar(f"codes/{name}", values, epoch)
+            if not isinstance(values, list):
+                points[f"codes/{name}"] = values
                 continue
-            for d, value in enumerate(values):
-                self._writer.add_scalar(f"codes/{name}/{d}", value, epoch)
-        for name in ("skipped", "seconds"):
-            if name in line:
-                self._writer.add_scalar(name, line[name], epoch)
-        self._writer.flush()
+            points |= {f"codes/{name}/{d}": value for d, value in enumerate(values)}
+        points |= {name: line[name] for name in ("skipped", "seconds") if name in line}
+        with writing(self._folder):
+            if self._writer is None:
+                self._open(line["epoch"], trained, points)
+            values = [
+                {"tag": tag, "simple_value": value}
+                for tag, value in points.items()
+                if value is not None
+            ]
+            self._add(line["epoch"], summary={"value": values})
+            self._writer.flush()
+
+    def add_figures(self, paths: Sequence[str | Path], step: int) -> None:
+        """Adds PNG files as images under their names, such as ``figures/samples``."""
+        import PIL.Image
+
+        for path in map(Path, paths):
+            with PIL.Image.open(path) as picture:
+                width, height = picture.size
+            image = {
+                "width": width,
+                "height": height,
+                "colorspace": 4,  # RGBA
+                "encoded_image_string": path.read_bytes(),
+            }
+            value = {"tag": f"figures/{path.stem}", "image": image}
+            with writing(self._folder):
+                if self._writer is None:
+                    self._open_file()
+                self._add(step, summary={"value": [value]})
+        self.close()
 
     def close(self) -> None:
         """Writes what is left; `fit` does so at its end. A later call goes on."""
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            with writing(self._folder):
+                writer.close()
+
+    def _open(self, epoch: int, trained: Any, points: Mapping[str, float]) -> None:
+        """A new file: what later epochs there are is void; the hyper-parameters."""
+        from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboardX.summary import hparams
+
+        self._open_file()
+        self._add(epoch, session_log={"status": SessionLog.START})
+        found = self._hyperparameters
+        if found is None and trained is not None:
+            found = {"seed": trained.seed}
+            if trained.objective is not None:
+                found["objective"] = describe_objective(trained.objective)
+        if found:
+            names = [name for name in COMPARED if name in points]
+            for summary in hparams(flatten_hyperparameters(found), names):
+                self._add(0, summary=summary)
+
+    def _open_file(self) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # A file is named by the second; a second writer within it would replace it.
+        suffix = f".{time.time_ns()}"
+        self._writer = EventsWriter(str(self._folder / "events"), suffix)
+
+    def _add(self, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        event = Event(wall_time=time.time(), step=step, **content)
+        self._writer.write_event(event)
+
+
+def add_figures(run_folder: str | Path, paths: Sequence[str | Path], step: int) -> None:
+    """Adds figures to a run's event files, if it has some; see `TensorBoard`.
+
+    Args:
+      run_folder: the folder of a run, or of a sweep.
+      paths: PNG files.
+      step: the number of epochs.
+    """
+    folder = Path(run_folder) / FOLDER
+    if paths and folder.is_dir() and importlib.util.find_spec("tensorboardX"):
+        TensorBoard(folder).add_figures(paths, step)
+
+
+def flatten_hyperparameters(
+    tree: Mapping[str, Any], prefix: str = ""
+) -> dict[str, Any]:
+    """Nested settings as numbers, texts and truth values under dotted names.
+
+    >>> flatten_hyperparameters({"model": {"hidden": [16, 8], "decoder": None}})
+    {'model.hidden': '16, 8'}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten_hyperparameters(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            flat[f"{prefix}{name}"] = ", ".join(map(str, value))
+        elif isinstance(value, bool | int | float | str):
+            flat[f"{prefix}{name}"] = value
+        elif value is not None:
+            flat[f"{prefix}{name}"] = str(value)
+    return flat

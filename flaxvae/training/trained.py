@@ -12,7 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer, check_boolean
+from flaxvae.checks import (
+    InputError,
+    NonFiniteError,
+    as_integer,
+    check_boolean,
+    check_density,
+    check_numbers,
+    describe_bad_variables,
+)
 from flaxvae.data import Dataset, Preprocessing
 from flaxvae.data.tables import is_table, read_like
 from flaxvae.dtypes import narrow
@@ -37,7 +45,9 @@ class Trained:
       timing: of its training: ``seconds_per_epoch`` (median, validation included),
         ``seconds_per_step``, ``images_per_second``, ``compile_seconds`` and
         ``peak_memory_bytes``; after loading empty, unless `flaxvae.save` wrote it.
+      epochs: how long it was trained; the history may have lost some of them.
       best_epoch: the epoch that early stopping chose, if it was on.
+      failure: of a member of a sweep, what became infinite or NaN and when, or None.
       objective: what it was trained on; None where that cannot be known, as after
         loading a run with an objective of the user's own.
       seed: of the run's root key.
@@ -52,7 +62,9 @@ class Trained:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     history: list[dict[str, Any]] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
+    epochs: int = 0
     best_epoch: int | None = None
+    failure: str | None = None
     objective: Objective | None = None
     seed: int = 0
     workdir: Path | None = None
@@ -63,7 +75,7 @@ class Trained:
         where = "" if self.workdir is None else f", {self.workdir}"
         return (
             f"{type(self).__name__}({_describe_parts(self.model)}, {self._data_name()}"
-            f"{shape}, {len(self.history)} epochs, {self.parameters:,} parameters"
+            f"{shape}, {self.epochs} epochs, {self.parameters:,} parameters"
             f"{where})"
         )
 
@@ -74,6 +86,23 @@ class Trained:
         """The fields; compiled functions are made again where they are needed."""
         fields = dataclasses.fields(self)
         return {each.name: getattr(self, each.name) for each in fields}
+
+    def check_finite(self) -> None:
+        """Raises `NonFiniteError` for a failed run, or parameters that are not finite.
+
+        So does whatever computes with the model; ``variables`` and ``history`` can be
+        looked at.
+        """
+        if self._problem is not None:
+            raise NonFiniteError(self._problem)
+
+    @functools.cached_property
+    def _problem(self) -> str | None:
+        where = "" if self.workdir is None else f" of {self.workdir}"
+        if self.failure is not None:
+            return f"the training{where} has failed: {self.failure}"
+        bad = describe_bad_variables(self.variables)
+        return bad and f"the model{where} is not finite: {bad}"
 
     @property
     def key(self) -> jax.Array:
@@ -128,8 +157,10 @@ class Trained:
           InputError: examples of another shape or with other values than its data set
             has, no condition for a model that takes one, or a class that it does not
             have.
+          NonFiniteError: parameters, or a q(z|x), that are infinite or NaN.
         """
         self._check_has("encode")
+        self.check_finite()
         x = as_array(self._as_rows(x))
         ndim = len(self.data_shape)
         has_one_less = ndim > 1 and x.ndim <= ndim
@@ -143,6 +174,7 @@ class Trained:
         conditions = self._conditions(condition, len(x))
         encode = functools.partial(self._encode, self.variables)
         q = _in_chunks(encode, x, *conditions, stored=self.preprocessing.stored)
+        check_density("q(z|x)", q)
         if not is_one:
             return q
         has_rows = _find_rows(encode, self.preprocessing.stored(x), *conditions)
@@ -196,8 +228,10 @@ class Trained:
         Raises:
           InputError: codes of another shape or that are not finite, or a condition that
             the model does not have.
+          NonFiniteError: parameters, or a p(x|z), that are infinite or NaN.
         """
         self._check_has("decode")
+        self.check_finite()
         z = as_array(z, "z")
         if not z.ndim or z.shape[1:] != self.code_shape:
             raise InputError(
@@ -208,7 +242,9 @@ class Trained:
             raise InputError("z must hold finite numbers, got NaN or infinity")
         conditions = self._conditions(condition, len(z))
         decode = functools.partial(self._decode, self.variables)
-        return _in_chunks(decode, z, *conditions)
+        p = _in_chunks(decode, z, *conditions)
+        check_density("p(x|z)", p)
+        return p
 
     def compute(
         self,
@@ -224,7 +260,9 @@ class Trained:
 
         Raises:
           InputError: as `encode`.
+          NonFiniteError: parameters that are infinite or NaN.
         """
+        self.check_finite()
         x = as_array(x)
         if check:
             self.check(x)
@@ -244,10 +282,13 @@ class Trained:
         example gives a single image.
         """
         codes = self.encode(x, condition).mean
-        if codes.ndim == len(self.code_shape):
-            conditions = None if condition is None else np.asarray(condition)[None]
-            return self.decode(codes[None], conditions).mean[0]
-        return self.decode(codes, condition).mean
+        is_one = codes.ndim == len(self.code_shape)
+        if is_one:
+            codes = codes[None]
+            condition = None if condition is None else np.asarray(condition)[None]
+        means: jax.Array = self.decode(codes, condition).mean
+        check_numbers("the mean of p(x|z)", means)
+        return means[0] if is_one else means
 
     def sample(
         self,
@@ -271,7 +312,9 @@ class Trained:
 
         Raises:
           InputError: the model has no prior and there is no ``sampler``.
+          NonFiniteError: parameters, codes or samples that are infinite or NaN.
         """
+        self.check_finite()
         num = as_integer("num", num, 0)
         check_boolean("with_noise", with_noise)
         key = stream_key(self.key, Stream.FIGURES) if key is None else key
@@ -284,8 +327,12 @@ class Trained:
             )
         # A prior that depends on the condition has a code for each.
         shape = (num,) if sampler or source.mean.ndim == 1 else ()
-        p = self.decode(source.sample(key_z, shape), condition)
-        return p.sample(key_x) if with_noise else p.mean
+        z = source.sample(key_z, shape)
+        check_numbers("a drawn code", z)
+        p = self.decode(z, condition)
+        x: jax.Array = p.sample(key_x) if with_noise else p.mean
+        check_numbers("a sample", x)
+        return x
 
     @functools.cached_property
     def prior(self) -> Any:
