@@ -92,6 +92,17 @@ def _match(
     return matched
 
 
+def expand_architecture(name: str, tensors: Sequence[str]) -> dict[str, list[str]]:
+    """The layers that an architecture names: of the heads, the encoder, the decoder."""
+    architecture = ARCHITECTURES[name]
+    unused = {tensor.rpartition(".")[0] for tensor in tensors}
+    parts = {"heads": architecture.heads, **architecture.parts}
+    return {
+        part: [n for pattern in patterns for n in _expand(pattern, unused)]
+        for part, patterns in parts.items()
+    }
+
+
 def _expand(pattern: str, unused: set[str]) -> list[str]:
     """The layers that a pattern names, in the order of their numbers.
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -149,6 +149,7 @@ def guess_program(
     tensors: Mapping[str, np.ndarray],
     data_shape: Shape,
     heads: Sequence[str] = (),
+    order: Mapping[str, Sequence[str]] | None = None,
 ) -> Program:
     """The only order of a program's layers that its tensors allow.
 
@@ -161,21 +162,36 @@ def guess_program(
       data_shape: shape of one example.
       heads: names of the layers of the means and the log-variances, or of one layer of
         both or of an autoencoder's code, where they are known.
+      order: names of the layers of ``"encoder"`` and ``"decoder"`` in order, where they
+        are known; normalizations may stand after the other layers.
 
     Raises:
       InputError: no order or several fit; the message lists what is ambiguous.
     """
     layers = torch_layers(tensors)
-    unknown = [name for name in heads if name not in layers]
+    order = order or {}
+    unknown = [n for n in (*heads, *_all(order)) if n not in layers]
     if unknown:
-        raise InputError(f"names must be of the weights' layers, got {unknown[0]}")
+        raise InputError(
+            f"names must be of the weights' layers, {_list(layers)}, got {unknown[0]}"
+        )
+    surplus = [n for n in layers if order and n not in (*heads, *_all(order))]
+    if surplus:
+        raise InputError(
+            f"names must be of all of the weights' layers, got none for {_list(surplus)}"
+        )
     _check_data(layers, data_shape)
-    candidates = [tuple(heads)] if heads else list(_find_heads(layers))
+    is_known = bool(heads or order)
+    candidates = [tuple(heads)] if is_known else list(_find_heads(layers))
     found: list[Program] = []
     for is_strict in (True, False):
         for names in candidates:
             search = _Search(
-                layers, data_shape, is_strict=is_strict, may_be_code=bool(heads)
+                layers,
+                data_shape,
+                is_strict=is_strict,
+                may_be_code=bool(heads),
+                order=order,
             )
             found += search.run(names)
             if search.steps > ENOUGH:
@@ -195,10 +211,9 @@ def guess_program(
         )
     _explain_heads(layers)
     listed = [layer.describe() for layer in layers.values() if layer.kind != "norm"]
-    more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
     raise InputError(
         "names must say in which order the layers are applied, since none fits examples "
-        f"of shape {data_shape}: {', '.join(listed[:8])}{more}"
+        f"of shape {data_shape}: {_list(listed)}"
     )
 
 
@@ -290,11 +305,13 @@ class _Search:
         *,
         is_strict: bool,
         may_be_code: bool,
+        order: Mapping[str, Sequence[str]],
     ) -> None:
         self.layers = layers
         self.data_shape = data_shape
         self.is_strict = is_strict  # numbers of like names must rise
         self.may_be_code = may_be_code  # a single head
+        self.order = order
         self.steps = 0
         self.sides = {name: _side(name) for name in layers}
 
@@ -321,9 +338,27 @@ class _Search:
                     yield from self._decode(start, [], ("flat", width))
         for layer, after in self._next(used | set(heads), path, state, "encoder"):
             yield from self._encode(heads, [*path, layer], after)
-            if not heads and layer.kind == "dense":
+            if not heads and layer.kind == "dense" and self._may_end(used, layer.name):
                 start = Program(tuple(path), (layer,), (), True)
                 yield from self._decode(start, [], after)
+
+    def _may_end(self, used: set[str], name: str) -> bool:
+        """Whether a layer may be the encoder's last."""
+        return not set(self.order.get("encoder", ())) - used - {name}
+
+    def _is_next(self, name: str, used: set[str], side: str) -> bool:
+        """Whether no layer or normalization stands between, where the order is known."""
+        if not self.order:
+            return True
+        kind = self.layers[name].kind == "norm"
+        return name == next(
+            (
+                other
+                for other in self.order[side]
+                if other not in used and (self.layers[other].kind == "norm") == kind
+            ),
+            None,
+        )
 
     def _decode(
         self, start: Program, path: list[TorchLayer], state: tuple[str, int]
@@ -354,12 +389,13 @@ class _Search:
         seen: set[Any] = set()
         for name in sorted(self.layers, key=_numbers):
             layer = self.layers[name].on(side)
-            if layer is None or name in used:
+            if layer is None or name in used or not self._is_next(name, used, side):
                 continue
-            if self.sides[name] not in (None, side):
+            if self.sides[name] not in (None, side) and not self.order:
                 continue
             pattern = _pattern(name)
-            if self.is_strict and _numbers(name) < last.get(pattern, ()):
+            is_late = _numbers(name) < last.get(pattern, ())
+            if is_late and self.is_strict and not self.order:
                 continue
             kind = (pattern, layer.kind, layer.inputs, layer.outputs, layer.kernel)
             if kind in seen:  # a later one of the same kind
@@ -393,6 +429,15 @@ class _Search:
         if kind == "flat":
             fits = layer.kind == "conv_transpose" and size % layer.inputs == 0
         return ("map", layer.outputs) if fits else None
+
+
+def _all(order: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    return itertools.chain(*order.values())
+
+
+def _list(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" * (len(names) > 8))
 
 
 def _narrowest(programs: list[Program]) -> list[Program]:

@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,17 @@ def read_weights(source: Any, entry: str | None = None) -> Weights:
     }
     _check_finite(named)
     return Weights(named, prefix, tuple(notes))
+
+
+def read_tensors(source: Any) -> dict[str, np.ndarray]:
+    """The tensors of `read_weights` by name."""
+    return read_weights(source).tensors
+
+
+def print_note(notes: Iterable[str]) -> None:
+    """Prints what was assumed about weights, on one line."""
+    if notes := list(notes):
+        print(f"NOTE: {'; '.join(notes)}", file=sys.stderr)
 
 
 def _is_module(value: Any) -> bool:

@@ -18,21 +18,26 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.interop.layers import Layer, find_layers
+from flaxvae.interop.matching import match_names
 from flaxvae.interop.names import Names, find_names
-from flaxvae.interop.tensors import read_tensors
+from flaxvae.interop.tensors import print_note, read_tensors, read_weights
 
 COUNTER = "num_batches_tracked"  # in PyTorch's batch normalization only
 STATISTICS = {"mean": "running_mean", "var": "running_var", "count": COUNTER}
 
 
 def from_torch(
-    source: Mapping[str, Any] | str | Path,
+    source: Any,
     model: nn.Module,
     data_shape: tuple[int, ...],
     *,
     names: str | Mapping[str, Any] | None = None,
+    entry: str | None = None,
 ) -> dict[str, Any]:
     """Converts the parameters and batch statistics of a PyTorch module.
+
+    What is assumed (an entry of a checkpoint, a prefix, the order of the layers) is
+    printed in one line; `infer_config` finds the model itself.
 
     >>> from flaxvae.models import build_vae
     >>> vae = build_vae((2, 2, 1), 2, hidden=(3,))
@@ -45,14 +50,16 @@ def from_torch(
     (3, 4)
 
     Args:
-      source: a state dict, or the path of a ``.safetensors`` or ``.pt`` file that holds
-        one; pickled code in a file is never executed.
+      source: a PyTorch module; its state dict, or a dict of arrays; a checkpoint with
+        such a dict in it; or the path of a file of ``torch.save``, a safetensors or an
+        npz file. Pickled code in a file is never executed.
       model: an unbound VAE or autoencoder.
       data_shape: shape of one example, (H, W, C).
       names: PyTorch's names of the layers: a key of `ARCHITECTURES`; a dict from
         flaxvae's names, such as ``"encoder.conv_0"``, to PyTorch's, or to a pair of
         names for the layers of the means and the log-variances; or None if the names
-        are equal.
+        are equal, or if shapes and names leave one order of the layers only.
+      entry: the entry of a checkpoint that holds the tensors, where several do.
 
     Returns:
       The variables for ``model.apply``.
@@ -60,10 +67,13 @@ def from_torch(
     Raises:
       InputError: the file cannot be read, or the tensors do not fit the model; the
         message lists all that are missing, surplus or of another shape.
+      NonFiniteError: one of the tensors holds NaN or an infinite number.
     """
-    tensors = read_tensors(source)
+    weights = read_weights(source, entry)
+    tensors = weights.tensors
     layers, shapes = find_layers(model, data_shape)
-    torch_names = find_names(names, layers, list(tensors))
+    torch_names, notes = match_names(names, layers, weights, tuple(data_shape))
+    print_note([*weights.notes, *notes])
     expected = _torch_shapes(layers, torch_names, shapes)
     _check_shapes(tensors, expected)
     variables: dict[tuple[str, ...], Any] = {}
