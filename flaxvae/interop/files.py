@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import math
+import pickle
 import pickletools
 import struct
 import warnings
@@ -20,6 +21,7 @@ from flaxvae.checks import InputError
 
 ADVICE = "save it by torch.save(model.state_dict(), path)"
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before PyTorch 1.6
+PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names of modules
 HEADER_LIMIT = 100_000_000  # bytes of a safetensors header, as in its specification
 SAFETENSORS: dict[str, Any] = {
     "F64": np.float64,
@@ -201,21 +203,29 @@ def _read_torch(file: BinaryIO, names: Iterable[str]) -> Any:
         raise InputError(
             'torch must be installed to read it: pip install -e ".[torch]"'
         ) from error
-    inert = [(_Dict if "dict" in n.lower() else Inert, n) for n in names]
-    file.seek(0)
-    try:
+
+    def load(dicts: Iterable[str]) -> Any:
+        inert = [(_Dict if name in dicts else Inert, name) for name in names]
+        file.seek(0)
         with warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")
             if inert:
                 stack.enter_context(torch.serialization.safe_globals(inert))
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
+
+    try:
+        try:
+            content = load([name for name in names if "dict" in name.lower()])
+        except pickle.UnpicklingError:  # entries were added to one of the others
+            content = load([name for name in names if not name.startswith("numpy")])
     except Exception as error:  # of many kinds, with advice that is not ours
         kinds = [n for n in names if not n.startswith(("torch.", "collections."))]
-        also = f"it holds {', '.join(kinds)}; " if kinds else "damaged, or "
+        also = f"it holds {', '.join(kinds[:4])}; " if kinds else "damaged, or "
         raise InputError(
             f"{also}not a file of tensors and plain values: {ADVICE}"
         ) from error
-    if isinstance(content, Inert):
+    is_object = isinstance(content, OrderedDict) and "_modules" in vars(content)
+    if isinstance(content, Inert) or is_object:
         raise InputError(f"a pickled object, such as a whole model: {ADVICE}")
     return content
 
@@ -227,7 +237,8 @@ def _globals_of(file: BinaryIO, pickles: int) -> list[str]:
         for _ in range(pickles):
             for code, value, _ in pickletools.genops(file):
                 if code.name == "GLOBAL":
-                    found[str(value).replace(" ", ".")] = None
+                    module, name = str(value).split(" ", 1)
+                    found[f"{PYTHON_2.get(module, module)}.{name}"] = None
     except Exception as error:  # of many kinds
         raise InputError("cut off or damaged: download or copy it again") from error
     return list(found)
