@@ -38,8 +38,9 @@ def optional(cls: type[Any]) -> type[Any]:
         doc = re.sub(r"\s*(\([^()]*\)|[;.] [Dd]efault: [^()]*)\.?$", "", docs[entry.name])
         doc = doc.rstrip(".") + ". Default: as in the weights, or assumed."
         metadata = {**entry.metadata, "doc": doc}
-        annotations[entry.name] = hints[entry.name] | None
-        setattr(cls, entry.name, setting(None, **metadata))
+        is_switch = hints[entry.name] is bool
+        annotations[entry.name] = bool if is_switch else hints[entry.name] | None
+        setattr(cls, entry.name, setting(False if is_switch else None, **metadata))
         lines.append(f"      {entry.name}: {' '.join(doc.split())}")
     cls.__annotations__ = annotations
     cls.__doc__ = f"{cls.__doc__}\n\n    Attributes:\n" + "\n".join(lines)
@@ -83,7 +84,10 @@ class Flags:
     def settings(self) -> dict[str, Any]:
         """The fields of the model that are stated, by the preset or by flags."""
         stated = without_defaults(PRESETS[self.preset]) if self.preset else {}
-        stated |= {n: v for n, v in vars(self.model).items() if v is not None}
+        flags = {n: v for n, v in vars(self.model).items() if v not in (None, False)}
+        if flags.get("activation", "leaky_relu") != "leaky_relu":
+            stated.pop("negative_slope", None)  # that of the preset
+        stated |= flags
         if self.kind != "autoencoder":
             VAEConfig(**stated)
         return stated

@@ -327,7 +327,7 @@ class _Search:
         used = {layer.name for layer in path}
         if heads:
             first = self.layers[heads[0]]
-            if self._follow(first, state) is not None:
+            if self._follow(first, state, path) is not None:
                 chosen = tuple(self.layers[name] for name in heads)
                 size = first.outputs
                 for is_code in (False, True):
@@ -416,11 +416,12 @@ class _Search:
         if layer.kind == "norm":
             is_free = path and path[-1].kind != "norm"
             return state if is_free and layer.inputs == size and kind != "data" else None
+        places = math.prod(self.data_shape[:-1])
         if layer.kind == "dense":
             fits = layer.inputs == size
-            if kind == "map":
-                places = math.prod(self.data_shape[:-1])
+            if kind == "map":  # it is flattened
                 fits = layer.inputs % size == 0 and layer.inputs // size <= places
+                fits = fits and path[-1].kind != "conv_transpose"
             return ("flat", layer.outputs) if fits else None
         if len(layer.kernel) != len(self.data_shape) - 1:
             return None
@@ -428,6 +429,7 @@ class _Search:
         fits = layer.inputs == channels
         if kind == "flat":
             fits = layer.kind == "conv_transpose" and size % layer.inputs == 0
+            fits = fits and size // layer.inputs <= places
         return ("map", layer.outputs) if fits else None
 
 

@@ -35,7 +35,7 @@ CONFIGS: dict[ModelKind, type[Any]] = {
 }
 # Fields that no tensor tells, as far as they are about networks.
 UNTOLD = ("activation", "negative_slope", "before_reshape", "mean_activation")
-EMPTY: dict[str, Any] = {"decoder": "encoder", "hidden": (), "decoder_hidden": None}
+SCALED = ("normal", "laplace", "discretized_logistic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,26 +114,23 @@ def import_torch(
     """
     weights = read_weights(source, entry)
     plan = make_plan(weights, DataSpec.of(data), names, kind, settings)
-    print_note(weights.notes + plan.notes)
     model = plan.config.build(data)
-    quiet = dataclasses.replace(weights, notes=())
+    quiet = dataclasses.replace(weights, prefix="", notes=())
     if plan.program is not None:
         layers, _ = find_layers(model, data.shape)
         names = {
             ".".join(path): theirs for path, theirs in pair(plan.program, layers).items()
         }
-    objective = (
-        ELBO()
-        if isinstance(plan.config, VAEConfig)
-        else autoencoder_objective(plan.config)
-    )
+    variables = from_torch(quiet, model, data.shape, names=names)
+    print_note(weights.notes + plan.notes)
+    is_vae = isinstance(plan.config, VAEConfig)
     return Trained(
         model=model,
-        variables=from_torch(quiet, model, data.shape, names=names),
+        variables=variables,
         data_shape=data.shape,
         preprocessing=data.preprocessing,
         template=data.without_examples(),
-        objective=objective,
+        objective=ELBO() if is_vae else autoencoder_objective(plan.config),
     )
 
 
@@ -177,6 +174,10 @@ def make_plan(
         assumed.pop("negative_slope", None)
     if found["decoder"] != "conv":
         assumed.pop("before_reshape", None)
+    has_parameter = any(name.startswith("likelihood.") for name in weights.tensors)
+    likelihood = stated.get("likelihood", "normal" if data.is_real else None)
+    if likelihood in SCALED and not has_parameter and "scale" not in stated:
+        assumed["scale"] = "fixed"  # a program's loss has no parameter
     fields = {f.name for f in dataclasses.fields(CONFIGS[found_kind])}
     if unknown := stated.keys() - fields:
         raise InputError(
@@ -207,12 +208,17 @@ def _check_stated(
 ) -> None:
     """Raises `InputError` for a stated field that the tensors contradict."""
     told = dict(found)
+    if "biases" in stated and "biases" not in found:
+        raise InputError(
+            "biases must be left out for weights without batch normalization, got "
+            f"{stated['biases']}"
+        )
     if "before_reshape" not in found and stated.get("before_reshape") == "normalization":
         told["before_reshape"] = "activation or none"
     for name, value in told.items():
         given = stated.get(name, value)
-        if name in ("batch_norm", "biases"):
-            continue  # biases: the layers; batch_norm: a choice of the user
+        if name == "batch_norm":
+            continue  # of the statistics to come
         same = _as_tuple(given) == _as_tuple(value)
         if isinstance(value, int) and isinstance(given, tuple | list):
             same = set(given) == {value}
@@ -267,6 +273,10 @@ def _describe(
     if found["decoder"] == "conv" and "before_reshape" not in found:
         assumed["before_reshape"] = config.before_reshape or "none"
     assumed["likelihood"] = likelihood
+    if likelihood in SCALED and "scale" in values:
+        assumed["scale"] = values["scale"]
+        if values["scale"] == "fixed":
+            assumed["init_scale"] = f"{values.get('init_scale', 1.0):.4g}"
     if mean_activation := values.get("mean_activation"):
         assumed["mean_activation"] = mean_activation
     listed = [f"{name}={value}" for name, value in assumed.items() if name not in stated]

@@ -73,7 +73,6 @@ def from_torch(
     tensors = weights.tensors
     layers, shapes = find_layers(model, data_shape)
     torch_names, notes = match_names(names, layers, weights, tuple(data_shape))
-    print_note([*weights.notes, *notes])
     expected = _torch_shapes(layers, torch_names, shapes)
     _check_shapes(tensors, expected)
     variables: dict[tuple[str, ...], Any] = {}
@@ -87,6 +86,7 @@ def from_torch(
         elif layer is not None and layer.unflattened and value.ndim == 1:
             value = _pixels_last(value, layer.unflattened)
         variables[path] = jnp.asarray(value, leaf.dtype).reshape(leaf.shape)
+    print_note([*weights.notes, *notes])
     return flax.traverse_util.unflatten_dict(variables)
 
 
