@@ -28,33 +28,33 @@ def printed_names(
       InputError: layers for which the architecture has no names.
     """
     groups = _group([layer for layer in layers if layer.path[0] in PARTS[part]])
-    norms = [p for p in patterns if p.split(".")[-1].startswith(_NORMS)]
+    norms = [p for p in patterns if _first(p).split(".")[-1].startswith(_NORMS)]
     patterns = [pattern for pattern in patterns if pattern not in norms]
-    norm = norms[0].split("|")[0] if norms else None
+    norm = _first(norms[0]) if norms else None
     names: dict[tuple[str, ...], str] = {}
     for place, pattern in enumerate(patterns):
         count = _count(pattern, groups, patterns[place + 1 :])
         taken, groups = groups[:count], groups[count:]
-        first = pattern.split("|")[0]
+        first = _first(pattern)
         if first.endswith(".*"):
             names |= _in_sequential(first.removesuffix("*"), taken)
         else:
             names |= _by_number(first, norm, taken, (*used, *names.values()))
-    missing = [layer for group in groups for layer in group if layer.path not in names]
-    unnamed = missing or [
-        layer
-        for layer in layers
-        if layer.path[0] in PARTS[part] and layer.path not in names
-    ]
+    ours = [layer.path for layer in layers if layer.path[0] in PARTS[part]]
+    unnamed = [path for path in ours if path not in names]
     if unnamed:
         raise InputError(
             "the model must be one that this architecture has names for: it has none "
-            f"for {'.'.join(unnamed[0].path)}"
+            f"for {'.'.join(unnamed[0])}"
         )
     return names
 
 
-_NORMS = ("bn", "norm", "dec_bn")
+_NORMS = ("bn", "norm", "dec_bn")  # as names of normalizations begin
+
+
+def _first(pattern: str) -> str:
+    return pattern.split("|")[0]
 
 
 def _group(layers: Sequence[Layer]) -> list[Group]:
@@ -70,12 +70,12 @@ def _group(layers: Sequence[Layer]) -> list[Group]:
 def _count(pattern: str, groups: Sequence[Group], later: Sequence[str]) -> int:
     """How many layers a pattern names: one, or for numbers a run of one kind."""
     kinds = [group[0].kind for group in groups]
-    if "*" not in pattern.split("|")[0]:
+    if "*" not in _first(pattern):
         is_needed = pattern.split("|")[-1] or len(set(kinds)) > 1 or not later
         return int(bool(kinds and is_needed))
     if not later:
         return len(groups)
-    needed = sum("*" not in p.split("|")[0] and bool(p.split("|")[-1]) for p in later)
+    needed = sum("*" not in _first(p) and bool(p.split("|")[-1]) for p in later)
     is_conv = "conv" in pattern
     run = itertools.takewhile(lambda kind: (kind != "dense") == is_conv, kinds)
     return min(len(list(run)), len(groups) - needed)
