@@ -35,7 +35,9 @@ def optional(cls: type[Any]) -> type[Any]:
     hints, docs = typing.get_type_hints(VAEConfig), field_docs(VAEConfig)
     lines, annotations = [], {}
     for entry in dataclasses.fields(VAEConfig):
-        doc = re.sub(r"\s*(\([^()]*\)|[;.] [Dd]efault: [^()]*)\.?$", "", docs[entry.name])
+        doc = re.sub(
+            r"\s*(\([^()]*\)|[;.] [Dd]efault: [^()]*)\.?$", "", docs[entry.name]
+        )
         doc = doc.rstrip(".") + ". Default: as in the weights, or assumed."
         metadata = {**entry.metadata, "doc": doc}
         is_switch = hints[entry.name] is bool

@@ -105,9 +105,7 @@ def _read(file: BinaryIO, start: bytes, path: Path) -> Any:
     if start[4:8] == b"TFL3":
         raise InputError("a TensorFlow Lite model: only PyTorch's weights are read")
     if start[:1] == b"\x08":  # the first field of these protocol buffers, a version
-        raise InputError(
-            "an ONNX or TensorFlow model: only PyTorch's weights are read"
-        )
+        raise InputError("an ONNX or TensorFlow model: only PyTorch's weights are read")
     raise InputError("neither a PyTorch nor a safetensors nor an npz file")
 
 

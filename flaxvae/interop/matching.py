@@ -51,7 +51,9 @@ def read_names(text: str) -> str | dict[str, Any]:
         raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"names must be a JSON file, got {text!r} ({reason})") from error
+        raise InputError(
+            f"names must be a JSON file, got {text!r} ({reason})"
+        ) from error
     check_names(names)
     return dict(names)
 
@@ -128,7 +130,8 @@ def find_program(names: NamesLike, weights: Weights, data_shape: Shape) -> Progr
     """The layers of a program in order; see `guess_program`."""
     tensors = weights.tensors
     if names is None:
-        return guess_program(tensors, data_shape)
+        own = [name for name in HEADS if f"{name}.weight" in tensors]
+        return guess_program(tensors, data_shape, own)
     if isinstance(names, str):
         check_choice("architecture", names, ARCHITECTURES)
         order = expand_architecture(names, list(tensors))

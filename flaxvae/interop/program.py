@@ -12,7 +12,8 @@ import numpy as np
 from flaxvae.checks import InputError
 
 Shape = tuple[int, ...]
-ENOUGH = 20_000  # steps of the search for an order
+CODE = re.compile(r"(^|_)(code|latent|bottleneck|z)($|_)")
+ENOUGH = 5_000  # steps of the search for an order
 MOST = 100  # orders that are compared
 TENSORS = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 OWN_PARTS = ("likelihood.", "prior.", "critic.")  # of flaxvae's own models
@@ -48,9 +49,7 @@ class TorchLayer:
     def on(self, side: str) -> "TorchLayer | None":
         """The layer as one of the encoder or the decoder, or None."""
         if self.kind == "either" and side == "encoder":
-            return replace(
-                self, kind="conv", inputs=self.outputs, outputs=self.inputs
-            )
+            return replace(self, kind="conv", inputs=self.outputs, outputs=self.inputs)
         if self.kind == "either":
             return replace(self, kind="conv_transpose")
         other = {"encoder": "conv_transpose", "decoder": "conv"}[side]
@@ -314,6 +313,9 @@ class _Search:
         self.order = order
         self.steps = 0
         self.sides = {name: _side(name) for name in layers}
+        self.numbers = {name: _numbers(name) for name in layers}
+        self.patterns = {name: re.sub(r"\d+", "#", name) for name in layers}
+        self.sorted = sorted(layers, key=self.numbers.__getitem__)
 
     def run(self, heads: tuple[str, ...]) -> list[Program]:
         """The programs with these heads, of none: autoencoders."""
@@ -385,16 +387,16 @@ class _Search:
         self.steps += 1
         if self.steps > ENOUGH:
             return
-        last = {_pattern(layer.name): _numbers(layer.name) for layer in path}
+        last = {self.patterns[v.name]: self.numbers[v.name] for v in path}
         seen: set[Any] = set()
-        for name in sorted(self.layers, key=_numbers):
+        for name in self.sorted:
             layer = self.layers[name].on(side)
             if layer is None or name in used or not self._is_next(name, used, side):
                 continue
             if self.sides[name] not in (None, side) and not self.order:
                 continue
-            pattern = _pattern(name)
-            is_late = _numbers(name) < last.get(pattern, ())
+            pattern = self.patterns[name]
+            is_late = self.numbers[name] < last.get(pattern, ())
             if is_late and self.is_strict and not self.order:
                 continue
             kind = (pattern, layer.kind, layer.inputs, layer.outputs, layer.kernel)
@@ -415,7 +417,9 @@ class _Search:
         kind, size = state
         if layer.kind == "norm":
             is_free = path and path[-1].kind != "norm"
-            return state if is_free and layer.inputs == size and kind != "data" else None
+            return (
+                state if is_free and layer.inputs == size and kind != "data" else None
+            )
         places = math.prod(self.data_shape[:-1])
         if layer.kind == "dense":
             fits = layer.inputs == size
@@ -444,7 +448,7 @@ def _list(names: Iterable[str]) -> str:
 
 def _narrowest(programs: list[Program]) -> list[Program]:
     """Those with the code that names say, or else the narrowest one."""
-    named = [p for p in programs if re.search("code|latent", p.heads[0].name)]
+    named = [p for p in programs if CODE.search(_word(p.heads[0].name))]
     programs = named or programs
     least = min((p.latent_dim for p in programs), default=0)
     return [p for p in programs if p.latent_dim == least]
@@ -460,10 +464,6 @@ def _side(name: str) -> str | None:
     words = re.findall("[a-z]+", name.lower())
     sides = {"enc": "encoder", "dec": "decoder"}
     return next((sides[w[:3]] for w in words if w[:3] in sides), None)
-
-
-def _pattern(name: str) -> str:
-    return re.sub(r"\d+", "#", name)
 
 
 def _numbers(name: str) -> tuple[int, ...]:

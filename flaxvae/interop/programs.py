@@ -119,7 +119,8 @@ def import_torch(
     if plan.program is not None:
         layers, _ = find_layers(model, data.shape)
         names = {
-            ".".join(path): theirs for path, theirs in pair(plan.program, layers).items()
+            ".".join(path): theirs
+            for path, theirs in pair(plan.program, layers).items()
         }
     variables = from_torch(quiet, model, data.shape, names=names)
     print_note(weights.notes + plan.notes)
@@ -148,6 +149,8 @@ def make_plan(
     names = without_prefix(names, weights)
     stated = {name: value for name, value in stated.items() if value is not None}
     try:
+        if stated.get("encoder") == "resnet" and not isinstance(names, str):
+            raise InputError("residual networks are not found by their layers")
         program = find_program(names, weights, data.shape)
     except InputError:
         if not stated.keys() & {"encoder", "hidden", "filters"}:
@@ -213,7 +216,10 @@ def _check_stated(
             "biases must be left out for weights without batch normalization, got "
             f"{stated['biases']}"
         )
-    if "before_reshape" not in found and stated.get("before_reshape") == "normalization":
+    if (
+        "before_reshape" not in found
+        and stated.get("before_reshape") == "normalization"
+    ):
         told["before_reshape"] = "activation or none"
     for name, value in told.items():
         given = stated.get(name, value)
@@ -247,6 +253,8 @@ def _short(found: Mapping[str, Any]) -> dict[str, Any]:
         del kept["decoder"]
     if kept["encoder"] == "conv" and not kept["hidden"]:
         del kept["hidden"]
+    if kept.get("biases") == "needed":
+        del kept["biases"]
     return kept
 
 
@@ -279,6 +287,8 @@ def _describe(
             assumed["init_scale"] = f"{values.get('init_scale', 1.0):.4g}"
     if mean_activation := values.get("mean_activation"):
         assumed["mean_activation"] = mean_activation
-    listed = [f"{name}={value}" for name, value in assumed.items() if name not in stated]
+    listed = [
+        f"{name}={value}" for name, value in assumed.items() if name not in stated
+    ]
     more = f"; assumed: {', '.join(listed)}" if listed else ""
     return f"read as {kind}, {network}: {program.describe()}{more}"

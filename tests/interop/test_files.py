@@ -121,7 +121,10 @@ READ = {  # name of the file: how its bytes are made, a part of the note
         lambda: saved(checkpoint(model_state_dict=STATE, loss=np.float64(0.5))),
         "the entry 'model_state_dict'",
     ),
-    "model.bin": (lambda: saved({"model": STATE, "loss": torch.tensor(0.5)}), "'model'"),
+    "model.bin": (
+        lambda: saved({"model": STATE, "loss": torch.tensor(0.5)}),
+        "'model'",
+    ),
     "net.pkl": (lambda: saved({"net": prefixed("module._orig_mod.")}), "'module.'"),
     "ema.pth": (lambda: saved({"ema": {"shadow": STATE}}), "'ema.shadow'"),
     "both.pt": (
@@ -175,7 +178,9 @@ REFUSED = {  # name of the file: how its bytes are made, a part of the message
     ),
     "damaged.pt": (damaged, "damaged at"),
     "script.pt": (
-        lambda: zipped(**{"vae/constants.pkl": "", "vae/data.pkl": "", "vae/code/a": ""}),
+        lambda: zipped(
+            **{"vae/constants.pkl": "", "vae/data.pkl": "", "vae/code/a": ""}
+        ),
         "a TorchScript archive",
     ),
     "letter.pt": (lambda: zipped(**{"word/document.xml": ""}), "without a checkpoint"),
@@ -277,7 +282,9 @@ def test_an_entry_is_chosen(tmp_path):
     content = {"model": STATE, "ema": {"shadow": other}}
     chosen = read_weights(content, entry="ema.shadow")
     np.testing.assert_array_equal(chosen.tensors["fc1.bias"], other["fc1.bias"])
-    with pytest.raises(InputError, match="unknown entry 'emma': choose from ema.shadow"):
+    with pytest.raises(
+        InputError, match="unknown entry 'emma': choose from ema.shadow"
+    ):
         read_weights(content, entry="emma")
     with pytest.raises(InputError, match="entry must be left out for a dict"):
         read_weights(STATE, entry="model")
