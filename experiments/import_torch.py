@@ -1,26 +1,57 @@
 """Convert the weights of a PyTorch program to a run's folder.
 
-    python -m experiments.import_torch vae.pt --names=pytorch_examples --hidden 400
+    python -m experiments.import_torch vae.pt
+    python -m experiments.import_torch vae.ckpt --names=sequential_conv --dataset=mnist
+    python -m experiments.import_torch vae.pt --names=names.json --activation=tanh
 
-The folder is the same as of a model trained here: `flaxvae.load` and every command that
-takes a run's folder read it. The model's test numbers are printed, so that a wrong
-guess of the architecture shows.
+Widths, filters, kernels, normalizations, biases and the size of the code are read from
+the tensors; what they do not tell is assumed, and printed in one line. The folder is
+the same as of a model trained here: `flaxvae.load` and every command that takes a run's
+folder read it. The model's test numbers are printed, so that a wrong assumption shows.
 """
 
+import dataclasses
+import re
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import OmitArgPrefixes, Positional
 
 from experiments import command, inputs
 from flaxvae import InputError, evaluation, interop, training
 from flaxvae.checks import check_choice
-from flaxvae.data import DataConfig
+from flaxvae.data import DataConfig, Dataset, condition_on_labels
+from flaxvae.interop.matching import read_names
+from flaxvae.interop.programs import ModelKind
 from flaxvae.models import PRESETS, VAEConfig
-from flaxvae.objectives import ELBO
+from flaxvae.settings import check_settings, field_docs, setting
 from flaxvae.training.run_folder import check_writable
 
-DEFAULT = VAEConfig(latent_dim=20)
+
+def optional(cls: type[Any]) -> type[Any]:
+    """A dataclass with the fields of `VAEConfig`, all of them None."""
+    hints, docs = typing.get_type_hints(VAEConfig), field_docs(VAEConfig)
+    lines, annotations = [], {}
+    for entry in dataclasses.fields(VAEConfig):
+        doc = re.sub(
+            r"\s*(\([^()]*\)|[;.] [Dd]efault: [^()]*)\.?$", "", docs[entry.name]
+        )
+        doc = doc.rstrip(".") + ". Default: as in the weights, or assumed."
+        metadata = {**entry.metadata, "doc": doc}
+        is_switch = hints[entry.name] is bool
+        annotations[entry.name] = bool if is_switch else hints[entry.name] | None
+        setattr(cls, entry.name, setting(False if is_switch else None, **metadata))
+        lines.append(f"      {entry.name}: {' '.join(doc.split())}")
+    cls.__annotations__ = annotations
+    cls.__doc__ = f"{cls.__doc__}\n\n    Attributes:\n" + "\n".join(lines)
+    return dataclass(frozen=True, kw_only=True)(cls)
+
+
+@optional
+class Network:
+    """The model, as far as it is to be stated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,52 +59,89 @@ class Flags:
     """Converts the weights of a PyTorch program to a run's folder."""
 
     weights: Positional[Path]
-    """A state dict: .safetensors, or .pt without pickled code."""
+    """A checkpoint or a state dict: a file of torch.save, safetensors or npz."""
     names: str | None = None
-    """Names of its layers: a key of `interop.ARCHITECTURES`. Default: flaxvae's."""
+    """Names of its layers: a key of `interop.ARCHITECTURES`, or a JSON file with a dict
+    from flaxvae's names to PyTorch's. Default: found from shapes and names."""
+    entry: str | None = None
+    """Entry of the checkpoint that holds the weights, such as ema."""
+    kind: ModelKind | None = None
+    """What the program is. Default: an autoencoder without log-variances."""
     preset: str | None = None
-    """The model by name, in place of the flags below."""
+    """A model by name, whose settings count as stated; further flags change them."""
     workdir: Path | None = None
     """New folder. Default: under runs/import_torch, named by the weights' file."""
     data: OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
-    model: OmitArgPrefixes[VAEConfig] = field(default_factory=lambda: DEFAULT)
+    model: OmitArgPrefixes[Network] = field(default_factory=Network)
     start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
 
     def __post_init__(self) -> None:
         if self.names is not None:
-            check_choice("names", self.names, interop.ARCHITECTURES)
+            read_names(self.names)
         if self.preset is not None:
             check_choice("preset", self.preset, PRESETS)
-            if self.model != DEFAULT:
-                raise InputError(
-                    "preset must be left out where the network is described"
-                )
+        check_settings(self.model)
+        self.settings()
+
+    def settings(self) -> dict[str, Any]:
+        """The fields of the model that are stated, by the preset or by flags."""
+        stated = without_defaults(PRESETS[self.preset]) if self.preset else {}
+        flags = {n: v for n, v in vars(self.model).items() if v not in (None, False)}
+        if flags.get("activation", "leaky_relu") != "leaky_relu":
+            stated.pop("negative_slope", None)  # that of the preset
+        stated |= flags
+        if self.kind != "autoencoder":
+            VAEConfig(**stated)
+        return stated
+
+
+def without_defaults(config: VAEConfig) -> dict[str, Any]:
+    """The fields of a config that have been set."""
+    set_fields = {
+        entry.name: getattr(config, entry.name)
+        for entry in dataclasses.fields(config)
+        if getattr(config, entry.name) != entry.default
+    }
+    return {"encoder": config.encoder, "latent_dim": config.latent_dim, **set_fields}
 
 
 def main(flags: Flags) -> None:
     """Weights, model, folder, numbers."""
     workdir = flags.workdir or Path("runs") / "import_torch" / flags.weights.stem
-    check_writable(workdir.expanduser())
+    check_new(workdir.expanduser())
     dataset = inputs.load_data(flags)
-    config = PRESETS[flags.preset] if flags.preset else flags.model
-    vae = config.build(dataset)
-    variables = interop.from_torch(
-        flags.weights.expanduser(), vae, dataset.shape, names=flags.names
+    if flags.model.conditional:
+        dataset = condition_on_labels(dataset)
+    names = None if flags.names is None else read_names(flags.names)
+    trained = interop.import_torch(
+        flags.weights,
+        dataset,
+        names=names,
+        entry=flags.entry,
+        kind=flags.kind,
+        **flags.settings(),
     )
-    trained = training.Trained(
-        model=vae,
-        variables=variables,
-        data_shape=dataset.shape,
-        preprocessing=dataset.preprocessing,
-        template=dataset.without_examples(),
-        objective=ELBO(),
-    )
+    numbers = evaluate(trained, dataset)
     training.save(trained, workdir.expanduser(), dataset)
-    test = evaluation.evaluate_elbo(trained, dataset.test)
-    print(
-        f"{trained.parameters:,} parameters; {dataset.name}: test -ELBO "
-        f"{-test['elbo']:.2f} = {-test['log_likelihood']:.2f} + {test['kl']:.2f} nats"
-        f"\nwritten to {workdir}"
+    print(f"{trained.parameters:,} parameters; {dataset.name}: {numbers}")
+    print(f"written to {workdir}")
+
+
+def check_new(workdir: Path) -> None:
+    """Raises `InputError` unless a run can be written there, before any work is done."""
+    check_writable(workdir)
+    if (workdir / "config.json").exists():
+        raise InputError(f"workdir must hold no run yet, got {str(workdir)!r}")
+
+
+def evaluate(trained: training.Trained, dataset: Dataset) -> str:
+    """The test numbers in words."""
+    test = evaluation.evaluate(trained, dataset.test)["test"]
+    if "squared_error" in test:
+        return f"test squared error {test['squared_error']:.5f}, mean over values"
+    return (
+        f"test -ELBO {-test['elbo']:.2f} = {-test['log_likelihood']:.2f} + "
+        f"{test['kl']:.2f} nats"
     )
 
 

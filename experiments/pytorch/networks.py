@@ -86,6 +86,9 @@ def build_network(network: Any, data_shape: Sequence[int]) -> nn.Module:
     for setting, choices in (("normalization", ("none", "batch")), ("dropout", (0,))):
         if (value := getattr(network, setting)) not in choices:
             raise InputError(f"{setting} must be in {choices}, got {value}")
+    for setting in ("batch_norm", "biases", "dense_normalization", "before_reshape"):
+        if (value := getattr(network, setting, None)) is not None:
+            raise InputError(f"{setting} must be left out, got {value}")
     if getattr(network, "padding", 0) in ("SAME", "VALID"):
         raise InputError(f"padding must be a number, got {network.padding}")
     return twin(network, tuple(data_shape))

@@ -7,7 +7,10 @@ from typing import Any
 import flax.linen as nn
 
 from flaxvae.models.variables import variable_shapes
-from flaxvae.nn import Conv, ConvTranspose
+from flaxvae.nn import Conv, ConvDecoder, ConvTranspose, ResNetDecoder
+from flaxvae.nn.batch_norm import TorchBatchNorm
+from flaxvae.nn.codes import CodeHead
+from flaxvae.nn.layers import Network
 
 Shape = tuple[int, ...]
 KINDS: dict[Any, str] = {
@@ -17,6 +20,7 @@ KINDS: dict[Any, str] = {
     nn.ConvTranspose: "conv_transpose",
     ConvTranspose: "conv_transpose",
     nn.BatchNorm: "norm",
+    TorchBatchNorm: "norm",
     nn.GroupNorm: "norm",
     nn.LayerNorm: "norm",
 }
@@ -32,32 +36,38 @@ class Layer:
       flattened: shape (H, W, C) of the image, or (T, C) of the series, whose entries a
         dense layer reads, or None.
       unflattened: shape of the image or series that its outputs become, or None.
+      num_following: modules without parameters that follow in PyTorch: an activation
+        and dropout.
     """
 
     path: tuple[str, ...]
     kind: str
     flattened: Shape | None = None
     unflattened: Shape | None = None
+    num_following: int = 0
 
 
 def find_layers(model: nn.Module, data_shape: Shape) -> tuple[list[Layer], Any]:
     """The layers of a model and the shapes of its variables; nothing is computed.
 
     Args:
-      model: an unbound VAE.
+      model: an unbound VAE or autoencoder.
       data_shape: shape of one example.
 
     Returns:
       The layers with parameters, and the tree of `jax.ShapeDtypeStruct`.
     """
     calls: list[tuple[Layer | None, Shape, Shape]] = []  # shapes of an example
+    seen: set[tuple[str, ...]] = set()  # a module may call that of its base class
 
     def watch(next_method: Any, args: Any, kwargs: Any, context: Any) -> Any:
         result = next_method(*args, **kwargs)
         module = context.module
         if context.method_name == "__call__":
-            if kind := KINDS.get(type(module)):
-                layer = Layer(module.path, kind)
+            kind = KINDS.get(type(module))
+            if kind and module.path not in seen:
+                seen.add(module.path)
+                layer = Layer(module.path, kind, num_following=_following(module))
                 calls.append((layer, args[0].shape[1:], result.shape[1:]))
             elif module.path == ("decoder",):
                 calls.append((None, result.shape[1:], result.shape[1:]))
@@ -69,10 +79,13 @@ def find_layers(model: nn.Module, data_shape: Shape) -> tuple[list[Layer], Any]:
     image: Shape | None = data_shape  # the latest one, until it is flattened
     for layer, before, after in calls:
         if len(before) > 1:
-            # The outputs of the last dense layer are an image from here on.
-            last = layers[-1] if layers else None
-            if last and last.kind == "dense" and image is None:
-                layers[-1] = replace(last, unflattened=before)
+            if image is None:
+                # The outputs of the last dense layer are an image from here on.
+                place = len(layers)
+                while place and layers[place - 1].kind == "norm":
+                    place -= 1
+                for i in range(max(place - 1, 0), len(layers)):
+                    layers[i] = replace(layers[i], unflattened=before)
             image = after
         elif layer and layer.kind == "dense":
             if image and len(image) > 1 and math.prod(image) == before[-1]:
@@ -81,3 +94,16 @@ def find_layers(model: nn.Module, data_shape: Shape) -> tuple[list[Layer], Any]:
         if layer:
             layers.append(layer)
     return layers, shapes
+
+
+def _following(module: nn.Module) -> int:
+    """See `Layer.num_following`."""
+    network = module.parent
+    if isinstance(network, CodeHead):
+        return int(network.activation != "none")
+    is_last = module.name == "output"
+    if isinstance(network, ConvDecoder | ResNetDecoder) and module.name == "image":
+        is_last = network.before_reshape in (None, "none")
+    if is_last or not isinstance(network, Network):
+        return 0
+    return 2 if network.dropout else 1

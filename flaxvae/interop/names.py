@@ -1,58 +1,26 @@
-"""Names of a VAE's layers in PyTorch programs."""
+"""Names of a model's layers in PyTorch programs."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flaxvae.checks import InputError, check_choice
+from flaxvae.interop.architectures import ARCHITECTURES, Architecture
 from flaxvae.interop.layers import Layer
+from flaxvae.interop.printed_names import PARTS, printed_names
 
 # From the path of a layer in flaxvae to the name of PyTorch's layer, or to the names of
 # the two layers whose outputs are its first and second half.
 Names = dict[tuple[str, ...], tuple[str, ...]]
 
 HEAD = ("posterior", "mean_and_log_var")
-
-# PyTorch's names, in order: the layers of the encoder, those of the means and the
-# log-variances, the layers of the decoder. `*` stands for increasing numbers.
-ARCHITECTURES: dict[str, dict[str, tuple[str, ...]]] = {
-    "pytorch_examples": {  # github.com/pytorch/examples, vae
-        "encoder": ("fc1",),
-        "heads": ("fc21", "fc22"),
-        "decoder": ("fc3", "fc4"),
-    },
-    "encoder_decoder": {
-        "encoder": ("encoder.fc1",),
-        "heads": ("encoder.fc21", "encoder.fc22"),
-        "decoder": ("decoder.fc1", "decoder.fc2"),
-    },
-    "encoder_decoder_out": {
-        "encoder": ("encoder.fc1",),
-        "heads": ("encoder.fc_mean", "encoder.fc_log_var"),
-        "decoder": ("decoder.fc1", "decoder.fc_out"),
-    },
-    "sequential": {
-        "encoder": ("encoder_layers.*",),
-        "heads": ("fc_mu", "fc_logvar"),
-        "decoder": ("decoder.*",),
-    },
-    "sequential_conv": {
-        "encoder": ("encoder_conv.*",),
-        "heads": ("fc_mu", "fc_logvar"),
-        "decoder": ("decoder_fc", "decoder_conv.*"),
-    },
-    "conv_layers": {
-        "encoder": ("encoder.conv_layers.*",),
-        "heads": ("encoder.fc_mu", "encoder.fc_logvar"),
-        "decoder": ("decoder.fc", "decoder.conv_layers.*"),
-    },
-}
+KINDS = {"vae": "a VAE with a diagonal posterior", "autoencoder": "an autoencoder"}
 
 
 def find_names(
     names: str | Mapping[str, Any] | None,
     layers: Sequence[Layer],
-    tensors: Sequence[str],
+    tensors: Sequence[str] | None,
 ) -> Names:
     """PyTorch's name or names of each layer.
 
@@ -60,7 +28,8 @@ def find_names(
       names: a key of `ARCHITECTURES`, a dict from flaxvae's names to PyTorch's, or None
         if they are equal.
       layers: the layers of the model.
-      tensors: names of PyTorch's tensors.
+      tensors: names of PyTorch's tensors; None: as the architecture's program would
+        print them.
 
     Raises:
       InputError: an unknown architecture or layer, or a different number of layers.
@@ -69,7 +38,21 @@ def find_names(
         names = {}
     if isinstance(names, str):
         check_choice("architecture", names, ARCHITECTURES)
-        return _match(ARCHITECTURES[names], layers, tensors)
+        architecture = ARCHITECTURES[names]
+        is_vae = any(layer.path == HEAD for layer in layers)
+        if is_vae != (architecture.kind == "vae"):
+            raise InputError(
+                f"the model must be {KINDS[architecture.kind]} for the architecture "
+                f"{names}"
+            )
+        if tensors is not None:
+            return _match(architecture, layers, tensors)
+        heads = tuple(pattern.split("|")[0] for pattern in architecture.heads)
+        matched: Names = {HEAD: heads} if heads else {}
+        for part, patterns in architecture.parts.items():
+            printed = printed_names(part, patterns, layers, heads)
+            matched |= {path: (name,) for path, name in printed.items()}
+        return matched
     known = {".".join(layer.path): layer.path for layer in layers}
     for name in names:
         check_choice("layer", name, known)
@@ -81,24 +64,22 @@ def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _match(
-    architecture: Mapping[str, tuple[str, ...]],
-    layers: Sequence[Layer],
-    tensors: Sequence[str],
+    architecture: Architecture, layers: Sequence[Layer], tensors: Sequence[str]
 ) -> Names:
     """Pairs the layers of each part in order, normalizations separately."""
-    matched: Names = {HEAD: architecture["heads"]}
+    unused = {name.rpartition(".")[0] for name in tensors}
+    heads = [n for pattern in architecture.heads for n in _expand(pattern, unused)]
+    matched: Names = {HEAD: tuple(heads)} if heads else {}
     norms = {
         t.removesuffix(".running_mean") for t in tensors if t.endswith(".running_mean")
     }
-    for part in ("encoder", "decoder"):
-        theirs = [
-            name for pattern in architecture[part] for name in _expand(pattern, tensors)
-        ]
+    for part, patterns in architecture.parts.items():
+        theirs = [name for pattern in patterns for name in _expand(pattern, unused)]
         for is_norm in (False, True):
             ours = [
                 layer.path
                 for layer in layers
-                if layer.path[0] == part and (layer.kind == "norm") == is_norm
+                if layer.path[0] in PARTS[part] and (layer.kind == "norm") == is_norm
             ]
             in_torch = [name for name in theirs if (name in norms) == is_norm]
             if len(ours) != len(in_torch):
@@ -111,10 +92,34 @@ def _match(
     return matched
 
 
-def _expand(pattern: str, tensors: Sequence[str]) -> list[str]:
-    """The layers that match a pattern, in the order of their numbers."""
-    if "*" not in pattern:
-        return [pattern]
-    match = re.compile(re.escape(pattern).replace(r"\*", r"(\d+)") + r"\.\w+")
-    numbers = {int(m[1]) for name in tensors if (m := match.fullmatch(name))}
-    return [pattern.replace("*", str(n)) for n in sorted(numbers)]
+def expand_architecture(name: str, tensors: Sequence[str]) -> dict[str, list[str]]:
+    """The layers that an architecture names: of the heads, the encoder, the decoder."""
+    architecture = ARCHITECTURES[name]
+    unused = {tensor.rpartition(".")[0] for tensor in tensors}
+    parts = {"heads": architecture.heads, **architecture.parts}
+    return {
+        part: [n for pattern in patterns for n in _expand(pattern, unused)]
+        for part, patterns in parts.items()
+    }
+
+
+def _expand(pattern: str, unused: set[str]) -> list[str]:
+    """The layers that a pattern names, in the order of their numbers.
+
+    The first alternative counts that names layers; see `Architecture`. They are removed
+    from ``unused``, so that a later pattern does not name them again.
+    """
+    alternatives = pattern.split("|")
+    for alternative in filter(None, alternatives):
+        match = re.compile(re.escape(alternative).replace(r"\*", r"(\d*)"))
+        found = {
+            name: m[m.lastindex or 0] for name in unused if (m := match.fullmatch(name))
+        }
+        if found:
+            unused.difference_update(found)
+            return sorted(
+                found,
+                key=lambda name: int(found[name] or 0) if "*" in alternative else 0,
+            )
+    is_needed = alternatives[-1] and "*" not in alternatives[0]
+    return alternatives[:1] if is_needed else []  # then listed as missing

@@ -1,65 +1,265 @@
-"""Reading tensors from files without executing pickled code."""
+"""The tensors of a PyTorch program as arrays, from any place where they are kept."""
 
-from collections.abc import Mapping
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, check_choice, show
+from flaxvae.interop.files import Inert, read_file
+from flaxvae.training import NonFiniteError
+
+# Entries of checkpoints that hold a model's tensors, the first that is there.
+ENTRIES = ("state_dict", "model_state_dict", "model", "net", "network", "module")
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+COUNTERS = ("num_batches_tracked", "n_averaged")  # of batch normalizations, of averages
+DEPTH = 3  # levels of a checkpoint that are searched
 
 
-def read_tensors(source: Mapping[str, Any] | str | Path) -> dict[str, np.ndarray]:
-    """Reads a state dict as NumPy arrays.
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a program.
+
+    Attributes:
+      tensors: arrays of float32 (integers and Booleans as they were) by name, without
+        the prefix.
+      prefix: what all names began with, such as ``"module."``.
+      notes: what was assumed: the entry of a checkpoint, the prefix, what was left out.
+    """
+
+    tensors: dict[str, np.ndarray]
+    prefix: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def read_weights(source: Any, entry: str | None = None) -> Weights:
+    """Reads the tensors of a program.
 
     Args:
-      source: a dict of tensors or arrays, or the path of a ``.safetensors`` or
-        ``.pt`` / ``.pth`` file; the latter is read with ``weights_only=True``.
+      source: the path of a checkpoint; a module; a dict of tensors or arrays by name;
+        or a dict with such a dict in it.
+      entry: the entry of a checkpoint that holds the tensors, such as ``"ema"``.
 
     Raises:
-      InputError: the file does not exist, or holds something else than tensors.
+      InputError: the source cannot be read or holds no tensors, or several entries fit.
+      NonFiniteError: one of the numbers is NaN or infinite.
     """
-    if isinstance(source, Mapping):
-        return {name: _as_array(value) for name, value in source.items()}
-    path = Path(source)
-    readers = {".safetensors": _read_safetensors, ".pt": _read_pt, ".pth": _read_pt}
-    if path.suffix.lower() not in readers:
+    if isinstance(source, Weights):
+        return source
+    if isinstance(source, str | os.PathLike):
+        content, place = read_file(Path(source).expanduser()), repr(str(source))
+    elif _is_module(source):
+        content, place = source.state_dict(), f"the module {type(source).__name__}"
+    elif isinstance(source, Mapping):
+        content, place = source, "a dict"
+    else:
         raise InputError(
-            f"weights must be a file that ends in {', '.join(readers)}, got "
-            f"{str(source)!r}"
+            "weights must be a path, a PyTorch module or a dict of tensors, got "
+            f"{show(source)}"
         )
-    if not path.is_file():
-        raise InputError(f"weights must be a file, got {str(source)!r}")
+    state_dict, notes = _unwrap(content, entry, place)
+    tensors, left_out = {}, []
+    for name, value in state_dict.items():
+        if not isinstance(name, str) or not _is_array(value):
+            left_out.append(str(name))
+        else:
+            tensors[_without_wrappers(name)] = _as_array(name, value)
+    if left_out:
+        notes.append(f"{_shorten(left_out)} left out, which hold no tensors")
+    prefix = _common_prefix(tensors)
+    if prefix:
+        notes.append(f"the prefix {prefix!r} of all names left out")
+    named = {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name not in COUNTERS
+    }
+    _check_finite(named)
+    return Weights(named, prefix, tuple(notes))
+
+
+def read_tensors(source: Any) -> dict[str, np.ndarray]:
+    """The tensors of `read_weights` by name."""
+    return read_weights(source).tensors
+
+
+def print_note(notes: Iterable[str]) -> None:
+    """Prints what was assumed about weights, on one line."""
+    if notes := list(notes):
+        print(f"NOTE: {'; '.join(notes)}", file=sys.stderr)
+
+
+def _is_module(value: Any) -> bool:
+    torch = sys.modules.get("torch")  # a module cannot be there without it
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def _is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _is_array(value: Any) -> bool:
+    if _is_tensor(value):
+        return True
+    if isinstance(value, Mapping | str | bytes | Inert) or value is None:
+        return False
+    if isinstance(value, int | float | complex | np.generic):
+        return False
+    if isinstance(value, list | tuple):
+        try:
+            return bool(np.asarray(value).dtype.kind in "biuf")
+        except ValueError:  # of several lengths
+            return False
+    return isinstance(value, np.ndarray) or hasattr(value, "__array__")
+
+
+def _unwrap(content: Any, entry: str | None, place: str) -> tuple[Any, list[str]]:
+    """The dict of tensors in a checkpoint, and what was assumed."""
+    if _is_module(content):
+        content = content.state_dict()
+    if not isinstance(content, Mapping):
+        kind = "a tensor" if _is_array(content) else show(content)
+        raise InputError(
+            f"weights must be a dict of tensors by name, got {place}, which holds "
+            f"{kind}: save it by torch.save(model.state_dict(), path)"
+        )
+    found = dict(_find_dicts(content))
+    if entry is not None:
+        if not found:
+            raise InputError(
+                f"entry must be left out for {place}, which has no entries of tensors"
+            )
+        check_choice("entry", entry, found)
+        return found[entry], []
+    if _holds_tensors(content) and _is_named(content):
+        return content, []
+    if len(found) == 1:
+        ((name, state_dict),) = found.items()
+        return state_dict, [f"tensors of the entry {name!r}"]
+    if _holds_tensors(content) and not found:
+        return content, []
+    if not found:
+        raise InputError(
+            f"weights must hold tensors, got {place} with {_shorten(content)}: save "
+            "it by torch.save(model.state_dict(), path)"
+        )
+    standard = [name for name in ENTRIES if name in found]
+    if standard:
+        others = [name for name in found if name != standard[0]]
+        note = f"tensors of the entry {standard[0]!r}, not of {_shorten(others)}"
+        return found[standard[0]], [note]
+    parts = {name.split(".")[-1].lower()[:3] for name in found}
+    if {"enc", "dec"} <= parts:
+        joined = {
+            f"{name}.{key}": value
+            for name, state_dict in found.items()
+            for key, value in state_dict.items()
+        }
+        return joined, [f"the entries {_shorten(found)} together"]
+    raise InputError(
+        f"entry must say which of the entries holds the weights, got {place} with "
+        f"{', '.join(found)}"
+    )
+
+
+def _find_dicts(content: Mapping[Any, Any], depth: int = DEPTH) -> Iterator[Any]:
+    """Pairs of a name and a dict of tensors, of all dicts within a checkpoint."""
+    for name, value in content.items():
+        if _is_module(value):
+            value = value.state_dict()
+        if not isinstance(name, str) or not isinstance(value, Mapping):
+            continue
+        if name.lower().startswith(("optim", "sched", "lr_sched")):
+            continue
+        if _holds_tensors(value):
+            yield name, value
+        elif depth > 1:
+            for inner, tensors in _find_dicts(value, depth - 1):
+                yield f"{name}.{inner}", tensors
+
+
+def _holds_tensors(content: Mapping[Any, Any]) -> bool:
+    """Whether some of the values are tensors with axes, all under names."""
+    return all(isinstance(name, str) for name in content) and any(
+        _is_array(value) and _count_axes(value) > 0 for value in content.values()
+    )
+
+
+def _count_axes(value: Any) -> int:
+    return np.ndim(value) if isinstance(value, list | tuple) else len(value.shape)
+
+
+def _is_named(content: Mapping[Any, Any]) -> bool:
+    """Whether names are those of a module's tensors, ``layer.weight``."""
+    return any(str(name).endswith((".weight", ".bias")) for name in content)
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
+    """Any tensor, also sparse, quantized or on an accelerator, as an array."""
+    if _is_tensor(value):
+        value = _dense(name, value)
+    array = np.asarray(value)
+    if array.dtype.kind == "c":
+        raise InputError(f"weights must be real numbers, got complex ones in {name}")
+    if array.dtype.kind in "biu":
+        return array
+    if array.dtype.kind in "OSUMm":
+        raise InputError(f"weights must be numbers, got {array.dtype} in {name}")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def _dense(name: str, tensor: Any) -> Any:
     try:
-        tensors = readers[path.suffix.lower()](path)
-        return {name: _as_array(value) for name, value in tensors.items()}
-    except ImportError as error:
+        tensor = tensor.detach()
+        if tensor.is_quantized:
+            tensor = tensor.dequantize()
+        if str(tensor.layout) != "torch.strided":
+            tensor = tensor.to_dense()
+        tensor = tensor.resolve_conj().resolve_neg().cpu()
+        if tensor.is_complex():
+            raise InputError(
+                f"weights must be real numbers, got complex ones in {name}"
+            )
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
-            f"{error.name} must be installed to read {path.name}: "
-            'pip install -e ".[torch]"'
-        ) from error
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"weights must be a state dict of tensors and nothing else, got "
-            f"{str(source)!r} ({reason})"
+            f"weights must be tensors with values, got {name} "
+            f"({type(tensor).__name__} on {tensor.device})"
         ) from error
 
 
-def _read_safetensors(path: Path) -> Mapping[str, Any]:
-    from safetensors.numpy import load_file
-
-    return load_file(path)
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
-def _read_pt(path: Path) -> Mapping[str, Any]:
-    import torch
+def _common_prefix(tensors: Mapping[str, Any]) -> str:
+    """The parts with which all names of layers begin, such as ``module.model.``."""
+    names = [name.split(".")[:-2] for name in tensors if name not in COUNTERS]
+    common = os.path.commonprefix(names) if names else []
+    return "".join(f"{part}." for part in common)
 
-    return torch.load(path, map_location="cpu", weights_only=True)
+
+def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
+    bad = {n: int((~np.isfinite(t)).sum()) for n, t in tensors.items()}
+    bad = {name: count for name, count in bad.items() if count}
+    if bad:
+        name, count = next(iter(bad.items()))
+        total = math.prod(tensors[name].shape)
+        more = f", and {len(bad) - 1} more of the tensors" if len(bad) > 1 else ""
+        raise NonFiniteError(
+            f"the weights are not finite: {count:,} of {total:,} numbers in {name}{more}"
+        )
 
 
-def _as_array(value: Any) -> np.ndarray:
-    """Converts any tensor, also one with a gradient or on an accelerator."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().float()
-    return np.asarray(value)
+def _shorten(names: Any) -> str:
+    names = [str(name) for name in names]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" * (len(names) > 5))

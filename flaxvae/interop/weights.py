@@ -18,21 +18,26 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.interop.layers import Layer, find_layers
+from flaxvae.interop.matching import match_names
 from flaxvae.interop.names import Names, find_names
-from flaxvae.interop.tensors import read_tensors
+from flaxvae.interop.tensors import print_note, read_tensors, read_weights
 
-STATISTICS = {"mean": "running_mean", "var": "running_var"}
 COUNTER = "num_batches_tracked"  # in PyTorch's batch normalization only
+STATISTICS = {"mean": "running_mean", "var": "running_var", "count": COUNTER}
 
 
 def from_torch(
-    source: Mapping[str, Any] | str | Path,
+    source: Any,
     model: nn.Module,
     data_shape: tuple[int, ...],
     *,
     names: str | Mapping[str, Any] | None = None,
+    entry: str | None = None,
 ) -> dict[str, Any]:
     """Converts the parameters and batch statistics of a PyTorch module.
+
+    What is assumed (an entry of a checkpoint, a prefix, the order of the layers) is
+    printed in one line; `infer_config` finds the model itself.
 
     >>> from flaxvae.models import build_vae
     >>> vae = build_vae((2, 2, 1), 2, hidden=(3,))
@@ -45,14 +50,16 @@ def from_torch(
     (3, 4)
 
     Args:
-      source: a state dict, or the path of a ``.safetensors`` or ``.pt`` file that holds
-        one; pickled code in a file is never executed.
-      model: an unbound VAE.
+      source: a PyTorch module; its state dict, or a dict of arrays; a checkpoint with
+        such a dict in it; or the path of a file of ``torch.save``, a safetensors or an
+        npz file. Pickled code in a file is never executed.
+      model: an unbound VAE or autoencoder.
       data_shape: shape of one example, (H, W, C).
       names: PyTorch's names of the layers: a key of `ARCHITECTURES`; a dict from
         flaxvae's names, such as ``"encoder.conv_0"``, to PyTorch's, or to a pair of
         names for the layers of the means and the log-variances; or None if the names
-        are equal.
+        are equal, or if shapes and names leave one order of the layers only.
+      entry: the entry of a checkpoint that holds the tensors, where several do.
 
     Returns:
       The variables for ``model.apply``.
@@ -60,22 +67,26 @@ def from_torch(
     Raises:
       InputError: the file cannot be read, or the tensors do not fit the model; the
         message lists all that are missing, surplus or of another shape.
+      NonFiniteError: one of the tensors holds NaN or an infinite number.
     """
-    tensors = read_tensors(source)
+    weights = read_weights(source, entry)
+    tensors = weights.tensors
     layers, shapes = find_layers(model, data_shape)
-    torch_names = find_names(names, layers, list(tensors))
+    torch_names, notes = match_names(names, layers, weights, tuple(data_shape))
     expected = _torch_shapes(layers, torch_names, shapes)
     _check_shapes(tensors, expected)
     variables: dict[tuple[str, ...], Any] = {}
+    zero = np.zeros((), np.float32)  # files of old versions count no batches
     for path, leaf in _leaves(shapes).items():
         layer, name = _owner(path, layers)
-        parts = [tensors[n] for n in _torch_names(path, layer, torch_names)]
+        parts = [tensors.get(n, zero) for n in _torch_names(path, layer, torch_names)]
         value = np.concatenate(parts) if len(parts) > 1 else parts[0]
         if layer is not None and name == "kernel":
             value = _kernel_from_torch(value, layer)
-        elif layer is not None and layer.unflattened and name == "bias":
+        elif layer is not None and layer.unflattened and value.ndim == 1:
             value = _pixels_last(value, layer.unflattened)
         variables[path] = jnp.asarray(value, leaf.dtype).reshape(leaf.shape)
+    print_note([*weights.notes, *notes])
     return flax.traverse_util.unflatten_dict(variables)
 
 
@@ -84,38 +95,50 @@ def to_torch(
     model: nn.Module,
     data_shape: tuple[int, ...],
     *,
-    names: Mapping[str, Any] | None = None,
+    names: str | Mapping[str, Any] | None = None,
+    like: Mapping[str, Any] | str | Path | None = None,
 ) -> dict[str, Any]:
     """Converts variables to a PyTorch state dict, the inverse of `from_torch`.
 
     Args:
       variables: the variables for ``model.apply``.
-      model: an unbound VAE.
+      model: an unbound VAE or autoencoder.
       data_shape: shape of one example, (H, W, C).
-      names: a dict as in `from_torch`, or None for flaxvae's names.
+      names: as in `from_torch`; a key of `ARCHITECTURES` writes the names that its
+        program usually prints, an ``nn.Sequential`` numbered with its activations.
+      like: a state dict, or its file, whose own variant of the architecture's names is
+        to be written.
 
     Returns:
-      A dict of ``torch.Tensor`` for ``load_state_dict``.
+      A dict of ``torch.Tensor`` for ``load_state_dict``. The batches that a batch
+      normalization has seen are counted where it is PyTorch's (``batch_norm="torch"``);
+      else the number is 0.
+
+    Raises:
+      InputError: the architecture has no names for a layer of the model.
     """
     import torch
 
     layers, _ = find_layers(model, data_shape)
-    torch_names = find_names(names, layers, [])
+    tensor_names = None if like is None else list(read_tensors(like))
+    torch_names = find_names(names, layers, tensor_names)
     tensors: dict[str, Any] = {}
     for path, leaf in _leaves(variables).items():
         layer, name = _owner(path, layers)
         value = np.asarray(leaf)
         if layer is not None and name == "kernel":
             value = _kernel_to_torch(value, layer)
-        elif layer is not None and layer.unflattened and name == "bias":
+        elif layer is not None and layer.unflattened and value.ndim == 1:
             value = _pixels_first(value, layer.unflattened)
         targets = _torch_names(path, layer, torch_names)
         parts = np.split(value, len(targets)) if len(targets) > 1 else [value]
         for target, part in zip(targets, parts, strict=True):
             tensors[target] = torch.from_numpy(np.array(part))
-            if name == "mean":
+            if name == "count":
+                tensors[target] = tensors[target].long()  # as in PyTorch
+            elif name == "mean":
                 counter = target.replace(STATISTICS["mean"], COUNTER)
-                tensors[counter] = torch.tensor(0)
+                tensors.setdefault(counter, torch.tensor(0))
     return tensors
 
 
@@ -165,6 +188,7 @@ def _check_shapes(
     tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
     found = {n: t.shape for n, t in tensors.items() if not n.endswith(COUNTER)}
+    expected = {n: shape for n, shape in expected.items() if not n.endswith(COUNTER)}
     missing = [f"{n} {expected[n]}" for n in expected if n not in found]
     surplus = [f"{n} {found[n]}" for n in found if n not in expected]
     misshapen = [

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from flaxvae.checks import InputError, as_integer, show
-from flaxvae.nn.layers import Activation, Dtype, Normalization
+from flaxvae.nn.convnet import BeforeReshape
+from flaxvae.nn.layers import Activation, BatchNormStyle, Biases, Dtype, Normalization
 from flaxvae.nn.likelihoods import LIKELIHOODS, Likelihood, MeanActivation, Scale
 from flaxvae.nn.networks import DECODERS, ENCODERS, Decoder, Encoder
 from flaxvae.nn.resnet import Resampling
@@ -104,7 +105,7 @@ class NetworkConfig:
 
     Fields that are None have the default of the chosen part, shown in parentheses.
     Networks are described for the encoder; the decoder is its mirror, with widths and
-    stages in reverse order.
+    stages in reverse order, unless a field ``decoder_...`` says otherwise.
 
     Raises:
       InputError: a value out of range, or a field that none of the parts has.
@@ -139,8 +140,35 @@ class NetworkConfig:
     """Slope of leaky_relu below 0 (0.01)."""
     normalization: Normalization | None = None
     """Normalization before each activation; default: none, or as the model says."""
+    batch_norm: BatchNormStyle | None = None
+    """Running variance of batch normalization: of the batch's biased variance, as in
+    Flax, or of the unbiased one, as in PyTorch (flax)."""
+    biases: Biases | None = None
+    """Biases of layers: only where needed, not before a batch normalization, which
+    cancels them, or always, as PyTorch's layers have them (needed)."""
+    dense_normalization: Normalization | None = None
+    """Convolutional and residual networks: normalization of their dense layers;
+    default: as normalization."""
+    before_reshape: BeforeReshape | None = None
+    """Convolutional and residual decoders: what follows the dense layer whose outputs
+    become an image: nothing, the activation, or normalization and activation (none)."""
     dropout: float = setting(0.0, at_least=0, below=1)
     """Share of activations set to 0 in training."""
+    decoder_hidden: tuple[int, ...] | None = setting(None, at_least=1)
+    """Widths of the decoder's dense layers, from the code outwards; default: hidden in
+    reverse order."""
+    decoder_filters: tuple[int, ...] | None = setting(None, at_least=1)
+    """Filters of the decoder's stages, from its first image outwards; default: filters
+    in reverse order."""
+    decoder_kernel_size: int | tuple[int, ...] | None = setting(None, at_least=1)
+    """Rows and columns of the decoder's kernels; default: as kernel_size."""
+    decoder_strides: tuple[int, ...] | int | None = setting(None, at_least=1)
+    """Factor by which a stage of the decoder enlarges images or series, or one per
+    stage, from the first image outwards; default: strides in reverse order."""
+    decoder_padding: Literal["SAME", "VALID"] | int | None = None
+    """Padding of the decoder's transposed convolutions; default: as padding."""
+    decoder_activation: Activation | None = None
+    """Activation function of the decoder; default: as activation."""
     dtype: Dtype = "float32"
     """Precision of the networks; parameters and losses are always float32."""
 
@@ -169,7 +197,7 @@ class NetworkConfig:
             if isinstance(value, list | range | np.ndarray | jax.Array):
                 value = tuple(np.asarray(value).tolist())
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if is_number and field.name in ("hidden", "filters"):
+            if is_number and field.name in _WIDTHS:
                 value = (value,)
             object.__setattr__(self, field.name, value)
         check_settings(self)
@@ -245,6 +273,7 @@ class NetworkConfig:
           InputError: a field that none of the parts has.
         """
         values = {**self.resolve(data), **fixed}
+        self._check_effect(values)
         named = []
         if likelihood is None:
             name = self._choose_likelihood(
@@ -273,6 +302,11 @@ class NetworkConfig:
                 else value
                 for name, value in values.items()
             }
+            mirrored |= {
+                name.removeprefix(_OF_DECODER): value
+                for name, value in values.items()
+                if name.startswith(_OF_DECODER)
+            }
             mirrored["output_shape"] = feature_shape(data.shape)
             decoder = build_part(kind, mirrored)
             named.append(kind)
@@ -282,7 +316,11 @@ class NetworkConfig:
     def _check_unused(self, parts: Iterable[type[Any]]) -> None:
         """Raises `InputError` for a field that is set but that no part has."""
         parts = tuple(parts)
-        known = set().union(*(fields_of(part) for part in parts)) & _SETTINGS.keys()
+        known = set().union(*(fields_of(part) for part in parts))
+        for part in parts:
+            if part in DECODERS.values():
+                known |= {_OF_DECODER + name for name in fields_of(part)}
+        known &= _SETTINGS.keys()
         for name in sorted(_SETTINGS.keys() - known):
             if (value := getattr(self, name)) != _SETTINGS[name]:
                 raise InputError(
@@ -297,12 +335,34 @@ class NetworkConfig:
                 f"{self.init_scale}"
             )
 
+    def _check_effect(self, values: Mapping[str, Any]) -> None:
+        """Raises `InputError` for a field that has no effect on these networks."""
+        kinds = (values.get("normalization"), values.get("dense_normalization"))
+        if self.batch_norm == "torch" and "batch" not in kinds:
+            raise InputError(
+                "batch_norm must be left out without batch normalization, got torch"
+            )
+        is_dense = values.get("hidden") or values.get("decoder_hidden")
+        if self.dense_normalization is not None and not is_dense:
+            raise InputError(
+                "dense_normalization must be left out without dense layers (hidden), "
+                f"got {self.dense_normalization}"
+            )
+        if self.before_reshape == "normalization" and kinds[0] in (None, "none"):
+            raise InputError(
+                "before_reshape must be activation or none without normalization, got "
+                "normalization"
+            )
+
     def _describe(self, data: DataSpec, latent_dim: int) -> str:
         """Sizes of the data, the networks and the code in a few words."""
         values = self.resolve(data)
         if self.encoder == self._decoder == "mlp":
             hidden = values.get("hidden", ENCODERS["mlp"].hidden)
             sizes = (math.prod(data.shape), *hidden, latent_dim)
+            outwards = values.get("decoder_hidden", hidden[::-1])
+            if outwards != hidden[::-1]:  # not the mirror
+                sizes += (*outwards, sizes[0])
             return "-".join(map(str, sizes))
         kinds = dict.fromkeys((self.encoder, self._decoder))
         filters = values.get("filters", ENCODERS["conv"].filters)
@@ -310,6 +370,8 @@ class NetworkConfig:
         return f"{' and '.join(kinds)} {widths}, z {latent_dim}"
 
 
+_WIDTHS = ("hidden", "filters", "decoder_hidden", "decoder_filters")
+_OF_DECODER = "decoder_"  # begins fields that are the decoder's alone
 _MIRRORED = ("hidden", "filters", "kernel_size", "strides")
 _SETTINGS = {  # fields of `NetworkConfig` that are fields of parts: their defaults
     field.name: field.default

@@ -195,7 +195,10 @@ class VAEConfig(NetworkConfig):
             raise InputError(
                 "prior must not be conditional for a model without conditions"
             )
-        if self.prior == "vamp" and self.normalization == "batch":
+        if self.prior == "vamp" and "batch" in (
+            self.normalization,
+            self.dense_normalization,
+        ):
             raise InputError(
                 "prior must not be vamp with batch normalization, whose statistics "
                 "would mix pseudo-inputs and examples"

@@ -130,8 +130,11 @@ class VQVAEConfig(NetworkConfig):
             raise InputError(
                 "encoder must be conv or resnet, whose features are a grid"
             )
-        if self.hidden:
-            raise InputError("hidden must be left out where the code is a grid")
+        for name in ("hidden", "decoder_hidden", "dense_normalization"):
+            if getattr(self, name):
+                raise InputError(f"{name} must be left out where the code is a grid")
+        if self.before_reshape is not None:
+            raise InputError("before_reshape must be left out where the code is a grid")
 
     def build(
         self,

@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, check_choice
 from flaxvae.nn.convolution import Conv, ConvTranspose
-from flaxvae.nn.layers import Network, per_stage
+from flaxvae.nn.layers import Network, Normalization, per_stage
 from flaxvae.nn.window import make_window
+
+BeforeReshape = Literal["none", "activation", "normalization"]
+BEFORE_RESHAPE: tuple[BeforeReshape, ...] = get_args(BeforeReshape)
 
 
 class ConvEncoder(Network):
@@ -27,6 +30,7 @@ class ConvEncoder(Network):
     strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
     padding: int | str = "SAME"  # "SAME", "VALID", or rows and columns on every side
     hidden: tuple[int, ...] = ()  # widths of dense layers
+    dense_normalization: Normalization | None = None  # theirs; None: normalization
     grid: bool = False  # features are the last image (B, H', W', F)
 
     @nn.compact
@@ -52,7 +56,8 @@ class ConvEncoder(Network):
         if not self.grid:
             x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
         for i, width in enumerate(self.hidden):
-            x = self.dense(x, width, f"hidden_{i}", condition)
+            normalization = self.dense_normalization
+            x = self.dense(x, width, f"hidden_{i}", condition, normalization)
         return x
 
 
@@ -73,6 +78,8 @@ class ConvDecoder(Network):
     strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
     padding: int | str = "SAME"  # of the transposed convolutions
     hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
+    dense_normalization: Normalization | None = None  # theirs; None: normalization
+    before_reshape: BeforeReshape | None = None  # see `first_image`; None: "none"
     grid: bool = False  # codes are images (..., H', W', D)
 
     @nn.compact
@@ -87,8 +94,9 @@ class ConvDecoder(Network):
         sizes = shrink(size, kernels[::-1], strides[::-1], self.padding)[::-1]
         h = self.join(z, condition)
         for i, width in enumerate(self.hidden):
-            h = self.dense(h, width, f"hidden_{i}", condition)
-        h = first_image(self, h, sizes[0])  # (..., H', W', filters[0])
+            normalization = self.dense_normalization
+            h = self.dense(h, width, f"hidden_{i}", condition, normalization)
+        h = first_image(self, h, sizes[0], condition)  # (..., H', W', filters[0])
         for i in range(stages):
             is_last = i == stages - 1
             layer = ConvTranspose(
@@ -107,11 +115,18 @@ class ConvDecoder(Network):
         return h
 
 
-def first_image(network: Any, h: jax.Array, size: tuple[int, ...]) -> jax.Array:
+def first_image(
+    network: Any,
+    h: jax.Array,
+    size: tuple[int, ...],
+    condition: jax.Array | None = None,
+) -> jax.Array:
     """The first image of a decoder, ``(..., H', W', filters[0])``.
 
     Computed from features ``(..., F)`` by a dense layer, or from a grid
     ``(..., H', W', F)`` by a convolution. Of series it is ``(..., T', filters[0])``.
+    The network's ``before_reshape`` says what follows the dense layer: nothing, the
+    activation, or a normalization of its outputs and the activation.
 
     Raises:
       InputError: a grid of another size.
@@ -125,7 +140,17 @@ def first_image(network: Any, h: jax.Array, size: tuple[int, ...]) -> jax.Array:
             )
         return Conv(filters, (3,) * len(size), dtype=network.dtype, name="image")(h)
     shape = (*size, filters)
-    image = nn.Dense(math.prod(shape), dtype=network.dtype, name="image")(h)
+    after = network.before_reshape or "none"
+    check_choice("before_reshape", after, BEFORE_RESHAPE)
+    kind: Normalization = network.normalization if after == "normalization" else "none"
+    image = nn.Dense(
+        math.prod(shape),
+        use_bias=network.has_bias(kind),
+        dtype=network.dtype,
+        name="image",
+    )(h)
+    if after != "none":
+        image = network.finish(image, "image", condition, normalization=kind)
     return image.reshape(*h.shape[:-1], *shape)
 
 

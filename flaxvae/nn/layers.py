@@ -11,6 +11,7 @@ import numpy as np
 
 from flaxvae.checks import InputError, check_at_least, check_below, check_choice
 from flaxvae.collectives import data_axis, draw_rows
+from flaxvae.nn.batch_norm import TorchBatchNorm
 
 Function = Callable[[jax.Array], jax.Array]
 
@@ -45,6 +46,10 @@ ACTIVATIONS: dict[Activation, Function] = {
 }
 Normalization = Literal["none", "batch", "group", "layer"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
+BatchNormStyle = Literal["flax", "torch"]
+BATCH_NORM_STYLES: tuple[BatchNormStyle, ...] = get_args(BatchNormStyle)
+Biases = Literal["needed", "always"]
+BIASES: tuple[Biases, ...] = get_args(Biases)
 Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 GROUPS = 8  # of a group normalization, at most; they must divide the channels
@@ -60,6 +65,8 @@ class Network(nn.Module, kw_only=True):
     activation: Activation = "relu"
     negative_slope: float = 0.01  # of leaky_relu
     normalization: Normalization = "none"  # before each activation
+    batch_norm: BatchNormStyle | None = None  # None: "flax"; see `TorchBatchNorm`
+    biases: Biases | None = None  # None: "needed", not before a batch normalization
     dropout: float = 0.0  # share of activations set to 0 in training
     dtype: Dtype = "float32"  # of the computation
     film: bool = False  # conditions modulate layers (FiLM); else they join the input
@@ -68,6 +75,8 @@ class Network(nn.Module, kw_only=True):
         """Raises `InputError` for an invalid field."""
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("normalization", self.normalization, NORMALIZATIONS)
+        check_choice("batch_norm", self.batch_norm or "flax", BATCH_NORM_STYLES)
+        check_choice("biases", self.biases or "needed", BIASES)
         check_choice("dtype", self.dtype, DTYPES)
         check_at_least("dropout", self.dropout, 0)
         check_below("dropout", self.dropout, 1)
@@ -92,6 +101,7 @@ class Network(nn.Module, kw_only=True):
         name: str,
         condition: jax.Array | None = None,
         axes: int = 0,
+        normalization: Normalization | None = None,
     ) -> jax.Array:
         """The end of a layer: normalization, condition, activation, dropout.
 
@@ -100,49 +110,69 @@ class Network(nn.Module, kw_only=True):
           name: of the layer.
           condition: ``(..., E)``, for FiLM.
           axes: of an image (2) or a series (1), 0 of features.
+          normalization: in place of the network's.
         """
-        x = self.normalize(x, f"{name}_norm", axes)
+        x = self.normalize(x, f"{name}_norm", axes, normalization)
         if self.film and condition is not None:
             x = FiLM(dtype=self.dtype, name=f"{name}_film")(x, condition)
         x = self.activate(x)
         return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
-    def normalize(self, x: jax.Array, name: str, axes: int = 0) -> jax.Array:
+    def normalize(
+        self,
+        x: jax.Array,
+        name: str,
+        axes: int = 0,
+        normalization: Normalization | None = None,
+    ) -> jax.Array:
         """The normalization over the last axis, ``(..., C)``; see `finish`.
 
         A group normalization has the moments of each code, also where codes have more
         leading axes than the batch, ``(K, B, D)``.
         """
-        if self.normalization == "batch":
+        kind = normalization or self.normalization
+        if kind == "batch":
             training = self.is_mutable_collection("batch_stats")
-            return nn.BatchNorm(
+            batch_norm = TorchBatchNorm if self.batch_norm == "torch" else nn.BatchNorm
+            return batch_norm(
                 use_running_average=not training,
                 momentum=0.9,
                 axis_name=data_axis(),
                 dtype=self.dtype,
                 name=name,
             )(x)
-        if self.normalization == "group":
+        if kind == "group":
             groups = math.gcd(GROUPS, x.shape[-1])
             own = tuple(range(-1 - axes, 0))  # those of one example
             return nn.GroupNorm(
                 groups, reduction_axes=own, dtype=self.dtype, name=name
             )(x)
-        if self.normalization == "layer":
+        if kind == "layer":
             return nn.LayerNorm(dtype=self.dtype, name=name)(x)
         return x
 
     @property
     def use_bias(self) -> bool:
         """Whether layers have a bias, which a batch normalization would cancel."""
-        return self.normalization != "batch"
+        return self.has_bias(self.normalization)
+
+    @nn.nowrap
+    def has_bias(self, normalization: Normalization) -> bool:
+        """Whether a layer before this normalization has a bias."""
+        return normalization != "batch" or self.biases == "always"
 
     def dense(
-        self, x: jax.Array, width: int, name: str, condition: jax.Array | None = None
+        self,
+        x: jax.Array,
+        width: int,
+        name: str,
+        condition: jax.Array | None = None,
+        normalization: Normalization | None = None,
     ) -> jax.Array:
         """A dense layer followed by `finish`, ``(..., I)`` -> ``(..., width)``."""
-        layer = nn.Dense(width, use_bias=self.use_bias, dtype=self.dtype, name=name)
-        return self.finish(layer(x), name, condition)
+        use_bias = self.has_bias(normalization or self.normalization)
+        layer = nn.Dense(width, use_bias=use_bias, dtype=self.dtype, name=name)
+        return self.finish(layer(x), name, condition, normalization=normalization)
 
 
 class FiLM(nn.Module):

@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 
 from flaxvae.checks import check_at_least, check_choice
-from flaxvae.nn.convnet import count_axes, first_image, shrink
+from flaxvae.nn.convnet import BeforeReshape, count_axes, first_image, shrink
 from flaxvae.nn.convolution import Conv, ConvTranspose
-from flaxvae.nn.layers import Network, per_stage
+from flaxvae.nn.layers import Network, Normalization, per_stage
 
 Resampling = Literal["stride", "resize"]
 RESAMPLINGS: tuple[Resampling, ...] = get_args(Resampling)
@@ -35,6 +35,7 @@ class ResNetEncoder(Network):
     padding: int | str = "SAME"  # of the strided convolutions
     resampling: Resampling = "stride"  # strided convolutions, or resize and convolve
     hidden: tuple[int, ...] = ()  # widths of dense layers
+    dense_normalization: Normalization | None = None  # theirs; None: normalization
     grid: bool = False  # features are the last image (B, H', W', F)
 
     @nn.compact
@@ -64,7 +65,8 @@ class ResNetEncoder(Network):
         if not self.grid:
             x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
         for i, width in enumerate(self.hidden):
-            x = self.dense(x, width, f"hidden_{i}", condition)
+            normalization = self.dense_normalization
+            x = self.dense(x, width, f"hidden_{i}", condition, normalization)
         return x
 
 
@@ -87,6 +89,8 @@ class ResNetDecoder(Network):
     padding: int | str = "SAME"  # of the transposed convolutions
     resampling: Resampling = "stride"  # transposed ones, or resize and convolve
     hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
+    dense_normalization: Normalization | None = None  # theirs; None: normalization
+    before_reshape: BeforeReshape | None = None  # see `first_image`; None: "none"
     grid: bool = False  # codes are images (..., H', W', D)
 
     @nn.compact
@@ -101,8 +105,9 @@ class ResNetDecoder(Network):
         sizes = shrink(size, kernels, strides[::-1], self.padding)[::-1]
         h = self.join(z, condition)
         for i, width in enumerate(self.hidden):
-            h = self.dense(h, width, f"hidden_{i}", condition)
-        h = first_image(self, h, sizes[0])
+            normalization = self.dense_normalization
+            h = self.dense(h, width, f"hidden_{i}", condition, normalization)
+        h = first_image(self, h, sizes[0], condition)
         batch, shape = h.shape[: -1 - axes], h.shape[-1 - axes :]
         h = h.reshape(math.prod(batch), *shape)  # (B, H', W', filters[0])
         if condition is not None:

@@ -200,7 +200,7 @@ def test_names_of_ones_own():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("tutorial", "unknown architecture 'tutorial': choose from conv_layers"),
+        ("tutorial", "unknown architecture 'tutorial': choose from autoencoder"),
         ({"encoder.hidden_7": "fc1"}, "unknown layer 'encoder.hidden_7': choose from"),
         ("conv_layers", "the encoder's layers must be as many as the model's 1, got 0"),
     ],

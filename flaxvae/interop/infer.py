@@ -1,0 +1,228 @@
+"""The settings of a model from the layers of a PyTorch program."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from flaxvae.checks import InputError
+from flaxvae.interop.program import Program, Shape, TorchLayer
+from flaxvae.nn.convnet import shrink
+
+Slot = tuple[TorchLayer, TorchLayer | None]  # a layer and its normalization
+STRIDES = (2, 1, 3, 4)  # that are tried, in this order
+UNIFORM = 4  # up to so many stages, strides of their own are tried too
+
+
+def infer_settings(
+    program: Program, data_shape: Shape, stated: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields of a config that the shapes of the tensors tell.
+
+    Args:
+      program: the layers in order.
+      data_shape: shape of one example.
+      stated: fields that the user or an architecture states; strides and padding are
+        found among those that agree with them.
+
+    Raises:
+      InputError: a network that flaxvae's parts do not build.
+    """
+    inwards, outwards = _slots(program.encoder), _slots(program.decoder)
+    output, output_norm = outwards[-1]
+    if output_norm is not None:
+        _refuse(f"a normalization of the outputs, {output_norm.name}")
+    settings: dict[str, Any] = {"latent_dim": program.latent_dim}
+    convs = [slot for slot in inwards if slot[0].kernel]
+    dense = [slot for slot in inwards if not slot[0].kernel]
+    transposed = [slot for slot in outwards if slot[0].kernel]
+    before = [slot for slot in outwards if not slot[0].kernel]
+    settings["encoder"] = "conv" if convs else "mlp"
+    settings["decoder"] = "conv" if transposed else "mlp"
+    image = before.pop()  # of a multilayer perceptron the output
+    widths = tuple(layer.outputs for layer, _ in dense)
+    settings["hidden"] = widths
+    out_widths = tuple(layer.outputs for layer, _ in before)
+    if out_widths != widths[::-1]:
+        settings["decoder_hidden"] = out_widths
+    filters = tuple(layer.outputs for layer, _ in convs)
+    out_filters = tuple(layer.inputs for layer, _ in transposed)
+    if convs:
+        settings["filters"] = filters
+        reads = (dense[0][0] if dense else program.heads[0]).inputs
+        kernels = _kernels([layer for layer, _ in convs])
+        settings["kernel_size"] = _short(kernels)
+        places = reads // filters[-1]
+        settings |= _find_steps("", data_shape, kernels, places, stated)
+    if transposed:
+        if out_filters != filters[::-1]:
+            settings["decoder_filters" if convs else "filters"] = (
+                out_filters if convs else out_filters[::-1]
+            )
+        kernels = _kernels([layer for layer, _ in transposed])
+        if convs and _short(kernels[::-1]) == settings["kernel_size"]:
+            pass
+        else:
+            settings["decoder_kernel_size"] = _short(kernels)
+        places = image[0].outputs // out_filters[0]
+        likely = {**settings, **stated}
+        settings |= _find_steps("decoder_", data_shape, kernels, places, likely)
+    inner = [*convs, *transposed[:-1]]
+    settings |= _normalizations(inner, [*dense, *before], image if transposed else None)
+    return settings
+
+
+def _refuse(what: str) -> None:
+    raise InputError(
+        f"weights must be of a network that flaxvae's parts can build, got {what}: "
+        "write its encoder and decoder as Linen modules"
+    )
+
+
+def _slots(layers: Sequence[TorchLayer]) -> list[Slot]:
+    slots: list[Slot] = []
+    for layer in layers:
+        if layer.kind == "norm":
+            slots[-1] = (slots[-1][0], layer)
+        else:
+            slots.append((layer, None))
+    return slots
+
+
+def _kernels(layers: Sequence[TorchLayer]) -> tuple[int, ...]:
+    for layer in layers:
+        if len(set(layer.kernel)) > 1:
+            _refuse(f"a kernel that is not square, {layer.name} {layer.kernel}")
+    return tuple(layer.kernel[0] for layer in layers)
+
+
+def _short(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
+    return sizes[0] if len(set(sizes)) == 1 else sizes
+
+
+def _find_steps(
+    prefix: str,
+    data_shape: Shape,
+    kernels: tuple[int, ...],
+    places: int,
+    stated: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Strides and padding that lead from the data to an image of ``places`` pixels.
+
+    The decoder (``prefix`` "decoder_", ``kernels`` from the code outwards) passes
+    through the sizes that its mirror would.
+    """
+    size = data_shape[:-1]
+    if prefix:
+        kernels = kernels[::-1]
+
+    def fits(strides: tuple[int, ...], padding: Any) -> bool:
+        try:
+            return math.prod(shrink(size, kernels, strides, padding)[-1]) == places
+        except InputError:  # a kernel larger than the image
+            return False
+
+    known = {
+        name: stated.get(prefix + name, stated.get(name))
+        for name in ("strides", "padding")
+    }
+    if prefix and isinstance(stated.get("decoder_strides"), tuple):
+        known["strides"] = stated["decoder_strides"][::-1]
+    options = list(_options(kernels, known["strides"], known["padding"]))
+    found = [option for option in options if fits(*option)]
+    if not found:
+        side = "decoder" if prefix else "encoder"
+        likely = " or ".join(
+            name for name in ("strides", "padding") if known[name] is not None
+        )
+        raise InputError(
+            f"the data must be what the weights are for: no strides and padding of the "
+            f"{side} lead from examples of shape {data_shape} to its image of {places} "
+            f"pixels, with kernels of {', '.join(map(str, kernels))}"
+            + (f" and the stated {likely}" if likely else "")
+        )
+    uniform = [option for option in found if len(set(option[0])) == 1]
+    usual = [option for option in uniform if _is_usual(kernels, *option)]
+    rest = uniform or found
+    if not usual and len(rest) > 1:
+        listed = ", ".join(f"{_short(s)} and {p}" for s, p in rest[:4])
+        raise InputError(
+            f"{prefix}strides and {prefix}padding must be stated, since several lead "
+            f"from {data_shape} to {places} pixels: {listed}"
+        )
+    strides, padding = (usual or rest)[0]
+    strides = strides[::-1] if prefix else strides
+    chosen = {"strides": _short(strides), "padding": padding}
+    if not prefix:
+        return chosen
+    mirrored = stated.get("strides")
+    if isinstance(mirrored, tuple):
+        mirrored = mirrored[::-1]
+    return {
+        f"decoder_{name}": value
+        for name, value in chosen.items()
+        if value != {"strides": mirrored, "padding": stated.get("padding")}[name]
+    }
+
+
+def _is_usual(kernels: Sequence[int], strides: Sequence[int], padding: Any) -> bool:
+    return set(strides) == {2} and padding == (kernels[0] - 1) // 2
+
+
+def _options(
+    kernels: tuple[int, ...], strides: Any, padding: Any
+) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Strides of each stage and paddings, those that are stated or the usual ones."""
+    n = len(kernels)
+    if isinstance(strides, int):
+        all_strides = [(strides,) * n]
+    elif strides is not None:
+        all_strides = [tuple(strides)] if len(strides) == n else []
+    else:
+        all_strides = [(s,) * n for s in STRIDES]
+        if 1 < n <= UNIFORM:
+            mixed = itertools.product((1, 2), repeat=n)
+            all_strides += [each for each in mixed if len(set(each)) > 1]
+    paddings = [padding] if padding is not None else range(max(kernels) // 2 + 1)
+    yield from itertools.product(all_strides, paddings)
+
+
+def _normalizations(
+    inner: Sequence[Slot], dense: Sequence[Slot], image: Slot | None
+) -> dict[str, Any]:
+    """Kind and place of the normalizations, and the biases before them."""
+    main = _kind_of(inner if image or inner else dense)
+    if not inner:
+        main = _kind_of(dense)
+    settings: dict[str, Any] = {"normalization": main}
+    if inner and dense and (kind := _kind_of(dense)) != main:
+        settings["dense_normalization"] = kind
+    normalized = [slot for slot in [*inner, *dense] if slot[1] is not None]
+    if image is not None and image[1] is not None:
+        settings["before_reshape"] = "normalization"
+        normalized.append(image)
+        if _kind_of([image]) != main:
+            _refuse(f"a normalization of another kind, {image[1].name}")
+    batch = [layer for layer, norm in normalized if norm and norm.has_statistics]
+    if batch:
+        settings["batch_norm"] = "torch"
+        if len({layer.has_bias for layer in batch}) > 1:
+            _refuse("biases before some of the batch normalizations only")
+        settings["biases"] = "always" if batch[0].has_bias else "needed"
+    return settings
+
+
+def _kind_of(slots: Sequence[Slot]) -> str:
+    """The normalization of layers, which must be the same for all."""
+    kinds = set()
+    for layer, norm in slots:
+        if norm is None:
+            kinds.add("none")
+        elif norm.has_statistics:
+            kinds.add("batch")
+        else:
+            kinds.add("group" if layer.kernel else "layer")
+    if len(kinds) > 1:
+        named = [norm.name for _, norm in slots if norm is not None]
+        _refuse(f"normalizations of some of the layers only, {', '.join(named)}")
+    return kinds.pop() if kinds else "none"

@@ -1,0 +1,293 @@
+"""A trained model from the weights of a PyTorch program alone."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from flaxvae.checks import InputError, check_choice, show
+from flaxvae.data import Dataset
+from flaxvae.interop.architectures import ARCHITECTURES
+from flaxvae.interop.infer import infer_settings
+from flaxvae.interop.layers import find_layers
+from flaxvae.interop.matching import (
+    NamesLike,
+    check_names,
+    find_program,
+    pair,
+    without_prefix,
+)
+from flaxvae.interop.names import expand_architecture
+from flaxvae.interop.program import Program
+from flaxvae.interop.tensors import Weights, print_note, read_weights
+from flaxvae.interop.weights import from_torch
+from flaxvae.models import AutoencoderConfig, VAEConfig
+from flaxvae.models.networks import DataSpec, as_shape
+from flaxvae.objectives import ELBO
+from flaxvae.objectives.reconstruction import autoencoder_objective
+from flaxvae.training import Trained
+
+Config = VAEConfig | AutoencoderConfig
+ModelKind = Literal["vae", "autoencoder"]
+CONFIGS: dict[ModelKind, type[Any]] = {
+    "vae": VAEConfig,
+    "autoencoder": AutoencoderConfig,
+}
+# Fields that no tensor tells, as far as they are about networks.
+UNTOLD = ("activation", "negative_slope", "before_reshape", "mean_activation")
+SCALED = ("normal", "laplace", "discretized_logistic")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How weights become a model: its config, PyTorch's names, what was assumed."""
+
+    config: Config
+    program: Program | None
+    notes: tuple[str, ...]
+
+
+def infer_config(
+    source: Any,
+    data_shape: int | Sequence[int],
+    *,
+    names: NamesLike = None,
+    entry: str | None = None,
+    kind: ModelKind | None = None,
+    **settings: Any,
+) -> Config:
+    """The settings of a model that has the layers of a PyTorch program.
+
+    Widths, filters, kernels, normalizations, biases and the size of the code are read
+    from the tensors. What they do not tell, such as the activation, is as the
+    architecture's programs are usually printed, or flaxvae's default, unless it is
+    stated; what was assumed is printed in one line.
+
+    >>> import numpy as np
+    >>> sizes = {"fc1": (9, 4), "fc21": (2, 9), "fc22": (2, 9), "fc3": (9, 2)}
+    >>> sizes["fc4"] = (4, 9)
+    >>> weights = {f"{n}.weight": np.ones(size) for n, size in sizes.items()}
+    >>> weights |= {f"{n}.bias": np.zeros(size[0]) for n, size in sizes.items()}
+    >>> infer_config(weights, (2, 2, 1)).describe_network((2, 2, 1))
+    '4-9-2'
+
+    Args:
+      source: as in `from_torch`.
+      data_shape: shape of one example, (H, W, C).
+      names: as in `from_torch`; a dict may name the heads alone.
+      entry: as in `from_torch`.
+      kind: ``"vae"`` or ``"autoencoder"``; None: as the tensors say.
+      **settings: fields of `VAEConfig` or `AutoencoderConfig`.
+
+    Raises:
+      InputError: as `from_torch`, or a setting that contradicts the tensors.
+      NonFiniteError: as `from_torch`.
+    """
+    weights = read_weights(source, entry)
+    plan = make_plan(weights, DataSpec(as_shape(data_shape)), names, kind, settings)
+    print_note(weights.notes + plan.notes)
+    return plan.config
+
+
+def import_torch(
+    source: Any,
+    data: Dataset,
+    *,
+    names: NamesLike = None,
+    entry: str | None = None,
+    kind: ModelKind | None = None,
+    **settings: Any,
+) -> Trained:
+    """The weights of a PyTorch program as a trained model, for `flaxvae.save`.
+
+    Args:
+      source: as in `from_torch`.
+      data: the data set that the model is of.
+      names: as in `infer_config`.
+      entry: as in `infer_config`.
+      kind: as in `infer_config`.
+      **settings: as in `infer_config`.
+
+    Raises:
+      InputError: as `infer_config`.
+      NonFiniteError: as `infer_config`.
+    """
+    weights = read_weights(source, entry)
+    plan = make_plan(weights, DataSpec.of(data), names, kind, settings)
+    model = plan.config.build(data)
+    quiet = dataclasses.replace(weights, prefix="", notes=())
+    if plan.program is not None:
+        layers, _ = find_layers(model, data.shape)
+        names = {
+            ".".join(path): theirs
+            for path, theirs in pair(plan.program, layers).items()
+        }
+    variables = from_torch(quiet, model, data.shape, names=names)
+    print_note(weights.notes + plan.notes)
+    is_vae = isinstance(plan.config, VAEConfig)
+    return Trained(
+        model=model,
+        variables=variables,
+        data_shape=data.shape,
+        preprocessing=data.preprocessing,
+        template=data.without_examples(),
+        objective=ELBO() if is_vae else autoencoder_objective(plan.config),
+    )
+
+
+def make_plan(
+    weights: Weights,
+    data: DataSpec,
+    names: NamesLike,
+    kind: ModelKind | None,
+    stated: Mapping[str, Any],
+) -> Plan:
+    """The config that tensors and stated fields describe together."""
+    check_names(names)
+    if kind is not None:
+        check_choice("kind", kind, CONFIGS)
+    names = without_prefix(names, weights)
+    stated = {name: value for name, value in stated.items() if value is not None}
+    try:
+        if stated.get("encoder") == "resnet" and not isinstance(names, str):
+            raise InputError("residual networks are not found by their layers")
+        program = find_program(names, weights, data.shape)
+    except InputError:
+        if not stated.keys() & {"encoder", "hidden", "filters"}:
+            raise
+        is_code = any(name.startswith("code.") for name in weights.tensors)
+        kind = kind or ("autoencoder" if is_code else "vae")
+        return Plan(CONFIGS[kind](**stated), None, ())
+    found_kind: ModelKind = "autoencoder" if program.is_autoencoder else "vae"
+    if kind not in (None, found_kind):
+        raise InputError(
+            f"kind must be {found_kind}, as in the weights ({program.describe()}), got "
+            f"{kind}"
+        )
+    architecture = names if isinstance(names, str) else _recognize(program, weights)
+    usual = ARCHITECTURES[architecture].settings if architecture else {}
+    found = infer_settings(program, data.shape, stated)
+    _check_stated(found, stated, program)
+    assumed = {
+        name: value
+        for name, value in usual.items()
+        if name in UNTOLD and name not in {**found, **stated}
+    }
+    if stated.get("activation", "leaky_relu") != "leaky_relu":
+        assumed.pop("negative_slope", None)
+    if found["decoder"] != "conv":
+        assumed.pop("before_reshape", None)
+    has_parameter = any(name.startswith("likelihood.") for name in weights.tensors)
+    likelihood = stated.get("likelihood", "normal" if data.is_real else None)
+    if likelihood in SCALED and not has_parameter and "scale" not in stated:
+        assumed["scale"] = "fixed"  # a program's loss has no parameter
+    fields = {f.name for f in dataclasses.fields(CONFIGS[found_kind])}
+    if unknown := stated.keys() - fields:
+        raise InputError(
+            f"{min(unknown)} must be left out for the kind {found_kind}, got "
+            f"{show(stated[min(unknown)])}"
+        )
+    config = CONFIGS[found_kind](**{**assumed, **_short(found), **stated})
+    return Plan(config, program, (_describe(program, config, data, stated, found),))
+
+
+def _recognize(program: Program, weights: Weights) -> str | None:
+    """The architecture whose names are exactly those of the program."""
+    parts = {
+        "heads": () if program.is_autoencoder else program.heads,
+        "encoder": program.encoder + (program.heads * program.is_autoencoder),
+        "decoder": program.decoder,
+    }
+    wanted = {part: {layer.name for layer in layers} for part, layers in parts.items()}
+    for name in ARCHITECTURES:
+        expanded = expand_architecture(name, list(weights.tensors))
+        if wanted == {part: set(found) for part, found in expanded.items()}:
+            return name
+    return None
+
+
+def _check_stated(
+    found: Mapping[str, Any], stated: Mapping[str, Any], program: Program
+) -> None:
+    """Raises `InputError` for a stated field that the tensors contradict."""
+    told = dict(found)
+    if "biases" in stated and "biases" not in found:
+        raise InputError(
+            "biases must be left out for weights without batch normalization, got "
+            f"{stated['biases']}"
+        )
+    if (
+        "before_reshape" not in found
+        and stated.get("before_reshape") == "normalization"
+    ):
+        told["before_reshape"] = "activation or none"
+    for name, value in told.items():
+        given = stated.get(name, value)
+        if name == "batch_norm":
+            continue  # of the statistics to come
+        same = _as_tuple(given) == _as_tuple(value)
+        if isinstance(value, int) and isinstance(given, tuple | list):
+            same = set(given) == {value}
+        if not same:
+            raise InputError(
+                f"{name} must be {_text(value)}, as in the weights "
+                f"({program.describe()}), got {_text(given)}"
+            )
+
+
+def _as_tuple(value: Any) -> Any:
+    is_several = isinstance(value, list | tuple)
+    return tuple(value) if is_several else (value,)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "empty"
+    return str(value)
+
+
+def _short(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Without fields that are as they are where they are not stated."""
+    kept = dict(found)
+    if kept["decoder"] == kept["encoder"]:
+        del kept["decoder"]
+    if kept["encoder"] == "conv" and not kept["hidden"]:
+        del kept["hidden"]
+    if kept.get("biases") == "needed":
+        del kept["biases"]
+    return kept
+
+
+def _describe(
+    program: Program,
+    config: Config,
+    data: DataSpec,
+    stated: Mapping[str, Any],
+    found: Mapping[str, Any],
+) -> str:
+    """What was read from the weights, and what was assumed, in a few words."""
+    kind = "an autoencoder" if program.is_autoencoder else "a VAE"
+    network = config.describe_network(data.shape)
+    values = config.resolve(data)
+    likelihood = config.likelihood or ("normal" if data.is_real else "bernoulli")
+    if program.is_autoencoder:
+        likelihood = config.likelihood or "normal"
+    assumed = {"activation": config.activation}
+    if config.activation == "leaky_relu":
+        assumed["negative_slope"] = str(config.negative_slope or 0.01)
+    for name in ("strides", "padding", "decoder_strides", "decoder_padding"):
+        if name in found:
+            assumed[name] = _text(found[name])
+    if found["decoder"] == "conv" and "before_reshape" not in found:
+        assumed["before_reshape"] = config.before_reshape or "none"
+    assumed["likelihood"] = likelihood
+    if likelihood in SCALED and "scale" in values:
+        assumed["scale"] = values["scale"]
+        if values["scale"] == "fixed":
+            assumed["init_scale"] = f"{values.get('init_scale', 1.0):.4g}"
+    if mean_activation := values.get("mean_activation"):
+        assumed["mean_activation"] = mean_activation
+    listed = [
+        f"{name}={value}" for name, value in assumed.items() if name not in stated
+    ]
+    more = f"; assumed: {', '.join(listed)}" if listed else ""
+    return f"read as {kind}, {network}: {program.describe()}{more}"

@@ -1,0 +1,371 @@
+"""Models, and the order of layers, from the tensors of PyTorch programs alone."""
+
+import json
+
+import numpy as np
+import pytest
+
+from flaxvae.checks import InputError
+from flaxvae.interop import from_torch, infer_config
+from flaxvae.interop.matching import read_names
+from flaxvae.interop.program import guess_program
+from flaxvae.models import AutoencoderConfig, VAEConfig, build_autoencoder, build_vae
+from flaxvae.models.networks import DataSpec
+
+torch = pytest.importorskip("torch")
+
+from tests.interop.test_programs import PROGRAMS, SHAPE  # noqa: E402
+
+UNTOLD = (
+    "activation",
+    "negative_slope",
+    "before_reshape",
+    "likelihood",
+    "scale",
+    "init_scale",
+    "mean_activation",
+)
+
+
+def untold(program):
+    """What is printed in a program, and in none of its tensors."""
+    stated = program.config()
+    values = {name: getattr(stated, name) for name in UNTOLD}
+    if values["before_reshape"] == "normalization":
+        del values["before_reshape"]
+    return values
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("by_name", [False, True], ids=["guessed", "named"])
+def test_the_model_of_a_tutorial_is_found(capsys, name, by_name):
+    program = PROGRAMS[name]
+    tensors = program.build().state_dict()
+    names = program.names if by_name else None
+    config = infer_config(tensors, SHAPE, names=names, **untold(program))
+    spec = DataSpec(SHAPE)
+    assert config.build(spec) == program.config().build(spec)
+    note = capsys.readouterr().err
+    assert note.startswith("NOTE: read as a") and len(note.splitlines()) == 1
+
+
+def dense(**sizes):
+    """A state dict of dense layers, ``name=(inputs, outputs)``."""
+    state_dict = {}
+    for name, (inputs, outputs) in sizes.items():
+        name = name.replace("__", ".")
+        state_dict[f"{name}.weight"] = np.full((outputs, inputs), 0.5, np.float32)
+        state_dict[f"{name}.bias"] = np.arange(outputs, dtype=np.float32)
+    return state_dict
+
+
+def heads(mean="fc_mu", log_var="fc_logvar", width=5):
+    return {mean: (width, 2), log_var: (width, 2)}
+
+
+GUESSED = {
+    "numbers of an nn.Sequential": (
+        dense(enc__0=(8, 5), enc__10=(5, 5), enc__2=(5, 5), **heads(), dec__0=(2, 8)),
+        "enc.0, enc.2, enc.10; fc_mu (means), fc_logvar (log-variances); dec.0",
+    ),
+    "numbers on both sides": (
+        dense(fc1=(8, 5), fc2=(5, 5), **heads(), fc3=(2, 5), fc4=(5, 5), fc5=(5, 8)),
+        "fc1, fc2; fc_mu (means), fc_logvar (log-variances); fc3, fc4, fc5",
+    ),
+    "one layer of both heads": (
+        dense(a=(8, 5), b=(5, 4), c=(2, 6), d=(6, 8)),
+        "a; b (means, then log-variances); c, d",
+    ),
+    "another order in the file": (
+        dense(d=(6, 8), c=(2, 6), **heads("z_mean", "z_log_var"), a=(8, 5)),
+        "a; z_mean (means), z_log_var (log-variances); c, d",
+    ),
+    "numbered heads": (
+        dense(fc1=(8, 5), fc2_1=(5, 2), fc2_2=(5, 2), fc3=(2, 5), fc4=(5, 8)),
+        "fc1; fc2_1 (means), fc2_2 (log-variances); fc3, fc4",
+    ),
+    "an autoencoder without sides": (
+        dense(a=(8, 6), b=(6, 3), c=(3, 5), d=(5, 8)),
+        "a; b (code); c, d",
+    ),
+    "an autoencoder with a wide code": (
+        dense(encoder__0=(8, 5), encoder__2=(5, 6), decoder__0=(6, 8)),
+        "encoder.0; encoder.2 (code); decoder.0",
+    ),
+    "no hidden layers": (
+        dense(mu=(8, 2), logvar=(8, 2), out=(2, 8)),
+        "mu (means), logvar (log-variances); out",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GUESSED)
+def test_the_only_order_is_found(name):
+    tensors, expected = GUESSED[name]
+    assert guess_program(tensors, (8,)).describe() == expected
+
+
+REFUSED = {
+    "heads": (
+        dense(a=(8, 5), b=(5, 2), c=(5, 2), d=(2, 8)),
+        "which of b and c, both 5 to 2, is the layer of the means and which of the",
+    ),
+    "a standard deviation": (
+        dense(a=(8, 5), **heads("fc_mu", "fc_std"), d=(2, 8)),
+        "names must say what fc_std computes: if log-variances",
+    ),
+    "a variance": (
+        dense(a=(8, 5), **heads("mu", "var"), d=(2, 8)),
+        "what var computes",
+    ),
+    "hidden layers": (
+        dense(a=(8, 5), b=(5, 5), c=(5, 5), **heads(), d=(2, 8)),
+        "more than one fits: a, b, c; fc_mu .* or a, c, b; fc_mu",
+    ),
+    "other data": (
+        dense(fc1=(784, 5), **heads(), d=(2, 784)),
+        r"fc1 reads 784 numbers per example, the examples of shape \(8,\) have 8",
+    ),
+    "no order": (
+        dense(a=(8, 5), **heads(), d=(3, 8)),
+        r"since none fits examples of shape \(8,\): a \(8 to 5\), fc_mu",
+    ),
+    "another layer": (
+        dense(a=(8, 5)) | {"lstm.weight_ih_l0": np.ones((4, 4), np.float32)},
+        "must be those of dense layers, convolutions and .*, got lstm.weight_ih_l0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_clear_is_refused(name):
+    tensors, message = REFUSED[name]
+    with pytest.raises(InputError, match=message):
+        infer_config(tensors, 8)
+
+
+def test_heads_alone_can_be_named():
+    tensors, _ = REFUSED["heads"]
+    names = {"posterior.mean_and_log_var": ["c", "b"]}
+    assert infer_config(tensors, 8, names=names).hidden == (5,)
+    shape = (2, 2, 2)
+    decoder = build_vae(shape, 2, hidden=()).decoder
+    vae = build_vae(shape, 2, hidden=(5,), decoder=decoder)
+    renamed = {
+        n.replace("c.", "mu.").replace("b.", "logvar."): t for n, t in tensors.items()
+    }
+    found = from_torch(tensors, vae, shape, names=names)["params"]
+    expected = from_torch(renamed, vae, shape)["params"]
+    for part in ("encoder", "posterior", "decoder"):
+        for layer, values in expected[part].items():
+            for leaf, value in values.items():
+                np.testing.assert_array_equal(found[part][layer][leaf], value)
+
+
+def test_names_may_have_the_prefix_of_the_file():
+    tensors, _ = REFUSED["hidden layers"]
+    names = {
+        "encoder.hidden_0": "a",
+        "encoder.hidden_1": "c",
+        "encoder.hidden_2": "b",
+        "posterior.mean_and_log_var": ["fc_mu", "fc_logvar"],
+        "decoder.output": "d",
+    }
+    config = infer_config(tensors, 8, names=names)
+    assert (config.hidden, config.decoder_hidden) == ((5, 5, 5), ())
+    tensors = {f"module.{name}": tensor for name, tensor in tensors.items()}
+    names = {
+        ours: f"module.{theirs}"
+        if isinstance(theirs, str)
+        else [f"module.{name}" for name in theirs]
+        for ours, theirs in names.items()
+    }
+    assert infer_config(tensors, 8, names=names) == config
+
+
+OWN = {
+    "mlp": (build_vae, {"hidden": (5, 4)}, {}),
+    "mlp-batch": (build_vae, {"hidden": (5, 5), "normalization": "batch"}, {}),
+    "conv": (
+        build_vae,
+        {"encoder": "conv", "filters": (3, 4), "hidden": (7,), "padding": 1},
+        {},
+    ),
+    "conv-mlp": (
+        build_vae,
+        {
+            "encoder": "conv",
+            "decoder": "mlp",
+            "filters": (3, 4),
+            "padding": 1,
+            "hidden": (7,),
+        },
+        {},
+    ),
+    "autoencoder": (build_autoencoder, {"hidden": (5, 5), "latent_dim": 6}, {}),
+    "resnet": (
+        build_vae,
+        {
+            "encoder": "resnet",
+            "filters": (4, 8),
+            "bottleneck": 2,
+            "normalization": "batch",
+        },
+        {"encoder": "resnet", "filters": (4, 8), "bottleneck": 2, "latent_dim": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_flaxvaes_own_names_are_known(name):
+    import jax
+
+    from flaxvae.interop import to_torch
+    from flaxvae.models.variables import variable_shapes
+
+    build, settings, stated = OWN[name]
+    shape = (8, 8, 1)
+    model = build(shape, **settings)
+    shapes = variable_shapes(model, shape)
+    variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype), shapes)
+    state_dict = to_torch(variables, model, shape)
+    if name == "resnet":
+        stated = {**stated, "normalization": "batch"}
+    config = infer_config(state_dict, shape, **stated)
+    again = config.build(DataSpec(shape))
+    found = variable_shapes(again, shape)["params"]
+    assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, shapes["params"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"latent_dim": 3}, "latent_dim must be 2, as in the weights .*, got 3"),
+        ({"hidden": (4,)}, "hidden must be 5, as in the weights .*, got 4"),
+        ({"hidden": [5], "encoder": "conv"}, "encoder must be mlp, as in the weights"),
+        ({"kind": "autoencoder"}, "kind must be vae, as in the weights"),
+        ({"kind": "gan"}, "unknown kind 'gan': choose from autoencoder, vae"),
+        ({"biases": "always"}, "biases must be left out for weights without batch"),
+        ({"normalization": "batch"}, "normalization must be none, as in the weights"),
+        ({"rate": 0.1}, "rate must be left out for the kind vae, got 0.1"),
+    ],
+)
+def test_settings_that_contradict_the_tensors_are_refused(settings, message):
+    tensors, _ = GUESSED["numbered heads"]
+    with pytest.raises(InputError, match=message):
+        infer_config(tensors, 8, **settings)
+
+
+def conv(kernel=3, places=4, channels=1, steps=None):
+    """A state dict of two convolutions, heads that read ``places`` pixels, and back."""
+    sizes = {"enc.0": (4, channels), "enc.2": (6, 4), "dec.1": (6, 4), "dec.3": (4, 1)}
+    state_dict = dense(
+        mu=(6 * places, 2), logvar=(6 * places, 2), dec__0=(2, 6 * places)
+    )
+    for name, shape in sizes.items():
+        state_dict[f"{name}.weight"] = np.ones((*shape, kernel, kernel), np.float32)
+        bias = shape[0] if name.startswith("enc") else shape[1]
+        state_dict[f"{name}.bias"] = np.zeros(bias, np.float32)
+    return state_dict
+
+
+@pytest.mark.parametrize(
+    ("kernel", "places", "expected"),
+    [(3, 4, (2, 1)), (4, 4, (2, 1)), (3, 1, (2, 0)), (5, 4, (2, 2)), (3, 64, (1, 1))],
+)
+def test_strides_and_padding_follow_from_the_sizes(kernel, places, expected):
+    if (kernel, places) == (3, 1):  # 3 and 1 fit too
+        with pytest.raises(
+            InputError, match="strides and padding must be stated, since"
+        ):
+            infer_config(conv(kernel, places), (8, 8, 1))
+    stated = {"strides": expected[0]} if places == 1 else {}
+    config = infer_config(conv(kernel, places), (8, 8, 1), **stated)
+    assert (config.strides, config.padding) == expected
+    assert config.decoder_strides is None and config.decoder_padding is None
+
+
+@pytest.mark.parametrize(
+    ("tensors", "shape", "stated", "message"),
+    [
+        (
+            conv(places=3),
+            (8, 8, 1),
+            {},
+            r"no strides and padding .* to its image of 3 pixels",
+        ),
+        (
+            conv(),
+            (8, 8, 1),
+            {"strides": 3},
+            "with kernels of 3, 3 and the stated strides",
+        ),
+        (
+            conv(),
+            (8, 8, 3),
+            {},
+            r"enc.0 reads 1 channels .* of shape \(8, 8, 3\) have 3",
+        ),
+        (conv(), (64,), {}, "since none fits examples|reads 1 channels"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(tensors, shape, stated, message):
+    with pytest.raises(InputError, match=message):
+        infer_config(tensors, shape, **stated)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"encoder', "names must be a JSON file, got"),
+        ("[1]", "names must be a dict from flaxvae's layers to PyTorch's"),
+        (
+            '{"encoder.hidden_0": 3}',
+            "names must be texts, got 3 for 'encoder.hidden_0'",
+        ),
+        (
+            '{"encoder.hidden_0": ["a", "b"]}',
+            "names must be one text per layer, and two",
+        ),
+        ('{"a": "b", "a": "c"}', "names must name a layer once, got a twice"),
+        (
+            '{"encoder.hidden_0": "a", "decoder.output": "a"}',
+            "names must name each of PyTorch's layers once, got a for encoder.hidden_0",
+        ),
+    ],
+)
+def test_files_of_names_are_checked(tmp_path, text, message):
+    path = tmp_path / "names.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_names(str(path))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"encoder.hiden_0": "a"}, "unknown layer 'encoder.hiden_0': choose from"),
+        (
+            {"encoder.hidden_0": "z"},
+            "names must be of the weights' layers, a, b, .* got z",
+        ),
+        (
+            {"encoder.hidden_0": "a"},
+            "names must be of all of the weights' layers, got none",
+        ),
+        ("tutorial", "unknown architecture 'tutorial': choose from autoencoder"),
+    ],
+)
+def test_names_of_no_layers_are_refused(names, message):
+    with pytest.raises(InputError, match=message):
+        infer_config(REFUSED["heads"][0], 8, names=names)
+
+
+def test_names_of_a_file_are_a_dict(tmp_path):
+    path = tmp_path / "names.JSON"
+    path.write_text(json.dumps({"code.code": "a"}))
+    assert read_names(str(path)) == {"code.code": "a"}
+    assert isinstance(
+        infer_config(GUESSED["an autoencoder without sides"][0], 8), AutoencoderConfig
+    )
+    assert isinstance(infer_config(GUESSED["numbered heads"][0], 8), VAEConfig)
