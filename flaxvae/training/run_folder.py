@@ -54,6 +54,7 @@ COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
 OTHER_DATA = " (other examples, another order, other conditions or weights)"
 # Data that moved, or whose test split or labels are others, train the same model.
 NOT_COMPARED = ("name", "origin", "notes", "source", "fingerprints", EPOCHS)
+ABOUT_EXAMPLES = ("fingerprints", "source")  # their names depend on the data
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # not the user's choice
 
 
@@ -287,7 +288,8 @@ def load(
             template = Dataset.from_description(data)
         preprocessing = Preprocessing.from_description(data)
         if template is not None:
-            check_names(data, template.describe())
+            own = {k: v for k, v in data.items() if k not in ABOUT_EXAMPLES}
+            check_names(own, template.describe())
     with rebuilding(path, config, "settings"):
         check_optimization(settings.get("optimization", {}))
         described = settings.get("objective", {"name": ""})
