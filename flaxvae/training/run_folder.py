@@ -41,7 +41,7 @@ COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
 # Of the data; a run may go on for more epochs.
 OTHER_DATA = " (other examples, another order, other conditions or weights)"
 # Data that moved, or whose test split or labels are others, train the same model.
-NOT_COMPARED = ("name", "origin", "notes", "source", "fingerprints", EPOCHS)
+NOT_COMPARED = ("origin", "notes", "source", "fingerprints", EPOCHS)
 
 
 class RunFolder:
@@ -95,6 +95,7 @@ class RunFolder:
                 for name in sorted(old.keys() | new.keys())
                 if old.get(name) != new.get(name)
                 and not {name, name.split(".")[0]} & set(NOT_COMPARED)
+                and not (name == "name" and _has_same_fingerprint(old, new))
             ]
             if differences:
                 self._refuse(f"{part}: {'; '.join(differences)}")
@@ -337,6 +338,11 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in complete]
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON lines: {error}") from error
+
+
+def _has_same_fingerprint(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the data are the same, such as of a file with another name."""
+    return "fingerprint" in old and old["fingerprint"] == new.get("fingerprint")
 
 
 def _is_news(before: Any, now: Any) -> bool:

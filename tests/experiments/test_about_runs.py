@@ -274,6 +274,19 @@ def test_a_command_works_with_the_runs_own_data_or_says_why_not(
         ("autoencoder", "score", ("--seed=3",), "a model that draws nothing"),
         ("vae", "probe", ("--dataset=nowhere.csv",), "cannot be read: No such file"),
         ("vae", "recognize", ("--dataset=digits",), "must hold examples of the shape"),
+        (
+            "table",
+            "score",
+            ("--dataset=PEOPLE", "--data_dir=/x"),
+            "data_dir must be left",
+        ),
+        ("table", "score", ("--dataset=PEOPLE", "--image_order=F"), "image_order must"),
+        (
+            "vae",
+            "score",
+            ("--dataset=IMAGES", "--data_dir=/x"),
+            "data_dir must be left",
+        ),
         ("series", "score", ("--dataset=IMAGES",), "must hold examples of the shape"),
         (
             "table",
@@ -286,7 +299,7 @@ def test_a_command_works_with_the_runs_own_data_or_says_why_not(
 def test_flags_that_change_nothing_are_refused(
     find_run, call, folder, kind, command, flags, message
 ):
-    places = {"PICTURES": "pictures", "IMAGES": "images.npz"}
+    places = {"PICTURES": "pictures", "IMAGES": "images.npz", "PEOPLE": "people.csv"}
     flags = [str(flag) for flag in flags]
     for word, name in places.items():
         flags = [flag.replace(word, str(folder / name)) for flag in flags]
