@@ -184,8 +184,10 @@ FLAGS = {
 def cells():
     for kind, outcomes in OUTCOMES.items():
         for command, outcome in zip(FLAGS, outcomes, strict=True):
-            # A classifier is trained, which takes a second or two.
+            # Each compiles programs of its own; `recognize` trains a classifier.
             is_slow = command == "recognize" and not outcome and kind != "vae"
+            is_slow |= command == "score" and kind in ("conditional", "autoencoder")
+            is_slow |= kind in ("sweep", "imported") and command != "generate"
             marks = [pytest.mark.slow] if is_slow else []
             yield pytest.param(kind, command, outcome, marks=marks)
 
@@ -319,9 +321,10 @@ def test_other_data_are_asked_for_by_name_and_named(find_run, call, folder, tmp_
     assert title.split(" (")[0] in out and "not the run's own" in out
     found = json.loads((tmp_path / "probed" / "probe.json").read_text())
     assert found.pop("dataset") == title and next(iter(found)) == "codes"
-    flags = ("--output=made.npz", "--around", 9, "--num=2", "--spread=0")
-    code, _, err = call("generate", *common, *flags)
-    assert code == 0 and err.count(note) == 1
+    for how in (("--around", 9, "--spread=0"), ("--sampler=aggregate",)):
+        flags = (f"--output={how[0].strip('-')[:6]}.npz", "--num=2", *how)
+        code, _, err = call("generate", *common, *flags)
+        assert code == 0 and err.count(note) == 1
     code, out, err = call("score", *common, "--num_samples=1")
     assert code == 0 and err.count(note) == 1 and "not the run's own" in out
     scores = pandas.read_csv("scores.csv")
