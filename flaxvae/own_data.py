@@ -202,8 +202,8 @@ class TrainedOnData(Trained):
         """
         if not isinstance(dataset, Dataset):
             raise InputError(
-                f"dataset must be a Dataset, got {show(dataset)}: Run.load reads paths, "
-                "names, arrays and tables"
+                f"dataset must be a Dataset, got {show(dataset)}: Run.load reads "
+                "paths, names, arrays and tables"
             )
         if dataset.shape != self.data_shape:
             raise InputError(
