@@ -201,7 +201,10 @@ class TrainedOnData(Trained):
           InputError: another shape, other columns, classes or grey levels.
         """
         if not isinstance(dataset, Dataset):
-            raise InputError(f"dataset must be a Dataset, got {show(dataset)}")
+            raise InputError(
+                f"dataset must be a Dataset, got {show(dataset)}: Run.load reads "
+                "paths, names, arrays and tables"
+            )
         if dataset.shape != self.data_shape:
             raise InputError(
                 f"dataset must hold examples of the run's shape {self.data_shape}, got "

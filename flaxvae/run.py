@@ -24,7 +24,7 @@ from flaxvae.checks import (
     show,
 )
 from flaxvae.data import Dataset, Split, condition_on_labels
-from flaxvae.data.dataset import SPLITS
+from flaxvae.data.dataset import SPLITS, check_examples
 from flaxvae.data.memory import as_dataset
 from flaxvae.evaluation.probe import check_probed
 from flaxvae.evaluation.recognition import check_recognized, train_classifier
@@ -205,6 +205,8 @@ class Run(TrainedOnData):
         own = folder is None
         folder = self._workdir() / "figures" if folder is None else folder
         dataset = self._dataset(dataset)
+        if isinstance(self.model, VQVAE) or sampler != "prior":
+            dataset = self._with_training_examples(dataset)
         paths = latent.draw(
             self,
             dataset,
@@ -248,7 +250,7 @@ class Run(TrainedOnData):
           output: also writes them there; see `flaxvae.latent.write_examples`.
           dataset: in place of the run's own: a data set, what `read` takes, or a
             function that loads a data set, which is called only where examples are
-            needed.
+            needed. Without training examples those of the test split stand for them.
 
         Returns:
           The samples, and the class of each or None.
@@ -270,6 +272,8 @@ class Run(TrainedOnData):
         found = None
         if self.needs_data(sampler=sampler, label=label, around=around):
             found = self._dataset(dataset() if callable(dataset) else dataset)
+            if not len(found.train):  # other data, whose examples are asked for
+                found = dataclasses.replace(found, train=found.test)
         x, labels = latent.generate(
             self,
             num,
@@ -465,6 +469,7 @@ class Run(TrainedOnData):
             )
         config = config or CodePriorConfig()
         dataset = self._dataset(dataset)
+        check_examples(dataset.train, f"train of {dataset.name!r}")
         codes = self._codes(dataset)
         prior = None
         if config.prior_epochs != 0:

@@ -120,7 +120,7 @@ def add_row(path):
     [
         (change_label, "other .* of train"),
         (change_images, "other examples of train"),
-        (add_row, "train has 84 examples, had 81"),
+        (add_row, "train has 85 examples, had 81; test has 31"),
         (os.remove, "cannot be read .* state where they are now by dataset=PATH"),
     ],
 )

@@ -55,8 +55,8 @@ def read_again(described: Mapping[str, Any]) -> Dataset:
         ) from error
     if differences := find_differences(dataset, described):
         raise InputError(
-            f"the run's data {name!r} have changed since it was trained ({differences} "
-            f"in {config.dataset}): restore them, or use them as other data by "
+            f"the run's data {name!r} have changed since it was trained "
+            f"({differences}): restore {config.dataset}, or use it as other data by "
             "dataset=PATH (--dataset=PATH)"
         )
     return dataset
@@ -132,7 +132,7 @@ def find_differences(dataset: Dataset, described: Mapping[str, Any]) -> str:
     if not found:
         found = _find_changed(dataset.fingerprints(), described["fingerprints"])
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return ", ".join(found[:SHOWN]) + more
+    return "; ".join(found[:SHOWN]) + more
 
 
 def _find_changed(

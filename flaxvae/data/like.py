@@ -54,6 +54,14 @@ def read_new(
     is_path = isinstance(source, str) and table_suffix(source) in TABLE_READERS
     if schema is not None and (is_table(source) or is_path):
         order = choices.get("image_order", "C")
+        is_shown = template.table is not None and template.layout == "images"
+        folder = choices.get("data_dir")
+        for name, value in (
+            ("data_dir", folder),
+            ("image_order", None if is_shown or order == "C" else order),
+        ):
+            if value is not None:
+                raise InputError(f"{name} must be left out for a table, got {value}")
         new = _read_table(source, schema, template, options, parts.get("train"), order)
         new = dataclasses.replace(new, origin=str(source) if is_path else "a table")
     else:

@@ -53,7 +53,7 @@ COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
 # Of the data; a run may go on for more epochs.
 OTHER_DATA = " (other examples, another order, other conditions or weights)"
 # Data that moved, or whose test split or labels are others, train the same model.
-NOT_COMPARED = ("name", "origin", "notes", "source", "fingerprints", EPOCHS)
+NOT_COMPARED = ("origin", "notes", "source", "fingerprints", EPOCHS)
 ABOUT_EXAMPLES = ("fingerprints", "source")  # their names depend on the data
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # not the user's choice
 
@@ -111,6 +111,7 @@ class RunFolder:
                 for name in sorted(old.keys() | new.keys())
                 if old.get(name) != new.get(name)
                 and not {name, name.split(".")[0]} & set(NOT_COMPARED)
+                and not (name == "name" and _has_same_fingerprint(old, new))
             ]
             if differences:
                 more = len(differences) - MOST_DIFFERENCES
@@ -417,6 +418,11 @@ def _check_local(workdir: Path) -> None:
             f"workdir must be a folder of the file system, got {str(workdir)!r}: mount "
             "the bucket (for example by gcsfuse) and name a folder in it"
         )
+
+
+def _has_same_fingerprint(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the data are the same, such as of a file with another name."""
+    return "fingerprint" in old and old["fingerprint"] == new.get("fingerprint")
 
 
 def _is_news(before: Any, now: Any) -> bool:

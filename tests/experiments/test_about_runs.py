@@ -184,8 +184,10 @@ FLAGS = {
 def cells():
     for kind, outcomes in OUTCOMES.items():
         for command, outcome in zip(FLAGS, outcomes, strict=True):
-            # A classifier is trained, which takes a second or two.
+            # Each compiles programs of its own; `recognize` trains a classifier.
             is_slow = command == "recognize" and not outcome and kind != "vae"
+            is_slow |= command == "score" and kind in ("conditional", "autoencoder")
+            is_slow |= kind in ("sweep", "imported") and command != "generate"
             marks = [pytest.mark.slow] if is_slow else []
             yield pytest.param(kind, command, outcome, marks=marks)
 
@@ -274,6 +276,19 @@ def test_a_command_works_with_the_runs_own_data_or_says_why_not(
         ("autoencoder", "score", ("--seed=3",), "a model that draws nothing"),
         ("vae", "probe", ("--dataset=nowhere.csv",), "cannot be read: No such file"),
         ("vae", "recognize", ("--dataset=digits",), "must hold examples of the shape"),
+        (
+            "table",
+            "score",
+            ("--dataset=PEOPLE", "--data_dir=/x"),
+            "data_dir must be left",
+        ),
+        ("table", "score", ("--dataset=PEOPLE", "--image_order=F"), "image_order must"),
+        (
+            "vae",
+            "score",
+            ("--dataset=IMAGES", "--data_dir=/x"),
+            "data_dir must be left",
+        ),
         ("series", "score", ("--dataset=IMAGES",), "must hold examples of the shape"),
         (
             "table",
@@ -286,7 +301,7 @@ def test_a_command_works_with_the_runs_own_data_or_says_why_not(
 def test_flags_that_change_nothing_are_refused(
     find_run, call, folder, kind, command, flags, message
 ):
-    places = {"PICTURES": "pictures", "IMAGES": "images.npz"}
+    places = {"PICTURES": "pictures", "IMAGES": "images.npz", "PEOPLE": "people.csv"}
     flags = [str(flag) for flag in flags]
     for word, name in places.items():
         flags = [flag.replace(word, str(folder / name)) for flag in flags]
@@ -306,9 +321,10 @@ def test_other_data_are_asked_for_by_name_and_named(find_run, call, folder, tmp_
     assert title.split(" (")[0] in out and "not the run's own" in out
     found = json.loads((tmp_path / "probed" / "probe.json").read_text())
     assert found.pop("dataset") == title and next(iter(found)) == "codes"
-    flags = ("--output=made.npz", "--around", 9, "--num=2", "--spread=0")
-    code, _, err = call("generate", *common, *flags)
-    assert code == 0 and err.count(note) == 1
+    for how in (("--around", 9, "--spread=0"), ("--sampler=aggregate",)):
+        flags = (f"--output={how[0].strip('-')[:6]}.npz", "--num=2", *how)
+        code, _, err = call("generate", *common, *flags)
+        assert code == 0 and err.count(note) == 1
     code, out, err = call("score", *common, "--num_samples=1")
     assert code == 0 and err.count(note) == 1 and "not the run's own" in out
     scores = pandas.read_csv("scores.csv")
