@@ -95,6 +95,8 @@ def check_settings(settings: Any) -> None:
         plain = _as_python(value, hint)
         if isinstance(plain, list) and _has_tuple(hint):
             plain = tuple(plain)
+        if isinstance(plain, int | float | str) and _takes_several(hint):
+            plain = (plain,)
         if plain is not value:
             object.__setattr__(settings, field.name, plain)
         is_tuple = isinstance(plain, tuple | list)
@@ -226,6 +228,14 @@ def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         rule = "a number" if math.isnan(value) else "finite"
         raise InputError(f"{name} must be {rule}, got {value}")
+
+
+def _takes_several(hint: Any) -> bool:
+    """Whether a type is a tuple of any length, or None."""
+    is_union = typing.get_origin(hint) in (Union, types.UnionType)
+    members = typing.get_args(hint) if is_union else (hint,)
+    parts = [part for part in members if part is not type(None)]
+    return len(parts) == 1 and typing.get_args(parts[0])[1:] == (Ellipsis,)
 
 
 def _has_tuple(hint: Any) -> bool:
