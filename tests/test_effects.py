@@ -61,7 +61,7 @@ def another_value(config, field):
     if float in kinds:
         return 0.3
     if tuple in map(typing.get_origin, kinds):
-        return (5,) * len(field.default or (1,))
+        return (5,) * (1 + len(field.default or ()))  # another length
     return 12 if field.name == "prior_width" else 5
 
 
