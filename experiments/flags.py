@@ -7,11 +7,9 @@ import functools
 import io
 import itertools
 import re
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import tyro
 from tyro.constructors import (
@@ -22,14 +20,13 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from experiments.values import kinds_of, metavar_of, read_one, read_value, takes_numbers
 from flaxvae import InputError
-from flaxvae.checks import check_choice
-from flaxvae.settings import choices_of, field_docs
+from flaxvae.settings import field_docs
 
 Flags = TypeVar("Flags")
-METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: "True|False"}
-BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 REGISTRY = ConstructorRegistry()
+docs_of = functools.cache(field_docs)
 
 
 def read_flags(flags_class: type[Flags], program: str, args: Sequence[str]) -> Flags:
@@ -88,73 +85,14 @@ def normalize(args: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
         name = flag.removeprefix("--").replace("-", "_")
         hint = hints.get(name) if equals and flag.startswith("--") else None
         if hint is bool:
-            words.append(f"--{name}" if _read(name, bool, [value]) else f"--no_{name}")
+            words.append(
+                f"--{name}" if read_one(name, bool, [value]) else f"--no_{name}"
+            )
         elif hint is not None and "," in value and takes_numbers(hint):
             words += [flag, *value.split(",")]
         else:
             words.append(arg)
     return words
-
-
-def takes_numbers(hint: Any) -> bool:
-    """Whether a flag has several values, all of them numbers."""
-    kinds = {part for kind in _kinds(hint) for part in (kind, *get_args(kind))}
-    return any(get_origin(kind) is tuple for kind in kinds) and bool(
-        kinds & {int, float}
-    )
-
-
-def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:
-    """The value of a flag, by the type of its field.
-
-    >>> read_value("hidden", tuple[int, ...] | None, ["400", "100"])
-    (400, 100)
-
-    Raises:
-      InputError: words that are not of the type.
-    """
-    kinds = _kinds(hint)
-    if [*words] == ["None"] and kinds != _members(hint):
-        return None
-    errors = []
-    for kind in kinds:
-        try:
-            return _read(name, kind, words)
-        except InputError as error:
-            errors.append(error)
-    choices = ", ".join(map(str, choices_of(hint)))
-    if choices and len(kinds) > 1:
-        raise InputError(f"{name} must be {choices} or a number, got {words[0]!r}")
-    raise errors[-1]
-
-
-def _read(name: str, kind: Any, words: Sequence[str]) -> Any:
-    """As `read_value`, for a type without alternatives."""
-    if get_origin(kind) is tuple:
-        parts = get_args(kind)
-        if parts[-1] is Ellipsis:
-            return tuple(read_value(name, parts[0], [word]) for word in words)
-        pairs = zip(parts, words, strict=True)
-        return tuple(read_value(name, part, [word]) for part, word in pairs)
-    if len(words) != 1:
-        raise InputError(f"{name} must be a single value, got {' '.join(words)}")
-    (word,) = words
-    if choices := {str(choice): choice for choice in choices_of(kind)}:
-        check_choice(name, word, choices)
-        return choices[word]
-    if kind is bool:
-        if word.lower() not in BOOLEANS:
-            raise InputError(f"{name} must be True or False, got {word!r}")
-        return BOOLEANS[word.lower()]
-    if kind is Path and not word:
-        raise InputError(f"{name} must be a path, got ''")
-    if kind not in (int, float):
-        return kind(word)
-    try:
-        return int(word) if kind is int and "e" not in word else float(word)
-    except ValueError as error:
-        what = "an integer" if kind is int else "a number"
-        raise InputError(f"{name} must be {what}, got {word!r}") from error
 
 
 def hints_of(flags_class: type[Any]) -> dict[str, Any]:
@@ -180,7 +118,7 @@ def _as_flags(info: StructTypeInfo) -> StructConstructorSpec | None:
             default = getattr(info.default, field.name)
         elif field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        doc = _docs(kind).get(field.name, "")
+        doc = docs_of(kind).get(field.name, "")
         more: tuple[Any, ...] = ()
         if not dataclasses.is_dataclass(_base(hint)) and _base(hint) is not bool:
             more = (_spec(field.name, _base(hint)),)
@@ -204,42 +142,19 @@ def _base(hint: Any) -> Any:
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
-def _members(hint: Any) -> list[Any]:
-    is_union = get_origin(hint) in (Union, types.UnionType)
-    return [*get_args(hint)] if is_union else [hint]
-
-
-def _kinds(hint: Any) -> list[Any]:
-    """The alternatives of a type, without None."""
-    return [kind for kind in _members(hint) if kind is not type(None)]
-
-
-_docs = functools.cache(field_docs)
-
-
 def _spec(name: str, hint: Any) -> PrimitiveConstructorSpec[Any]:
-    parts = [get_args(kind) for kind in _kinds(hint) if get_origin(kind) is tuple]
-    is_fixed = len(_kinds(hint)) == 1 and parts and parts[0][-1] is not Ellipsis
+    parts = [get_args(kind) for kind in kinds_of(hint) if get_origin(kind) is tuple]
+    is_fixed = len(kinds_of(hint)) == 1 and parts and parts[0][-1] is not Ellipsis
     nargs: int | Literal["*"] = len(parts[0]) if is_fixed else "*" if parts else 1
     return PrimitiveConstructorSpec(
         nargs=nargs,
-        metavar="|".join(dict.fromkeys(map(_metavar, _kinds(hint)))),
+        metavar="|".join(dict.fromkeys(map(metavar_of, kinds_of(hint)))),
         instance_from_str=lambda words: read_value(name, hint, words),
         is_instance=lambda value: True,
         str_from_instance=lambda value: (
             [*map(str, value)] if isinstance(value, tuple) else [str(value)]
         ),
     )
-
-
-def _metavar(kind: Any) -> str:
-    """What stands for a value in the help text."""
-    if get_origin(kind) is tuple:
-        parts = get_args(kind)
-        return " ".join("..." if p is Ellipsis else _metavar(p) for p in parts)
-    if choices := choices_of(kind):
-        return f"{{{','.join(map(str, choices))}}}"
-    return METAVARS[kind]
 
 
 def _without_frame(box: str) -> str:

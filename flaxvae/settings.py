@@ -78,10 +78,10 @@ def check_settings(settings: Any) -> None:
     """Checks every field of a dataclass against its type and its bounds.
 
     A field annotated ``Literal`` must hold one of its choices, one annotated ``int`` an
-    integer, one annotated with numbers only no text, and numbers must be finite and lie
-    within the bounds that `setting` states; so must every entry of a tuple. None and
-    values that are not plain numbers (a traced array, a schedule) pass. A field that is
-    not at its default must have an effect; see `check_needs`.
+    integer, one annotated with numbers only no text, and numbers of a `setting` must be
+    finite and lie within its bounds; so must every entry of a tuple. None and values
+    that are not plain numbers (a traced array, a schedule) pass. A field that is not at
+    its default must have an effect; see `check_needs`.
 
     Raises:
       InputError: a field that breaks a rule; the message names it.
@@ -95,6 +95,8 @@ def check_settings(settings: Any) -> None:
         plain = _as_python(value, hint)
         if isinstance(plain, list) and _has_tuple(hint):
             plain = tuple(plain)
+        if isinstance(plain, int | float | str) and _takes_several(hint):
+            plain = (plain,)
         if plain is not value:
             object.__setattr__(settings, field.name, plain)
         is_tuple = isinstance(plain, tuple | list)
@@ -223,9 +225,18 @@ def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
             check(name, value, bound)
     if isinstance(value, int) and "at_least" in field.metadata:
         check_below(name, value, 2**31)  # sizes are counted in 32 bits
-    if isinstance(value, float) and not math.isfinite(value):
-        rule = "a number" if math.isnan(value) else "finite"
-        raise InputError(f"{name} must be {rule}, got {value}")
+    if kinds <= _PLAIN and math.isnan(value):
+        raise InputError(f"{name} must be a number, got nan")
+    if "infinite" in field.metadata and not math.isfinite(value):
+        raise InputError(f"{name} must be finite, got {value}")
+
+
+def _takes_several(hint: Any) -> bool:
+    """Whether a type is a tuple of any length, or None."""
+    is_union = typing.get_origin(hint) in (Union, types.UnionType)
+    members = typing.get_args(hint) if is_union else (hint,)
+    parts = [part for part in members if part is not type(None)]
+    return len(parts) == 1 and typing.get_args(parts[0])[1:] == (Ellipsis,)
 
 
 def _has_tuple(hint: Any) -> bool:

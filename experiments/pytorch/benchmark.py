@@ -46,7 +46,7 @@ from experiments.pytorch.report import (
     print_report,
 )
 from flaxvae import InputError
-from flaxvae.checks import check_at_least, check_choice
+from flaxvae.checks import check_choice
 from flaxvae.files import write_json
 from flaxvae.models.presets import PRESETS
 from flaxvae.settings import check_settings, setting
@@ -57,6 +57,7 @@ TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}
 LOSS_TOLERANCE = 0.02  # of the last epoch's loss: contenders draw other noise
 # Share of the matrix rate that is assumed when the number of steps is chosen.
 ASSUMED_SHARE = 0.3
+CORES = os.cpu_count() or 1
 QUICK = {
     "networks": ("mlp", "conv"),
     "batch_sizes": (128,),
@@ -83,7 +84,7 @@ class Flags:
     """Epochs in a turn; the median epoch counts."""
     seconds: float = setting(1.5, above=0)
     """Approximate duration of an epoch, which sets the number of images in it."""
-    threads: int = setting(os.cpu_count() or 1, at_least=1)
+    threads: int = setting(CORES, at_least=1, at_most=CORES)
     """Cores and threads of each contender."""
     end_to_end: int = setting(3, at_least=0)
     """Turns from the shell to a model trained for 10 epochs and its test loss."""
@@ -96,8 +97,9 @@ class Flags:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        for name in ("networks", "batch_sizes"):
-            check_at_least(f"number of {name}", len(getattr(self, name)), 1)
+        for name in ("networks", "batch_sizes", "precisions"):
+            if getattr(self, name) == ():
+                raise InputError(f"{name} must have a value, got none")
         for network in self.networks:
             check_choice("networks", network, PRESETS)
 
@@ -123,6 +125,12 @@ def main(flags: Flags) -> None:
     check_writable(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     images, source = load_images(flags)
+    most = len(images) // CHECKED_BATCHES
+    if max(flags.batch_sizes) > most:
+        raise InputError(
+            f"batch_sizes must be <= {most}, for {CHECKED_BATCHES} batches, got "
+            f"{max(flags.batch_sizes)}"
+        )
     # One process checks and measures; it never trains.
     with make_pool(flags.threads) as checker:
         run_benchmark(flags, workdir, images, source, checker)
@@ -133,6 +141,8 @@ def run_benchmark(
 ) -> None:
     """Runs every task, and writes the results so far after each."""
     machine = checker.submit(describe_machine).result()
+    if "tf32" in (flags.precisions or ()) and not machine["gpu"]:
+        raise InputError("precisions must be float32 or bfloat16 on a CPU, got tf32")
     names, notes = choose_contenders(flags, on_gpu=machine["gpu"])
     report: dict[str, Any] = {
         "machine": machine,

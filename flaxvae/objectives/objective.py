@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, dataclass_transform
@@ -88,7 +89,11 @@ class Objective(abc.ABC):
         )
 
     def __post_init__(self) -> None:
-        check_settings(at_full_value(self))
+        values = at_full_value(self)
+        check_settings(values)
+        for name, weight in weights_of(values).items():
+            if isinstance(weight, int | float) and not math.isfinite(weight):
+                raise InputError(f"{name} must be a finite number, got {weight}")
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same formula with the same fields, arrays by value."""
