@@ -77,6 +77,7 @@ def connect(
             initialization_timeout=int(10 * SECONDS_TO_CONNECT),
             heartbeat_timeout_seconds=SECONDS_TO_MISS_A_PEER,
         )
+        jax.devices()  # found by all processes together, as long as all are there
     if run := agreement.others():  # from here on they hear of this process
         run.meet(card)
 
