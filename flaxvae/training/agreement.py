@@ -29,6 +29,7 @@ from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS
 from flaxvae.settings import describe_value
+from flaxvae.training.environment import describe_versions
 
 SECONDS_TO_MEET = 1800.0  # until all have loaded their data
 SECONDS_IN_SILENCE = 5.0  # before a line says who is waited for
@@ -94,6 +95,17 @@ def compare(cards: Sequence[dict[str, Any]]) -> str | None:
     return None
 
 
+def describe_program() -> dict[str, Any]:
+    """The versions of the packages, and JAX's options that change what is computed."""
+    options = {name: jax.config.values[name] for name in OPTIONS}
+    return {"version of": describe_versions(), "options": options}
+
+
+def describe_devices() -> dict[str, Any]:
+    """What every process must have as many of as the others."""
+    return {"backend": jax.default_backend(), "devices": jax.local_device_count()}
+
+
 def describe_process(
     config: Mapping[str, Any], dataset: Dataset, workdir: str | Path | None
 ) -> dict[str, Any]:
@@ -104,13 +116,9 @@ def describe_process(
       dataset: all of its splits are compared, whichever are trained on.
       workdir: the run's folder, which only process 0 needs.
     """
-    options = {name: jax.config.values[name] for name in OPTIONS}
-    versions = config["environment"]["versions"]
     card = {
-        "version of": {n: v for n, v in versions.items() if n != "python"},
-        "options": options,
-        "backend": jax.default_backend(),
-        "number of devices": jax.local_device_count(),
+        **describe_program(),
+        **describe_devices(),
         "settings": config["settings"],
         "workdir": None if workdir is None else str(workdir),
         "data": describe_data(dataset),

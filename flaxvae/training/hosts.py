@@ -18,7 +18,6 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.training import agreement, rendezvous
-from flaxvae.training.environment import describe_versions
 from flaxvae.training.rendezvous import SECONDS_IN_SILENCE, Address
 
 SECONDS_TO_CONNECT = 120.0  # until all processes must have appeared
@@ -52,7 +51,7 @@ def connect(
         the processes do not fit together.
       ProcessLostError: another process has ended.
     """
-    card = {"version of": describe_versions(), **(card or {})}
+    card = {**agreement.describe_program(), **(card or {})}
     values: tuple[Any, Any, Any] = (coordinator, num_processes, process_id)
     if all(value is None for value in values):
         if not _in_cluster():
@@ -79,7 +78,7 @@ def connect(
         )
         jax.devices()  # found by all processes together, as long as all are there
     if run := agreement.others():  # from here on they hear of this process
-        run.meet(card)
+        run.meet(card | agreement.describe_devices())
 
 
 def announce_failure(args: Sequence[str], reason: str, code: int) -> None:
