@@ -103,7 +103,7 @@ def describe_program() -> dict[str, Any]:
 
 def describe_devices() -> dict[str, Any]:
     """What every process must have as many of as the others."""
-    return {"backend": jax.default_backend(), "devices": jax.local_device_count()}
+    return {"backend": jax.default_backend(), "local devices": jax.local_device_count()}
 
 
 def describe_process(
@@ -112,7 +112,7 @@ def describe_process(
     """The card of a process that is about to train.
 
     Args:
-      config: the content of ``config.json``; what depends on the machine is left out.
+      config: the content of ``config.json``.
       dataset: all of its splits are compared, whichever are trained on.
       workdir: the run's folder, which only process 0 needs.
     """
