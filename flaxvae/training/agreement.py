@@ -169,7 +169,7 @@ def _name(part: str, key: str, differing: Mapping[str, Any]) -> str:
         return part
     last = key.rpartition(".")[2]
     ends = [other.rpartition(".")[2] for other in differing]
-    name = last if ends.count(last) == 1 else key
+    name = last if ends.count(last) == 1 and last != "name" else key
     return name if part in ("settings", "options") else f"{part} {name}"
 
 
@@ -508,8 +508,10 @@ def _end_at_exit() -> None:
     if error is not None:  # its traceback has been printed
         end(**_describe(error))
     else:
-        with contextlib.suppress(Exception):
+        try:
             leave()
             return
+        except (InputError, OSError, jax.errors.JaxRuntimeError) as lost:
+            print(f"error: {lost}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)

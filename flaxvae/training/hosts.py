@@ -51,7 +51,7 @@ def connect(
         the processes do not fit together.
       ProcessLostError: another process has ended.
     """
-    card = {**agreement.describe_program(), **(card or {})}
+    card = {**(card or {}), **agreement.describe_program()}
     values: tuple[Any, Any, Any] = (coordinator, num_processes, process_id)
     if all(value is None for value in values):
         if not _in_cluster():
