@@ -98,6 +98,8 @@ def run_command(
 
 def strip(reason: str) -> str:
     """What another process quotes of a reason."""
+    if reason.startswith("interrupted: "):
+        return "it was interrupted"
     return reason.strip().splitlines()[-1].removeprefix("error: ")
 
 

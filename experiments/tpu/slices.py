@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,17 @@ ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",  # any: the topology is named separately
     "TPU_WORKER_HOSTNAMES": "localhost",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+# The largest slice of each generation, in chips along each side. What is larger, or has
+# a third side where chips are wired in two, libtpu may accept, and then abort.
+LARGEST = {
+    "v2": (16, 16),
+    "v3": (32, 32),
+    "v4": (16, 16, 16),
+    "v5": (16, 20, 28),  # libtpu's other name of v5p
+    "v5e": (16, 16),
+    "v5p": (16, 20, 28),
+    "v6e": (16, 16),
 }
 EXAMPLES = ("v4:2x2x1", "v5e:2x2", "v5e:4x4", "v5p:2x2x1", "v6e:4x4")
 
@@ -79,6 +91,7 @@ def find_slice(topology: str) -> Slice:
     Raises:
       InputError: an unknown topology, or libtpu is not installed.
     """
+    check_topology(topology)
     if importlib.util.find_spec("libtpu") is None:
         raise InputError(
             'libtpu must be installed: pip install -e ".[tpu]" in an environment of '
@@ -98,10 +111,47 @@ def find_slice(topology: str) -> Slice:
     except jax.errors.JaxRuntimeError as error:
         if "INVALID_ARGUMENT" not in str(error):
             raise
-        raise InputError(
-            f"unknown topology {topology!r}: give a generation and a grid that it "
-            f"comes in, such as {', '.join(EXAMPLES)}"
-        ) from error
+        raise InputError(_explain(topology)) from error
     devices: Any = tuple(description.devices)
     num_chips = len({tuple(device.coords) for device in devices})
     return Slice(topology, Devices(devices), devices[0].device_kind, num_chips)
+
+
+def check_topology(topology: str) -> None:
+    """Raises `InputError` for a grid that its generation cannot have.
+
+    >>> check_topology("v5e:4x4")
+    >>> check_topology("v5e:4x4x4")
+    Traceback (most recent call last):
+    flaxvae.checks.InputError: topology must be a grid of at most 16x16 chips for v5e, \
+got 'v5e:4x4x4'
+    """
+    generation, colon, grid = topology.lower().partition(":")
+    if generation not in LARGEST and (colon or not generation.startswith("v")):
+        raise InputError(_explain(topology))
+    if not colon:  # libtpu knows some by the number of their cores, such as v4-8
+        return
+    if not re.fullmatch(r"[1-9]\d{0,3}(x[1-9]\d{0,3}){1,2}", grid):
+        raise InputError(_explain(topology))
+    sides = [int(side) for side in grid.split("x")]
+    while sides[-1] == 1 and len(sides) > 2:
+        sides.pop()
+    largest = LARGEST[generation]
+    fits = len(sides) <= len(largest) and all(
+        side <= most
+        for side, most in zip(
+            sorted(sides, reverse=True), sorted(largest, reverse=True), strict=False
+        )
+    )
+    if not fits:
+        raise InputError(
+            f"topology must be a grid of at most {'x'.join(map(str, largest))} chips "
+            f"for {generation}, got {topology!r}"
+        )
+
+
+def _explain(topology: str) -> str:
+    return (
+        f"unknown topology {topology!r}: give a generation and a grid that it comes "
+        f"in, such as {', '.join(EXAMPLES)}"
+    )

@@ -29,6 +29,7 @@ from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS
 from flaxvae.settings import describe_value
+from flaxvae.training.environment import describe_versions
 
 SECONDS_TO_MEET = 1800.0  # until all have loaded their data
 SECONDS_IN_SILENCE = 5.0  # before a line says who is waited for
@@ -94,23 +95,30 @@ def compare(cards: Sequence[dict[str, Any]]) -> str | None:
     return None
 
 
+def describe_program() -> dict[str, Any]:
+    """The versions of the packages, and JAX's options that change what is computed."""
+    options = {name: jax.config.values[name] for name in OPTIONS}
+    return {"version of": describe_versions(), "options": options}
+
+
+def describe_devices() -> dict[str, Any]:
+    """What every process must have as many of as the others."""
+    return {"backend": jax.default_backend(), "local devices": jax.local_device_count()}
+
+
 def describe_process(
     config: Mapping[str, Any], dataset: Dataset, workdir: str | Path | None
 ) -> dict[str, Any]:
     """The card of a process that is about to train.
 
     Args:
-      config: the content of ``config.json``; what depends on the machine is left out.
+      config: the content of ``config.json``.
       dataset: all of its splits are compared, whichever are trained on.
       workdir: the run's folder, which only process 0 needs.
     """
-    options = {name: jax.config.values[name] for name in OPTIONS}
-    versions = config["environment"]["versions"]
     card = {
-        "version of": {n: v for n, v in versions.items() if n != "python"},
-        "options": options,
-        "backend": jax.default_backend(),
-        "number of devices": jax.local_device_count(),
+        **describe_program(),
+        **describe_devices(),
         "settings": config["settings"],
         "workdir": None if workdir is None else str(workdir),
         "data": describe_data(dataset),
@@ -161,7 +169,7 @@ def _name(part: str, key: str, differing: Mapping[str, Any]) -> str:
         return part
     last = key.rpartition(".")[2]
     ends = [other.rpartition(".")[2] for other in differing]
-    name = last if ends.count(last) == 1 else key
+    name = last if ends.count(last) == 1 and last != "name" else key
     return name if part in ("settings", "options") else f"{part} {name}"
 
 
@@ -500,8 +508,10 @@ def _end_at_exit() -> None:
     if error is not None:  # its traceback has been printed
         end(**_describe(error))
     else:
-        with contextlib.suppress(Exception):
+        try:
             leave()
             return
+        except (InputError, OSError, jax.errors.JaxRuntimeError) as lost:
+            print(f"error: {lost}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)

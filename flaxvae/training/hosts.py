@@ -18,7 +18,6 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.training import agreement, rendezvous
-from flaxvae.training.environment import describe_versions
 from flaxvae.training.rendezvous import SECONDS_IN_SILENCE, Address
 
 SECONDS_TO_CONNECT = 120.0  # until all processes must have appeared
@@ -52,7 +51,7 @@ def connect(
         the processes do not fit together.
       ProcessLostError: another process has ended.
     """
-    card = {"version of": describe_versions(), **(card or {})}
+    card = {**(card or {}), **agreement.describe_program()}
     values: tuple[Any, Any, Any] = (coordinator, num_processes, process_id)
     if all(value is None for value in values):
         if not _in_cluster():
@@ -77,8 +76,9 @@ def connect(
             initialization_timeout=int(10 * SECONDS_TO_CONNECT),
             heartbeat_timeout_seconds=SECONDS_TO_MISS_A_PEER,
         )
+        jax.devices()  # found by all processes together, as long as all are there
     if run := agreement.others():  # from here on they hear of this process
-        run.meet(card)
+        run.meet(card | agreement.describe_devices())
 
 
 def announce_failure(args: Sequence[str], reason: str, code: int) -> None:

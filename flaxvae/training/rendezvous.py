@@ -11,6 +11,7 @@ A message is one line of JSON. Nothing a stranger sends is more than compared.
 import contextlib
 import ipaddress
 import json
+import os
 import re
 import selectors
 import socket
@@ -206,7 +207,7 @@ def _explain_bind(
         raise InputError(verdict["failed"])
     raise InputError(
         f"coordinator must have a free port on the machine of process 0, got {address} "
-        f"({error.strerror})"
+        f"({os.strerror(error.errno or 0)})"
     ) from error
 
 

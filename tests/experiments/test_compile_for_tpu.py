@@ -10,7 +10,15 @@ from experiments.tpu import compile as tpu_compile
 from experiments.tpu.compile import Flags, main
 from experiments.tpu.hlo import read_collectives
 from experiments.tpu.roofline import find_floor
-from experiments.tpu.slices import CHIPS, ENVIRONMENT, Chip, Slice, find_slice
+from experiments.tpu.slices import (
+    CHIPS,
+    ENVIRONMENT,
+    EXAMPLES,
+    Chip,
+    Slice,
+    check_topology,
+    find_slice,
+)
 from experiments.tpu.trial import BINARIZE, make_trial
 from flaxvae import InputError
 from flaxvae.models.presets import PRESETS
@@ -94,6 +102,28 @@ def test_what_cannot_be_used_is_refused(flags, message, monkeypatch, tmp_path):
         flags = {"json": tmp_path / flags["json"]}
     with pytest.raises(InputError, match=message):
         main(Flags(**flags))
+
+
+@pytest.mark.parametrize(
+    ("topology", "message"),
+    [
+        ("v5e:4x4x4", "a grid of at most 16x16 chips for v5e, got 'v5e:4x4x4'"),
+        ("v5e:4x32", "a grid of at most 16x16 chips for v5e, got 'v5e:4x32'"),
+        ("v3:64x8", "a grid of at most 32x32 chips for v3, got 'v3:64x8'"),
+        ("v4:32x4x4", "a grid of at most 16x16x16 chips for v4, got 'v4:32x4x4'"),
+        ("v5e:0x4", "unknown topology 'v5e:0x4': give a generation and a grid"),
+        ("v5e:4", "unknown topology 'v5e:4': give"),
+        ("v5e:4x4x4x4", "unknown topology 'v5e:4x4x4x4': give"),
+        ("v99:2x2", "unknown topology 'v99:2x2': give"),
+        ("4x4", "unknown topology '4x4': give"),
+        ("", "unknown topology '': give"),
+    ],
+)
+def test_topologies_are_checked_before_the_compiler_sees_them(topology, message):
+    with pytest.raises(InputError, match=message):
+        check_topology(topology)
+    for name in (*EXAMPLES, "v4:2x2", "V5E:4x4", "v5e:4x4x1", "v5p:20x16x28"):
+        check_topology(name)
 
 
 @pytest.fixture
@@ -251,7 +281,7 @@ def test_chips_of_two_devices(libtpu, capsys):
 
 @pytest.mark.tpu
 def test_what_libtpu_refuses(libtpu):
-    for topology in ("", "v5e", "v5e:3x5", "v99:2x2"):
+    for topology in ("", "v5e", "v5e:3x5", "v5e:8x1"):
         with pytest.raises(InputError, match=f"unknown topology '{topology}': give a"):
             find_slice(topology)
     flags = Flags(

@@ -1,14 +1,23 @@
 """Two processes of two devices each, on this machine, are one run."""
 
 import json
+import re
 import signal
 import socket
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.training import RunFolder, hosts
+from flaxvae.training import RunFolder, hosts, rendezvous
+from flaxvae.training.agreement import ProcessLostError
+from flaxvae.training.rendezvous import Address
+
+ROOT = Path(__file__).parents[2]
 
 COMMON = ("--dataset=digits", "--no_figures", "--hidden", "32", "--seed=3")
 
@@ -112,13 +121,196 @@ def test_a_signal_to_one_saves_and_a_death_ends_the_other(start_two, tmp_path):
         (("h:1", None, None), "must be given together, got h:1, None, None"),
         ((None, 2, 0), "must be given together, got None, 2, 0"),
         (("host", 2, 0), "coordinator must be HOST:PORT, got 'host'"),
+        (("::1", 2, 0), r"must be HOST:PORT, of IPv6 \[HOST\]:PORT, got '::1'"),
+        (("h:one", 2, 0), "coordinator must be HOST:PORT, got 'h:one'"),
+        (("http://h:1", 2, 0), "coordinator must be HOST:PORT, got 'http://h:1'"),
+        (("h:0", 2, 0), "coordinator must have a port in 1 to 65535, got 'h:0'"),
+        (("h:99999", 2, 0), "must have a port in 1 to 65535, got 'h:99999'"),
+        (("h.invalid:9", 2, 0), r"a host that is known here, got 'h.invalid' \(.*\)"),
         (("h:1", 2, 2), "process_id must be in 0 to 1, got 2"),
+        (("h:1", 2, -1), "process_id must be in 0 to 1, got -1"),
         (("h:1", 0, 0), "num_processes must be >= 1, got 0"),
+        (("h:1", "two", 0), "num_processes must be an integer, got 'two'"),
     ],
 )
 def test_wrong_addresses_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         hosts.connect(*arguments)
+
+
+@pytest.fixture
+def meet(monkeypatch):
+    """The ends of several processes, as threads, that meet at one address."""
+    monkeypatch.setattr(rendezvous, "SECONDS_TO_ANSWER", 1.0)
+
+    def meet(*cards, seconds=20.0):
+        port = free_port()
+
+        def one(i, card):
+            try:
+                address = Address("127.0.0.1", port, card.pop("count", len(cards)), i)
+                rendezvous.meet(address, card, seconds)
+            except (InputError, ProcessLostError) as error:
+                return f"{type(error).__name__}: {error}"
+            return None
+
+        with ThreadPoolExecutor(len(cards)) as pool:
+            numbers = [card.pop("number", i) for i, card in enumerate(cards)]
+            return list(pool.map(one, numbers, cards))
+
+    return meet
+
+
+@pytest.mark.parametrize(
+    ("cards", "message"),
+    [
+        ([{"command": "a"}, {"command": "a"}, {"command": "a"}], None),
+        (
+            [{"command": "a"}, {"command": "b"}],
+            "InputError: the processes of a run must agree, and command is a in "
+            "process 0 and b in process 1",
+        ),
+        ([{}, {"count": 3}], "InputError: num_processes is 2 in process 0 and 3 in"),
+        ([{"count": 3}, {"number": 1}, {"number": 1}], "process_id is 1 in two proc"),
+        (
+            [{}, {"failed": "epochs must be >= 1, got 0", "code": 2}, {}],
+            "InputError: process 1 has ended: epochs must be >= 1, got 0",
+        ),
+        (
+            [{"failed": "it was interrupted", "code": 130}, {}],
+            "ProcessLostError: process 0 has ended: it was interrupted",
+        ),
+    ],
+    ids=["equal", "command", "count", "twice", "failed", "interrupted"],
+)
+def test_all_processes_hear_the_same_before_they_connect(meet, cards, message):
+    ends = meet(*cards)
+    for end in ends:
+        assert (end is None) if message is None else (message in end), ends
+
+
+def test_who_does_not_appear_is_named(meet, monkeypatch, capfd):
+    monkeypatch.setattr(rendezvous, "SECONDS_IN_SILENCE", 0.3)
+    monkeypatch.setattr(rendezvous, "SECONDS_TO_ANSWER", 0.5)
+    ends = meet({"count": 3}, {"count": 3}, seconds=1.5)
+    for end in ends:
+        assert "InputError: process 2 of 3 did not appear at 127.0.0.1" in end
+    err = capfd.readouterr().err
+    for i in (0, 1):
+        assert f"process {i} is waiting for process 2 of 3 at 127.0.0.1" in err
+    (end,) = meet({"number": 1, "count": 2}, seconds=1.0)
+    assert "nothing answers at 127.0.0.1" in end
+    err = capfd.readouterr().err
+    assert "process 1 is waiting for process 0 at 127.0.0.1" in err
+    assert "at most 1 s (Connection refused)" in err
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (0, "must have a free port on the machine of process 0, got 127.0.0.1"),
+        (1, "something else answers at 127.0.0.1"),
+    ],
+)
+def test_a_port_of_another_program_is_refused(number, message, monkeypatch):
+    monkeypatch.setattr(rendezvous, "SECONDS_TO_ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = Address("127.0.0.1", other.getsockname()[1], 2, number)
+        with pytest.raises(InputError, match=message):
+            rendezvous.meet(address, {}, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--coordinator=h:1", "--num-processes", "2", "--process_id=1"], (2, 1)),
+        (["--coordinator=127.0.0.1:1", "--num_processes=2"], None),
+        (["--coordinator=127.0.0.1:1", "--num_processes=2", "--process_id"], None),
+    ],
+)
+def test_the_address_is_found_among_refused_flags(args, expected):
+    found = rendezvous.read_address([a.replace("h:1", "127.0.0.1:1") for a in args])
+    assert expected == (found and (found.num_processes, found.process_id))
+
+
+@pytest.fixture
+def run_script(environment, tmp_path):
+    """Runs a script as process 0 and process 1; the JSON that each prints."""
+
+    def run_script(text):
+        script = tmp_path / "script.py"
+        script.write_text(text)
+        address = f"127.0.0.1:{free_port()}"
+        processes = [
+            subprocess.Popen(
+                [sys.executable, script, address, str(i), tmp_path],
+                env=environment | {"JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for i in (0, 1)
+        ]
+        ends = [process.communicate(timeout=120) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], ends
+        return [json.loads(out.splitlines()[-1]) for out, _ in ends]
+
+    return run_script
+
+
+# What differs in process 1, and what both processes must say of it.
+DIFFERENCES = {
+    "learning_rate=1e-2": "learning_rate is 0.001 in process 0 and 0.01 in process 1",
+    "batch_size=15": "batch_size must be a multiple of 2, the number of devices, got",
+    "objective=lambda vae, x, *, key: ELBO()(vae, x, key=key)": "objective.name is ELBO in proc",
+    "workdir=folder / 'b'": "a in process 0 and ",
+    "dataset=from_arrays(other)": "data test fingerprint is .*: other examples, or an",
+}
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from flaxvae.training import hosts
+folder = Path(sys.argv[3])
+hosts.connect(sys.argv[1], 2, int(sys.argv[2]))
+import flaxvae, numpy as np
+from flaxvae import InputError
+from flaxvae.models import build_vae
+from flaxvae.objectives import ELBO
+
+x = np.random.default_rng(0).random((120, 4, 4), np.float32)
+test = x[100:]
+other = x[:100].copy(), test.copy()
+other[1][7, 1, 1] = 0.5
+
+def from_arrays(x):
+    x, t = x if isinstance(x, tuple) else (x[:100], test)
+    return flaxvae.data.from_arrays(x, test=t)
+
+found = {}
+for name in [*DIFFERENCES, ""]:
+    common = dict(model=build_vae((4, 4, 1), 2, hidden=(8,)), dataset=from_arrays(x))
+    common |= dict(epochs=1, batch_size=10, progress=False, workdir=folder / "a")
+    if not hosts.is_main():
+        common |= eval(f"dict({name})")
+    try:
+        found[name] = repr(flaxvae.fit(**common).history[-1]["train"]["loss"])
+    except InputError as error:
+        found[name] = str(error)
+    if name:
+        assert not (folder / "a").exists()
+hosts.leave()
+print(json.dumps(found))
+"""
+
+
+def test_different_settings_and_data_are_refused_everywhere(run_script):
+    names = list(DIFFERENCES)
+    found = run_script(SCRIPT.replace("DIFFERENCES", repr(names)))
+    for name, message in DIFFERENCES.items():
+        for answers in found:
+            assert re.search(message, answers[name]), (name, answers[name])
+    # Whoever catches the error goes on with the others.
+    assert float(found[0][""]) == float(found[1][""]) > 0
 
 
 def test_one_process_has_nobody_to_agree_with():
