@@ -158,12 +158,12 @@ class Checkpoints:
             yield
         except (ValueError, OSError, RuntimeError) as error:
             known = [os.strerror(n) for n in REASONS if os.strerror(n) in str(error)]
-            if not self._folder.is_dir():
-                known = ["the folder has been removed"]
             text = (known or [_first_line(error)])[0]
+            text += "; those before it are intact, and the same command goes on"
+            if not self._folder.is_dir():
+                text = "the folder has been removed"
             raise OSError(
-                f"a checkpoint could not be written to {self._folder}: {text}; those "
-                "before it are intact, and the same command continues from them"
+                f"a checkpoint could not be written to {self._folder}: {text}"
             ) from None
 
     def _read_newest(

@@ -106,7 +106,7 @@ class TensorBoard:
                 yield
         except OSError:
             writer, self._writer = self._writer, None
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, AttributeError):
                 if writer is not None:
                     writer._py_recordio_writer.close()
             raise
