@@ -187,10 +187,9 @@ class Checkpoints:
                 return position, items, progress
         if positions:
             numbers = ", ".join(map(str, positions))
-            are = f"all of {numbers} are" if len(positions) > 1 else f"{numbers} is"
             raise InputError(
-                f"{self._folder} must hold a checkpoint that can be read: {are} "
-                f"damaged, or not of flaxvae ({reason})"
+                f"{self._folder} must hold a checkpoint that can be read: all of "
+                f"{numbers} are damaged, or not of flaxvae ({reason})"
             )
         return 0, None, {}
 
