@@ -174,10 +174,13 @@ class Checkpoints:
             try:
                 items, progress = self._read(position, expected)
             except _DamagedError as error:
-                if len(positions) > 1:
+                if set_aside or len(positions) > 1:
+                    is_last = position == positions[-1]
+                    after = "the one before it is read"
+                    after = "there is none before it" if is_last else after
                     print(
                         f"WARNING: checkpoint {position} in {self._folder} is damaged "
-                        f"({error}): the one before it is read",
+                        f"({error}): {after}",
                         file=sys.stderr,
                     )
                 reason = str(error)
