@@ -1,10 +1,12 @@
+import errno
 import json
 import os
 import stat
 
+import numpy as np
 import pytest
 
-from flaxvae.files import atomic_file, atomic_folder, write_json
+from flaxvae.files import atomic_file, atomic_folder, write_json, write_table
 
 
 def test_a_file_appears_only_at_the_end(tmp_path):
@@ -95,3 +97,29 @@ def test_the_first_of_two_writers_of_a_folder_stays(tmp_path):
             (other / "f").write_text("early")
     assert (path / "f").read_text() == "early"
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_full_disk_is_named_with_the_path_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write_folder(path):
+        with atomic_folder(path) as temporary:
+            (temporary / "f").write_text("1")
+
+    monkeypatch.setattr(os, "fsync", full)
+    writers = {
+        "a.json": lambda path: write_json(path, {}),
+        "a.csv": lambda path: write_table(path, {"x": np.zeros(2)}),
+        "a.parquet": lambda path: write_table(path, {"x": np.zeros(2)}),
+        "folder": write_folder,
+    }
+    for name, write in writers.items():
+        with pytest.raises(OSError, match="No space left on device") as error:
+            write(tmp_path / name)
+        assert str(error.value).startswith(f"{tmp_path / name} could not be written: ")
+        assert error.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == []
+    gone = tmp_path / "gone" / "a.json"
+    with pytest.raises(OSError, match=r"a\.json could not be written: No such file"):
+        write_json(gone, {})

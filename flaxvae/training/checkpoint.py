@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from flaxvae.checks import InputError
 from flaxvae.training.advance import LoopState
 
 SPARE_BYTES = 160_000  # that a checkpoint takes beside its arrays, and a little more
+
+
+REASONS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 class Checkpoints:
@@ -36,8 +39,7 @@ class Checkpoints:
     ) -> None:
         import orbax.checkpoint as ocp
 
-        for name in ("absl", "asyncio"):
-            logging.getLogger(name).addFilter(_is_not_of_orbax)
+        _keep_quiet()
         self._ocp = ocp
         self._folder = folder
         self.progress: dict[str, Any] = {}  # of the checkpoint that was restored
@@ -155,14 +157,13 @@ class Checkpoints:
         try:
             yield
         except (ValueError, OSError, RuntimeError) as error:
-            text = _first_line(error)
-            if "RESOURCE_EXHAUSTED" in text or "No space left" in text:
-                text = os.strerror(errno.ENOSPC)
-            elif not self._folder.is_dir():
+            known = [os.strerror(n) for n in REASONS if os.strerror(n) in str(error)]
+            text = (known or [_first_line(error)])[0]
+            text += "; those before it are intact, and the same command goes on"
+            if not self._folder.is_dir():
                 text = "the folder has been removed"
             raise OSError(
-                f"a checkpoint could not be written to {self._folder}: {text}; those "
-                "before it are intact, and the same command continues from them"
+                f"a checkpoint could not be written to {self._folder}: {text}"
             ) from None
 
     def _read_newest(
@@ -173,10 +174,13 @@ class Checkpoints:
             try:
                 items, progress = self._read(position, expected)
             except _DamagedError as error:
-                if len(positions) > 1:
+                if set_aside or len(positions) > 1:
+                    is_last = position == positions[-1]
+                    after = "the one before it is read"
+                    after = "there is none before it" if is_last else after
                     print(
                         f"WARNING: checkpoint {position} in {self._folder} is damaged "
-                        f"({error}): the one before it is read",
+                        f"({error}): {after}",
                         file=sys.stderr,
                     )
                 reason = str(error)
@@ -186,10 +190,9 @@ class Checkpoints:
                 return position, items, progress
         if positions:
             numbers = ", ".join(map(str, positions))
-            are = f"all of {numbers} are" if len(positions) > 1 else f"{numbers} is"
             raise InputError(
-                f"{self._folder} must hold a checkpoint that can be read: {are} "
-                f"damaged, or not of flaxvae ({reason})"
+                f"{self._folder} must hold a checkpoint that can be read: all of "
+                f"{numbers} are damaged, or not of flaxvae ({reason})"
             )
         return 0, None, {}
 
@@ -273,9 +276,27 @@ def restore_variables(folder: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     return variables, progress
 
 
+def _keep_quiet() -> None:
+    """Leaves out what Orbax's threads print beside the one error that is raised."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_is_not_of_orbax)
+    if not isinstance(sys.unraisablehook, _Unraisable):
+        sys.unraisablehook = _Unraisable(sys.unraisablehook)
+
+
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:
-    """Whether a log's record is not about what is raised here anyway."""
     return "orbax" not in record.pathname and "orbax" not in record.getMessage()
+
+
+class _Unraisable:
+    """The hook before, but for writes that end after the save they belong to."""
+
+    def __init__(self, before: Callable[[Any], Any]) -> None:
+        self._before = before
+
+    def __call__(self, event: Any) -> None:
+        if str(event.exc_value) != "Event loop is closed":
+            self._before(event)
 
 
 def _check_space(folder: Path, items: dict[str, Any]) -> None:

@@ -4,9 +4,10 @@ Without TensorFlow: tensorboardX has the messages. They are written at once, not
 threads, so that a full disk is an error here and not a pause for ever.
 """
 
+import contextlib
 import importlib.util
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class TensorBoard:
                 continue
             points |= {f"codes/{name}/{d}": value for d, value in enumerate(values)}
         points |= {name: line[name] for name in ("skipped", "seconds") if name in line}
-        with writing(self._folder):
+        with self._writing():
             if self._writer is None:
                 self._open(line["epoch"], trained, points)
             values = [
@@ -84,7 +85,7 @@ class TensorBoard:
                 "encoded_image_string": path.read_bytes(),
             }
             value = {"tag": f"figures/{path.stem}", "image": image}
-            with writing(self._folder):
+            with self._writing():
                 if self._writer is None:
                     self._open_file()
                 self._add(step, summary={"value": [value]})
@@ -93,9 +94,22 @@ class TensorBoard:
     def close(self) -> None:
         """Writes what is left; `fit` does so at its end. A later call goes on."""
         if self._writer is not None:
-            writer, self._writer = self._writer, None
+            with self._writing():
+                self._writer.close()
+            self._writer = None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """After an error the file is given up; a later call would begin another."""
+        try:
             with writing(self._folder):
-                writer.close()
+                yield
+        except OSError:
+            writer, self._writer = self._writer, None
+            with contextlib.suppress(OSError, AttributeError):
+                if writer is not None:
+                    writer._py_recordio_writer.close()
+            raise
 
     def _open(self, epoch: int, trained: Any, points: Mapping[str, float]) -> None:
         """A new file: what later epochs there are is void; the hyper-parameters."""

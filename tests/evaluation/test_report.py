@@ -89,7 +89,7 @@ def test_numbers_that_are_not_finite_are_an_error(stripes):
     vae = fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
     params = jax.tree.map(lambda leaf: leaf * np.nan, vae.variables)
     broken = dataclasses.replace(vae, variables=params)
-    message = r"the valid numbers are not finite: {'elbo': nan"
+    message = r"model is not finite: params/decoder/hidden_0/bias is nan in 8 of 8"
     with pytest.raises(NonFiniteError, match=message):
         evaluate(broken, stripes.test, name="valid")
 

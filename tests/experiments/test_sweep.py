@@ -5,7 +5,8 @@ from matplotlib.image import imread
 
 import flaxvae
 from experiments.command import run_command
-from experiments.sweep import Flags, main
+from experiments.sweep import Flags, main, print_best
+from flaxvae.training import NonFiniteError
 
 
 def in_process(*arguments):
@@ -72,3 +73,15 @@ def test_a_failed_member_is_named(tmp_path, capsys):
     rates = ("--learning_rate", "1e-3", "1e30")
     assert in_process(*arguments, *rates, f"--workdir={tmp_path}/run") == 0
     assert "failed: learning_rate 1e+30: " in capsys.readouterr().err
+
+
+def test_a_sweep_of_failures_only_ends_with_an_error(tmp_path, capsys):
+    numbers = {"validation_elbo": -1.0, "validation_log_likelihood": -1.0}
+    numbers |= {"validation_kl": 0.0, "best_epoch": None, "epochs": 1}
+    failed = {"beta": 1.0, "failure": "loss is nan at step 0 (epoch 1)", **numbers}
+    grid = {"beta": [1.0, 2.0]}
+    with pytest.raises(NonFiniteError, match=r"all 2 models .* beta 1: loss is nan"):
+        print_best([failed, failed], grid, tmp_path)
+    fine = failed | {"beta": 2.0, "failure": None}
+    print_best([failed, fine], grid, tmp_path)
+    assert "failed: beta 1: loss is nan at step 0" in capsys.readouterr().err

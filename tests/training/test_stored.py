@@ -210,7 +210,10 @@ def test_checkpoints_of_something_else(run_of_three, stripes_once, tmp_path):
     folder = tmp_path / "run"
     for break_it, message in (
         (lambda path: path.write_text("a file"), "must hold a checkpoint, got none"),
-        (lambda path: (path / "7").mkdir(parents=True), "7 is damaged, or not of"),
+        (
+            lambda path: (path / "7").mkdir(parents=True),
+            "all of 7 are damaged, or not of",
+        ),
     ):
         shutil.copytree(before.workdir, folder)
         shutil.rmtree(folder / "checkpoints")

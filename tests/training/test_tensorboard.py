@@ -2,10 +2,14 @@ import struct
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 
+import flaxvae
+from flaxvae import latent
 from flaxvae.checks import InputError
 from flaxvae.training import Engine, TensorBoard, fit, recorder
+from flaxvae.training.tensorboard import add_figures
 
 OPTIONS = {"batch_size": 32, "progress": False}
 
@@ -114,3 +118,70 @@ def test_a_profile_of_the_first_call(vae, stripes, tmp_path):
     fit(vae, stripes, epochs=3, workdir=tmp_path, engine=engine, **OPTIONS)
     (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
     assert trace.stat().st_size > 1000
+
+
+def values_of(events):
+    return {value.tag: value for event in events for value in event.summary.value}
+
+
+def hyperparameters(value):
+    """The names and values of a session in the hparams plugin's data."""
+    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+
+    assert value.metadata.plugin_data.plugin_name == "hparams"
+    content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+    return {
+        name: getattr(found, found.WhichOneof("kind"))
+        for name, found in content.session_start_info.hparams.items()
+    }
+
+
+def test_hyperparameters_and_figures(vae, stripes, tmp_path, monkeypatch):
+    engine = Engine(tensorboard=True)
+    run = flaxvae.fit(
+        vae, stripes, epochs=1, workdir=tmp_path, engine=engine, seed=7, **OPTIONS
+    )
+    other = TensorBoard(tmp_path / "other")
+    other(run.history[0] | {"codes": {"active_units": None}}, run)
+    other.close()
+    path = tmp_path / "figures" / "samples.png"
+
+    def draw(*args, **options):
+        path.parent.mkdir()
+        PIL.Image.new("L", (30, 20)).save(path)
+        return [path]
+
+    monkeypatch.setattr(latent, "draw", draw)
+    run.draw()
+    values = values_of(read_events(tmp_path / "tensorboard"))
+    found = hyperparameters(values["_hparams_/session_start_info"])
+    assert (found["optimization.epochs"], found["seed"]) == (1, 7)
+    assert (found["objective.name"], found["optimization.optimizer"]) == (
+        "ELBO",
+        "adam",
+    )
+    image = values["figures/samples"].image
+    assert image.encoded_image_string == path.read_bytes()
+    assert (image.width, image.height) == (30, 20)
+    values = values_of(read_events(tmp_path / "other"))
+    found = hyperparameters(values["_hparams_/session_start_info"])
+    assert found == {"seed": 7, "objective.name": "ELBO", "objective.beta": 1.0} | {
+        "objective.kl": "analytic",
+        "objective.num_samples": 1,
+    }
+
+
+def test_a_run_without_event_files_gets_none(tmp_path):
+    add_figures(tmp_path, [tmp_path / "a.png"], 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_an_error_at_once(tmp_path, monkeypatch):
+    from tensorboardX.event_file_writer import EventsWriter
+
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(EventsWriter, "flush", full)
+    with pytest.raises(OSError, match=r"tb could not be written: No space left"):
+        TensorBoard(tmp_path / "tb")({"epoch": 1, "train": {}, "validation": {}})
