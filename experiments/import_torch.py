@@ -110,7 +110,8 @@ def main(flags: Flags) -> None:
     workdir = flags.workdir or Path("runs") / "import_torch" / flags.weights.stem
     check_new(workdir.expanduser())
     dataset = inputs.load_data(flags)
-    if flags.model.conditional:
+    stated = flags.settings()
+    if stated.get("conditional"):
         dataset = condition_on_labels(dataset)
     names = None if flags.names is None else read_names(flags.names)
     trained = interop.import_torch(
@@ -119,7 +120,7 @@ def main(flags: Flags) -> None:
         names=names,
         entry=flags.entry,
         kind=flags.kind,
-        **flags.settings(),
+        **stated,
     )
     numbers = evaluate(trained, dataset)
     training.save(trained, workdir.expanduser(), dataset)
@@ -128,7 +129,7 @@ def main(flags: Flags) -> None:
 
 
 def check_new(workdir: Path) -> None:
-    """Raises `InputError` unless a run can be written there, before any work is done."""
+    """Raises `InputError` unless a run can be written there."""
     check_writable(workdir)
     if (workdir / "config.json").exists():
         raise InputError(f"workdir must hold no run yet, got {str(workdir)!r}")

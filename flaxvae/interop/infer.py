@@ -29,7 +29,7 @@ def infer_settings(
       InputError: a network that flaxvae's parts do not build.
     """
     inwards, outwards = _slots(program.encoder), _slots(program.decoder)
-    output, output_norm = outwards[-1]
+    _output, output_norm = outwards[-1]
     if output_norm is not None:
         _refuse(f"a normalization of the outputs, {output_norm.name}")
     settings: dict[str, Any] = {"latent_dim": program.latent_dim}

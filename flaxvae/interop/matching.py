@@ -30,7 +30,7 @@ def read_names(text: str) -> str | dict[str, Any]:
     Raises:
       InputError: neither, or a file that is not such a dict.
     """
-    if not text.lower().endswith(".json"):
+    if not text.lower().endswith(".json") and not Path(text).expanduser().is_file():
         check_choice("names", text, ARCHITECTURES)
         return text
 
@@ -75,7 +75,7 @@ def check_names(names: Any) -> None:
             raise InputError(
                 f"names must be texts, got {show(theirs)} for {show(ours)}"
             )
-        if len(several) > 1 and ours != ".".join(HEAD) or not 1 <= len(several) <= 2:
+        if (len(several) > 1 and ours != ".".join(HEAD)) or not 1 <= len(several) <= 2:
             raise InputError(
                 f"names must be one text per layer, and two of {'.'.join(HEAD)}, got "
                 f"{show(theirs)} for {ours}"
@@ -145,9 +145,10 @@ def find_program(names: NamesLike, weights: Weights, data_shape: Shape) -> Progr
         match = OWN.fullmatch(ours)
         if match is None:
             raise InputError(
-                f"unknown layer {ours!r}: choose from {', '.join(HEADS)}, encoder.conv_0, "
-                "encoder.conv_0_norm, encoder.hidden_0, ..., decoder.hidden_0, ..., "
-                "decoder.image, decoder.conv_0, ..., decoder.output"
+                f"unknown layer {ours!r}: choose from {', '.join(HEADS)}, "
+                "encoder.conv_0, encoder.conv_0_norm, ..., encoder.hidden_0, ..., "
+                "decoder.hidden_0, ..., decoder.image, decoder.conv_0, ..., "
+                "decoder.output"
             )
         order[match["side"]] += _as_tuple(names[ours])
     return guess_program(tensors, data_shape, heads, order)

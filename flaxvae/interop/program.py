@@ -130,7 +130,9 @@ def _as_layer(name: str, group: Mapping[str, np.ndarray]) -> TorchLayer | None:
         return None
     bias, is_norm = group.get("bias"), "running_mean" in group
     if weight.ndim == 1:
-        return TorchLayer(name, "norm", *2 * weight.shape, has_statistics=is_norm)
+        return TorchLayer(
+            name, "norm", len(weight), len(weight), has_statistics=is_norm
+        )
     if is_norm or not 2 <= weight.ndim <= 4:
         return None
     first, second, *kernel = weight.shape
@@ -177,7 +179,8 @@ def guess_program(
     surplus = [n for n in layers if order and n not in (*heads, *_all(order))]
     if surplus:
         raise InputError(
-            f"names must be of all of the weights' layers, got none for {_list(surplus)}"
+            "names must be of all of the weights' layers, got none for "
+            f"{_list(surplus)}"
         )
     _check_data(layers, data_shape)
     is_known = bool(heads or order)
@@ -211,8 +214,8 @@ def guess_program(
     _explain_heads(layers)
     listed = [layer.describe() for layer in layers.values() if layer.kind != "norm"]
     raise InputError(
-        "names must say in which order the layers are applied, since none fits examples "
-        f"of shape {data_shape}: {_list(listed)}"
+        "names must say in which order the layers are applied, since none fits "
+        f"examples of shape {data_shape}: {_list(listed)}"
     )
 
 
@@ -349,7 +352,7 @@ class _Search:
         return not set(self.order.get("encoder", ())) - used - {name}
 
     def _is_next(self, name: str, used: set[str], side: str) -> bool:
-        """Whether no layer or normalization stands between, where the order is known."""
+        """Whether a layer is the next one, where the order is known."""
         if not self.order:
             return True
         kind = self.layers[name].kind == "norm"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from flaxvae.checks import InputError, check_choice, show
-from flaxvae.data import Dataset
+from flaxvae.data.memory import as_dataset
 from flaxvae.interop.architectures import ARCHITECTURES
 from flaxvae.interop.infer import infer_settings
 from flaxvae.interop.layers import find_layers
@@ -13,17 +13,16 @@ from flaxvae.interop.matching import (
     NamesLike,
     check_names,
     find_program,
-    is_of_heads,
     pair,
     without_prefix,
 )
 from flaxvae.interop.names import expand_architecture
-from flaxvae.interop.program import Program, Shape
+from flaxvae.interop.program import Program
 from flaxvae.interop.tensors import Weights, print_note, read_weights
 from flaxvae.interop.weights import from_torch
 from flaxvae.models import AutoencoderConfig, VAEConfig
 from flaxvae.models.networks import DataSpec, as_shape
-from flaxvae.objectives import ELBO
+from flaxvae.objectives import ELBO, Objective
 from flaxvae.objectives.reconstruction import autoencoder_objective
 from flaxvae.training import Trained
 
@@ -91,7 +90,7 @@ def infer_config(
 
 def import_torch(
     source: Any,
-    data: Dataset,
+    data: Any,
     *,
     names: NamesLike = None,
     entry: str | None = None,
@@ -102,7 +101,7 @@ def import_torch(
 
     Args:
       source: as in `from_torch`.
-      data: the data set that the model is of.
+      data: the data set that the model is of, or arrays as `flaxvae.fit` takes them.
       names: as in `infer_config`.
       entry: as in `infer_config`.
       kind: as in `infer_config`.
@@ -112,6 +111,7 @@ def import_torch(
       InputError: as `infer_config`.
       NonFiniteError: as `infer_config`.
     """
+    data = as_dataset(data)
     weights = read_weights(source, entry)
     plan = make_plan(weights, DataSpec.of(data), names, kind, settings)
     model = plan.config.build(data)
@@ -124,14 +124,16 @@ def import_torch(
         }
     variables = from_torch(quiet, model, data.shape, names=names)
     print_note(weights.notes + plan.notes)
-    is_vae = isinstance(plan.config, VAEConfig)
+    objective: Objective = ELBO()
+    if isinstance(plan.config, AutoencoderConfig):
+        objective = autoencoder_objective(plan.config)
     return Trained(
         model=model,
         variables=variables,
         data_shape=data.shape,
         preprocessing=data.preprocessing,
         template=data.without_examples(),
-        objective=ELBO() if is_vae else autoencoder_objective(plan.config),
+        objective=objective,
     )
 
 
@@ -272,7 +274,7 @@ def _describe(
     likelihood = config.likelihood or ("normal" if data.is_real else "bernoulli")
     if program.is_autoencoder:
         likelihood = config.likelihood or "normal"
-    assumed = {"activation": config.activation}
+    assumed: dict[str, str] = {"activation": config.activation}
     if config.activation == "leaky_relu":
         assumed["negative_slope"] = str(config.negative_slope or 0.01)
     for name in ("strides", "padding", "decoder_strides", "decoder_padding"):

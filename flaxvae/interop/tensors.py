@@ -1,5 +1,6 @@
 """The tensors of a PyTorch program as arrays, from any place where they are kept."""
 
+import itertools
 import math
 import os
 import sys
@@ -244,8 +245,10 @@ def _without_wrappers(name: str) -> str:
 def _common_prefix(tensors: Mapping[str, Any]) -> str:
     """The parts with which all names of layers begin, such as ``module.model.``."""
     names = [name.split(".")[:-2] for name in tensors if name not in COUNTERS]
-    common = os.path.commonprefix(names) if names else []
-    return "".join(f"{part}." for part in common)
+    common = itertools.takewhile(
+        lambda parts: len(set(parts)) == 1, zip(*names, strict=False)
+    )
+    return "".join(f"{parts[0]}." for parts in common)
 
 
 def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
@@ -256,7 +259,8 @@ def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
         total = math.prod(tensors[name].shape)
         more = f", and {len(bad) - 1} more of the tensors" if len(bad) > 1 else ""
         raise NonFiniteError(
-            f"the weights are not finite: {count:,} of {total:,} numbers in {name}{more}"
+            f"the weights are not finite: {count:,} of {total:,} numbers in {name}"
+            f"{more}"
         )
 
 

@@ -260,7 +260,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, capsys, name):
 
 
 def test_paths_that_are_no_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="weights must be a file, got .*none.pt"):
+    with pytest.raises(InputError, match=r"weights must be a file, got .*none\.pt"):
         read_weights(tmp_path / "none.pt")
     with pytest.raises(InputError, match="which is a folder"):
         read_weights(tmp_path)
@@ -283,7 +283,7 @@ def test_an_entry_is_chosen(tmp_path):
     chosen = read_weights(content, entry="ema.shadow")
     np.testing.assert_array_equal(chosen.tensors["fc1.bias"], other["fc1.bias"])
     with pytest.raises(
-        InputError, match="unknown entry 'emma': choose from ema.shadow"
+        InputError, match=r"unknown entry 'emma': choose from ema\.shadow"
     ):
         read_weights(content, entry="emma")
     with pytest.raises(InputError, match="entry must be left out for a dict"):
@@ -318,5 +318,5 @@ def test_other_sources_are_refused(source):
 def test_weights_that_are_not_finite_are_named(value):
     bad = {name: tensor.clone() for name, tensor in STATE.items()}
     bad["fc21.weight"][0, :2] = value
-    with pytest.raises(NonFiniteError, match="2 of 10 numbers in fc21.weight$"):
+    with pytest.raises(NonFiniteError, match=r"2 of 10 numbers in fc21\.weight$"):
         read_weights({"net": bad})
