@@ -10,7 +10,8 @@ from flaxvae.checks import InputError, check_choice, show
 from flaxvae.interop.architectures import ARCHITECTURES
 from flaxvae.interop.layers import Layer
 from flaxvae.interop.names import HEAD, Names, expand_architecture, find_names
-from flaxvae.interop.program import Program, Shape, guess_program
+from flaxvae.interop.order import guess_program
+from flaxvae.interop.program import Program, Shape
 from flaxvae.interop.tensors import Weights
 
 CODE = ("code", "code")  # the layer of an autoencoder's code

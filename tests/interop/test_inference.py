@@ -8,7 +8,7 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.interop import from_torch, infer_config
 from flaxvae.interop.matching import read_names
-from flaxvae.interop.program import guess_program
+from flaxvae.interop.order import guess_program
 from flaxvae.models import AutoencoderConfig, VAEConfig, build_autoencoder, build_vae
 from flaxvae.models.networks import DataSpec
 
