@@ -180,13 +180,17 @@ def _are_own(layers: Sequence[Layer], tensors: Sequence[str]) -> bool:
 def pair(program: Program, layers: Sequence[Layer]) -> Names:
     """The layers of a program by the paths of a model's layers, in their order."""
     kind = CODE if program.is_autoencoder else HEAD
-    if all(layer.path != kind for layer in layers):
+    has_head = any(layer.path == kind for layer in layers)
+    is_other = any(layer.path in {HEAD, CODE} - {kind} for layer in layers)
+    if has_head != bool(program.heads) or is_other:
         has = "an autoencoder" if program.is_autoencoder else "a VAE"
         raise InputError(
             f"the model must be {has} as the weights are ({program.describe()})"
             + ("" if program.is_autoencoder else ", with a diagonal posterior")
         )
-    paired: Names = {kind: tuple(layer.name for layer in program.heads)}
+    paired: Names = {}
+    if program.heads:
+        paired[kind] = tuple(layer.name for layer in program.heads)
     for side, theirs in (("encoder", program.encoder), ("decoder", program.decoder)):
         ours = [layer.path for layer in layers if layer.path[0] == side]
         if len(ours) != len(theirs):

@@ -215,15 +215,18 @@ class _Search:
                     width = size if is_code or len(heads) == 2 else size // 2
                     start = Program(tuple(path), chosen, (), is_code)
                     yield from self._decode(start, [], ("flat", width))
+        if not heads and state[0] == "map" and self._may_end(used):
+            # The code is a feature map.
+            yield from self._decode(Program(tuple(path), (), (), True), [], state)
         for layer, after in self._next(used | set(heads), path, state, "encoder"):
             yield from self._encode(heads, [*path, layer], after)
             if not heads and layer.kind == "dense" and self._may_end(used, layer.name):
                 start = Program(tuple(path), (layer,), (), True)
                 yield from self._decode(start, [], after)
 
-    def _may_end(self, used: set[str], name: str) -> bool:
-        """Whether a layer may be the encoder's last."""
-        return not set(self.order.get("encoder", ())) - used - {name}
+    def _may_end(self, used: set[str], *names: str) -> bool:
+        """Whether the encoder may end, after some more layers."""
+        return not set(self.order.get("encoder", ())).difference(used, names)
 
     def _is_next(self, name: str, used: set[str], side: str) -> bool:
         """Whether a layer is the next one, where the order is known."""
@@ -325,10 +328,12 @@ def _list(names: Iterable[str]) -> str:
 
 def _narrowest(programs: list[Program]) -> list[Program]:
     """Those with the code that names say, or else the narrowest one."""
+    maps = [p for p in programs if not p.heads]
+    programs = [p for p in programs if p.heads]
     named = [p for p in programs if CODE.search(_word(p.heads[0].name))]
     programs = named or programs
-    least = min((p.latent_dim for p in programs), default=0)
-    return [p for p in programs if p.latent_dim == least]
+    least = min((p.heads[0].outputs for p in programs), default=0)
+    return maps + [p for p in programs if p.heads[0].outputs == least]
 
 
 def _word(name: str) -> str:

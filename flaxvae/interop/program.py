@@ -56,7 +56,8 @@ class Program:
 
     Attributes:
       encoder: layers and normalizations between the data and the heads.
-      heads: of the means and the log-variances, one of both, or one of a code.
+      heads: of the means and the log-variances, one of both, one of a code, or none,
+        where an autoencoder's code is the last feature map of its encoder.
       decoder: layers and normalizations from the code to the data.
       is_autoencoder: whether it has a code and no log-variances.
     """
@@ -67,15 +68,19 @@ class Program:
     is_autoencoder: bool = False
 
     @property
-    def latent_dim(self) -> int:
-        """D, the size of the code."""
+    def latent_dim(self) -> int | None:
+        """D, the size of the code; None: that of a feature map depends on the data."""
+        if not self.heads:
+            return None
         is_both = len(self.heads) == 1 and not self.is_autoencoder
         return self.heads[0].outputs // (2 if is_both else 1)
 
     def describe(self) -> str:
         """The names in order, such as ``fc1; fc21 (means), fc22 (...); fc3, fc4``."""
         names = [layer.name for layer in self.heads]
-        if self.is_autoencoder:
+        if not names:
+            heads = "(code: the feature map)"
+        elif self.is_autoencoder:
             heads = f"{names[0]} (code)"
         elif len(names) == 1:
             heads = f"{names[0]} (means, then log-variances)"

@@ -33,7 +33,13 @@ CONFIGS: dict[ModelKind, type[Any]] = {
     "autoencoder": AutoencoderConfig,
 }
 # Fields that no tensor tells, as far as they are about networks.
-UNTOLD = ("activation", "negative_slope", "before_reshape", "mean_activation")
+UNTOLD = (
+    "activation",
+    "negative_slope",
+    "before_reshape",
+    "mean_activation",
+    "code_activation",
+)
 SCALED = ("normal", "laplace", "discretized_logistic")
 
 
@@ -177,8 +183,10 @@ def make_plan(
     }
     if stated.get("activation", "leaky_relu") != "leaky_relu":
         assumed.pop("negative_slope", None)
-    if found["decoder"] != "conv":
+    if found["decoder"] != "conv" or not program.heads:
         assumed.pop("before_reshape", None)
+    if not program.heads and "feature_map" not in {**found, **stated}:
+        assumed["feature_map"] = "linear"
     has_parameter = any(name.startswith("likelihood.") for name in weights.tensors)
     likelihood = stated.get("likelihood", "normal" if data.is_real else None)
     if likelihood in SCALED and not has_parameter and "scale" not in stated:
@@ -280,8 +288,13 @@ def _describe(
     for name in ("strides", "padding", "decoder_strides", "decoder_padding"):
         if name in found:
             assumed[name] = _text(found[name])
-    if found["decoder"] == "conv" and "before_reshape" not in found:
+    if isinstance(config, AutoencoderConfig) and not program.heads:
+        if "feature_map" not in found:
+            assumed["feature_map"] = str(config.feature_map)
+    elif found["decoder"] == "conv" and "before_reshape" not in found:
         assumed["before_reshape"] = config.before_reshape or "none"
+    if isinstance(config, AutoencoderConfig) and program.heads:
+        assumed["code_activation"] = config.code_activation or "none"
     assumed["likelihood"] = likelihood
     if likelihood in SCALED and "scale" in values:
         assumed["scale"] = values["scale"]
