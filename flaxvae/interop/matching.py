@@ -113,11 +113,8 @@ def without_prefix(names: NamesLike, weights: Weights) -> NamesLike:
     """Names of tensors whose common prefix was left out, without it too."""
     if names is None or isinstance(names, str):
         return names
-    cut = weights.prefix
     return {
-        ours: theirs.removeprefix(cut)
-        if isinstance(theirs, str)
-        else tuple(name.removeprefix(cut) for name in theirs)
+        ours: tuple(weights.shorten(name) for name in _as_tuple(theirs))
         for ours, theirs in names.items()
     }
 

@@ -85,11 +85,9 @@ def damaged():
 
 
 def checkpoint(**entries):
-    optimizer = torch.optim.Adam(MODULE.parameters())
-    for parameter in MODULE.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    return {"epoch": 3, "optimizer_state_dict": optimizer.state_dict(), **entries}
+    moments = {"step": torch.tensor(1.0), "exp_avg": torch.ones(5, 8)}
+    optimizer = {"state": {0: moments}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
+    return {"epoch": 3, "optimizer_state_dict": optimizer, **entries}
 
 
 def quantized():
@@ -125,7 +123,10 @@ READ = {  # name of the file: how its bytes are made, a part of the note
         lambda: saved({"model": STATE, "loss": torch.tensor(0.5)}),
         "'model'",
     ),
-    "net.pkl": (lambda: saved({"net": prefixed("module._orig_mod.")}), "'module.'"),
+    "net.pkl": (
+        lambda: saved({"net": prefixed("module._orig_mod.")}),
+        "'module._orig_mod.'",
+    ),
     "ema.pth": (lambda: saved({"ema": {"shadow": STATE}}), "'ema.shadow'"),
     "both.pt": (
         lambda: saved({"ema": STATE, "model": STATE}),
@@ -143,7 +144,7 @@ READ = {  # name of the file: how its bytes are made, a part of the note
         lambda: saved({"n_averaged": torch.tensor(3)} | prefixed("module.")),
         "the prefix 'module.'",
     ),
-    "extra.pt": (lambda: saved(dict(STATE) | {"epoch": 3}), "epoch left out"),
+    "extra.pt": (lambda: saved(dict(STATE) | {"epoch": 3}), "not a tensor: epoch"),
     "UPPER.SAFETENSORS": (as_safetensors, None),
     "renamed.pt": (as_safetensors, None),
     "arrays.npz": (lambda: as_npz(**NUMPY), None),
