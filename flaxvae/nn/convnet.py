@@ -158,7 +158,7 @@ def first_image(
     kind: Normalization = network.normalization if after == "normalization" else "none"
     image = nn.Dense(
         math.prod(shape),
-        use_bias=network.has_bias(kind),
+        use_bias=network.has_dense_bias(kind),
         dtype=network.dtype,
         name="image",
     )(h)

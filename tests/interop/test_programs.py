@@ -112,6 +112,13 @@ PROGRAMS = {
         p.mse_loss,
     ),
     "6, BatchNorm1d": Program(
+        functools.partial(p.Conv6, bias=False, dense_norm=True),
+        "sequential_conv",
+        32,
+        THREE | {"before_reshape": "normalization", "biases": "dense"},
+        prints_own_names=False,
+    ),
+    "6, BatchNorm1d and biases": Program(
         functools.partial(p.Conv6, dense_norm=True),
         "sequential_conv",
         32,
@@ -278,7 +285,15 @@ def compare(name):
     return errors
 
 
-SLOW = ("3, kernel 3", "3, no ReLU", "6, no bias", "6, logits", "6, tanh", "9, map")
+SLOW = (
+    "3, kernel 3",
+    "3, no ReLU",
+    "6, no bias",
+    "6, logits",
+    "6, tanh",
+    "6, BatchNorm1d and biases",
+    "9, map",
+)
 MARKED = [
     pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in PROGRAMS
 ]
