@@ -8,6 +8,7 @@ from typing import Any
 from flaxvae.checks import InputError
 from flaxvae.interop.program import Program, Shape, TorchLayer
 from flaxvae.nn.convnet import shrink
+from flaxvae.nn.layers import BIASES
 
 Slot = tuple[TorchLayer, TorchLayer | None]  # a layer and its normalization
 STRIDES = (2, 1, 3, 4)  # that are tried, in this order
@@ -81,6 +82,7 @@ def infer_settings(
             settings["feature_map"] = "linear" if is_linear else "activated"
         if is_linear:
             inner = [*others, *transposed[:-1]]
+    settings |= _biases(inwards, outwards)
     settings |= _normalizations(inner, [*dense, *before], image if transposed else None)
     return settings
 
@@ -212,13 +214,38 @@ def _normalizations(
         normalized.append(image)
         if _kind_of([image]) != main:
             _refuse(f"a normalization of another kind, {image[1].name}")
-    batch = [layer for layer, norm in normalized if norm and norm.has_statistics]
-    if batch:
+    if any(norm is not None and norm.has_statistics for _, norm in normalized):
         settings["batch_norm"] = "torch"
-        if len({layer.has_bias for layer in batch}) > 1:
-            _refuse("biases before some of the batch normalizations only")
-        settings["biases"] = "always" if batch[0].has_bias else "needed"
     return settings
+
+
+def _biases(inwards: Sequence[Slot], outwards: Sequence[Slot]) -> dict[str, Any]:
+    """Which layers before a batch normalization have a bias, in each network."""
+    encoder, decoder = _bias_kinds(inwards), _bias_kinds(outwards)
+    if not (encoder and decoder):
+        _refuse("biases before some of the batch normalizations only")
+    if encoder == decoder == set(BIASES):
+        return {}  # no batch normalization
+    order = ("needed", "always", "dense")
+    if both := encoder & decoder:
+        return {"biases": min(both, key=order.index)}
+    return {
+        "biases": min(encoder, key=order.index),
+        "decoder_biases": min(decoder, key=order.index),
+    }
+
+
+def _bias_kinds(slots: Sequence[Slot]) -> set[str]:
+    """The values of ``biases`` with which a network has those of a program."""
+    kinds: set[str] = set(BIASES)
+    for layer, norm in slots:
+        if norm is None or not norm.has_statistics:
+            continue
+        if layer.kernel:
+            kinds &= {"always"} if layer.has_bias else {"needed", "dense"}
+        else:
+            kinds &= {"dense", "always"} if layer.has_bias else {"needed"}
+    return kinds
 
 
 def _kind_of(slots: Sequence[Slot]) -> str:

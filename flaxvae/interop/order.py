@@ -71,6 +71,7 @@ def guess_program(
             )
             found += search.run(names)
             if search.steps > ENOUGH:
+                _explain(layers, data_shape, is_known)
                 raise InputError(
                     "names must say in which order the layers are applied, of which "
                     f"{len(layers)} can be put in too many"
@@ -85,7 +86,7 @@ def guess_program(
             "names must say in which order the layers are applied, since more than "
             f"one fits: {found[0].describe()}, or {found[1].describe()}"
         )
-    _explain_heads(layers)
+    _explain(layers, data_shape, is_known)
     listed = [layer.describe() for layer in layers.values() if layer.kind != "norm"]
     raise InputError(
         "names must say in which order the layers are applied, since none fits "
@@ -132,21 +133,39 @@ def _explain_heads(layers: Mapping[str, TorchLayer]) -> None:
             is_pair = (a.inputs, a.outputs) == (b.inputs, b.outputs)
             if not is_pair or a.outputs not in reads or a.inputs == a.outputs:
                 continue
+            if _are_heads(a.name, b.name) or _are_heads(b.name, a.name):
+                continue
             for head in (a, b):
                 name = _word(head.name)
                 if SPREAD.search(name) and not LOG_VARIANCE.search(name):
                     other = b.name if head is a else a.name
                     raise InputError(
                         f"names must say what {head.name} computes: if log-variances, "
-                        f'{{"posterior.mean_and_log_var": ["{other}", "{head.name}"]}};'
-                        " if the logarithm of a standard deviation, double its weight "
-                        "and bias first; other scales have no counterpart here"
+                        f'{{"posterior.mean_and_log_var": ["{other}", "{head.name}"]}} '
+                        "or an architecture with such names; if the logarithm of a "
+                        "standard deviation, double its weight and bias first; other "
+                        "scales have no counterpart here"
                     )
             raise InputError(
                 f"names must say which of {a.name} and {b.name}, both {a.inputs} to "
                 f"{a.outputs}, is the layer of the means and which of the "
                 'log-variances: {"posterior.mean_and_log_var": '
                 f'["{a.name}", "{b.name}"]}}, or the other way round'
+            )
+
+
+def _explain(
+    layers: Mapping[str, TorchLayer], data_shape: Shape, is_known: bool
+) -> None:
+    """Raises `InputError` where it is clear what is not."""
+    if not is_known:
+        _explain_heads(layers)
+    for layer in layers.values():
+        ends = layer.outputs == data_shape[-1] != layer.inputs
+        if layer.kind == "conv" and (ends or _side(layer.name) == "decoder"):
+            raise InputError(
+                "weights must be of a decoder with transposed convolutions, got the "
+                f"convolution {layer.name}: write such a decoder as a Linen module"
             )
 
 

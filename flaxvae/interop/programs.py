@@ -221,11 +221,12 @@ def _check_stated(
 ) -> None:
     """Raises `InputError` for a stated field that the tensors contradict."""
     told = dict(found)
-    if "biases" in stated and "biases" not in found:
-        raise InputError(
-            "biases must be left out for weights without batch normalization, got "
-            f"{stated['biases']}"
-        )
+    for name in ("biases", "decoder_biases"):
+        if name in stated and "biases" not in found:
+            raise InputError(
+                f"{name} must be left out for weights without batch normalization, got "
+                f"{stated[name]}"
+            )
     if (
         "before_reshape" not in found
         and stated.get("before_reshape") == "normalization"
@@ -287,7 +288,8 @@ def _describe(
         assumed["negative_slope"] = str(config.negative_slope or 0.01)
     for name in ("strides", "padding", "decoder_strides", "decoder_padding"):
         if name in found:
-            assumed[name] = _text(found[name])
+            pooling = " (no pooling)" if name == "strides" else ""
+            assumed[name] = _text(found[name]) + pooling
     if isinstance(config, AutoencoderConfig) and not program.heads:
         if "feature_map" not in found:
             assumed["feature_map"] = str(config.feature_map)

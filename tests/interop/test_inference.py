@@ -127,6 +127,11 @@ REFUSED = {
         dense(fc1=(784, 5), **heads(), d=(2, 784)),
         r"fc1 reads 784 numbers per example, the examples of shape \(8,\) have 8",
     ),
+    "convolutions after upsampling": (
+        dense(fc_mu=(8, 2), fc_logvar=(8, 2), dec__0=(2, 8))
+        | {"dec.2.weight": np.ones((1, 4, 3, 3)), "dec.2.bias": np.zeros(1)},
+        r"a decoder with transposed convolutions, got the convolution dec\.2",
+    ),
     "no order": (
         dense(a=(8, 5), **heads(), d=(3, 8)),
         r"since none fits examples of shape \(8,\): a \(8 to 5\), fc_mu",
