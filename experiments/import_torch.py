@@ -25,16 +25,22 @@ from flaxvae.checks import check_choice
 from flaxvae.data import DataConfig, Dataset, condition_on_labels
 from flaxvae.interop.matching import read_names
 from flaxvae.interop.programs import ModelKind
-from flaxvae.models import PRESETS, VAEConfig
+from flaxvae.models import PRESETS, AutoencoderConfig, VAEConfig
 from flaxvae.settings import check_settings, field_docs, setting
 from flaxvae.training.run_folder import check_writable
 
+OF_AUTOENCODERS = ("code_activation", "feature_map")
+
 
 def optional(cls: type[Any]) -> type[Any]:
-    """A dataclass with the fields of `VAEConfig`, all of them None."""
+    """A dataclass with the fields of `VAEConfig` and an autoencoder's, all None."""
     hints, docs = typing.get_type_hints(VAEConfig), field_docs(VAEConfig)
+    hints |= typing.get_type_hints(AutoencoderConfig)
+    docs |= field_docs(AutoencoderConfig)
+    entries = {entry.name: entry for entry in dataclasses.fields(AutoencoderConfig)}
+    chosen = [entries[name] for name in OF_AUTOENCODERS]
     lines, annotations = [], {}
-    for entry in dataclasses.fields(VAEConfig):
+    for entry in [*dataclasses.fields(VAEConfig), *chosen]:
         doc = re.sub(
             r"\s*(\([^()]*\)|[;.] [Dd]efault: [^()]*)\.?$", "", docs[entry.name]
         )
@@ -90,7 +96,7 @@ class Flags:
         if flags.get("activation", "leaky_relu") != "leaky_relu":
             stated.pop("negative_slope", None)  # that of the preset
         stated |= flags
-        if self.kind != "autoencoder":
+        if self.kind != "autoencoder" and not stated.keys() & set(OF_AUTOENCODERS):
             VAEConfig(**stated)
         return stated
 
@@ -110,7 +116,8 @@ def main(flags: Flags) -> None:
     workdir = flags.workdir or Path("runs") / "import_torch" / flags.weights.stem
     check_new(workdir.expanduser())
     dataset = inputs.load_data(flags)
-    if flags.model.conditional:
+    stated = flags.settings()
+    if stated.get("conditional"):
         dataset = condition_on_labels(dataset)
     names = None if flags.names is None else read_names(flags.names)
     trained = interop.import_torch(
@@ -119,7 +126,7 @@ def main(flags: Flags) -> None:
         names=names,
         entry=flags.entry,
         kind=flags.kind,
-        **flags.settings(),
+        **stated,
     )
     numbers = evaluate(trained, dataset)
     training.save(trained, workdir.expanduser(), dataset)
@@ -128,7 +135,7 @@ def main(flags: Flags) -> None:
 
 
 def check_new(workdir: Path) -> None:
-    """Raises `InputError` unless a run can be written there, before any work is done."""
+    """Raises `InputError` unless a run can be written there."""
     check_writable(workdir)
     if (workdir / "config.json").exists():
         raise InputError(f"workdir must hold no run yet, got {str(workdir)!r}")

@@ -77,7 +77,7 @@ def main(flags: Flags) -> None:
     is_compared &= dataset.layout == "images"
     if flags.figures and is_compared:
         print("training a VAE of the same size, to compare", file=sys.stderr)
-        twin = config.as_vae()
+        twin = config.as_vae(dataset.shape)
         vae = flaxvae.fit(
             twin.build(dataset),
             dataset,

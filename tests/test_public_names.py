@@ -37,7 +37,7 @@ NAMES = {
         tabulate
     """,
     "interop": """
-        ARCHITECTURES from_torch to_torch
+        ARCHITECTURES from_torch import_torch infer_config to_torch
     """,
     "latent": """
         AggregatePosterior draw draw_sweep encode_dataset fit_mixture generate

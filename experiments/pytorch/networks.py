@@ -28,7 +28,9 @@ from flaxvae.nn.layers import per_stage
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "elu": functional.elu,
     "gelu": lambda x: functional.gelu(x, approximate="tanh"),
+    "gelu_exact": functional.gelu,
     "relu": functional.relu,
+    "sigmoid": torch.sigmoid,
     "silu": functional.silu,
     "tanh": torch.tanh,
 }

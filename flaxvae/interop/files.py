@@ -22,6 +22,7 @@ from flaxvae.checks import InputError
 ADVICE = "save it by torch.save(model.state_dict(), path)"
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before PyTorch 1.6
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names of modules
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz")  # customary
 HEADER_LIMIT = 100_000_000  # bytes of a safetensors header, as in its specification
 SAFETENSORS: dict[str, Any] = {
     "F64": np.float64,
@@ -67,7 +68,10 @@ def read_file(path: Path) -> Any:
       OSError: it cannot be read.
     """
     if not path.is_file():
-        kind = ", which is a folder" if path.is_dir() else ""
+        kind = ""
+        if path.is_dir():
+            files = sorted(p.name for p in path.iterdir() if p.suffix in SUFFIXES)
+            kind = ", which is a folder" + (f": name {files[0]} in it" if files else "")
         raise InputError(f"weights must be a file, got {str(path)!r}{kind}")
     try:
         with path.open("rb") as file:
@@ -203,7 +207,7 @@ def _read_torch(file: BinaryIO, names: Iterable[str]) -> Any:
         ) from error
 
     def load(dicts: Iterable[str]) -> Any:
-        inert = [(_Dict if name in dicts else Inert, name) for name in names]
+        inert: list[Any] = [(_Dict if n in dicts else Inert, n) for n in names]
         file.seek(0)
         with warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")

@@ -8,10 +8,10 @@ from typing import Any
 from flaxvae.checks import InputError
 from flaxvae.interop.program import Program, Shape, TorchLayer
 from flaxvae.nn.convnet import shrink
+from flaxvae.nn.layers import BIASES
 
 Slot = tuple[TorchLayer, TorchLayer | None]  # a layer and its normalization
 STRIDES = (2, 1, 3, 4)  # that are tried, in this order
-UNIFORM = 4  # up to so many stages, strides of their own are tried too
 
 
 def infer_settings(
@@ -29,17 +29,20 @@ def infer_settings(
       InputError: a network that flaxvae's parts do not build.
     """
     inwards, outwards = _slots(program.encoder), _slots(program.decoder)
-    output, output_norm = outwards[-1]
+    _output, output_norm = outwards[-1]
     if output_norm is not None:
         _refuse(f"a normalization of the outputs, {output_norm.name}")
-    settings: dict[str, Any] = {"latent_dim": program.latent_dim}
+    settings: dict[str, Any] = {}
+    if program.latent_dim is not None:
+        settings["latent_dim"] = program.latent_dim
     convs = [slot for slot in inwards if slot[0].kernel]
     dense = [slot for slot in inwards if not slot[0].kernel]
     transposed = [slot for slot in outwards if slot[0].kernel]
     before = [slot for slot in outwards if not slot[0].kernel]
     settings["encoder"] = "conv" if convs else "mlp"
     settings["decoder"] = "conv" if transposed else "mlp"
-    image = before.pop()  # of a multilayer perceptron the output
+    image = before.pop() if before else None  # of a multilayer perceptron the output
+    is_map = image is None
     widths = tuple(layer.outputs for layer, _ in dense)
     settings["hidden"] = widths
     out_widths = tuple(layer.outputs for layer, _ in before)
@@ -49,10 +52,10 @@ def infer_settings(
     out_filters = tuple(layer.inputs for layer, _ in transposed)
     if convs:
         settings["filters"] = filters
-        reads = (dense[0][0] if dense else program.heads[0]).inputs
+        reader = dense[0][0] if dense else next(iter(program.heads), None)
+        places = None if reader is None else reader.inputs // filters[-1]
         kernels = _kernels([layer for layer, _ in convs])
         settings["kernel_size"] = _short(kernels)
-        places = reads // filters[-1]
         settings |= _find_steps("", data_shape, kernels, places, stated)
     if transposed:
         if out_filters != filters[::-1]:
@@ -64,10 +67,22 @@ def infer_settings(
             pass
         else:
             settings["decoder_kernel_size"] = _short(kernels)
-        places = image[0].outputs // out_filters[0]
-        likely = {**settings, **stated}
-        settings |= _find_steps("decoder_", data_shape, kernels, places, likely)
+        places = None if image is None else image[0].outputs // out_filters[0]
+        mirrored = {**settings, **stated}
+        own = {n: v for n, v in stated.items() if n.startswith("decoder_")}
+        try:
+            settings |= _find_steps("decoder_", data_shape, kernels, places, mirrored)
+        except InputError:  # not the mirror of the encoder
+            settings |= _find_steps("decoder_", data_shape, kernels, places, own)
     inner = [*convs, *transposed[:-1]]
+    if is_map:
+        *others, last = convs
+        is_linear = last[1] is None and stated.get("feature_map") != "activated"
+        if last[1] is not None or (is_linear and _kind_of(others) != "none"):
+            settings["feature_map"] = "linear" if is_linear else "activated"
+        if is_linear:
+            inner = [*others, *transposed[:-1]]
+    settings |= _biases(inwards, outwards)
     settings |= _normalizations(inner, [*dense, *before], image if transposed else None)
     return settings
 
@@ -104,10 +119,12 @@ def _find_steps(
     prefix: str,
     data_shape: Shape,
     kernels: tuple[int, ...],
-    places: int,
+    places: int | None,
     stated: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Strides and padding that lead from the data to an image of ``places`` pixels.
+
+    Where that number is unknown, as of a feature map, they are the usual ones.
 
     The decoder (``prefix`` "decoder_", ``kernels`` from the code outwards) passes
     through the sizes that its mirror would.
@@ -118,7 +135,8 @@ def _find_steps(
 
     def fits(strides: tuple[int, ...], padding: Any) -> bool:
         try:
-            return math.prod(shrink(size, kernels, strides, padding)[-1]) == places
+            found = math.prod(shrink(size, kernels, strides, padding)[-1])
+            return places is None or found == places
         except InputError:  # a kernel larger than the image
             return False
 
@@ -132,25 +150,21 @@ def _find_steps(
     found = [option for option in options if fits(*option)]
     if not found:
         side = "decoder" if prefix else "encoder"
-        likely = " or ".join(
-            name for name in ("strides", "padding") if known[name] is not None
-        )
+        given = [name for name, value in known.items() if value is not None]
         raise InputError(
-            f"the data must be what the weights are for: no strides and padding of the "
-            f"{side} lead from examples of shape {data_shape} to its image of {places} "
+            "the data must be what the weights are for, or the strides of each stage "
+            f"stated: no {'stated' if given else 'common'} strides and padding lead "
+            f"from examples of shape {data_shape} to the {side}'s image of {places} "
             f"pixels, with kernels of {', '.join(map(str, kernels))}"
-            + (f" and the stated {likely}" if likely else "")
         )
-    uniform = [option for option in found if len(set(option[0])) == 1]
-    usual = [option for option in uniform if _is_usual(kernels, *option)]
-    rest = uniform or found
-    if not usual and len(rest) > 1:
-        listed = ", ".join(f"{_short(s)} and {p}" for s, p in rest[:4])
+    usual = [option for option in found if _is_usual(kernels, *option)]
+    if not usual and len(found) > 1:
+        listed = ", ".join(f"{_short(s)} and {p}" for s, p in found[:4])
         raise InputError(
             f"{prefix}strides and {prefix}padding must be stated, since several lead "
             f"from {data_shape} to {places} pixels: {listed}"
         )
-    strides, padding = (usual or rest)[0]
+    strides, padding = (usual or found)[0]
     strides = strides[::-1] if prefix else strides
     chosen = {"strides": _short(strides), "padding": padding}
     if not prefix:
@@ -180,9 +194,6 @@ def _options(
         all_strides = [tuple(strides)] if len(strides) == n else []
     else:
         all_strides = [(s,) * n for s in STRIDES]
-        if 1 < n <= UNIFORM:
-            mixed = itertools.product((1, 2), repeat=n)
-            all_strides += [each for each in mixed if len(set(each)) > 1]
     paddings = [padding] if padding is not None else range(max(kernels) // 2 + 1)
     yield from itertools.product(all_strides, paddings)
 
@@ -203,13 +214,38 @@ def _normalizations(
         normalized.append(image)
         if _kind_of([image]) != main:
             _refuse(f"a normalization of another kind, {image[1].name}")
-    batch = [layer for layer, norm in normalized if norm and norm.has_statistics]
-    if batch:
+    if any(norm is not None and norm.has_statistics for _, norm in normalized):
         settings["batch_norm"] = "torch"
-        if len({layer.has_bias for layer in batch}) > 1:
-            _refuse("biases before some of the batch normalizations only")
-        settings["biases"] = "always" if batch[0].has_bias else "needed"
     return settings
+
+
+def _biases(inwards: Sequence[Slot], outwards: Sequence[Slot]) -> dict[str, Any]:
+    """Which layers before a batch normalization have a bias, in each network."""
+    encoder, decoder = _bias_kinds(inwards), _bias_kinds(outwards)
+    if not (encoder and decoder):
+        _refuse("biases before some of the batch normalizations only")
+    if encoder == decoder == set(BIASES):
+        return {}  # no batch normalization
+    order = ("needed", "always", "dense")
+    if both := encoder & decoder:
+        return {"biases": min(both, key=order.index)}
+    return {
+        "biases": min(encoder, key=order.index),
+        "decoder_biases": min(decoder, key=order.index),
+    }
+
+
+def _bias_kinds(slots: Sequence[Slot]) -> set[str]:
+    """The values of ``biases`` with which a network has those of a program."""
+    kinds: set[str] = set(BIASES)
+    for layer, norm in slots:
+        if norm is None or not norm.has_statistics:
+            continue
+        if layer.kernel:
+            kinds &= {"always"} if layer.has_bias else {"needed", "dense"}
+        else:
+            kinds &= {"dense", "always"} if layer.has_bias else {"needed"}
+    return kinds
 
 
 def _kind_of(slots: Sequence[Slot]) -> str:

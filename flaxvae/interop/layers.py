@@ -7,7 +7,13 @@ from typing import Any
 import flax.linen as nn
 
 from flaxvae.models.variables import variable_shapes
-from flaxvae.nn import Conv, ConvDecoder, ConvTranspose, ResNetDecoder
+from flaxvae.nn import (
+    Conv,
+    ConvDecoder,
+    ConvEncoder,
+    ConvTranspose,
+    ResNetDecoder,
+)
 from flaxvae.nn.batch_norm import TorchBatchNorm
 from flaxvae.nn.codes import CodeHead
 from flaxvae.nn.layers import Network
@@ -104,6 +110,8 @@ def _following(module: nn.Module) -> int:
     is_last = module.name == "output"
     if isinstance(network, ConvDecoder | ResNetDecoder) and module.name == "image":
         is_last = network.before_reshape in (None, "none")
+    if isinstance(network, ConvEncoder) and network.feature_map == "linear":
+        is_last = module.name == f"conv_{len(network.filters) - 1}"
     if is_last or not isinstance(network, Network):
         return 0
     return 2 if network.dropout else 1

@@ -10,7 +10,8 @@ from flaxvae.checks import InputError, check_choice, show
 from flaxvae.interop.architectures import ARCHITECTURES
 from flaxvae.interop.layers import Layer
 from flaxvae.interop.names import HEAD, Names, expand_architecture, find_names
-from flaxvae.interop.program import Program, Shape, guess_program
+from flaxvae.interop.order import guess_program
+from flaxvae.interop.program import Program, Shape
 from flaxvae.interop.tensors import Weights
 
 CODE = ("code", "code")  # the layer of an autoencoder's code
@@ -30,7 +31,7 @@ def read_names(text: str) -> str | dict[str, Any]:
     Raises:
       InputError: neither, or a file that is not such a dict.
     """
-    if not text.lower().endswith(".json"):
+    if not text.lower().endswith(".json") and not Path(text).expanduser().is_file():
         check_choice("names", text, ARCHITECTURES)
         return text
 
@@ -112,11 +113,8 @@ def without_prefix(names: NamesLike, weights: Weights) -> NamesLike:
     """Names of tensors whose common prefix was left out, without it too."""
     if names is None or isinstance(names, str):
         return names
-    cut = weights.prefix
     return {
-        ours: theirs.removeprefix(cut)
-        if isinstance(theirs, str)
-        else tuple(name.removeprefix(cut) for name in theirs)
+        ours: tuple(weights.shorten(name) for name in _as_tuple(theirs))
         for ours, theirs in names.items()
     }
 
@@ -145,9 +143,10 @@ def find_program(names: NamesLike, weights: Weights, data_shape: Shape) -> Progr
         match = OWN.fullmatch(ours)
         if match is None:
             raise InputError(
-                f"unknown layer {ours!r}: choose from {', '.join(HEADS)}, encoder.conv_0, "
-                "encoder.conv_0_norm, encoder.hidden_0, ..., decoder.hidden_0, ..., "
-                "decoder.image, decoder.conv_0, ..., decoder.output"
+                f"unknown layer {ours!r}: choose from {', '.join(HEADS)}, "
+                "encoder.conv_0, encoder.conv_0_norm, ..., encoder.hidden_0, ..., "
+                "decoder.hidden_0, ..., decoder.image, decoder.conv_0, ..., "
+                "decoder.output"
             )
         order[match["side"]] += _as_tuple(names[ours])
     return guess_program(tensors, data_shape, heads, order)
@@ -178,13 +177,17 @@ def _are_own(layers: Sequence[Layer], tensors: Sequence[str]) -> bool:
 def pair(program: Program, layers: Sequence[Layer]) -> Names:
     """The layers of a program by the paths of a model's layers, in their order."""
     kind = CODE if program.is_autoencoder else HEAD
-    if all(layer.path != kind for layer in layers):
+    has_head = any(layer.path == kind for layer in layers)
+    is_other = any(layer.path in {HEAD, CODE} - {kind} for layer in layers)
+    if has_head != bool(program.heads) or is_other:
         has = "an autoencoder" if program.is_autoencoder else "a VAE"
         raise InputError(
             f"the model must be {has} as the weights are ({program.describe()})"
             + ("" if program.is_autoencoder else ", with a diagonal posterior")
         )
-    paired: Names = {kind: tuple(layer.name for layer in program.heads)}
+    paired: Names = {}
+    if program.heads:
+        paired[kind] = tuple(layer.name for layer in program.heads)
     for side, theirs in (("encoder", program.encoder), ("decoder", program.decoder)):
         ours = [layer.path for layer in layers if layer.path[0] == side]
         if len(ours) != len(theirs):

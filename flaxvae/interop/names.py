@@ -50,7 +50,8 @@ def find_names(
         heads = tuple(pattern.split("|")[0] for pattern in architecture.heads)
         matched: Names = {HEAD: heads} if heads else {}
         for part, patterns in architecture.parts.items():
-            printed = printed_names(part, patterns, layers, heads)
+            used = [name for names in matched.values() for name in names]
+            printed = printed_names(part, patterns, layers, used)
             matched |= {path: (name,) for path, name in printed.items()}
         return matched
     known = {".".join(layer.path): layer.path for layer in layers}

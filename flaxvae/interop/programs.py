@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from flaxvae.checks import InputError, check_choice, show
-from flaxvae.data import Dataset
+from flaxvae.data.memory import as_dataset
 from flaxvae.interop.architectures import ARCHITECTURES
 from flaxvae.interop.infer import infer_settings
 from flaxvae.interop.layers import find_layers
@@ -22,7 +22,7 @@ from flaxvae.interop.tensors import Weights, print_note, read_weights
 from flaxvae.interop.weights import from_torch
 from flaxvae.models import AutoencoderConfig, VAEConfig
 from flaxvae.models.networks import DataSpec, as_shape
-from flaxvae.objectives import ELBO
+from flaxvae.objectives import ELBO, Objective
 from flaxvae.objectives.reconstruction import autoencoder_objective
 from flaxvae.training import Trained
 
@@ -33,7 +33,13 @@ CONFIGS: dict[ModelKind, type[Any]] = {
     "autoencoder": AutoencoderConfig,
 }
 # Fields that no tensor tells, as far as they are about networks.
-UNTOLD = ("activation", "negative_slope", "before_reshape", "mean_activation")
+UNTOLD = (
+    "activation",
+    "negative_slope",
+    "before_reshape",
+    "mean_activation",
+    "code_activation",
+)
 SCALED = ("normal", "laplace", "discretized_logistic")
 
 
@@ -90,7 +96,7 @@ def infer_config(
 
 def import_torch(
     source: Any,
-    data: Dataset,
+    data: Any,
     *,
     names: NamesLike = None,
     entry: str | None = None,
@@ -101,7 +107,7 @@ def import_torch(
 
     Args:
       source: as in `from_torch`.
-      data: the data set that the model is of.
+      data: the data set that the model is of, or arrays as `flaxvae.fit` takes them.
       names: as in `infer_config`.
       entry: as in `infer_config`.
       kind: as in `infer_config`.
@@ -111,6 +117,7 @@ def import_torch(
       InputError: as `infer_config`.
       NonFiniteError: as `infer_config`.
     """
+    data = as_dataset(data)
     weights = read_weights(source, entry)
     plan = make_plan(weights, DataSpec.of(data), names, kind, settings)
     model = plan.config.build(data)
@@ -123,14 +130,16 @@ def import_torch(
         }
     variables = from_torch(quiet, model, data.shape, names=names)
     print_note(weights.notes + plan.notes)
-    is_vae = isinstance(plan.config, VAEConfig)
+    objective: Objective = ELBO()
+    if isinstance(plan.config, AutoencoderConfig):
+        objective = autoencoder_objective(plan.config)
     return Trained(
         model=model,
         variables=variables,
         data_shape=data.shape,
         preprocessing=data.preprocessing,
         template=data.without_examples(),
-        objective=ELBO() if is_vae else autoencoder_objective(plan.config),
+        objective=objective,
     )
 
 
@@ -174,8 +183,10 @@ def make_plan(
     }
     if stated.get("activation", "leaky_relu") != "leaky_relu":
         assumed.pop("negative_slope", None)
-    if found["decoder"] != "conv":
+    if found["decoder"] != "conv" or not program.heads:
         assumed.pop("before_reshape", None)
+    if not program.heads and "feature_map" not in {**found, **stated}:
+        assumed["feature_map"] = "linear"
     has_parameter = any(name.startswith("likelihood.") for name in weights.tensors)
     likelihood = stated.get("likelihood", "normal" if data.is_real else None)
     if likelihood in SCALED and not has_parameter and "scale" not in stated:
@@ -210,11 +221,12 @@ def _check_stated(
 ) -> None:
     """Raises `InputError` for a stated field that the tensors contradict."""
     told = dict(found)
-    if "biases" in stated and "biases" not in found:
-        raise InputError(
-            "biases must be left out for weights without batch normalization, got "
-            f"{stated['biases']}"
-        )
+    for name in ("biases", "decoder_biases"):
+        if name in stated and "biases" not in found:
+            raise InputError(
+                f"{name} must be left out for weights without batch normalization, got "
+                f"{stated[name]}"
+            )
     if (
         "before_reshape" not in found
         and stated.get("before_reshape") == "normalization"
@@ -271,14 +283,20 @@ def _describe(
     likelihood = config.likelihood or ("normal" if data.is_real else "bernoulli")
     if program.is_autoencoder:
         likelihood = config.likelihood or "normal"
-    assumed = {"activation": config.activation}
+    assumed: dict[str, str] = {"activation": config.activation}
     if config.activation == "leaky_relu":
         assumed["negative_slope"] = str(config.negative_slope or 0.01)
     for name in ("strides", "padding", "decoder_strides", "decoder_padding"):
         if name in found:
-            assumed[name] = _text(found[name])
-    if found["decoder"] == "conv" and "before_reshape" not in found:
+            pooling = " (no pooling)" if name == "strides" else ""
+            assumed[name] = _text(found[name]) + pooling
+    if isinstance(config, AutoencoderConfig) and not program.heads:
+        if "feature_map" not in found:
+            assumed["feature_map"] = str(config.feature_map)
+    elif found["decoder"] == "conv" and "before_reshape" not in found:
         assumed["before_reshape"] = config.before_reshape or "none"
+    if isinstance(config, AutoencoderConfig) and program.heads:
+        assumed["code_activation"] = config.code_activation or "none"
     assumed["likelihood"] = likelihood
     if likelihood in SCALED and "scale" in values:
         assumed["scale"] = values["scale"]

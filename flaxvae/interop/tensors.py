@@ -1,10 +1,11 @@
 """The tensors of a PyTorch program as arrays, from any place where they are kept."""
 
+import itertools
 import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ class Weights:
     prefix: str = ""
     notes: tuple[str, ...] = ()
 
+    def shorten(self, name: str) -> str:
+        """A name as the program prints it, without wrappers and prefix."""
+        return _without_wrappers(name).removeprefix(self.prefix)
+
 
 def read_weights(source: Any, entry: str | None = None) -> Weights:
     """Reads the tensors of a program.
@@ -63,24 +68,24 @@ def read_weights(source: Any, entry: str | None = None) -> Weights:
             f"{show(source)}"
         )
     state_dict, notes = _unwrap(content, entry, place)
-    tensors, left_out = {}, []
-    for name, value in state_dict.items():
-        if not isinstance(name, str) or not _is_array(value):
-            left_out.append(str(name))
-        else:
-            tensors[_without_wrappers(name)] = _as_array(name, value)
-    if left_out:
-        notes.append(f"{_shorten(left_out)} left out, which hold no tensors")
-    prefix = _common_prefix(tensors)
-    if prefix:
-        notes.append(f"the prefix {prefix!r} of all names left out")
+    arrays = {
+        name: _as_array(name, value)
+        for name, value in state_dict.items()
+        if isinstance(name, str) and _is_array(value)
+    }
+    if left_out := [name for name in state_dict if name not in arrays]:
+        notes.append(f"left out what is not a tensor: {_shorten(left_out)}")
+    prefix = _common_prefix(map(_without_wrappers, arrays))
+    if whole := _common_prefix(arrays):
+        notes.append(f"the prefix {whole!r} of all names left out")
+    weights = Weights({}, prefix, tuple(notes))
     named = {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
+        weights.shorten(name): value
+        for name, value in arrays.items()
         if name not in COUNTERS
     }
     _check_finite(named)
-    return Weights(named, prefix, tuple(notes))
+    return replace(weights, tensors=named)
 
 
 def read_tensors(source: Any) -> dict[str, np.ndarray]:
@@ -241,11 +246,13 @@ def _without_wrappers(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
-def _common_prefix(tensors: Mapping[str, Any]) -> str:
+def _common_prefix(tensors: Iterable[str]) -> str:
     """The parts with which all names of layers begin, such as ``module.model.``."""
     names = [name.split(".")[:-2] for name in tensors if name not in COUNTERS]
-    common = os.path.commonprefix(names) if names else []
-    return "".join(f"{part}." for part in common)
+    common = itertools.takewhile(
+        lambda parts: len(set(parts)) == 1, zip(*names, strict=False)
+    )
+    return "".join(f"{parts[0]}." for parts in common)
 
 
 def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
@@ -256,7 +263,8 @@ def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
         total = math.prod(tensors[name].shape)
         more = f", and {len(bad) - 1} more of the tensors" if len(bad) > 1 else ""
         raise NonFiniteError(
-            f"the weights are not finite: {count:,} of {total:,} numbers in {name}{more}"
+            f"the weights are not finite: {count:,} of {total:,} numbers in {name}"
+            f"{more}"
         )
 
 

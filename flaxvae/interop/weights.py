@@ -8,7 +8,6 @@ layer before or after a flattened image has its pixels in another order.
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +19,7 @@ from flaxvae.checks import InputError
 from flaxvae.interop.layers import Layer, find_layers
 from flaxvae.interop.matching import match_names
 from flaxvae.interop.names import Names, find_names
-from flaxvae.interop.tensors import print_note, read_tensors, read_weights
+from flaxvae.interop.tensors import print_note, read_weights
 
 COUNTER = "num_batches_tracked"  # in PyTorch's batch normalization only
 STATISTICS = {"mean": "running_mean", "var": "running_var", "count": COUNTER}
@@ -96,7 +95,7 @@ def to_torch(
     data_shape: tuple[int, ...],
     *,
     names: str | Mapping[str, Any] | None = None,
-    like: Mapping[str, Any] | str | Path | None = None,
+    like: Any = None,
 ) -> dict[str, Any]:
     """Converts variables to a PyTorch state dict, the inverse of `from_torch`.
 
@@ -106,8 +105,8 @@ def to_torch(
       data_shape: shape of one example, (H, W, C).
       names: as in `from_torch`; a key of `ARCHITECTURES` writes the names that its
         program usually prints, an ``nn.Sequential`` numbered with its activations.
-      like: a state dict, or its file, whose own variant of the architecture's names is
-        to be written.
+      like: a source as of `from_torch`, whose names are to be written, without a
+        prefix common to all.
 
     Returns:
       A dict of ``torch.Tensor`` for ``load_state_dict``. The batches that a batch
@@ -120,8 +119,11 @@ def to_torch(
     import torch
 
     layers, _ = find_layers(model, data_shape)
-    tensor_names = None if like is None else list(read_tensors(like))
-    torch_names = find_names(names, layers, tensor_names)
+    if like is not None:
+        weights = read_weights(like)
+        torch_names, _ = match_names(names, layers, weights, tuple(data_shape))
+    else:
+        torch_names = find_names(names, layers, None)
     tensors: dict[str, Any] = {}
     for path, leaf in _leaves(variables).items():
         layer, name = _owner(path, layers)

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from flaxvae.checks import check_below, check_choice
 from flaxvae.distributions import Distribution
@@ -18,7 +19,13 @@ from flaxvae.models.networks import (
     without_none,
 )
 from flaxvae.models.vae import VAEConfig
-from flaxvae.nn.codes import CODE_ACTIVATIONS, CodeHead
+from flaxvae.nn.codes import (
+    CODE_ACTIVATIONS,
+    CodeActivation,
+    CodeHead,
+    FeatureMap,
+    FeatureMapHead,
+)
 from flaxvae.nn.likelihoods import Likelihood
 from flaxvae.settings import setting
 
@@ -77,6 +84,13 @@ class AutoencoderConfig(NetworkConfig):
     latent_dim: int | None = setting(None, at_least=1)
     """Width of the code; default: 32 (plain), 256 (sparse), 64 (denoising, or
     convolutional and residual networks)."""
+    code_activation: CodeActivation | None = None
+    """Activation function of the code; default: none, of a sparse code relu (l1) or
+    sigmoid (rate)."""
+    feature_map: FeatureMap | None = None
+    """Fully convolutional: the code is the encoder's last feature map, flattened,
+    before normalization and activation (linear) or after them (activated); default:
+    dense layers compute the code and the decoder's first image."""
     penalty: Penalty | None = setting(None, needs={"kind": "sparse"})
     """sparse: absolute values of a relu code (l1), or mean activations of a sigmoid
     code (rate) (l1)."""
@@ -96,13 +110,49 @@ class AutoencoderConfig(NetworkConfig):
         super().__post_init__()
         if self.noise is not None and self.corruption not in (None, "gaussian"):
             check_below("noise", self.noise, 1)
+        if self.feature_map is not None:
+            self._check_feature_map()
+
+    def _check_feature_map(self) -> None:
+        if {self.encoder, self._decoder} != {"conv"}:
+            raise InputError(
+                "feature_map must be left out unless encoder and decoder are conv, got "
+                f"{self.feature_map}"
+            )
+        for name in (
+            "latent_dim",
+            "hidden",
+            "decoder_hidden",
+            "dense_normalization",
+            "before_reshape",
+            "code_activation",
+        ):
+            if getattr(self, name):
+                raise InputError(
+                    f"{name} must be left out where the code is a feature map, got "
+                    f"{getattr(self, name)}"
+                )
+        if self.kind == "sparse":
+            raise InputError("kind must not be sparse where the code is a feature map")
 
     @property
-    def code_size(self) -> int:
-        """D, the width of the code."""
+    def code_size(self) -> int | None:
+        """D, the width of the code; None: that of a feature map depends on the data."""
         if self.latent_dim is not None:
             return self.latent_dim
+        if self.feature_map is not None:
+            return None
         return SIZES[self.kind][1] if self.encoder == "mlp" else CONV_SIZE
+
+    def _count_code(self, data: DataSpec) -> int:
+        """D, the width of the code, for a data set."""
+        if (size := self.code_size) is not None:
+            return size
+        encoder, _, _ = self.build_networks(data, feature_map=self.feature_map)
+        x = jnp.zeros((1, *data.shape), jnp.float32)
+        key = jax.random.key(0)
+        features, _ = jax.eval_shape(lambda: encoder.init_with_output(key, x))
+        return int(features.shape[-1])
 
     def build(
         self,
@@ -125,25 +175,42 @@ class AutoencoderConfig(NetworkConfig):
         Raises:
           InputError: settings that do not suit the data or your own modules.
         """
+        data = DataSpec.of(dataset)
         encoder, decoder, likelihood = self.build_networks(
-            DataSpec.of(dataset),
+            data,
             encoder=encoder,
             decoder=decoder,
             likelihood=likelihood,
+            feature_map=self.feature_map,
         )
-        if code is None:
+        if code is None and self.feature_map is not None:
+            code = FeatureMapHead()
+        elif code is None:
             activation: Any = "none"
             if self.kind == "sparse":
                 activation = "sigmoid" if self.penalty == "rate" else "relu"
-            code = CodeHead(self.code_size, activation)
+            activation = self.code_activation or activation
+            code = CodeHead(self._count_code(data), activation)
         return Autoencoder(encoder, code, decoder, likelihood)
 
     def describe_network(self, data_shape: int | Sequence[int]) -> str:
         """Pixels, widths and code, such as ``784-256-128-64-32``."""
-        return self._describe(DataSpec(as_shape(data_shape)), self.code_size)
+        data = DataSpec(as_shape(data_shape))
+        return self._describe(data, self._count_code(data))
 
-    def as_vae(self) -> VAEConfig:
-        """A VAE of the same networks and code size, with a VAE's own likelihood."""
+    def as_vae(self, data_shape: int | Sequence[int] | None = None) -> VAEConfig:
+        """A VAE of the same networks and code size, with a VAE's own likelihood.
+
+        Args:
+          data_shape: of one example, on which the size of a feature map depends; else
+            it may be left out.
+
+        Raises:
+          InputError: it is needed and left out.
+        """
+        size = self.code_size
+        if size is None:
+            size = self._count_code(DataSpec(as_shape(data_shape)))
         shared = {
             field.name: getattr(self, field.name) for field in fields(NetworkConfig)
         }
@@ -152,7 +219,7 @@ class AutoencoderConfig(NetworkConfig):
         for name, value in self._default_networks().items():
             if shared[name] is None:
                 shared[name] = value
-        return VAEConfig(latent_dim=self.code_size, **shared)
+        return VAEConfig(latent_dim=size, **shared)
 
     def _choose_likelihood(
         self, *, is_table: bool, is_mixed: bool = False
@@ -207,9 +274,8 @@ def build_autoencoder(
     names, modules = split_parts(
         {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
     )
-    config = AutoencoderConfig(latent_dim=latent_dim, **names, **without_none(settings))
     if code_activation is not None:
         check_choice("code_activation", code_activation, CODE_ACTIVATIONS)
-        activation: Any = code_activation
-        modules["code"] = CodeHead(config.code_size, activation)
+        settings["code_activation"] = code_activation
+    config = AutoencoderConfig(latent_dim=latent_dim, **names, **without_none(settings))
     return config.build(DataSpec(as_shape(data_shape)), **modules)

@@ -135,7 +135,7 @@ class NetworkConfig:
     resampling: Resampling | None = None
     """Residual networks: strided convolutions, or resize and convolve (stride)."""
     activation: Activation = "relu"
-    """Activation function."""
+    """Activation function; gelu is approximated by tanh, gelu_exact is PyTorch's."""
     negative_slope: float | None = setting(None, needs={"activation": "leaky_relu"})
     """Slope of leaky_relu below 0 (0.01)."""
     normalization: Normalization | None = None
@@ -145,7 +145,8 @@ class NetworkConfig:
     Flax, or of the unbiased one, as in PyTorch (flax)."""
     biases: Biases | None = None
     """Biases of layers: only where needed, not before a batch normalization, which
-    cancels them, or always, as PyTorch's layers have them (needed)."""
+    cancels them; of all dense layers, too; or always, as PyTorch's layers have them
+    (needed)."""
     dense_normalization: Normalization | None = None
     """Convolutional and residual networks: normalization of their dense layers;
     default: as normalization."""
@@ -169,6 +170,8 @@ class NetworkConfig:
     """Padding of the decoder's transposed convolutions; default: as padding."""
     decoder_activation: Activation | None = None
     """Activation function of the decoder; default: as activation."""
+    decoder_biases: Biases | None = None
+    """Biases of the decoder's layers; default: as biases."""
     dtype: Dtype = "float32"
     """Precision of the networks; parameters and losses are always float32."""
 

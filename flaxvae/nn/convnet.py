@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from flaxvae.checks import InputError, check_choice
+from flaxvae.nn.codes import FEATURE_MAPS, FeatureMap
 from flaxvae.nn.convolution import Conv, ConvTranspose
 from flaxvae.nn.layers import Network, Normalization, per_stage
 from flaxvae.nn.window import make_window
@@ -32,27 +33,35 @@ class ConvEncoder(Network):
     hidden: tuple[int, ...] = ()  # widths of dense layers
     dense_normalization: Normalization | None = None  # theirs; None: normalization
     grid: bool = False  # features are the last image (B, H', W', F)
+    feature_map: FeatureMap | None = None  # the last stage's output is the code
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
-        """Maps ``(B, H, W, C)``, conditions ``(B, E)``, to features ``(B, F)``."""
+        """Maps ``(B, H, W, C)``, conditions ``(B, E)``, to features ``(B, F)``.
+
+        A ``"linear"`` feature map has no normalization and no activation.
+        """
         self.check()
+        check_choice("feature_map", self.feature_map or "activated", FEATURE_MAPS)
         axes = count_axes(x.shape[1:])
         x = self.join(x, condition)
         stages = len(self.filters)
         kernels = per_stage("kernel_size", self.kernel_size, stages)
         strides = per_stage("strides", self.strides, stages)
         for i in range(stages):
+            is_linear = i == stages - 1 and self.feature_map == "linear"
             layer = Conv(
                 self.filters[i],
                 (kernels[i],) * axes,
                 strides[i],
                 self.padding,
-                use_bias=self.use_bias,
+                use_bias=is_linear or self.use_bias,
                 dtype=self.dtype,
                 name=f"conv_{i}",
             )
-            x = self.finish(layer(x), f"conv_{i}", condition, axes)
+            x = layer(x)
+            if not is_linear:
+                x = self.finish(x, f"conv_{i}", condition, axes)
         if not self.grid:
             x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
         for i, width in enumerate(self.hidden):
@@ -81,6 +90,7 @@ class ConvDecoder(Network):
     dense_normalization: Normalization | None = None  # theirs; None: normalization
     before_reshape: BeforeReshape | None = None  # see `first_image`; None: "none"
     grid: bool = False  # codes are images (..., H', W', D)
+    feature_map: FeatureMap | None = None  # codes are first images, flattened
 
     @nn.compact
     def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
@@ -96,7 +106,10 @@ class ConvDecoder(Network):
         for i, width in enumerate(self.hidden):
             normalization = self.dense_normalization
             h = self.dense(h, width, f"hidden_{i}", condition, normalization)
-        h = first_image(self, h, sizes[0], condition)  # (..., H', W', filters[0])
+        if self.feature_map is not None:
+            h = h.reshape(*h.shape[:-1], *sizes[0], -1)  # (..., H', W', filters[0])
+        else:
+            h = first_image(self, h, sizes[0], condition)  # (..., H', W', filters[0])
         for i in range(stages):
             is_last = i == stages - 1
             layer = ConvTranspose(
@@ -145,7 +158,7 @@ def first_image(
     kind: Normalization = network.normalization if after == "normalization" else "none"
     image = nn.Dense(
         math.prod(shape),
-        use_bias=network.has_bias(kind),
+        use_bias=network.has_dense_bias(kind),
         dtype=network.dtype,
         name="image",
     )(h)

@@ -1,5 +1,6 @@
 """Shared by all networks: activations, normalizations, dropout, precision."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -35,12 +36,16 @@ def _by_rows(function: Function) -> Function:
     return activation
 
 
-Activation = Literal["elu", "gelu", "leaky_relu", "relu", "silu", "tanh"]
+Activation = Literal[
+    "elu", "gelu", "gelu_exact", "leaky_relu", "relu", "sigmoid", "silu", "tanh"
+]
 ACTIVATIONS: dict[Activation, Function] = {
     "elu": _by_rows(nn.elu),
-    "gelu": _by_rows(nn.gelu),
+    "gelu": _by_rows(nn.gelu),  # by tanh, to 0.0005
+    "gelu_exact": _by_rows(functools.partial(nn.gelu, approximate=False)),
     "leaky_relu": nn.leaky_relu,
     "relu": nn.relu,
+    "sigmoid": _by_rows(nn.sigmoid),
     "silu": _by_rows(nn.silu),
     "tanh": _by_rows(nn.tanh),
 }
@@ -48,7 +53,7 @@ Normalization = Literal["none", "batch", "group", "layer"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 BatchNormStyle = Literal["flax", "torch"]
 BATCH_NORM_STYLES: tuple[BatchNormStyle, ...] = get_args(BatchNormStyle)
-Biases = Literal["needed", "always"]
+Biases = Literal["needed", "dense", "always"]
 BIASES: tuple[Biases, ...] = get_args(Biases)
 Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -66,7 +71,8 @@ class Network(nn.Module, kw_only=True):
     negative_slope: float = 0.01  # of leaky_relu
     normalization: Normalization = "none"  # before each activation
     batch_norm: BatchNormStyle | None = None  # None: "flax"; see `TorchBatchNorm`
-    biases: Biases | None = None  # None: "needed", not before a batch normalization
+    biases: Biases | None = None  # None: "needed", not before a batch normalization;
+    # "dense": of dense layers there, too; "always": of convolutions there, too
     dropout: float = 0.0  # share of activations set to 0 in training
     dtype: Dtype = "float32"  # of the computation
     film: bool = False  # conditions modulate layers (FiLM); else they join the input
@@ -153,13 +159,13 @@ class Network(nn.Module, kw_only=True):
 
     @property
     def use_bias(self) -> bool:
-        """Whether layers have a bias, which a batch normalization would cancel."""
-        return self.has_bias(self.normalization)
+        """Whether convolutions have a bias, which a batch normalization cancels."""
+        return self.normalization != "batch" or self.biases == "always"
 
     @nn.nowrap
-    def has_bias(self, normalization: Normalization) -> bool:
-        """Whether a layer before this normalization has a bias."""
-        return normalization != "batch" or self.biases == "always"
+    def has_dense_bias(self, normalization: Normalization) -> bool:
+        """Whether a dense layer before this normalization has a bias."""
+        return normalization != "batch" or self.biases in ("dense", "always")
 
     def dense(
         self,
@@ -170,7 +176,7 @@ class Network(nn.Module, kw_only=True):
         normalization: Normalization | None = None,
     ) -> jax.Array:
         """A dense layer followed by `finish`, ``(..., I)`` -> ``(..., width)``."""
-        use_bias = self.has_bias(normalization or self.normalization)
+        use_bias = self.has_dense_bias(normalization or self.normalization)
         layer = nn.Dense(width, use_bias=use_bias, dtype=self.dtype, name=name)
         return self.finish(layer(x), name, condition, normalization=normalization)
 

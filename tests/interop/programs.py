@@ -404,6 +404,27 @@ class ConvAutoencoder9(nn.Module):
         return self.decoder(z), z
 
 
+class FullyConvAutoencoder9(nn.Module):
+    def __init__(self, last=()):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 4, 3, stride=2, padding=1),
+            *last,
+        )
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(4, 16, 3, stride=2, padding=1, output_padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(16, 1, 3, stride=2, padding=1, output_padding=1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x):
+        z = self.encoder(x)
+        return self.decoder(z), z
+
+
 # The losses that the programs print, sums over the batch.
 def bce_loss(recon_x, x):
     return F.binary_cross_entropy(recon_x.reshape(x.shape), x, reduction="sum")

@@ -85,11 +85,9 @@ def damaged():
 
 
 def checkpoint(**entries):
-    optimizer = torch.optim.Adam(MODULE.parameters())
-    for parameter in MODULE.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    return {"epoch": 3, "optimizer_state_dict": optimizer.state_dict(), **entries}
+    moments = {"step": torch.tensor(1.0), "exp_avg": torch.ones(5, 8)}
+    optimizer = {"state": {0: moments}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
+    return {"epoch": 3, "optimizer_state_dict": optimizer, **entries}
 
 
 def quantized():
@@ -125,7 +123,10 @@ READ = {  # name of the file: how its bytes are made, a part of the note
         lambda: saved({"model": STATE, "loss": torch.tensor(0.5)}),
         "'model'",
     ),
-    "net.pkl": (lambda: saved({"net": prefixed("module._orig_mod.")}), "'module.'"),
+    "net.pkl": (
+        lambda: saved({"net": prefixed("module._orig_mod.")}),
+        "'module._orig_mod.'",
+    ),
     "ema.pth": (lambda: saved({"ema": {"shadow": STATE}}), "'ema.shadow'"),
     "both.pt": (
         lambda: saved({"ema": STATE, "model": STATE}),
@@ -143,7 +144,7 @@ READ = {  # name of the file: how its bytes are made, a part of the note
         lambda: saved({"n_averaged": torch.tensor(3)} | prefixed("module.")),
         "the prefix 'module.'",
     ),
-    "extra.pt": (lambda: saved(dict(STATE) | {"epoch": 3}), "epoch left out"),
+    "extra.pt": (lambda: saved(dict(STATE) | {"epoch": 3}), "not a tensor: epoch"),
     "UPPER.SAFETENSORS": (as_safetensors, None),
     "renamed.pt": (as_safetensors, None),
     "arrays.npz": (lambda: as_npz(**NUMPY), None),
@@ -260,7 +261,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, capsys, name):
 
 
 def test_paths_that_are_no_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="weights must be a file, got .*none.pt"):
+    with pytest.raises(InputError, match=r"weights must be a file, got .*none\.pt"):
         read_weights(tmp_path / "none.pt")
     with pytest.raises(InputError, match="which is a folder"):
         read_weights(tmp_path)
@@ -283,7 +284,7 @@ def test_an_entry_is_chosen(tmp_path):
     chosen = read_weights(content, entry="ema.shadow")
     np.testing.assert_array_equal(chosen.tensors["fc1.bias"], other["fc1.bias"])
     with pytest.raises(
-        InputError, match="unknown entry 'emma': choose from ema.shadow"
+        InputError, match=r"unknown entry 'emma': choose from ema\.shadow"
     ):
         read_weights(content, entry="emma")
     with pytest.raises(InputError, match="entry must be left out for a dict"):
@@ -318,5 +319,5 @@ def test_other_sources_are_refused(source):
 def test_weights_that_are_not_finite_are_named(value):
     bad = {name: tensor.clone() for name, tensor in STATE.items()}
     bad["fc21.weight"][0, :2] = value
-    with pytest.raises(NonFiniteError, match="2 of 10 numbers in fc21.weight$"):
+    with pytest.raises(NonFiniteError, match=r"2 of 10 numbers in fc21\.weight$"):
         read_weights({"net": bad})

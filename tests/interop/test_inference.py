@@ -8,7 +8,7 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.interop import from_torch, infer_config
 from flaxvae.interop.matching import read_names
-from flaxvae.interop.program import guess_program
+from flaxvae.interop.order import guess_program
 from flaxvae.models import AutoencoderConfig, VAEConfig, build_autoencoder, build_vae
 from flaxvae.models.networks import DataSpec
 
@@ -24,13 +24,14 @@ UNTOLD = (
     "scale",
     "init_scale",
     "mean_activation",
+    "feature_map",
 )
 
 
 def untold(program):
     """What is printed in a program, and in none of its tensors."""
     stated = program.config()
-    values = {name: getattr(stated, name) for name in UNTOLD}
+    values = {name: getattr(stated, name, None) for name in UNTOLD}
     if values["before_reshape"] == "normalization":
         del values["before_reshape"]
     return values
@@ -125,6 +126,11 @@ REFUSED = {
     "other data": (
         dense(fc1=(784, 5), **heads(), d=(2, 784)),
         r"fc1 reads 784 numbers per example, the examples of shape \(8,\) have 8",
+    ),
+    "convolutions after upsampling": (
+        dense(fc_mu=(8, 2), fc_logvar=(8, 2), dec__0=(2, 8))
+        | {"dec.2.weight": np.ones((1, 4, 3, 3)), "dec.2.bias": np.zeros(1)},
+        r"a decoder with transposed convolutions, got the convolution dec\.2",
     ),
     "no order": (
         dense(a=(8, 5), **heads(), d=(3, 8)),
@@ -256,14 +262,15 @@ def test_settings_that_contradict_the_tensors_are_refused(settings, message):
         infer_config(tensors, 8, **settings)
 
 
-def conv(kernel=3, places=4, channels=1, steps=None):
+def conv(kernel=3, places=4, channels=1, outwards=None):
     """A state dict of two convolutions, heads that read ``places`` pixels, and back."""
     sizes = {"enc.0": (4, channels), "enc.2": (6, 4), "dec.1": (6, 4), "dec.3": (4, 1)}
     state_dict = dense(
         mu=(6 * places, 2), logvar=(6 * places, 2), dec__0=(2, 6 * places)
     )
     for name, shape in sizes.items():
-        state_dict[f"{name}.weight"] = np.ones((*shape, kernel, kernel), np.float32)
+        size = kernel if name.startswith("enc") else outwards or kernel
+        state_dict[f"{name}.weight"] = np.ones((*shape, size, size), np.float32)
         bias = shape[0] if name.startswith("enc") else shape[1]
         state_dict[f"{name}.bias"] = np.zeros(bias, np.float32)
     return state_dict
@@ -285,6 +292,14 @@ def test_strides_and_padding_follow_from_the_sizes(kernel, places, expected):
     assert config.decoder_strides is None and config.decoder_padding is None
 
 
+@pytest.mark.parametrize(("outwards", "padding"), [(2, 0), (4, None), (5, 2)])
+def test_a_decoder_may_have_kernels_of_its_own(outwards, padding):
+    config = infer_config(conv(outwards=outwards), (8, 8, 1))
+    assert (config.kernel_size, config.decoder_kernel_size) == (3, outwards)
+    assert (config.padding, config.decoder_padding) == (1, padding)
+    config.build(DataSpec((8, 8, 1)))
+
+
 @pytest.mark.parametrize(
     ("tensors", "shape", "stated", "message"),
     [
@@ -292,13 +307,13 @@ def test_strides_and_padding_follow_from_the_sizes(kernel, places, expected):
             conv(places=3),
             (8, 8, 1),
             {},
-            r"no strides and padding .* to its image of 3 pixels",
+            r"no common strides .* to the encoder's image of 3 pixels",
         ),
         (
             conv(),
             (8, 8, 1),
             {"strides": 3},
-            "with kernels of 3, 3 and the stated strides",
+            "no stated strides and padding lead .* kernels of 3, 3",
         ),
         (
             conv(),

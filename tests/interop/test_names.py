@@ -3,12 +3,15 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.interop import ARCHITECTURES, from_torch, to_torch
-from flaxvae.models import build_vae
+from flaxvae.models import AutoencoderConfig, VAEConfig, build_vae
+from flaxvae.models.networks import DataSpec
+from flaxvae.models.variables import variable_shapes
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -155,8 +158,86 @@ PROGRAMS = {
 }
 
 
+# Models of the other architectures, and some of the names that are written for them.
+OTHERS = {
+    "flat": ({"hidden": (9,)}, "fc1 fc_mu fc_logvar fc2 fc3"),
+    "flat_deep": ({"hidden": (9, 8)}, "fc1 fc2 fc31 fc32 fc4 fc5 fc6"),
+    "fc_input": ({"hidden": (9, 8)}, "Encoder.FC_input2 Decoder.FC_hidden2"),
+    "encoder_decoder_mu": ({"hidden": (9,)}, "encoder.fc_mu decoder.fc2"),
+    "sequential_encoder": (
+        {"hidden": (9, 8), "dropout": 0.1},
+        "encoder.0 encoder.3 fc_mu decoder.0 decoder.3 decoder.6",
+    ),
+    "sequential_encoder, conv": (
+        {"normalization": "batch"},
+        "encoder.0 encoder.1 encoder.4 decoder_input decoder.0 decoder.1 decoder.3",
+    ),
+    "conv_dense": (
+        {"hidden": (9,), "normalization": "batch", "dense_normalization": "none"},
+        "encoder.conv2 encoder.bn2 encoder.fc1 decoder.fc2 decoder.deconv2 decoder.bn1",
+    ),
+    "conv_flat": (
+        {"hidden": (9,)},
+        "conv1 conv2 fc1 fc_mu fc_logvar fc2 fc3 deconv1 deconv2",
+    ),
+    "autoencoder": (
+        {"hidden": (9, 8), "encoder": "mlp"},
+        "encoder.0 encoder.2 encoder.4 decoder.0 decoder.4",
+    ),
+    "autoencoder, conv": (
+        {"before_reshape": "activation"},
+        "encoder.0 encoder.3 encoder.7 decoder.0 decoder.3 decoder.6",
+    ),
+    "autoencoder_layers": (
+        {"hidden": (9, 8), "encoder": "mlp"},
+        "encoder.fc1 encoder.fc2 encoder.fc3 decoder.fc1 decoder.fc2 decoder.fc3",
+    ),
+    "autoencoder_layers, conv": (
+        {"normalization": "none"},
+        "encoder.conv1 encoder.conv2 encoder.fc1 decoder.fc1 decoder.deconv2",
+    ),
+}
+
+
 def test_there_is_a_program_for_each():
-    assert PROGRAMS.keys() == ARCHITECTURES.keys()
+    tested = PROGRAMS.keys() | {name.split(",")[0] for name in OTHERS}
+    assert tested == ARCHITECTURES.keys()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_names_that_are_written_are_read(key, name):
+    settings, some = OTHERS[name]
+    name, *of_conv = name.split(", ")
+    known = ARCHITECTURES[name]
+    conv = CONV if of_conv or known.settings.get("encoder") == "conv" else {}
+    kind = VAEConfig if known.kind == "vae" else AutoencoderConfig
+    config = kind(latent_dim=3, **{**known.settings, **conv, **settings})
+    model = config.build(DataSpec(SHAPE))
+    leaves, tree = jax.tree.flatten(variable_shapes(model, SHAPE))
+    keys = jax.random.split(key, len(leaves))
+    random = (
+        jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)
+    )
+    variables = tree.unflatten(random)
+    tensors = to_torch(variables, model, SHAPE, names=name)
+    assert {f"{layer}.weight" for layer in some.split()} <= tensors.keys()
+    back = from_torch(tensors, model, SHAPE, names=name)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, variables, back))
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "message"),
+    [
+        ("autoencoder", {}, "the model must be an autoencoder for the architecture"),
+        ("pytorch_examples", {"hidden": (9, 8)}, "none for encoder.hidden_1"),
+        ("pytorch_examples", {"encoder": "resnet"}, "has none for encoder"),
+    ],
+)
+def test_models_without_names_are_refused(names, settings, message):
+    vae = build_vae(SHAPE, 3, **settings)
+    variables = variable_shapes(vae, SHAPE)
+    with pytest.raises(InputError, match=message):
+        to_torch(variables, vae, SHAPE, names=names)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

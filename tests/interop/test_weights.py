@@ -172,10 +172,10 @@ def test_files_that_are_not_tensors_are_refused(tmp_path, capsys):
     short = tmp_path / "short.safetensors"
     short.write_bytes(b"abc")
     for path, message in (
-        (evil, "must be a state dict of tensors and nothing else"),
-        (short, "must be a state dict of tensors and nothing else"),
+        (evil, "weights must hold tensors, got"),
+        (short, "weights must be a state dict of tensors, got"),
         (tmp_path / "none.pt", "weights must be a file, got"),
-        (tmp_path, "weights must be a file that ends in .safetensors, .pt"),
+        (tmp_path, "which is a folder"),
     ):
         with pytest.raises(InputError, match=message) as error:
             from_torch(path, vae, SHAPE)

@@ -82,6 +82,16 @@ def test_conditions_are_classes_or_vectors_as_in_the_data(stripes, conditioning)
             (8, 8, 1),
             "conv and resnet 8-16, z 2",
         ),
+        (
+            VAEConfig(hidden=(9, 8), decoder_hidden=(7,)),
+            (8, 8, 1),
+            "64-9-8-2-7-64",
+        ),
+        (
+            AutoencoderConfig(encoder="conv", filters=(8, 4), feature_map="linear"),
+            (28, 28, 1),
+            "conv 8-4, z 196",
+        ),
         (AutoencoderConfig(), (28, 28, 1), "784-256-128-64-32"),
         (AutoencoderConfig(hidden=()), (28, 28, 1), "784-32"),
         (AutoencoderConfig(encoder="conv"), (28, 28, 1), "conv 32-64, z 64"),
@@ -90,6 +100,66 @@ def test_conditions_are_classes_or_vectors_as_in_the_data(stripes, conditioning)
 )
 def test_a_network_is_described_by_its_resolved_widths(config, shape, text):
     assert config.describe_network(shape) == text
+
+
+def test_the_decoder_may_differ_from_the_mirror():
+    config = VAEConfig(
+        encoder="conv",
+        filters=(4, 8),
+        hidden=(9, 7),
+        kernel_size=5,
+        padding=1,
+        activation="silu",
+        decoder_filters=(6, 5, 4),
+        decoder_hidden=3,
+        decoder_kernel_size=(4, 4, 3),
+        decoder_strides=(2, 2, 1),
+        decoder_activation="relu",
+    )
+    model = config.build(IMAGES)
+    assert (model.encoder.filters, model.encoder.hidden) == ((4, 8), (9, 7))
+    decoder = model.decoder
+    assert (decoder.filters, decoder.hidden) == ((6, 5, 4), (3,))
+    assert (decoder.kernel_size, decoder.strides) == ((4, 4, 3), (2, 2, 1))
+    assert (decoder.activation, decoder.padding) == ("relu", 1)
+    decoded = variable_shapes(model, IMAGES.shape)["params"]["decoder"]
+    assert decoded["output"]["kernel"].shape == (3, 3, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_norm": "torch"}, "batch_norm must be left out without batch normal"),
+        (
+            {"encoder": "conv", "dense_normalization": "none"},
+            "dense_normalization must be left out without dense layers",
+        ),
+        (
+            {"encoder": "conv", "before_reshape": "normalization"},
+            "before_reshape must be activation or none without normalization",
+        ),
+        ({"before_reshape": "activation"}, "before_reshape must be left out for this"),
+        ({"decoder_filters": (3,)}, "decoder_filters must be left out for this model"),
+        ({"biases": "some"}, "unknown biases 'some': choose from always, needed"),
+    ],
+)
+def test_settings_without_effect_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        VAEConfig(**settings).build(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "feature_map must be left out unless encoder and decoder are conv"),
+        ({"encoder": "conv", "latent_dim": 3}, "latent_dim must be left out where"),
+        ({"encoder": "conv", "hidden": 3}, "hidden must be left out where the code"),
+        ({"encoder": "conv", "kind": "sparse"}, "kind must not be sparse where"),
+    ],
+)
+def test_a_feature_map_is_the_code_of_convolutions_alone(settings, message):
+    with pytest.raises(InputError, match=message):
+        AutoencoderConfig(feature_map="linear", **settings)
 
 
 def test_an_autoencoders_defaults_depend_on_its_kind_and_data():
@@ -120,6 +190,7 @@ def test_an_autoencoders_defaults_depend_on_its_kind_and_data():
     [
         AutoencoderConfig(kind="denoising", activation="silu"),
         AutoencoderConfig(encoder="conv", filters=(4,), scale="shared"),
+        AutoencoderConfig(decoder_hidden=(9,), code_activation="tanh"),
         AutoencoderConfig(likelihood="normal", scale="learned", dropout=0.1),
     ],
 )

@@ -33,6 +33,17 @@ def test_a_model_survives_json():
     assert module_from_description(json.loads(text)) == vae
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_descriptions_without_later_fields_mean_the_same(encoder):
+    vae = build_vae((28, 20, 3), 7, encoder=encoder, normalization="batch")
+    later = ("batch_norm", "biases", "dense_normalization", "before_reshape")
+    described = describe_module(vae)
+    for part in ("encoder", "decoder"):
+        for name in (*later, "feature_map"):  # None, as a name that is not there
+            assert described[part].pop(name, None) is None
+    assert module_from_description(described) == vae
+
+
 def test_every_module_that_can_be_chosen_is_found_by_its_name():
     modules = own_modules()
     tables = (ENCODERS, DECODERS, LIKELIHOODS, POSTERIORS, PRIORS, QUANTIZERS)

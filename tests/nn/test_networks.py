@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from flaxvae.checks import InputError
+from flaxvae.collectives import DATA_AXIS
 from flaxvae.models import build_vae
 from flaxvae.nn import (
     ConvDecoder,
@@ -211,6 +212,31 @@ def test_batch_statistics_are_used_after_training(key):
         trained, collections = network.apply(variables, x, mutable=["batch_stats"])
         variables = variables | collections
     np.testing.assert_allclose(network.apply(variables, x), trained, atol=0.02)
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_the_running_variance_may_be_pytorchs(key, is_split):
+    x = 3.0 + 2.0 * jax.random.normal(key, (16, 5))
+    network = MLPEncoder((4,), normalization="batch", batch_norm="torch")
+    variables = network.init(key, x)
+
+    def train(x):
+        return network.apply(variables, x, mutable=["batch_stats"])
+
+    if is_split:  # over eight devices
+        train = jax.pmap(train, axis_name=DATA_AXIS)
+        y, updated = train(x.reshape(8, 2, 5))
+        updated = jax.tree.map(lambda leaf: leaf[0], updated)
+    else:
+        y, updated = train(x)
+    h = np.asarray(x @ variables["params"]["hidden_0"]["kernel"])
+    stats = updated["batch_stats"]["hidden_0_norm"]
+    assert stats["count"] == 1 and stats["count"].dtype == jnp.int32
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * h.var(0, ddof=1), rtol=1e-5)
+    np.testing.assert_allclose(stats["mean"], 0.1 * h.mean(0), rtol=1e-4, atol=1e-6)
+    normalized = (h - h.mean(0)) / np.sqrt(h.var(0) + 1e-5)
+    y = np.asarray(y).reshape(16, 4)
+    np.testing.assert_allclose(y, np.maximum(normalized, 0), atol=1e-4)
 
 
 def test_dropout_acts_in_training_only(key):
