@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import check_below, check_choice
+from flaxvae.checks import InputError, check_below, check_choice
 from flaxvae.distributions import Distribution
 from flaxvae.models.networks import (
     DataSpec,
