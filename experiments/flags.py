@@ -84,7 +84,7 @@ def _as_flags(info: StructTypeInfo) -> StructConstructorSpec | None:
     """Tells the parser to read each field of a dataclass by `read_value`."""
     if not dataclasses.is_dataclass(info.type):
         return None
-    kind = typing.cast(type[Any], info.type)
+    kind: Any = info.type
     fields = []
     for field, hint in _fields(kind):
         default: Any = field.default

@@ -4,7 +4,14 @@ import importlib
 
 import pytest
 
-from experiments import mnist_vae, mnist_vqvae, semi_supervised, sweep
+from experiments import (
+    import_torch,
+    mnist_vae,
+    mnist_vqvae,
+    probe,
+    semi_supervised,
+    sweep,
+)
 from experiments.command import parse, run_command
 from experiments.flags import docs_of, hints_of
 from experiments.inputs import read_seeds
@@ -102,6 +109,8 @@ def test_a_bad_word_gets_one_line(capsys, words, message):
         (mnist_vqvae, "--prior_epochs=0 --prior_layers=2", "prior_layers must be left"),
         (semi_supervised, "--methods m1 --m2_epochs=3", "m2_epochs must be left out u"),
         (semi_supervised, "--methods", "methods must name one, got none"),
+        (probe, "", "workdir must have a value, got none"),
+        (import_torch, "", "weights must have a value, got none"),
         (sweep, "--mapping=x", "unknown mapping 'x': choose from auto, map, vmap"),
     ],
 )
