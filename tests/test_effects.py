@@ -276,7 +276,8 @@ def wrong_type_or(name):
 @pytest.mark.parametrize("weight", ["capacity", "free_bits"])
 def test_parts_of_a_kl_of_weight_0_are_refused(weight):
     with pytest.raises(InputError, match=f"{weight} must be left out where beta is 0"):
-        ELBO(beta=0.0, **{weight: 1.0})
+        ObjectiveConfig(beta=0.0, **{weight: 1.0})
+    assert ELBO(beta=0.0, **{weight: 1.0}).beta == 0  # as where a schedule begins
     with pytest.raises(InputError, match="kl_schedule must be constant where beta"):
         ObjectiveConfig(beta=0.0, kl_schedule="linear")
 

@@ -70,6 +70,12 @@ class ObjectiveChoice:
                     f"which has {', '.join(own)}, got {value}"
                 )
         objective: Any = kind(**chosen)
+        for name, value in chosen.items():
+            weight = own[name].metadata.get("weighted_by")
+            if weight is not None and getattr(objective, weight) == 0:
+                raise InputError(
+                    f"{name} must be left out where {weight} is 0, got {value}"
+                )
         self._check_schedule("beta" in own)
         if self.kl_schedule == "constant":
             return typing.cast(Objective, objective)
