@@ -5,7 +5,6 @@ import dataclasses
 import difflib
 import functools
 import io
-import itertools
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from experiments.values import kinds_of, metavar_of, read_one, read_value, takes_numbers
+from experiments.values import kinds_of, metavar_of, normalize, read_value
 from flaxvae import InputError
 from flaxvae.settings import field_docs
 
@@ -60,39 +59,14 @@ def read_flags(flags_class: type[Flags], program: str, args: Sequence[str]) -> F
             cause = cause.__context__
         if not end.code:  # --help
             raise
-        raise InputError(_without_frame(output.getvalue())) from None
+        reason = _without_frame(output.getvalue())
+        if reason.startswith("Missing from"):
+            needed = [f.name for f, _ in _fields(flags_class) if _is_required(f)]
+            reason = f"{needed[0]} must have a value, got none"
+        raise InputError(reason) from None
     if unknown:
         raise InputError(_describe_unknown(unknown[0], hints, program))
     return flags
-
-
-def normalize(args: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
-    """The words of a command line as the parser takes them.
-
-    >>> normalize(["--hidden=8,4", "--figures=no"], {"hidden": tuple, "figures": bool})
-    ['--hidden', '8', '4', '--no_figures']
-
-    Args:
-      args: the words as they were typed.
-      hints: the type of each flag by its name.
-
-    Raises:
-      InputError: a value of a flag that is on or off which is neither.
-    """
-    words: list[str] = []
-    for arg in args:
-        flag, equals, value = arg.partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
-        hint = hints.get(name) if equals and flag.startswith("--") else None
-        if hint is bool:
-            words.append(
-                f"--{name}" if read_one(name, bool, [value]) else f"--no_{name}"
-            )
-        elif hint is not None and "," in value and takes_numbers(hint):
-            words += [flag, *value.split(",")]
-        else:
-            words.append(arg)
-    return words
 
 
 def hints_of(flags_class: type[Any]) -> dict[str, Any]:
@@ -110,7 +84,7 @@ def _as_flags(info: StructTypeInfo) -> StructConstructorSpec | None:
     """Tells the parser to read each field of a dataclass by `read_value`."""
     if not dataclasses.is_dataclass(info.type):
         return None
-    kind = typing.cast(type[Any], info.type)
+    kind: Any = info.type
     fields = []
     for field, hint in _fields(kind):
         default: Any = field.default
@@ -126,9 +100,8 @@ def _as_flags(info: StructTypeInfo) -> StructConstructorSpec | None:
             # Its text may state the default, in parentheses or after a colon.
             hint_of = "" if re.search(r"\(|[Dd]efault", doc) else "(default: none)"
             more += (tyro.conf.arg(help_behavior_hint=hint_of),)
-        is_missing = default is dataclasses.MISSING
         of_field: Any = Annotated[(hint, *more)] if more else hint
-        shown = tyro.MISSING if is_missing else default
+        shown = tyro.MISSING if default is dataclasses.MISSING else default
         fields.append(StructFieldSpec(field.name, of_field, shown, doc))
     return StructConstructorSpec(kind, tuple(fields))
 
@@ -136,6 +109,10 @@ def _as_flags(info: StructTypeInfo) -> StructConstructorSpec | None:
 def _fields(kind: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
     hints = typing.get_type_hints(kind, include_extras=True)
     return ((field, hints[field.name]) for field in dataclasses.fields(kind))
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def _base(hint: Any) -> Any:
@@ -158,14 +135,22 @@ def _spec(name: str, hint: Any) -> PrimitiveConstructorSpec[Any]:
 
 
 def _without_frame(box: str) -> str:
-    """The parser's error as a line, without its frame and help texts."""
-    lines = [line.strip("│| ") for line in box.splitlines()[1:]]
-    text = " ".join(itertools.takewhile(lambda line: "──" not in line, lines))
-    lacking = re.match(r"Missing value for argument '-*([^'/]+).*Expected (\d+)", text)
+    """The parser's error as a line, without its frame, title and help texts."""
+    lacking = re.search(r"Missing value for argument '-*([^'/]+).*?(\d+) values", box)
     if lacking:
         number = "a value, got none" if lacking[2] == "1" else f"{lacking[2]} values"
         return f"{lacking[1]} must have {number}"
-    return text
+    lines = [line.strip("│| ") for line in box.splitlines()]
+    parts: list[list[str]] = [
+        []
+    ]  # between the rules; the title is one of its own, or in a rule
+    for line in lines:
+        if re.search("──|--{3,}", line):
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    texts = [text for part in parts if (text := " ".join(part).strip())]
+    return texts[0 if "──" in lines[0] else min(1, len(texts) - 1)]
 
 
 def _describe_unknown(word: str, hints: Mapping[str, Any], program: str) -> str:

@@ -1,7 +1,7 @@
 """Values of flags from the words of a command line, by the types of their fields."""
 
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
@@ -11,6 +11,35 @@ from flaxvae.settings import choices_of
 
 METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: "True|False"}
 BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
+
+
+def normalize(args: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
+    """The words of a command line as the parser takes them.
+
+    >>> normalize(["--hidden=8,4", "--figures=no"], {"hidden": tuple, "figures": bool})
+    ['--hidden', '8', '4', '--no_figures']
+
+    Args:
+      args: the words as they were typed.
+      hints: the type of each flag by its name.
+
+    Raises:
+      InputError: a value of a flag that is on or off which is neither.
+    """
+    words: list[str] = []
+    for arg in args:
+        flag, equals, value = arg.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        hint = hints.get(name) if equals and flag.startswith("--") else None
+        if hint is bool:
+            words.append(
+                f"--{name}" if read_one(name, bool, [value]) else f"--no_{name}"
+            )
+        elif hint is not None and "," in value and takes_numbers(hint):
+            words += [flag, *value.split(",")]
+        else:
+            words.append(arg)
+    return words
 
 
 def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:

@@ -150,7 +150,15 @@ def draw(
         seed=seed,
     )
     paths = []
-    for name, picture in (pictures or choose_pictures(trained, dataset)).items():
+    chosen = pictures or choose_pictures(trained, dataset)
+    if manifold_dims is not None and not {manifold, series_manifold} & {
+        *chosen.values()
+    }:
+        raise InputError(
+            "manifold_dims must be left out for a model or data without a picture of "
+            f"the manifold, got {manifold_dims}"
+        )
+    for name, picture in chosen.items():
         figure = picture(context)
         if figure is not None:
             paths.append(Path(folder) / f"{name}.png")

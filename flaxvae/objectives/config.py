@@ -70,9 +70,19 @@ class ObjectiveChoice:
                     f"which has {', '.join(own)}, got {value}"
                 )
         objective: Any = kind(**chosen)
+        for name, value in chosen.items():
+            weight = own[name].metadata.get("weighted_by")
+            if weight is not None and getattr(objective, weight) == 0:
+                raise InputError(
+                    f"{name} must be left out where {weight} is 0, got {value}"
+                )
         self._check_schedule("beta" in own)
         if self.kl_schedule == "constant":
             return typing.cast(Objective, objective)
+        if objective.beta == 0:
+            raise InputError(
+                f"kl_schedule must be constant where beta is 0, got {self.kl_schedule}"
+            )
         cycles = CYCLES if self.kl_cycles is None else self.kl_cycles
         beta = make_schedule(
             self.kl_schedule, objective.beta, epochs=self.kl_epochs, cycles=cycles
@@ -87,10 +97,6 @@ class ObjectiveChoice:
                     f"{name} must be left out where kl_schedule is {self.kl_schedule}, "
                     f"got {value}"
                 )
-        if self.kl_schedule != "constant" and self.beta == 0:
-            raise InputError(
-                f"kl_schedule must be constant where beta is 0, got {self.kl_schedule}"
-            )
         if self.kl_schedule != "constant" and not has_beta:
             raise InputError(
                 f"kl_schedule must be constant for the objective {self.objective}, "

@@ -10,7 +10,7 @@ from flaxvae.distributions import Distribution, kl_divergence, sample_and_log_pr
 from flaxvae.distributions.divergences import has_closed_form, kl_per_dimension
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
 from flaxvae.objectives.requirements import check_diagonal, check_standard_prior
-from flaxvae.settings import Except, setting
+from flaxvae.settings import setting
 
 
 class ELBO(Objective):
@@ -36,10 +36,10 @@ class ELBO(Objective):
 
     beta: Weight = setting(1.0, at_least=0)
     """Weight of the KL divergence."""
-    capacity: Weight | None = setting(None, at_least=0, needs={"beta": Except(0)})
+    capacity: Weight | None = setting(None, at_least=0, weighted_by="beta")
     """Target C of the KL in nats: the penalty is beta * abs(KL - C) (arXiv 1804.03599).
     """
-    free_bits: Weight | None = setting(None, at_least=0, needs={"beta": Except(0)})
+    free_bits: Weight | None = setting(None, at_least=0, weighted_by="beta")
     """Least value in nats that each dimension's KL, averaged over the batch, counts as
     (arXiv 1606.04934)."""
     num_samples: int = static(1, at_least=1)

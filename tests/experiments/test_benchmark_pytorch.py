@@ -87,11 +87,11 @@ def test_the_opponent_is_the_fastest_pytorch_and_ratios_are_of_medians():
     ("flags", "message"),
     [
         ({"networks": ("mpl",)}, "unknown networks 'mpl'.*mlp"),
-        ({"networks": ()}, "number of networks must be >= 1, got 0"),
+        ({"networks": ()}, "networks must have a value, got none"),
         ({"repeats": 0}, "repeats must be >= 1, got 0"),
         ({"end_to_end": -1}, "end_to_end must be >= 0, got -1"),
         ({"batch_sizes": (1,)}, "batch_sizes must be >= 2, got 1"),
-        ({"batch_sizes": ()}, "number of batch_sizes must be >= 1, got 0"),
+        ({"batch_sizes": ()}, "batch_sizes must have a value, got none"),
         ({"seconds": 0.0}, "seconds must be > 0, got 0"),
         ({"precisions": ("float16",)}, "unknown precisions 'float16'"),
     ],

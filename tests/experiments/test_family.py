@@ -112,8 +112,11 @@ def test_a_penalty_makes_codes_smaller(call, tmp_path, penalty):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--noise=0.5",), "noise must be left out for the kind plain"),
-        (("--kind=sparse", "--rate=0.1"), "rate must be left out for the penalty l1"),
+        (("--noise=0.5",), "noise must be left out unless kind is denoising"),
+        (
+            ("--kind=sparse", "--rate=0.1"),
+            "rate must be left out unless penalty is rate",
+        ),
         (
             ("--kind=denoising", "--corruption=masking", "--noise=1.5"),
             "noise must be <",

@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from flaxvae.data import DataConfig
 from flaxvae.latent.pictures import VAE_PICTURES as FIGURES
 from flaxvae.models import VAEConfig
 from flaxvae.objectives import ELBO
-from flaxvae.settings import flatten_settings, settings_from_description
+from flaxvae.settings import settings_from_description
 from flaxvae.training import Optimization, RunFolder
 
 
@@ -164,16 +163,6 @@ def test_a_missing_and_a_foreign_data_folder(tmp_path, capsys):
     ):
         assert in_process(f"--data_dir={folder}") == 2
         assert message in capsys.readouterr().err
-
-
-def test_help_explains_every_flag_with_its_default(capsys):
-    assert in_process("--help") == 0
-    text = capsys.readouterr().out
-    flags = flatten_settings(Flags())
-    for name in flags:
-        assert f"--{name}" in text
-    assert len(re.findall(r"default", text, re.IGNORECASE)) >= len(flags)
-    assert "None" not in text
 
 
 def test_a_non_finite_loss_is_named_with_its_step(tmp_path, capsys):

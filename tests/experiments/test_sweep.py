@@ -52,7 +52,7 @@ def test_a_grid_becomes_a_table_figures_and_run_folders(tmp_path, capsys):
     ("flag", "message"),
     [
         ("--seed=1..x", "seed must be numbers or ranges such as 0..7, got '1..x'"),
-        ("--seed=3..1", "seed must have a value, got none"),
+        ("--seed=3..1", "seed must be a range that rises"),
         ("--beta=-1", "beta must be >= 0, got -1.0"),
         ("--learning_rate=0", "learning_rate must be > 0"),
         ("--latent_dim=0", "latent_dim must be >= 1"),
