@@ -34,7 +34,7 @@ from flaxvae.training.environment import describe_versions
 SECONDS_TO_MEET = 1800.0  # until all have loaded their data
 SECONDS_IN_SILENCE = 5.0  # before a line says who is waited for
 SECONDS_BETWEEN_PULSES = 1.0
-SECONDS_WITHOUT_PULSE = 20.0  # after which a process is taken for dead
+SECONDS_WITHOUT_PULSE = 30.0  # after which a process is taken for dead
 SECONDS_TO_END = 10.0  # for the others, before process 0 takes the store with it
 SECONDS_OF_GRACE = 5.0  # for the main thread to find out by itself
 MOST_DIFFERENCES = 3  # that a message names
@@ -342,7 +342,6 @@ class _Others:
                 time.sleep(0.1)
             if failed is not None and self.own == 0:
                 time.sleep(0.5)  # what has ended is about to exit
-        self._stopped.set()
 
     def wait_for_all(self) -> None:
         """After `end`: until all others have ended, too.
@@ -358,6 +357,7 @@ class _Others:
             for reason in self.lost.values():
                 raise ProcessLostError(reason)
             if len(ended) >= self.count:
+                self._stopped.set()
                 return
             time.sleep(0.1)
 

@@ -22,7 +22,7 @@ from flaxvae.training.rendezvous import SECONDS_IN_SILENCE, Address
 
 SECONDS_TO_CONNECT = 120.0  # until all processes must have appeared
 SECONDS_TO_TELL = 20.0  # for one that has failed before it could connect
-SECONDS_TO_MISS_A_PEER = 40  # without a heartbeat; before that see `agreement`
+SECONDS_TO_MISS_A_PEER = 60  # without a heartbeat; before that see `agreement`
 
 
 def connect(

@@ -114,7 +114,8 @@ def fit(
 
     Raises:
       InputError: a bad size or seed, values outside the data's range, a model that the
-        objective cannot train, or a ``workdir`` that holds another run or is in use.
+        objective cannot train, or a ``workdir`` that holds another run or is in use;
+        with several processes, settings or data that are not those of the others.
       NonFiniteError: a term of the objective became infinite or NaN; the newest
         checkpoint from before is kept.
       Interrupted: a signal came; what was done is saved in the ``workdir``, and the
