@@ -23,12 +23,13 @@ from typing import Any, NoReturn
 import flax.linen as nn
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer, check_seed, show
+from flaxvae.checks import InputError, as_integer, check_choice, check_seed, show
 from flaxvae.data import Dataset, Preprocessing
 from flaxvae.files import as_json, atomic_file, write_json, writing
 from flaxvae.models.description import describe_module, module_from_description
 from flaxvae.models.variables import variable_shapes
 from flaxvae.objectives.objective import (
+    Objective,
     describe_objective,
     objective_from_description,
 )
@@ -295,6 +296,10 @@ def load(
         check_optimization(settings.get("optimization", {}))
         described = settings.get("objective", {"name": ""})
         objective = objective_from_description(described)
+        if objective is None and str(described["name"]).isidentifier():
+            # Those of a user's own have a full name, with dots.
+            known = [kind.__name__ for kind in Objective.__subclasses__()]
+            check_choice("objective", described["name"], known)
         seed = check_seed(settings.get("seed", 0))
         timing = {k: float(v) for k, v in config.get("timing", {}).items()}
         best_epoch, epochs, failure = (

@@ -119,6 +119,7 @@ def test_a_config_that_is_no_object(text, tmp_path, vae, stripes):
     [
         (("model", "encoder", "new"), "unknown field 'new' of model.encoder"),
         (("settings", "objective", "new"), "unknown setting of ELBO 'new'"),
+        (("settings", "objective", "name"), "unknown objective 'NewELBO'"),
         (("settings", "optimization", "new"), "unknown field 'new' of optimization"),
         (("data", "new"), "unknown field 'new' of data"),
         (("data", "schema", "new"), "unknown field 'new' of data.schema"),
@@ -128,7 +129,7 @@ def test_a_config_that_is_no_object(text, tmp_path, vae, stripes):
 def test_a_newer_version_and_its_field_are_named(entry, named, configs, tmp_path):
     config = copy.deepcopy(configs["table"])
     config["settings"]["optimization"] = {"optimizer": "adam"}
-    config = change(config, entry, 1)
+    config = change(config, entry, "NewELBO" if entry[-1] == "name" else 1)
     config["environment"]["versions"]["flaxvae"] = "7.1.0"
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError) as error:
