@@ -140,7 +140,10 @@ def test_the_decoder_may_differ_from_the_mirror():
         ),
         ({"before_reshape": "activation"}, "before_reshape must be left out for this"),
         ({"decoder_filters": (3,)}, "decoder_filters must be left out for this model"),
-        ({"biases": "some"}, "unknown biases 'some': choose from always, needed"),
+        (
+            {"biases": "some"},
+            "unknown biases 'some': choose from always, dense, needed",
+        ),
     ],
 )
 def test_settings_without_effect_are_refused(settings, message):

@@ -177,6 +177,13 @@ def test_leaky_relu_has_the_slope(key):
     np.testing.assert_allclose(encoder.apply(params, x), [[1.0, -0.2]])
 
 
+def test_the_exact_gelu_is_the_normal_distributions(key):
+    x = jax.random.normal(key, (20, 3))
+    network = MLPEncoder((), activation="gelu_exact")
+    expected = x * jax.scipy.stats.norm.cdf(x)
+    np.testing.assert_allclose(network.activate(x), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["batch", "layer", "group"])
 def test_a_normalization_takes_scale_and_shift_out(key, kind):
     x = jax.random.normal(key, (64, 8, 8, 1))
