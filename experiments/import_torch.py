@@ -96,7 +96,9 @@ class Flags:
         if flags.get("activation", "leaky_relu") != "leaky_relu":
             stated.pop("negative_slope", None)  # that of the preset
         stated |= flags
-        if self.kind != "autoencoder" and not stated.keys() & set(OF_AUTOENCODERS):
+        is_whole = "encoder" in stated  # otherwise the tensors tell the rest
+        is_vae = self.kind != "autoencoder" and not stated.keys() & set(OF_AUTOENCODERS)
+        if is_whole and is_vae:
             VAEConfig(**stated)
         return stated
 

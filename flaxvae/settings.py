@@ -74,14 +74,14 @@ class Except:
     value: Any
 
 
-def check_settings(settings: Any) -> None:
+def check_settings(settings: Any, **known: Any) -> None:
     """Checks every field of a dataclass against its type and its bounds.
 
     A field annotated ``Literal`` must hold one of its choices, one annotated ``int`` an
     integer, one annotated with numbers only no text, and numbers of a `setting` must be
     finite and lie within its bounds; so must every entry of a tuple. None and values
     that are not plain numbers (a traced array, a schedule) pass. A field that is not at
-    its default must have an effect; see `check_needs`.
+    its default must have an effect; see `check_needs`, also of ``known``.
 
     Raises:
       InputError: a field that breaks a rule; the message names it.
@@ -104,7 +104,7 @@ def check_settings(settings: Any) -> None:
             raise InputError(f"{field.name} must be a single value, got {plain}")
         for entry in plain if is_tuple else (plain,):
             _check_entry(field, hint, entry)
-    check_needs(settings)
+    check_needs(settings, **known)
 
 
 def check_needs(settings: Any, **known: Any) -> None:

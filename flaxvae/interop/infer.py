@@ -144,8 +144,9 @@ def _find_steps(
         name: stated.get(prefix + name, stated.get(name))
         for name in ("strides", "padding")
     }
-    if prefix and isinstance(stated.get("decoder_strides"), tuple):
-        known["strides"] = stated["decoder_strides"][::-1]
+    for name in known:
+        if prefix and isinstance(stated.get(prefix + name), tuple):
+            known[name] = stated[prefix + name][::-1]
     options = list(_options(kernels, known["strides"], known["padding"]))
     found = [option for option in options if fits(*option)]
     if not found:
@@ -158,24 +159,28 @@ def _find_steps(
             f"pixels, with kernels of {', '.join(map(str, kernels))}"
         )
     usual = [option for option in found if _is_usual(kernels, *option)]
+    if places is None and len(set(kernels)) > 1:
+        usual = []  # a last kernel as large as the image has another stride
     if not usual and len(found) > 1:
         listed = ", ".join(f"{_short(s)} and {p}" for s, p in found[:4])
+        what = "feature map" if places is None else f"image of {places} pixels"
         raise InputError(
-            f"{prefix}strides and {prefix}padding must be stated, since several lead "
-            f"from {data_shape} to {places} pixels: {listed}"
+            f"{prefix}strides and {prefix}padding must be stated, one per stage or one "
+            f"for all, since several lead from {data_shape} to a {what}: {listed}"
         )
     strides, padding = (usual or found)[0]
     strides = strides[::-1] if prefix else strides
     chosen = {"strides": _short(strides), "padding": padding}
     if not prefix:
         return chosen
-    mirrored = stated.get("strides")
-    if isinstance(mirrored, tuple):
-        mirrored = mirrored[::-1]
+    if isinstance(padding, tuple):
+        chosen["padding"] = padding[::-1]
+    mirrored = {n: stated.get(n) for n in chosen}
+    mirrored = {n: v[::-1] if isinstance(v, tuple) else v for n, v in mirrored.items()}
     return {
         f"decoder_{name}": value
         for name, value in chosen.items()
-        if value != {"strides": mirrored, "padding": stated.get("padding")}[name]
+        if value != mirrored[name]
     }
 
 

@@ -99,6 +99,9 @@ class DataSpec:
         return len(self.shape) < 3
 
 
+Padding = Literal["SAME", "VALID"] | int
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """The encoder, the decoder and the likelihood of a model.
@@ -124,8 +127,9 @@ class NetworkConfig:
     strides: tuple[int, ...] | int | None = setting(None, at_least=1)
     """Factor by which a stage reduces the size of images or series (2), or one per
     stage."""
-    padding: Literal["SAME", "VALID"] | int | None = None
-    """Padding of strided convolutions, or a number of pixels on each side (SAME)."""
+    padding: Padding | tuple[Padding, ...] | None = None
+    """Padding of strided convolutions, or a number of pixels on each side (SAME), or
+    one per stage."""
     num_residual_blocks: int | None = setting(None, at_least=0)
     """Residual blocks per stage (2)."""
     bottleneck: int | None = setting(
@@ -166,8 +170,9 @@ class NetworkConfig:
     decoder_strides: tuple[int, ...] | int | None = setting(None, at_least=1)
     """Factor by which a stage of the decoder enlarges images or series, or one per
     stage, from the first image outwards; default: strides in reverse order."""
-    decoder_padding: Literal["SAME", "VALID"] | int | None = None
-    """Padding of the decoder's transposed convolutions; default: as padding."""
+    decoder_padding: Padding | tuple[Padding, ...] | None = None
+    """Padding of the decoder's transposed convolutions, or one per stage, from the
+    first image outwards; default: padding in reverse order."""
     decoder_activation: Activation | None = None
     """Activation function of the decoder; default: as activation."""
     decoder_biases: Biases | None = None
@@ -203,7 +208,8 @@ class NetworkConfig:
             if is_number and field.name in _WIDTHS:
                 value = (value,)
             object.__setattr__(self, field.name, value)
-        check_settings(self)
+        activations = (self.activation, self.decoder_activation)
+        check_settings(self, activation=activations)
         either = {
             self._choose_likelihood(is_table=t, is_mixed=m)
             for t, m in ((False, False), (True, False), (True, True))
@@ -375,7 +381,7 @@ class NetworkConfig:
 
 _WIDTHS = ("hidden", "filters", "decoder_hidden", "decoder_filters")
 _OF_DECODER = "decoder_"  # begins fields that are the decoder's alone
-_MIRRORED = ("hidden", "filters", "kernel_size", "strides")
+_MIRRORED = ("hidden", "filters", "kernel_size", "strides", "padding")
 _SETTINGS = {  # fields of `NetworkConfig` that are fields of parts: their defaults
     field.name: field.default
     for field in dataclasses.fields(NetworkConfig)
@@ -387,8 +393,10 @@ def _owners(name: str) -> str:
     """What has a setting of this name, such as ``the networks conv and resnet``."""
     tables: dict[str, Mapping[Any, type[Any]]] = {
         "networks": ENCODERS,
+        "decoders": DECODERS,
         "likelihoods": LIKELIHOODS,
     }
+    name = name.removeprefix(_OF_DECODER)
     for what, table in tables.items():
         if names := [key for key, kind in table.items() if name in fields_of(kind)]:
             *first, last = names

@@ -13,6 +13,8 @@ from flaxvae.nn.convolution import Conv, ConvTranspose
 from flaxvae.nn.layers import Network, Normalization, per_stage
 from flaxvae.nn.window import make_window
 
+StagePadding = int | str | tuple[int | str, ...]  # for all stages, or one per stage
+
 BeforeReshape = Literal["none", "activation", "normalization"]
 BEFORE_RESHAPE: tuple[BeforeReshape, ...] = get_args(BeforeReshape)
 
@@ -29,7 +31,7 @@ class ConvEncoder(Network):
     filters: tuple[int, ...] = (32, 64)  # of each stage, from the data inwards
     kernel_size: int | tuple[int, ...] = 3  # for all stages, or one per stage
     strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
-    padding: int | str = "SAME"  # "SAME", "VALID", or rows and columns on every side
+    padding: StagePadding = "SAME"  # "SAME", "VALID", or rows and columns on every side
     hidden: tuple[int, ...] = ()  # widths of dense layers
     dense_normalization: Normalization | None = None  # theirs; None: normalization
     grid: bool = False  # features are the last image (B, H', W', F)
@@ -48,13 +50,14 @@ class ConvEncoder(Network):
         stages = len(self.filters)
         kernels = per_stage("kernel_size", self.kernel_size, stages)
         strides = per_stage("strides", self.strides, stages)
+        paddings = per_stage("padding", self.padding, stages)
         for i in range(stages):
             is_linear = i == stages - 1 and self.feature_map == "linear"
             layer = Conv(
                 self.filters[i],
                 (kernels[i],) * axes,
                 strides[i],
-                self.padding,
+                paddings[i],
                 use_bias=is_linear or self.use_bias,
                 dtype=self.dtype,
                 name=f"conv_{i}",
@@ -85,7 +88,7 @@ class ConvDecoder(Network):
     filters: tuple[int, ...] = (64, 32)  # of the input of each stage
     kernel_size: int | tuple[int, ...] = 4  # for all stages, or one per stage
     strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
-    padding: int | str = "SAME"  # of the transposed convolutions
+    padding: StagePadding = "SAME"  # of the transposed convolutions
     hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
     dense_normalization: Normalization | None = None  # theirs; None: normalization
     before_reshape: BeforeReshape | None = None  # see `first_image`; None: "none"
@@ -101,7 +104,8 @@ class ConvDecoder(Network):
         stages = len(self.filters)
         kernels = per_stage("kernel_size", self.kernel_size, stages)
         strides = per_stage("strides", self.strides, stages)
-        sizes = shrink(size, kernels[::-1], strides[::-1], self.padding)[::-1]
+        paddings = per_stage("padding", self.padding, stages)
+        sizes = shrink(size, kernels[::-1], strides[::-1], paddings[::-1])[::-1]
         h = self.join(z, condition)
         for i, width in enumerate(self.hidden):
             normalization = self.dense_normalization
@@ -116,7 +120,7 @@ class ConvDecoder(Network):
                 channels if is_last else self.filters[i + 1],
                 (kernels[i],) * axes,
                 strides[i],
-                self.padding,
+                paddings[i],
                 output_size=sizes[i + 1],
                 use_bias=is_last or self.use_bias,
                 dtype=self.dtype,
@@ -171,7 +175,7 @@ def shrink(
     size: Sequence[int],
     kernels: Sequence[int],
     strides: Sequence[int],
-    padding: int | str,
+    padding: StagePadding,
 ) -> list[tuple[int, ...]]:
     """The sizes of an image or series before the first stage and after each.
 
@@ -182,8 +186,9 @@ def shrink(
     """
     n = len(size)
     sizes = [tuple(size)]
-    for k, s in zip(kernels, strides, strict=True):
-        window = make_window(sizes[-1], (k,) * n, (s,) * n, padding)
+    paddings = per_stage("padding", padding, len(kernels))
+    for k, s, p in zip(kernels, strides, paddings, strict=True):
+        window = make_window(sizes[-1], (k,) * n, (s,) * n, p)
         sizes.append(window.output_size[:n])
     return sizes
 

@@ -240,11 +240,11 @@ def per_stage(name: str, value: Any, count: int) -> tuple[Any, ...]:
     Raises:
       InputError: a sequence of another length.
     """
-    if isinstance(value, int) or len(value) == 1:
-        return (value if isinstance(value, int) else value[0],) * count
+    if isinstance(value, int | str) or len(value) == 1:
+        return (value if isinstance(value, int | str) else value[0],) * count
     if len(value) != count:
         raise InputError(
-            f"{name} must be one number or one for each of the {count} stages, got "
+            f"{name} must be one value or one for each of the {count} stages, got "
             f"{tuple(value)}"
         )
     return tuple(value)

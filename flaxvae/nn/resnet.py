@@ -7,7 +7,13 @@ import flax.linen as nn
 import jax
 
 from flaxvae.checks import check_at_least, check_choice
-from flaxvae.nn.convnet import BeforeReshape, count_axes, first_image, shrink
+from flaxvae.nn.convnet import (
+    BeforeReshape,
+    StagePadding,
+    count_axes,
+    first_image,
+    shrink,
+)
 from flaxvae.nn.convolution import Conv, ConvTranspose
 from flaxvae.nn.layers import Network, Normalization, per_stage
 
@@ -32,7 +38,7 @@ class ResNetEncoder(Network):
     bottleneck: int = 4  # factor by which a block reduces its channels
     kernel_size: int = 3
     strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
-    padding: int | str = "SAME"  # of the strided convolutions
+    padding: StagePadding = "SAME"  # of the strided convolutions
     resampling: Resampling = "stride"  # strided convolutions, or resize and convolve
     hidden: tuple[int, ...] = ()  # widths of dense layers
     dense_normalization: Normalization | None = None  # theirs; None: normalization
@@ -46,9 +52,10 @@ class ResNetEncoder(Network):
         x = self.join(x, condition)
         strides = per_stage("strides", self.strides, len(self.filters))
         kernels = (self.kernel_size,) * len(self.filters)
-        sizes = shrink(x.shape[1:-1], kernels, strides, self.padding)
+        paddings = per_stage("padding", self.padding, len(self.filters))
+        sizes = shrink(x.shape[1:-1], kernels, strides, paddings)
         for i, filters in enumerate(self.filters):
-            stride, padding = strides[i], self.padding
+            stride, padding = strides[i], paddings[i]
             if self.resampling == "resize":
                 x, stride, padding = _resize(x, sizes[i + 1]), 1, "SAME"
             x = Conv(
@@ -86,7 +93,7 @@ class ResNetDecoder(Network):
     bottleneck: int = 4  # factor by which a block reduces its channels
     kernel_size: int = 3
     strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
-    padding: int | str = "SAME"  # of the transposed convolutions
+    padding: StagePadding = "SAME"  # of the transposed convolutions
     resampling: Resampling = "stride"  # transposed ones, or resize and convolve
     hidden: tuple[int, ...] = ()  # widths of dense layers, before the first image
     dense_normalization: Normalization | None = None  # theirs; None: normalization
@@ -102,7 +109,8 @@ class ResNetDecoder(Network):
         *size, channels = self.output_shape
         strides = per_stage("strides", self.strides, len(self.filters))
         kernels = (self.kernel_size,) * len(self.filters)
-        sizes = shrink(size, kernels, strides[::-1], self.padding)[::-1]
+        paddings = per_stage("padding", self.padding, len(self.filters))
+        sizes = shrink(size, kernels, strides[::-1], paddings[::-1])[::-1]
         h = self.join(z, condition)
         for i, width in enumerate(self.hidden):
             normalization = self.dense_normalization
@@ -127,7 +135,7 @@ class ResNetDecoder(Network):
                     width,
                     kernel_size,
                     strides[i],
-                    self.padding,
+                    paddings[i],
                     output_size=sizes[i + 1],
                     dtype=self.dtype,
                     name=name,
