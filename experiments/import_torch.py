@@ -23,8 +23,8 @@ from experiments import command, inputs
 from flaxvae import InputError, evaluation, interop, training
 from flaxvae.checks import check_choice
 from flaxvae.data import DataConfig, Dataset, condition_on_labels
+from flaxvae.interop.importing import ModelKind
 from flaxvae.interop.matching import read_names
-from flaxvae.interop.programs import ModelKind
 from flaxvae.models import PRESETS, AutoencoderConfig, VAEConfig
 from flaxvae.settings import check_settings, field_docs, setting
 from flaxvae.training.run_folder import check_writable

@@ -40,7 +40,7 @@ from flaxvae.latent.generate import (
 )
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VQVAE, Autoencoder, CodePriorConfig
-from flaxvae.own_data import DataSource, TrainedOnData
+from flaxvae.run_data import DataSource, TrainedOnData
 from flaxvae.training import Engine, Member, RunFolder, Trained, hosts
 from flaxvae.training.environment import device_name
 from flaxvae.training.interrupt import Interrupted

@@ -24,7 +24,7 @@ FLOORS = {
     "training": 3,
     "evaluation": 4,
     "latent": 4,
-    "own_data": 5,
+    "run_data": 5,
     "run": 5,
 }
 HEAVY = (

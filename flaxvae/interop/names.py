@@ -7,7 +7,7 @@ from typing import Any
 from flaxvae.checks import InputError, check_choice
 from flaxvae.interop.architectures import ARCHITECTURES, Architecture
 from flaxvae.interop.layers import Layer
-from flaxvae.interop.printed_names import PARTS, printed_names
+from flaxvae.interop.torch_names import PARTS, torch_names
 
 # From the path of a layer in flaxvae to the name of PyTorch's layer, or to the names of
 # the two layers whose outputs are its first and second half.
@@ -51,7 +51,7 @@ def find_names(
         matched: Names = {HEAD: heads} if heads else {}
         for part, patterns in architecture.parts.items():
             used = [name for names in matched.values() for name in names]
-            printed = printed_names(part, patterns, layers, used)
+            printed = torch_names(part, patterns, layers, used)
             matched |= {path: (name,) for path, name in printed.items()}
         return matched
     known = {".".join(layer.path): layer.path for layer in layers}

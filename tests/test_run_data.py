@@ -12,7 +12,7 @@ import pytest
 import flaxvae
 from flaxvae import InputError, Run
 from flaxvae.data import DataConfig, binarize, condition_on_labels, from_arrays, load
-from flaxvae.data.again import find_differences, read_again
+from flaxvae.data.recorded import find_differences, read_again
 from flaxvae.models import VAEConfig
 from flaxvae.models.variables import variable_shapes
 from flaxvae.training import RunFolder, Trained

@@ -13,7 +13,7 @@ PARTS = {"encoder": ("encoder", "code"), "decoder": ("decoder",)}
 Group = list[Layer]  # a layer and, if it has one, its normalization
 
 
-def printed_names(
+def torch_names(
     part: str, patterns: Sequence[str], layers: Sequence[Layer], used: Sequence[str]
 ) -> dict[tuple[str, ...], str]:
     """PyTorch's name of each layer of a part, by its path.

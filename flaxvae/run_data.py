@@ -11,15 +11,15 @@ from typing import Any
 
 from flaxvae.checks import InputError, as_integer, check_choice, show
 from flaxvae.data import Dataset, Split, condition_on_labels
-from flaxvae.data.again import (
+from flaxvae.data.like import CHOICES, check_like
+from flaxvae.data.memory import load as load_data
+from flaxvae.data.recorded import (
     describe_own,
     find_differences,
     find_own,
     read_again,
     refuse_choices,
 )
-from flaxvae.data.like import CHOICES, check_like
-from flaxvae.data.memory import load as load_data
 from flaxvae.training import RunFolder, Trained, hosts
 
 DataSource = Dataset | str | Path
