@@ -7,6 +7,7 @@ from typing import Any, Literal
 from flaxvae.checks import InputError, check_choice, show
 from flaxvae.data.memory import as_dataset
 from flaxvae.interop.architectures import ARCHITECTURES
+from flaxvae.interop.between import read_gaps
 from flaxvae.interop.infer import infer_settings
 from flaxvae.interop.layers import find_layers
 from flaxvae.interop.matching import (
@@ -22,6 +23,7 @@ from flaxvae.interop.tensors import Weights, print_note, read_weights
 from flaxvae.interop.weights import from_torch
 from flaxvae.models import AutoencoderConfig, VAEConfig
 from flaxvae.models.networks import DataSpec, as_shape
+from flaxvae.nn.codes import CODE_ACTIVATIONS
 from flaxvae.objectives import ELBO, Objective
 from flaxvae.objectives.reconstruction import autoencoder_objective
 from flaxvae.training import Trained
@@ -173,8 +175,14 @@ def make_plan(
             f"{kind}"
         )
     architecture = names if isinstance(names, str) else _recognize(program, weights)
-    usual = ARCHITECTURES[architecture].settings if architecture else {}
-    found = infer_settings(program, data.shape, stated)
+    usual = dict(ARCHITECTURES[architecture].settings) if architecture else {}
+    told = read_gaps(program, stated)
+    if told.pop("code_activation", False):
+        activation = stated.get("activation", usual.get("activation", "relu"))
+        is_known = activation in CODE_ACTIVATIONS
+        told["code_activation"] = activation if is_known else "relu"
+    usual |= told
+    found = infer_settings(program, data.shape, {**told, **stated})
     _check_stated(found, stated, program)
     assumed = {
         name: value
@@ -186,7 +194,7 @@ def make_plan(
     if found["decoder"] != "conv" or not program.heads:
         assumed.pop("before_reshape", None)
     if not program.heads and "feature_map" not in {**found, **stated}:
-        assumed["feature_map"] = "linear"
+        assumed["feature_map"] = told.get("feature_map", "linear")
     has_parameter = any(name.startswith("likelihood.") for name in weights.tensors)
     likelihood = stated.get("likelihood", "normal" if data.is_real else None)
     if likelihood in SCALED and not has_parameter and "scale" not in stated:
