@@ -17,6 +17,7 @@ from flaxvae.interop.matching import (
     pair,
     without_prefix,
 )
+from flaxvae.interop.modules import read_modules
 from flaxvae.interop.names import expand_architecture
 from flaxvae.interop.program import Program
 from flaxvae.interop.tensors import Weights, print_note, read_weights
@@ -24,6 +25,7 @@ from flaxvae.interop.weights import from_torch
 from flaxvae.models import AutoencoderConfig, VAEConfig
 from flaxvae.models.networks import DataSpec, as_shape
 from flaxvae.nn.codes import CODE_ACTIVATIONS
+from flaxvae.nn.layers import GROUPS
 from flaxvae.objectives import ELBO, Objective
 from flaxvae.objectives.reconstruction import autoencoder_objective
 from flaxvae.training import Trained
@@ -42,6 +44,11 @@ UNTOLD = (
     "mean_activation",
     "code_activation",
 )
+# Normalizations without running statistics, which tensors do not tell apart.
+EPSILON_NOTES = {
+    "layer": "layer (LayerNorm, epsilon 1e-6; PyTorch's is 1e-5)",
+    "group": f"group (GroupNorm of {GROUPS} groups, epsilon 1e-6; PyTorch's is 1e-5)",
+}
 SCALED = ("normal", "laplace", "discretized_logistic")
 
 
@@ -176,6 +183,9 @@ def make_plan(
         )
     architecture = names if isinstance(names, str) else _recognize(program, weights)
     usual = dict(ARCHITECTURES[architecture].settings) if architecture else {}
+    usual |= read_modules(weights.modules)
+    if usual.get("activation", "leaky_relu") != "leaky_relu":
+        usual.pop("negative_slope", None)
     told = read_gaps(program, stated)
     if told.pop("code_activation", False):
         activation = stated.get("activation", usual.get("activation", "relu"))
@@ -292,6 +302,8 @@ def _describe(
     if program.is_autoencoder:
         likelihood = config.likelihood or "normal"
     assumed: dict[str, str] = {"activation": config.activation}
+    if config.normalization in EPSILON_NOTES:
+        assumed["normalization"] = EPSILON_NOTES[config.normalization]
     if config.activation == "leaky_relu":
         assumed["negative_slope"] = str(config.negative_slope or 0.01)
     for name in ("strides", "padding", "decoder_strides", "decoder_padding"):

@@ -240,6 +240,41 @@ def test_numbers_tell_of_modules_without_weights(name):
         assert (getattr(config, field) or "none") == value
 
 
+@pytest.mark.parametrize(
+    ("activation", "last", "expected"),
+    [
+        (torch.nn.Tanh, torch.nn.Sigmoid, "tanh"),
+        (torch.nn.ReLU, torch.nn.Tanh, "relu"),
+        (torch.nn.GELU, torch.nn.Sigmoid, "gelu_exact"),
+        (lambda: torch.nn.LeakyReLU(0.3), torch.nn.Sigmoid, "leaky_relu"),
+        (lambda: torch.nn.MaxPool2d(2), torch.nn.Sigmoid, None),
+    ],
+)
+def test_modules_tell_their_activation(activation, last, expected):
+    linear = torch.nn.Linear
+    module = torch.nn.Sequential()
+    module.encoder = torch.nn.Sequential(linear(8, 5), activation(), linear(5, 2))
+    module.decoder = torch.nn.Sequential(
+        linear(2, 5), activation(), linear(5, 8), last()
+    )
+    if expected is None:
+        with pytest.raises(InputError, match="flaxvae's parts can build, got MaxPool2"):
+            infer_config(module, 8)
+        return
+    config = infer_config(module, 8)
+    assert config.activation == expected
+    assert config.negative_slope == (0.3 if expected == "leaky_relu" else None)
+    assert infer_config(module, 8, activation="silu").activation == "silu"
+
+
+def test_a_normalization_without_statistics_is_named(capsys):
+    layer = norm(e__1=5)
+    tensors = dense(e__0=(8, 5), **heads(), d__0=(2, 8))
+    tensors |= {name: layer[name] for name in ("e.1.weight", "e.1.bias")}
+    assert infer_config(tensors, 8).normalization == "layer"
+    assert "normalization=layer (LayerNorm, epsilon 1e-6" in capsys.readouterr().err
+
+
 def test_heads_alone_can_be_named():
     tensors, _ = REFUSED["heads"]
     names = {"posterior.mean_and_log_var": ["c", "b"]}
