@@ -73,7 +73,8 @@ def infer_config(
     """The settings of a model that has the layers of a PyTorch program.
 
     Widths, filters, kernels, normalizations, biases and the size of the code are read
-    from the tensors. What they do not tell, such as the activation, is as the
+    from the tensors, a ReLU before the reshape from numbers of an ``nn.Sequential``,
+    the activation from a module. What is not told, such as the likelihood, is as the
     architecture's programs are usually printed, or flaxvae's default, unless it is
     stated; what was assumed is printed in one line.
 
