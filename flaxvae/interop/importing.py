@@ -7,6 +7,7 @@ from typing import Any, Literal
 from flaxvae.checks import InputError, check_choice, show
 from flaxvae.data.memory import as_dataset
 from flaxvae.interop.architectures import ARCHITECTURES
+from flaxvae.interop.between import read_gaps
 from flaxvae.interop.infer import infer_settings
 from flaxvae.interop.layers import find_layers
 from flaxvae.interop.matching import (
@@ -16,12 +17,15 @@ from flaxvae.interop.matching import (
     pair,
     without_prefix,
 )
+from flaxvae.interop.modules import read_modules
 from flaxvae.interop.names import expand_architecture
 from flaxvae.interop.program import Program
 from flaxvae.interop.tensors import Weights, print_note, read_weights
 from flaxvae.interop.weights import from_torch
 from flaxvae.models import AutoencoderConfig, VAEConfig
 from flaxvae.models.networks import DataSpec, as_shape
+from flaxvae.nn.codes import CODE_ACTIVATIONS
+from flaxvae.nn.layers import GROUPS
 from flaxvae.objectives import ELBO, Objective
 from flaxvae.objectives.reconstruction import autoencoder_objective
 from flaxvae.training import Trained
@@ -40,6 +44,11 @@ UNTOLD = (
     "mean_activation",
     "code_activation",
 )
+# Normalizations without running statistics, which tensors do not tell apart.
+EPSILON_NOTES = {
+    "layer": "layer (LayerNorm, epsilon 1e-6; PyTorch's is 1e-5)",
+    "group": f"group (GroupNorm of {GROUPS} groups, epsilon 1e-6; PyTorch's is 1e-5)",
+}
 SCALED = ("normal", "laplace", "discretized_logistic")
 
 
@@ -64,7 +73,8 @@ def infer_config(
     """The settings of a model that has the layers of a PyTorch program.
 
     Widths, filters, kernels, normalizations, biases and the size of the code are read
-    from the tensors. What they do not tell, such as the activation, is as the
+    from the tensors, a ReLU before the reshape from numbers of an ``nn.Sequential``,
+    the activation from a module. What is not told, such as the likelihood, is as the
     architecture's programs are usually printed, or flaxvae's default, unless it is
     stated; what was assumed is printed in one line.
 
@@ -173,8 +183,17 @@ def make_plan(
             f"{kind}"
         )
     architecture = names if isinstance(names, str) else _recognize(program, weights)
-    usual = ARCHITECTURES[architecture].settings if architecture else {}
-    found = infer_settings(program, data.shape, stated)
+    usual = dict(ARCHITECTURES[architecture].settings) if architecture else {}
+    usual |= read_modules(weights.modules)
+    if usual.get("activation", "leaky_relu") != "leaky_relu":
+        usual.pop("negative_slope", None)
+    told = read_gaps(program, stated)
+    if told.pop("code_activation", False):
+        activation = stated.get("activation", usual.get("activation", "relu"))
+        is_known = activation in CODE_ACTIVATIONS
+        told["code_activation"] = activation if is_known else "relu"
+    usual |= told
+    found = infer_settings(program, data.shape, {**told, **stated})
     _check_stated(found, stated, program)
     assumed = {
         name: value
@@ -186,7 +205,7 @@ def make_plan(
     if found["decoder"] != "conv" or not program.heads:
         assumed.pop("before_reshape", None)
     if not program.heads and "feature_map" not in {**found, **stated}:
-        assumed["feature_map"] = "linear"
+        assumed["feature_map"] = told.get("feature_map", "linear")
     has_parameter = any(name.startswith("likelihood.") for name in weights.tensors)
     likelihood = stated.get("likelihood", "normal" if data.is_real else None)
     if likelihood in SCALED and not has_parameter and "scale" not in stated:
@@ -284,6 +303,8 @@ def _describe(
     if program.is_autoencoder:
         likelihood = config.likelihood or "normal"
     assumed: dict[str, str] = {"activation": config.activation}
+    if config.normalization in EPSILON_NOTES:
+        assumed["normalization"] = EPSILON_NOTES[config.normalization]
     if config.activation == "leaky_relu":
         assumed["negative_slope"] = str(config.negative_slope or 0.01)
     for name in ("strides", "padding", "decoder_strides", "decoder_padding"):

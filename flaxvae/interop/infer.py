@@ -163,10 +163,10 @@ def _find_steps(
         usual = []  # a last kernel as large as the image has another stride
     if not usual and len(found) > 1:
         listed = ", ".join(f"{_short(s)} and {p}" for s, p in found[:4])
-        what = "feature map" if places is None else f"image of {places} pixels"
+        what = "a feature map" if places is None else f"an image of {places} pixels"
         raise InputError(
-            f"{prefix}strides and {prefix}padding must be stated, one per stage or one "
-            f"for all, since several lead from {data_shape} to a {what}: {listed}"
+            f"{prefix}strides and {prefix}padding must be stated, since several lead "
+            f"from {data_shape} to {what}: {listed}; or one per stage"
         )
     strides, padding = (usual or found)[0]
     strides = strides[::-1] if prefix else strides

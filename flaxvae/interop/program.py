@@ -124,6 +124,8 @@ def _as_layer(name: str, group: Mapping[str, np.ndarray]) -> TorchLayer | None:
     if not name or weight is None or not group.keys() <= TENSORS:
         return None
     bias, is_norm = group.get("bias"), "running_mean" in group
+    if weight.ndim == 1 and bias is None:  # the slopes of nn.PReLU
+        return None
     if weight.ndim == 1:
         return TorchLayer(
             name, "norm", len(weight), len(weight), has_statistics=is_norm

@@ -31,11 +31,13 @@ class Weights:
         the prefix.
       prefix: what all names began with, such as ``"module."``.
       notes: what was assumed: the entry of a checkpoint, the prefix, what was left out.
+      modules: of a module, its submodules without weights, such as activations.
     """
 
     tensors: dict[str, np.ndarray]
     prefix: str = ""
     notes: tuple[str, ...] = ()
+    modules: tuple[Any, ...] = ()
 
     def shorten(self, name: str) -> str:
         """A name as the program prints it, without wrappers and prefix."""
@@ -56,10 +58,12 @@ def read_weights(source: Any, entry: str | None = None) -> Weights:
     """
     if isinstance(source, Weights):
         return source
+    modules: list[Any] = []
     if isinstance(source, str | os.PathLike):
         content, place = read_file(Path(source).expanduser()), repr(str(source))
     elif _is_module(source):
         content, place = source.state_dict(), f"the module {type(source).__name__}"
+        modules = [m for m in source.modules() if not m.state_dict()]
     elif isinstance(source, Mapping):
         content, place = source, "a dict"
     else:
@@ -78,7 +82,7 @@ def read_weights(source: Any, entry: str | None = None) -> Weights:
     prefix = _common_prefix(map(_without_wrappers, arrays))
     if whole := _common_prefix(arrays):
         notes.append(f"the prefix {whole!r} of all names left out")
-    weights = Weights({}, prefix, tuple(notes))
+    weights = Weights({}, prefix, tuple(notes), tuple(modules))
     named = {
         weights.shorten(name): value
         for name, value in arrays.items()

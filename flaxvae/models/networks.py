@@ -351,6 +351,12 @@ class NetworkConfig:
             raise InputError(
                 "batch_norm must be left out without batch normalization, got torch"
             )
+        for name in ("biases", "decoder_biases"):
+            if getattr(self, name) in ("dense", "always") and "batch" not in kinds:
+                raise InputError(
+                    f"{name} must be left out without batch normalization, got "
+                    f"{getattr(self, name)}"
+                )
         is_dense = values.get("hidden") or values.get("decoder_hidden")
         if self.dense_normalization is not None and not is_dense:
             raise InputError(

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 
-from flaxvae.checks import check_at_least, check_choice
+from flaxvae.checks import InputError, check_at_least, check_choice
 from flaxvae.nn.convnet import (
     BeforeReshape,
     StagePadding,
@@ -36,7 +36,7 @@ class ResNetEncoder(Network):
     filters: tuple[int, ...] = (32, 64)  # of each stage, from the data inwards
     num_residual_blocks: int = 2  # per stage
     bottleneck: int = 4  # factor by which a block reduces its channels
-    kernel_size: int = 3
+    kernel_size: int | tuple[int, ...] = 3  # one for all stages
     strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
     padding: StagePadding = "SAME"  # of the strided convolutions
     resampling: Resampling = "stride"  # strided convolutions, or resize and convolve
@@ -51,7 +51,7 @@ class ResNetEncoder(Network):
         axes = count_axes(x.shape[1:])
         x = self.join(x, condition)
         strides = per_stage("strides", self.strides, len(self.filters))
-        kernels = (self.kernel_size,) * len(self.filters)
+        kernels = (_kernel_size(self),) * len(self.filters)
         paddings = per_stage("padding", self.padding, len(self.filters))
         sizes = shrink(x.shape[1:-1], kernels, strides, paddings)
         for i, filters in enumerate(self.filters):
@@ -60,7 +60,7 @@ class ResNetEncoder(Network):
                 x, stride, padding = _resize(x, sizes[i + 1]), 1, "SAME"
             x = Conv(
                 filters,
-                (self.kernel_size,) * axes,
+                (_kernel_size(self),) * axes,
                 stride,
                 padding,
                 dtype=self.dtype,
@@ -91,7 +91,7 @@ class ResNetDecoder(Network):
     filters: tuple[int, ...] = (64, 32)  # of the input of each stage
     num_residual_blocks: int = 2  # per stage
     bottleneck: int = 4  # factor by which a block reduces its channels
-    kernel_size: int = 3
+    kernel_size: int | tuple[int, ...] = 3  # one for all stages
     strides: int | tuple[int, ...] = 2  # for all stages, or one per stage
     padding: StagePadding = "SAME"  # of the transposed convolutions
     resampling: Resampling = "stride"  # transposed ones, or resize and convolve
@@ -105,10 +105,10 @@ class ResNetDecoder(Network):
         """Maps codes ``(..., D)``, conditions ``(..., E)``, to images, unbounded."""
         _check(self)
         axes = count_axes(self.output_shape)
-        kernel_size = (self.kernel_size,) * axes
+        kernel_size = (_kernel_size(self),) * axes
         *size, channels = self.output_shape
         strides = per_stage("strides", self.strides, len(self.filters))
-        kernels = (self.kernel_size,) * len(self.filters)
+        kernels = (_kernel_size(self),) * len(self.filters)
         paddings = per_stage("padding", self.padding, len(self.filters))
         sizes = shrink(size, kernels, strides[::-1], paddings[::-1])[::-1]
         h = self.join(z, condition)
@@ -150,6 +150,18 @@ def _check(network: ResNetEncoder | ResNetDecoder) -> None:
     check_at_least("bottleneck", network.bottleneck, 1)
 
 
+def _kernel_size(network: ResNetEncoder | ResNetDecoder) -> int:
+    """The rows and columns of all kernels that are not 1 x 1."""
+    size = network.kernel_size
+    sizes = {size} if isinstance(size, int) else set(size)
+    if len(sizes) > 1:
+        raise InputError(
+            "kernel_size must be one number for all stages of a residual network, got "
+            f"{size}"
+        )
+    return sizes.pop()
+
+
 def _block(
     network: ResNetEncoder | ResNetDecoder,
     x: jax.Array,
@@ -162,7 +174,7 @@ def _block(
     h = x
     for part, width, kernel_size in (
         ("a", inner, 1),
-        ("b", inner, network.kernel_size),
+        ("b", inner, _kernel_size(network)),
         ("c", filters, 1),
     ):
         h = network.finish(h, f"{name}_{part}", condition, x.ndim - 2)

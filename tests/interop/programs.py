@@ -425,6 +425,27 @@ class FullyConvAutoencoder9(nn.Module):
         return self.decoder(z), z
 
 
+# The code is a feature map of one pixel.
+class OnePixelAutoencoder9(FullyConvAutoencoder9):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 7),
+        )
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(64, 32, 7),
+            nn.ReLU(),
+            nn.ConvTranspose2d(32, 16, 3, stride=2, padding=1, output_padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(16, 1, 3, stride=2, padding=1, output_padding=1),
+            nn.Sigmoid(),
+        )
+
+
 # The losses that the programs print, sums over the batch.
 def bce_loss(recon_x, x):
     return F.binary_cross_entropy(recon_x.reshape(x.shape), x, reduction="sum")

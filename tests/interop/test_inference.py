@@ -26,6 +26,7 @@ UNTOLD = (
     "mean_activation",
     "feature_map",
 )
+STEPS = ("strides", "padding")
 
 
 def untold(program):
@@ -34,6 +35,8 @@ def untold(program):
     values = {name: getattr(stated, name, None) for name in UNTOLD}
     if values["before_reshape"] == "normalization":
         del values["before_reshape"]
+    if isinstance(stated.padding, tuple):  # a feature map of any size
+        values |= {name: getattr(stated, name) for name in STEPS}
     return values
 
 
@@ -48,6 +51,15 @@ def test_the_model_of_a_tutorial_is_found(capsys, name, by_name):
     assert config.build(spec) == program.config().build(spec)
     note = capsys.readouterr().err
     assert note.startswith("NOTE: read as a") and len(note.splitlines()) == 1
+
+
+def test_a_last_kernel_as_large_as_the_image_needs_strides_and_padding():
+    tensors = PROGRAMS["9, one pixel"].build().state_dict()
+    message = r"strides and padding must be stated, since .* to a feature map"
+    with pytest.raises(InputError, match=message):
+        infer_config(tensors, SHAPE)
+    with pytest.raises(InputError, match="no stated strides and padding lead"):
+        infer_config(tensors, SHAPE, strides=2, padding=(1, 1))
 
 
 def dense(**sizes):
@@ -148,6 +160,119 @@ def test_what_is_not_clear_is_refused(name):
     tensors, message = REFUSED[name]
     with pytest.raises(InputError, match=message):
         infer_config(tensors, 8)
+
+
+def norm(**widths):
+    """A state dict of batch normalizations."""
+    leaves = ("weight", "bias", "running_mean", "running_var")
+    return {
+        f"{name.replace('__', '.')}.{leaf}": np.ones(width, np.float32)
+        for name, width in widths.items()
+        for leaf in leaves
+    }
+
+
+def kernels(**shapes):
+    """A state dict of convolutions with kernels of 3."""
+    state_dict = {}
+    for name, (outputs, inputs, transposed) in shapes.items():
+        shape = (inputs, outputs) if transposed else (outputs, inputs)
+        name = name.replace("__", ".")
+        state_dict[f"{name}.weight"] = np.ones((*shape, 3, 3), np.float32)
+        state_dict[f"{name}.bias"] = np.zeros(outputs, np.float32)
+    return state_dict
+
+
+def conv_autoencoder(first=2, code=5, image=0, out=3):
+    """An autoencoder of 8 x 8 images by the numbers of its ``nn.Sequential``."""
+    return (
+        kernels(encoder__0=(4, 1, False), **{f"encoder__{first}": (6, 4, False)})
+        | dense(**{f"encoder__{code}": (24, 3), f"decoder__{image}": (3, 24)})
+        | kernels(**{f"decoder__{out}": (4, 6, True), "decoder__9": (1, 4, True)})
+    )
+
+
+GAPS = {  # numbers of an nn.Sequential: settings, or a part of the refusal
+    "a ReLU before the reshape": (conv_autoencoder(), {"before_reshape": "activation"}),
+    "none before the reshape": (conv_autoencoder(out=2), {"before_reshape": "none"}),
+    "pooling": (conv_autoencoder(3, 6), "strides must be stated for 2 modules between"),
+    "no activation": (
+        conv_autoencoder(code=4),
+        "no activation between encoder.2 and encoder.4",
+    ),
+    "a linear code": (
+        dense(m__0=(64, 5), m__2=(5, 3), m__3=(3, 5), m__5=(5, 64)),
+        {"code_activation": "none"},
+    ),
+    "an activated code": (
+        dense(m__0=(64, 5), m__2=(5, 3), m__4=(3, 5), m__6=(5, 64)),
+        {"code_activation": "relu"},
+    ),
+    "a list of layers": (
+        dense(e__0=(64, 5), e__1=(5, 5), e__2=(5, 3), d__0=(3, 5), d__1=(5, 64)),
+        {"activation": "relu"},
+    ),
+    "an activation before a normalization": (
+        dense(e__0=(64, 5), e__3=(5, 3), d__0=(3, 64)) | norm(e__2=5),
+        "a module between e.0 and its normalization e.2, such as an activation",
+    ),
+    "an activated map": (
+        kernels(m__0=(4, 1, False), m__2=(2, 4, False))
+        | kernels(m__4=(4, 2, True), m__6=(1, 4, True)),
+        {"feature_map": "activated"},
+    ),
+    "slopes": (
+        dense(e__0=(64, 5), e__2=(5, 3), d__0=(3, 64)) | {"e.1.weight": np.ones(5)},
+        "dense layers, convolutions and normalizations, got e.1.weight",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_numbers_tell_of_modules_without_weights(name):
+    tensors, expected = GAPS[name]
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            infer_config(tensors, (8, 8, 1))
+        return
+    config = infer_config(tensors, (8, 8, 1))
+    for field, value in expected.items():
+        assert (getattr(config, field) or "none") == value
+
+
+@pytest.mark.parametrize(
+    ("activation", "last", "expected"),
+    [
+        (torch.nn.Tanh, torch.nn.Sigmoid, "tanh"),
+        (torch.nn.ReLU, torch.nn.Tanh, "relu"),
+        (torch.nn.GELU, torch.nn.Sigmoid, "gelu_exact"),
+        (lambda: torch.nn.LeakyReLU(0.3), torch.nn.Sigmoid, "leaky_relu"),
+        (lambda: torch.nn.MaxPool2d(2), torch.nn.Sigmoid, None),
+    ],
+)
+def test_modules_tell_their_activation(activation, last, expected):
+    linear = torch.nn.Linear
+    module = torch.nn.Sequential()
+    module.encoder = torch.nn.Sequential(linear(8, 5), activation(), linear(5, 2))
+    module.decoder = torch.nn.Sequential(
+        linear(2, 5), activation(), linear(5, 8), last()
+    )
+    if expected is None:
+        with pytest.raises(InputError, match="flaxvae's parts can build, got MaxPool2"):
+            infer_config(module, 8)
+        return
+    config = infer_config(module, 8)
+    assert config.activation == expected
+    assert config.negative_slope == (0.3 if expected == "leaky_relu" else None)
+    assert infer_config(module, 8, activation="silu").activation == "silu"
+
+
+def test_a_normalization_without_statistics_is_named(capsys):
+    layer = norm(e__1=5)
+    tensors = dense(e__0=(8, 5), **heads(), d__0=(2, 8))
+    tensors |= {name: layer[name] for name in ("e.1.weight", "e.1.bias")}
+    assert infer_config(tensors, 8).normalization == "layer"
+    assert "normalization=layer (LayerNorm, epsilon 1e-6" in capsys.readouterr().err
 
 
 def test_heads_alone_can_be_named():

@@ -56,6 +56,12 @@ MAP = {
     "normalization": "none",
     "feature_map": "linear",
 }
+PIXEL = MAP | {
+    "filters": (16, 32, 64),
+    "kernel_size": (3, 3, 7),
+    "strides": (2, 2, 1),
+    "padding": (1, 1, 0),
+}
 PROGRAMS = {
     "1": Program(p.Examples, "pytorch_examples", 20, {"hidden": (400,)}),
     "2": Program(
@@ -162,6 +168,9 @@ PROGRAMS = {
         None,
         MAP | {"feature_map": "activated"},
         p.mse_loss,
+    ),
+    "9, one pixel": Program(
+        p.OnePixelAutoencoder9, "autoencoder", None, PIXEL, p.mse_loss
     ),
 }
 

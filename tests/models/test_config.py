@@ -140,6 +140,11 @@ def test_the_decoder_may_differ_from_the_mirror():
         ),
         ({"before_reshape": "activation"}, "before_reshape must be left out for this"),
         ({"decoder_filters": (3,)}, "decoder_filters must be left out for this model"),
+        ({"biases": "always"}, "biases must be left out without batch normalization"),
+        (
+            {"decoder_biases": "dense", "normalization": "layer"},
+            "decoder_biases must be left out without batch normalization, got dense",
+        ),
         (
             {"biases": "some"},
             "unknown biases 'some': choose from always, dense, needed",

@@ -41,6 +41,7 @@ def shapes_of(module, *args):
         {"filters": (4,), "strides": (3,), "kernel_size": 5, "normalization": "group"},
         {"filters": (4, 8), "kernel_size": 4, "padding": 1},
         {"filters": (4, 8), "kernel_size": 3, "padding": "VALID"},
+        {"filters": (4, 8, 8), "strides": (2, 2, 1), "padding": (1, "SAME", 1)},
     ],
 )
 def test_any_size_comes_back_exactly(shape, encoder, settings):
@@ -62,6 +63,22 @@ def test_the_sizes_of_the_digits_go_down_and_up():
         assert sizes == [(28, 28), (14, 14), (7, 7), (4, 4)]
     assert shrink((28, 20), (3, 3), (2, 2), "SAME") == [(28, 20), (14, 10), (7, 5)]
     assert shrink((28, 20), (4, 3), (2, 2), "VALID") == [(28, 20), (13, 9), (6, 4)]
+    sizes = shrink((28, 28), (3, 3, 7), (2, 2, 1), (1, "SAME", 0))
+    assert sizes == [(28, 28), (14, 14), (7, 7), (1, 1)]
+
+
+def test_the_decoder_has_the_paddings_in_reverse_order():
+    model = build_vae(
+        (28, 28, 1),
+        encoder="conv",
+        filters=(2, 3, 4),
+        kernel_size=(3, 3, 7),
+        strides=(2, 2, 1),
+        padding=(1, 1, 0),
+    )
+    assert model.decoder.padding == (0, 1, 1)
+    with pytest.raises(InputError, match="padding must be one value or one for each"):
+        shapes_of(ConvEncoder(padding=(1, 1, 0)), jnp.zeros((1, 28, 28, 1)))
 
 
 @hypothesis_settings(deadline=None)
@@ -292,6 +309,10 @@ def test_bfloat16_computes_in_it_with_float32_around(key, encoder):
         ({"filters": (8,)}, r"filters must be left out for this model, got \(8,\)"),
         ({"encoder": "conv", "strides": (2, 2, 2)}, "one for each of the 2 stages"),
         ({"encoder": "conv", "filters": (0,)}, "filters must be >= 1, got 0"),
+        (
+            {"encoder": "resnet", "kernel_size": (3, 5)},
+            r"kernel_size must be one number for all stages of a residual .* \(3, 5\)",
+        ),
         ({"normalization": "bach"}, r"unknown normalization 'bach'.*mean batch"),
         (
             {"dtype": "float16"},

@@ -1,0 +1,46 @@
+"""What the submodules of a PyTorch module tell that its tensors do not."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flaxvae.checks import InputError
+
+ACTIVATIONS = {
+    "ReLU": "relu",
+    "LeakyReLU": "leaky_relu",
+    "ELU": "elu",
+    "SiLU": "silu",
+    "Tanh": "tanh",
+}
+RESIZING = ("Pool1d", "Pool2d", "Upsample", "PixelShuffle")  # in names of classes
+
+
+def read_modules(modules: Sequence[Any]) -> dict[str, Any]:
+    """The activation of a network, where its modules have one; else nothing.
+
+    Args:
+      modules: submodules without weights, in the order of their definition.
+
+    Raises:
+      InputError: pooling or resizing, which flaxvae's networks do not have.
+    """
+    found: dict[tuple[str, float | None], int] = {}
+    for module in modules:
+        name = type(module).__name__
+        if any(part in name for part in RESIZING):
+            raise InputError(
+                "weights must be of a network that flaxvae's parts can build, got "
+                f"{name}: write its encoder and decoder as Linen modules"
+            )
+        kind = ACTIVATIONS.get(name)
+        if name == "GELU":
+            kind = "gelu" if module.approximate == "tanh" else "gelu_exact"
+        if kind is not None:
+            slope = float(module.negative_slope) if kind == "leaky_relu" else None
+            found[kind, slope] = found.get((kind, slope), 0) + 1
+    if found.get(("tanh", None)) == 1 or len(found) > 1:
+        found.pop(("tanh", None), None)  # that of the outputs
+    if len(found) != 1:
+        return {}
+    ((kind, slope),) = found
+    return {"activation": kind, "negative_slope": slope}
