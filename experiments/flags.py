@@ -71,10 +71,10 @@ def hints_of(flags_class: type[Any]) -> dict[str, Any]:
 
 def _build(kind: type[Any], values: Mapping[str, Any]) -> Any:
     """A dataclass of the values that are stated; groups among its fields likewise."""
-    own = {}
+    own: dict[str, Any] = {}
     for field, hint in _fields(kind):
-        group: Any = _base(hint)
-        if dataclasses.is_dataclass(group):
+        group = _base(hint)
+        if isinstance(group, type) and dataclasses.is_dataclass(group):
             own[field.name] = _build(group, values)
         elif field.name in values:
             own[field.name] = values[field.name]
