@@ -102,7 +102,7 @@ def _as_flags(info: StructTypeInfo) -> StructConstructorSpec | None:
             more = (_spec(_base(hint)),)
         if default is None or default == ():
             # Its text may state the default, in parentheses or after a colon.
-            hint_of = "" if re.search(r"\(|[Dd]efault", doc) else "(default: none)"
+            hint_of = "" if re.search(r"\s\(|[Dd]efault", doc) else "(default: none)"
             more += (tyro.conf.arg(help_behavior_hint=hint_of),)
         of_field: Any = Annotated[(hint, *more)] if more else hint
         shown = tyro.MISSING if default is dataclasses.MISSING else default
