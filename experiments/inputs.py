@@ -76,8 +76,10 @@ def load_data(flags: Any, least_test: int = 2) -> Dataset:
 
 def read_seeds(texts: Sequence[str]) -> list[int]:
     """Seeds of numbers and of ranges such as ``0..7``, each once."""
+    if not texts:
+        raise InputError("seed must have a value, got none")
     seeds: list[int] = []
-    for text in texts:
+    for text in ",".join(texts).split(","):
         first, dots, last = text.partition("..")
         try:
             ends = [
@@ -97,6 +99,4 @@ def read_seeds(texts: Sequence[str]) -> list[int]:
         if count > MOST_SEEDS:
             raise InputError(f"seed must be <= {MOST_SEEDS} numbers, got {text}")
         seeds += range(ends[0], ends[-1] + 1)
-    if not seeds:
-        raise InputError("seed must have a value, got none")
     return list(dict.fromkeys(seeds))

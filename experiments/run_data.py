@@ -22,7 +22,8 @@ class RunData:
     """A path or a name: where the run's own data are now, or other data, which are read
     like them. Default: the run's own, with its splits."""
     data_dir: Path | None = None
-    """Folder with the files of a named set."""
+    """Folder with the files of a named set. Default: the run's, or that of TensorFlow
+    Datasets."""
     missing_values: tuple[str, ...] = ()
     """--dataset: texts and numbers of a table that mean a missing value, besides the
     run's."""

@@ -1,7 +1,9 @@
 """Values of flags from the words of a command line, by the types of their fields."""
 
+import math
+import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
@@ -10,36 +12,10 @@ from flaxvae.checks import check_choice
 from flaxvae.settings import choices_of
 
 METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: "True|False"}
-BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
-
-
-def normalize(args: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
-    """The words of a command line as the parser takes them.
-
-    >>> normalize(["--hidden=8,4", "--figures=no"], {"hidden": tuple, "figures": bool})
-    ['--hidden', '8', '4', '--no_figures']
-
-    Args:
-      args: the words as they were typed.
-      hints: the type of each flag by its name.
-
-    Raises:
-      InputError: a value of a flag that is on or off which is neither.
-    """
-    words: list[str] = []
-    for arg in args:
-        flag, equals, value = arg.partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
-        hint = hints.get(name) if equals and flag.startswith("--") else None
-        if hint is bool:
-            words.append(
-                f"--{name}" if read_one(name, bool, [value]) else f"--no_{name}"
-            )
-        elif hint is not None and "," in value and takes_numbers(hint):
-            words += [flag, *value.split(",")]
-        else:
-            words.append(arg)
-    return words
+BOOLEANS = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
 
 
 def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:
@@ -52,6 +28,8 @@ def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:
       InputError: words that are not of the type.
     """
     kinds = kinds_of(hint)
+    if hint is bool and not words:
+        return True
     if [*words] == ["None"] and kinds != _members(hint):
         return None
     errors = []
@@ -60,7 +38,7 @@ def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:
             return read_one(name, kind, words)
         except InputError as error:
             errors.append(error)
-    choices = ", ".join(map(str, choices_of(hint)))
+    choices = ", ".join(dict.fromkeys(map(str, choices_of(hint))))
     if choices and len(kinds) > 1:
         raise InputError(f"{name} must be {choices} or a number, got {words[0]!r}")
     raise errors[-1]
@@ -70,18 +48,24 @@ def read_one(name: str, kind: Any, words: Sequence[str]) -> Any:
     """As `read_value`, for a type without alternatives."""
     if get_origin(kind) is tuple:
         parts = get_args(kind)
+        if {int, float} & {*parts} or choices_of(kind):  # "8,4", "(8, 4)"
+            words = [p for w in words for p in re.findall(r"[^\s,()[\]]+", w) or [w]]
         if parts[-1] is Ellipsis:
             return tuple(read_value(name, parts[0], [word]) for word in words)
+        if len(words) != len(parts):
+            raise InputError(f"{name} must have {len(parts)} values")
         pairs = zip(parts, words, strict=True)
         return tuple(read_value(name, part, [word]) for part, word in pairs)
-    if len(words) != 1:
+    if not words:
+        raise InputError(f"{name} must have a value, got none")
+    if len(words) > 1:
         raise InputError(f"{name} must be a single value, got {' '.join(words)}")
     (word,) = words
     if choices := {str(choice): choice for choice in choices_of(kind)}:
         check_choice(name, word, choices)
         return choices[word]
     if kind is bool:
-        if word.lower() not in BOOLEANS:
+        if not is_boolean(word):
             raise InputError(f"{name} must be True or False, got {word!r}")
         return BOOLEANS[word.lower()]
     if kind is Path and not word:
@@ -95,11 +79,15 @@ def read_one(name: str, kind: Any, words: Sequence[str]) -> Any:
         raise InputError(f"{name} must be {what}, got {word!r}") from error
 
 
-def takes_numbers(hint: Any) -> bool:
-    """Whether a flag has several values, all of them numbers."""
-    kinds = {part for kind in kinds_of(hint) for part in (kind, *get_args(kind))}
-    is_several = any(get_origin(kind) is tuple for kind in kinds)
-    return is_several and bool(kinds & {int, float})
+def is_boolean(word: str) -> bool:
+    """Whether a word means that a flag is on or off."""
+    return word.lower() in BOOLEANS
+
+
+def most_words(hint: Any) -> float:
+    """How many words may follow a flag."""
+    parts = [get_args(kind) for kind in kinds_of(hint) if get_origin(kind) is tuple]
+    return max([1, *(math.inf if p[-1] is Ellipsis else len(p) for p in parts)])
 
 
 def metavar_of(kind: Any) -> str:

@@ -217,7 +217,11 @@ class TrainedOnData(Trained):
     def _note_on(self, dataset: Dataset) -> str:
         """What is said about data that are not the run's own."""
         own = self.dataset if self.template is None else self.template
-        name = "" if own is None else f", which is {own.name!r}"
+        name = (
+            ""
+            if own is None or own.name == dataset.name
+            else f", which is {own.name!r}"
+        )
         return f"{dataset.name!r} is not the data that the run was trained on{name}"
 
     def _as_seen(self, dataset: Dataset) -> Dataset:
@@ -234,7 +238,15 @@ class TrainedOnData(Trained):
         """A data set without training examples beside the run's own."""
         if len(dataset.train):
             return dataset
-        return dataclasses.replace(dataset, train=self.data.train)
+        try:
+            own = self.data.train
+        except InputError as error:
+            raise InputError(
+                f"dataset must have training examples, got {dataset.name!r}, all of "
+                "which are test examples, and the run's own cannot be read (see "
+                "flaxvae.load(workdir, dataset=...) for a run on arrays in memory)"
+            ) from error
+        return dataclasses.replace(dataset, train=own)
 
     def _check_classes(self, dataset: Dataset) -> None:
         """Refuses new data with classes that a conditional model does not have."""

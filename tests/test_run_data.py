@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -172,6 +173,10 @@ def test_arrays_in_memory_are_asked_for(images, tmp_path, capsys):
         run.evaluate()
     assert "--dataset=PATH" in str(e.value) and "dataset=" in str(e.value)
     assert flaxvae.load(tmp_path / "run", dataset=data).owns(data)
+    with pytest.raises(InputError, match="dataset must have training examples, got"):
+        run.probe(dataset=run.load(np.zeros((9, 4, 4), np.uint8), labels=LABELS[:9]))
+    note = "NOTE: 'new data' is not the data that the run was trained on"
+    assert note in capsys.readouterr().err
     # Saved to a file, they are split as `from_arrays` has split them.
     assert run.owns(run.read(images))
     assert not capsys.readouterr().err
@@ -204,6 +209,20 @@ def test_a_tables_columns_must_be_the_runs(tmp_path):
     assert run.data.columns == ("h", "w") and len(run.data.test) == 15
     with pytest.raises(InputError, match="the run's columns h, w, got w, h"):
         run.evaluate(dataset=from_arrays(table[["w", "h"]]))
+
+
+def test_a_table_in_another_order_of_columns_is_the_runs_own(tmp_path):
+    table = pandas.DataFrame(np.random.default_rng(0).normal(size=(60, 2)))
+    table.columns = ["h", "w"]
+    table.to_csv(tmp_path / "t.csv", index=False)
+    run = save_run(load(tmp_path / "t.csv", **SPLITS), tmp_path / "run")
+    table.insert(0, "id", np.arange(60) + 70_000_000)
+    table[["w", "id", "h"]].to_csv(tmp_path / "copy.csv", index=False)
+    found = run.read(tmp_path / "copy.csv")
+    assert run.owns(found) and same_splits(found, run.data)
+    assert found.columns == ("h", "w") and len(found.test) == 15
+    with pytest.raises(InputError, match=r"data_dir must be left .* got 'elsewhere'"):
+        run.read(data_dir=Path("elsewhere"))
 
 
 def test_a_folder_of_before_resumes_and_learns_where_its_data_are(images, tmp_path):

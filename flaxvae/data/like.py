@@ -17,7 +17,12 @@ from flaxvae.data.arrays import (
 )
 from flaxvae.data.dataset import SPLITS, Dataset, Split, check_dataset, check_values
 from flaxvae.data.schema import TableSchema
-from flaxvae.data.sources import TABLE_READERS, load_source, refuse_table_options
+from flaxvae.data.sources import (
+    TABLE_READERS,
+    is_path,
+    load_source,
+    refuse_table_options,
+)
 from flaxvae.data.tables import OF_TEXT, is_table, read_like, table_suffix
 from flaxvae.data.transforms import as_layout, as_type, binarize, map_splits
 
@@ -51,8 +56,8 @@ def read_new(
         text = {name: options.get(name) for name in OF_TEXT}
         refuse_table_options("arrays", text, "a text file")
     schema = template.preprocessing.schema or template.table
-    is_path = isinstance(source, str) and table_suffix(source) in TABLE_READERS
-    if schema is not None and (is_table(source) or is_path):
+    is_file = isinstance(source, str) and table_suffix(source) in TABLE_READERS
+    if schema is not None and (is_table(source) or is_file):
         order = choices.get("image_order", "C")
         is_shown = template.table is not None and template.layout == "images"
         folder = choices.get("data_dir")
@@ -63,7 +68,7 @@ def read_new(
             if value is not None:
                 raise InputError(f"{name} must be left out for a table, got {value}")
         new = _read_table(source, schema, template, options, parts.get("train"), order)
-        new = dataclasses.replace(new, origin=str(source) if is_path else "a table")
+        new = dataclasses.replace(new, origin=str(source) if is_file else "a table")
     else:
         images = _options_like(template, source, choices)
         if source is None or is_table(source):
@@ -199,15 +204,17 @@ def _options_like(
         return ImageOptions(layout=template.layout)
     height, width, channels = template.shape
     path = Path(source).expanduser() if isinstance(source, str) else None
-    if path is not None and (path.is_dir() or not path.exists()):
+    is_named = path is not None and not (is_path(source) and path.exists())
+    is_folder = path is not None and not is_named and path.is_dir()
+    if is_named or is_folder:
         if order != "C":
             raise InputError(
                 f"image_order must be left out for {source!r}, which holds no images "
                 f"in rows, got {order}"
             )
-        if path.is_dir():
+        if is_folder:
             return ImageOptions(size=(height, width), channels=channels)
-        return ImageOptions()  # a named set
+        return ImageOptions()
     return ImageOptions(shape=template.shape, order=order)
 
 

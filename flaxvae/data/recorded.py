@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flaxvae.checks import InputError
 from flaxvae.data.config import DataConfig
 from flaxvae.data.dataset import SPLITS, Dataset
 from flaxvae.data.sources import is_path, uses_default_folder
-from flaxvae.data.transforms import TRANSFORMS, condition_on_labels
+from flaxvae.data.transforms import TRANSFORMS, condition_on_labels, map_splits
 from flaxvae.settings import settings_from_description
 
 SHOWN = 3  # differences in a message
@@ -110,7 +111,24 @@ def find_own(described: Mapping[str, Any], **choices: Any) -> Dataset | None:
         found = _read_anywhere(dataclasses.replace(config, **choices), described)
     except InputError:  # a table without the run's columns, for example
         return None
+    found = _select_columns(found, described)
     return None if find_differences(found, described) else found
+
+
+def _select_columns(dataset: Dataset, described: Mapping[str, Any]) -> Dataset:
+    """A table with the run's columns in their order; as it is where it lacks one."""
+    own, names = dataset.columns, described.get("columns")
+    if not own or not names or [*own] == names or not {*names} <= {*own}:
+        return dataset
+    like, order = Dataset.from_description(described), [own.index(n) for n in names]
+    x_type = like.train.x.dtype  # which another column may have made wider
+    chosen = map_splits(
+        dataset,
+        lambda split: dataclasses.replace(split, x=split.x[:, order].astype(x_type)),
+    )
+    return dataclasses.replace(
+        chosen, columns=like.columns, preprocessing=like.preprocessing
+    )
 
 
 def find_differences(dataset: Dataset, described: Mapping[str, Any]) -> str:
@@ -178,4 +196,5 @@ def refuse_choices(described: Mapping[str, Any], choices: Mapping[str, Any]) -> 
     config = find_config(described)
     for name, value in choices.items():
         if name != "data_dir" or config is None or is_path(config.dataset):
-            raise InputError(f"{name} must be left out without dataset, got {value!r}")
+            shown = str(value) if isinstance(value, Path) else value
+            raise InputError(f"{name} must be left out without dataset, got {shown!r}")

@@ -26,9 +26,12 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except OSError as error:
+        reason = f"{path.name}: {error.strerror}"
+        members = path.parent / "members"
+        if one := next((each.parent for each in members.glob(f"*/{path.name}")), None):
+            reason = f"a sweep, whose models are in {members}, such as {one.name}"
         raise InputError(
-            f"workdir must be a run's folder, got {str(path.parent)!r} "
-            f"({path.name}: {error.strerror})"
+            f"workdir must be a run's folder, got {str(path.parent)!r} ({reason})"
         ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error

@@ -142,6 +142,14 @@ def test_images_are_read_in_the_runs_units_shape_and_classes(grey, tmp_path):
     np.testing.assert_array_equal(new.test.x[..., 0], IMAGES)
 
 
+def test_a_named_set_is_not_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    digits = load("digits")
+    new = load("digits", like=digits)
+    np.testing.assert_array_equal(new.test.x, digits.test.x)
+
+
 def test_a_folder_is_resized_and_its_classes_are_numbered(grey, tmp_path):
     for name in ("owl", "yak"):
         (tmp_path / name).mkdir()

@@ -270,7 +270,7 @@ def test_a_command_works_with_the_runs_own_data_or_says_why_not(
             "vae",
             "score",
             ("--dataset=IMAGES", "--image_order=F"),
-            "image_order must be left out for images",
+            "image_order must be left out where",
         ),
         ("autoencoder", "score", ("--num_samples=3",), "a model that draws nothing"),
         ("autoencoder", "score", ("--seed=3",), "a model that draws nothing"),

@@ -40,7 +40,11 @@ COMMANDS = (
         ("--latent-dim 3", "latent_dim", 3),
         ("--epochs=1e3", "epochs", 1000),
         ("--hidden=8,4", "hidden", (8, 4)),
+        ("--hidden 8,4", "hidden", (8, 4)),
+        ("--hidden [8, 4]", "hidden", (8, 4)),
+        ("--hidden=8 4 --no_figures", "hidden", (8, 4)),
         ("--hidden", "hidden", ()),
+        ("--hidden 8 --hidden 4", "hidden", (4,)),
         ("--strides 2 --encoder=conv", "strides", (2,)),
         ("--kernel_size 5 --encoder=conv", "kernel_size", 5),
         ("--padding=1 --encoder=conv", "padding", 1),
@@ -48,6 +52,10 @@ COMMANDS = (
         ("--validation_size=20", "validation_size", 20),
         ("--missing_values -999 none", "missing_values", ("-999", "none")),
         ("--figures=no", "figures", False),
+        ("--figures False --seed 1", "figures", False),
+        ("--conditional on", "conditional", True),
+        ("--figures=0", "figures", False),
+        ("--skip_above -inf --skip_above 3", "skip_above", 3.0),
         ("--no-figures", "figures", False),
         ("--standardized=yes", "standardized", True),
         ("--skip_above=inf", "skip_above", float("inf")),
@@ -69,6 +77,12 @@ def test_values_are_of_the_type_of_their_field(words, name, value):
         ("--qqq", "unknown flag '--qqq': see python -m experiments.mnist_vae --help"),
         ("--latent_dim 2 3", "unknown word '3': a value follows its flag"),
         ("--latent_dim", "latent_dim must have a value, got none"),
+        ("--latent=3", "unknown flag '--latent=3': did you mean --latent_dim?"),
+        ("-e 3", "unknown flag '-e'"),
+        ("-- --seed=1", "unknown word '--'"),
+        ("--no_figures=True", "no_figures must have no value, got 'True'"),
+        ("--no_figures False", "unknown word 'False'"),
+        ("--categorical --seed=1", "categorical must have a value, got none"),
         ("--manifold_dims 1", "manifold_dims must have 2 values"),
         ("--latent_dim=x", "latent_dim must be an integer, got 'x'"),
         ("--latent_dim=1,2", "latent_dim must be an integer, got '1,2'"),
@@ -119,6 +133,17 @@ def test_flags_of_what_is_left_out_are_refused(module, words, message):
         parse(module.Flags, words.split())
 
 
+def test_a_flag_that_is_stated_twice_is_named(capsys):
+    parse(mnist_vae.Flags, ["--seed=1", "--hidden=8", "--seed", "2", "--hidden", "8"])
+    assert capsys.readouterr().err == "NOTE: seed is stated twice: 2 counts\n"
+
+
+def test_a_file_may_follow_a_flag():
+    for words in ("vae.pt --workdir=x", "--workdir=x vae.pt", "--hidden=8 vae.pt"):
+        flags = parse(import_torch.Flags, [*words.split(), "--workdir", "run"])
+        assert str(flags.weights) == "vae.pt" and str(flags.workdir) == "run"
+
+
 @pytest.mark.parametrize(
     ("seeds", "message"),
     [
@@ -130,7 +155,7 @@ def test_flags_of_what_is_left_out_are_refused(module, words, message):
     ],
 )
 def test_ranges_of_seeds(seeds, message):
-    assert read_seeds(("2..3", "3", "0")) == [2, 3, 0]
+    assert read_seeds(("2..3", "3", "0")) == read_seeds(("2,3", "0")) == [2, 3, 0]
     with pytest.raises(InputError) as error:
         read_seeds(seeds)
     assert str(error.value).startswith(message)

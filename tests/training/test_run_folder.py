@@ -107,6 +107,11 @@ def test_load_takes_the_users_own_model(stripes, tmp_path):
 def test_load_refuses_other_folders(tmp_path):
     with pytest.raises(InputError, match=r"must be a run's folder.*config\.json"):
         flaxvae.load(tmp_path)
+    member = tmp_path / "sweep" / "members" / "seed=3"
+    member.mkdir(parents=True)
+    (member / "config.json").touch()
+    with pytest.raises(InputError, match=r"a sweep, whose models are in .*, such as s"):
+        flaxvae.load(tmp_path / "sweep")
     config = CONFIG | {"data": {"shape": [4, 4, 1], "max_value": 1.0}}
     description = describe_module(build_vae((4, 4, 1)))
     (tmp_path / "config.json").write_text(json.dumps(config | {"model": description}))
