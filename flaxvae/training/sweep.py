@@ -40,7 +40,6 @@ from flaxvae.objectives.objective import (
 )
 from flaxvae.settings import as_python
 from flaxvae.training.advance import Examples, LoopState, Report, choose_steps_per_loop
-from flaxvae.training.agreement import together
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import device_memory
 from flaxvae.training.feed import Resident, bytes_of_examples
@@ -58,6 +57,7 @@ from flaxvae.training.plan import Plan, describe_optimizer, make_plan
 from flaxvae.training.progress import show_progress
 from flaxvae.training.recorder import Line, Recorder
 from flaxvae.training.tensorboard import TensorBoard
+from flaxvae.training.together import together
 from flaxvae.training.trained import Trained
 
 MappingKind = Literal["auto", "map", "vmap"]

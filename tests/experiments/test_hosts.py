@@ -14,8 +14,8 @@ import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.training import RunFolder, hosts, rendezvous
+from flaxvae.training.address import Address, read_address
 from flaxvae.training.agreement import ProcessLostError
-from flaxvae.training.rendezvous import Address
 
 ROOT = Path(__file__).parents[2]
 
@@ -229,7 +229,7 @@ def test_a_port_of_another_program_is_refused(number, message, monkeypatch):
     ],
 )
 def test_the_address_is_found_among_refused_flags(args, expected):
-    found = rendezvous.read_address([a.replace("h:1", "127.0.0.1:1") for a in args])
+    found = read_address([a.replace("h:1", "127.0.0.1:1") for a in args])
     assert expected == (found and (found.num_processes, found.process_id))
 
 
@@ -264,7 +264,7 @@ DIFFERENCES = {
     "batch_size=15": "batch_size must be a multiple of 2, the number of devices, got",
     "objective=lambda vae, x, *, key: ELBO()(vae, x, key=key)": "name is ELBO in proc",
     "workdir=folder / 'b'": "a in process 0 and ",
-    "dataset=from_arrays(other)": "data test fingerprint is .*: other examples, or an",
+    "dataset=from_arrays(other)": "data test x fingerprint is .*: other examples, or",
 }
 SCRIPT = """
 import json, sys
