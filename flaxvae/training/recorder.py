@@ -65,10 +65,10 @@ class Recorder:
         self._folder.note_gaps(self.history, self._epochs, len(self.seconds))
         return position, run
 
-    def record(self, lines: Sequence[Line], seconds: Sequence[float]) -> None:
-        """Adds finished epochs to the history and the folder."""
+    def record(self, lines: Sequence[Line], seconds: Sequence[float | None]) -> None:
+        """Adds finished epochs to the history and the folder; see `append`."""
         self.history.extend(lines)
-        self.seconds.extend(seconds)
+        self.seconds.extend(each for each in seconds if each is not None)
         if not self._folder or not lines:
             return
         self._folder.append(lines, seconds)

@@ -161,12 +161,16 @@ class RunFolder:
         write_json(self._summary, summary)
 
     def append(
-        self, lines: Sequence[Mapping[str, Any]], seconds: Sequence[float]
+        self, lines: Sequence[Mapping[str, Any]], seconds: Sequence[float | None]
     ) -> None:
-        """Adds epochs to ``metrics.jsonl`` and ``timing.jsonl``, one write each."""
+        """Adds epochs to ``metrics.jsonl`` and ``timing.jsonl``, one write each.
+
+        ``seconds`` of an epoch are None where they are not known.
+        """
         timing = [
             {"epoch": line["epoch"], "seconds": s}
             for line, s in zip(lines, seconds, strict=True)
+            if s is not None
         ]
         for path, contents in ((self._metrics, lines), (self._timing, timing)):
             text = "".join(as_json(c, path) + "\n" for c in contents)

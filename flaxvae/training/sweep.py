@@ -408,6 +408,10 @@ def _train(
                     ),
                 )
     seconds = [each / len(settings) for each in recorder.seconds]
+    times = {}
+    if len(seconds) == len(recorder.history):  # none is lost
+        epochs = [line["epoch"] for line in recorder.history]
+        times = dict(zip(epochs, seconds, strict=True))
     if watch.received:  # the members' own folders are written at the end
         folder = None
     members = []
@@ -440,13 +444,16 @@ def _train(
             config |= {} if failure is None else {"failure": failure}
             for_one = dataclasses.replace(engine, profile=False)
             with Recorder(own_folder, config, for_one) as own:
-                if not own.resume(run, per_epoch)[0]:
-                    own.record(lines, seconds[: len(lines)])
+                done = own.resume(run, per_epoch)[0]
+                if done < int(run.state.step):
+                    new = [line for line in lines if line["epoch"] > done // per_epoch]
+                    own.record(new, [times.get(line["epoch"]) for line in new])
                     own.save(int(run.state.step), run, now=True)
                     if engine.tensorboard:
                         chosen = config["settings"] | setting
                         write_events = TensorBoard(own_folder / "tensorboard", chosen)
-                        for line, each in zip(lines, seconds, strict=False):
+                        for line in new:
+                            each = times.get(line["epoch"])
                             write_events({**line, "seconds": each})
                         write_events.close()
     return members
