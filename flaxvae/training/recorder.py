@@ -52,15 +52,20 @@ class Recorder:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def resume(self, run: LoopState, steps_per_epoch: int) -> tuple[int, LoopState]:
-        """The number of steps done, and the run after them."""
+    def resume(
+        self, run: LoopState, steps_per_epoch: int, members: int | None = None
+    ) -> tuple[int, LoopState]:
+        """The number of steps done, and the run after them.
+
+        ``members`` is the number of runs in one, those of a sweep's program.
+        """
         if not self._folder:
             return 0, run
         position, run = self._checkpoints.restore_newest(run)
         done = position // steps_per_epoch
         self._epochs = min(done, self._checkpoints.progress.get("epochs", done))
         self._folder.rewind(done)
-        self.history = self._folder.read_history()
+        self.history = self._folder.read_history(members)
         self.seconds = self._folder.read_seconds()
         self._folder.note_gaps(self.history, self._epochs, len(self.seconds))
         return position, run

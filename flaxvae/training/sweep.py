@@ -381,7 +381,7 @@ def _train(
     program_folder = folder and folder / "programs" / title.replace(", ", "-")
     for_all = dataclasses.replace(engine, tensorboard=False)  # each member has its own
     with Recorder(program_folder, config, for_all) as recorder:
-        position, runs = recorder.resume(runs, per_epoch)
+        position, runs = recorder.resume(runs, per_epoch, len(settings))
         table = _Table(plan, per_epoch, len(settings), recorder.history)
         if position < total and not table.is_over:
             if progress:
