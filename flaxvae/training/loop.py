@@ -185,7 +185,7 @@ def fit(
 
     with (
         Recorder(own_folder, config, engine) as recorder,
-        watch_signals(workdir is not None) as watch,
+        watch_signals(workdir is not None or not hosts.is_main()) as watch,
         contextlib.ExitStack() as stack,
     ):
         position, run = recorder.resume(run, per_epoch)
