@@ -11,7 +11,7 @@ from flaxvae import InputError
 from flaxvae.checks import check_seed
 from flaxvae.data import Dataset
 from flaxvae.settings import flatten_settings
-from flaxvae.training import Engine
+from flaxvae.training import Engine, hosts
 from flaxvae.training.run_folder import check_writable
 
 MOST_SEEDS = 100_000  # of one range, each of which is a training
@@ -27,9 +27,13 @@ NOT_IN_NAME = {
 def choose_workdir(
     command: str, dataset: Dataset, flags: Any, ignored: Iterable[str] = ()
 ) -> Path:
-    """The folder of a run, by ``--workdir`` or named by what is not at its default."""
+    """The folder of a run, by ``--workdir`` or named by what is not at its default.
+
+    Of several processes only the first one writes to it.
+    """
     workdir: Path = flags.workdir or name_workdir(command, dataset.name, flags, ignored)
-    check_writable(workdir.expanduser())
+    if hosts.is_main():
+        check_writable(workdir.expanduser())
     return workdir.expanduser()
 
 
@@ -58,7 +62,7 @@ def load_data(flags: Any, least_test: int = 2) -> Dataset:
     Raises:
       InputError: as `DataConfig.load`, or fewer test examples than needed.
     """
-    if flags.workdir is not None:
+    if flags.workdir is not None and hosts.is_main():
         check_writable(flags.workdir.expanduser())
     dataset: Dataset = flags.data.load()
     for note in dataset.notes:

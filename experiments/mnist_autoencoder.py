@@ -68,7 +68,7 @@ def main(flags: Flags) -> None:
         config.build(dataset),
         dataset,
         objective=autoencoder_objective(config),
-        workdir=workdir,
+        workdir=workdir if hosts.is_main() or flags.workdir else None,
         settings={"model": config},
         **options,
     )
@@ -81,7 +81,7 @@ def main(flags: Flags) -> None:
         vae = flaxvae.fit(
             twin.build(dataset),
             dataset,
-            workdir=workdir / "vae",
+            workdir=workdir / "vae" if hosts.is_main() or flags.workdir else None,
             settings={"model": twin},
             **options,
         )

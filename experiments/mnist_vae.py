@@ -109,7 +109,7 @@ def main(flags: Flags) -> None:
         objective=flags.method.build(),
         optimization=flags.train,
         seed=flags.seed,
-        workdir=workdir,
+        workdir=workdir if hosts.is_main() or flags.workdir else None,
         settings={"model": flags.model},
         notes={"data": flags.data},
         engine=flags.engine,

@@ -65,7 +65,7 @@ def main(flags: Flags) -> None:
         objective=Quantization(commitment=flags.commitment),
         optimization=flags.train,
         seed=flags.seed,
-        workdir=workdir,
+        workdir=workdir if hosts.is_main() or flags.workdir else None,
         settings={"model": flags.model},
         notes={"data": flags.data},
         engine=flags.engine,

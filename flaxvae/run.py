@@ -408,7 +408,9 @@ class Run(TrainedOnData):
         Raises:
           InputError: as `flaxvae.evaluation.recognize`, before the classifier is
             trained, or a folder that cannot be written.
+          NonFiniteError: a model that is infinite or NaN, before that, too.
         """
+        self.check_finite()
         folder = self.workdir if folder is None else Path(folder).expanduser()
         if folder is not None:
             check_writable(folder, "folder")

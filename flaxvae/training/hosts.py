@@ -17,12 +17,13 @@ import jax
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.training import agreement, rendezvous
-from flaxvae.training.rendezvous import SECONDS_IN_SILENCE, Address
+from flaxvae.training import agreement, rendezvous, together
+from flaxvae.training.address import Address, read_address
+from flaxvae.training.rendezvous import SECONDS_IN_SILENCE
 
 SECONDS_TO_CONNECT = 120.0  # until all processes must have appeared
 SECONDS_TO_TELL = 20.0  # for one that has failed before it could connect
-SECONDS_TO_MISS_A_PEER = 60  # without a heartbeat; before that see `agreement`
+SECONDS_TO_MISS_A_PEER = 60  # without a heartbeat; before that see `others`
 
 
 def connect(
@@ -77,7 +78,7 @@ def connect(
             heartbeat_timeout_seconds=SECONDS_TO_MISS_A_PEER,
         )
         jax.devices()  # found by all processes together, as long as all are there
-    if run := agreement.others():  # from here on they hear of this process
+    if run := together.joined():  # from here on they hear of this process
         run.meet(card | agreement.describe_devices())
 
 
@@ -90,7 +91,7 @@ def announce_failure(args: Sequence[str], reason: str, code: int) -> None:
       code: what this process exits with.
     """
     with contextlib.suppress(InputError, OSError):
-        if address := rendezvous.read_address(args):
+        if address := read_address(args):
             card = {"failed": reason, "code": code}
             rendezvous.meet(address, card, SECONDS_TO_TELL)
 
@@ -102,7 +103,7 @@ def leave() -> None:
       ProcessLostError: another process has failed.
     """
     if are_connected():
-        agreement.leave()
+        together.leave()
         jax.distributed.shutdown()
 
 
@@ -111,7 +112,7 @@ def abandon(reason: str, code: int) -> None:
 
     Process 0 waits for them for a few seconds, since nothing reaches them after it.
     """
-    agreement.end(reason, code)
+    together.end(reason, code)
 
 
 def are_connected() -> bool:

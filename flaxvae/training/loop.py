@@ -30,7 +30,7 @@ from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import Objective
 from flaxvae.training import hosts
 from flaxvae.training.advance import LoopState, Report
-from flaxvae.training.agreement import describe_process, meet, together
+from flaxvae.training.agreement import describe_process
 from flaxvae.training.callbacks import OnEpoch, as_callbacks, is_true
 from flaxvae.training.checkpoint import from_host, to_host
 from flaxvae.training.engine import Engine, Pace
@@ -45,6 +45,7 @@ from flaxvae.training.progress import Update, show_progress
 from flaxvae.training.recorder import Line, Recorder
 from flaxvae.training.run_folder import load
 from flaxvae.training.tensorboard import TensorBoard
+from flaxvae.training.together import meet, together
 from flaxvae.training.trained import Trained
 
 STOPPED = 1_000  # in place of a signal's number: a callback has ended the run
@@ -158,7 +159,7 @@ def fit(
     if own_folder is not None or hosts.are_several():
         config = plan.describe(program, run, seed)
         config["program"] = program.fingerprint(run)
-    meet(lambda: describe_process(config, dataset, workdir))
+    meet(lambda: describe_process(config, workdir))
     if not hosts.is_main():
         engine = dataclasses.replace(engine, tensorboard=False, profile=False)
     timing: dict[str, float] = {}
@@ -184,7 +185,7 @@ def fit(
 
     with (
         Recorder(own_folder, config, engine) as recorder,
-        watch_signals(workdir is not None) as watch,
+        watch_signals(workdir is not None or not hosts.is_main()) as watch,
         contextlib.ExitStack() as stack,
     ):
         position, run = recorder.resume(run, per_epoch)

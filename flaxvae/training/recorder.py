@@ -52,23 +52,28 @@ class Recorder:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def resume(self, run: LoopState, steps_per_epoch: int) -> tuple[int, LoopState]:
-        """The number of steps done, and the run after them."""
+    def resume(
+        self, run: LoopState, steps_per_epoch: int, members: int | None = None
+    ) -> tuple[int, LoopState]:
+        """The number of steps done, and the run after them.
+
+        ``members`` is the number of runs in one, those of a sweep's program.
+        """
         if not self._folder:
             return 0, run
         position, run = self._checkpoints.restore_newest(run)
         done = position // steps_per_epoch
         self._epochs = min(done, self._checkpoints.progress.get("epochs", done))
         self._folder.rewind(done)
-        self.history = self._folder.read_history()
+        self.history = self._folder.read_history(members)
         self.seconds = self._folder.read_seconds()
         self._folder.note_gaps(self.history, self._epochs, len(self.seconds))
         return position, run
 
-    def record(self, lines: Sequence[Line], seconds: Sequence[float]) -> None:
-        """Adds finished epochs to the history and the folder."""
+    def record(self, lines: Sequence[Line], seconds: Sequence[float | None]) -> None:
+        """Adds finished epochs to the history and the folder; see `append`."""
         self.history.extend(lines)
-        self.seconds.extend(seconds)
+        self.seconds.extend(each for each in seconds if each is not None)
         if not self._folder or not lines:
             return
         self._folder.append(lines, seconds)

@@ -23,7 +23,14 @@ from typing import Any, NoReturn
 import flax.linen as nn
 import numpy as np
 
-from flaxvae.checks import InputError, as_integer, check_choice, check_seed, show
+from flaxvae.checks import (
+    InputError,
+    as_integer,
+    check_at_least,
+    check_choice,
+    check_seed,
+    show,
+)
 from flaxvae.data import Dataset, Preprocessing
 from flaxvae.files import as_json, atomic_file, write_json, writing
 from flaxvae.models.description import describe_module, module_from_description
@@ -38,6 +45,9 @@ from flaxvae.training.advance import validation_value
 from flaxvae.training.checkpoint import Checkpoints, restore_variables
 from flaxvae.training.environment import describe_environment
 from flaxvae.training.stored import (
+    PARTS,
+    check_data,
+    check_line,
     check_names,
     check_optimization,
     read_json,
@@ -161,12 +171,16 @@ class RunFolder:
         write_json(self._summary, summary)
 
     def append(
-        self, lines: Sequence[Mapping[str, Any]], seconds: Sequence[float]
+        self, lines: Sequence[Mapping[str, Any]], seconds: Sequence[float | None]
     ) -> None:
-        """Adds epochs to ``metrics.jsonl`` and ``timing.jsonl``, one write each."""
+        """Adds epochs to ``metrics.jsonl`` and ``timing.jsonl``, one write each.
+
+        ``seconds`` of an epoch are None where they are not known.
+        """
         timing = [
             {"epoch": line["epoch"], "seconds": s}
             for line, s in zip(lines, seconds, strict=True)
+            if s is not None
         ]
         for path, contents in ((self._metrics, lines), (self._timing, timing)):
             text = "".join(as_json(c, path) + "\n" for c in contents)
@@ -186,22 +200,18 @@ class RunFolder:
         """One dict per epoch, without a line that was cut off by a kill."""
         return read_lines(self._metrics)
 
-    def read_history(self) -> list[dict[str, Any]]:
-        """`read_metrics` of a training, or of the trainings of a sweep.
+    def read_history(self, members: int | None = None) -> list[dict[str, Any]]:
+        """`read_metrics` of a training, or of the trainings of a sweep's program.
 
         Raises:
           InputError: a line that is not of one.
         """
         lines = self.read_metrics()
         for line in lines:
-            if isinstance(line.get("members"), list):
-                continue
-            for split in ("train", "validation"):
-                if not isinstance(line.get(split), dict):
-                    raise InputError(
-                        f"{self._metrics}: the line of epoch {line['epoch']} lacks the "
-                        f"metrics of {split}"
-                    )
+            try:
+                check_line(line, members)
+            except InputError as error:
+                raise InputError(f"{self._metrics}: {error}") from None
         return lines
 
     def note_gaps(
@@ -227,7 +237,7 @@ class RunFolder:
         seconds = []
         for line in read_lines(self._timing):
             value = line.get("seconds")
-            if not isinstance(value, int | float):
+            if not (isinstance(value, int | float) and 0 <= value < np.inf):
                 raise InputError(f"{self._timing} must hold seconds, got {show(value)}")
             seconds.append(float(value))
         return seconds
@@ -282,7 +292,11 @@ def load(
     path = folder.path / "config.json"
     data, description = section(config, "data", path), section(config, "model", path)
     settings = section(config, "settings", path, optional=True)
+    section(config, "notes", path, optional=True)
+    with rebuilding(path, config, "config.json"):
+        check_names(config, dict.fromkeys(PARTS), "config.json")
     with rebuilding(path, config, "data"):
+        check_data(data)
         shape = tuple(as_integer("shape", n, 1) for n in data["shape"])
         template = None
         if "stored" in data:
@@ -306,6 +320,7 @@ def load(
             _optional(kind, config.get(name), name)
             for name, kind in (("best_epoch", int), ("epochs", int), ("failure", str))
         )
+        check_at_least("epochs", epochs or 0, 0)
     if model is not None:
         like = variable_shapes(model, shape)
     else:

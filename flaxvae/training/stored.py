@@ -7,14 +7,23 @@ the reader gets what it expects, or one `InputError` with the file and the field
 import contextlib
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from flaxvae.checks import InputError, show
+from flaxvae.checks import InputError, as_integer, show
+from flaxvae.data.dataset import SPLITS
+from flaxvae.data.recorded import find_config
 from flaxvae.training.optimization import Optimization
+
+PARTS = (  # of config.json
+    *("settings", "model", "data", "notes", "environment", "program"),
+    *("timing", "epochs", "best_epoch", "failure"),
+)
+SOURCE = ("config", "transforms")  # of data
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -156,6 +165,83 @@ def check_names(described: Any, known: Any, name: str = "data") -> None:
     elif isinstance(described, list) and isinstance(known, list):
         for number, (value, like) in enumerate(zip(described, known, strict=False)):
             check_names(value, like, f"{name}.{number}")
+
+
+def check_data(described: Mapping[str, Any]) -> None:
+    """Raises `InputError` for a description of data with entries of another kind.
+
+    Args:
+      described: of ``config.json``; entries that an earlier version did not write may
+        be missing.
+    """
+    source = described.get("source")
+    fingerprints = _as_object("fingerprints", described.get("fingerprints", {}))
+    if not isinstance(described.get("name", ""), str):
+        raise InputError(f"name must be a text, got {show(described['name'])}")
+    for split in SPLITS:
+        as_integer(f"{split}_examples", described.get(f"{split}_examples", 0), 0)
+        _as_object(f"fingerprints.{split}", fingerprints.get(split, {}))
+    if source is None:
+        return
+    check_names(_as_object("source", source), dict.fromkeys(SOURCE), "data.source")
+    _as_object("source.config", source.get("config"))
+    transforms = source.get("transforms")
+    if not isinstance(transforms, list):
+        raise InputError(f"source.transforms must be a list, got {show(transforms)}")
+    for step in transforms:
+        if not isinstance(_as_object("a transform", step).get("name"), str):
+            raise InputError(f"a transform must have a name, got {show(step)}")
+    find_config(described)
+
+
+def check_line(line: Mapping[str, Any], members: int | None = None) -> None:
+    """Raises `InputError` for a line of ``metrics.jsonl`` that is not of its run.
+
+    Args:
+      line: of one epoch.
+      members: of a sweep's program their number; None: of one training.
+    """
+    name = f"the line of epoch {line['epoch']}"
+    if members is not None:
+        entries = line.get("members")
+        if not isinstance(entries, list) or len(entries) != members:
+            raise InputError(f"{name} must hold {members} members")
+        known = [_as_object(f"a member in {name}", e) for e in entries if e is not None]
+        for entry in known:
+            if not isinstance(entry.get("failure", entry), str):
+                _check_metrics(entry, name)
+    else:
+        _check_metrics(line, name)
+
+
+def _check_metrics(line: Mapping[str, Any], name: str) -> None:
+    for split in ("train", "validation"):
+        if not isinstance(metrics := line.get(split), dict):
+            raise InputError(f"{name} lacks the metrics of {split}")
+        for each, value in metrics.items():
+            if not _is_number(value):
+                raise InputError(
+                    f"{name} must hold numbers, got {show(value)} as {each} of {split}"
+                )
+    if not isinstance(codes := line.get("codes", {}), dict):
+        raise InputError(f"{name} must hold an object as codes, got {show(codes)}")
+    for each, value in codes.items():
+        numbers = value if isinstance(value, list) else [value]
+        if not all(n is None or _is_number(n) for n in numbers):
+            raise InputError(
+                f"{name} must hold numbers, got {show(value)} as {each} of the codes"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _as_object(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{name} must be an object, got {show(value)}")
+    return value
 
 
 def check_optimization(described: Any) -> None:

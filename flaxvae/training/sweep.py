@@ -40,7 +40,6 @@ from flaxvae.objectives.objective import (
 )
 from flaxvae.settings import as_python
 from flaxvae.training.advance import Examples, LoopState, Report, choose_steps_per_loop
-from flaxvae.training.agreement import together
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import device_memory
 from flaxvae.training.feed import Resident, bytes_of_examples
@@ -58,6 +57,7 @@ from flaxvae.training.plan import Plan, describe_optimizer, make_plan
 from flaxvae.training.progress import show_progress
 from flaxvae.training.recorder import Line, Recorder
 from flaxvae.training.tensorboard import TensorBoard
+from flaxvae.training.together import together
 from flaxvae.training.trained import Trained
 
 MappingKind = Literal["auto", "map", "vmap"]
@@ -381,7 +381,7 @@ def _train(
     program_folder = folder and folder / "programs" / title.replace(", ", "-")
     for_all = dataclasses.replace(engine, tensorboard=False)  # each member has its own
     with Recorder(program_folder, config, for_all) as recorder:
-        position, runs = recorder.resume(runs, per_epoch)
+        position, runs = recorder.resume(runs, per_epoch, len(settings))
         table = _Table(plan, per_epoch, len(settings), recorder.history)
         if position < total and not table.is_over:
             if progress:
@@ -408,6 +408,10 @@ def _train(
                     ),
                 )
     seconds = [each / len(settings) for each in recorder.seconds]
+    times = {}
+    if len(seconds) == len(recorder.history):  # none is lost
+        epochs = [line["epoch"] for line in recorder.history]
+        times = dict(zip(epochs, seconds, strict=True))
     if watch.received:  # the members' own folders are written at the end
         folder = None
     members = []
@@ -440,13 +444,16 @@ def _train(
             config |= {} if failure is None else {"failure": failure}
             for_one = dataclasses.replace(engine, profile=False)
             with Recorder(own_folder, config, for_one) as own:
-                if not own.resume(run, per_epoch)[0]:
-                    own.record(lines, seconds[: len(lines)])
+                done = own.resume(run, per_epoch)[0]
+                if done < int(run.state.step):
+                    new = [line for line in lines if line["epoch"] > done // per_epoch]
+                    own.record(new, [times.get(line["epoch"]) for line in new])
                     own.save(int(run.state.step), run, now=True)
                     if engine.tensorboard:
                         chosen = config["settings"] | setting
                         write_events = TensorBoard(own_folder / "tensorboard", chosen)
-                        for line, each in zip(lines, seconds, strict=False):
+                        for line in new:
+                            each = times.get(line["epoch"])
                             write_events({**line, "seconds": each})
                         write_events.close()
     return members

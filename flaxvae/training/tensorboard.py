@@ -6,6 +6,7 @@ threads, so that a full disk is an error here and not a pause for ever.
 
 import contextlib
 import importlib.util
+import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -72,9 +73,13 @@ class TensorBoard:
             self._writer.flush()
 
     def add_figures(self, paths: Sequence[str | Path], step: int) -> None:
-        """Adds PNG files as images under their names, such as ``figures/samples``."""
+        """Adds PNG files as images under their names, such as ``figures/samples``.
+
+        What the folder has already, as where a command is repeated, is left out.
+        """
         import PIL.Image
 
+        known = read_values(self._folder)
         for path in map(Path, paths):
             with PIL.Image.open(path) as picture:
                 width, height = picture.size
@@ -84,11 +89,14 @@ class TensorBoard:
                 "colorspace": 4,  # RGBA
                 "encoded_image_string": path.read_bytes(),
             }
-            value = {"tag": f"figures/{path.stem}", "image": image}
+            tag = f"figures/{path.stem}"
+            before = known.get((tag, step))
+            if before and before.image.encoded_image_string == path.read_bytes():
+                continue
             with self._writing():
                 if self._writer is None:
                     self._open_file()
-                self._add(step, summary={"value": [value]})
+                self._add(step, summary={"value": [{"tag": tag, "image": image}]})
         self.close()
 
     def close(self) -> None:
@@ -116,6 +124,7 @@ class TensorBoard:
         from tensorboardX.proto.event_pb2 import SessionLog
         from tensorboardX.summary import hparams
 
+        known = read_values(self._folder)
         self._open_file()
         self._add(epoch, session_log={"status": SessionLog.START})
         found = self._hyperparameters
@@ -126,7 +135,8 @@ class TensorBoard:
         if found:
             names = [name for name in COMPARED if name in points]
             for summary in hparams(flatten_hyperparameters(found), names):
-                self._add(0, summary=summary)
+                if known.get((summary.value[0].tag, 0)) != summary.value[0]:
+                    self._add(0, summary=summary)
 
     def _open_file(self) -> None:
         from tensorboardX.event_file_writer import EventsWriter
@@ -154,6 +164,28 @@ def add_figures(run_folder: str | Path, paths: Sequence[str | Path], step: int) 
     folder = Path(run_folder) / FOLDER
     if paths and folder.is_dir() and importlib.util.find_spec("tensorboardX"):
         TensorBoard(folder).add_figures(paths, step)
+
+
+def read_values(folder: Path) -> dict[tuple[str, int], Any]:
+    """What a folder's event files hold, by tag and step, without what is void."""
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    values: dict[tuple[str, int], Any] = {}
+    for path in sorted(folder.glob("*tfevents*")):
+        content, start = path.read_bytes(), 0
+        while start + 12 <= len(content):
+            # A record is its length, a checksum of that, itself, and its checksum.
+            (length,) = struct.unpack_from("<Q", content, start)
+            record = content[start + 12 : start + 12 + length]
+            start += 16 + length
+            try:
+                event = Event.FromString(record)
+            except Exception:  # damaged, or cut off by a kill
+                break
+            if event.session_log.status == SessionLog.START:
+                values = {key: v for key, v in values.items() if key[1] < event.step}
+            values |= {(value.tag, event.step): value for value in event.summary.value}
+    return values
 
 
 def flatten_hyperparameters(

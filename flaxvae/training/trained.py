@@ -210,15 +210,21 @@ class Trained:
             return np.asarray(x, np.float64)
         return x
 
-    def _takes(self, shape: tuple[int, ...], dtype: Any) -> bool:
-        """Whether the model takes stored examples of this shape."""
-        dtype = np.float32 if dtype == np.float64 else dtype  # as it is stored
-        stored = jax.ShapeDtypeStruct((1, *shape), dtype)
-        try:
-            x = jax.eval_shape(self.preprocessing.prepare, stored)
-        except (TypeError, ValueError):  # a row of another table
-            return False
-        return bool(x.shape[1:] == self.data_shape)
+    @functools.cached_property
+    def _takes(self) -> Callable[[tuple[int, ...], Any], bool]:
+        """Whether the model takes stored examples of a shape and a type."""
+
+        @functools.cache  # traced once, not for every batch
+        def takes(shape: tuple[int, ...], dtype: Any) -> bool:
+            dtype = np.float32 if dtype == np.float64 else dtype  # as it is stored
+            stored = jax.ShapeDtypeStruct((1, *shape), dtype)
+            try:
+                x = jax.eval_shape(self.preprocessing.prepare, stored)
+            except (TypeError, ValueError):  # a row of another table
+                return False
+            return bool(x.shape[1:] == self.data_shape)
+
+        return takes
 
     def decode(self, z: np.ndarray | jax.Array, condition: Any = None) -> Any:
         """p(x|z) of each code ``(N, D)``; its ``mean`` is the image to look at.

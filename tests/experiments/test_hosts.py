@@ -14,8 +14,8 @@ import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.training import RunFolder, hosts, rendezvous
+from flaxvae.training.address import Address, read_address
 from flaxvae.training.agreement import ProcessLostError
-from flaxvae.training.rendezvous import Address
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,12 +32,13 @@ def free_port():
 def start_two(start, environment):
     """Starts a command as process 0 and process 1 of a run."""
 
-    def start_two(*arguments):
+    def start_two(*arguments, of_first=()):
         environment["JAX_NUM_CPU_DEVICES"] = "2"
         environment["no_proxy"] = "127.0.0.1"  # gRPC heeds proxies
         run = (f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2")
         return [
-            start("mnist_vae", *arguments, *run, f"--process_id={i}") for i in (0, 1)
+            start("mnist_vae", *arguments, *own, *run, f"--process_id={i}")
+            for i, own in enumerate((of_first, ()))
         ]
 
     return start_two
@@ -70,7 +71,9 @@ def test_two_processes_give_the_numbers_of_one(start_two, run, tmp_path, budget)
     two, one = tmp_path / "two", tmp_path / "one"
     code, _, err = run("mnist_vae", *COMMON, "--epochs=4", f"--workdir={one}")
     assert code == 0, err
-    processes = start_two(*COMMON, *budget, "--epochs=4", f"--workdir={two}")
+    processes = start_two(  # process 1 needs no folder
+        *COMMON, *budget, "--epochs=4", of_first=(f"--workdir={two}",)
+    )
     ends = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], ends
     assert "test -ELBO" in ends[0][0]
@@ -229,7 +232,7 @@ def test_a_port_of_another_program_is_refused(number, message, monkeypatch):
     ],
 )
 def test_the_address_is_found_among_refused_flags(args, expected):
-    found = rendezvous.read_address([a.replace("h:1", "127.0.0.1:1") for a in args])
+    found = read_address([a.replace("h:1", "127.0.0.1:1") for a in args])
     assert expected == (found and (found.num_processes, found.process_id))
 
 
@@ -264,7 +267,7 @@ DIFFERENCES = {
     "batch_size=15": "batch_size must be a multiple of 2, the number of devices, got",
     "objective=lambda vae, x, *, key: ELBO()(vae, x, key=key)": "name is ELBO in proc",
     "workdir=folder / 'b'": "a in process 0 and ",
-    "dataset=from_arrays(other)": "data test fingerprint is .*: other examples, or an",
+    "dataset=from_arrays(other)": "data test x fingerprint is .*: other examples, or",
 }
 SCRIPT = """
 import json, sys

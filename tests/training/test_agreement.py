@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from flaxvae.data import from_arrays
-from flaxvae.training.agreement import (
-    _is_lost,
-    compare,
-    describe_data,
-    name_processes,
-)
+from flaxvae.training.agreement import compare, describe_process, name_processes
+from flaxvae.training.together import _is_lost
 
 AGREE = "the processes of a run must agree, and "
 CARD = {
@@ -24,7 +20,7 @@ CARD = {
         "seed": 0,
     },
     "workdir": "a",
-    "data": {"train fingerprint": "00"},
+    "data": {"train x fingerprint": "00"},
     "model": {"latent_dim": 2},
     "program": {"checksum": "1"},
 }
@@ -84,8 +80,8 @@ def card(**changes):
             "workdir is None in process 0 and a in process 1",
         ),
         (
-            [CARD, card(**{"data__train fingerprint": "01"})],
-            "data train fingerprint is 00 in process 0 and 01 in process 1: other "
+            [CARD, card(**{"data__train x fingerprint": "01"})],
+            "data train x fingerprint is 00 in process 0 and 01 in process 1: other "
             "examples, or another order",
         ),
         (
@@ -128,9 +124,15 @@ def test_the_data_of_every_split_have_a_checksum(change):
         array = array[::-1].copy() if change == "order" else array + 1
         new = dataclasses.replace(old, **{part: array})
     other = dataclasses.replace(data, **{split: new})
-    assert describe_data(data) == describe_data(dataclasses.replace(data))
-    cards = [{"data": describe_data(each)} for each in (data, other)]
-    assert f"data {split}" in compare(cards)
+    cards = [
+        describe_process(
+            {"settings": {}, "model": {}, "program": {}, "data": each.describe()}, None
+        )
+        for each in (data, dataclasses.replace(data), other)
+    ]
+    assert compare(cards[:2]) is None
+    what = "examples" if change == "fewer" else f"{part} fingerprint"
+    assert f"data {split}{'_' if change == 'fewer' else ' '}{what}" in compare(cards)
 
 
 def test_a_failed_collective_is_told_from_other_errors():

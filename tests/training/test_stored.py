@@ -16,6 +16,7 @@ from flaxvae.models import VAEConfig, VQVAEConfig
 from flaxvae.objectives import Quantization
 from flaxvae.training import RunFolder, Trained, fit, run_folder
 from flaxvae.training.run_folder import save
+from flaxvae.training.stored import check_data, check_line
 
 TEXTS = ["[]", "null", "3", '"text"', "", '{"settings": ', "\x00\xff", "[" * 100_000]
 
@@ -124,13 +125,26 @@ def test_a_config_that_is_no_object(text, tmp_path, vae, stripes):
         (("data", "new"), "unknown field 'new' of data"),
         (("data", "schema", "new"), "unknown field 'new' of data.schema"),
         (("data", "schema", "columns", 0, "new"), "data has the unknown field 'new'"),
+        (("new",), "unknown field 'new' of config.json"),
+        (("notes",), "notes must be an object, got 1"),
+        (("epochs",), None),
+        (("data", "name"), "name must be a text, got 1"),
+        (("data", "train_examples"), None),
+        (("data", "fingerprints"), "fingerprints must be an object, got 1"),
+        (("data", "fingerprints", "test"), "fingerprints.test must be an object"),
+        (("data", "source"), "source must be an object, got 1"),
     ],
 )
 def test_a_newer_version_and_its_field_are_named(entry, named, configs, tmp_path):
     config = copy.deepcopy(configs["table"])
     config["settings"]["optimization"] = {"optimizer": "adam"}
-    config = change(config, entry, "NewELBO" if entry[-1] == "name" else 1)
+    config = change(
+        config, entry, "NewELBO" if entry[1:] == ("objective", "name") else 1
+    )
     config["environment"]["versions"]["flaxvae"] = "7.1.0"
+    if named is None:  # a number, which must not be below zero
+        config = change(config, entry, -1)
+        named = f"{entry[-1]} must be >= 0, got -1"
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError) as error:
         run_folder.load(tmp_path)
@@ -140,6 +154,44 @@ def test_a_newer_version_and_its_field_are_named(entry, named, configs, tmp_path
 
 
 LINE = {"epoch": 1, "train": {"loss": 1.0}, "validation": {"loss": 1.0}}
+
+
+SOURCES = [
+    {"config": 1, "transforms": []},
+    {"config": {}, "transforms": 1},
+    {"config": {}, "transforms": [{}]},
+    {"config": {}, "transforms": [], "new": 1},
+    {"config": {"new": 1}, "transforms": []},
+]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_source_that_is_not_one(source):
+    check_data({"source": {"config": {}, "transforms": []}})
+    with pytest.raises(InputError):
+        check_data({"source": source})
+
+
+@pytest.mark.parametrize(
+    ("change", "members"),
+    [
+        ({"train": {"loss": "x"}}, None),
+        ({"validation": {"loss": None}}, None),
+        ({"train": {"loss": float("nan")}}, None),
+        ({"codes": 5}, None),
+        ({"codes": {"kl": ["x"]}}, None),
+        ({}, 1),
+        ({"members": [None]}, 2),
+        ({"members": [5]}, 1),
+        ({"members": [{"train": {}}]}, 1),
+    ],
+)
+def test_a_line_of_something_else(change, members):
+    codes = {"active_units": None, "kl": [0.5, 1]}
+    check_line(LINE | {"codes": codes}, None)
+    check_line({"epoch": 1, "members": [None, {"failure": "nan"}, LINE]}, 3)
+    with pytest.raises(InputError, match="the line of epoch 1"):
+        check_line(LINE | change, members)
 
 
 @pytest.mark.parametrize(

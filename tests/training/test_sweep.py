@@ -97,19 +97,20 @@ def test_each_member_stops_early_for_itself(stripes, mapping):
 
 @pytest.mark.parametrize("mapping", ["map", "vmap"])
 def test_a_member_that_fails_is_named_and_the_others_go_on(stripes, mapping, tmp_path):
-    members = sweep(
-        build,
-        stripes,
-        {"learning_rate": [1e30, 1e-2]},
-        mapping=mapping,
-        workdir=tmp_path,
-        **OPTIONS,
-    )
+    grid = {"learning_rate": [1e30, 1e-2]}
+    options = {**OPTIONS, "mapping": mapping, "workdir": tmp_path}
+    members = sweep(build, stripes, grid, **options)
     assert "loss is nan" in members[0].failure
     assert "(epoch 1)" in members[0].failure
     assert members[0].trained.history == []
     assert members[1].failure is None
     assert len(members[1].trained.history) == 3
+    # It goes on for longer, also in the folders of its members.
+    next((tmp_path / "programs").glob("*/timing.jsonl")).unlink()
+    _, member = sweep(build, stripes, grid, **{**options, "epochs": 4})
+    loaded = flaxvae.load(member.trained.workdir)
+    assert loaded.epochs == len(loaded.history) == len(member.trained.history) == 4
+    close(loaded.variables, member.trained.variables, atol=0)
 
 
 @pytest.mark.slow

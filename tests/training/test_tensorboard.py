@@ -147,12 +147,19 @@ def test_hyperparameters_and_figures(vae, stripes, tmp_path, monkeypatch):
     path = tmp_path / "figures" / "samples.png"
 
     def draw(*args, **options):
-        path.parent.mkdir()
+        path.parent.mkdir(exist_ok=True)
         PIL.Image.new("L", (30, 20)).save(path)
         return [path]
 
     monkeypatch.setattr(latent, "draw", draw)
     run.draw()
+    again = flaxvae.fit(
+        vae, stripes, epochs=1, workdir=tmp_path, engine=engine, seed=7, **OPTIONS
+    )
+    again.draw()
+    events = read_events(tmp_path / "tensorboard")
+    tags = [value.tag for event in events for value in event.summary.value]
+    assert len(tags) == len(set(tags))
     values = values_of(read_events(tmp_path / "tensorboard"))
     found = hyperparameters(values["_hparams_/session_start_info"])
     assert (found["optimization.epochs"], found["seed"]) == (1, 7)

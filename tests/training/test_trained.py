@@ -33,6 +33,10 @@ def test_chunks_change_nothing(model, stripes, monkeypatch):
     parts = model.encode(stripes.test.x)
     np.testing.assert_allclose(parts.mean, whole.mean, atol=1e-6)
     assert parts.log_var.shape == whole.log_var.shape
+    # Of a batch like another one nothing is traced again.
+    monkeypatch.setattr(trained, "CHUNK", 1024)
+    monkeypatch.setattr(jax, "eval_shape", None)
+    model.encode(stripes.test.x)
 
 
 def test_samples_follow_the_key(model):
