@@ -167,7 +167,7 @@ def test_a_relative_is_read_and_its_zipped_files_are_checked(small_mnist, monkey
 def test_a_run_of_mnist_reads_it_again_offline_from_its_folder(
     small_mnist, tmp_path, monkeypatch
 ):
-    from flaxvae.data import again
+    from flaxvae.data import recorded
 
     folder = tmp_path / "tfds" / "downloads" / "mnist"
     shutil.copytree(small_mnist, folder)
@@ -178,7 +178,7 @@ def test_a_run_of_mnist_reads_it_again_offline_from_its_folder(
     assert described["source"]["config"]["dataset"] == "mnist"
     assert described["source"]["config"]["data_dir"] == str(tmp_path / "tfds")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "elsewhere"))
-    assert again.read_again(described).fingerprints() == dataset.fingerprints()
+    assert recorded.read_again(described).fingerprints() == dataset.fingerprints()
     shutil.rmtree(folder)
 
     def fail(*_):
@@ -186,7 +186,7 @@ def test_a_run_of_mnist_reads_it_again_offline_from_its_folder(
 
     monkeypatch.setattr(mnist, "download", fail)
     with pytest.raises(InputError, match="the run's data 'mnist' cannot be read") as e:
-        again.read_again(described)
+        recorded.read_again(described)
     assert "--data_dir=FOLDER" in str(e.value) and "digits" not in str(e.value)
-    found = again.find_own(described, data_dir=small_mnist)
+    found = recorded.find_own(described, data_dir=small_mnist)
     assert found is not None and found.name == "mnist"
