@@ -10,6 +10,8 @@ from experiments.command import Start
 from flaxvae import InputError
 from flaxvae.checks import check_seed
 from flaxvae.data import Dataset
+from flaxvae.latent.grids import check_dims
+from flaxvae.models import VAEConfig
 from flaxvae.settings import flatten_settings
 from flaxvae.training import Engine, hosts
 from flaxvae.training.run_folder import check_writable
@@ -76,6 +78,22 @@ def load_data(flags: Any, least_test: int = 2) -> Dataset:
             f"{flags.data.test_size}, which leaves {len(dataset.test)}"
         )
     return dataset
+
+
+def check_manifold(
+    dims: tuple[int, int] | None, model: VAEConfig, dataset: Dataset | None = None
+) -> None:
+    """Raises `InputError` for dimensions of a manifold that will not be drawn."""
+    if dims is None:
+        return
+    check_dims(model.latent_dim, dims, "manifold_dims")
+    reason = None
+    if model.conditional:
+        reason = "a conditional model, which has a manifold for each class"
+    elif dataset is not None and dataset.is_table:
+        reason = "a table, whose rows are not drawn on a grid"
+    if reason is not None:
+        raise InputError(f"manifold_dims must be left out for {reason}, got {dims}")
 
 
 def read_seeds(texts: Sequence[str]) -> list[int]:

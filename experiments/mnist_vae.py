@@ -26,7 +26,6 @@ from flaxvae.checks import check_seed
 from flaxvae.data import DataConfig, condition_on_labels
 from flaxvae.evaluation.active_units import explain_collapse
 from flaxvae.evaluation.likelihood import check_density
-from flaxvae.latent.grids import check_dims
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VAEConfig
 from flaxvae.objectives import ObjectiveConfig
@@ -80,23 +79,13 @@ class Flags:
                 "sampler must be prior for a conditional model, whose codes depend on "
                 f"the class, got {self.sampler}"
             )
-        if self.manifold_dims is not None:
-            check_dims(self.model.latent_dim, self.manifold_dims, "manifold_dims")
-            if self.model.conditional:
-                raise InputError(
-                    "manifold_dims must be left out for a conditional model, which has "
-                    f"a manifold for each class, got {self.manifold_dims}"
-                )
+        inputs.check_manifold(self.manifold_dims, self.model)
 
 
 def main(flags: Flags) -> None:
     """Data, model, training, report, figures."""
     dataset = inputs.load_data(flags)
-    if flags.manifold_dims is not None and dataset.is_table:
-        raise InputError(
-            "manifold_dims must be left out for a table, whose rows are not drawn on a "
-            f"grid, got {flags.manifold_dims}"
-        )
+    inputs.check_manifold(flags.manifold_dims, flags.model, dataset)
     if flags.model.conditional:
         dataset = condition_on_labels(dataset)
     workdir = inputs.choose_workdir("mnist_vae", dataset, flags, NOT_IN_NAME)
