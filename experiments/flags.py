@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import re
-import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -49,11 +48,7 @@ def read_flags(flags_class: type[Flags], program: str, args: Sequence[str]) -> F
             use_underscores=True,
             registry=REGISTRY,
         )
-    pairs = split_words(args, hints, unnamed, program)
-    stated = dict(pairs)
-    for name in dict.fromkeys(n for n, words in pairs if words != stated[n]):
-        last = " ".join(stated[name]) or "no value"
-        print(f"NOTE: {name} is stated twice: {last} counts", file=sys.stderr)
+    stated = dict(split_words(args, hints, unnamed, program))  # the last one counts
     values = {n: read_value(n, hints[n], words) for n, words in stated.items()}
     flags: Flags = _build(flags_class, values)
     return flags

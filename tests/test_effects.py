@@ -32,7 +32,7 @@ from flaxvae.models import (
 )
 from flaxvae.models.networks import DataSpec, NetworkConfig, fields_of
 from flaxvae.nn.likelihoods import LIKELIHOODS
-from flaxvae.nn.networks import ENCODERS
+from flaxvae.nn.networks import DECODERS, ENCODERS
 from flaxvae.nn.posteriors import POSTERIORS
 from flaxvae.nn.priors import PRIORS
 from flaxvae.objectives import ELBO, OBJECTIVES, Objective, ObjectiveConfig
@@ -44,9 +44,19 @@ from flaxvae.training.plan import make_plan
 IMAGES = DataSpec((4, 4, 1), levels=17, num_classes=3)
 TABLES = {
     "encoder": ENCODERS,
+    "decoder": DECODERS,
     "likelihood": LIKELIHOODS,
     "prior": PRIORS,
     "posterior": POSTERIORS,
+}
+
+BATCH_NORM = {"normalization": "batch"}
+RESOLVED = {  # needs that are checked with the defaults of the model, as it is built
+    "batch_norm": BATCH_NORM,
+    "biases": BATCH_NORM,
+    "decoder_biases": BATCH_NORM,
+    "before_reshape": BATCH_NORM,
+    "dense_normalization": {"hidden": (5,)},
 }
 
 
@@ -68,11 +78,11 @@ def another_value(config, field):
 
 def context_of(config, field):
     """Settings under which a field has an effect, as it and the parts declare them."""
-    context = {}
+    context = dict(RESOLVED.get(field.name, {}))
     for name, wanted in field.metadata.get("needs", {}).items():
         if not isinstance(wanted, Except):
             context[name] = wanted[0] if isinstance(wanted, tuple) else wanted
-    own = field.metadata.get("field", field.name)
+    own = field.metadata.get("field", field.name.removeprefix("decoder_"))
     if config is VQVAEConfig:
         context["encoder"] = "conv"
     elif field.name in ("prior", "conditioning") and config is VAEConfig:

@@ -153,7 +153,7 @@ def test_numbers_that_are_not_finite_end_with_code_1(weights, tmp_path, capsys):
     weights.fc3.weight.data[:] = 3e38  # finite, its outputs not
     torch.save(weights.state_dict(), tmp_path / "large.pt")
     assert in_process(tmp_path / "large.pt", *common) == 1
-    assert "error: the test numbers are not finite" in capsys.readouterr().err
+    assert "error: test split: the mean elbo is nan" in capsys.readouterr().err
     weights.fc3.weight.data[0, 0] = np.nan
     torch.save(weights.state_dict(), tmp_path / "nan.pt")
     assert in_process(tmp_path / "nan.pt", *common) == 1
