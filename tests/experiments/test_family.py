@@ -195,6 +195,7 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
     assert (folder / "summary.json").read_text() == before
 
 
+@pytest.mark.slow  # test_about_runs.py has each of its steps
 def test_a_run_is_probed_sampled_and_classified(call, tmp_path):
     folder = tmp_path / "run"
     arguments = ("--conditional", "--conditioning=film", "--hidden", "16", *TINY)

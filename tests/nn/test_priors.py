@@ -44,7 +44,9 @@ def test_a_vamp_prior_is_the_mean_of_its_inputs_posteriors(key):
     )
 
 
-@pytest.mark.parametrize("posterior", ["full", "iaf"])
+@pytest.mark.parametrize(
+    "posterior", [pytest.param("full", marks=pytest.mark.slow), "iaf"]
+)
 def test_a_vamp_prior_of_any_posterior_is_their_mean(key, posterior):
     model = make(prior="vamp", prior_components=6, posterior=posterior)
     variables, _ = init(model, key)
