@@ -199,6 +199,7 @@ def test_the_pictures_of_denoised_series(waves):
     assert 0.4 * deviation < (corrupted - clean).std() < 0.6 * deviation
 
 
+@pytest.mark.slow
 def test_a_vqvae_of_series(waves):
     model = build_vqvae(waves.shape, num_codes=8, code_width=4, **CONV)
     run = fit(model, waves, objective=Quantization(), **SMALL)

@@ -281,7 +281,7 @@ def test_dropout_acts_in_training_only(key):
 
 @pytest.mark.parametrize(
     "encoder",
-    [*(pytest.param(n, marks=pytest.mark.slow) for n in ("mlp", "conv")), "resnet"],
+    ["mlp", *(pytest.param(n, marks=pytest.mark.slow) for n in ("conv", "resnet"))],
 )
 def test_bfloat16_computes_in_it_with_float32_around(key, encoder):
     vae = build_vae(
