@@ -27,6 +27,7 @@ from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 from flaxvae.training.run_folder import check_new_file
 
+SIDE_OF_SMALL = 600  # pixels to which a picture of small images is enlarged
 MOST_PIXELS = 20_000  # on a side of one picture of all images
 
 
@@ -419,13 +420,18 @@ def _as_levels(x: np.ndarray) -> np.ndarray:
 
 
 def _tile(levels: np.ndarray) -> np.ndarray:
-    """Images ``(N, H, W, C)`` side by side, ``(rows*H, columns*W, C)``; rest white."""
+    """Images ``(N, H, W, C)`` side by side, ``(rows*H*s, columns*W*s, C)``; rest white.
+
+    Small images are enlarged s times, by whole pixels.
+    """
     N, H, W, C = levels.shape
     rows, columns = _choose_tiles(N, (H, W))
     tiles = np.full((rows * columns, H, W, C), 255, np.uint8)
     tiles[:N] = levels
     grid = tiles.reshape(rows, columns, H, W, C).swapaxes(1, 2)  # (R, H, columns, W, C)
-    return grid.reshape(rows * H, columns * W, C)  # (rows*H, columns*W, C)
+    picture = grid.reshape(rows * H, columns * W, C)  # (rows*H, columns*W, C)
+    scale = max(1, SIDE_OF_SMALL // max(picture.shape))
+    return picture.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def _as_picture(image: np.ndarray) -> Any:
