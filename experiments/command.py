@@ -58,10 +58,10 @@ def run_command(
 ) -> None:
     """Reads the flags, runs the command, and exits with its code.
 
-    0: done. 1: training met a non-finite number, or a disk is full. 2: a flag or a file
-    cannot be used. 130, 143: ended by Ctrl-C or SIGTERM; a run in training has saved
-    its state, and the same command continues it. The reason is one line on the
-    standard error stream.
+    0: done. 1: a number is not finite, every model of a sweep has failed, a disk is
+    full, or another process has ended. 2: a flag or a file cannot be used. 130, 143:
+    ended by Ctrl-C or SIGTERM; a run in training has saved its state, and the same
+    command continues it. The reason is one line on the standard error stream.
     """
     flags = None
     try:
@@ -126,15 +126,20 @@ def describe_flags(flags: Any) -> dict[str, Any]:
     return {"command": Path(sys.argv[0]).stem, "settings": describe_value(own)}
 
 
-def start(flags: Start, card: Mapping[str, Any] | None = None) -> None:
+def start(flags: Start, description: Mapping[str, Any] | None = None) -> None:
     """Sets up what must be set up before the first array is created.
 
     Args:
       flags: of the connection and the computation.
-      card: what all processes of a run must have in common.
+      description: what all processes of a run must have in common.
     """
     if flags.precision != "default":
         jax.config.update("jax_default_matmul_precision", flags.precision)
-    hosts.connect(flags.coordinator, flags.num_processes, flags.process_id, card=card)
+    hosts.connect(
+        flags.coordinator,
+        flags.num_processes,
+        flags.process_id,
+        description=description,
+    )
     if flags.compilation_cache:
         use_compilation_cache()

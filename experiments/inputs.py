@@ -1,11 +1,11 @@
 """The data, the seeds and the folder that a command's flags describe."""
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import terminal
 from experiments.command import Start
 from flaxvae import InputError
 from flaxvae.checks import check_seed
@@ -16,7 +16,8 @@ from flaxvae.settings import flatten_settings
 from flaxvae.training import Engine, hosts
 from flaxvae.training.run_folder import check_writable
 
-MOST_SEEDS = 100_000  # of one range, each of which is a training
+MOST_SEEDS = 100_000  # in one range; each seed is a training run
+KEPT = "config.json keeps this under data.notes"
 NOT_IN_NAME = {
     field.name
     for group in (Engine, Start)
@@ -67,10 +68,8 @@ def load_data(flags: Any, least_test: int = 2) -> Dataset:
     if flags.workdir is not None and hosts.is_main():
         check_writable(flags.workdir.expanduser())
     dataset: Dataset = flags.data.load()
-    for note in dataset.notes:
-        print(f"NOTE: {note}", file=sys.stderr)
     if dataset.notes:
-        print("NOTE: config.json keeps this under data.notes", file=sys.stderr)
+        terminal.print_notes([*dataset.notes, KEPT])
     if len(dataset.test) < least_test:
         number = {2: "two", 5: "five"}.get(least_test, str(least_test))
         raise InputError(

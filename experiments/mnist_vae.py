@@ -12,7 +12,6 @@ in nats, one draw of z per image (seed 0, grey levels, batch 128, learning rate 
     --encoder=conv   --latent_dim=20    100.9
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,7 +112,7 @@ def main(flags: Flags) -> None:
     with terminal.show_count("-log p(x)", len(dataset.test), shown=shown) as count:
         report = run.evaluate(nll_samples=flags.nll_samples, on_progress=count)
     if collapse := explain_collapse(report):
-        print(f"NOTE: {collapse}", file=sys.stderr)
+        terminal.print_notes([collapse])
     network, figures = flags.model.describe_network(dataset.shape), []
     if flags.figures:
         figures = run.draw(

@@ -1,12 +1,11 @@
 """The data of a command about a run: the run's own, unless others are asked for."""
 
 import dataclasses
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments import terminal
 from flaxvae import InputError, Run
 from flaxvae.data import Dataset
 from flaxvae.data.arrays import ImageOrder
@@ -62,7 +61,7 @@ class RunData:
             return run.data
         dataset = run.read(self.dataset, **self.choices)
         if not run.owns(dataset):
-            print_notes(dataset.notes)
+            terminal.print_notes(dataset.notes)
         return dataset
 
     def refuse(self, reason: str) -> None:
@@ -76,12 +75,6 @@ class RunData:
 def show(value: Any) -> str:
     """A value of a flag as the user wrote it."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def print_notes(notes: Sequence[str]) -> None:
-    """Notes, one line each, on the standard error stream."""
-    for note in notes:
-        print(f"NOTE: {note}", file=sys.stderr)
 
 
 def choose_output(output: Path | None, workdir: Path) -> Path:

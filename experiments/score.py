@@ -18,7 +18,7 @@ from tyro.conf import OmitArgPrefixes
 
 import flaxvae
 from experiments import command, terminal
-from experiments.run_data import RunData, print_notes
+from experiments.run_data import RunData
 from flaxvae import InputError
 from flaxvae.checks import check_seed
 from flaxvae.evaluation.scores import has_draws
@@ -65,7 +65,9 @@ def main(flags: Flags) -> None:
     title = run.title_of(dataset)
     if flags.data.dataset is not None and run.owns(dataset):  # in the file's order
         num_train = f"{len(dataset.train):,} examples are training examples"
-        print_notes([f"{title!r} is the data that the run was trained on: {num_train}"])
+        terminal.print_notes(
+            [f"{title!r} is the data that the run was trained on: {num_train}"]
+        )
         dataset = run.load(flags.data.dataset, **flags.data.choices)
     scores = run.score(
         dataset,

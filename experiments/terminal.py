@@ -1,6 +1,7 @@
 """What commands print: tables, and a bar for what takes long."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,12 @@ def show_count(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Prints notes on the standard error stream, one line each."""
+    for note in notes:
+        print(f"NOTE: {note}", file=sys.stderr)
 
 
 def print_columns(

@@ -35,7 +35,7 @@ def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:
     errors = []
     for kind in kinds:
         try:
-            return read_one(name, kind, words)
+            return _read_one(name, kind, words)
         except InputError as error:
             errors.append(error)
     choices = ", ".join(dict.fromkeys(map(str, choices_of(hint))))
@@ -44,7 +44,7 @@ def read_value(name: str, hint: Any, words: Sequence[str]) -> Any:
     raise errors[-1]
 
 
-def read_one(name: str, kind: Any, words: Sequence[str]) -> Any:
+def _read_one(name: str, kind: Any, words: Sequence[str]) -> Any:
     """As `read_value`, for a type without alternatives."""
     if get_origin(kind) is tuple:
         parts = get_args(kind)

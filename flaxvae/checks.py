@@ -144,6 +144,17 @@ def show(value: Any) -> str:
     return text if is_short else f"a {type(value).__name__}"
 
 
+def list_names(names: Iterable[Any], most: int = 10, separator: str = ", ") -> str:
+    """Names in one line, the first of many.
+
+    >>> list_names("abc", most=2)
+    'a, b and 1 more'
+    """
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return separator.join(texts[:most]) + more
+
+
 def show_fields(thing: Any) -> str:
     """A short ``repr`` of a dataclass: of arrays and long tuples their sizes.
 

@@ -308,6 +308,16 @@ def flatten_settings(settings: Any) -> dict[str, Any]:
     return values
 
 
+def flatten_tree(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted names."""
+    if not isinstance(tree, dict):
+        return {prefix.removesuffix("."): tree}
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= flatten_tree(value, f"{prefix}{name}.")
+    return flat
+
+
 def describe_settings(settings: Any) -> dict[str, Any]:
     """A dataclass as JSON: ``{field: value}``, nested dataclasses likewise."""
     return {

@@ -4,13 +4,13 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, list_names
 from flaxvae.data.array_names import find_split
 from flaxvae.data.arrays import AS_STORED, ImageOptions
 from flaxvae.data.cache import Arrays, Pending, cached_arrays
@@ -122,12 +122,12 @@ def find_images(folder: Path) -> Found:
     if parts is None:
         parts = {"train": folder}
         inside = {path.name for kind in inner for path in _sub_folders(kind)}
-        if names := _name_some(sorted(filter(find_folder_split, inside))):
+        if names := list_names(sorted(filter(find_folder_split, inside))):
             notes.append(f"the folders {names} inside classes are not read as splits")
     splits = {split: _find_files(path, rest) for split, path in parts.items()}
     for split, path in parts.items():
         if not splits[split]:
-            others = _name_some([suffix or "no suffix" for suffix in rest])
+            others = list_names([suffix or "no suffix" for suffix in rest])
             raise InputError(
                 f"{path} must hold image files ({', '.join(SUFFIXES)}), or folders of "
                 f"them, got {f'files of {others}' if rest else 'none'}"
@@ -141,10 +141,10 @@ def find_images(folder: Path) -> Found:
         )
     kinds = sorted({kind for files in splits.values() for _, kind in files if kind})
     if kinds:
-        notes.append(f"labels by folder: {_name_some(kinds)}")
+        notes.append(f"labels by folder: {list_names(kinds)}")
     if rest:
         count = f"{sum(rest.values()):,} files that are not images"
-        names = _name_some([suffix or "no suffix" for suffix in sorted(rest)])
+        names = list_names([suffix or "no suffix" for suffix in sorted(rest)])
         notes.append(f"{count} are left out ({names})")
     return Found(splits, tuple(notes))
 
@@ -188,7 +188,7 @@ def _split_folders(
     )
     notes.append(f"splits by folder: {names}")
     if left := [*others, *(path.name for path in _images(folder))]:
-        notes.append(f"beside the splits, {_name_some(sorted(left))} are left out")
+        notes.append(f"beside the splits, {list_names(sorted(left))} are left out")
     return parts
 
 
@@ -241,12 +241,6 @@ def _walk(folder: Path, rest: Counter[str] | None = None) -> Iterator[Path]:
 
 def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name in IGNORED
-
-
-def _name_some(names: Sequence[str], most: int = 10) -> str:
-    """Names in one line, the first of many."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _digest(paths: list[Path], images: ImageOptions) -> str:

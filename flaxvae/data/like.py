@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxvae.checks import InputError, check_choice
+from flaxvae.checks import InputError, check_choice, list_names
 from flaxvae.data.arrays import (
     ImageOptions,
     ImageOrder,
@@ -142,8 +142,7 @@ def _show(value: Any) -> str:
     """A number or names, the first of many."""
     if not isinstance(value, tuple):
         return f"{value:g}"
-    rest = f" and {len(value) - SHOWN} more" if len(value) > SHOWN else ""
-    return ", ".join(map(str, value[:SHOWN])) + rest
+    return list_names(value, SHOWN)
 
 
 def _read_table(

@@ -1,11 +1,12 @@
 """A run's own data, read again from where the run had them, and compared."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, list_names
 from flaxvae.data.config import DataConfig
 from flaxvae.data.dataset import SPLITS, Dataset
 from flaxvae.data.sources import is_path, uses_default_folder
@@ -70,10 +71,8 @@ def _read_anywhere(config: DataConfig, described: Mapping[str, Any]) -> Dataset:
     except InputError:
         if config.data_dir is None or not uses_default_folder(config.dataset):
             raise
-        try:
+        with contextlib.suppress(InputError):  # the first error says more
             return read_by(dataclasses.replace(config, data_dir=None), described)
-        except InputError:
-            pass
         raise
 
 
@@ -149,8 +148,7 @@ def find_differences(dataset: Dataset, described: Mapping[str, Any]) -> str:
         return "" if same else "examples of train or validation"
     if not found:
         found = _find_changed(dataset.fingerprints(), described["fingerprints"])
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return "; ".join(found[:SHOWN]) + more
+    return list_names(found, SHOWN, "; ")
 
 
 def _find_changed(

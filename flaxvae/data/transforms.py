@@ -8,7 +8,7 @@ from typing import Any, Concatenate, Literal, ParamSpec
 
 import numpy as np
 
-from flaxvae.checks import InputError, check_at_least, check_choice
+from flaxvae.checks import InputError, check_at_least, check_choice, list_names
 from flaxvae.data.dataset import SPLITS, Dataset, Split
 from flaxvae.data.layout import Layout, as_series
 from flaxvae.data.normal_scores import NormalScores, needs_scores
@@ -337,10 +337,9 @@ def _find_unresolved(
 def _name_constants(dataset: Dataset, is_constant: np.ndarray) -> str:
     names = dataset.columns or [str(i + 1) for i in range(len(is_constant))]
     chosen = [names[i] for i in np.flatnonzero(is_constant)]
-    rest = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
     plural = "s are" if len(chosen) > 1 else " is"
     what = "column" if dataset.is_table else "feature"
-    return f"{what}{plural} constant: {', '.join(chosen[:SHOWN])}{rest}"
+    return f"{what}{plural} constant: {list_names(chosen, SHOWN)}"
 
 
 def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from flaxvae.checks import InputError, check_choice, show
 from flaxvae.data.memory import as_dataset
 from flaxvae.interop.architectures import ARCHITECTURES
-from flaxvae.interop.between import read_gaps
 from flaxvae.interop.infer import infer_settings
 from flaxvae.interop.layers import find_layers
 from flaxvae.interop.matching import (
@@ -20,6 +19,7 @@ from flaxvae.interop.matching import (
 from flaxvae.interop.modules import read_modules
 from flaxvae.interop.names import expand_architecture
 from flaxvae.interop.program import Program
+from flaxvae.interop.sequential import read_gaps
 from flaxvae.interop.tensors import Weights, print_note, read_weights
 from flaxvae.interop.weights import from_torch
 from flaxvae.models import AutoencoderConfig, VAEConfig
@@ -36,15 +36,15 @@ CONFIGS: dict[ModelKind, type[Any]] = {
     "vae": VAEConfig,
     "autoencoder": AutoencoderConfig,
 }
-# Fields that no tensor tells, as far as they are about networks.
-UNTOLD = (
+# Fields about networks that no tensor shows.
+NOT_IN_TENSORS = (
     "activation",
     "negative_slope",
     "before_reshape",
     "mean_activation",
     "code_activation",
 )
-# Normalizations without running statistics, which tensors do not tell apart.
+# Normalizations without running statistics, which tensors do not distinguish.
 EPSILON_NOTES = {
     "layer": "layer (LayerNorm, epsilon 1e-6; PyTorch's is 1e-5)",
     "group": f"group (GroupNorm of {GROUPS} groups, epsilon 1e-6; PyTorch's is 1e-5)",
@@ -74,8 +74,8 @@ def infer_config(
 
     Widths, filters, kernels, normalizations, biases and the size of the code are read
     from the tensors, a ReLU before the reshape from numbers of an ``nn.Sequential``,
-    the activation from a module. What is not told, such as the likelihood, is as the
-    architecture's programs are usually printed, or flaxvae's default, unless it is
+    the activation from a module. What they do not show, such as the likelihood, is as
+    the architecture's programs are usually printed, or flaxvae's default, unless it is
     stated; what was assumed is printed in one line.
 
     >>> import numpy as np
@@ -187,25 +187,25 @@ def make_plan(
     usual |= read_modules(weights.modules)
     if usual.get("activation", "leaky_relu") != "leaky_relu":
         usual.pop("negative_slope", None)
-    told = read_gaps(program, stated)
-    if told.pop("code_activation", False):
+    inferred = read_gaps(program, stated)
+    if inferred.pop("code_activation", False):
         activation = stated.get("activation", usual.get("activation", "relu"))
         is_known = activation in CODE_ACTIVATIONS
-        told["code_activation"] = activation if is_known else "relu"
-    usual |= told
-    found = infer_settings(program, data.shape, {**told, **stated})
+        inferred["code_activation"] = activation if is_known else "relu"
+    usual |= inferred
+    found = infer_settings(program, data.shape, {**inferred, **stated})
     _check_stated(found, stated, program)
     assumed = {
         name: value
         for name, value in usual.items()
-        if name in UNTOLD and name not in {**found, **stated}
+        if name in NOT_IN_TENSORS and name not in {**found, **stated}
     }
     if stated.get("activation", "leaky_relu") != "leaky_relu":
         assumed.pop("negative_slope", None)
     if found["decoder"] != "conv" or not program.heads:
         assumed.pop("before_reshape", None)
     if not program.heads and "feature_map" not in {**found, **stated}:
-        assumed["feature_map"] = told.get("feature_map", "linear")
+        assumed["feature_map"] = inferred.get("feature_map", "linear")
     has_parameter = any(name.startswith("likelihood.") for name in weights.tensors)
     likelihood = stated.get("likelihood", "normal" if data.is_real else None)
     if likelihood in SCALED and not has_parameter and "scale" not in stated:
@@ -239,7 +239,7 @@ def _check_stated(
     found: Mapping[str, Any], stated: Mapping[str, Any], program: Program
 ) -> None:
     """Raises `InputError` for a stated field that the tensors contradict."""
-    told = dict(found)
+    known = dict(found)
     for name in ("biases", "decoder_biases"):
         if name in stated and "biases" not in found:
             raise InputError(
@@ -250,8 +250,8 @@ def _check_stated(
         "before_reshape" not in found
         and stated.get("before_reshape") == "normalization"
     ):
-        told["before_reshape"] = "activation or none"
-    for name, value in told.items():
+        known["before_reshape"] = "activation or none"
+    for name, value in known.items():
         given = stated.get(name, value)
         if name == "batch_norm":
             continue  # of the statistics to come

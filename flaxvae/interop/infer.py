@@ -63,9 +63,7 @@ def infer_settings(
                 out_filters if convs else out_filters[::-1]
             )
         kernels = _kernels([layer for layer, _ in transposed])
-        if convs and _short(kernels[::-1]) == settings["kernel_size"]:
-            pass
-        else:
+        if not convs or _short(kernels[::-1]) != settings["kernel_size"]:
             settings["decoder_kernel_size"] = _short(kernels)
         places = None if image is None else image[0].outputs // out_filters[0]
         mirrored = {**settings, **stated}

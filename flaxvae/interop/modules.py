@@ -1,4 +1,4 @@
-"""What the submodules of a PyTorch module tell that its tensors do not."""
+"""The activation of a PyTorch program, from the submodules of its module."""
 
 from collections.abc import Sequence
 from typing import Any

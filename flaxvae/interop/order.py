@@ -3,13 +3,13 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, list_names
 from flaxvae.interop.program import Program, Shape, TorchLayer, torch_layers
 
 CODE = re.compile(r"(^|_)(code|latent|bottleneck|z)($|_)")
@@ -48,13 +48,14 @@ def guess_program(
     unknown = [n for n in (*heads, *_all(order)) if n not in layers]
     if unknown:
         raise InputError(
-            f"names must be of the weights' layers, {_list(layers)}, got {unknown[0]}"
+            f"names must be of the weights' layers, {list_names(layers, 8)}, got "
+            f"{unknown[0]}"
         )
     surplus = [n for n in layers if order and n not in (*heads, *_all(order))]
     if surplus:
         raise InputError(
             "names must be of all of the weights' layers, got none for "
-            f"{_list(surplus)}"
+            f"{list_names(surplus, 8)}"
         )
     _check_data(layers, data_shape)
     is_known = bool(heads or order)
@@ -90,7 +91,7 @@ def guess_program(
     listed = [layer.describe() for layer in layers.values() if layer.kind != "norm"]
     raise InputError(
         "names must say in which order the layers are applied, since none fits "
-        f"examples of shape {data_shape}: {_list(listed)}"
+        f"examples of shape {data_shape}: {list_names(listed, 8)}"
     )
 
 
@@ -338,11 +339,6 @@ class _Search:
 
 def _all(order: Mapping[str, Sequence[str]]) -> Iterator[str]:
     return itertools.chain(*order.values())
-
-
-def _list(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" * (len(names) > 8))
 
 
 def _narrowest(programs: list[Program]) -> list[Program]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, list_names
 
 Shape = tuple[int, ...]
 TENSORS = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
@@ -113,8 +113,7 @@ def torch_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, TorchLayer]:
     if unknown:
         raise InputError(
             "weights must be those of dense layers, convolutions and normalizations, "
-            f"got {', '.join(unknown[:5])}"
-            + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+            f"got {list_names(unknown, 5)}"
         )
     return {name: layer for name, layer in layers.items() if layer is not None}
 

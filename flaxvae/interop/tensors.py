@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxvae.checks import InputError, check_choice, show
+from flaxvae.checks import InputError, check_choice, list_names, show
 from flaxvae.interop.files import Inert, read_file
 from flaxvae.training import NonFiniteError
 
@@ -78,7 +78,7 @@ def read_weights(source: Any, entry: str | None = None) -> Weights:
         if isinstance(name, str) and _is_array(value)
     }
     if left_out := [name for name in state_dict if name not in arrays]:
-        notes.append(f"left out what is not a tensor: {_shorten(left_out)}")
+        notes.append(f"left out what is not a tensor: {list_names(left_out, 5)}")
     prefix = _common_prefix(map(_without_wrappers, arrays))
     if whole := _common_prefix(arrays):
         notes.append(f"the prefix {whole!r} of all names left out")
@@ -155,13 +155,13 @@ def _unwrap(content: Any, entry: str | None, place: str) -> tuple[Any, list[str]
         return content, []
     if not found:
         raise InputError(
-            f"weights must hold tensors, got {place} with {_shorten(content)}: save "
-            "it by torch.save(model.state_dict(), path)"
+            f"weights must hold tensors, got {place} with {list_names(content, 5)}: "
+            "save it by torch.save(model.state_dict(), path)"
         )
     standard = [name for name in ENTRIES if name in found]
     if standard:
         others = [name for name in found if name != standard[0]]
-        note = f"tensors of the entry {standard[0]!r}, not of {_shorten(others)}"
+        note = f"tensors of the entry {standard[0]!r}, not of {list_names(others, 5)}"
         return found[standard[0]], [note]
     parts = {name.split(".")[-1].lower()[:3] for name in found}
     if {"enc", "dec"} <= parts:
@@ -170,7 +170,7 @@ def _unwrap(content: Any, entry: str | None, place: str) -> tuple[Any, list[str]
             for name, state_dict in found.items()
             for key, value in state_dict.items()
         }
-        return joined, [f"the entries {_shorten(found)} together"]
+        return joined, [f"the entries {list_names(found, 5)} together"]
     raise InputError(
         f"entry must say which of the entries holds the weights, got {place} with "
         f"{', '.join(found)}"
@@ -270,8 +270,3 @@ def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
             f"the weights are not finite: {count:,} of {total:,} numbers in {name}"
             f"{more}"
         )
-
-
-def _shorten(names: Any) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" * (len(names) > 5))

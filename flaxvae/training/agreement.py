@@ -1,8 +1,8 @@
-"""What the processes of a run compare before they train: one card of each.
+"""What the processes of a run compare before they train: one description of each.
 
-A card is nested dicts of values of JSON: settings, versions, checksums of the data. How
-a process hears of the others' cards is in `rendezvous`, before JAX connects them, and
-in `others`, afterwards.
+A description is nested dicts of values of JSON: settings, versions, checksums of the
+data. How a process hears of the others' descriptions is in `rendezvous`, before JAX
+connects them, and in `peers`, afterwards.
 """
 
 import zlib
@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from flaxvae.settings import flatten_tree
 from flaxvae.training.environment import describe_versions
 
 MOST_DIFFERENCES = 3  # that a message names
@@ -34,21 +35,23 @@ class ProcessLostError(ConnectionError):
     """Another process of the run has ended; the message says which, and why."""
 
 
-def compare(cards: Sequence[dict[str, Any]]) -> str | None:
-    """What differs between the cards of several processes, or None.
+def compare(descriptions: Sequence[dict[str, Any]]) -> str | None:
+    """What differs between the descriptions of several processes, or None.
 
     >>> print(compare([{"settings": {"epochs": 2}}, {"settings": {"epochs": 3}}]))
     the processes of a run must agree, and epochs is 2 in process 0 and 3 in process 1
 
     Args:
-      cards: one of each process, nested dicts of values of JSON. Of their entries the
-        first that differs is described, since the others may follow from it.
+      descriptions: one of each process, nested dicts of values of JSON. Of their
+        entries the first that differs is named, since the others may follow from it.
     """
-    first = cards[0].get("workdir")  # the others need not state it
-    cards = [c | {"workdir": first} if c.get("workdir") is None else c for c in cards]
-    names = dict.fromkeys(name for card in cards for name in card)
+    first = descriptions[0].get("workdir")  # the others need not state it
+    descriptions = [
+        c | {"workdir": first} if c.get("workdir") is None else c for c in descriptions
+    ]
+    names = dict.fromkeys(name for description in descriptions for name in description)
     for part in names:
-        flat = [_flatten(card.get(part)) for card in cards]
+        flat = [flatten_tree(description.get(part)) for description in descriptions]
         keys = dict.fromkeys(key for each in flat for key in each)
         differing = {
             key: [str(each[key]) if key in each else "not set" for each in flat]
@@ -87,7 +90,7 @@ def describe_devices() -> dict[str, Any]:
 def describe_process(
     config: Mapping[str, Any], workdir: str | Path | None
 ) -> dict[str, Any]:
-    """The card of a process that is about to train.
+    """The description of a process that is about to train.
 
     Args:
       config: the content of ``config.json``. All splits of the data are compared,
@@ -109,16 +112,6 @@ def describe_process(
         "model": config["model"],
         "program": config["program"],
     }
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict with dotted names."""
-    if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{name}.")
-    return flat
 
 
 def _name(part: str, key: str, differing: Mapping[str, Any]) -> str:

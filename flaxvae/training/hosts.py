@@ -23,7 +23,7 @@ from flaxvae.training.rendezvous import SECONDS_IN_SILENCE
 
 SECONDS_TO_CONNECT = 120.0  # until all processes must have appeared
 SECONDS_TO_TELL = 20.0  # for one that has failed before it could connect
-SECONDS_TO_MISS_A_PEER = 60  # without a heartbeat; before that see `others`
+SECONDS_TO_MISS_A_PEER = 60  # without a heartbeat; before that see `peers`
 
 
 def connect(
@@ -31,7 +31,7 @@ def connect(
     num_processes: int | None = None,
     process_id: int | None = None,
     *,
-    card: Mapping[str, Any] | None = None,
+    description: Mapping[str, Any] | None = None,
 ) -> None:
     """Joins the processes of a run; must come before the first array.
 
@@ -43,8 +43,8 @@ def connect(
         under SLURM with several tasks; elsewhere this process is alone.
       num_processes: their number, with ``coordinator``.
       process_id: the number of this one, from 0, with ``coordinator``.
-      card: what this process is about to do, as nested dicts of values of JSON, which
-        must be equal; see `flaxvae.training.agreement.compare`.
+      description: what this process is about to do, as nested dicts of values of JSON,
+        which must be equal; see `flaxvae.training.agreement.compare`.
 
     Raises:
       InputError: only some of the three are stated, a number is out of range, the
@@ -52,7 +52,7 @@ def connect(
         the processes do not fit together.
       ProcessLostError: another process has ended.
     """
-    card = {**(card or {}), **agreement.describe_program()}
+    description = {**(description or {}), **agreement.describe_program()}
     values: tuple[Any, Any, Any] = (coordinator, num_processes, process_id)
     if all(value is None for value in values):
         if not _in_cluster():
@@ -65,7 +65,7 @@ def connect(
     else:
         address = Address.of(*values)
         values = str(address), address.num_processes, address.process_id
-        rendezvous.meet(address, card, SECONDS_TO_CONNECT)
+        rendezvous.meet(address, description, SECONDS_TO_CONNECT)
         # The processes of a run reach each other directly.
         os.environ.update(no_grpc_proxy=address.host)
         jax.config.update("jax_check_proxy_envs", False)
@@ -79,7 +79,7 @@ def connect(
         )
         jax.devices()  # found by all processes together, as long as all are there
     if run := together.joined():  # from here on they hear of this process
-        run.meet(card | agreement.describe_devices())
+        run.meet(description | agreement.describe_devices())
 
 
 def announce_failure(args: Sequence[str], reason: str, code: int) -> None:
@@ -92,8 +92,8 @@ def announce_failure(args: Sequence[str], reason: str, code: int) -> None:
     """
     with contextlib.suppress(InputError, OSError):
         if address := read_address(args):
-            card = {"failed": reason, "code": code}
-            rendezvous.meet(address, card, SECONDS_TO_TELL)
+            description = {"failed": reason, "code": code}
+            rendezvous.meet(address, description, SECONDS_TO_TELL)
 
 
 def leave() -> None:

@@ -1,9 +1,10 @@
 """The processes of a run find each other, before JAX connects them.
 
 Process 0 listens at the coordinator's address; each process, the first one too, sends
-its card (its number, their number, command and versions) and waits for the verdict: all
-go on, or all end with the same line. So what is wrong is known before JAX's own service
-is started, whose errors end a process from within, without a message of one line.
+its description (its number, their number, command and versions) and waits for the
+verdict: all go on, or all end with the same line. So what is wrong is known before
+JAX's own service is started, whose errors end a process from within, without a message
+of one line.
 
 A message is one line of JSON. Nothing a stranger sends is more than compared.
 """
@@ -31,18 +32,18 @@ SECONDS_TO_ANSWER = 10.0  # of whoever listens at the address, or connects to it
 MOST_BYTES = 2**20  # of a message
 
 
-def meet(address: Address, card: Mapping[str, Any], seconds: float) -> None:
-    """Waits until all processes are there and their cards agree.
+def meet(address: Address, description: Mapping[str, Any], seconds: float) -> None:
+    """Waits until all processes are there and their descriptions agree.
 
     Args:
       address: where, and which of them this process is.
-      card: what must be equal, by name. An entry ``failed`` says why this process
-        cannot take part, and ends the others.
+      description: what must be equal, by name. An entry ``failed`` says why this
+        process cannot take part, and ends the others.
       seconds: how long to wait at most.
 
     Raises:
       InputError: an address that is in use or does not answer, a process that did not
-        appear in time, or cards that differ.
+        appear in time, or descriptions that differ.
       ProcessLostError: another process has ended.
     """
     deadline = time.monotonic() + seconds
@@ -50,9 +51,9 @@ def meet(address: Address, card: Mapping[str, Any], seconds: float) -> None:
     try:
         host = _Host(address, deadline, seconds) if is_first else None
     except OSError as error:
-        _explain_bind(address, card, deadline, seconds, error)
+        _explain_bind(address, description, deadline, seconds, error)
     try:
-        verdict = _ask(address, card, deadline, seconds, quiet=is_first)
+        verdict = _ask(address, description, deadline, seconds, quiet=is_first)
     finally:
         if host is not None:
             host.close()
@@ -63,17 +64,17 @@ def meet(address: Address, card: Mapping[str, Any], seconds: float) -> None:
 
 def _ask(
     address: Address,
-    card: Mapping[str, Any],
+    description: Mapping[str, Any],
     deadline: float,
     seconds: float,
     *,
     quiet: bool,
 ) -> Mapping[str, Any]:
-    """Sends the card to process 0 and returns its verdict."""
+    """Sends the description to process 0 and returns its verdict."""
     mine = {
         "process_id": address.process_id,
         "num_processes": address.num_processes,
-        **card,
+        **description,
     }
     with _connect(address, deadline, seconds, quiet) as connection:
         connection.settimeout(SECONDS_TO_ANSWER)
@@ -90,7 +91,7 @@ def _ask(
         connection.sendall(_encode(mine))
         # Process 0 ends the waiting.
         connection.settimeout(max(0.0, deadline - time.monotonic()) + SECONDS_TO_ANSWER)
-        try:
+        with contextlib.suppress(OSError, ValueError):  # process 0 has ended
             while line := lines.readline(MOST_BYTES):
                 message = json.loads(line)
                 if "verdict" in message:
@@ -98,8 +99,6 @@ def _ask(
                     return verdict
                 if not quiet:
                     say(message["waiting"])
-        except (OSError, ValueError):
-            pass
     raise ProcessLostError("process 0 has ended before all processes had appeared")
 
 
@@ -133,7 +132,7 @@ def _connect(
 
 def _explain_bind(
     address: Address,
-    card: Mapping[str, Any],
+    description: Mapping[str, Any],
     deadline: float,
     seconds: float,
     error: OSError,
@@ -142,7 +141,7 @@ def _explain_bind(
     verdict: Mapping[str, Any] = {}
     with contextlib.suppress(InputError, ProcessLostError):  # another program
         deadline = min(deadline, time.monotonic() + 1.0)
-        verdict = _ask(address, card, deadline, seconds, quiet=True)
+        verdict = _ask(address, description, deadline, seconds, quiet=True)
     if verdict.get("failed"):  # two processes are the first one
         raise InputError(verdict["failed"])
     raise InputError(
@@ -152,27 +151,27 @@ def _explain_bind(
 
 
 @dataclass(eq=False)
-class _Guest:
+class _Peer:
     """A connection to process 0."""
 
     connection: socket.socket
     received: bytes = b""
-    card: dict[str, Any] | None = None
+    description: dict[str, Any] | None = None
 
     @property
     def shared(self) -> dict[str, Any]:
-        """The part of the card that must be equal."""
-        return {k: v for k, v in (self.card or {}).items() if k != "process_id"}
+        """The part of the description that must be equal."""
+        return {k: v for k, v in (self.description or {}).items() if k != "process_id"}
 
 
 @dataclass(eq=False)
 class _Host:
-    """Process 0's side: collects the cards and answers all, in a thread."""
+    """Process 0's side: collects the descriptions and answers all, in a thread."""
 
     address: Address
     deadline: float
     seconds: float
-    guests: list[_Guest] = field(default_factory=list)
+    peers: list[_Peer] = field(default_factory=list)
     verdict: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -180,18 +179,18 @@ class _Host:
         self._listener = _listen(self.address.port)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
-        self._heard: set[int] = set()  # who has sent a card
-        self._told: set[int] = set()  # who has been sent the verdict
+        self._heard: set[int] = set()  # who has sent a description
+        self._answered: set[int] = set()  # who has been sent the verdict
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Waits until everyone is told, which is bounded, and stops to listen."""
+        """Waits until everyone is answered, which is bounded, and stops to listen."""
         self._thread.join(self.seconds + 2 * SECONDS_TO_ANSWER)
         self._selector.close()
         self._listener.close()
-        for guest in self.guests:
-            guest.connection.close()
+        for peer in self.peers:
+            peer.connection.close()
 
     def _serve(self) -> None:
         began, has_said = time.monotonic(), False
@@ -205,7 +204,7 @@ class _Host:
             now = time.monotonic()
             missing = self._missing()
             if self.verdict is None and not missing:
-                self._decide(compare([guest.shared for guest in self._present()]))
+                self._decide(compare([peer.shared for peer in self._present()]))
             if self.verdict is None and now >= self.deadline:
                 self._decide(
                     f"{name_processes(missing)} of {self.address.num_processes} did "
@@ -216,7 +215,7 @@ class _Host:
                 # Others may still be starting: they shall hear it, too.
                 until = min(until, now + SECONDS_TO_ANSWER)
                 everyone = range(self.address.num_processes)
-                if self._told.issuperset(everyone) or now >= until:
+                if self._answered.issuperset(everyone) or now >= until:
                     return
             elif not has_said and now - began >= SECONDS_IN_SILENCE:
                 has_said = True
@@ -226,16 +225,18 @@ class _Host:
                     f"{self.seconds:.0f} s"
                 )
                 say(f"process 0 is {waiting}")
-                for guest in self._present():
-                    if number := (guest.card or {})["process_id"]:
-                        _send(guest, {"waiting": f"process {number} is {waiting}"})
+                for peer in self._present():
+                    if number := (peer.description or {})["process_id"]:
+                        _send(peer, {"waiting": f"process {number} is {waiting}"})
 
-    def _present(self) -> list[_Guest]:
-        """Those that have sent a card, in the order of their numbers."""
+    def _present(self) -> list[_Peer]:
+        """Those that have sent a description, in the order of their numbers."""
         present = [
-            (guest.card["process_id"], guest) for guest in self.guests if guest.card
+            (peer.description["process_id"], peer)
+            for peer in self.peers
+            if peer.description
         ]
-        return [guest for _, guest in sorted(present, key=lambda pair: pair[0])]
+        return [peer for _, peer in sorted(present, key=lambda pair: pair[0])]
 
     def _missing(self) -> list[int]:
         return sorted(set(range(self.address.num_processes)) - self._heard)
@@ -244,42 +245,44 @@ class _Host:
         with contextlib.suppress(OSError):
             connection, _ = self._listener.accept()
             connection.settimeout(SECONDS_TO_ANSWER)
-            guest = _Guest(connection)
-            self.guests.append(guest)
+            peer = _Peer(connection)
+            self.peers.append(peer)
             connection.sendall(f"{GREETING}\n".encode())
-            self._selector.register(connection, selectors.EVENT_READ, guest)
+            self._selector.register(connection, selectors.EVENT_READ, peer)
 
-    def _read(self, guest: _Guest) -> None:
+    def _read(self, peer: _Peer) -> None:
         try:
-            received = guest.connection.recv(MOST_BYTES)
+            received = peer.connection.recv(MOST_BYTES)
         except OSError:
             received = b""
-        guest.received += received
-        is_over = not received or len(guest.received) > MOST_BYTES
+        peer.received += received
+        is_over = not received or len(peer.received) > MOST_BYTES
         if is_over:
-            self._selector.unregister(guest.connection)
-            guest.connection.close()
-            self.guests.remove(guest)
-            if guest.card is not None and self.verdict is None:
-                number = guest.card["process_id"]
+            self._selector.unregister(peer.connection)
+            peer.connection.close()
+            self.peers.remove(peer)
+            if peer.description is not None and self.verdict is None:
+                number = peer.description["process_id"]
                 self._decide(
                     f"process {number} has ended before all processes had appeared", 1
                 )
-        elif guest.card is None and guest.received.endswith(b"\n"):
+        elif peer.description is None and peer.received.endswith(b"\n"):
             with contextlib.suppress(ValueError, TypeError, KeyError):
-                card = json.loads(guest.received)
-                self._accept(guest, {**card, "process_id": int(card["process_id"])})
+                description = json.loads(peer.received)
+                self._accept(
+                    peer, {**description, "process_id": int(description["process_id"])}
+                )
 
-    def _accept(self, guest: _Guest, card: dict[str, Any]) -> None:
-        number, count = card["process_id"], card.get("num_processes")
+    def _accept(self, peer: _Peer, description: dict[str, Any]) -> None:
+        number, count = description["process_id"], description.get("num_processes")
         is_second = number in self._heard
-        guest.card = card
+        peer.description = description
         self._heard.add(number)
         if self.verdict is not None:
-            self._tell(guest)
-        elif "failed" in card:
-            code = card.get("code", 1)
-            self._decide(f"process {number} has ended: {card['failed']}", code)
+            self._tell(peer)
+        elif "failed" in description:
+            code = description.get("code", 1)
+            self._decide(f"process {number} has ended: {description['failed']}", code)
         elif count != self.address.num_processes:
             self._decide(
                 f"num_processes is {self.address.num_processes} in process 0 and "
@@ -290,12 +293,12 @@ class _Host:
 
     def _decide(self, failed: str | None, code: int = 2) -> None:
         self.verdict = {"failed": failed, "code": code}
-        for guest in self._present():
-            self._tell(guest)
+        for peer in self._present():
+            self._tell(peer)
 
-    def _tell(self, guest: _Guest) -> None:
-        _send(guest, {"verdict": self.verdict})
-        self._told.add((guest.card or {})["process_id"])
+    def _tell(self, peer: _Peer) -> None:
+        _send(peer, {"verdict": self.verdict})
+        self._answered.add((peer.description or {})["process_id"])
 
 
 def say(line: str) -> None:
@@ -314,9 +317,9 @@ def _listen(port: int) -> socket.socket:
     )
 
 
-def _send(guest: _Guest, message: Mapping[str, Any]) -> None:
+def _send(peer: _Peer, message: Mapping[str, Any]) -> None:
     with contextlib.suppress(OSError):  # it has ended, which is seen elsewhere
-        guest.connection.sendall(_encode(message))
+        peer.connection.sendall(_encode(message))
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:

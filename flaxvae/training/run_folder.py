@@ -40,7 +40,7 @@ from flaxvae.objectives.objective import (
     describe_objective,
     objective_from_description,
 )
-from flaxvae.settings import describe_value
+from flaxvae.settings import describe_value, flatten_tree
 from flaxvae.training.advance import validation_value
 from flaxvae.training.checkpoint import Checkpoints, restore_variables
 from flaxvae.training.environment import describe_environment
@@ -115,7 +115,7 @@ class RunFolder:
     def _check_same_run(self, config: Mapping[str, Any]) -> None:
         before = self.config
         for part in COMPARED:
-            old, new = _flatten(before.get(part)), _flatten(config.get(part))
+            old, new = flatten_tree(before.get(part)), flatten_tree(config.get(part))
             differences = [
                 f"{name} was {old.get(name)}, now {new.get(name)}"
                 + (OTHER_DATA if name == "fingerprint" else "")
@@ -450,16 +450,6 @@ def _is_news(before: Any, now: Any) -> bool:
     if not now or now == before:
         return False
     return now.get("source") is not None or "fingerprints" not in (before or {})
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict with dotted names."""
-    if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{name}.")
-    return flat
 
 
 def _find_best(

@@ -1,4 +1,4 @@
-"""A training that several processes go through together; see `others`.
+"""A training that several processes go through together; see `peers`.
 
 Of one process nothing is compared and nobody waited for.
 """
@@ -14,16 +14,16 @@ import jax
 
 from flaxvae.checks import InputError
 from flaxvae.training.agreement import ProcessLostError
-from flaxvae.training.others import CONTINUES, Others, describe_error
+from flaxvae.training.peers import CONTINUES, Peers, describe_error
 from flaxvae.training.rendezvous import say
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_run: dict[str, Others] = {}  # at most one entry
+_run: dict[str, Peers] = {}  # at most one entry
 
 
-def joined() -> Others | None:
+def joined() -> Peers | None:
     """The other processes of the run; None for one process alone."""
     if not jax.distributed.is_initialized():
         _run.clear()
@@ -33,7 +33,7 @@ def joined() -> Others | None:
 
         if distributed.global_state.num_processes == 1:
             return None
-        _run["run"] = Others(distributed.global_state)
+        _run["run"] = Peers(distributed.global_state)
     return _run["run"]
 
 
@@ -57,20 +57,20 @@ def together(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def meet(card: Callable[[], Mapping[str, Any]]) -> None:
+def meet(description: Callable[[], Mapping[str, Any]]) -> None:
     """Inside `together`: waits for all processes and compares what they will do.
 
     Args:
-      card: returns nested dicts of values of JSON, which must be equal; not called in a
-        run of one process.
+      description: returns nested dicts of values of JSON, which must be equal; not
+        called in a run of one process.
 
     Raises:
-      InputError: the cards differ, or another process has refused its input.
+      InputError: the descriptions differ, or another process has refused its input.
       ProcessLostError: another process has ended.
     """
     run = joined()
     if run is not None:
-        run.meet(card())
+        run.meet(description())
 
 
 def _is_lost(error: BaseException) -> bool:

@@ -146,26 +146,26 @@ def meet(monkeypatch):
     """The ends of several processes, as threads, that meet at one address."""
     monkeypatch.setattr(rendezvous, "SECONDS_TO_ANSWER", 1.0)
 
-    def meet(*cards, seconds=20.0):
-        port = free_port()
+    def meet(*descriptions, seconds=20.0):
+        port, count = free_port(), len(descriptions)
 
-        def one(i, card):
+        def one(i, each):
             try:
-                address = Address("127.0.0.1", port, card.pop("count", len(cards)), i)
-                rendezvous.meet(address, card, seconds)
+                address = Address("127.0.0.1", port, each.pop("count", count), i)
+                rendezvous.meet(address, each, seconds)
             except (InputError, ProcessLostError) as error:
                 return f"{type(error).__name__}: {error}"
             return None
 
-        with ThreadPoolExecutor(len(cards)) as pool:
-            numbers = [card.pop("number", i) for i, card in enumerate(cards)]
-            return list(pool.map(one, numbers, cards))
+        with ThreadPoolExecutor(len(descriptions)) as pool:
+            numbers = [each.pop("number", i) for i, each in enumerate(descriptions)]
+            return list(pool.map(one, numbers, descriptions))
 
     return meet
 
 
 @pytest.mark.parametrize(
-    ("cards", "message"),
+    ("descriptions", "message"),
     [
         ([{"command": "a"}, {"command": "a"}, {"command": "a"}], None),
         (
@@ -186,8 +186,8 @@ def meet(monkeypatch):
     ],
     ids=["equal", "command", "count", "twice", "failed", "interrupted"],
 )
-def test_all_processes_hear_the_same_before_they_connect(meet, cards, message):
-    ends = meet(*cards)
+def test_all_processes_hear_the_same_before_they_connect(meet, descriptions, message):
+    ends = meet(*descriptions)
     for end in ends:
         assert (end is None) if message is None else (message in end), ends
 

@@ -1,20 +1,20 @@
 """One process of a run among the others: they meet, and one hears of another's end.
 
-Each process writes its card (see `agreement`) into the store of JAX's coordination
-service, process 0 compares them, and all go on or all raise the same line. The store
-works before anything is compiled, for texts of any length, and while a process loads
-its data or has failed to; a device collective would wait forever.
+Each process writes its description (see `agreement`) into the store of JAX's
+coordination service, process 0 compares them, and all go on or all raise the same line.
+The store works before anything is compiled, for texts of any length, and while a
+process loads its data or has failed to; a device collective would wait forever.
 
-A thread in each process writes a pulse into the store and reads those of the others, so
-that nobody waits for a process that was killed.
+A thread in each process writes a heartbeat into the store and reads those of the
+others, so that nobody waits for a process that was killed.
 
 The entries of the store, whose last part is the number of the process that wrote them::
 
-    flaxvae/round R, meeting M/card/1    what process 1 is about to do
+    flaxvae/round R, meeting M/description/1    what process 1 is about to do
     flaxvae/round R, meeting M/verdict/0 whether all go on
     flaxvae/round R/failed/1             why its training number R has ended
     flaxvae/ended/1                      why process 1 has ended, or left the others
-    flaxvae/pulse/1                      a number that grows while process 1 lives
+    flaxvae/heartbeat/1                      a number that grows while process 1 lives
 """
 
 import contextlib
@@ -33,15 +33,15 @@ from flaxvae.training.agreement import ProcessLostError, compare, name_processes
 from flaxvae.training.rendezvous import SECONDS_IN_SILENCE, say
 
 SECONDS_TO_MEET = 1800.0  # until all have loaded their data
-SECONDS_BETWEEN_PULSES = 1.0
-SECONDS_WITHOUT_PULSE = 30.0  # after which a process is taken for dead
+SECONDS_BETWEEN_HEARTBEATS = 1.0
+SECONDS_WITHOUT_HEARTBEAT = 30.0  # after which a process is taken for dead
 SECONDS_TO_END = 10.0  # for the others, before process 0 takes the store with it
 SECONDS_OF_GRACE = 5.0  # for the main thread to find out by itself
 
 CONTINUES = "the same command, started everywhere, continues the run"
 
 
-class Others:
+class Peers:
     """This process among the others, by the store of JAX's coordination service."""
 
     def __init__(self, state: Any) -> None:
@@ -71,26 +71,30 @@ class Others:
         """Begins a training."""
         self.round, self._met = self.round + 1, 0
 
-    def meet(self, card: Mapping[str, Any]) -> None:
+    def meet(self, description: Mapping[str, Any]) -> None:
         """Waits until all processes are here; see `flaxvae.training.together`."""
         self._met += 1
         here = f"round {self.round}, meeting {self._met}"
         try:
-            verdict = self._collect(here, card) if self.own == 0 else None
+            verdict = self._collect(here, description) if self.own == 0 else None
             if verdict is None:
-                self.write(f"{here}/card/{self.own}", describe_value(card))
+                self.write(
+                    f"{here}/description/{self.own}", describe_value(description)
+                )
                 verdict = self._wait(f"{here}/verdict", [0])[0]
         except jax.errors.JaxRuntimeError as error:
             raise ProcessLostError("process 0 cannot be reached") from error
         if verdict["failed"]:
             _raise(verdict)
 
-    def _collect(self, here: str, card: Mapping[str, Any]) -> dict[str, Any]:
-        """Process 0's verdict on the cards of all, which it tells the others."""
-        own = json.loads(json.dumps(describe_value(card)))  # as it reads the others
+    def _collect(self, here: str, description: Mapping[str, Any]) -> dict[str, Any]:
+        """Process 0's verdict on the descriptions of all, which it tells the others."""
+        own = json.loads(
+            json.dumps(describe_value(description))
+        )  # as it reads the others
         try:
-            cards = self._wait(f"{here}/card", range(1, self.count))
-            ordered = [own, *(cards[i] for i in range(1, self.count))]
+            descriptions = self._wait(f"{here}/description", range(1, self.count))
+            ordered = [own, *(descriptions[i] for i in range(1, self.count))]
             verdict = {"failed": compare(ordered), "code": 2}
         except (InputError, ProcessLostError) as error:
             code = 2 if isinstance(error, InputError) else 1
@@ -190,30 +194,30 @@ class Others:
         seen: dict[int, tuple[int, float]] = {}
         since: dict[int, float] = {}
         beat, before = 0, time.monotonic()
-        while not self._stopped.wait(SECONDS_BETWEEN_PULSES):
+        while not self._stopped.wait(SECONDS_BETWEEN_HEARTBEATS):
             beat += 1
             try:
-                self.write(f"pulse/{self.own}", beat)
-                pulses, ended = self.read("pulse"), self.read("ended")
+                self.write(f"heartbeat/{self.own}", beat)
+                heartbeats, ended = self.read("heartbeat"), self.read("ended")
             except Exception:  # process 0 has gone, of which JAX speaks
                 return
             now = time.monotonic()
-            if now - before > SECONDS_WITHOUT_PULSE / 2:
+            if now - before > SECONDS_WITHOUT_HEARTBEAT / 2:
                 seen.clear()  # this process has slept
             before = now
-            for i, pulse in pulses.items():
+            for i, heartbeat in heartbeats.items():
                 if i == self.own:
                     continue
-                if i not in seen or seen[i][0] != pulse:
-                    seen[i] = pulse, now
+                if i not in seen or seen[i][0] != heartbeat:
+                    seen[i] = heartbeat, now
                     self.lost.pop(i, None)
                 if i in ended:
                     if ended[i]["failed"]:
                         since.setdefault(i, now)
-                elif now - seen[i][1] > SECONDS_WITHOUT_PULSE:
+                elif now - seen[i][1] > SECONDS_WITHOUT_HEARTBEAT:
                     self.lost[i] = (
                         f"process {i} was lost: no sign of it for "
-                        f"{SECONDS_WITHOUT_PULSE:.0f} s"
+                        f"{SECONDS_WITHOUT_HEARTBEAT:.0f} s"
                     )
                     since.setdefault(i, now)
                 else:

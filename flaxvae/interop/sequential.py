@@ -1,7 +1,8 @@
-"""What the numbers of an ``nn.Sequential`` tell about modules without weights.
+"""Modules without weights, inferred from the numbers of an ``nn.Sequential``.
 
 In ``Sequential(Linear, ReLU, Linear)`` the dense layers are 0 and 2: one module stands
-between them. An ``nn.ModuleList`` of layers has no such gaps, and tells nothing.
+between them. In an ``nn.ModuleList`` of layers there are no gaps, and nothing can be
+inferred.
 """
 
 from collections import defaultdict
@@ -23,19 +24,19 @@ def read_gaps(program: Program, stated: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
       ``before_reshape``, ``feature_map`` and whether ``code_activation`` is needed, as
-      far as the numbers tell.
+      far as the numbers show.
 
     Raises:
       InputError: an activation before a normalization, none between two layers, or what
         may be pooling.
     """
-    told: dict[str, Any] = {}
+    inferred: dict[str, Any] = {}
     layers = [*program.encoder, *program.decoder]
     if program.is_autoencoder:
         layers = [*program.encoder, *program.heads, *program.decoder]
     outwards = {layer.name for layer in program.decoder}
     lists = _without_gaps([*layers, *program.heads])
-    main = None  # the latest layer that is no normalization
+    main = None  # the latest layer that is not a normalization
     for layer, following in pairwise(layers):
         main = layer if layer.kind != "norm" else main
         count = _count_between(layer, following, lists)
@@ -52,11 +53,11 @@ def read_gaps(program: Program, stated: Mapping[str, Any]) -> dict[str, Any]:
         activations = count - reshapes
         crosses = main.name not in outwards and following.name in outwards
         if crosses and program.heads:
-            told["code_activation"] = activations > 0
+            inferred["code_activation"] = activations > 0
         elif crosses:
-            told["feature_map"] = "activated" if activations > 0 else "linear"
+            inferred["feature_map"] = "activated" if activations > 0 else "linear"
         elif reshapes and main.name in outwards and layer is main:
-            told["before_reshape"] = "activation" if activations > 0 else "none"
+            inferred["before_reshape"] = "activation" if activations > 0 else "none"
         elif activations < 1:
             _refuse(f"no activation between {layer.name} and {following.name}")
         elif activations > 1 and main.kind == "conv" and "strides" not in stated:
@@ -65,7 +66,7 @@ def read_gaps(program: Program, stated: Mapping[str, Any]) -> dict[str, Any]:
                 f"and {following.name}: one may be pooling, which flaxvae's networks "
                 "do not have; dropout may be there"
             )
-    return told
+    return inferred
 
 
 def _refuse(what: str) -> None:
@@ -102,7 +103,7 @@ def _without_gaps(layers: Sequence[TorchLayer]) -> set[str]:
 def _count_between(
     layer: TorchLayer, following: TorchLayer, lists: set[str]
 ) -> int | None:
-    """The modules between two layers; None: their names do not tell."""
+    """The modules between two layers; None: their names do not show it."""
     (container, number), (other, end) = _place(layer.name), _place(following.name)
     if container != other or container in lists or not 0 <= number < end:
         return None
