@@ -108,11 +108,11 @@ def test_a_signal_to_one_saves_and_a_death_ends_the_other(start_two, tmp_path):
     processes[1].kill()
     began = time.monotonic()
     _, err = processes[0].communicate(timeout=60)
-    assert processes[0].returncode != 0
-    assert time.monotonic() - began < 2 * hosts.SECONDS_TO_MISS_A_PEER
-    # JAX's watchdog may notice it before the failing sum does.
-    messages = ("another process of the run has ended", "another task died")
-    assert any(words in err for words in messages), err
+    assert processes[0].returncode == 1, err
+    assert time.monotonic() - began < hosts.SECONDS_TO_MISS_A_PEER
+    # The failing sum says it, or the missing heartbeats; JAX's watchdog comes later.
+    messages = ("another process of the run has ended", "process 1 was lost")
+    assert any(words in err.splitlines()[-1] for words in messages), err
     after = lines_of(tmp_path)
     assert after[: len(before)] == before
     assert [line["epoch"] for line in after] == list(range(1, len(after) + 1))
