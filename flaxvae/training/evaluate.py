@@ -1,14 +1,17 @@
 """A whole evaluation as one compiled scan."""
 
 import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxvae.collectives import split_weights, sum_over_devices
+from flaxvae.data import Preprocessing, Split
 from flaxvae.data.preprocess import Preprocess
 from flaxvae.objectives.objective import bind_conditions
 from flaxvae.schedules import at_full_value
@@ -82,3 +85,33 @@ def make_evaluate(
         return means
 
     return evaluate
+
+
+def draw_inputs(
+    preprocessing: Preprocessing, split: Split, key: jax.Array
+) -> Iterator[Any]:
+    """A split as the model sees it in an evaluation under the same key.
+
+    Binarization and dequantization are those of `make_evaluate`, so that numbers which
+    are printed together are about the same inputs.
+
+    Args:
+      preprocessing: from stored examples to the model's input.
+      split: examples as they are stored.
+      key: as `make_evaluate`'s function takes it.
+
+    Yields:
+      The inputs of at most `EVALUATION_BATCH` examples, ``(B, ...)`` or `Conditioned`,
+      in the order of the split.
+    """
+    # A function: the moments of a table make its preprocessing unhashable.
+    prepare = jax.jit(lambda x, key: preprocessing(x, key))
+    batch_size = min(EVALUATION_BATCH, len(split))
+    for number, first in enumerate(range(0, len(split), batch_size or 1)):
+        # One shape, one program: the last batch is filled, and what fills it is cut.
+        index = np.minimum(np.arange(first, first + batch_size), len(split) - 1)
+        examples, _ = split_weights(preprocessing.stored(split[index].examples))
+        key_x, _ = jax.random.split(jax.random.fold_in(key, number))
+        seen = prepare(jax.tree.map(jnp.asarray, examples), key_x)
+        rest = slice(len(split) - first)
+        yield jax.tree.map(operator.itemgetter(rest), seen)

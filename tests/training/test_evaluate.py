@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 
 from flaxvae.objectives import ELBO
 from flaxvae.training import evaluate
-from flaxvae.training.evaluate import make_evaluate
+from flaxvae.training.evaluate import draw_inputs, make_evaluate
 from flaxvae.training.optimizers import adam
 from flaxvae.training.state import create_state
 
@@ -61,3 +63,26 @@ def test_evaluation_draws_differ_between_batches(vae, stripes, state, key, monke
     whole = compute(state.variables, ELBO(), same, key)["log_likelihood"]
     half = compute(state.variables, ELBO(), same[:10], key)["log_likelihood"]
     assert whole != half
+
+
+@pytest.mark.parametrize("drawn", [{"binarize": "dynamic"}, {"dequantize": True}])
+@pytest.mark.parametrize("batch", [7, 10, 100])
+def test_inputs_are_drawn_as_in_an_evaluation(
+    vae, stripes, state, key, monkeypatch, drawn, batch
+):
+    monkeypatch.setattr(evaluate, "EVALUATION_BATCH", batch)
+    places = jnp.arange(1.0, 1 + stripes.validation.x[0].size)
+
+    def weighted_sum(vae, x, *, key):
+        vae.encode(x)
+        return {"loss": x.reshape(len(x), -1) @ places}
+
+    preprocessing = dataclasses.replace(stripes.preprocessing, **drawn)
+    compute = make_evaluate(vae, preprocessing)
+    x = jnp.asarray(stripes.validation.x)
+    expected = compute(state.variables, weighted_sum, x, key)["loss"]
+    parts = list(draw_inputs(preprocessing, stripes.validation, key))
+    assert [len(part) for part in parts][-1] == (len(x) - 1) % min(batch, 23) + 1
+    seen = np.concatenate(parts).reshape(23, -1)
+    np.testing.assert_allclose((seen @ places).mean(), expected, rtol=1e-5)
+    assert not np.allclose(seen, x.reshape(23, -1) / 255)
