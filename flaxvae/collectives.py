@@ -3,13 +3,20 @@
 Under ``jit`` with a sharded batch every array is global and nothing here acts. Inside
 ``pmap`` (or ``shard_map``) over the axis `DATA_AXIS` a function sees one device's rows;
 these functions give it the numbers that it would have with all rows present.
+
+A batch-level term of an objective is a function of `gather_rows`, such as
+``gather_rows(z).mean(0)``: in an evaluation the batch may be padded to a multiple of
+the devices, which `gather_rows` leaves out and `mean_over_devices` does not.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 DATA_AXIS = "data"  # name of the mesh axis along which a batch is split
 
@@ -64,6 +71,25 @@ def data_axis() -> str | None:
     return DATA_AXIS
 
 
+_padding: ContextVar[int] = ContextVar("padding", default=0)
+
+
+@contextlib.contextmanager
+def padded_by(rows: int) -> Iterator[None]:
+    """While a function is traced: the last rows of the global batch are padding.
+
+    `gather_rows` leaves them out, and `take_part` adds them again.
+
+    Args:
+      rows: number of these rows, in all.
+    """
+    token = _padding.set(rows)
+    try:
+        yield
+    finally:
+        _padding.reset(token)
+
+
 def mean_over_devices(tree: Any) -> Any:
     """The means of arrays that are themselves means over equal parts of the batch."""
     axis = data_axis()
@@ -77,7 +103,18 @@ def sum_over_devices(tree: Any) -> Any:
 
 
 def take_part(rows: jax.Array, axis: int = 0) -> jax.Array:
-    """This device's part of all rows, ``(B, ...) -> (B / devices, ...)``."""
+    """This device's part of all rows, ``(B, ...) -> (B / devices, ...)``.
+
+    The inverse of `gather_rows`: where that leaves out padding, rows in its place are
+    added, whose values do not count.
+    """
+    if padding := _padding.get():
+        widths = [(0, padding if i == axis else 0) for i in range(rows.ndim)]
+        rows = jnp.pad(rows, widths, mode="edge")
+    return _cut_part(rows, axis)
+
+
+def _cut_part(rows: jax.Array, axis: int) -> jax.Array:
     name = data_axis()
     if name is None:
         return rows
@@ -102,15 +139,21 @@ def draw_rows(
         return draw(key, shape)
     whole = list(shape)
     whole[axis] *= jax.lax.axis_size(name)
-    return take_part(draw(key, tuple(whole)), axis)
+    return _cut_part(draw(key, tuple(whole)), axis)
 
 
 def gather_rows(tree: Any) -> Any:
     """The rows of the whole batch, on every device: ``(B / devices, ...) -> (B, ...)``.
 
-    Their order is that of the batch.
+    Their order is that of the batch. Padding, which makes a batch of an evaluation
+    divisible by the devices, is left out.
     """
     axis = data_axis()
     if axis is None:
         return tree
-    return jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), tree)
+
+    def gather(x: jax.Array) -> jax.Array:
+        rows: jax.Array = jax.lax.all_gather(x, axis, tiled=True)
+        return rows[: len(rows) - _padding.get()]
+
+    return jax.tree.map(gather, tree)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxvae.checks import InputError, check_terms
 from flaxvae.data import Split
@@ -58,19 +59,29 @@ def evaluate_terms(
             f"split must hold {objective.least_batch} examples for the objective "
             f"{type(objective).__name__}, which compares them, got {len(split)}"
         )
-    evaluate = jax.jit(make_evaluate(trained.model, trained.preprocessing))
+    evaluate = jax.jit(
+        make_evaluate(trained.model, trained.preprocessing), static_argnames="count"
+    )
     key = draw_key(trained, Stream.TEST, seed=seed)
     batches = max(1, PIECE_BYTES * len(split) // (split.x.nbytes * EVALUATION_BATCH))
     totals: dict[str, float] = {}
     for number in range(0, -(-len(split) // EVALUATION_BATCH), batches):
         first = number * EVALUATION_BATCH
-        part = split[first : first + batches * EVALUATION_BATCH]
+        last = min(first + batches * EVALUATION_BATCH, len(split))
+        count = last - first
+        part = split[first:last]
+        if first and count % EVALUATION_BATCH:  # the last batch has the size of all
+            last += -count % EVALUATION_BATCH
+            part = split[np.arange(first, last) % len(split)]
         trained.check(part.x)
         stored = trained.preprocessing.stored(part.examples)
         piece: Any = jax.tree.map(jnp.asarray, stored)
-        terms = evaluate(trained.variables, objective, piece, key, jnp.asarray(number))
+        terms = evaluate(
+            trained.variables, objective, piece, key, jnp.asarray(number), count=count
+        )
+        weight = part.total_weight * count / len(part)
         for name, term in terms.items():
-            totals[name] = totals.get(name, 0.0) + float(term) * part.total_weight
+            totals[name] = totals.get(name, 0.0) + float(term) * weight
     means = {name: total / split.total_weight for name, total in totals.items()}
     check_terms("the mean", means)
     return means

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from flaxvae.collectives import mean_over_devices
+from flaxvae.collectives import gather_rows
 from flaxvae.distributions import Distribution, kl_divergence, sample_and_log_prob
 from flaxvae.distributions.divergences import has_closed_form, kl_per_dimension
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
@@ -23,6 +23,12 @@ class ELBO(Objective):
     >>> ELBO(beta=4.0)
     ELBO(beta=4.0, capacity=None, free_bits=None, num_samples=1, kl='analytic')
 
+    With a capacity C the penalty is beta abs(mean KL - C), as in disentanglement_lib: C
+    is a target for the mean over the global batch, from which the KL of an example may
+    differ. With free bits the KL is sum_d max(mean KL_d, free_bits), means over the
+    global batch too; with both, C is a target for this sum. Examples then have no
+    weights of their own.
+
     Terms: ``loss`` (minimised), ``elbo`` (the bound itself, always with beta = 1),
     ``log_likelihood`` and ``kl``, each ``(B,)`` in nats per example.
 
@@ -37,8 +43,8 @@ class ELBO(Objective):
     beta: Weight = setting(1.0, at_least=0)
     """Weight of the KL divergence."""
     capacity: Weight | None = setting(None, at_least=0, weighted_by="beta")
-    """Target C of the KL in nats: the penalty is beta * abs(KL - C) (arXiv 1804.03599).
-    """
+    """Target C of the KL in nats: the penalty is beta * abs(mean KL - C), the mean over
+    the batch (arXiv 1804.03599)."""
     free_bits: Weight | None = setting(None, at_least=0, weighted_by="beta")
     """Least value in nats that each dimension's KL, averaged over the batch, counts as
     (arXiv 1606.04934)."""
@@ -50,7 +56,7 @@ class ELBO(Objective):
     @property
     def has_batch_terms(self) -> bool:
         """See `Objective.has_batch_terms`."""
-        return self.free_bits is not None
+        return self.free_bits is not None or self.capacity is not None
 
     def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
@@ -61,11 +67,13 @@ class ELBO(Objective):
         penalty = terms["kl"]
         if self.free_bits is not None:
             per_dimension = kl_per_dimension(q, vae.prior())  # type: ignore[arg-type]
-            parts = mean_over_devices(per_dimension.mean(0))
-            raised = jnp.maximum(parts, self.free_bits).sum()
-            penalty = jnp.broadcast_to(raised, penalty.shape)
+            parts = gather_rows(per_dimension).mean(0)  # (D,)
+            penalty = jnp.maximum(parts, self.free_bits).sum()  # ()
+        elif self.capacity is not None:
+            penalty = gather_rows(penalty).mean(0)  # ()
         if self.capacity is not None:
             penalty = jnp.abs(penalty - self.capacity)
+        penalty = jnp.broadcast_to(penalty, terms["kl"].shape)
         return {"loss": -(terms["log_likelihood"] - self.beta * penalty), **terms}
 
     def check(self, model: Any, dataset: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from flaxvae.collectives import mean_over_devices
+from flaxvae.collectives import gather_rows
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.objectives.elbo import bound_terms
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
@@ -46,9 +46,9 @@ class DIPVAE(Objective):
         q = diagonal(vae.encode(x), "dip")
         z, log_q = sample_and_log_prob(q, key)
         terms = bound_terms(vae, x, q, z, log_q)
-        D, mean = q.mean.shape[-1], q.mean.mean(0)
-        squares, variances = q.mean.T @ q.mean / len(q.mean), jnp.exp(q.log_var).mean(0)
-        mean, squares, variances = mean_over_devices((mean, squares, variances))
+        means, log_vars = gather_rows((q.mean, q.log_var))  # (B, D)
+        D, mean = means.shape[-1], means.mean(0)
+        squares, variances = means.T @ means / len(means), jnp.exp(log_vars).mean(0)
         covariance = squares - mean[:, None] * mean[None]  # (D, D)
         if self.version == 2:
             covariance = covariance + jnp.diag(variances)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flaxvae.collectives import sum_over_devices
+from flaxvae.collectives import gather_rows
 from flaxvae.objectives.objective import Objective, Terms, Weight
 from flaxvae.settings import setting
 
@@ -46,7 +46,7 @@ class Quantization(Objective):
         loss = -log_likelihood + self.commitment * q.commitment
         loss = loss + self.codebook * q.codebook_loss
         M = model.quantizer.num_codes
-        uses = sum_over_devices(jnp.bincount(q.indices.reshape(-1), length=M))
+        uses = jnp.bincount(gather_rows(q.indices).reshape(-1), length=M)
         shares = uses.astype(jnp.float32) / uses.sum().astype(jnp.float32)
         logs = jnp.log(jnp.maximum(shares, 1e-12))
         entropy = -jnp.where(uses > 0, shares * logs, 0.0)

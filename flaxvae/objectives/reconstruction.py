@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxvae.checks import InputError
-from flaxvae.collectives import mean_over_devices
+from flaxvae.collectives import gather_rows
 from flaxvae.models import AutoencoderConfig
 from flaxvae.objectives.corruption import Corruption, corrupt
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
@@ -71,7 +71,7 @@ class Reconstruction(Objective):
         if self.l1 is not None:
             loss += self.l1 * jnp.abs(z).sum(-1)
         if self.rate_weight is not None:
-            rate, mean = self.rate, mean_over_devices(z.mean(0))  # (D,)
+            rate, mean = self.rate, gather_rows(z).mean(0)  # (D,)
             mean = jnp.clip(mean, 1e-6, 1 - 1e-6)
             penalty = rate * jnp.log(rate / mean)
             penalty += (1 - rate) * jnp.log((1 - rate) / (1 - mean))

@@ -34,6 +34,11 @@ class TCVAE(Objective):
     With all three weights 1 it is minus the ELBO, the KL estimated by its draw. The
     marginal q(z) is estimated from the global batch.
 
+    ``num_examples`` stays that of the training split where the objective is evaluated
+    on another, whose examples stand for those of a training split of this size: the
+    parts of the splits are comparable and do not depend on their sizes. They do depend
+    on the size of the batch, 500 in an evaluation.
+
     Terms: ``loss``, ``elbo``, ``log_likelihood``, ``kl`` and its three parts
     ``mutual_information``, ``total_correlation`` and ``dimension_kl``, each ``(B,)`` in
     nats per example.
@@ -126,9 +131,10 @@ def _log_weights(batch_size: int, num_examples: int, sampling: Sampling) -> jax.
     B, N = batch_size, num_examples
     if sampling == "weighted" or B == 1:
         return jnp.full((B, B), -np.log(B * N), jnp.float32)
+    N = max(N, B)  # a batch of an evaluation may be larger than the training split
     # x_i itself stands for one of N; the others share the rest but for one of them.
     weights = np.full((B, B), 1 / (B - 1))
     rows = np.arange(B)
     weights[rows, rows] = 1 / N
-    weights[rows, (rows + 1) % B] = max(N - (B - 1), 1) / (N * (B - 1))
+    weights[rows, (rows + 1) % B] = (N - (B - 1)) / (N * (B - 1))
     return jnp.asarray(np.log(weights), jnp.float32)

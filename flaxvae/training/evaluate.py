@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.collectives import split_weights, sum_over_devices
+from flaxvae.collectives import padded_by, split_weights, sum_over_devices
 from flaxvae.data import Preprocessing, Split
 from flaxvae.data.preprocess import Preprocess
 from flaxvae.objectives.objective import bind_conditions
@@ -26,11 +26,13 @@ EVALUATION_BATCH = 500  # examples; fixed, so that results do not depend on a fl
 def make_evaluate(
     model: nn.Module, preprocess: Preprocess, devices: Devices = ONE_DEVICE
 ) -> Evaluate:
-    """Makes ``evaluate(variables, objective, examples, key, number=0) -> metrics``.
+    """Makes ``evaluate(variables, objective, examples, key, number=0, count=None)``.
 
-    Every example counts once, or by its weight: the last batch is filled up, and a mask
-    keeps what filled it out of the sums. Collections are read, not updated, and nothing
-    is dropped out.
+    Every example counts once, or by its weight. All batches are of one size, so that a
+    batch-level term means the same in each: the last is filled up with the first
+    examples, and a mask keeps these out of the sums. A batch-level term is averaged
+    over the batches, each by the number of its examples that count. Collections are
+    read, not updated, and nothing is dropped out.
 
     Args:
       model: an unbound model.
@@ -41,8 +43,9 @@ def make_evaluate(
       A pure function from the model's variables, an objective (with the full values of
       its schedules), stored examples ``(N, ...)`` and a key to the (weighted) means of
       the objective's terms over all N, ``(B, ...)`` giving ``(...)``, in nats per
-      example. ``number`` counts the batches of examples that came before these, where a
-      split is evaluated in pieces.
+      example. Where a split is evaluated in pieces, ``number`` counts the batches of
+      examples that came before these, and only the first ``count`` examples enter the
+      means: the others fill the last batch.
     """
 
     def evaluate(
@@ -51,25 +54,27 @@ def make_evaluate(
         examples: Any,
         key: jax.Array,
         number: int | jax.Array = 0,
+        count: int | None = None,
     ) -> Metrics:
         bound = bind_conditions(at_full_value(objective))
         examples, weight = split_weights(examples)
         num_examples = len(jax.tree.leaves(examples)[0])
+        counted = num_examples if count is None else count
         batch_size = min(EVALUATION_BATCH, num_examples)
-        num_batches = -(-num_examples // batch_size)
-        # Rows that make the batch divisible change no other row's draws.
-        padded = -(-batch_size // devices.count) * devices.count
+        num_batches = -(-counted // batch_size)
         first = jnp.arange(num_batches, dtype=jnp.int32) * batch_size  # (num_batches,)
 
         def body(number: jax.Array, first: jax.Array) -> tuple[jax.Array, Metrics]:
             key_x, key_z = jax.random.split(jax.random.fold_in(key, number))
-            row = devices.split(jnp.arange(padded, dtype=jnp.int32))
+            # Padding changes no other row's draws.
+            row, padding = devices.number_rows(batch_size)
             index = first + row
-            is_real = (row < batch_size) & (index < num_examples)
-            rows = jnp.minimum(index, num_examples - 1)
+            is_real = (row < batch_size) & (index < counted)
+            rows = index % num_examples
             x = preprocess(jax.tree.map(lambda leaf: leaf[rows], examples), key_x)
             method = functools.partial(bound, key=key_z)
-            terms = model.apply(variables, x, method=method)
+            with padded_by(padding):
+                terms = model.apply(variables, x, method=method)
 
             def sum_real(term: jax.Array) -> jax.Array:
                 shape = (-1, *(1,) * (term.ndim - 1))
@@ -81,7 +86,7 @@ def make_evaluate(
 
         _, sums = jax.lax.scan(body, jnp.asarray(number, jnp.int32), first)
         totals = sum_over_devices(jax.tree.map(lambda s: jnp.sum(s, axis=0), sums))
-        means: Metrics = jax.tree.map(lambda total: total / num_examples, totals)
+        means: Metrics = jax.tree.map(lambda total: total / counted, totals)
         return means
 
     return evaluate

@@ -58,6 +58,22 @@ class Devices:
         sharding = NamedSharding(self._mesh, PartitionSpec(DATA_AXIS))
         return jax.lax.with_sharding_constraint(rows, sharding)
 
+    def number_rows(self, count: int) -> tuple[jax.Array, int]:
+        """Inside a compiled program: the rows of a batch by number, each on its device.
+
+        Args:
+          count: rows of the batch, which the devices need not divide.
+
+        Returns:
+          Their numbers from 0, int32, and how many rows are padding: under ``pmap``
+          numbers of ``count`` and more, by which all devices have equally many.
+        """
+        padded = -(-count // self.count) * self.count
+        rows = self.split(jnp.arange(padded, dtype=jnp.int32))
+        if self.parallel == "pmap":
+            return rows, padded - count
+        return rows[:count], 0  # the compiler pads where it must
+
     def own_part(self, batch: jax.Array) -> jax.Array:
         """Inside a compiled program: each device keeps its part of a whole batch."""
         if self.count > 1 and self.parallel == "pmap":
