@@ -23,8 +23,9 @@ class ELBO(Objective):
     >>> ELBO(beta=4.0)
     ELBO(beta=4.0, capacity=None, free_bits=None, num_samples=1, kl='analytic')
 
-    Terms: ``loss`` (minimised), ``elbo`` (the bound itself, always with beta = 1),
-    ``log_likelihood`` and ``kl``, each ``(B,)`` in nats per example.
+    Terms: ``loss`` (minimised; compared by early stopping), ``elbo`` (the bound itself,
+    always with beta = 1), ``log_likelihood`` and ``kl``, each ``(B,)`` in nats per
+    example.
 
     Source: Kingma and Welling, "Auto-Encoding Variational Bayes", 2013, arXiv
     1312.6114; beta: Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a
