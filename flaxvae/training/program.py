@@ -159,8 +159,10 @@ def make_program(
             optimizer,
             jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sample),
             seed=seed,
-            keep_ema=ema_decay > 0,
         )
+        if ema_decay > 0:  # that of the collections begins in `create`
+            ema = jax.tree.map(jnp.copy, state.params)
+            state = dataclasses.replace(state, ema=ema)
         variables = {"params": state.params, **state.collections}
         collections = dict(initialize_from_data(model, variables, some_examples))
         state = state.begin(collections.pop("params"), collections)

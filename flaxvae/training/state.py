@@ -88,7 +88,7 @@ def create_state(
       optimizer: an Optax gradient transformation.
       x: a preprocessed batch ``(B, ...)``; only its shape and type matter.
       seed: of the root key.
-      keep_ema: whether the step keeps an average of the parameters.
+      keep_ema: whether the step keeps averages of parameters and collections.
 
     Returns:
       The state at step 0.
@@ -112,7 +112,7 @@ def create_state(
     # Under jit, initialization is one dispatch instead of one per operation.
     variables = dict(jax.jit(init)())
     params = variables.pop("params", {})
-    return TrainState(
+    state = TrainState(
         step=jnp.asarray(0, jnp.int32),
         params=params,
         collections=variables,
@@ -122,6 +122,7 @@ def create_state(
         skipped=jnp.asarray(0, jnp.int32),
         ema=jax.tree.map(jnp.copy, params) if keep_ema else None,
     )
+    return state.begin_collections()
 
 
 @contextlib.contextmanager
