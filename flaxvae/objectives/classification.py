@@ -13,7 +13,8 @@ class Classification(Objective):
 
     The model is a `flaxvae.models.Classifier`, bound with the labels of the batch.
 
-    Terms: ``loss``, nats per example, and ``accuracy``, 0 or 1; each ``(B,)``.
+    Terms: ``loss``, nats per example, and ``accuracy``, 0 or 1; each ``(B,)``. Early
+    stopping compares ``loss``.
     """
 
     def __call__(self, classifier: Any, x: jax.Array, *, key: jax.Array) -> Terms:

@@ -42,7 +42,8 @@ class InfoVAE(Objective):
     and mmd_weight 1 it is the ELBO.
 
     Terms: ``loss``, those of `ELBO`, and ``mmd``, one number for the batch; each
-    ``(B,)``.
+    ``(B,)``. Early stopping compares ``loss``: the KL of an example may grow here, and
+    with it minus the ELBO.
 
     Source: Zhao, Song and Ermon, "InfoVAE: Balancing Learning and Inference in
     Variational Autoencoders", 2017, arXiv 1706.02262.

@@ -29,8 +29,9 @@ class ELBO(Objective):
     global batch too; with both, C is a target for this sum. Examples then have no
     weights of their own.
 
-    Terms: ``loss`` (minimised), ``elbo`` (the bound itself, always with beta = 1),
-    ``log_likelihood`` and ``kl``, each ``(B,)`` in nats per example.
+    Terms: ``loss`` (minimised; compared by early stopping), ``elbo`` (the bound itself,
+    always with beta = 1), ``log_likelihood`` and ``kl``, each ``(B,)`` in nats per
+    example.
 
     Source: Kingma and Welling, "Auto-Encoding Variational Bayes", 2013, arXiv
     1312.6114; beta: Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a

@@ -39,13 +39,16 @@ class FactorVAE(Objective):
     critic gets one, and the critic an optimizer of its own (`with_critic`).
 
     Terms: ``loss``, those of `ELBO`, ``total_correlation`` and ``critic_loss`` (log 2
-    for a critic that cannot tell them apart), each ``(B,)`` in nats per example.
+    for a critic that cannot tell them apart), each ``(B,)`` in nats per example. Early
+    stopping compares ``elbo``: the other terms depend on how far the critic has come,
+    so that their values in different epochs do not compare.
 
     Source: Kim and Mnih, "Disentangling by Factorising", 2018, arXiv 1802.05983, which
     takes the permuted codes from a second batch.
     """
 
     least_batch: ClassVar[int] = 2
+    monitor: ClassVar[str] = "elbo"
 
     gamma: Weight = 10.0
     """Weight of the total correlation."""

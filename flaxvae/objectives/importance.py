@@ -34,7 +34,8 @@ class IWAE(Objective):
 
     Terms: ``loss`` and ``iwae`` (the bound); ``elbo``, ``log_likelihood`` and ``kl`` as
     means over the draws, all in nats per example; ``ess``, the effective number of
-    draws, 1 to K. Each ``(B,)``.
+    draws, 1 to K. Each ``(B,)``. Early stopping compares ``loss``: under every
+    estimator its value is minus the bound, only its gradient differs.
 
     Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
     arXiv 1509.00519; stl: Roeder, Wu and Duvenaud, "Sticking the Landing", 2017, arXiv

@@ -21,7 +21,7 @@ class DIPVAE(Objective):
     mean of the posterior variances is added.
 
     Terms: ``loss``, those of `ELBO`, and ``covariance_penalty``, one number for the
-    batch; each ``(B,)`` in nats per example.
+    batch; each ``(B,)`` in nats per example. Early stopping compares ``loss``.
 
     Source: Kumar, Sattigeri and Balakrishnan, "Variational Inference of Disentangled
     Latent Concepts from Unlabeled Observations", 2018, arXiv 1711.00848.

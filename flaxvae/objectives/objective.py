@@ -31,6 +31,12 @@ from flaxvae.settings import (
 Terms = dict[str, jax.Array]
 """Named quantities, each ``(B,)`` in nats per example. ``"loss"`` is minimised."""
 
+MAXIMISED = (
+    *("elbo", "iwae", "miwae", "ciwae", "log_likelihood", "accuracy"),
+    *("ess", "perplexity", "code_usage"),
+)
+"""Terms of which a larger value is better; those of any other name are minimised."""
+
 if TYPE_CHECKING:  # in `Objective.__call__` its value has taken a schedule's place
     Weight = Any
 else:
@@ -83,6 +89,16 @@ class Objective(abc.ABC):
 
     least_batch: ClassVar[int] = 1
     """Examples that a batch must hold, more than 1 for terms that compare them."""
+    monitor: ClassVar[str] = "loss"
+    """The term of the validation split that early stopping compares.
+
+    By default what the objective minimises, weights at the full values of their
+    schedules, so that values of different epochs compare. A subclass whose loss holds
+    more than that, such as the loss of a second player, names another of its terms; the
+    setting ``monitor`` takes precedence."""
+    maximised: ClassVar[tuple[str, ...]] = MAXIMISED
+    """Terms of which a larger value is better. A subclass with a bound of its own adds
+    the name: ``maximised = (*Objective.maximised, "my_bound")``."""
 
     def __init_subclass__(cls) -> None:
         dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)

@@ -1,6 +1,6 @@
 """Vector quantization: the loss of a VQ-VAE, and of the prior over its codes."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,14 @@ class Quantization(Objective):
     Terms: ``loss`` and ``log_likelihood``, in nats per example; ``squared_error``, the
     mean over an example's entries; ``perplexity``, exp of the entropy of the codebook
     entries that the global batch uses, and ``code_usage``, the share of entries that it
-    uses; each ``(B,)``.
+    uses; each ``(B,)``. Early stopping compares ``log_likelihood``: the two distances
+    grow with the features, and moving averages do not minimise the last one.
 
     Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation
     Learning", 2017, arXiv 1711.00937, equation 3.
     """
+
+    monitor: ClassVar[str] = "log_likelihood"
 
     commitment: Weight = setting(0.25, at_least=0)
     """Weight of the features' distance from their entries."""
@@ -66,7 +69,7 @@ class Autoregressive(Objective):
     entry m of M stored as m / (M - 1).
 
     Terms: ``loss``, nats per code, and ``accuracy``, the share of entries that were the
-    most probable ones; each ``(B,)``.
+    most probable ones; each ``(B,)``. Early stopping compares ``loss``.
 
     Source: van den Oord et al., "Neural Discrete Representation Learning", 2017, arXiv
     1711.00937, section 3.3.

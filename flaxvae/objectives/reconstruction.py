@@ -27,7 +27,8 @@ class Reconstruction(Objective):
 
     Terms: ``loss`` and ``log_likelihood``, in nats per example; ``squared_error``, the
     mean over an example's entries; ``activity``, the share of the code above 0.001 in
-    absolute value, and ``magnitude``, its mean absolute value; each ``(B,)``.
+    absolute value, and ``magnitude``, its mean absolute value; each ``(B,)``. Early
+    stopping compares ``loss``: the clean x given the corrupted one, and the penalties.
 
     Source: Vincent et al., "Stacked Denoising Autoencoders", JMLR 2010; the rate: Ng,
     "Sparse autoencoder", CS294A lecture notes, 2011.

@@ -1,6 +1,6 @@
 """Few labels and many examples: the bound of M2, classes summed out."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,9 @@ class M2(Objective):
 
     Terms: ``loss``; ``elbo`` (-U), its ``log_likelihood`` and ``kl`` (which includes
     that of the classes), of the unlabelled examples; ``classification_loss`` and
-    ``accuracy`` of the labelled ones, their means; each ``(B,)``.
+    ``accuracy`` of the labelled ones, their means; each ``(B,)``. Early stopping
+    compares ``elbo``: in the validation loss, too, the labelled examples are those of
+    the training.
 
     Source: Kingma, Rezende, Mohamed and Welling, "Semi-supervised Learning with Deep
     Generative Models", 2014, arXiv 1406.5298, equations 6 to 9.
@@ -32,6 +34,8 @@ class M2(Objective):
     Raises:
       InputError: another number of labels than of labelled examples.
     """
+
+    monitor: ClassVar[str] = "elbo"
 
     x: jax.Array = setting(None)
     """Labelled examples as the model sees them, (L, ...)."""

@@ -41,7 +41,7 @@ class TCVAE(Objective):
 
     Terms: ``loss``, ``elbo``, ``log_likelihood``, ``kl`` and its three parts
     ``mutual_information``, ``total_correlation`` and ``dimension_kl``, each ``(B,)`` in
-    nats per example.
+    nats per example. Early stopping compares ``loss``.
 
     Source: Chen, Li, Grosse and Duvenaud, "Isolating Sources of Disentanglement in
     Variational Autoencoders", 2018, arXiv 1802.04942; ``sampling``: its appendix C.

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from flaxvae.objectives.objective import Objective
 from flaxvae.schedules import Clock
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.parallel import ONE_DEVICE, Devices
@@ -37,7 +38,7 @@ Advance = Callable[..., tuple["LoopState", "Report"]]
 class Best:
     """The variables with the lowest validation value so far."""
 
-    value: jax.Array  # () the validation value: -ELBO, or the loss without one
+    value: jax.Array  # () what `validation_value` was then
     epoch: jax.Array  # () int32, counted from 1; 0 before the first
     waited: jax.Array  # () int32, epochs since then
     variables: Any  # what `TrainState.variables` was then
@@ -106,6 +107,7 @@ def make_advance(
     num_examples: int,
     batch_size: int,
     early_stopping: int | None = None,
+    monitor: str | None = None,
     devices: Devices = ONE_DEVICE,
     halt: bool = True,
     position: int = 0,
@@ -124,6 +126,7 @@ def make_advance(
       num_examples: N, number of training examples.
       batch_size: B, at most N.
       early_stopping: epochs to wait for a better validation value, or None.
+      monitor: the term that is compared; None: that of the objective.
       devices: who shares each batch.
       halt: whether to stop at a non-finite number and when nothing better was found
         for long. Many runs mapped over one program go on together; then a run that
@@ -226,7 +229,8 @@ def make_advance(
             bad_terms = _where(is_bad, train, run.bad_terms)
             best = run.best
             if best is not None and early_stopping is not None:
-                best = _improve(best, run.state, validation, early_stopping)
+                value = validation_value(run.state.objective, validation, monitor)
+                best = _improve(best, run.state, value, early_stopping)
             run = dataclasses.replace(
                 run, bad_step=bad_step, bad_terms=bad_terms, best=best
             )
@@ -288,12 +292,19 @@ def choose_steps_per_loop(num_batches: int, position: int = 0, chunk: int = 0) -
     return max(n for n in range(1, most + 1) if whole % n == 0)
 
 
-def validation_value(validation: Metrics) -> jax.Array:
-    """What early stopping compares: -ELBO where the objective reports it, else loss.
+def validation_value(
+    objective: Objective, validation: Metrics, monitor: str | None = None
+) -> jax.Array:
+    """What early stopping compares, a lower value being better.
 
-    The ELBO is not weighted, so that values under different weights compare.
+    Args:
+      objective: says which of its terms is compared and of which more is better.
+      validation: means of the terms, weights at the full values of their schedules.
+      monitor: a term in place of the objective's own.
     """
-    return -validation["elbo"] if "elbo" in validation else validation["loss"]
+    name = objective.monitor if monitor is None else monitor
+    value = validation[name]
+    return -value if name in objective.maximised else value
 
 
 def _count(
@@ -313,11 +324,10 @@ def _count(
     )
 
 
-def _improve(best: Best, state: TrainState, validation: Metrics, patience: int) -> Best:
+def _improve(best: Best, state: TrainState, value: jax.Array, patience: int) -> Best:
     """The best after an epoch; a run that has waited long enough keeps its own."""
-    value = validation_value(validation)
     is_over = best.waited >= patience
-    is_better = (value < best.value) & ~is_over
+    is_better = (value < best.value) & jnp.isfinite(value) & ~is_over
     number = best.epoch + best.waited + 1
     return Best(
         value=jnp.where(is_better, value, best.value),

@@ -21,6 +21,8 @@ from flaxvae.training.advance import LoopState
 SPARE_BYTES = 160_000  # that a checkpoint takes beside its arrays, and a little more
 
 
+AVERAGES = ("state.ema_collections.", "state.collections.")
+"""Where a run has averages of its collections, and what they begin with."""
 REASONS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
@@ -208,13 +210,25 @@ class Checkpoints:
             shapes = [tuple(s) for each in arrays.values() for _, s in each.values()]
             assert all(isinstance(n, int) for shape in shapes for n in shape)
             progress = dict(content.get("progress", {}))
-        for name, tree in expected.items():
+        where = f"checkpoint {position} in {self._folder}"
+        for name in expected:
             if name not in arrays:
                 raise InputError(
-                    f"checkpoint {position} in {self._folder} holds a model that has "
-                    "been saved, not a run that can go on: start_from continues with it"
+                    f"{where} holds a model that has been saved, not a run that can go "
+                    "on: start_from continues with it"
                 )
-            where = f"checkpoint {position} in {self._folder}"
+        lacking = _lacking_averages(expected, arrays)
+        if lacking:
+            print(
+                f"NOTE: {where} is of a version that averaged parameters alone: the "
+                "averages of its running statistics begin here",
+                file=sys.stderr,
+            )
+            run = {
+                path: x for path, x in expected["run"].items() if path not in lacking
+            }
+            expected = {**expected, "run": run}
+        for name, tree in expected.items():
             _check_same_model(arrays[name], _describe(tree), where)
         trees = {name: args.StandardRestore(tree) for name, tree in expected.items()}
         with _damage():
@@ -222,6 +236,8 @@ class Checkpoints:
         for name in expected:
             if _checksum(found[name]) != content[name]["checksum"]:
                 raise _DamagedError(f"the checksum of its {name} is wrong")
+        for path in lacking:
+            found["run"][path] = found["run"][path.replace(*AVERAGES, 1)].copy()
         return {name: found[name] for name in expected}, progress
 
     def _set_aside(self, position: int) -> None:
@@ -327,6 +343,14 @@ def _check_same_model(
                 f"{name} in {where} must have the model's shape "
                 f"{tuple(shape)}, got {tuple(found[name][1])}"
             )
+
+
+def _lacking_averages(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Paths of the averages of collections, where a checkpoint has none of them."""
+    before, _ = AVERAGES
+    if any(path.startswith(before) for path in found.get("run", ())):
+        return []
+    return [path for path in expected.get("run", ()) if path.startswith(before)]
 
 
 def _describe(tree: Any) -> dict[str, tuple[str, list[int]]]:

@@ -29,7 +29,7 @@ from flaxvae.data import Dataset
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import Objective
 from flaxvae.training import hosts
-from flaxvae.training.advance import LoopState, Report
+from flaxvae.training.advance import LoopState, Report, validation_value
 from flaxvae.training.agreement import describe_process
 from flaxvae.training.callbacks import OnEpoch, as_callbacks, is_true
 from flaxvae.training.checkpoint import from_host, to_host
@@ -189,6 +189,7 @@ def fit(
         contextlib.ExitStack() as stack,
     ):
         position, run = recorder.resume(run, per_epoch)
+        run = compare_best(run, [recorder.history], chosen.monitor)
         meet(dict)  # process 0 could use the folder
         position, run = _share(position, run)
         if position:
@@ -361,6 +362,30 @@ def drive(
     return run
 
 
+def compare_best(
+    run: LoopState, histories: Sequence[Sequence[Line]], monitor: str | None
+) -> LoopState:
+    """The run with the value of its best epoch by the term that is compared now.
+
+    An earlier version has compared another one; the line of an epoch holds them all.
+
+    Args:
+      run: a run that has been read, or a stack of them.
+      histories: the lines of each.
+      monitor: see `validation_value`.
+    """
+    if run.best is None:
+        return run
+    values, epochs = np.array(run.best.value), np.asarray(run.best.epoch)
+    name = run.state.objective.monitor if monitor is None else monitor
+    for index, history in zip(np.ndindex(values.shape), histories, strict=True):
+        for line in history:
+            if line["epoch"] == epochs[index] and name in (found := line["validation"]):
+                values[index] = validation_value(run.state.objective, found, monitor)
+    best = dataclasses.replace(run.best, value=jnp.asarray(values))
+    return dataclasses.replace(run, best=best)
+
+
 def _start(run: LoopState, variables: Any, parts: Sequence[str]) -> LoopState:
     """The run at step 0 with variables of another model, whole or in some parts."""
     own = {"params": run.state.params, **run.state.collections}
@@ -378,12 +403,7 @@ def _start(run: LoopState, variables: Any, parts: Sequence[str]) -> LoopState:
         for name in sorted(names & (tree.keys() | source.keys())):
             replaced[collection][name] = _fitting(tree, source, name)
     params = replaced.pop("params")
-    state = dataclasses.replace(
-        run.state,
-        params=params,
-        collections=replaced,
-        ema=None if run.state.ema is None else jax.tree.map(jnp.copy, params),
-    )
+    state = run.state.begin(params, replaced)
     best = run.best
     if best is not None:
         copy = jax.tree.map(jnp.copy, state.variables)

@@ -53,6 +53,10 @@ class Optimization:
     returned; 0: none."""
     early_stopping: int | None = setting(None, at_least=1)
     """Stop after this many epochs without a better validation value; keep the best."""
+    monitor: str | None = setting(None, needs={"early_stopping": True})
+    """Validation term that early stopping compares, such as elbo or log_likelihood.
+    Default: what the objective declares, for most its loss with weights at their full
+    values."""
     freeze: tuple[str, ...] = ()
     """Parts of the model that are not trained, such as encoder or decoder/output."""
 

@@ -78,8 +78,12 @@ def build_optimizer(
       warmup_steps: steps in which the rate rises linearly from 0.
       total_steps: steps of the whole run; needed by every schedule but ``constant``.
       weight_decay: decoupled from the gradient (Loshchilov and Hutter, "Decoupled
-        Weight Decay Regularization", 2017, arXiv 1711.05101), for arrays with two axes
-        or more: kernels, not biases and scales. None: 1e-4 for ``adamw``, else none.
+        Weight Decay Regularization", 2017, arXiv 1711.05101), of kernels alone: arrays
+        with two axes or more whose name has the word kernel, as those of Linen's layers
+        (``kernel``) and of flows (``flow_0_kernel_in``). Biases, scales, embeddings,
+        codebooks, pseudo-inputs and a prior's means and log-variances are left alone,
+        and so is ``self.param("w", ...)`` in a module of your own: name it ``kernel``
+        if it is to decay. None: 1e-4 for ``adamw``, else none.
       clip_norm: largest global norm of the gradient (Pascanu et al., "On the
         difficulty of training Recurrent Neural Networks", 2012, arXiv 1211.5063); None:
         no clipping.
@@ -106,7 +110,7 @@ def build_optimizer(
         parts = [OPTIMIZERS[name]()]
         if weight_decay is not None:
             # The directions above point downhill already, hence the minus.
-            parts.append(optax.add_decayed_weights(-weight_decay, _is_kernel))
+            parts.append(optax.add_decayed_weights(-weight_decay, _has_axes))
         parts.append(optax.scale(learning_rate))
         if factor is not None:
             parts.append(optax.scale_by_schedule(factor))
@@ -118,7 +122,8 @@ def build_optimizer(
     optimizer = optax.inject_hyperparams(scaled)(**values)
     if clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
-    return _join_vectors(optimizer)
+    optimizer = _join_vectors(optimizer)
+    return optimizer if weight_decay is None else _decay_kernels(optimizer)
 
 
 def freeze(
@@ -152,6 +157,32 @@ def check_paths(name: str, paths: Sequence[str], params: Any) -> None:
     for parent in paths:
         if not any(is_below(path, [parent]) for path in leaves):
             check_choice(f"part in {name}", parent, {*params} - {parent})
+
+
+def _decay_kernels(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+    """The same optimizer, which sees zeros for every matrix that is not a kernel.
+
+    Of the parameters themselves only weight decay makes use: it adds a multiple of each
+    to its update. Masked here, where parameters have names, the optimizer's state keeps
+    its structure.
+    """
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def mask(path: Any, leaf: jax.Array) -> jax.Array:
+            is_left_alone = jnp.ndim(leaf) >= 2 and not _is_kernel(path)
+            return jnp.zeros_like(leaf) if is_left_alone else leaf
+
+        return optimizer.update(grads, state, jax.tree.map_with_path(mask, params))
+
+    return optax.GradientTransformation(optimizer.init, update)
+
+
+def _is_kernel(path: Any) -> bool:
+    """Whether the name of a parameter has the word kernel, as ``flow_0_kernel_in``."""
+    name = jax.tree_util.keystr(path, simple=True, separator="/").rpartition("/")[2]
+    return "kernel" in name.split("_")
 
 
 def _join_vectors(
@@ -215,5 +246,5 @@ def _make_factor(
     return optax.join_schedules([rise, after], [warmup_steps])
 
 
-def _is_kernel(params: Any) -> Any:
+def _has_axes(params: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params)

@@ -137,6 +137,7 @@ class Plan:
             batch_size=self.batch_size,
             epochs=self.epochs,
             early_stopping=chosen.early_stopping,
+            monitor=chosen.monitor,
             ema_decay=chosen.ema_decay,
             skip_above=chosen.skip_above,
             frozen=chosen.freeze,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, check_choice
 from flaxvae.collectives import split_weights
 from flaxvae.data import Dataset
 from flaxvae.models.variables import initialize_from_data
@@ -61,6 +61,9 @@ class Program:
         ``optimizer`` is that of the optimizer alone, which is a part of the step.
         """
         state = jax.eval_shape(lambda: run.state)
+        # What a step averages follows from what it computes, and an earlier version
+        # averaged parameters alone.
+        state = dataclasses.replace(state, ema_collections=None)
         seed = jax.ShapeDtypeStruct((), jnp.uint32)
         with jax.enable_x64(False):  # a run continues under either setting
             # Of what has been traced already JAX returns the trace.
@@ -95,6 +98,7 @@ def make_program(
     batch_size: int,
     epochs: int = 1,
     early_stopping: int | None = None,
+    monitor: str | None = None,
     ema_decay: float = 0.0,
     skip_above: float | None = None,
     frozen: Sequence[str] = (),
@@ -155,16 +159,17 @@ def make_program(
             optimizer,
             jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sample),
             seed=seed,
-            keep_ema=ema_decay > 0,
         )
+        if ema_decay > 0:  # that of the collections begins in `create`
+            ema = jax.tree.map(jnp.copy, state.params)
+            state = dataclasses.replace(state, ema=ema)
         variables = {"params": state.params, **state.collections}
         collections = dict(initialize_from_data(model, variables, some_examples))
-        params = collections.pop("params")
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-        state = dataclasses.replace(
-            state, params=params, collections=collections, ema=ema
-        )
+        state = state.begin(collections.pop("params"), collections)
         _, terms = jax.eval_shape(step, state, batch)
+        if early_stopping is not None:
+            watched = objective.monitor if monitor is None else monitor
+            check_choice("monitor", watched, terms)
         return create_loop_state(
             state, terms, early_stopping=early_stopping is not None
         )
@@ -178,7 +183,8 @@ def make_program(
         chosen = objective if own_objective is None else own_objective
         args = jnp.asarray(seed, jnp.uint32), with_arrays(chosen)
         is_traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args))
-        return (create_traced if is_traced else create_compiled)(*args)
+        run = (create_traced if is_traced else create_compiled)(*args)
+        return dataclasses.replace(run, state=run.state.begin_collections())
 
     def make(position: int = 0, chunk: int | None = None) -> Advance:
         return make_advance(
@@ -187,6 +193,7 @@ def make_program(
             num_examples=len(dataset.train),
             batch_size=batch_size,
             early_stopping=early_stopping,
+            monitor=monitor,
             devices=devices,
             halt=halt,
             position=position,

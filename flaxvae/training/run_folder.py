@@ -41,7 +41,6 @@ from flaxvae.objectives.objective import (
     objective_from_description,
 )
 from flaxvae.settings import describe_value, flatten_tree
-from flaxvae.training.advance import validation_value
 from flaxvae.training.checkpoint import Checkpoints, restore_variables
 from flaxvae.training.environment import describe_environment
 from flaxvae.training.stored import (
@@ -455,12 +454,17 @@ def _is_news(before: Any, now: Any) -> bool:
 def _find_best(
     history: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> int | None:
-    """The epoch that early stopping chose, if it was on."""
+    """The epoch that early stopping chose, if it was on.
+
+    For runs of a version whose checkpoints do not say it: -ELBO was compared, or the
+    loss without one.
+    """
     if settings.get("optimization", {}).get("early_stopping") is None or not history:
         return None
     if history[-1]["epoch"] != len(history):  # it may be among those that are lost
         return None
-    values = [float(validation_value(line["validation"])) for line in history]
+    terms = [line["validation"] for line in history]
+    values = [-each["elbo"] if "elbo" in each else each["loss"] for each in terms]
     return int(history[int(np.argmin(values))]["epoch"])
 
 

@@ -1,6 +1,7 @@
 """The train state: arrays only, so that one tree is donated, sharded and saved."""
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -37,12 +38,37 @@ class TrainState:
     key: jax.Array  # () the root key; never split, only folded into
     skipped: jax.Array  # () int32, steps whose update was left out
     ema: Any = None  # exponential moving average of params; None: not kept
+    ema_collections: Any = None  # that of collections; None: not kept, or none yet
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What ``model.apply`` takes to evaluate: averaged parameters where kept."""
-        params = self.params if self.ema is None else self.ema
-        return {"params": params, **self.collections}
+        """What ``model.apply`` takes to evaluate: averages where they are kept.
+
+        Running statistics belong to the parameters whose activations they describe, so
+        averaged parameters come with averaged statistics.
+        """
+        if self.ema is None:
+            return {"params": self.params, **self.collections}
+        averaged = self.ema_collections
+        others = self.collections if averaged is None else averaged
+        return {"params": self.ema, **others}
+
+    def begin(self, params: Any, collections: Any) -> "TrainState":
+        """The state with other variables, where averages of them begin if kept."""
+        state: TrainState = dataclasses.replace(
+            self,
+            params=params,
+            collections=collections,
+            ema=None if self.ema is None else jax.tree.map(jnp.copy, params),
+        )
+        return state.begin_collections() if self.ema_collections is not None else state
+
+    def begin_collections(self) -> "TrainState":
+        """The state whose average of the collections, if kept, begins with them now."""
+        if self.ema is None:
+            return self
+        copied = jax.tree.map(jnp.copy, self.collections)
+        return dataclasses.replace(self, ema_collections=copied)
 
 
 def create_state(
@@ -62,7 +88,7 @@ def create_state(
       optimizer: an Optax gradient transformation.
       x: a preprocessed batch ``(B, ...)``; only its shape and type matter.
       seed: of the root key.
-      keep_ema: whether the step keeps an average of the parameters.
+      keep_ema: whether the step keeps averages of parameters and collections.
 
     Returns:
       The state at step 0.
@@ -86,7 +112,7 @@ def create_state(
     # Under jit, initialization is one dispatch instead of one per operation.
     variables = dict(jax.jit(init)())
     params = variables.pop("params", {})
-    return TrainState(
+    state = TrainState(
         step=jnp.asarray(0, jnp.int32),
         params=params,
         collections=variables,
@@ -96,6 +122,7 @@ def create_state(
         skipped=jnp.asarray(0, jnp.int32),
         ema=jax.tree.map(jnp.copy, params) if keep_ema else None,
     )
+    return state.begin_collections()
 
 
 @contextlib.contextmanager

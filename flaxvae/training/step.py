@@ -47,7 +47,8 @@ def make_step(
       preprocess: from a stored batch to the model's input.
       ema_decay: share of the old average that a step keeps, in [0, 1); used where
         the state keeps an average, and lower in the first steps:
-        min(ema_decay, (1 + step) / (10 + step)).
+        min(ema_decay, (1 + step) / (10 + step)). Floating-point arrays of the mutable
+        collections are averaged as the parameters are.
       skip_above: leave an update out, and count it in ``state.skipped``, if the loss
         or the gradient is not finite or the gradient's norm is above this; None: apply
         every update.
@@ -85,13 +86,15 @@ def make_step(
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        collections = _keep(frozen, state.collections, dict(collections))
         next_state = dataclasses.replace(
             state,
             step=state.step + 1,
             params=params,
-            collections=_keep(frozen, state.collections, dict(collections)),
+            collections=collections,
             opt_state=opt_state,
             ema=_average(state, params, ema_decay),
+            ema_collections=_average_collections(state, collections, ema_decay),
         )
         next_state = keep_types(next_state, state)
         if skip_above is not None:
@@ -128,9 +131,26 @@ def _average(state: TrainState, params: Any, decay: float) -> Any:
     """The next exponential moving average of the parameters."""
     if state.ema is None:
         return None
+    return optax.incremental_update(params, state.ema, 1 - _decay_now(state, decay))
+
+
+def _average_collections(state: TrainState, collections: Any, decay: float) -> Any:
+    """The next average of what is a floating-point number; counts are as they are."""
+    if state.ema_collections is None:
+        return None
+    rate = 1 - _decay_now(state, decay)
+
+    def average(old: jax.Array, new: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(new.dtype, jnp.floating):
+            return new
+        return old + rate * (new - old)  # of a frozen part exactly what it was
+
+    return jax.tree.map(average, state.ema_collections, collections)
+
+
+def _decay_now(state: TrainState, decay: float) -> jax.Array:
     # A constant decay would remember the untrained parameters for long.
-    decay_now = jnp.minimum(decay, narrow((1 + state.step) / (10 + state.step)))
-    return optax.incremental_update(params, state.ema, 1 - decay_now)
+    return jnp.minimum(decay, narrow((1 + state.step) / (10 + state.step)))
 
 
 def _choose(fine: jax.Array, after: TrainState, before: TrainState) -> TrainState:

@@ -47,6 +47,7 @@ from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
 from flaxvae.training.loop import (
     as_known,
     as_steps,
+    compare_best,
     describe_bad_line,
     describe_bad_step,
     drive,
@@ -382,6 +383,8 @@ def _train(
     for_all = dataclasses.replace(engine, tensorboard=False)  # each member has its own
     with Recorder(program_folder, config, for_all) as recorder:
         position, runs = recorder.resume(runs, per_epoch, len(settings))
+        lines_of = [_lines_of(recorder.history, m) for m in range(len(settings))]
+        runs = compare_best(runs, lines_of, plan.optimization.monitor)
         table = _Table(plan, per_epoch, len(settings), recorder.history)
         if position < total and not table.is_over:
             if progress:
