@@ -67,9 +67,7 @@ def encode_means(
     return np.asarray(trained.encode(split.x, split.condition, key=key).mean)
 
 
-def encode_indices(
-    trained: Trained, split: Split, *, seed: int | None = None
-) -> Split:
+def encode_indices(trained: Trained, split: Split, *, seed: int | None = None) -> Split:
     """A split as numbers of codebook entries ``(N, H', W', 1)``.
 
     Its labels and weights are kept; ``seed`` is as in `encode_dataset`.

@@ -187,7 +187,7 @@ class Trained:
         self.check(x)
         conditions = self._conditions(condition, len(x))
         encode = functools.partial(self._encode, self.variables)
-        if self._is_drawn(x, key):
+        if key is not None and len(x) and self.preprocessing.has_draws(x.dtype):
             q = self._draw_and_apply(self._encode_seen, x, conditions, key)
         else:
             q = _in_chunks(encode, x, *conditions, stored=self.preprocessing.stored)
@@ -292,7 +292,7 @@ class Trained:
         if check:
             self.check(x)
 
-        if self._is_drawn(x, key):
+        if key is not None and len(x) and self.preprocessing.has_draws(x.dtype):
             on_seen = jax.jit(functools.partial(self.model.apply, method=method))
             return self._draw_and_apply(on_seen, x, (), key)
 
@@ -384,16 +384,12 @@ class Trained:
         """The conditions of ``num`` examples, or nothing."""
         return conditions_of(self.model, condition, num, self._class_names())
 
-    def _is_drawn(self, x: Any, key: jax.Array | None) -> bool:
-        """Whether the network's input of examples is drawn under a key."""
-        return key is not None and len(x) > 0 and self.preprocessing.has_draws(x.dtype)
-
     def _draw_and_apply(
         self,
         compute: Callable[..., Any],
         x: Any,
         conditions: tuple[Any, ...],
-        key: jax.Array | None,
+        key: jax.Array,
     ) -> Any:
         """``compute(variables, x, *conditions)`` of the inputs that a key draws."""
         apply = functools.partial(compute, self.variables)

@@ -12,7 +12,9 @@ from flaxvae.evaluation.active_units import count_active_units, explain_collapse
 def test_only_dimensions_that_move_are_active():
     rng = np.random.default_rng(0)
     mean = rng.normal(size=(5000, 4)) * [1.0, 0.11, 0.09, 0.0] + [0, 0, 5, 3]
-    model = SimpleNamespace(encode=lambda x, condition: SimpleNamespace(mean=x))
+    model = SimpleNamespace(
+        encode=lambda x, condition, key: SimpleNamespace(mean=x), seed=0
+    )
     active = active_units(model, Split(mean))
     np.testing.assert_array_equal(active, [True, True, False, False])
     assert count_active_units(model, Split(mean)) == 2

@@ -22,7 +22,7 @@ class Known:
     code_shape = (2,)
     is_conditional = False
 
-    def encode(self, x):
+    def encode(self, x, *, key=None):
         mean = np.asarray(x, np.float32)
         return Normal(mean, np.full_like(mean, 2 * np.log(0.1)), event_ndim=1)
 
@@ -120,7 +120,7 @@ def test_the_codes_of_a_mixture_have_a_stream_of_their_own(monkeypatch):
     class Watched(Known):
         seed = 5
 
-        def encode(self, x):
+        def encode(self, x, *, key=None):
             q = super().encode(x)
             return SimpleNamespace(sample=lambda key: seen.append(key) or q.sample(key))
 
