@@ -25,7 +25,7 @@ from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.tables import is_table, read_like
 from flaxvae.dtypes import narrow
 from flaxvae.objectives.objective import Objective
-from flaxvae.training.evaluate import EVALUATION_BATCH, draw_inputs
+from flaxvae.training.evaluate import draw_inputs
 from flaxvae.training.inputs import as_array, check_examples, conditions_of
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import count_parameters
@@ -394,13 +394,13 @@ class Trained:
         """``compute(variables, x, *conditions)`` of the inputs that a key draws."""
         apply = functools.partial(compute, self.variables)
         split = Split(x, condition=conditions[0] if conditions else None)
-        # One shape, one program: that of an evaluation's batches.
-        rows = np.arange(min(EVALUATION_BATCH, len(x)))
-        parts = []
+        size, parts = 0, []
         for seen in draw_inputs(self.preprocessing, split, key):
             arrays = jax.tree.leaves(seen)  # the examples, then their conditions
-            filled = np.minimum(rows, len(arrays[0]) - 1)
-            parts.append(apply(*(array[filled] for array in arrays)))
+            size = size or len(arrays[0])
+            # The last batch is filled with its last row: one shape, one compilation.
+            rows = np.minimum(np.arange(size), len(arrays[0]) - 1)
+            parts.append(apply(*(array[rows] for array in arrays)))
         return _join(_find_rows(apply, *arrays), parts, len(x))
 
     @functools.cached_property
