@@ -25,6 +25,7 @@ from flaxvae.checks import check_seed
 from flaxvae.data import DataConfig, condition_on_labels
 from flaxvae.evaluation.active_units import explain_collapse
 from flaxvae.evaluation.likelihood import check_density
+from flaxvae.evaluation.surgery import describe_parts
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VAEConfig
 from flaxvae.objectives import ObjectiveConfig
@@ -32,11 +33,6 @@ from flaxvae.settings import check_settings, setting
 from flaxvae.training import Engine, Optimization, hosts
 
 NOT_IN_NAME = ("nll_samples", "sampler", "manifold_dims")
-PARTS_OF_KL = {
-    "mutual_information": "mutual information I(x; z)",
-    "total_correlation": "total correlation",
-    "dimension_kl": "dimension-wise KL",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +142,7 @@ def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
     if "nll" in test:
         error = f"{test['nll']:.2f} ± {test['nll_monte_carlo_error']:.2f} nats"
         rows.append(("test -log p(x)", f"{error} (standard error of the draws)"))
-    for name, title in PARTS_OF_KL.items():
-        if name in summary["surgery"]:
-            rows.append((f"  {title}", f"{summary['surgery'][name]:.2f} nats"))
+    rows += describe_parts(summary["surgery"])
     active = "{active_dimensions} of {latent_dim}".format(**summary)
     rows += [("active dimensions", active), *terminal.describe_run(summary, workdir)]
     return rows

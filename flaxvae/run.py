@@ -119,7 +119,7 @@ class Run(TrainedOnData):
         named = {} if self.owns(dataset) else {"dataset": self.title_of(dataset)}
         if not isinstance(self.model, VQVAE):
             return report(split, name=name) | named
-        codes = self._codes(dataset)
+        codes = self._codes(dataset, seed)
         found = report(
             split,
             name=name,
@@ -556,10 +556,13 @@ class Run(TrainedOnData):
     def _summary_before(self) -> Mapping[str, Any]:
         return (self.workdir and RunFolder(self.workdir).summary) or {}
 
-    def _codes(self, dataset: Dataset) -> Dataset:
-        if self.codes is not None and dataset is self.dataset:
+    def _codes(self, dataset: Dataset, seed: int | None = None) -> Dataset:
+        """The data set as numbers of entries, of the inputs drawn under a seed."""
+        has_draws = dataset.preprocessing.has_draws(dataset.train.x.dtype)
+        is_own = seed is None or seed == self.seed or not has_draws
+        if self.codes is not None and dataset is self.dataset and is_own:
             return self.codes
-        return latent.encode_dataset(self, dataset, indices=True)
+        return latent.encode_dataset(self, dataset, indices=True, seed=seed)
 
     def _workdir(self) -> Path:
         if self.workdir is None:

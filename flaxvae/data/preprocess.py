@@ -147,6 +147,15 @@ class Preprocessing:
             return x
         return (draw_rows(_uniform, key, x.shape) < x).astype(x.dtype)
 
+    def has_draws(self, dtype: Any) -> bool:
+        """Whether the model's input depends on a key: binarization or dequantization.
+
+        Args:
+          dtype: type of the stored values; floats are not dequantized.
+        """
+        is_float = jnp.issubdtype(dtype, jnp.floating)
+        return self.binarize == "dynamic" or (self.dequantize and not is_float)
+
     def stored(self, x: Any) -> Any:
         """Examples as they lie on a device: float64 becomes float32, see `on_host`.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
-from flaxvae.latent.encode import encode_means
+from flaxvae.latent.encode import encode_means, evaluation_key
 from flaxvae.training import Trained
 from flaxvae.training.diagnostics import are_active
 
@@ -20,7 +20,7 @@ def active_units(
 ) -> np.ndarray:
     """Marks the latent dimensions whose posterior mean depends on the example.
 
-    A dimension is active if Var_x(E_q[z|x]) > 0.01.
+    A dimension is active if Var_x(E_q[z|x]) > 0.01, a (weighted) variance.
 
     >>> import flaxvae
     >>> data = flaxvae.data.from_arrays(np.random.default_rng(0).random((80, 3)))
@@ -34,7 +34,8 @@ def active_units(
     Args:
       trained: a trained model whose code is a vector.
       split: examples, such as ``dataset.test``.
-      seed: not used, since nothing is drawn.
+      seed: of binarization and dequantization, which are those of the ELBO that
+        `flaxvae.evaluation.evaluate` reports; default that of the run.
 
     Returns:
       ``(D,)`` booleans.
@@ -42,9 +43,12 @@ def active_units(
     Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
     arXiv 1509.00519, section 5.2.
     """
-    del seed
     check_examples(split)
-    return are_active(np.var(encode_means(trained, split), axis=0))
+    means = encode_means(trained, split, key=evaluation_key(trained, seed=seed))
+    if split.weights is None:
+        return are_active(np.var(means, axis=0))
+    center = np.average(means, axis=0, weights=split.weights)
+    return are_active(np.average((means - center) ** 2, axis=0, weights=split.weights))
 
 
 def count_active_units(

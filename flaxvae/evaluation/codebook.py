@@ -84,20 +84,20 @@ def code_usage(
     Args:
       trained: a trained `flaxvae.models.VQVAE`.
       split: the examples, such as ``dataset.test``.
-      seed: not used, since nothing is drawn.
-      codes: of the split, where it has been encoded already.
+      seed: of binarization and dequantization; default that of the run.
+      codes: of the split, where it has been encoded already, under the same seed.
       train_codes: of the training split.
 
     Returns:
-      ``perplexity``: exp of the entropy of the entries' frequencies in the split;
+      ``perplexity``: exp of the entropy of the entries' (weighted) frequencies in the
+      split, of the inputs whose terms `flaxvae.evaluation.evaluate` reports;
       ``dead_entries``: the share of entries that the training split does not use, only
       with ``train_codes``.
     """
-    del seed
     check_examples(split)
-    codes = encode_indices(trained, split) if codes is None else codes
+    codes = encode_indices(trained, split, seed=seed) if codes is None else codes
     M = codebook_size(trained)
-    shares = share_codes(codes.x, M)
+    shares = share_codes(codes.x, M, codes.weights)
     used = shares[shares > 0]
     usage = {"perplexity": float(np.exp(-np.sum(used * np.log(used))))}
     if train_codes is not None:
@@ -119,17 +119,18 @@ def evaluate_code_prior(
     Args:
       trained: a trained `flaxvae.models.VQVAE`.
       split: the examples, such as ``dataset.test``.
-      seed: not used, since nothing is drawn.
+      seed: of binarization and dequantization; default that of the run.
       code_prior: the trained prior.
-      codes: of the split, where it has been encoded already.
+      codes: of the split, where it has been encoded already, under the same seed.
 
     Returns:
       ``code_nll``, nats per example, of code and class for a class-conditional prior;
-      empty without a prior.
+      empty without a prior. The codes are those of the inputs whose ``log_likelihood``
+      `flaxvae.evaluation.evaluate` reports under the same seed.
     """
     if code_prior is None:
         return {}
-    codes = encode_indices(trained, split) if codes is None else codes
+    codes = encode_indices(trained, split, seed=seed) if codes is None else codes
     model: Any = code_prior.model
     if isinstance(model, CodePrior) and model.num_classes is not None:
         if codes.labels is None:

@@ -27,6 +27,9 @@ def probe(
 ) -> dict[str, dict[str, float]]:
     """What simple classifiers can read from a model's codes.
 
+    All features are without draws: of images that are dynamically binarized in
+    training, codes, PCA and pixels are those of grey levels.
+
     Args:
       trained: a trained model.
       dataset: labelled examples.

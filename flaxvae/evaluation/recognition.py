@@ -11,6 +11,7 @@ from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
 from flaxvae.data import Dataset, Preprocessing, Split, condition_on_labels
 from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.bound import evaluate_terms
+from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.generate import check_sampled, count_classes
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, choose_sampler
@@ -34,7 +35,9 @@ def recognize(
 ) -> dict[str, dict[str, float]]:
     """How a classifier of real examples classifies generated samples.
 
-    A model that is conditional on classes generates them in turn.
+    A model that is conditional on classes generates them in turn. Samples are means of
+    p(x|z), grey levels where a model is trained on dynamically binarized images; real
+    test examples are then classified by their grey levels, too.
 
     Args:
       trained: the model whose samples are classified.
@@ -192,7 +195,8 @@ def accuracy(
     Args:
       trained: a trained `Classifier` or `SemiSupervisedVAE` of `flaxvae.models`.
       split: labelled examples; at least one.
-      seed: not used, since nothing is drawn.
+      seed: of binarization and dequantization, which are those of the loss that
+        `flaxvae.evaluation.evaluate` reports; default that of the run.
 
     Returns:
       ``accuracy``, in [0, 1].
@@ -200,16 +204,22 @@ def accuracy(
     Raises:
       InputError: no example, or no labels.
     """
-    del seed
-    return {"accuracy": float((~find_errors(trained, split)).mean())}
+    right = ~find_errors(trained, split, seed=seed)
+    return {"accuracy": float(np.average(right, weights=split.weights))}
 
 
-def find_errors(trained: Trained, split: Split) -> np.ndarray:
-    """Marks the examples of a split that a classifier misclassifies, ``(N,)``."""
+def find_errors(
+    trained: Trained, split: Split, *, seed: int | None = None
+) -> np.ndarray:
+    """Marks the examples of a split that a classifier misclassifies, ``(N,)``.
+
+    They are classified from the inputs that an evaluation draws, as in training.
+    """
     check_examples(split)
     if split.labels is None:
         raise InputError("split must have labels to be classified")
-    logits = trained.compute(lambda model, x: model(x), split.x)
+    key = evaluation_key(trained, seed=seed)
+    logits = trained.compute(lambda model, x: model(x), split.x, key=key)
     check_numbers("a logit", logits)
     errors: np.ndarray = np.asarray(logits).argmax(axis=1) != split.labels
     return errors

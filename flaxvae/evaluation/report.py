@@ -64,6 +64,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """The report of a trained model on a split, in nats per example.
 
+    Dynamic binarization and dequantization are drawn once: the bound, its parts and the
+    codes are of the same inputs.
+
     Args:
       trained: a VAE (any model with ``encode``, ``decode`` and ``prior``), an
         autoencoder, a VQ-VAE, a classifier, or a prior over codes.
@@ -72,13 +75,15 @@ def evaluate(
       seed: of the draws; default that of the run.
       name: of the split, a key of the report.
       on_progress: of the estimate of -log p(x); see `estimate_nll`.
-      codes: of a VQ-VAE, the split as numbers of entries, where it has been encoded.
+      codes: of a VQ-VAE, the split as numbers of entries, where it has been encoded
+        under the same seed.
       train_codes: of a VQ-VAE, those of the training split.
       code_prior: of a VQ-VAE, the trained prior over its codes.
 
     Returns:
       Of a VAE ``{name: {elbo, log_likelihood, kl}, active_dimensions, surgery,
-      latent_dim}``, with `estimate_nll`'s numbers beside the ELBO. Of an autoencoder
+      latent_dim}``, with `estimate_nll`'s numbers beside the ELBO; ``surgery`` are the
+      parts of this KL, see `elbo_surgery`. Of an autoencoder
       the terms of its objective, of a denoising one with the input's error, and
       ``latent_dim``. Of a VQ-VAE the terms of its objective with the ``perplexity`` of
       the split's codes, ``dead_entries``, ``code_nll`` and, for a likelihood of levels,
@@ -116,8 +121,11 @@ def evaluate(
     if isinstance(trained.model, Classifier | CodePrior | SemiSupervisedVAE):
         return report
     if len(trained.code_shape) == 1:
+        options["surgery"] = {"kl": numbers.get("kl")}  # which the parts sum to
         for key, metric in _of_kind(CODE_METRICS, trained).items():
-            found = report[key] = metric(trained, split, seed=seed)
+            found = report[key] = metric(
+                trained, split, seed=seed, **options.get(key, {})
+            )
             check_terms(
                 f"{name} split:", found if isinstance(found, dict) else {key: found}
             )

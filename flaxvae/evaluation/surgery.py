@@ -1,6 +1,7 @@
 """The parts of the ELBO's KL, over a whole split."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,31 +12,57 @@ from flaxvae.checks import as_integer
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
 from flaxvae.distributions import MultivariateNormal, Normal
+from flaxvae.evaluation.bound import evaluate_elbo
+from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
 from flaxvae.objectives.total_correlation import log_marginals
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 
 MEMORY_BUDGET = 2**25  # bytes of densities that are computed at once
+SATURATED = 0.1  # nats below its ceiling, where a mutual information says little
+TITLES = {
+    "mutual_information": "  mutual information I(x; z)",
+    "marginal_kl": "  marginal KL(q(z) || p(z))",
+    "total_correlation": "    total correlation",
+    "dimension_kl": "    dimension-wise KL",
+}
 
 
 def elbo_surgery(
-    trained: Trained, split: Split, *, num_draws: int = 2000, seed: int | None = None
+    trained: Trained,
+    split: Split,
+    *,
+    num_draws: int = 2000,
+    seed: int | None = None,
+    kl: float | None = None,
 ) -> dict[str, float]:
     """Decomposes the KL: KL = I(x; z) + KL(q(z) || p(z)), and the second part again.
 
-    q(z) = (1/N) sum_n q(z|x_n) is the aggregate posterior of the split's N examples, so
-    that the mutual information I(x; z) between an example's index and its code is at
-    most log N.
+    q(z) = sum_n w_n q(z|x_n) is the aggregate posterior of the split's N examples,
+    whose weights w_n are 1/N, or proportional to those of the split. Their inputs are
+    those of the ELBO that `flaxvae.evaluation.evaluate` reports under the same seed.
+
+    The mutual information I(x; z) is that of an example's index and its code. It is at
+    most the entropy of w, log N for equal weights, whatever the model: near this
+    ceiling it says little about I(x; z) under the distribution of the data.
+
+    Each part is the mean of a log ratio of densities over drawn codes. The mean of
+    log q(z|x) - log p(z) is known, the KL, and serves as a control variate: since the
+    log ratios of the parts sum to it, their regression coefficients sum to 1, and the
+    estimates to the KL. They are clipped to their bounds: 0 and the ceiling.
 
     Args:
       trained: a trained model.
       split: the examples, such as ``dataset.test``.
-      num_draws: number of codes, one each of evenly spaced examples.
+      num_draws: number of codes, as many of each of evenly spaced examples.
       seed: of the draws; default that of the run.
+      kl: of the split, as `evaluate_elbo` returns it under the same seed, which is its
+        default.
 
     Returns:
-      ``mutual_information`` and ``marginal_kl``, in nats per example; under diagonal
+      ``mutual_information`` and ``marginal_kl``, which sum to the KL, in nats per
+      example; ``mutual_information_ceiling``, the entropy of w; under diagonal
       posteriors also ``total_correlation`` of q(z), and under a diagonal normal prior
       too the dimension-wise KL ``dimension_kl``, sum_d KL(q(z_d) || p(z_d)): the last
       two sum to ``marginal_kl``. Empty for a posterior whose density at the codes of
@@ -51,24 +78,71 @@ def elbo_surgery(
     prior = trained.prior
     if prior is None:
         return {}
-    q = trained.encode(split.x)
+    q = trained.encode(split.x, key=evaluation_key(trained, seed=seed))
     if not isinstance(q, Normal | MultivariateNormal):
         return {}
-    N, D = q.mean.shape
-    rows = np.linspace(0, N - 1, min(num_draws, N)).astype(int)
+    if kl is None:
+        kl = evaluate_elbo(trained, split, seed=seed)["kl"]
+    share = _shares(split)
+    rows, of_row = _choose_rows(share, num_draws)
     chosen = jax.tree.map(lambda leaf: leaf[rows], q)
     z = chosen.sample(draw_key(trained, Stream.TEST, 2, seed=seed))  # (A, D)
+    log_q_z, log_product = _log_aggregate(q, share, z)
+    log_q = np.asarray(chosen.log_prob(z), np.float64)
+    log_p = np.asarray(prior.log_prob(z), np.float64)
+
+    def estimate(term: np.ndarray) -> float:
+        return _with_control(term, log_q - log_p, kl, of_row)
+
+    ceiling = -float(np.sum(share * np.log(share, where=share > 0, out=0 * share)))
+    mutual = _between(0.0, estimate(log_q - log_q_z), min(ceiling, kl))
+    parts = {
+        "mutual_information": mutual,
+        "mutual_information_ceiling": ceiling,
+        "marginal_kl": kl - mutual,
+    }
+    if isinstance(q, Normal):
+        has_rest = isinstance(prior, Normal)
+        most = parts["marginal_kl"] if has_rest else math.inf
+        correlation = _between(0.0, estimate(log_q_z - log_product), most)
+        parts["total_correlation"] = correlation
+        if has_rest:
+            parts["dimension_kl"] = parts["marginal_kl"] - correlation
+    return parts
+
+
+def _shares(split: Split) -> np.ndarray:
+    """The weights w_n of the examples, ``(N,)`` with the sum 1."""
+    if split.weights is None:
+        return np.full(len(split), 1 / len(split))
+    return np.asarray(split.weights, np.float64) / split.total_weight
+
+
+def _choose_rows(share: np.ndarray, num_draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whose codes are drawn, evenly spaced, and the weight of each draw, ``(A,)``."""
+    rows = np.flatnonzero(share)
+    chosen = rows[np.linspace(0, len(rows) - 1, min(num_draws, len(rows))).astype(int)]
+    chosen = np.repeat(chosen, num_draws // len(chosen))
+    return chosen, share[chosen] / share[chosen].sum()
+
+
+def _log_aggregate(
+    q: Any, share: np.ndarray, z: jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log q(z) of codes, and log prod_d q(z_d) where q(z|x) is diagonal, ``(A,)``."""
+    with np.errstate(divide="ignore"):
+        log_share = jnp.asarray(np.log(share), z.dtype)  # (N,)
 
     def measure(q: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Log q(z) and log prod_d q(z_d), ``(chunk,)`` each."""
         if isinstance(q, Normal):
-            log_weights = jnp.full((len(z), N), -np.log(N), z.dtype)
+            log_weights = jnp.broadcast_to(log_share, (len(z), len(log_share)))
             return log_marginals(z, q, log_weights)
-        densities = q.log_prob(z[:, None])  # (chunk, N)
-        log_q_z = jax.nn.logsumexp(densities, axis=1) - math.log(N)
+        densities = q.log_prob(z[:, None]) + log_share[None]  # (chunk, N)
+        log_q_z = jax.nn.logsumexp(densities, axis=1)
         return log_q_z, log_q_z
 
     compute = jax.jit(measure)
+    N, D = q.mean.shape
     width = D if isinstance(q, Normal) else D**2
     chunk = int(min(len(z), max(1, MEMORY_BUDGET // (4 * N * width))))
     parts = []
@@ -77,14 +151,50 @@ def elbo_surgery(
         both = compute(q, z[index])
         parts.append([np.asarray(a, np.float64)[: len(z) - first] for a in both])
     log_q_z, log_product = (np.concatenate(each) for each in zip(*parts, strict=True))
-    log_q = np.asarray(chosen.log_prob(z), np.float64)
-    log_p = np.asarray(prior.log_prob(z), np.float64)
-    terms = {
-        "mutual_information": log_q - log_q_z,
-        "marginal_kl": log_q_z - log_p,
-    }
-    if isinstance(q, Normal):
-        terms["total_correlation"] = log_q_z - log_product
-        if isinstance(prior, Normal):
-            terms["dimension_kl"] = log_product - log_p
-    return {name: float(values.mean()) for name, values in terms.items()}
+    return log_q_z, log_product
+
+
+def _with_control(
+    term: np.ndarray, control: np.ndarray, known: float, weights: np.ndarray
+) -> float:
+    """The mean of a term, given that of a control variate, each ``(A,)``."""
+    off = control - weights @ control
+    variance = weights @ off**2
+    slope = weights @ (term * off) / variance if variance > 0 else 0.0
+    return float(weights @ term - slope * (weights @ control - known))
+
+
+def _between(least: float, value: float, most: float) -> float:
+    return max(least, min(value, most))
+
+
+def describe_parts(
+    parts: Mapping[str, float], name: str = "test"
+) -> list[tuple[str, str]]:
+    """The parts as rows of a table, each indented below the one that it is a part of.
+
+    >>> found = {"mutual_information": 5.87, "marginal_kl": 0.4}
+    >>> found["mutual_information_ceiling"] = math.log(360)
+    >>> describe_parts(found)[0][1]
+    '5.87 nats (estimate from the test split, saturated: at most log N = 5.89)'
+    >>> describe_parts(found)[1]
+    ('  marginal KL(q(z) || p(z))', '0.40 nats')
+
+    Args:
+      parts: as `elbo_surgery` returns them.
+      name: of the split.
+    """
+    rows = {key: f"{value:.2f} nats" for key, value in parts.items()}
+    if parts:
+        rows["mutual_information"] += f" ({_describe_estimate(parts, name)})"
+    return [(title, rows[key]) for key, title in TITLES.items() if key in rows]
+
+
+def _describe_estimate(parts: Mapping[str, float], name: str) -> str:
+    """Whose mutual information it is, and its ceiling."""
+    value, ceiling = (parts[f"mutual_information{end}"] for end in ("", "_ceiling"))
+    N = math.exp(ceiling)  # a whole number, unless examples have different weights
+    is_whole = math.isclose(N, round(N), rel_tol=1e-9)
+    bound = "log N" if is_whole else "the entropy of the weights"
+    saturated = "saturated: " if value > ceiling - SATURATED else ""
+    return f"estimate from the {name} split, {saturated}at most {bound} = {ceiling:.2f}"

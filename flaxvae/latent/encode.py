@@ -2,22 +2,36 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from flaxvae.data import Dataset, Preprocessing, Split
+from flaxvae.latent.keys import draw_key
 from flaxvae.training import Trained
+from flaxvae.training.keys import Stream
 
 
 def encode_dataset(
-    trained: Trained, dataset: Dataset, *, indices: bool = False
+    trained: Trained,
+    dataset: Dataset,
+    *,
+    indices: bool = False,
+    seed: int | None = None,
 ) -> Dataset:
     """The codes of all splits as a data set, with the labels of their examples.
+
+    Where a model is trained on dynamically binarized or dequantized images, posterior
+    means are those of grey levels, or of the mean of the noise, and are the same in
+    each call. Numbers of entries are those of the inputs that `evaluate` draws of each
+    split under the same seed: the sum of -log p(code) and -log p(x|code) is about one
+    x.
 
     Args:
       trained: a trained model with ``encode``.
       dataset: examples as they are stored; of a conditional model with conditions.
       indices: of a model with a codebook the numbers of the entries as examples, which
         a prior over codes is trained on, in place of the entries.
+      seed: with ``indices``, of the draws; default that of the run.
 
     Returns:
       Splits of posterior means, float32 ``(N, D)`` or ``(N, H', W', D)``; with
@@ -27,8 +41,11 @@ def encode_dataset(
     splits: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
         split: Split = getattr(dataset, name)
-        x = _indices(trained, split) if indices else encode_means(trained, split)
-        splits[name] = Split(x, split.labels)
+        splits[name] = (
+            encode_indices(trained, split, seed=seed)
+            if indices
+            else Split(encode_means(trained, split), split.labels)
+        )
     largest = codebook_size(trained) - 1 if indices else 1.0
     return Dataset(
         f"codes of {dataset.name}",
@@ -38,23 +55,35 @@ def encode_dataset(
     )
 
 
-def encode_means(trained: Trained, split: Split) -> np.ndarray:
-    """Posterior means ``(N, D)`` or ``(N, H', W', D)`` of a split's examples."""
+def encode_means(
+    trained: Trained, split: Split, *, key: jax.Array | None = None
+) -> np.ndarray:
+    """Posterior means ``(N, D)`` or ``(N, H', W', D)`` of a split's examples.
+
+    ``key`` is as in `Trained.encode`.
+    """
     if not len(split):
         return np.zeros((0, *trained.code_shape), np.float32)
-    return np.asarray(trained.encode(split.x, split.condition).mean)
+    return np.asarray(trained.encode(split.x, split.condition, key=key).mean)
 
 
-def encode_indices(trained: Trained, split: Split) -> Split:
-    """A split as numbers of codebook entries ``(N, H', W', 1)``, with its labels."""
-    return Split(_indices(trained, split), split.labels)
+def encode_indices(trained: Trained, split: Split, *, seed: int | None = None) -> Split:
+    """A split as numbers of codebook entries ``(N, H', W', 1)``.
 
-
-def _indices(trained: Trained, split: Split) -> np.ndarray:
+    Its labels and weights are kept; ``seed`` is as in `encode_dataset`.
+    """
     dtype = np.uint16 if codebook_size(trained) <= 2**16 else np.int32
-    if not len(split):
-        return np.zeros((0, *trained.code_shape[:-1], 1), dtype)
-    return np.asarray(trained.encode(split.x).indices)[..., None].astype(dtype)
+    x = np.zeros((0, *trained.code_shape[:-1], 1), dtype)
+    if len(split):
+        key = evaluation_key(trained, seed=seed)
+        indices = trained.encode(split.x, key=key).indices
+        x = np.asarray(indices)[..., None].astype(dtype)
+    return Split(x, split.labels, weights=split.weights)
+
+
+def evaluation_key(trained: Any, *, seed: int | None = None) -> jax.Array:
+    """The key under which `flaxvae.evaluation.evaluate` draws a split's inputs."""
+    return draw_key(trained, Stream.TEST, seed=seed)
 
 
 def codebook_size(trained: Trained) -> int:
@@ -63,15 +92,21 @@ def codebook_size(trained: Trained) -> int:
     return int(model.quantizer.num_codes)
 
 
-def share_codes(indices: np.ndarray, count: int) -> np.ndarray:
+def share_codes(
+    indices: np.ndarray, count: int, weights: np.ndarray | None = None
+) -> np.ndarray:
     """The relative frequency of each codebook entry, ``(M,)``.
 
     >>> share_codes(np.array([0, 2, 2, 0, 2]), 4).tolist()
     [0.4, 0.0, 0.6, 0.0]
 
     Args:
-      indices: numbers of entries, any shape.
+      indices: numbers of entries, ``(N, ...)``.
       count: M.
+      weights: of the N examples, or None.
     """
-    uses = np.bincount(np.asarray(indices, np.int64).ravel(), minlength=count)
+    flat = np.asarray(indices, np.int64).reshape(-1)
+    if weights is not None:
+        weights = np.repeat(weights, len(flat) // len(indices))
+    uses = np.bincount(flat, weights, minlength=count)
     return uses / uses.sum()

@@ -59,7 +59,8 @@ def generate(
       label: generates one class only: the condition of a conditional model or of a
         class-conditional prior over codes; of any other model, samples come from the
         codes of training examples of that class.
-      around: examples to vary: codes are drawn from their posteriors.
+      around: examples to vary: codes are drawn from their posteriors, which are those
+        of grey levels where images are dynamically binarized in training.
       spread: scales the deviation of these codes from the posterior mean.
       with_noise: draws from p(x|z) instead of returning its mean; rows of a table are
         always drawn.

@@ -179,7 +179,10 @@ def _count_at_once(trained: Trained) -> int:
 
 
 def reconstructions(trained: Trained, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """A split's images as the model sees them, and their mean reconstructions.
+    """A split's images, and the mean reconstructions of their mean codes.
+
+    Both are without draws: of images that are dynamically binarized in training, grey
+    levels are shown and encoded.
 
     Returns:
       Two arrays ``(N, H, W, C)`` in [0, 1].
@@ -283,7 +286,9 @@ def class_change(
 def corrupted(
     trained: Trained, x: np.ndarray, objective: Reconstruction, *, key: jax.Array
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Stored examples ``(N, ...)`` as the model sees them: with noise, and without.
+    """Stored examples ``(N, ...)`` in the model's units: with noise, and without.
+
+    Nothing but the objective's noise is drawn; see `Preprocessing.prepare`.
 
     Args:
       trained: whose preprocessing is applied.

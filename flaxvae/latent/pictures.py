@@ -80,7 +80,7 @@ class Context:
         """The data set as numbers of codebook entries."""
         if self.codes is not None:
             return self.codes
-        return encode_dataset(self.trained, self.dataset, indices=True)
+        return encode_dataset(self.trained, self.dataset, indices=True, seed=self.seed)
 
 
 Picture = Callable[[Context], Any]

@@ -41,8 +41,8 @@ class Encoder(Protocol):
     def seed(self) -> int:
         """The seed of its run."""
 
-    def encode(self, x: Any) -> Any:
-        """q(z|x) of examples as they are stored."""
+    def encode(self, x: Any, *, key: jax.Array | None = None) -> Any:
+        """q(z|x) of examples as they are stored; see `Trained.encode`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,8 @@ class CodeMixture:
 class AggregatePosterior:
     """q(z) = (1/N) sum_n q(z|x_n): a draw from the posterior of a random example.
 
+    Dynamic binarization and dequantization are drawn anew for each code.
+
     Attributes:
       encoder: a trained model.
       x: examples as they are stored, ``(N, ...)``.
@@ -90,7 +92,9 @@ class AggregatePosterior:
         key_x, key_z = jax.random.split(key)
         count = int(np.prod(shape, dtype=int))
         rows = jax.random.randint(key_x, (count,), 0, len(self.x), jnp.int32)
-        z = self.encoder.encode(self.x[np.asarray(rows)]).sample(key_z)
+        key_noise = jax.random.fold_in(key, 2)
+        x = self.x[np.asarray(rows)]
+        z = self.encoder.encode(x, key=key_noise).sample(key_z)
         return z.reshape(*shape, z.shape[-1])
 
 
@@ -241,7 +245,8 @@ def fit_mixture(
     Args:
       trained: a trained model.
       x: examples as they are stored, ``(N, ...)``; the codes are one draw from the
-        posterior of each, of 20,000 examples at most.
+        posterior of each, of 20,000 examples at most. Dynamic binarization and
+        dequantization are drawn, too.
       num_components: M, less than the number of codes.
       seed: of the choice of examples, the draws and the fit; default that of the run.
 
@@ -262,7 +267,8 @@ def fit_mixture(
     seed = check_seed(trained.seed if seed is None else seed)
     rows = np.random.default_rng(seed).permutation(len(x))[:MOST_CODES]
     key = draw_key(trained, Stream.SAMPLER, seed=seed)
-    codes = trained.encode(x[rows]).sample(key)
+    key_noise = draw_key(trained, Stream.SAMPLER, 1, seed=seed)
+    codes = trained.encode(x[rows], key=key_noise).sample(key)
     fitted = GaussianMixture(num_components, random_state=seed, reg_covar=1e-5)
     fitted.fit(np.asarray(codes, np.float64))
     return CodeMixture(

@@ -1,5 +1,7 @@
 """Few labels and many examples: the bound of M2, classes summed out."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -9,7 +11,7 @@ import numpy as np
 from flaxvae.checks import InputError
 from flaxvae.nn.conditions import check_conditions
 from flaxvae.objectives.elbo import ELBO
-from flaxvae.objectives.objective import Objective, Terms, Weight, static
+from flaxvae.objectives.objective import Completed, Objective, Terms, Weight, static
 from flaxvae.settings import setting
 
 
@@ -38,7 +40,8 @@ class M2(Objective):
     monitor: ClassVar[str] = "elbo"
 
     x: jax.Array = setting(None)
-    """Labelled examples as the model sees them, (L, ...)."""
+    """Labelled examples as the model sees them, (L, ...). Of a data set that is
+    dynamically binarized or dequantized: as it stores them, or images in [0, 1]."""
     labels: jax.Array = setting(None)
     """Their classes, (L,) integers."""
     alpha: Weight = setting(1.0, at_least=0)
@@ -51,6 +54,9 @@ class M2(Objective):
     batch_size: int = static(100, at_least=1)
     """Labelled examples that a step draws, with replacement; all, if there are not
     more."""
+    preprocess: Callable[[Any, jax.Array], Any] | None = static(None, from_data=True)
+    """From x and a key to the model's input, anew in each step; None: read from the
+    data, where binarization or dequantization is drawn."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,6 +72,14 @@ class M2(Objective):
     def has_batch_terms(self) -> bool:
         """See `Objective.has_batch_terms`."""
         return True
+
+    def complete(self, model: Any, dataset: Any) -> Completed:
+        """Labelled examples are binarized and dequantized as the others are."""
+        of_data, dtype = dataset.preprocessing, np.asarray(self.x).dtype
+        if self.preprocess is not None or not of_data.has_draws(dtype):
+            return Completed(self, model)
+        draws = dataclasses.replace(of_data, render=None, schema=None)
+        return Completed(dataclasses.replace(self, preprocess=draws), model)
 
     def check(self, model: Any, dataset: Any) -> None:
         """Labelled examples must be like the data's, and of the model's classes."""
@@ -90,6 +104,8 @@ class M2(Objective):
                 key_rows, (self.batch_size,), 0, len(labels), jnp.int32
             )
             labelled, labels = labelled[rows], labels[rows]
+        if self.preprocess is not None:
+            labelled = self.preprocess(labelled, jax.random.fold_in(key_rows, 2))
 
         key_u, key_l = jax.random.split(key)
         logits = model(x)  # (B, Y)

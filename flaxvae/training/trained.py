@@ -21,10 +21,11 @@ from flaxvae.checks import (
     check_numbers,
     describe_bad_variables,
 )
-from flaxvae.data import Dataset, Preprocessing
+from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.tables import is_table, read_like
 from flaxvae.dtypes import narrow
 from flaxvae.objectives.objective import Objective
+from flaxvae.training.evaluate import draw_inputs
 from flaxvae.training.inputs import as_array, check_examples, conditions_of
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import count_parameters
@@ -139,8 +140,19 @@ class Trained:
         """Whether the model takes a class or a vector as condition of each example."""
         return getattr(self.model, "condition", None) is not None
 
-    def encode(self, x: np.ndarray | jax.Array, condition: Any = None) -> Any:
+    def encode(
+        self,
+        x: np.ndarray | jax.Array,
+        condition: Any = None,
+        *,
+        key: jax.Array | None = None,
+    ) -> Any:
         """q(z|x) of each example; its ``mean`` ``(N, D)`` is the code to look at.
+
+        Without a key the code is a function of the example: where a model is trained on
+        dynamically binarized or dequantized images, the network sees their grey levels,
+        or the mean of the noise. With a key these are drawn as an evaluation draws them
+        under the same key, so that codes are of the very inputs whose ELBO it reports.
 
         Args:
           x: examples as its data set stores them: images ``(N, H, W, C)`` as integers
@@ -150,6 +162,8 @@ class Trained:
             or ``(F,)`` gives a single code, without the axis N.
           condition: of a conditional model: a class ``(N,)`` or a vector ``(N, C)``
             for each example, or one class for all.
+          key: of dynamic binarization and dequantization; without these it changes
+            nothing. See `flaxvae.training.evaluate.draw_inputs`.
 
         No examples give no codes.
 
@@ -173,7 +187,10 @@ class Trained:
         self.check(x)
         conditions = self._conditions(condition, len(x))
         encode = functools.partial(self._encode, self.variables)
-        q = _in_chunks(encode, x, *conditions, stored=self.preprocessing.stored)
+        if key is not None and len(x) and self.preprocessing.has_draws(x.dtype):
+            q = self._draw_and_apply(self._encode_seen, x, conditions, key)
+        else:
+            q = _in_chunks(encode, x, *conditions, stored=self.preprocessing.stored)
         check_density("q(z|x)", q)
         if not is_one:
             return q
@@ -258,11 +275,13 @@ class Trained:
         x: np.ndarray | jax.Array,
         *,
         check: bool = True,
+        key: jax.Array | None = None,
     ) -> Any:
         """``method(model, x)`` of examples as they are stored, in chunks.
 
         Such as ``trained.compute(lambda model, x: model(x), images)`` of a classifier.
-        Without ``check`` values may lie out of the data's range, as of samples.
+        Without ``check`` values may lie out of the data's range, as of samples. ``key``
+        is as in `encode`.
 
         Raises:
           InputError: as `encode`.
@@ -272,6 +291,10 @@ class Trained:
         x = as_array(x)
         if check:
             self.check(x)
+
+        if key is not None and len(x) and self.preprocessing.has_draws(x.dtype):
+            on_seen = jax.jit(functools.partial(self.model.apply, method=method))
+            return self._draw_and_apply(on_seen, x, (), key)
 
         def apply(x: jax.Array) -> Any:
             seen = self.preprocessing.prepare(x)
@@ -361,17 +384,46 @@ class Trained:
         """The conditions of ``num`` examples, or nothing."""
         return conditions_of(self.model, condition, num, self._class_names())
 
+    def _draw_and_apply(
+        self,
+        compute: Callable[..., Any],
+        x: Any,
+        conditions: tuple[Any, ...],
+        key: jax.Array,
+    ) -> Any:
+        """``compute(variables, x, *conditions)`` of the inputs that a key draws."""
+        apply = functools.partial(compute, self.variables)
+        split = Split(x, condition=conditions[0] if conditions else None)
+        size, parts = 0, []
+        for seen in draw_inputs(self.preprocessing, split, key):
+            arrays = jax.tree.leaves(seen)  # the examples, then their conditions
+            size = size or len(arrays[0])
+            # The last batch is filled with its last row: one shape, one compilation.
+            rows = np.minimum(np.arange(size), len(arrays[0]) - 1)
+            parts.append(apply(*(array[rows] for array in arrays)))
+        return _join(_find_rows(apply, *arrays), parts, len(x))
+
     @functools.cached_property
     def _encode(self) -> Callable[..., Any]:
         def encode(variables: Any, x: jax.Array, *conditions: jax.Array) -> Any:
             x = self.preprocessing.prepare(x)
-
-            def method(vae: Any, x: jax.Array) -> Any:
-                return (vae.given(*conditions) if conditions else vae).encode(x)
-
-            return self.model.apply(variables, x, method=method)
+            return self._apply_encoder(variables, x, *conditions)
 
         return jax.jit(encode)
+
+    @functools.cached_property
+    def _encode_seen(self) -> Callable[..., Any]:
+        return jax.jit(self._apply_encoder)
+
+    def _apply_encoder(
+        self, variables: Any, x: jax.Array, *conditions: jax.Array
+    ) -> Any:
+        """q(z|x) of the network's inputs ``(B, ...)``."""
+
+        def method(vae: Any, x: jax.Array) -> Any:
+            return (vae.given(*conditions) if conditions else vae).encode(x)
+
+        return self.model.apply(variables, x, method=method)
 
     @functools.cached_property
     def _decode(self) -> Callable[..., Any]:
@@ -426,10 +478,14 @@ def _in_chunks(
         index = np.minimum(np.arange(start, start + CHUNK), len(rows) - 1)
         first = jnp.asarray(stored(rows[index]))
         parts.append(compute(first, *(jnp.asarray(array[index]) for array in more)))
+    return _join(has_rows, parts, len(rows))
+
+
+def _join(has_rows: Any, parts: Sequence[Any], count: int) -> Any:
+    """One result of ``count`` rows; what all rows share exists once."""
 
     def join(has_rows: bool, *leaves: jax.Array) -> jax.Array:
-        # What all rows share exists once.
-        return jnp.concatenate(leaves)[: len(rows)] if has_rows else leaves[0]
+        return jnp.concatenate(leaves)[:count] if has_rows else leaves[0]
 
     return jax.tree.map(join, has_rows, *parts)
 

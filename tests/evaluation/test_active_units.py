@@ -1,21 +1,42 @@
 import re
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
 from flaxvae.data import Split
 from flaxvae.evaluation import active_units
 from flaxvae.evaluation.active_units import count_active_units, explain_collapse
+from flaxvae.training.keys import Stream, stream_key
 
 
 def test_only_dimensions_that_move_are_active():
     rng = np.random.default_rng(0)
     mean = rng.normal(size=(5000, 4)) * [1.0, 0.11, 0.09, 0.0] + [0, 0, 5, 3]
-    model = SimpleNamespace(encode=lambda x, condition: SimpleNamespace(mean=x))
+    model = SimpleNamespace(
+        encode=lambda x, condition, key: SimpleNamespace(mean=x), seed=0
+    )
     active = active_units(model, Split(mean))
     np.testing.assert_array_equal(active, [True, True, False, False])
     assert count_active_units(model, Split(mean)) == 2
+
+
+def test_means_are_of_the_inputs_and_weights_of_the_report():
+    seen = []
+
+    def encode(x, condition, key):
+        seen.append(key)
+        return SimpleNamespace(mean=x)
+
+    model = SimpleNamespace(encode=encode, seed=7)
+    mean = np.repeat([[0.0, 0.0], [0.3, 3.0]], 10, axis=0)
+    assert active_units(model, Split(mean)).all()
+    weights = np.repeat([100.0, 1.0], 10)  # variances 0.0009 and 0.09
+    weighted = active_units(model, Split(mean, weights=weights), seed=8)
+    assert weighted.tolist() == [False, True]
+    keys = [stream_key(jax.random.key(seed), Stream.TEST) for seed in (7, 8)]
+    assert seen == keys
 
 
 @pytest.mark.parametrize(

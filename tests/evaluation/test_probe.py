@@ -69,3 +69,18 @@ def test_a_probe_needs_labels(vae_and_table):
         probe(trained, dataclasses.replace(data, test=test))
     with pytest.raises(InputError, match="num_train must be >= 2"):
         probe(trained, data, num_train=1)
+
+
+def test_principal_components_are_those_of_the_training_examples():
+    """Test examples vary most along other columns, which say nothing of the class."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(300) % 2
+    # Three columns show the class together; in the test split the others are wide.
+    shown = (2.0 * labels - 1)[:, None] + 0.1 * rng.normal(size=(300, 3))
+    x = np.concatenate([shown, rng.normal(size=(300, 2))], axis=1)
+    x[200:, 3:] *= 8
+    data = from_arrays(x[:200], labels[:200], test=(x[200:], labels[200:]), name="rows")
+    vae = build_vae(data.shape, 1, hidden=(4,))
+    trained = fit(vae, data, epochs=1, batch_size=100, progress=False)
+    found = probe(trained, data)["PCA to 1"]
+    assert min(found.values()) > 0.95

@@ -1,14 +1,17 @@
 """Few labels: every method runs, counts its errors, and continues."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.data import Split, from_arrays
-from flaxvae.evaluation import SemiSupervisedConfig, compare_semi_supervised
+from flaxvae.data import Split, binarize, from_arrays
+from flaxvae.evaluation import SemiSupervisedConfig, compare_semi_supervised, evaluate
 from flaxvae.evaluation.semi_supervised import METHODS, SemiSupervisedStudy
+from flaxvae.latent.encode import evaluation_key
+from flaxvae.training.evaluate import draw_inputs
 
 SMALL = SemiSupervisedConfig(
     m1_epochs=2,
@@ -91,3 +94,44 @@ def test_series_are_classified_in_the_units_of_their_models():
     data = from_arrays(x, labels)
     study = SemiSupervisedStudy(data, np.arange(60), config=SMALL, progress=False)
     assert study.measure("classifier")["classifier alone"] < 0.2
+
+
+def test_every_method_sees_binarized_images(stripes, tmp_path):
+    data = binarize(stripes, "dynamic")
+
+    def study():
+        choices = {"config": SMALL, "progress": False, "workdir": tmp_path}
+        return SemiSupervisedStudy(data, np.arange(40), seed=3, **choices)
+
+    first = study()
+    assert first.classifier.preprocessing.binarize == "dynamic"
+    m2 = first.m2
+    assert m2.objective.preprocess.binarize == "dynamic"
+    error = first.measure("m2")["M2"]
+    # The test images are binarized once, as in an evaluation.
+    key = evaluation_key(m2, seed=3)
+    drawn = np.concatenate(list(draw_inputs(data.preprocessing, data.test, key)))
+    assert set(np.unique(drawn)) == {0.0, 1.0}
+    logits = np.asarray(m2.model.apply(m2.variables, drawn))
+    wrong = (logits.argmax(1) != data.test.labels).mean()
+    assert error == pytest.approx(wrong)
+    report = evaluate(m2, data.test, seed=3)["test"]
+    assert report["accuracy"] == pytest.approx(1 - wrong)
+    config = json.loads((tmp_path / "m2" / "config.json").read_text())
+    described = config["settings"]["objective"]
+    assert described["preprocess"]["binarize"] == "dynamic"
+    assert described["x"].startswith("float32 (40, 4, 4, 1)")
+    assert study().measure("m2")["M2"] == error  # from the folder
+
+
+def test_m1s_codes_are_of_binarized_images(stripes):
+    data = binarize(stripes, "dynamic")
+    study = SemiSupervisedStudy(data, np.arange(40), config=SMALL, progress=False)
+    drawn = np.concatenate(
+        list(draw_inputs(data.preprocessing, data.test, evaluation_key(study.m1)))
+    )
+    q = study.m1.model.apply(study.m1.variables, drawn, method="encode")
+    train = study.m1.encode(data.train.x, key=evaluation_key(study.m1)).mean
+    scale = np.maximum(np.std(train, axis=0), 0.1)
+    expected = (np.asarray(q.mean) - np.mean(train, axis=0)) / scale
+    np.testing.assert_allclose(study.codes.test.x, expected, atol=1e-5)

@@ -2,15 +2,23 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxvae.data import condition_on_labels
+import flaxvae
+from flaxvae.data import binarize, condition_on_labels
+from flaxvae.evaluation import evaluate
+from flaxvae.evaluation.bound import evaluate_terms
+from flaxvae.evaluation.codebook import code_usage
 from flaxvae.latent import encode_dataset
-from flaxvae.latent.encode import share_codes
-from flaxvae.models import build_vae, build_vqvae
+from flaxvae.latent.encode import evaluation_key, share_codes
+from flaxvae.models import CodePriorConfig, build_vae, build_vqvae
 from flaxvae.objectives import Quantization
+from flaxvae.training import evaluate as evaluation
 from flaxvae.training import fit
+from flaxvae.training.evaluate import make_evaluate
 
 SMALL = {"epochs": 1, "batch_size": 50, "progress": False}
 
@@ -48,3 +56,83 @@ def test_numbers_of_entries(stripes):
     np.testing.assert_allclose(entries, means, atol=1e-6)
     shares = share_codes(codes.train.x, 5)
     assert shares.shape == (5,) and np.isclose(shares.sum(), 1.0)
+
+
+@pytest.fixture(scope="module")
+def binarized_vqvae():
+    """With a prior over its codes; on grey images that are binarized at each use."""
+    x = np.random.default_rng(0).integers(60, 200, (120, 8, 8, 1)).astype(np.uint8)
+    data = flaxvae.data.from_arrays(x, np.arange(120) % 3, name="grey", max_value=255)
+    data = binarize(data, "dynamic")
+    model = build_vqvae(data.shape, num_codes=6, code_width=2, filters=(4, 4))
+    run = flaxvae.fit(model, data, objective=Quantization(), **SMALL)
+    small = {"prior_epochs": 1, "prior_width": 4, "prior_layers": 1}
+    return run.fit_code_prior(CodePriorConfig(**small), progress=False)
+
+
+def entries_in_evaluation(run, split, seed=None):
+    """How often each entry stands at each place, inside of the evaluated objective."""
+
+    def count(model, x, *, key):
+        indices = model.encode(x).indices
+        terms = Quantization()(model, x, key=key)
+        return {**terms, "counts": jax.nn.one_hot(indices, 6)}  # (B, H', W', 6)
+
+    compute = make_evaluate(run.model, run.preprocessing)
+    key = evaluation_key(run, seed=seed)
+    means = compute(run.variables, count, jnp.asarray(split.x), key)
+    return np.asarray(means["counts"])
+
+
+def test_entries_are_those_of_the_evaluated_inputs(binarized_vqvae, monkeypatch):
+    run = binarized_vqvae
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 7)
+    for seed in (None, 5):
+        codes = encode_dataset(run, run.dataset, indices=True, seed=seed)
+        for name in ("train", "validation", "test"):
+            found = np.eye(6)[getattr(codes, name).x[..., 0]].mean(0)
+            split = getattr(run.dataset, name)
+            expected = entries_in_evaluation(run, split, seed)
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    grey = np.asarray(run.encode(run.dataset.test.x).indices)
+    assert (codes.test.x[..., 0] != grey).any()
+
+
+def test_a_report_on_codes_is_about_one_draw(binarized_vqvae):
+    """The perplexity and -log p(code) beside the terms of the same binary images."""
+    run = binarized_vqvae
+    test = run.dataset.test
+    for seed in (None, 3):
+        report = run.evaluate(seed=seed)["test"]
+        terms = evaluate_terms(run, test, seed=seed)
+        assert report["perplexity"] == pytest.approx(terms["perplexity"], rel=1e-5)
+        assert report["log_likelihood"] == terms["log_likelihood"]
+        drawn = np.concatenate(
+            list(
+                evaluation.draw_inputs(
+                    run.preprocessing, test, evaluation_key(run, seed=seed)
+                )
+            )
+        )
+        q = run.model.apply(run.variables, drawn, method="encode")
+        codes = dataclasses.replace(
+            test, x=np.asarray(q.indices)[..., None], condition=np.int32(test.labels)
+        )
+        nats = evaluate(run.code_prior, codes)["test"]["loss"]
+        assert report["code_nll"] == pytest.approx(nats, rel=1e-6)
+        # So are they without codes at hand.
+        again = evaluate(run, test, seed=seed, code_prior=run.code_prior)["test"]
+        assert again["code_nll"] == report["code_nll"]
+        assert again["perplexity"] == report["perplexity"]
+
+
+def test_entries_are_counted_by_the_weights_of_their_examples(binarized_vqvae):
+    run = binarized_vqvae
+    test = run.dataset.test[:4]
+    twice = test[np.array([0, 1, 1, 1, 3])]
+    weighted = dataclasses.replace(test, weights=np.array([1.0, 3.0, 0.0, 1.0]))
+    plain = dataclasses.replace(run, preprocessing=flaxvae.data.Preprocessing(255.0))
+    usage = code_usage(plain, weighted)["perplexity"]
+    assert usage == pytest.approx(code_usage(plain, twice)["perplexity"])
+    shares = share_codes(np.array([[0, 1], [2, 2]]), 4, np.array([1.0, 3.0]))
+    np.testing.assert_allclose(shares, [0.125, 0.125, 0.75, 0])

@@ -22,7 +22,7 @@ class Known:
     code_shape = (2,)
     is_conditional = False
 
-    def encode(self, x):
+    def encode(self, x, *, key=None):
         mean = np.asarray(x, np.float32)
         return Normal(mean, np.full_like(mean, 2 * np.log(0.1)), event_ndim=1)
 
@@ -120,7 +120,7 @@ def test_the_codes_of_a_mixture_have_a_stream_of_their_own(monkeypatch):
     class Watched(Known):
         seed = 5
 
-        def encode(self, x):
+        def encode(self, x, *, key=None):
             q = super().encode(x)
             return SimpleNamespace(sample=lambda key: seen.append(key) or q.sample(key))
 
@@ -130,6 +130,25 @@ def test_the_codes_of_a_mixture_have_a_stream_of_their_own(monkeypatch):
     other = fit_mixture(Watched(), ROWS[:50], 2, seed=6)
     assert seen[1] == stream_key(jax.random.key(6), Stream.SAMPLER)
     assert (fitted.mean != other.mean).any()
+
+
+def test_binarization_is_drawn_for_the_codes_of_a_sampler(key):
+    """Anew for each code, by a key of its own: not that of the choice or the code."""
+    seen = []
+
+    class Watched(Known):
+        def encode(self, x, *, key=None):
+            seen.append(key)
+            return super().encode(x)
+
+    aggregate = AggregatePosterior(Watched(), ROWS)
+    aggregate.sample(key, (3,))
+    aggregate.sample(jax.random.key(1), (3,))
+    fit_mixture(Watched(), ROWS[:50], 2)
+    assert seen[0] != seen[1]
+    assert seen[2] == stream_key(jax.random.key(0), Stream.SAMPLER, 1)
+    for used in (key, *jax.random.split(key)):
+        assert seen[0] != used
 
 
 def test_samplers_by_name():

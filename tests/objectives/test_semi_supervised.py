@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
+from flaxvae.data import binarize, dequantize
 from flaxvae.data.labelled import choose_labelled
 from flaxvae.models import Classifier, SemiSupervisedVAE, build_vae
 from flaxvae.nn import MLPEncoder
@@ -169,3 +170,67 @@ def test_labels_are_chosen_evenly_and_by_the_seed():
         choose_labelled(labels, 21)
     with pytest.raises(InputError, match="the smallest class having"):
         choose_labelled(labels, 400)
+
+
+class Watched:
+    """A bound model that keeps what it is applied to."""
+
+    def __init__(self, model, seen):
+        self.model, self.seen = model, seen
+
+    def __call__(self, x):
+        self.seen.append(np.asarray(x))
+        return self.model(x)
+
+    def given(self, labels):
+        return self.model.given(labels)
+
+
+def labelled_inputs(objective, x, key):
+    """The unlabelled and labelled examples whose logits a step computes."""
+    shape = x.shape[1:]
+    vae = build_vae(shape, 2, hidden=(4,), conditional="concat", num_classes=8)
+    model = SemiSupervisedVAE(vae, Classifier(MLPEncoder(hidden=(4,)), 8))
+    variables = model.init(jax.random.key(0), x, method="init_all")
+    seen = []
+    terms = model.apply(
+        variables, x, method=lambda m, x: objective(Watched(m, seen), x, key=key)
+    )
+    assert np.isfinite(terms["loss"]).all()
+    return seen
+
+
+def test_labelled_examples_are_binarized_and_dequantized_as_the_others(stripes, key):
+    few = stripes.train[:30]
+    x = jnp.asarray(few.x / 255.0, jnp.float32)
+    levels = np.asarray(x)
+    binary, noisy = binarize(stripes, "dynamic"), dequantize(stripes)
+    for stored in (few.x, levels):  # integers, or images in [0, 1]
+        objective = M2(x=stored, labels=few.labels).complete(None, binary).objective
+        draws = []
+        for seed in range(200):
+            labelled = objective.preprocess(stored, jax.random.key(seed))
+            draws.append(np.asarray(labelled))
+        assert set(np.unique(draws)) == {0.0, 1.0}
+        error = np.sqrt(levels * (1 - levels) / 200) + 0.02
+        assert (np.abs(np.mean(draws, 0) - levels) < 5 * error).all()
+        _, one = labelled_inputs(objective, x, key)
+        _, other = labelled_inputs(objective, x, jax.random.key(1))
+        assert set(np.unique(one)) == {0.0, 1.0}
+        assert (one != other).any()
+        assert (one.mean() - levels.mean()) < 0.05
+    objective = M2(x=few.x, labels=few.labels).complete(None, noisy).objective
+    _, found = labelled_inputs(objective, x, key)
+    np.testing.assert_array_equal(np.floor(256 * found), few.x)
+    assert np.std(256 * found - few.x) == pytest.approx(12**-0.5, rel=0.1)
+
+
+def test_labelled_examples_are_as_they_are_where_nothing_is_drawn(stripes, key):
+    few = stripes.train[:30]
+    x = jnp.asarray(few.x / 255.0, jnp.float32)
+    objective = M2(x=x, labels=few.labels)
+    for data in (stripes, binarize(stripes, "threshold"), dequantize(stripes)):
+        completed = objective.complete(None, data).objective
+        assert completed is objective and completed.preprocess is None
+    _, found = labelled_inputs(objective, x, key)
+    np.testing.assert_array_equal(found, x)

@@ -1,9 +1,15 @@
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.training import fit, trained
+from flaxvae.data import Split
+from flaxvae.models import build_vae
+from flaxvae.training import Trained, evaluate, fit, trained
+from flaxvae.training.evaluate import draw_inputs
 
 
 @pytest.fixture
@@ -69,3 +75,47 @@ def test_a_single_example_and_images_without_a_channel_axis(model, stripes):
     np.testing.assert_allclose(
         model.reconstruct(x[1]), model.reconstruct(x)[1], atol=1e-6
     )
+
+
+@pytest.mark.parametrize("drawn", [{"binarize": "dynamic"}, {"dequantize": True}])
+@pytest.mark.parametrize("num_classes", [None, 8])
+def test_a_key_draws_the_inputs_of_an_evaluation(
+    stripes, key, monkeypatch, drawn, num_classes
+):
+    monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 15)  # 37 examples: the last 7
+    condition, choices = None, {}
+    if num_classes:
+        condition = np.asarray(stripes.test.labels, np.int32)
+        choices = {"conditional": "concat", "num_classes": num_classes}
+    vae = build_vae(stripes.shape, 2, hidden=(4,), **choices)
+    variables = vae.init(key, jnp.zeros((1, *stripes.shape)), method="init_all")
+    preprocessing = dataclasses.replace(stripes.preprocessing, **drawn)
+    model = Trained(vae, variables, stripes.shape, preprocessing)
+    x = stripes.test.x
+    seen = list(draw_inputs(preprocessing, Split(x), key))
+    q = model.encode(x, condition, key=key)
+
+    def encode(vae, x):
+        return (vae if condition is None else vae.given(condition)).encode(x)
+
+    x_drawn = np.concatenate(seen)
+    expected = vae.apply(variables, x_drawn, method=encode)
+    np.testing.assert_allclose(q.mean, expected.mean, atol=1e-6)
+    np.testing.assert_allclose(q.log_var, expected.log_var, atol=1e-6)
+    assert np.abs(q.mean - model.encode(x, condition).mean).max() > 1e-4
+    sums = model.compute(lambda vae, x: x.sum((1, 2, 3)), x, key=key)
+    np.testing.assert_allclose(sums, x_drawn.sum((1, 2, 3)), rtol=1e-6)
+    one = None if condition is None else condition[0]
+    assert model.encode(x[0], one, key=key).mean.shape == (2,)
+    empty = None if condition is None else condition[:0]
+    assert model.encode(x[:0], empty, key=key).mean.shape == (0, 2)
+
+
+def test_a_key_changes_nothing_where_nothing_is_drawn(model, stripes, key, monkeypatch):
+    monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 10)
+    x = stripes.test.x
+    np.testing.assert_array_equal(model.encode(x, key=key).mean, model.encode(x).mean)
+    dequantized = dataclasses.replace(stripes.preprocessing, dequantize=True)
+    floats = dataclasses.replace(model, preprocessing=dequantized)
+    x = np.float32(x / 255)  # which are not dequantized
+    np.testing.assert_array_equal(floats.encode(x, key=key).mean, model.encode(x).mean)
