@@ -58,6 +58,25 @@ def test_threshold_is_at_half_grey(stripes, key):
     np.testing.assert_array_equal(ones, stripes.train.x >= 127.5)
 
 
+@pytest.mark.parametrize(("max_value", "dtype"), [(255, np.uint8), (9, np.int32)])
+def test_dequantization_fills_the_interval_of_each_integer(max_value, dtype, key):
+    """Integer x becomes (x + u) / (max_value + 1), u uniform on [0, 1); its mean is
+    that of u = 1/2."""
+    preprocessing = Preprocessing(float(max_value), dequantize=True)
+    x = jnp.asarray([[0, 1, 4, max_value]], dtype)
+    prepared = preprocessing.prepare(x)
+    exact = np.array([[0.5, 1.5, 4.5, max_value + 0.5]]) / (max_value + 1)
+    np.testing.assert_allclose(prepared, exact, rtol=1e-6)
+    draws = jax.vmap(lambda k: preprocessing(x, k))(jax.random.split(key, 4000))
+    u = np.float64(draws) * (max_value + 1) - np.asarray(x)
+    assert u.min() > -1e-3
+    assert u.max() < 1 + 1e-3
+    error = np.sqrt(1 / 12 / len(draws))
+    np.testing.assert_array_less(abs(u.mean(0) - 0.5), 4.5 * error)
+    np.testing.assert_allclose(u.var(0), 1 / 12, rtol=0.06)
+    np.testing.assert_allclose(preprocessing(np.float32(exact), key), exact, rtol=1e-6)
+
+
 MOMENTS = Standardization(np.zeros(2, np.float32), np.ones(2, np.float32))
 
 
