@@ -98,6 +98,18 @@ def test_levels_are_the_values_that_the_model_sees(preprocessing, dtype, levels)
     assert preprocessing.levels(dtype) == levels
 
 
+@pytest.mark.parametrize("on_host", [None, np.array([False, True])])
+def test_standardization_and_its_inverse_by_hand(on_host):
+    mean, std = np.array([10.0, -4.0]), np.array([2.0, 8.0])
+    moments = Standardization(mean, std, on_host)
+    x = np.array([[12.0, 4.0], [10.0, -8.0]])
+    seen = moments.apply(jnp.asarray(moments.stored(x)))
+    np.testing.assert_allclose(seen, [[1.0, 1.0], [0.0, -0.5]])
+    np.testing.assert_allclose(moments.inverse(np.asarray(seen)), x)
+    series = np.array([[[0.5, 2.0]]])  # (N, T, F)
+    np.testing.assert_allclose(moments.inverse(series), [[[11.0, 12.0]]])
+
+
 def test_a_description_restores_the_preprocessing():
     before = Preprocessing(3.0, "dynamic", False, None, "sprites")
     assert Preprocessing.from_description(before.describe()) == before
