@@ -58,6 +58,25 @@ def test_threshold_is_at_half_grey(stripes, key):
     np.testing.assert_array_equal(ones, stripes.train.x >= 127.5)
 
 
+@pytest.mark.parametrize(("max_value", "dtype"), [(255, np.uint8), (9, np.int32)])
+def test_dequantization_fills_the_interval_of_each_integer(max_value, dtype, key):
+    """Integer x becomes (x + u) / (max_value + 1), u uniform on [0, 1); its mean is
+    that of u = 1/2."""
+    preprocessing = Preprocessing(float(max_value), dequantize=True)
+    x = jnp.asarray([[0, 1, 4, max_value]], dtype)
+    prepared = preprocessing.prepare(x)
+    exact = np.array([[0.5, 1.5, 4.5, max_value + 0.5]]) / (max_value + 1)
+    np.testing.assert_allclose(prepared, exact, rtol=1e-6)
+    draws = jax.vmap(lambda k: preprocessing(x, k))(jax.random.split(key, 4000))
+    u = np.float64(draws) * (max_value + 1) - np.asarray(x)
+    assert u.min() > -1e-3
+    assert u.max() < 1 + 1e-3
+    error = np.sqrt(1 / 12 / len(draws))
+    np.testing.assert_array_less(abs(u.mean(0) - 0.5), 4.5 * error)
+    np.testing.assert_allclose(u.var(0), 1 / 12, rtol=0.06)
+    np.testing.assert_allclose(preprocessing(np.float32(exact), key), exact, rtol=1e-6)
+
+
 MOMENTS = Standardization(np.zeros(2, np.float32), np.ones(2, np.float32))
 
 
@@ -77,6 +96,18 @@ MOMENTS = Standardization(np.zeros(2, np.float32), np.ones(2, np.float32))
 )
 def test_levels_are_the_values_that_the_model_sees(preprocessing, dtype, levels):
     assert preprocessing.levels(dtype) == levels
+
+
+@pytest.mark.parametrize("on_host", [None, np.array([False, True])])
+def test_standardization_and_its_inverse_by_hand(on_host):
+    mean, std = np.array([10.0, -4.0]), np.array([2.0, 8.0])
+    moments = Standardization(mean, std, on_host)
+    x = np.array([[12.0, 4.0], [10.0, -8.0]])
+    seen = moments.apply(jnp.asarray(moments.stored(x)))
+    np.testing.assert_allclose(seen, [[1.0, 1.0], [0.0, -0.5]])
+    np.testing.assert_allclose(moments.inverse(np.asarray(seen)), x)
+    series = np.array([[[0.5, 2.0]]])  # (N, T, F)
+    np.testing.assert_allclose(moments.inverse(series), [[[11.0, 12.0]]])
 
 
 def test_a_description_restores_the_preprocessing():

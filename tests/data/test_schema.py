@@ -11,6 +11,7 @@ import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.data import Preprocessing, from_arrays, load
+from flaxvae.data.cells import arrow_type, from_numbers, numbers
 from flaxvae.data.schema import TableSchema
 from flaxvae.data.schema_inference import infer_schema
 from flaxvae.data.tables import read_like
@@ -29,6 +30,26 @@ TABLE = pyarrow.table(
         "small": pyarrow.array([0.5, 0.25, 1.0, 4.0] * 10, pyarrow.float32()),
     }
 )
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "number"),
+    [
+        ("date32", datetime.date(1970, 1, 4), 3.0),  # days
+        ("date64", datetime.date(1970, 1, 4), 3.0),
+        ("timestamp[s]", datetime.datetime(1970, 1, 1, 0, 1, 30), 90.0),  # seconds
+        ("timestamp[ms]", datetime.datetime(1970, 1, 1, 0, 1, 30), 90.0),
+        ("timestamp[us]", datetime.datetime(1970, 1, 1, 0, 1, 30), 90.0),
+        ("duration[ns]", datetime.timedelta(minutes=2), 120.0),
+        ("time32[ms]", datetime.time(0, 0, 4), 4.0),
+    ],
+)
+def test_dates_are_days_and_times_are_seconds(kind, value, number):
+    column = pyarrow.chunked_array([[value, None]], arrow_type(kind))
+    found = numbers(column, "column 't'")
+    np.testing.assert_array_equal(found, [number, np.nan])
+    back = from_numbers(found, np.isnan(found), kind)
+    assert back.to_pylist() == [value, None] and back.type == column.type
 
 
 def test_rows_come_back_as_the_tables_own():

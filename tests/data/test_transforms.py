@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.data import binarize, condition_on_labels, from_arrays
+from flaxvae.data import Dataset, Split, binarize, condition_on_labels, from_arrays
+from flaxvae.data.labelled import choose_labelled
 from flaxvae.data.transforms import (
     dequantize,
     fill_gaps,
@@ -76,6 +77,27 @@ def test_moments_are_those_of_the_training_split():
     moments = table.preprocessing.standardization
     np.testing.assert_allclose(moments.mean, table.train.x.mean(0), rtol=1e-5)
     np.testing.assert_allclose(moments.std, table.train.x.std(0), rtol=1e-5)
+
+
+def test_a_series_of_weight_three_counts_as_three_at_each_of_its_time_steps():
+    x = np.random.default_rng(0).normal(5.0, 2.0, (20, 7, 2))
+    weights = np.where(np.arange(20) % 4 == 1, 3, 1)
+    split = Split(x, weights=weights)
+    series = Dataset("s", train=split, validation=split[:0], test=split[:0])
+    found = standardize(series).preprocessing.standardization
+    repeated = np.repeat(x, weights, axis=0).reshape(-1, 2)
+    np.testing.assert_allclose(found.mean, repeated.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.std, repeated.std(0), rtol=1e-6)
+
+
+def test_every_example_is_as_likely_to_be_labelled_as_the_others_of_its_class():
+    labels = np.repeat([0, 1], [10, 30])
+    chosen = np.array([choose_labelled(labels, 8, seed=seed) for seed in range(600)])
+    assert (np.sum(labels[chosen] == 0, axis=1) == 4).all()
+    share = np.bincount(chosen.ravel(), minlength=40) / 600
+    expected = np.where(labels == 0, 4 / 10, 4 / 30)
+    error = np.sqrt(expected * (1 - expected) / 600)
+    np.testing.assert_array_less(abs(share - expected), 4.5 * error)
 
 
 @pytest.mark.parametrize(("method", "value"), [("mean", 4.0), ("median", 2.0)])

@@ -51,6 +51,25 @@ def test_samples_have_the_mean_and_follow_the_logits(key):
     np.testing.assert_allclose(slope, draws.var(0), rtol=0.05)
 
 
+def test_near_a_logit_of_zero_series_take_the_place_of_the_formulas(key):
+    """In float64, where the formulas lose a few digits only and the series' terms show:
+    the last one of the mean is 1e-6 at the end of its range, that of log Z 3e-8."""
+    with jax.enable_x64(True):
+        logit = np.array([-0.0999, -0.05, 0.02, 0.0999])
+        cb = ContinuousBernoulli(jnp.array(logit)[:, None])
+        log_z = np.log(np.expm1(logit) / logit)
+        for x in (0.0, 1.0):
+            found = cb.log_prob(jnp.full((4, 1), x, jnp.float64))
+            np.testing.assert_allclose(found, x * logit - log_z, rtol=0, atol=1e-10)
+        mean = -1 / np.expm1(-logit) - 1 / logit
+        np.testing.assert_allclose(cb.mean[:, 0], mean, rtol=0, atol=2e-9)
+        # A logit of 0 gives the uniform noise itself.
+        u = np.asarray(ContinuousBernoulli(0 * cb.logits).sample(key, (200,)))
+        quantile = np.log1p(u[..., 0] * np.expm1(logit)) / logit
+        draws = cb.sample(key, (200,))[..., 0]
+        np.testing.assert_allclose(draws, quantile, rtol=0, atol=2e-5)
+
+
 def test_another_event_shape_is_refused():
     with pytest.raises(InputError, match=r"\(3,\).*\(4,\)|\(4,\).*\(3,\)"):
         ContinuousBernoulli(jnp.zeros((2, 3))).log_prob(jnp.zeros((2, 4)))

@@ -33,6 +33,33 @@ def test_masses_mean_and_mode_are_scipys(loc, log_scale, levels):
     )
 
 
+@pytest.mark.parametrize("levels", [2, 5, 256])
+def test_the_mode_has_the_highest_mass_wherever_the_location_is(levels):
+    """All levels are compared in float64; near ties are left out."""
+    ends = np.array([0.0, 0.003, 0.012, 0.04, 0.11, 0.23, 0.41])
+    loc = np.concatenate([[-2.0, -0.3, -0.01], ends, 1 - ends, [1.01, 1.4, 3.0]])
+    loc, log_scale = (v.ravel() for v in np.meshgrid(loc, np.linspace(-6, 2, 17)))
+    every = np.stack(
+        [masses(a, b, levels) for a, b in zip(loc, log_scale, strict=True)]
+    )
+    second, first = np.sort(every, axis=1)[:, -2:].T
+    is_clear = first > 1.0001 * second
+    assert is_clear.mean() > 0.7
+    expected = every.argmax(axis=1)
+    inner = (expected > 0) & (expected < levels - 1)
+    assert levels == 2 or inner[is_clear].any()
+    # Where the nearest level is another one than the best, at both ends.
+    nearest = np.round(np.clip(loc, 0, 1) * (levels - 1))
+    for end in (0, levels - 1):
+        chosen = is_clear & (expected == end) & (nearest != end)
+        assert levels == 2 or chosen.any()
+    logistic = DiscretizedLogistic(jnp.float32(loc), jnp.float32(log_scale), levels)
+    found = np.asarray(logistic.mode, np.float64) * (levels - 1)
+    np.testing.assert_allclose(found[is_clear], expected[is_clear], atol=1e-4)
+    means = every @ np.arange(levels) / (levels - 1)
+    np.testing.assert_allclose(logistic.mean, means, rtol=1e-5, atol=1e-6)
+
+
 def test_samples_have_the_masses(key):
     loc, log_scale = jnp.array([0.4]), jnp.array([-1.5])
     draws = DiscretizedLogistic(loc, log_scale, levels=6).sample(key, (20_000,))

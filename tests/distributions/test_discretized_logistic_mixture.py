@@ -102,6 +102,82 @@ def test_the_mode_is_that_of_the_heaviest_component():
     np.testing.assert_allclose(p.mode, [[[0.7, 0.9]]], rtol=1e-6)  # 0.2 + 1 * 0.7
 
 
+class ByLoops:
+    """A pixel of C channels from the definition, in float64, channel after channel.
+
+    The coupling of channel c to an earlier channel d is entry (c, d) of a strictly
+    lower triangular matrix, whose rows follow one another in ``coupling``.
+    """
+
+    def __init__(self, C, K=2, levels=3):
+        rng = np.random.default_rng(C)
+        self.C, self.K, self.levels = C, K, levels
+        self.logits = np.array([0.3, 1.1])
+        self.loc = rng.uniform(0.1, 0.6, (K, C))
+        self.log_scale = rng.uniform(-2.2, -1.4, (K, C))
+        self.matrix = np.tril(rng.uniform(-0.9, 0.9, (K, C, C)), -1)
+
+    def distribution(self):
+        rows = [
+            [self.matrix[k, c, d] for c in range(self.C) for d in range(c)]
+            for k in range(self.K)
+        ]
+        coupling = np.reshape(rows, (self.K, self.C * (self.C - 1) // 2))
+        parts = (self.logits, self.loc, self.log_scale, coupling)
+        return DiscretizedLogisticMixture(
+            *(jnp.float32(part[None, None]) for part in parts), self.levels
+        )
+
+    def channel(self, k, c, before):
+        """The mass of each level of channel c, given the values of those before."""
+        loc = self.loc[k, c]
+        for d, value in enumerate(before):
+            loc = loc + self.matrix[k, c, d] * value
+        values = np.arange(self.levels) / (self.levels - 1)
+        middles = (values[1:] + values[:-1]) / 2
+        cdf = stats.logistic.cdf(middles, loc, np.exp(self.log_scale[k, c]))
+        return np.diff(cdf, prepend=0.0, append=1.0)
+
+    def table(self):
+        """P of every colour, ``(L, ..., L)``."""
+        weights = special.softmax(self.logits)
+        table = np.zeros((self.levels,) * self.C)
+        for colour in np.ndindex(table.shape):
+            x = np.array(colour) / (self.levels - 1)
+            for k in range(self.K):
+                each = [self.channel(k, c, x[:c])[colour[c]] for c in range(self.C)]
+                table[colour] += weights[k] * np.prod(each)
+        return table
+
+    def walk(self, k, choose):
+        """A component's channels, each chosen from its masses given the former ones."""
+        values = np.arange(self.levels) / (self.levels - 1)
+        chosen = []
+        for c in range(self.C):
+            chosen.append(choose(self.channel(k, c, chosen), values))
+        return np.array(chosen)
+
+
+@pytest.mark.parametrize("C", [1, 2, 3, 4])
+def test_channels_are_coupled_to_all_before_them(C, key):
+    pixel = ByLoops(C)
+    p, table = pixel.distribution(), pixel.table()
+    np.testing.assert_allclose(table.sum(), 1.0)
+    colours = np.array(list(np.ndindex(table.shape)))
+    x = jnp.float32(colours / (pixel.levels - 1))[:, None, None]
+    np.testing.assert_allclose(p.log_prob(x), np.log(table).ravel(), rtol=1e-4)
+    draws = np.asarray(p.sample(key, (20_000,)))[:, 0, 0]
+    counts = np.zeros_like(table)
+    np.add.at(counts, tuple(np.round(draws * (pixel.levels - 1)).astype(int).T), 1)
+    error = np.sqrt(table * (1 - table) / len(draws))
+    np.testing.assert_array_less(abs(counts / len(draws) - table), 5 * error + 1e-4)
+    each = [pixel.walk(k, lambda masses, values: masses @ values) for k in range(2)]
+    expected = special.softmax(pixel.logits) @ each
+    np.testing.assert_allclose(p.mean[0, 0], expected, rtol=1e-4)
+    heaviest = pixel.walk(1, lambda masses, values: values[masses.argmax()])
+    np.testing.assert_allclose(p.mode[0, 0], heaviest, rtol=1e-6)
+
+
 def test_another_event_shape_is_refused():
     with pytest.raises(InputError, match=r"\(1, 2, 1\), got \(1, 2, 3\)"):
         make().log_prob(jnp.zeros((1, 2, 1)))

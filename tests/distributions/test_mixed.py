@@ -104,6 +104,21 @@ def test_samples_have_the_mean_and_the_values(mixed, key):
         np.testing.assert_array_equal(draws[..., features].max(-1), 1)
 
 
+def test_columns_are_drawn_independently_of_each_other():
+    """One row under each of many keys: no two kinds of columns share their noise."""
+    columns = (
+        ("real",), ("integer", (-1.0, 0.0, 1.0), (-2.0, -0.5, 0.5, 2.0)),
+        ("binary",), ("category", 3), ("category", 2),
+    )  # fmt: skip
+    p = Mixed(jnp.zeros(8), jnp.zeros(8), columns)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    draws = np.asarray(jax.jit(jax.vmap(p.sample))(keys))
+    found = np.corrcoef(draws.T)
+    for own in (slice(0, 1), slice(1, 2), slice(2, 3), slice(3, 6), slice(6, 8)):
+        found[own, own] = 0.0
+    assert np.abs(found).max() < 5 / np.sqrt(4000)
+
+
 def test_no_value_is_more_probable_than_the_mode(mixed, key):
     best = np.asarray(mixed.log_prob(mixed.mode))
     draws = mixed.sample(key, (500,))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flaxvae.distributions import Mixture
+from flaxvae.distributions import Mixture, MultivariateNormal
+from flaxvae.distributions.mixture import MixtureOfBatch
 
 RNG = np.random.default_rng(0)
 LOGITS = np.log([0.2, 0.5, 0.3]) + 4.0  # any constant may be added
@@ -46,6 +47,34 @@ def test_draws_have_the_density(key):
 def test_the_mode_is_at_the_highest_peak():
     peaks = [log_density(m) for m in MEAN]
     np.testing.assert_allclose(MIXTURE.mode, MEAN[int(np.argmax(peaks))], rtol=1e-5)
+
+
+@pytest.mark.parametrize("log_var", [-3.0, -4.8])
+def test_a_narrow_component_has_the_mode_if_its_peak_is_higher(log_var):
+    """A peak has the height weight / std in one dimension: 0.9 against 0.1 / std."""
+    mixture = Mixture(
+        jnp.log(jnp.array([0.9, 0.1])),
+        jnp.array([[0.0], [9.0]]),
+        jnp.array([[0.0], [log_var]]),
+    )
+    is_narrow = 0.1 / np.exp(0.5 * log_var) > 0.9
+    np.testing.assert_array_equal(mixture.mode, [9.0 * is_narrow])
+
+
+def test_the_mode_of_a_batch_has_the_highest_density_of_all_modes():
+    """Not the highest peak of its own: two members that overlap add up."""
+    mean, std = np.array([[0.0, 0.0], [5.0, 5.0], [0.1, 0.0]]), np.array([1.1, 0.9, 1])
+    members = MultivariateNormal(
+        jnp.float32(mean), jnp.float32(std[:, None, None] * np.eye(2))
+    )
+    mixture = MixtureOfBatch(members)
+    each = stats.norm.pdf(mean[:, None], mean, std[:, None]).prod(-1)  # (points, 3)
+    np.testing.assert_allclose(
+        mixture.log_prob(members.mean), np.log(each.mean(1)), rtol=1e-5
+    )
+    assert each.diagonal().argmax() == 1 != each.mean(1).argmax()
+    np.testing.assert_array_equal(mixture.mode, members.mean[each.mean(1).argmax()])
+    np.testing.assert_allclose(mixture.mean, mean.mean(0), rtol=1e-6)
 
 
 def test_one_component_is_a_normal():

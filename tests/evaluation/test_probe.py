@@ -60,6 +60,12 @@ def test_a_run_is_probed(vae_and_table):
     assert found["PCA to 2"] == pytest.approx(by_sklearn["a"], abs=0.02)
     few = probe(trained, data, num_train=10, seed=1)
     assert few["columns"] != found["columns"]
+    order = np.random.default_rng(1).permutation(len(raw))
+    rows = np.sort(order[:150])  # with their own labels
+    some = classify_features(
+        {"x": raw[rows]}, data.train.labels[rows], {"x": test}, data.test.labels
+    )
+    assert probe(trained, data, num_train=150, seed=1)["columns"] == some["x"]
 
 
 def test_a_probe_needs_labels(vae_and_table):

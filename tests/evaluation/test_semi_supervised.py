@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.svm import SVC
 
 from flaxvae.checks import InputError
-from flaxvae.data import Split, binarize, from_arrays
+from flaxvae.data import Dataset, Split, binarize, from_arrays
 from flaxvae.evaluation import SemiSupervisedConfig, compare_semi_supervised, evaluate
 from flaxvae.evaluation.semi_supervised import METHODS, SemiSupervisedStudy
 from flaxvae.latent.encode import evaluation_key
@@ -62,6 +63,22 @@ def test_m1s_codes_are_standardized(stripes):
     np.testing.assert_allclose(codes.train.x, (z - z.mean(0)) / scale, atol=1e-5)
     np.testing.assert_array_equal(codes.test.labels, stripes.test.labels)
     assert codes.is_table
+
+
+def test_m1_classifies_codes_by_the_labelled_ones_and_their_neighbours(stripes):
+    """Two bands of codes with labels at one end of each: far from them, only
+    the unlabelled codes between show to which band a code belongs."""
+    t = np.linspace(0, 6, 60)
+    x = np.concatenate([np.stack([t, t + y], axis=1) for y in (0, 3)])
+    x, labels = np.float32(x), np.repeat([0, 1], 60)
+    split = Split(x, labels)
+    study = SemiSupervisedStudy(stripes, np.array([0, 1, 60, 61]), config=SMALL)
+    vars(study)["codes"] = Dataset("codes", split, split[:0], split)
+    found = study.measure("m1")
+    machine = SVC(C=10.0).fit(x[[0, 1, 60, 61]], [0, 0, 1, 1])
+    errors = (machine.predict(x) != labels).mean()
+    assert found["M1 + support vectors"] == pytest.approx(errors) and errors > 0.1
+    assert found["M1 + label spreading"] == 0.0
 
 
 def test_what_cannot_be_compared_is_refused(stripes):

@@ -1,6 +1,7 @@
 """A sweep's members as a table, and as pictures."""
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet
@@ -48,6 +49,22 @@ def test_the_table_and_the_pictures_of_a_sweep(members, stripes, tmp_path):
         "elbo_against_beta.png",
     ]
     assert imread(paths[0]).shape[1] >= 1000
+
+
+@pytest.mark.parametrize(("best_epoch", "counting"), [(2, 2), (None, 3)])
+def test_the_best_epoch_counts_or_else_the_last(best_epoch, counting):
+    terms = ("elbo", "log_likelihood", "kl")
+    history = [
+        {"epoch": n, "validation": {name: 10.0 * n + i for i, name in enumerate(terms)}}
+        for n in (1, 2, 3)
+    ]
+    trained = SimpleNamespace(
+        history=history, best_epoch=best_epoch, parameters=7, epochs=3, timing={}
+    )
+    (row,) = tabulate([Member({"beta": 1.0}, trained)])
+    for i, name in enumerate(terms):
+        assert row[f"validation_{name}"] == 10.0 * counting + i
+    assert (row["best_epoch"], row["epochs"]) == (best_epoch, 3)
 
 
 def test_the_test_split_is_measured_by_each_members_seed(members, stripes):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import flaxvae
 from flaxvae.checks import InputError
@@ -168,6 +169,36 @@ def test_objectives_and_priors_take_conditional_models(name, prior, key):
     terms = vae.apply(variables, batch, method=objective)
     assert terms["loss"].shape == (4,)
     assert np.isfinite(terms["loss"]).all()
+
+
+def test_a_vamp_prior_encodes_each_pseudo_input_under_its_class(key):
+    """Classes take turns; p(z) is the same whatever the batch is conditioned on."""
+    vae = build(prior="vamp", prior_components=7)
+    x = jax.random.uniform(key, (4, *SHAPE))
+    variables = init(vae, key, x)
+    params = variables["params"]
+    kernel = params["encoder"]["hidden_0"]["kernel"]
+    params["encoder"]["hidden_0"]["kernel"] = kernel.at[-3:].multiply(20)  # of classes
+    u = jnp.clip(params["prior"]["pseudo_inputs"], 0, 1)
+    z = jax.random.normal(key, (9, 2))
+
+    def prior(labels):
+        return vae.apply(
+            variables, method=lambda v: v.given(labels).prior().log_prob(z)
+        )
+
+    each = []
+    for m, label in enumerate([0, 1, 2, 0, 1, 2, 0]):
+        q = vae.apply(
+            variables,
+            u[m : m + 1],
+            method=lambda v, x, c=label: v.given(jnp.array([c])).encode(x),
+        )
+        density = stats.norm.pdf(np.float64(z), q.mean, np.exp(0.5 * q.log_var))
+        each.append(density.prod(-1))
+    found = prior(LABELS)
+    np.testing.assert_allclose(found, np.log(np.mean(each, axis=0)), rtol=1e-3)
+    np.testing.assert_array_equal(prior(LABELS[::-1]), found)
 
 
 @pytest.fixture
