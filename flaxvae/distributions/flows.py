@@ -17,6 +17,8 @@ from flaxvae.distributions.distribution import Distribution, sample_and_log_prob
 
 LARGEST_LOG_SCALE = 5.0  # of an affine layer: a factor of 150
 LOG_E_LESS_1 = 0.5413248546  # where softplus is 1
+LOG_2 = 0.6931471806  # softplus at 0
+FLATTEST = 1e-3  # a planar or radial layer contracts at most to this part of a length
 BISECTIONS = 40
 
 Ends = tuple[jax.Array, jax.Array]
@@ -215,7 +217,8 @@ class Planar:
     """y = x + u tanh(w x + b), with u adjusted so that w u > -1: invertible.
 
     The paper's softplus(w u) - 1 for the adjusted w u is shifted to be 0 at 0, so that
-    the adjustment of u stays small however small w is.
+    the adjustment of u stays small however small w is, and stays above -1 + `FLATTEST`,
+    so that rounding does not reach -1.
 
     Attributes:
       w: ``(*batch, D)``.
@@ -235,9 +238,8 @@ class Planar:
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """By the formula."""
         w, u, b, slope = self._parameters(x.shape)
-        t = jnp.tanh((w * x).sum(-1, keepdims=True) + b)
-        log_det = jnp.log1p(slope * (1 - t**2))
-        return x + u * t, log_det[..., 0]
+        s = (w * x).sum(-1, keepdims=True)
+        return x + u * jnp.tanh(s + b), _planar_log_det(slope, s + b)
 
     def inverse(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Finds s = w x from w y = s + (w u) tanh(s + b), which rises with s."""
@@ -256,26 +258,34 @@ class Planar:
         (low, high), _ = jax.lax.scan(halve, ends, length=BISECTIONS)
         s = jax.lax.stop_gradient(0.5 * (low + high))
         # One step of Newton's method, whose derivative is that of the solution.
-        t = jnp.tanh(s + b)
-        s = s - (s + slope * t - target) / (1 + slope * (1 - t**2))
-        x = y - u * jnp.tanh(s + b)
-        return x, self.forward(x)[1]
+        error = s + slope * jnp.tanh(s + b) - target
+        s = s - error / (1 + slope * _tanh_slope(s + b))
+        return y - u * jnp.tanh(s + b), _planar_log_det(slope, s + b)
 
     def _parameters(self, shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
         """w, the adjusted u, b and w u."""
         w, u = jnp.broadcast_to(self.w, shape), jnp.broadcast_to(self.u, shape)
         b = jnp.broadcast_to(self.b, (*shape[:-1], 1))
         product = (w * u).sum(-1, keepdims=True)
-        slope = jax.nn.softplus(product + LOG_E_LESS_1) - 1.0
-        norm = (w**2).sum(-1, keepdims=True) + 1e-8
-        u = u + (slope - product) * w / norm
-        return w, u, b, (w * u).sum(-1, keepdims=True)
+        slope = _above(FLATTEST, jax.nn.softplus(product + LOG_E_LESS_1)) - 1.0
+        # Where w is so short that w u is small, its direction matters less and less.
+        short = 1e-8 / (1.0 + (u**2).sum(-1, keepdims=True)) + 1e-30
+        length = jnp.sqrt((w**2).sum(-1, keepdims=True) + short)
+        way = w / length
+        slope = slope + (product - slope) * (jnp.sqrt(short) / length) ** 2
+        for _ in range(2):  # the second corrects the rounding errors of the first
+            u = u + (slope - product) / length * way
+            product = (w * u).sum(-1, keepdims=True)
+        return w, u, b, slope
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Radial:
     """y = x + beta (x - center) / (alpha + |x - center|), with beta > -alpha.
+
+    With alpha + beta > `FLATTEST` alpha rounding does not reach -alpha; log_alpha is
+    clipped to within -20 and 20.
 
     Attributes:
       center: ``(*batch, D)``.
@@ -294,38 +304,61 @@ class Radial:
     __repr__ = show_fields
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """By the formula."""
-        center, alpha, beta = self._parameters(x.shape)
+        """By the formula, as y - center = (x - center) (r + total) / (alpha + r)."""
+        center, alpha, total = self._parameters(x.shape)
         way = x - center
         r = _length(way)
-        return x + beta / (alpha + r) * way, self._log_det(r, alpha, beta, x.shape[-1])
+        y = center + way * ((r + total) / (alpha + r))
+        return y, self._log_det(r, alpha, total, x.shape[-1])
 
     def inverse(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The distance from the center solves a quadratic equation."""
-        center, alpha, beta = self._parameters(y.shape)
+        center, alpha, total = self._parameters(y.shape)
         way = y - center
         R = _length(way)
-        p = R - alpha - beta
-        root = jnp.sqrt(p**2 + 4 * R * alpha)
-        # The form of the root that does not cancel.
-        r = jnp.where(p > 0, 0.5 * (p + root), 2 * R * alpha / (root - p))
-        x = center + way / (1 + beta / (alpha + r))
-        return x, self._log_det(r, alpha, beta, y.shape[-1])
+        p = R - total
+        root = jnp.sqrt(p**2 + 4 * R * alpha) + jnp.abs(p)
+        # The form of the solution that does not cancel.
+        r = jnp.where(p > 0, 0.5 * root, 2 * R * alpha / root)
+        x = center + way * ((alpha + r) / (r + total))
+        return x, self._log_det(r, alpha, total, y.shape[-1])
 
     def _log_det(
-        self, r: jax.Array, alpha: jax.Array, beta: jax.Array, D: int
+        self, r: jax.Array, alpha: jax.Array, total: jax.Array, D: int
     ) -> jax.Array:
+        """D - 1 directions across and one along x - center, as sums of positive terms.
+
+        They are 1 + beta / (alpha + r) and 1 + alpha beta / (alpha + r)^2.
+        """
         h = 1 / (alpha + r)
-        log_det = (D - 1) * jnp.log1p(beta * h) + jnp.log1p(beta * alpha * h**2)
-        return log_det[..., 0]
+        across = r * h + total * h
+        along = r * h + alpha * h * across
+        return ((D - 1) * jnp.log(across) + jnp.log(along))[..., 0]
 
     def _parameters(
         self, shape: tuple[int, ...]
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        alpha = jnp.exp(jnp.broadcast_to(self.log_alpha, (*shape[:-1], 1)))
+        """center, alpha and alpha + beta."""
+        log_alpha = jnp.clip(self.log_alpha, -20.0, 20.0)
+        alpha = jnp.exp(jnp.broadcast_to(log_alpha, (*shape[:-1], 1)))
         raw = jnp.broadcast_to(self.raw_beta, alpha.shape)
-        beta = jax.nn.softplus(raw + LOG_E_LESS_1) - alpha
-        return jnp.broadcast_to(self.center, shape), alpha, beta
+        total = _above(FLATTEST * alpha, jax.nn.softplus(raw + LOG_E_LESS_1))
+        return jnp.broadcast_to(self.center, shape), alpha, total
+
+
+def _above(low: jax.Array | float, x: jax.Array) -> jax.Array:
+    """Maps x > 0 smoothly to more than low; the identity from 30 low on."""
+    width = low / LOG_2
+    return x + width * jax.nn.softplus(-x / width)
+
+
+def _tanh_slope(x: jax.Array) -> jax.Array:
+    """The derivative of tanh, without the rounding errors of 1 - tanh(x)^2."""
+    return 4 * jax.nn.sigmoid(2 * x) * jax.nn.sigmoid(-2 * x)
+
+
+def _planar_log_det(slope: jax.Array, x: jax.Array) -> jax.Array:
+    return jnp.log1p(slope * _tanh_slope(x))[..., 0]
 
 
 def _scale_and_shift(
@@ -346,4 +379,4 @@ def _scale_and_shift(
 
 def _length(way: jax.Array) -> jax.Array:
     """Lengths ``(..., 1)``, differentiable at zero."""
-    return jnp.sqrt((way**2).sum(-1, keepdims=True) + 1e-12)
+    return jnp.sqrt((way**2).sum(-1, keepdims=True) + 1e-30)

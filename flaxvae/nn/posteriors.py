@@ -120,7 +120,7 @@ class PlanarHead(nn.Module):
         D = self.latent_dim
         layers = []
         for i in range(self.num_flows):
-            raw = _small(2 * D + 1, f"flow_{i}")(features)
+            raw = squarable(_small(2 * D + 1, f"flow_{i}")(features))
             w, u, b = jnp.split(raw, [D, 2 * D], axis=-1)
             layers.append(Planar(w, u, b))
         return Flow(_base(D, features), tuple(layers))
@@ -143,7 +143,7 @@ class RadialHead(nn.Module):
         D = self.latent_dim
         layers = []
         for i in range(self.num_flows):
-            raw = _small(D + 2, f"flow_{i}")(features)
+            raw = squarable(_small(D + 2, f"flow_{i}")(features))
             center, log_alpha, raw_beta = jnp.split(raw, [D, D + 1], axis=-1)
             layers.append(Radial(center, log_alpha, raw_beta))
         return Flow(_base(D, features), tuple(layers))

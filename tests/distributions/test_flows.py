@@ -119,3 +119,77 @@ def test_far_points_stay_finite():
         for way in (layer.forward, layer.inverse):
             for part in way(far):
                 assert np.isfinite(part).all(), name
+
+
+def jacobian_log_det(layer, x):
+    """By the float64 Jacobian at x ``(N, D)`` of a layer with N sets of parameters."""
+    with jax.enable_x64(True):
+        layer, x = jax.tree.map(lambda a: jnp.asarray(a, "float64"), (layer, x))
+
+        def jacobian(layer, x):
+            return jax.jacfwd(lambda x: layer.forward(x)[0])(x)
+
+        sign, log_det = np.linalg.slogdet(np.asarray(jax.vmap(jacobian)(layer, x)))
+    assert (sign > 0).all()
+    return log_det
+
+
+def extreme_planar(D, N=20):
+    """Every length of w with every w u, near the points where the layer folds."""
+    rng = np.random.default_rng(D)
+    lengths = np.array([0.0, 1e-8, 1e-4, 1e-2, 1.0, 10.0])
+    products = np.array([-1e4, -100.0, -20.0, -5.0, -1.0, 0.0, 1.0, 100.0, 1e4])
+    length, product = (a.reshape(-1, 1) for a in np.meshgrid(lengths, products))
+    length, product = np.repeat(length, N, 0), np.repeat(product, N, 0)
+    way, other, x = rng.normal(size=(3, len(length), D))
+    way /= np.linalg.norm(way, axis=1, keepdims=True)
+    across = other - way * (way * other).sum(1, keepdims=True)
+    u = across + way * product / np.maximum(length, 1e-8)
+    arrays = length * way, u, rng.normal(size=(len(length), 1))
+    return Planar(*(jnp.asarray(a, jnp.float32) for a in arrays)), jnp.float32(x)
+
+
+def extreme_radial(D, N=20):
+    """Every alpha with every beta, near the center and far from it."""
+    rng = np.random.default_rng(D)
+    log_alpha, raw_beta = np.meshgrid([-30.0, -9.0, 0.0, 9.0, 30.0], [-1e4, -9, 0, 1e3])
+    log_alpha, raw_beta = (
+        np.repeat(a.reshape(-1, 1), N, 0) for a in (log_alpha, raw_beta)
+    )
+    size = 10 ** rng.uniform(-3, 2, log_alpha.shape)
+    x = size * rng.normal(size=(len(size), D))
+    arrays = np.zeros_like(x), log_alpha, raw_beta
+    return Radial(*(jnp.asarray(a, jnp.float32) for a in arrays)), jnp.float32(x)
+
+
+@pytest.mark.parametrize("D", [1, 2, 50])
+@pytest.mark.parametrize("extreme", [extreme_planar, extreme_radial])
+def test_extreme_layers_have_an_inverse_and_the_log_determinant(extreme, D):
+    layer, x = extreme(D)
+    y, log_det = jax.jit(type(layer).forward)(layer, x)
+    expected = jacobian_log_det(layer, x)
+    # Errors of w u in the sixth digit, after a contraction by 1e-3.
+    np.testing.assert_allclose(log_det, expected, rtol=1e-4, atol=1e-3)
+    back, same = jax.jit(type(layer).inverse)(layer, y)
+    np.testing.assert_allclose(same, log_det, rtol=1e-3, atol=0.05)
+    error = np.abs(back - x).max(1)
+    assert (error < 1e-3 * (1 + np.abs(x).max(1) + np.abs(y).max(1))).all()
+
+    def total(layer, x):
+        y, forward = layer.forward(x)
+        x, inverse = layer.inverse(y)
+        return y.sum() + forward.sum() + x.sum() + inverse.sum()
+
+    for slope in jax.tree.leaves(jax.jit(jax.grad(total, (0, 1)))(layer, x)):
+        assert np.isfinite(slope).all()
+
+
+def test_a_planar_layer_is_the_papers():
+    """u + (m(w u) - w u) w / |w|^2 with m(a) = softplus(a + log(e - 1)) - 1."""
+    w, u, x = np.random.default_rng(0).normal(size=(3, 100, 4))
+    product = (w * u).sum(1, keepdims=True)
+    target = np.logaddexp(0, product + np.log(np.e - 1)) - 1
+    adjusted = u + (target - product) * w / (w**2).sum(1, keepdims=True)
+    expected = x + adjusted * np.tanh((w * x).sum(1, keepdims=True) + 0.3)
+    layer = Planar(jnp.float32(w), jnp.float32(u), jnp.full((100, 1), 0.3))
+    np.testing.assert_allclose(layer.forward(jnp.float32(x))[0], expected, atol=1e-3)

@@ -170,6 +170,58 @@ def test_finite_scalars_round_with_a_gradient(key):
     np.testing.assert_allclose(straight, smooth, rtol=1e-5)
 
 
+EVERY = (2, 3, 4, 5, 8, 3001)
+
+
+def quantize_directly(z):
+    """What becomes of projected features ``(N, 6)``: bounded, numbers of levels."""
+    quantizer = FiniteScalarQuantizer(EVERY)
+    dense = {"kernel": jnp.eye(6), "bias": jnp.zeros(6)}
+    variables = {"params": {"project": dense}}
+    q = quantizer.apply(variables, z)
+    bounded = quantizer.apply(variables, z, method="features")
+    digits = (
+        np.round(np.asarray(q.mean) * (np.array(EVERY) // 2)) + np.array(EVERY) // 2
+    )
+    np.testing.assert_array_equal(
+        quantizer.apply(variables, q.indices, method="lookup"), q.mean
+    )
+    return np.asarray(bounded), digits.astype(int)
+
+
+def test_finite_scalars_use_their_levels_evenly(key):
+    """The use of each level by normally distributed features, by hand: for L = 4 the
+    borders tanh(z + artanh(1/3)) = -2/3, 0, 2/3 are z = -1.15, -0.35, 0.46."""
+    N = 100_000
+    _, digits = quantize_directly(jax.random.normal(key, (N, 6)))
+    use = [
+        np.bincount(column, minlength=L) / N
+        for column, L in zip(digits.T, EVERY, strict=True)
+    ]
+    assert [len(u) for u in use] == list(EVERY)
+    np.testing.assert_allclose(use[0], [0.5, 0.5], atol=0.01)
+    np.testing.assert_allclose(use[2], [0.125, 0.239, 0.312, 0.324], atol=0.01)
+    for odd in (1, 3):
+        np.testing.assert_allclose(use[odd], use[odd][::-1], atol=0.01)
+    assert min(u.min() for u in use[:5]) > 0.07
+
+
+def test_finite_scalars_of_zero_are_in_the_middle_with_a_gradient():
+    zero = jnp.zeros((1, 6))
+    bounded, digits = quantize_directly(zero)
+    np.testing.assert_allclose(bounded[0], [-0.5, 0, 0, 0, 0, 0], atol=1e-5)
+    np.testing.assert_array_equal(digits[0, 1:], np.array(EVERY)[1:] // 2)
+    far, outermost = quantize_directly(jnp.array([[-30.0] * 6, [30.0] * 6]))
+    assert np.isfinite(far).all()
+    np.testing.assert_array_equal(outermost, [[0] * 6, np.array(EVERY) - 1])
+    step = 1e-2
+    slope = np.subtract(*(quantize_directly(zero + s)[0] for s in (step, -step)))
+    L = np.array(EVERY)
+    offset = np.where((L % 2 == 0) & (L > 2), 1 / (L - 1), 0)
+    expected = (L - 1) / 2 * (1 - offset**2)  # 0.5 for two levels
+    np.testing.assert_allclose(slope[0] / (2 * step), expected, rtol=2e-3)
+
+
 def test_k_means_finds_the_middles(key):
     middles = jnp.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     noise = 0.1 * jax.random.normal(key, (300, 2))
