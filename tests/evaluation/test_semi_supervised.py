@@ -148,7 +148,8 @@ def test_m1s_codes_are_of_binarized_images(stripes):
         list(draw_inputs(data.preprocessing, data.test, evaluation_key(study.m1)))
     )
     q = study.m1.model.apply(study.m1.variables, drawn, method="encode")
-    train = study.m1.encode(data.train.x, key=evaluation_key(study.m1)).mean
-    scale = np.maximum(np.std(train, axis=0), 0.1)
-    expected = (np.asarray(q.mean) - np.mean(train, axis=0)) / scale
+    key = evaluation_key(study.m1)
+    train = np.asarray(study.m1.encode(data.train.x, key=key).mean)
+    scale = np.maximum(train.std(axis=0), 0.1)
+    expected = (np.asarray(q.mean) - train.mean(axis=0)) / scale
     np.testing.assert_allclose(study.codes.test.x, expected, atol=1e-5)

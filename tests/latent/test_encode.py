@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 import flaxvae
-from flaxvae.data import binarize, condition_on_labels
+from flaxvae.data import Preprocessing, binarize, condition_on_labels
 from flaxvae.evaluation import evaluate
 from flaxvae.evaluation.bound import evaluate_terms
 from flaxvae.evaluation.codebook import code_usage
 from flaxvae.latent import encode_dataset
 from flaxvae.latent.encode import evaluation_key, share_codes
-from flaxvae.models import CodePriorConfig, build_vae, build_vqvae
+from flaxvae.models import CodePrior, build_vae, build_vqvae
 from flaxvae.objectives import Quantization
+from flaxvae.run import Run
+from flaxvae.training import Trained, fit
 from flaxvae.training import evaluate as evaluation
-from flaxvae.training import fit
 from flaxvae.training.evaluate import make_evaluate
 
 SMALL = {"epochs": 1, "batch_size": 50, "progress": False}
@@ -60,14 +61,24 @@ def test_numbers_of_entries(stripes):
 
 @pytest.fixture(scope="module")
 def binarized_vqvae():
-    """With a prior over its codes; on grey images that are binarized at each use."""
+    """Untrained, with a prior over its codes; on images that are binarized anew."""
     x = np.random.default_rng(0).integers(60, 200, (120, 8, 8, 1)).astype(np.uint8)
     data = flaxvae.data.from_arrays(x, np.arange(120) % 3, name="grey", max_value=255)
     data = binarize(data, "dynamic")
     model = build_vqvae(data.shape, num_codes=6, code_width=2, filters=(4, 4))
-    run = flaxvae.fit(model, data, objective=Quantization(), **SMALL)
-    small = {"prior_epochs": 1, "prior_width": 4, "prior_layers": 1}
-    return run.fit_code_prior(CodePriorConfig(**small), progress=False)
+    seen, key = jnp.asarray(x / 255.0 > 0.5, jnp.float32), jax.random.key(0)
+    variables = model.init(key, seen, key=key, method=Quantization())
+    variables = model.initialize_from_data(variables, lambda count: seen[:count])
+    vqvae = Trained(
+        model, variables, data.shape, data.preprocessing, objective=Quantization()
+    )
+    prior = CodePrior(6, columns=2, num_classes=3, width=4, num_layers=1)
+    codes = jnp.zeros((1, 2, 2, 1))
+    variables = prior.init(key, codes, jnp.zeros(1, jnp.int32), method="logits")
+    # Other nats for each entry.
+    variables = jax.tree.map(lambda leaf: leaf + 0.3 * jnp.sin(7 * leaf), variables)
+    prior = Trained(prior, variables, (2, 2, 1), Preprocessing(max_value=5.0))
+    return dataclasses.replace(Run.of(vqvae, data), code_prior=prior)
 
 
 def entries_in_evaluation(run, split, seed=None):
@@ -102,6 +113,8 @@ def test_a_report_on_codes_is_about_one_draw(binarized_vqvae):
     """The perplexity and -log p(code) beside the terms of the same binary images."""
     run = binarized_vqvae
     test = run.dataset.test
+    codes = encode_dataset(run, run.dataset, indices=True)
+    run = dataclasses.replace(run, codes=codes)  # of its own seed
     for seed in (None, 3):
         report = run.evaluate(seed=seed)["test"]
         terms = evaluate_terms(run, test, seed=seed)
@@ -131,7 +144,7 @@ def test_entries_are_counted_by_the_weights_of_their_examples(binarized_vqvae):
     test = run.dataset.test[:4]
     twice = test[np.array([0, 1, 1, 1, 3])]
     weighted = dataclasses.replace(test, weights=np.array([1.0, 3.0, 0.0, 1.0]))
-    plain = dataclasses.replace(run, preprocessing=flaxvae.data.Preprocessing(255.0))
+    plain = dataclasses.replace(run, preprocessing=Preprocessing(255.0))
     usage = code_usage(plain, weighted)["perplexity"]
     assert usage == pytest.approx(code_usage(plain, twice)["perplexity"])
     shares = share_codes(np.array([[0, 1], [2, 2]]), 4, np.array([1.0, 3.0]))

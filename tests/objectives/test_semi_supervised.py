@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.data import binarize, dequantize
+from flaxvae.data import binarize
 from flaxvae.data.labelled import choose_labelled
+from flaxvae.data.transforms import dequantize
 from flaxvae.models import Classifier, SemiSupervisedVAE, build_vae
 from flaxvae.nn import MLPEncoder
 from flaxvae.objectives import ELBO, M2
@@ -208,17 +209,17 @@ def test_labelled_examples_are_binarized_and_dequantized_as_the_others(stripes, 
     for stored in (few.x, levels):  # integers, or images in [0, 1]
         objective = M2(x=stored, labels=few.labels).complete(None, binary).objective
         draws = []
-        for seed in range(200):
+        for seed in range(50):
             labelled = objective.preprocess(stored, jax.random.key(seed))
             draws.append(np.asarray(labelled))
         assert set(np.unique(draws)) == {0.0, 1.0}
-        error = np.sqrt(levels * (1 - levels) / 200) + 0.02
+        error = np.sqrt(levels * (1 - levels) / 50) + 0.02
         assert (np.abs(np.mean(draws, 0) - levels) < 5 * error).all()
         _, one = labelled_inputs(objective, x, key)
         _, other = labelled_inputs(objective, x, jax.random.key(1))
         assert set(np.unique(one)) == {0.0, 1.0}
         assert (one != other).any()
-        assert (one.mean() - levels.mean()) < 0.05
+        assert abs(one.mean() - levels.mean()) < 0.05
     objective = M2(x=few.x, labels=few.labels).complete(None, noisy).objective
     _, found = labelled_inputs(objective, x, key)
     np.testing.assert_array_equal(np.floor(256 * found), few.x)

@@ -88,7 +88,14 @@ def test_a_key_draws_the_inputs_of_an_evaluation(
         condition = np.asarray(stripes.test.labels, np.int32)
         choices = {"conditional": "concat", "num_classes": num_classes}
     vae = build_vae(stripes.shape, 2, hidden=(4,), **choices)
-    variables = vae.init(key, jnp.zeros((1, *stripes.shape)), method="init_all")
+    labels = jnp.zeros(1, jnp.int32)
+
+    def everything(vae, x):
+        given = vae.given(labels) if num_classes else vae
+        return given.decode(given.encode(x).mean).mean
+
+    x = jnp.zeros((1, *stripes.shape))
+    variables = vae.init(key, x, method=everything)
     preprocessing = dataclasses.replace(stripes.preprocessing, **drawn)
     model = Trained(vae, variables, stripes.shape, preprocessing)
     x = stripes.test.x
