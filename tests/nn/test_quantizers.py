@@ -111,6 +111,12 @@ def test_moving_averages_follow_the_formula(key):
     np.testing.assert_array_equal(unmoved.indices.ravel(), indices)
 
 
+def test_a_centre_without_rows_stays_where_it_is(key):
+    """Of equal rows the first of the equal centres gets all."""
+    rows = jnp.array([[5.0, -2.0]] * 6)
+    np.testing.assert_allclose(k_means(rows, 3, key=key), rows[:3], rtol=1e-6)
+
+
 @pytest.mark.parametrize(("count", "uses"), [(2, 25.5), (10, 5.5)])
 def test_an_entry_is_rarely_used_compared_with_the_mean(count, uses, key):
     """100 rows, two entries: the mean use is (1 + 50) / 2 = 25.5 after one step, and
