@@ -10,6 +10,7 @@ import scipy.io
 from flaxvae.checks import InputError
 from flaxvae.data import DataConfig, binarize, from_arrays, load
 from flaxvae.data import rows as rows_module
+from flaxvae.data.layout import choose_layout
 from flaxvae.data.rows import Rows
 
 RNG = np.random.default_rng(0)
@@ -174,3 +175,20 @@ def test_series_with_conditions():
     assert dataset.train.condition.shape == (len(dataset.train), 2)
     with pytest.raises(InputError, match="binarize must be none"):
         binarize(dataset, "dynamic")
+
+
+@pytest.mark.parametrize(
+    ("shape", "largest", "layout"),
+    [
+        ((3, 8, 2), 1.0, "series"),  # four times as many steps as features
+        ((3, 7, 2), 1.0, "images"),
+        ((3, 7, 2), 1.5, "series"),  # images lie in [0, 1]
+        ((3, 4, 2), 1.5, "series"),
+        ((3, 3, 2), 1.5, "images"),
+        ((3, 64, 16), 1.0, "series"),
+        ((3, 68, 17), 1.5, "images"),
+    ],
+)
+def test_the_limits_between_series_and_images(shape, largest, layout):
+    x = np.linspace(0.0, largest, int(np.prod(shape))).reshape(shape)
+    assert choose_layout(x, "x")[0] == layout

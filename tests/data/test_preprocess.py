@@ -56,6 +56,8 @@ def test_threshold_is_at_half_grey(stripes, key):
     grey = jnp.asarray(stripes.train.x)
     ones = binarize(stripes, "threshold").preprocessing(grey, key)
     np.testing.assert_array_equal(ones, stripes.train.x >= 127.5)
+    middle = Preprocessing(16.0, binarize="threshold").prepare(np.uint8([7, 8, 9]))
+    np.testing.assert_array_equal(middle, [0, 1, 1])  # one half becomes one
 
 
 @pytest.mark.parametrize(("max_value", "dtype"), [(255, np.uint8), (9, np.int32)])

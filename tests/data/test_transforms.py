@@ -90,6 +90,12 @@ def test_a_series_of_weight_three_counts_as_three_at_each_of_its_time_steps():
     np.testing.assert_allclose(found.std, repeated.std(0), rtol=1e-6)
 
 
+def test_weights_reach_the_step_with_the_mean_one():
+    split = Split(ROWS[:4], weights=np.array([1, 0, 5, 2]))
+    np.testing.assert_allclose(split.examples.weight, [0.5, 0.0, 2.5, 1.0])
+    assert split.total_weight == 8.0
+
+
 def test_every_example_is_as_likely_to_be_labelled_as_the_others_of_its_class():
     labels = np.repeat([0, 1], [10, 30])
     chosen = np.array([choose_labelled(labels, 8, seed=seed) for seed in range(600)])

@@ -56,6 +56,15 @@ def test_it_is_the_evidence_of_an_exact_model_within_its_error(memory):
     assert found["nll_standard_error"] == pytest.approx(sample, rel=0.1)
 
 
+def test_the_standard_error_of_two_examples_is_half_their_difference():
+    """By the unbiased variance; the biased one would give 1 / sqrt(2) of it."""
+    truth = -log_evidence(ROWS)
+    ends = [int(truth.argmin()), int(truth.argmax())]
+    found = estimate_nll(EXACT, TABLE.test[ends], num_samples=1000)
+    expected = np.ptp(truth) / 2
+    assert found["nll_standard_error"] == pytest.approx(expected, rel=0.1)
+
+
 def test_more_samples_have_less_error():
     few, many = (
         estimate_nll(EXACT, TABLE.test, num_samples=n)["nll_monte_carlo_error"]

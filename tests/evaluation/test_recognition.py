@@ -10,6 +10,7 @@ from flaxvae.data import Split, condition_on_labels
 from flaxvae.evaluation import recognize
 from flaxvae.evaluation.recognition import classify, describe_classes, train_classifier
 from flaxvae.models import build_vae
+from flaxvae.models.classifier import build_classifier
 from flaxvae.training import fit
 
 
@@ -62,3 +63,9 @@ def test_an_unconditional_model_has_no_classes_to_meet(stripes, classifier):
         recognize(trained, replace(stripes, test=stripes.test[:0]), num=20)
     again = recognize(trained, stripes, num=20, classifier=classifier)
     assert again["generated"] == by["prior"]
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "conv"])
+def test_a_classifier_has_the_dropout_that_is_stated(encoder):
+    assert build_classifier(encoder, 3).encoder.dropout == 0.2
+    assert build_classifier(encoder, 3, dropout=0.4).encoder.dropout == 0.4

@@ -80,3 +80,16 @@ def test_a_code_has_no_density(key):
     x = jnp.zeros((2, 4, 4, 1))
     with pytest.raises(TypeError, match="code has no density"):
         model.init(key, x, key=key, method=ELBO())
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1), (5,)])
+def test_the_default_loss_is_the_sum_of_squared_errors_but_for_a_constant(shape, key):
+    likelihood = build_autoencoder(shape, 2, hidden=(4,)).likelihood
+    features = jax.random.normal(key, (2, *shape))
+    p = likelihood.apply({}, features)
+    logits = np.asarray(features, np.float64)
+    mean = 1 / (1 + np.exp(-logits)) if len(shape) == 3 else logits
+    x = np.random.default_rng(0).random((2, *shape), np.float32)
+    errors = ((x - mean) ** 2).reshape(2, -1).sum(1)
+    worse = p.log_prob(p.mean) - p.log_prob(x)
+    np.testing.assert_allclose(worse, errors, rtol=1e-4)

@@ -7,6 +7,7 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
 from flaxvae.nn import MLPEncoder
+from flaxvae.nn.likelihoods import MixedHead
 from flaxvae.objectives import ELBO
 from flaxvae.training.optimizers import adam
 from flaxvae.training.state import count_parameters, create_state
@@ -107,3 +108,13 @@ def test_obvious_sizes_are_read():
 def test_sizes_and_parts_of_another_kind_are_refused(shape, choices, message):
     with pytest.raises(InputError, match=message):
         build_vae(shape, **choices)
+
+
+def test_the_encoder_sees_a_missing_number_as_the_mean_of_its_column():
+    """0 in standardized units; a likelihood that needs all numbers changes nothing."""
+    x = jnp.array([[np.nan, 2.0, np.nan]])
+    mixed = MixedHead(columns=(("real",),) * 3)
+    vae = build_vae((3,), 2, hidden=(4,), likelihood=mixed)
+    np.testing.assert_array_equal(vae.apply({}, x, method="observed"), [[0, 2, 0]])
+    plain = build_vae((3,), 2, hidden=(4,))
+    np.testing.assert_array_equal(plain.apply({}, x, method="observed"), x)

@@ -44,6 +44,21 @@ def test_a_vamp_prior_is_the_mean_of_its_inputs_posteriors(key):
     )
 
 
+def test_pseudo_inputs_of_a_table_have_no_bounds(key):
+    model = build_vae((3,), 2, hidden=(8,), prior="vamp", prior_components=4)
+    u = 5 * jax.random.normal(key, (4, 3))
+
+    @jax.jit
+    def means():
+        variables = model.init(key, method=lambda vae: vae.prior())
+        variables["params"]["prior"]["pseudo_inputs"] = u
+        p = model.apply(variables, method=lambda vae: vae.prior())
+        return p.mean_of_each, model.apply(variables, u, method="encode").mean
+
+    of_prior, of_posteriors = means()
+    np.testing.assert_allclose(of_prior, of_posteriors, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "posterior", [pytest.param("full", marks=pytest.mark.slow), "iaf"]
 )

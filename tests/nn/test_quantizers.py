@@ -111,6 +111,27 @@ def test_moving_averages_follow_the_formula(key):
     np.testing.assert_array_equal(unmoved.indices.ravel(), indices)
 
 
+def test_a_centre_without_rows_stays_where_it_is(key):
+    """Of equal rows the first of the equal centres gets all."""
+    rows = jnp.array([[5.0, -2.0]] * 6)
+    np.testing.assert_allclose(k_means(rows, 3, key=key), rows[:3], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "uses"), [(2, 25.5), (10, 5.5)])
+def test_an_entry_is_rarely_used_compared_with_the_mean(count, uses, key):
+    """100 rows, two entries: the mean use is (1 + 50) / 2 = 25.5 after one step, and
+    an entry used 0.5 + count / 2 times restarts below a tenth of it, 2.55."""
+    quantizer = VectorQuantizer(2, 1, 0.5, restart_below=0.1)
+    features = jnp.where(jnp.arange(100) < count, 10.0, 0.0).reshape(1, 10, 10, 1)
+    variables = init(quantizer, key, features)
+    params = {"project": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}}
+    codes = jnp.array([[0.0], [10.0]])
+    codebook = {"codes": codes, "uses": jnp.ones(2), "sums": codes}
+    variables = {**variables, "params": params, "codebook": codebook}
+    after = move(quantizer, variables, features, key)["codebook"]
+    np.testing.assert_allclose(after["uses"], [50.5 - count / 2, uses], rtol=1e-6)
+
+
 def test_entries_that_nobody_uses_begin_anew_as_features(key):
     quantizer = VectorQuantizer(8, 2, 0.5, restart_below=0.05)
     features = features_of(key, (6, 3, 3, 4))

@@ -57,9 +57,10 @@ def test_moments_of_many_draws(trained, stripes, key):
 def test_variances_are_about_the_means():
     """Of a dimension that hardly moves, far from zero, and of one that does."""
     means = {"mean": [3.0, 0.5], "mean_squared": [9.004, 1.25]}
-    means |= {"z": [3.0, 0.5], "z_squared": [10.0, 2.25]}
+    means |= {"z": [2.0, 0.5], "z_squared": [5.0, 2.25]}  # of one draw each
     found = describe_codes({name: jnp.array(v) for name, v in means.items()})
     assert found["active_units"] == 1
+    np.testing.assert_array_equal(found["aggregate_mean"], means["z"])
     np.testing.assert_allclose(found["aggregate_variance"], [1.0, 2.0], rtol=1e-5)
 
 
