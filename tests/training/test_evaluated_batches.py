@@ -148,9 +148,9 @@ def test_the_size_of_a_split_does_not_matter(model, key, monkeypatch):
     values = {}
     for N in (20, 30, 40):
         rows = np.random.default_rng(N).permuted(
-            np.tile(np.arange(120), (60, 1)), axis=1
+            np.tile(np.arange(120), (400, 1)), axis=1
         )[:, :N]
-        values[N] = compute(x[rows], jax.random.split(key, 60))
+        values[N] = compute(x[rows], jax.random.split(key, 400))
     for name in values[20]:
         at = {N: np.asarray(found[name]) for N, found in values.items()}
         error = np.sqrt(sum(v.var() / len(v) for v in (at[20], at[30])))
