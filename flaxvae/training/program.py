@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError, check_choice
+from flaxvae.checks import InputError, check_choice, show
 from flaxvae.collectives import split_weights
 from flaxvae.data import Dataset
 from flaxvae.models.variables import initialize_from_data
@@ -116,7 +116,7 @@ def make_program(
     if dataset.train.weights is not None and objective.has_batch_terms:
         raise InputError(
             "weights must be left out for an objective with batch-level terms, got "
-            f"{type(objective).__name__}"
+            f"{show(objective)}"
         )
     optimizer = freeze(completed.wrap_optimizer(optimizer), frozen)
     clock = Clock.of(len(dataset.train), batch_size, epochs)

@@ -69,6 +69,15 @@ def test_the_marginal_is_the_papers_sum(key, sampling):
     close(terms["dimension_kl"], log_product - log_p, rtol=1e-3)
 
 
+def test_weights_of_a_batch_larger_than_the_training_split_sum_to_one(key):
+    """Of an evaluation: equal posteriors then have the density of each."""
+    same = jnp.zeros((16, 3))
+    for num in (5, 16, 17, 100):
+        fixed = {"sampling": "stratified", "num_examples": num}
+        terms = TCVAE(**fixed)(MODEL, same, key=key)
+        close(terms["mutual_information"], np.zeros(16))
+
+
 def test_codes_that_know_nothing_have_no_information(key):
     same = jnp.zeros((16, 3))
     terms = TCVAE(sampling="stratified", num_examples=N)(MODEL, same, key=key)
@@ -233,8 +242,9 @@ def test_a_blind_critic_has_the_loss_of_a_coin_and_a_good_one_less(key):
         InfoVAE(),
         WAE(),
         ELBO(free_bits=0.8),
+        ELBO(capacity=1.5),
     ],
-    ids=["weighted", "factor", "stratified", "dip", "info", "wae", "free bits"],
+    ids="weighted factor stratified dip info wae bits capacity".split(),
 )
 def test_the_batch_is_that_of_all_devices(key, objective):
     """Loss and gradient of eight devices with two rows each are those of one."""

@@ -5,11 +5,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from flaxvae.distributions import Bernoulli, Mixture, Normal
 from flaxvae.objectives import ELBO
 from tests.objectives.linear_gaussian import (
+    NOISE_VAR,
+    B,
     LinearGaussian,
+    W,
     gap,
     log_evidence,
     posterior_mean,
@@ -133,16 +137,73 @@ def test_a_sampled_kl_has_the_mean_of_the_closed_form(key):
     assert abs(sampled.mean() - exact.mean()) < 4.5 * error
 
 
-def test_capacity_pulls_the_kl_to_its_value(key):
-    model, x = LinearGaussian(0.4, (-1.0, 0.5)), jnp.zeros((4, 3))
+def test_every_draw_enters_a_sampled_kl(key):
+    """Mean over the draws of log q - log p, in double precision."""
+    model, x = LinearGaussian(0.4, (-1.0, 0.5)), jax.random.normal(key, (5, 3))
+    q = model.encode(x)
+    z = np.asarray(q.sample(key, (4,)), np.float64)  # (4, 5, 2)
+    log_q = stats.norm.logpdf(z, np.asarray(q.mean), np.asarray(q.std)).sum(-1)
+    expected = log_q - stats.norm.logpdf(z).sum(-1)
+    terms = ELBO(kl="sampled", num_samples=4)(model, x, key=key)
+    np.testing.assert_allclose(terms["kl"], expected.mean(0), rtol=1e-4, atol=1e-5)
+    mean = z @ W.T + B
+    log_p = stats.norm.logpdf(np.asarray(x), mean, np.sqrt(NOISE_VAR)).sum(-1)
+    np.testing.assert_allclose(terms["log_likelihood"], log_p.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(
+        terms["elbo"], (log_p - expected).mean(0), rtol=1e-4, atol=1e-4
+    )
+
+
+def normal_kls(x, shift=0.4, log_var=(-1.0, 0.5)):
+    """KL of each dimension and example in double precision, ``(B, 2)``."""
+    mean = posterior_mean(np.asarray(x, np.float64)) + shift
+    return 0.5 * (np.exp(log_var) + mean**2 - 1 - np.array(log_var))
+
+
+@pytest.mark.parametrize("free_bits", [None, 0.0, 0.6, 9.0])
+def test_capacity_is_a_target_for_the_mean_kl_of_the_batch(key, free_bits):
+    """The KLs of the examples lie on both sides of it."""
+    model, x = LinearGaussian(0.4, (-1.0, 0.5)), jax.random.normal(key, (6, 3))
+    kls = normal_kls(x)
+    total = kls.mean(0).sum()
+    if free_bits is not None:
+        total = np.maximum(kls.mean(0), free_bits).sum()
     plain = ELBO(beta=3.0)(model, x, key=key)
-    kl, rest = plain["kl"], plain["loss"] - 3 * plain["kl"]
-    for capacity in (0.0, 0.5, 50.0):
-        terms = ELBO(beta=3.0, capacity=capacity)(model, x, key=key)
-        np.testing.assert_allclose(
-            terms["loss"], rest + 3 * abs(kl - capacity), rtol=1e-5
+    for capacity in (0.0, np.median(kls.sum(1)), 50.0):
+        terms = ELBO(beta=3.0, capacity=capacity, free_bits=free_bits)(
+            model, x, key=key
         )
-        np.testing.assert_allclose(terms["elbo"], plain["elbo"])
+        expected = 3 * abs(total - capacity)
+        np.testing.assert_allclose(
+            terms["loss"] + terms["log_likelihood"],
+            np.full(6, expected),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+        for name in ("elbo", "log_likelihood", "kl"):
+            np.testing.assert_array_equal(terms[name], plain[name])
+    assert kls.sum(1).min() < np.median(kls.sum(1)) < kls.sum(1).max()
+
+
+def test_the_gradient_under_a_capacity_is_that_of_the_mean_kl(key):
+    """All examples go the same way, those below the capacity too."""
+    x = jax.random.normal(key, (6, 3))
+
+    def penalty(shift, capacity):
+        terms = ELBO(capacity=capacity)(LinearGaussian(shift), x, key=key)
+        return (terms["loss"] + terms["log_likelihood"]).mean()
+
+    mean_kl = normal_kls(x, log_var=(0.0, 0.0)).sum(1).mean()
+    slope = (posterior_mean(np.asarray(x, np.float64)) + 0.4).mean(0).sum()
+    for capacity, sign in ((mean_kl - 0.1, 1), (mean_kl + 0.1, -1)):
+        found = jax.grad(penalty)(0.4, capacity)
+        np.testing.assert_allclose(found, sign * slope, rtol=1e-4)
+
+
+def test_capacity_and_free_bits_are_terms_of_the_batch():
+    assert not ELBO(beta=2.0).has_batch_terms
+    assert ELBO(capacity=0.0).has_batch_terms
+    assert ELBO(free_bits=0.0).has_batch_terms
 
 
 def test_free_bits_count_each_dimension_as_no_less(key):

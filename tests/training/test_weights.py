@@ -105,6 +105,7 @@ def test_a_run_on_weights(vae, stripes, monkeypatch):
     "objective",
     [
         objectives.ELBO(free_bits=0.1),
+        objectives.ELBO(capacity=1.0),
         objectives.TCVAE(),
         objectives.FactorVAE(),
         objectives.DIPVAE(),
