@@ -133,14 +133,14 @@ def rough():
 
 def test_the_best_epoch_is_that_of_the_monitored_term(vae, stripes, rough):
     epochs = {}
-    for name, sign in (("loss", 1), ("kl", 1), ("log_likelihood", -1), ("elbo", -1)):
+    for name, sign in (("kl", 1), ("log_likelihood", -1)):
         objective = InfoVAE(alpha=1.0)
         run = fit(vae, stripes, objective=objective, monitor=name, **rough)
         epochs[name] = run.best_epoch
         assert run.best_epoch == best_of(run, name, sign), name
-    assert epochs["kl"] == epochs["elbo"] != epochs["loss"] == epochs["log_likelihood"]
+    assert epochs["kl"] != epochs["log_likelihood"]
     run = fit(vae, stripes, objective=InfoVAE(alpha=1.0), **rough)
-    assert run.best_epoch == epochs["loss"]
+    assert run.best_epoch == best_of(run, "loss") != epochs["kl"]
     own = fit(vae, stripes, objective=Own(), **rough)
     assert own.best_epoch == best_of(own, "bound", -1)
 
@@ -194,8 +194,6 @@ def test_an_unknown_term_is_refused_before_training(vae, stripes, tmp_path):
     rule = "monitor must be left out without early_stopping, got elbo"
     with pytest.raises(InputError, match=rule):
         Optimization(monitor="elbo")
-    with pytest.raises(InputError, match=r"monitor must be a text, got 3"):
-        Optimization(monitor=3, early_stopping=2)
 
 
 @pytest.mark.parametrize(
