@@ -42,15 +42,16 @@ class Optimization:
     warmup_epochs: float = setting(0.0, at_least=0)
     """Epochs in which the step size rises linearly from 0."""
     weight_decay: float | None = setting(None, at_least=0)
-    """Decoupled weight decay of kernels. Default: 1e-4 for adamw, otherwise none."""
+    """Decoupled weight decay of kernels, by name. Default: 1e-4 for adamw, otherwise
+    none."""
     clip_norm: float | None = setting(None, above=0)
     """Largest global norm of the gradient. Default: no clipping."""
     skip_above: float | None = setting(None, above=0, infinite=True)
     """Skip updates whose gradient norm exceeds this or is not finite (inf: only those).
     """
     ema_decay: float = setting(0.0, at_least=0, below=1)
-    """Decay of an exponential moving average of the parameters, which is validated and
-    returned; 0: none."""
+    """Decay of an exponential moving average of the parameters and running statistics,
+    which is validated and returned; 0: none."""
     early_stopping: int | None = setting(None, at_least=1)
     """Stop after this many epochs without a better validation value; keep the best."""
     monitor: str | None = setting(None, needs={"early_stopping": True})

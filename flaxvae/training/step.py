@@ -141,7 +141,7 @@ def _average_collections(state: TrainState, collections: Any, decay: float) -> A
     rate = 1 - _decay_now(state, decay)
 
     def average(old: jax.Array, new: jax.Array) -> jax.Array:
-        if not jnp.issubdtype(new.dtype, jnp.floating):
+        if not jnp.issubdtype(old.dtype, jnp.floating):  # a mean of counts is one
             return new
         return old + rate * (new - old)  # of a frozen part exactly what it was
 

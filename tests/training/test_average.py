@@ -1,0 +1,231 @@
+"""The average of a run: parameters together with the statistics that belong to them."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxvae.models import build_vae, build_vqvae
+from flaxvae.objectives import ELBO, Quantization
+from flaxvae.training import checkpoint, fit, load
+from flaxvae.training.optimizers import adam
+from flaxvae.training.parallel import Devices
+from flaxvae.training.program import make_program
+from flaxvae.training.state import create_state
+from flaxvae.training.step import make_step
+from tests.training.test_advance import examples_of
+from tests.training.test_loop import same
+
+OPTIONS = {"epochs": 2, "batch_size": 32, "progress": False, "ema_decay": 0.9}
+
+
+@pytest.fixture
+def normalized(stripes):
+    return build_vae(
+        stripes.shape,
+        2,
+        encoder="conv",
+        filters=(4, 4),
+        normalization="batch",
+        batch_norm="torch",
+    )
+
+
+@pytest.fixture
+def codes(stripes):
+    settings = {"encoder": "conv", "filters": (4,), "num_codes": 6, "code_width": 3}
+    return build_vqvae(stripes.shape, **settings)
+
+
+def by_path(tree):
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+@pytest.mark.parametrize("kind", ["normalized", "codes"])
+def test_collections_are_averaged_as_parameters_are(kind, stripes, request):
+    """Against NumPy in float64; counts of steps are the newest."""
+    model = request.getfixturevalue(kind)
+    objective = ELBO() if kind == "normalized" else Quantization()
+    preprocess, optimizer = stripes.preprocessing, adam(5e-2)
+    batch = jnp.asarray(stripes.train.x[:32])
+    x = preprocess(batch, jax.random.key(0))
+    state = create_state(model, objective, optimizer, x, keep_ema=True)
+    step = jax.jit(make_step(model, optimizer, preprocess, ema_decay=0.3))
+    average = by_path(state.variables)
+    is_count = {path: leaf.dtype.kind == "i" for path, leaf in average.items()}
+    assert any(is_count.values()) == (kind == "normalized")
+    for number in range(4):
+        state, _ = step(state, batch)
+        raw = by_path({"params": state.params, **state.collections})
+        decay = min(0.3, (1 + number) / (10 + number))
+        average = {
+            path: raw[path]
+            if is_count[path]
+            else decay * average[path].astype(np.float64) + (1 - decay) * raw[path]
+            for path in average
+        }
+    found = by_path(state.variables)
+    assert found.keys() == average.keys()
+    for path, value in average.items():
+        np.testing.assert_allclose(found[path], value, rtol=2e-5, atol=1e-6)
+        if not path.startswith("params") and not is_count[path]:
+            assert (found[path] != raw[path]).any(), path
+
+
+def test_what_is_raw_is_that_of_a_run_without_an_average(normalized, stripes):
+    """To the bit; without an average there is nothing more in the state."""
+    runs = []
+    for decay in (0.0, 0.9):
+        training = make_program(
+            normalized, stripes, ELBO(), adam(1e-2), batch_size=32, ema_decay=decay
+        )
+        run, _ = jax.jit(training.make_advance())(
+            training.create(0), examples_of(stripes), 0, 6
+        )
+        runs.append(run.state)
+    plain, averaged = runs
+    assert plain.ema is None and plain.ema_collections is None
+    assert same(plain.params, averaged.params)
+    assert same(plain.collections, averaged.collections)
+    assert same(plain.variables["batch_stats"], plain.collections["batch_stats"])
+    assert not same(averaged.variables, plain.variables)
+
+
+def test_averaged_statistics_are_those_of_the_averaged_network(normalized, stripes):
+    """Closer than the raw ones to the statistics of all training examples under it."""
+    training = make_program(
+        normalized, stripes, ELBO(), adam(0.03), batch_size=50, ema_decay=0.99
+    )
+    run, _ = jax.jit(training.make_advance())(
+        training.create(0), examples_of(stripes), 0, 240
+    )
+    x = stripes.preprocessing.prepare(jnp.asarray(stripes.train.x))
+
+    @jax.jit
+    def recompute(variables):
+        """The running statistics after many passes through the network."""
+
+        def one_pass(variables, key):
+            _, stats = normalized.apply(
+                variables, x, key=key, method=ELBO(), mutable=["batch_stats"]
+            )
+            return {**variables, **stats}, None
+
+        keys = jax.random.split(jax.random.key(0), 400)
+        return jax.lax.scan(one_pass, variables, keys)[0]["batch_stats"]
+
+    expected = by_path(recompute(run.state.variables))
+
+    def distance(collections):
+        """Of the means in standard deviations, and of the log-variances."""
+        found, errors = by_path(collections["batch_stats"]), []
+        for path in found:
+            if path.endswith("mean"):
+                std = np.sqrt(expected[path.removesuffix("mean") + "var"] + 1e-3)
+                errors.append(np.square((found[path] - expected[path]) / std).mean())
+            elif path.endswith("var"):
+                ratio = (found[path] + 1e-3) / (expected[path] + 1e-3)
+                errors.append(np.square(np.log(ratio)).mean())
+        return np.sqrt(np.mean(errors))
+
+    averaged, raw = distance(run.state.variables), distance(run.state.collections)
+    assert averaged < 0.7 * raw, (averaged, raw)
+
+
+def test_frozen_parts_keep_their_statistics(normalized, stripes):
+    source = fit(normalized, stripes, **OPTIONS)
+    run = fit(
+        normalized,
+        stripes,
+        start_from=source,
+        freeze=("encoder",),
+        seed=3,
+        **OPTIONS | {"early_stopping": 3},
+    )
+    for stats, is_frozen in (("encoder", True), ("decoder", False)):
+        before, after = (r.variables["batch_stats"][stats] for r in (source, run))
+        assert same(before, after) == is_frozen, stats
+
+
+def test_a_skipped_update_changes_no_average(normalized, stripes):
+    preprocess, optimizer = stripes.preprocessing, adam(1e-2)
+    batch = jnp.asarray(stripes.train.x[:32])
+    x = preprocess(batch, jax.random.key(0))
+    state = create_state(normalized, ELBO(), optimizer, x, keep_ema=True)
+    step = make_step(normalized, optimizer, preprocess, ema_decay=0.9, skip_above=1e-9)
+    after, _ = jax.jit(step)(state, batch)
+    assert after.skipped == 1
+    assert same(after.ema_collections, state.ema_collections)
+
+
+def test_averages_under_pmap(normalized, stripes):
+    """The same recursion on each device's copy of the state."""
+    options = {"batch_size": 32, "ema_decay": 0.5}
+    devices = Devices(tuple(jax.devices()), "pmap")
+    training = make_program(
+        normalized, stripes, ELBO(), adam(1e-2), devices=devices, **options
+    )
+    created = training.create(0)
+    average = by_path(created.state.collections)
+    run, examples = devices.put(created), devices.put(examples_of(stripes))
+    steps = jnp.asarray(0, jnp.int32), jnp.asarray(1, jnp.int32)
+    advance = devices.compile(training.make_advance(), run, examples, *steps)
+    run, _ = advance(run, examples, *steps)
+    raw, found = by_path(run.state.collections), by_path(run.state.ema_collections)
+    for path, before in average.items():
+        expected = (
+            raw[path] if path.endswith("count") else 0.1 * before + 0.9 * raw[path]
+        )
+        np.testing.assert_allclose(found[path], expected, rtol=1e-5, atol=1e-6)
+
+
+def write_as_before(monkeypatch):
+    """Checkpoints without averages of the collections, as earlier versions wrote."""
+    to_items = checkpoint._to_items
+
+    def without(run):
+        return to_items(
+            dataclasses.replace(
+                run, state=dataclasses.replace(run.state, ema_collections=None)
+            )
+        )
+
+    monkeypatch.setattr(checkpoint, "_to_items", without)
+
+
+def test_a_run_of_an_earlier_version_goes_on(
+    normalized, stripes, tmp_path, monkeypatch, capsys
+):
+    """Its averages of the statistics begin with the raw ones."""
+    with monkeypatch.context() as patched:
+        write_as_before(patched)
+        old = fit(normalized, stripes, workdir=tmp_path / "run", **OPTIONS)
+    assert jax.tree.leaves(load(tmp_path / "run").variables)
+    shutil.copytree(tmp_path / "run", tmp_path / "again")
+    longer = OPTIONS | {"epochs": 4}
+    run = fit(normalized, stripes, workdir=tmp_path / "run", **longer)
+    note = "averaged parameters alone: the averages of its running statistics begin"
+    assert capsys.readouterr().err.count(note) == 1
+    whole = fit(normalized, stripes, **longer)
+    assert same(run.variables["params"], whole.variables["params"])
+    assert not same(run.variables["batch_stats"], whole.variables["batch_stats"])
+    assert not same(run.variables["batch_stats"], old.variables["batch_stats"])
+    run = fit(normalized, stripes, workdir=tmp_path / "run", **longer)  # its own now
+    assert note not in capsys.readouterr().err
+
+
+def test_the_train_step_has_the_checksum_of_earlier_versions(normalized, stripes):
+    """Averages of collections follow from what is computed anyway."""
+    training = make_program(
+        normalized, stripes, ELBO(), adam(1e-2), batch_size=32, ema_decay=0.9
+    )
+    run = training.create(0)
+    state = dataclasses.replace(run.state, ema_collections=None)
+    before = dataclasses.replace(run, state=state)
+    assert training.fingerprint(run) == training.fingerprint(before)
