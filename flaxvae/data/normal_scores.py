@@ -122,7 +122,7 @@ class NormalScores:
         """
         last = min(TAIL, len(self.x) - 1)
         ends = (self.x[[0, -1]], self.z[[0, -1]])
-        low, high = ((v[[last, -last - 1]] for v in (self.x, self.z)))
+        low, high = (v[[last, -last - 1]] for v in (self.x, self.z))
         tails = (high - ends[1]) / (low - ends[0])  # as `_extend` has them
         inside = np.diff(self.z) / np.diff(self.x)
         slopes = np.concatenate([tails[:1], inside, tails[1:]])

@@ -91,9 +91,8 @@ class Standardization:
         std, mean = (v.astype(np.float32).reshape(row) for v in (self.std, self.mean))
         return x * std + mean
 
-
     def log_slopes(self, x: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
-        """log |d seen / d own| of numbers ``(..., F)`` in the table's units, float64.
+        """Log |d seen / d own| of numbers ``(..., F)`` in the table's units, float64.
 
         Only of the chosen ``columns`` ``(F,)`` bool, and of numbers that are not NaN;
         0 elsewhere. None where a value of a chosen column has an interval of normal
@@ -210,7 +209,7 @@ class Preprocessing:
     def log_slopes(
         self, x: np.ndarray, columns: np.ndarray | None = None
     ) -> np.ndarray | None:
-        """log |d seen / d own| per example: log p(own) = log p(seen) + log_slopes.
+        """Log |d seen / d own| per example: log p(own) = log p(seen) + log_slopes.
 
         That is how a density of what the model sees becomes one of the data in their
         own units, nats of both: -D log(max_value + 1) of D dequantized integers, -D
