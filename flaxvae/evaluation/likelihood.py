@@ -163,14 +163,12 @@ def monte_carlo_variance(
 
     def variance_of(size: int) -> float:
         """Of the log-mean of ``size`` groups, over all pairs of disjoint sets."""
-        sets = [np.array(each) for each in itertools.combinations(range(G), size)]
+        sets = list(itertools.combinations(range(G), size))
         means = [np.logaddexp.reduce(groups[:, each], axis=1) for each in sets]
         squares = [
-            share**2 @ (mean - other) ** 2 / 2
-            for (a, mean), (b, other) in itertools.combinations(
-                zip(sets, means, strict=True), 2
-            )
-            if not np.intersect1d(a, b).size
+            share**2 @ (means[i] - means[j]) ** 2 / 2
+            for i, j in itertools.combinations(range(len(sets)), 2)
+            if set(sets[i]).isdisjoint(sets[j])
         ]
         return float(np.mean(squares))
 
