@@ -24,7 +24,7 @@ from flaxvae.training import Trained
 from tests.evaluation.test_likelihood import EXACT
 from tests.objectives.linear_gaussian import NOISE_VAR, B, W
 
-MEAN, STD = np.array([3.0, -20.0, 0.3]), np.array([2.0, 5.0, 0.1])
+MEAN, STD = np.array([3.0, -20.0, 0.3]), np.array([2.0, 5.0, 0.2])
 SCALED = Preprocessing(standardization=Standardization(MEAN, STD))
 
 
