@@ -129,19 +129,13 @@ def main(flags: Flags) -> None:
 
 def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
     """The final numbers, as rows of a table."""
-    test = summary["test"]
     rows = [
         (
             "method",
             "{objective}, prior {prior}, posterior {posterior}".format(**summary),
         ),
-        ("test -ELBO", f"{-test['elbo']:.2f} nats per example"),
-        ("reconstruction", f"{-test['log_likelihood']:.2f} nats"),
-        ("KL", f"{test['kl']:.2f} nats"),
+        *terminal.describe_bounds(summary),
     ]
-    if "nll" in test:
-        error = f"{test['nll']:.2f} ± {test['nll_monte_carlo_error']:.2f} nats"
-        rows.append(("test -log p(x)", f"{error} (standard error of the draws)"))
     rows += describe_parts(summary["surgery"])
     active = "{active_dimensions} of {latent_dim}".format(**summary)
     rows += [("active dimensions", active), *terminal.describe_run(summary, workdir)]

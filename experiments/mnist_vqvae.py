@@ -93,9 +93,10 @@ def main(flags: Flags) -> None:
 def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
     """The final numbers, as rows of a table."""
     test, (*grid, M) = summary["test"], summary["code"]
+    units = summary.get("units", "nats per example")
     found = [
         ("test squared error", f"{test['squared_error']:.5f}, mean over values"),
-        ("reconstruction", f"{-test['log_likelihood']:.2f} nats per example"),
+        ("reconstruction", f"{-test['log_likelihood']:.2f} {units}"),
         ("perplexity", f"{test['perplexity']:.1f} of {M}"),
         ("dead entries", f"{test['dead_entries']:.1%}"),
     ]

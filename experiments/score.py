@@ -22,6 +22,7 @@ from experiments.run_data import RunData
 from flaxvae import InputError
 from flaxvae.checks import check_seed
 from flaxvae.evaluation.scores import has_draws
+from flaxvae.evaluation.units import describe_units
 from flaxvae.files import TABLE_SUFFIXES
 from flaxvae.settings import check_settings, setting
 from flaxvae.training.run_folder import check_new_file
@@ -31,7 +32,10 @@ WORST = 5  # examples in the table
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Writes the ELBO, the log-likelihood and the KL of each example."""
+    """Writes the ELBO, the log-likelihood and the KL of each example.
+
+    They are in nats of what the model sees, such as standardized columns.
+    """
 
     workdir: Path
     """Folder of the run with the model."""
@@ -89,7 +93,8 @@ def main(flags: Flags) -> None:
             for i in worst
         ],
     )
-    print(f"{len(scores['index']):,} scores, in nats per example, written to {output}")
+    units = describe_units(run)
+    print(f"{len(scores['index']):,} scores, in {units}, written to {output}")
 
 
 if __name__ == "__main__":

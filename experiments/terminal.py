@@ -57,6 +57,36 @@ def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     Console().print(table)
 
 
+def describe_bounds(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows about a VAE's ELBO and -log p(x) on the test split, with their units."""
+    test, own = summary["test"], summary.get("own_units")
+    units = summary.get("units", "nats per example")
+    rows = [("test -ELBO", f"{-test['elbo']:.2f} {units}")]
+    if "elbo_own_units" in test:
+        rows.append(("", f"{-test['elbo_own_units']:.2f} {own}"))
+    rows += [
+        ("reconstruction", f"{-test['log_likelihood']:.2f} nats"),
+        ("KL", f"{test['kl']:.2f} nats"),
+    ]
+    if "nll" in test:
+        value, error = f"{test['nll']:.2f}", test["nll_monte_carlo_error"]
+        if error is None:  # of one draw
+            value += f" {units}"
+        else:
+            value += f" ± {error:.2f} {units} (standard error of the draws)"
+        rows.append(("test -log p(x)", value))
+        if "nll_own_units" in test:
+            rows.append(("", f"{test['nll_own_units']:.2f} {own}"))
+        samples = f"{test['nll_effective_samples']:.1f} draws, mean over examples"
+        rows.append(("  effective sample size", samples))
+    if "bits_per_dim" in test:
+        source = "by -log p(x)" if "nll" in test else "an upper bound, by -ELBO"
+        rows.append(
+            ("test bits per dimension", f"{test['bits_per_dim']:.3f}, {source}")
+        )
+    return rows
+
+
 def describe_run(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
     """Rows about a run's size, length, speed and files."""
     best = summary.get("best_epoch")

@@ -110,6 +110,25 @@ class NormalScores:
         """Values of scores, of the same shape."""
         return _extend(z, self.z, self.x)
 
+    @property
+    def has_atoms(self) -> bool:
+        """Whether a value has an interval of scores, where no derivative exists."""
+        return bool((np.diff(self.x) == 0).any())
+
+    def log_slope(self, x: np.ndarray) -> np.ndarray:
+        """log(d score / d value) at values, of the same shape; for maps without atoms.
+
+        At a knot it is that of the interval above.
+        """
+        last = min(TAIL, len(self.x) - 1)
+        ends = (self.x[[0, -1]], self.z[[0, -1]])
+        low, high = (v[[last, -last - 1]] for v in (self.x, self.z))
+        tails = (high - ends[1]) / (low - ends[0])  # as `_extend` has them
+        inside = np.diff(self.z) / np.diff(self.x)
+        slopes = np.concatenate([tails[:1], inside, tails[1:]])
+        found: np.ndarray = np.log(slopes)[np.searchsorted(self.x, x, side="right")]
+        return found
+
     def describe(self) -> list[list[float]]:
         """As JSON: the values and the scores at the knots."""
         return [self.x.tolist(), self.z.tolist()]

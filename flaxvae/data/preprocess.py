@@ -1,5 +1,6 @@
 """From stored values to what the model sees, inside the compiled step."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -89,6 +90,23 @@ class Standardization:
             return x
         std, mean = (v.astype(np.float32).reshape(row) for v in (self.std, self.mean))
         return x * std + mean
+
+    def log_slopes(self, x: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
+        """Log |d seen / d own| of numbers ``(..., F)`` in the table's units, float64.
+
+        Only of the chosen ``columns`` ``(F,)`` bool, and of numbers that are not NaN;
+        0 elsewhere. None where a value of a chosen column has an interval of normal
+        scores.
+        """
+        slopes = np.where(columns, -np.log(self.std.astype(np.float64)), 0.0)
+        slopes = np.broadcast_to(slopes, x.shape).copy()
+        for i, scores in enumerate(self.scores):
+            if scores is None or not columns[i]:
+                continue
+            if scores.has_atoms:
+                return None
+            slopes[..., i] = scores.log_slope(x[..., i])
+        return np.where(np.isnan(x), 0.0, slopes)
 
 
 @dataclass(frozen=True)
@@ -196,6 +214,41 @@ class Preprocessing:
     def inverse(self, x: Any) -> Any:
         """From the model's units to the data's own; images stay in [0, 1]."""
         return x if self.standardization is None else self.standardization.inverse(x)
+
+    def log_slopes(
+        self, x: np.ndarray, columns: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        """Log |d seen / d own| per example: log p(own) = log p(seen) + log_slopes.
+
+        That is how a density of what the model sees becomes one of the data in their
+        own units, nats of both: -D log(max_value + 1) of D dequantized integers, -D
+        log(max_value) of scaled ones, minus the sum of log standard deviations of
+        standardized columns, and the slopes of maps to normal scores. Values that are
+        missing contribute nothing.
+
+        >>> Preprocessing(255.0, dequantize=True).log_slopes(np.zeros((1, 2), np.uint8))
+        array([-11.09035489])
+
+        Args:
+          x: examples as their data set has them, ``(N, ...)``.
+          columns: ``(F,)`` bool, columns of a table on which p(x|z) is a density; the
+            others have probabilities, which depend on no unit. None: all.
+
+        Returns:
+          ``(N,)`` float64; None where no derivative exists, since a value that many
+          rows share has an interval of normal scores.
+        """
+        zeros = np.zeros(len(x))
+        if self.standardization is not None:
+            F = x.shape[-1]
+            chosen = np.ones(F, bool) if columns is None else columns
+            slopes = self.standardization.log_slopes(x, chosen)
+            return None if slopes is None else slopes.reshape(len(x), -1).sum(axis=1)
+        is_float = np.issubdtype(x.dtype, np.floating)
+        if is_float or self.binarize != "none" or self.render is not None:
+            return zeros
+        unit = self.max_value + 1 if self.dequantize else self.max_value
+        return zeros - math.prod(x.shape[1:]) * math.log(unit)
 
     def blocks(self, num_features: int) -> tuple[Block, ...]:
         """The features of a table's row by kind; see `TableSchema.blocks`."""

@@ -1,6 +1,5 @@
 """The codes of a VQ-VAE: how the codebook is used, and a prior over the codes."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,8 +137,3 @@ def evaluate_code_prior(
         codes = replace(codes, condition=np.asarray(codes.labels, np.int32))
     terms = evaluate_terms(code_prior, codes, Autoregressive(), seed=seed)
     return {"code_nll": terms["loss"]}
-
-
-def bits_per_dim(trained: Trained, nats: float) -> float:
-    """Nats per example as bits per number of an example."""
-    return nats / math.log(2) / math.prod(trained.data_shape)

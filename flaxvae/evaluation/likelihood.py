@@ -1,5 +1,7 @@
 """The negative log-likelihood of a model by importance sampling."""
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError, as_integer, check_above, check_terms
-from flaxvae.collectives import Conditioned, split_weights
+from flaxvae.collectives import Conditioned
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.dtypes import narrow
@@ -16,16 +18,19 @@ from flaxvae.evaluation.bound import check_examples
 from flaxvae.latent.keys import draw_key
 from flaxvae.nn import BernoulliHead
 from flaxvae.training import Trained
+from flaxvae.training.evaluate import EVALUATION_BATCH, draw_inputs
 from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
 
-Sums = tuple[jax.Array, jax.Array, jax.Array]
+Sums = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
-EXAMPLES_AT_ONCE = 50
+EXAMPLES_AT_ONCE = 50  # divides EVALUATION_BATCH
 # The share of a CPU's cache in which a chunk of decoded examples is fastest; larger
 # chunks, as an accelerator likes them, are as fast there.
 MEMORY_BUDGET = 2**24
 ARRAYS_AT_ONCE = 4  # of the data's shape, while a chunk is decoded and compared
+LOG_LEAST = -103.3  # the logarithm of the least float32 above 0
+MOST_GROUPS = 8  # of draws, by whose differences the Monte Carlo error is estimated
 
 
 def estimate_nll(
@@ -36,10 +41,12 @@ def estimate_nll(
     seed: int | None = None,
     memory_budget: float = MEMORY_BUDGET,
     on_progress: Callable[[int], None] | None = None,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """-log p(x) by log p(x) ~ log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x).
 
-    In expectation the estimate is an upper bound, which tightens as K grows.
+    In expectation the estimate is an upper bound, which tightens as K grows. It is
+    about the inputs that `evaluate_elbo` sees under the same seed: one draw of dynamic
+    binarization or dequantization for both.
 
     Args:
       trained: a trained model.
@@ -52,9 +59,14 @@ def estimate_nll(
 
     Returns:
       ``nll``: the (weighted) mean over all examples, in nats per example;
-      ``nll_monte_carlo_error``: its standard error over the draws (by the delta method;
-      the gap of the bound is not included); ``nll_standard_error``: its standard error
-      over the examples, as a sample of their distribution.
+      ``nll_monte_carlo_error``: its standard error over the draws of z, for these
+      inputs (the gap of the bound and the draw of the inputs are not included); None
+      for K = 1. See `monte_carlo_variance`: with few examples it is rough for K < 8;
+      ``nll_standard_error``: its standard error over the examples, as a sample of their
+      distribution;
+      ``nll_effective_samples``: the effective sample size (sum_k w_k)^2 / sum_k w_k^2
+      of the importance weights w_k = p(x, z_k) / q(z_k|x), from 1 to K, as the
+      (weighted) mean over all examples. Far below K, few draws decide the estimate.
 
     Raises:
       InputError: ``num_samples`` below 1, no example, or a likelihood that is not a
@@ -62,7 +74,9 @@ def estimate_nll(
       NonFiniteError: a model or an estimate that is infinite or NaN.
 
     Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
-    arXiv 1509.00519, section 5.
+    arXiv 1509.00519, section 5; of the effective sample size, Kong, "A Note on
+    Importance Sampling using Standardized Weights", 1992, and Owen, "Monte Carlo
+    Theory, Methods and Examples", 2013, section 9.3.
     """
     num_samples = as_integer("num_samples", num_samples, 1)
     trained.check_finite()
@@ -74,42 +88,98 @@ def estimate_nll(
     row = 4 * ARRAYS_AT_ONCE * int(np.prod(trained.data_shape))
     in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
     estimate = jax.jit(make_estimate(trained.model, num_samples, in_chunk))
-    # A function: the moments of a table make its preprocessing unhashable.
-    prepare = jax.jit(lambda x, key: trained.preprocessing(x, key))
     root = draw_key(trained, Stream.TEST, 1, seed=seed)  # 0: the ELBO's
-    log_p: list[np.ndarray] = []
-    variance: list[np.ndarray] = []
-    for number, first in enumerate(range(0, len(split), B)):
-        # The last batch is padded with its last example; the padding is dropped.
-        index = np.minimum(np.arange(first, first + B), len(split) - 1)
-        key_x, key_z = jax.random.split(jax.random.fold_in(root, number))
-        part = split[index]
-        trained.check(part.x)
-        examples, _ = split_weights(part.examples)
-        stored = trained.preprocessing.stored(examples)
-        x = prepare(jax.tree.map(jnp.asarray, stored), key_x)
-        estimated = estimate(trained.variables, x, key_z)
-        count = min(B, len(split) - first)
-        for values, array in zip((log_p, variance), estimated, strict=True):
-            values.append(np.asarray(array, np.float64)[:count])
-        if on_progress:
-            on_progress(first + count)
-    check_terms("log p(x):", {"log_likelihood": np.concatenate(log_p)})
-    nll, var = -np.concatenate(log_p), np.concatenate(variance)
-    n = len(nll)
+    inputs = draw_inputs(
+        trained.preprocessing, split, draw_key(trained, Stream.TEST, seed=seed)
+    )
+    found: list[tuple[np.ndarray, ...]] = []
+    done = 0
+    for first in range(0, len(split), EVALUATION_BATCH):
+        trained.check(split[first : first + EVALUATION_BATCH].x)
+        drawn = next(inputs)
+        size = min(EVALUATION_BATCH, len(split) - first)
+        for start in range(0, size, B):
+            # The last batch is padded with its last example; the padding is dropped.
+            index = np.minimum(np.arange(start, start + B), size - 1)
+            x = jax.tree.map(lambda leaf, index=index: leaf[index], drawn)
+            _, key_z = jax.random.split(jax.random.fold_in(root, len(found)))
+            rows = slice(size - start)
+            estimated = estimate(trained.variables, x, key_z)
+            found.append(tuple(np.asarray(a, np.float64)[rows] for a in estimated))
+            done += len(found[-1][0])
+            if on_progress:
+                on_progress(done)
+    log_p, samples, groups = (np.concatenate(each) for each in zip(*found, strict=True))
+    check_terms("log p(x):", {"log_likelihood": log_p})
+    nll, n = -log_p, len(log_p)
+    variance = monte_carlo_variance(groups, num_samples, split.weights)
+    error = None if variance is None else variance**0.5
     if split.weights is not None:
         share = np.asarray(split.weights, np.float64) / split.total_weight
         mean = float(share @ nll)
         return {
             "nll": mean,
-            "nll_monte_carlo_error": float(np.sqrt(share**2 @ var)),
+            "nll_monte_carlo_error": error,
             "nll_standard_error": float(np.sqrt(share**2 @ (nll - mean) ** 2)),
+            "nll_effective_samples": float(share @ samples),
         }
     return {
         "nll": float(nll.mean()),
-        "nll_monte_carlo_error": float(np.sqrt(var.sum()) / n),
+        "nll_monte_carlo_error": error,
         "nll_standard_error": float(nll.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0,
+        "nll_effective_samples": float(samples.mean()),
     }
+
+
+def monte_carlo_variance(
+    groups: np.ndarray, num_samples: int, weights: np.ndarray | None = None
+) -> float | None:
+    """The variance over the draws of the mean of log (1/K) sum_k w_k over examples.
+
+    The variance V(k) of the log-mean of k weights is estimated without bias, from the
+    differences between disjoint sets of groups, for k about K / 2 and K / 4, and
+    continued to K as the power of k through both. For light-tailed weights the power is
+    -1, that of the delta method; for heavy-tailed ones V falls more slowly. It is
+    limited to -1 to 0, one for all examples, and -1/2 for K = 2 and 3.
+
+    Args:
+      groups: ``(N, G)``, log-means of the weights of G equal groups of draws, each of
+        K // G (the other draws are in none); G = min(K, MOST_GROUPS).
+      num_samples: K.
+      weights: of the examples, ``(N,)``; None: all equal.
+
+    Returns:
+      The variance, or None for K = 1.
+    """
+    N, G = groups.shape
+    if G == 1:
+        return None
+    # Draws whose weights are all 0 count as the least float32 beside the others.
+    least = groups.max(axis=1, keepdims=True) + LOG_LEAST
+    groups = np.where(np.isneginf(groups), least, groups)
+    share = np.ones(N) if weights is None else np.asarray(weights, np.float64)
+    share = share / share.sum()
+    half, quarter = G // 2, max(1, G // 4)
+
+    def variance_of(size: int) -> float:
+        """Of the log-mean of ``size`` groups, over all pairs of disjoint sets."""
+        sets = list(itertools.combinations(range(G), size))
+        means = [np.logaddexp.reduce(groups[:, each], axis=1) for each in sets]
+        squares = [
+            share**2 @ (means[i] - means[j]) ** 2 / 2
+            for i, j in itertools.combinations(range(len(sets)), 2)
+            if set(sets[i]).isdisjoint(sets[j])
+        ]
+        return float(np.mean(squares))
+
+    variance, power = variance_of(half), 0.5
+    if variance == 0.0:
+        return 0.0
+    if half > quarter:
+        fall = np.log(variance_of(quarter) / variance) / np.log(half / quarter)
+        power = float(np.clip(fall, 0.0, 1.0))
+    draws = half * (num_samples // G)
+    return variance * (draws / num_samples) ** power
 
 
 def check_density(model: Any, levels: int | None) -> None:
@@ -133,8 +203,11 @@ def check_density(model: Any, levels: int | None) -> None:
 
 def make_estimate(
     model: Any, num_samples: int, in_chunk: int
-) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """Makes ``estimate(variables, x, key) -> (log p(x), its variance)``, ``(B,)`` each.
+) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+    """Makes ``estimate(variables, x, key) -> (log p(x), samples, groups)``.
+
+    The first two are ``(B,)``, log p(x) and the effective sample size; the third is
+    ``(B, G)``, as `monte_carlo_variance` takes it.
 
     Args:
       model: an unbound model.
@@ -142,8 +215,12 @@ def make_estimate(
       in_chunk: how many of them are decoded at once.
     """
     num_chunks = -(-num_samples // in_chunk)
+    G = min(num_samples, MOST_GROUPS)
+    in_group = num_samples // G
 
-    def estimate(variables: Any, x: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def estimate(
+        variables: Any, x: Any, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         def apply(method: Callable[..., Any], *args: Any) -> Any:
             """Calls a method of the model, under the conditions of the batch."""
             if not isinstance(x, Conditioned):
@@ -160,7 +237,7 @@ def make_estimate(
         p = apply(lambda vae: vae.prior())
 
         def add_chunk(sums: Sums, number: jax.Array) -> tuple[Sums, None]:
-            highest, total, squares = sums
+            highest, total, squares, groups = sums
             key_z = jax.random.fold_in(key, number)
             z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
             p_x = apply(lambda vae, z: vae.decode(z), z)
@@ -174,16 +251,24 @@ def make_estimate(
             w = jnp.exp(log_w - higher[None])
             total = old * total + w.sum(0)
             squares = old**2 * squares + (w**2).sum(0)
-            return (higher, total, squares), None
+            # Draw k is in group k // in_group; the last ones may be in none.
+            groups = jnp.logaddexp(groups, log_sums(log_w, index // in_group))
+            return (higher, total, squares, groups), None
 
         zeros = jnp.zeros(len(images), jnp.float32)
-        start = (jnp.full_like(zeros, -1e30), zeros, zeros)
+        empty = jnp.full((G, len(images)), -jnp.inf, jnp.float32)
+        start = (jnp.full_like(zeros, -1e30), zeros, zeros, empty)
         numbers = jnp.arange(num_chunks, dtype=jnp.int32)
         sums, _ = jax.lax.scan(add_chunk, start, numbers)
-        highest, total, squares = sums
-        K = float(num_samples)
-        # Of log(mean w): the variance of mean w over its square.
-        variance = jnp.maximum(squares / total**2 - 1 / K, 0.0)
-        return highest + jnp.log(total / K), variance
+        highest, total, squares, groups = sums
+        log_p = highest + jnp.log(total / float(num_samples))
+        return log_p, total**2 / squares, groups.T - math.log(in_group)
+
+    def log_sums(log_w: jax.Array, group: jax.Array) -> jax.Array:
+        """The logarithm of the sum of each group's weights, ``(G, B)``."""
+        highest = jax.ops.segment_max(log_w, group, G)  # G and above are dropped
+        highest = jnp.where(jnp.isfinite(highest), highest, 0.0)
+        w = jnp.exp(log_w - highest[jnp.minimum(group, G - 1)])
+        return highest + jnp.log(jax.ops.segment_sum(w, group, G))
 
     return estimate

@@ -12,10 +12,11 @@ from flaxvae.data import Split
 from flaxvae.evaluation.active_units import count_active_units
 from flaxvae.evaluation.autoencoder import input_error
 from flaxvae.evaluation.bound import check_examples, evaluate_elbo, evaluate_terms
-from flaxvae.evaluation.codebook import bits_per_dim, code_usage, evaluate_code_prior
+from flaxvae.evaluation.codebook import code_usage, evaluate_code_prior
 from flaxvae.evaluation.likelihood import estimate_nll
 from flaxvae.evaluation.recognition import accuracy, cross_entropy
 from flaxvae.evaluation.surgery import elbo_surgery
+from flaxvae.evaluation.units import add_own_units
 from flaxvae.latent.encode import codebook_size
 from flaxvae.models import (
     VAE,
@@ -66,6 +67,8 @@ def evaluate(
 
     Dynamic binarization and dequantization are drawn once: the bound, its parts and the
     codes are of the same inputs.
+    Densities are those of what the model sees, such as standardized columns, and where
+    that is not in the data's own units, ``units`` names it.
 
     Args:
       trained: a VAE (any model with ``encode``, ``decode`` and ``prior``), an
@@ -86,10 +89,15 @@ def evaluate(
       parts of this KL, see `elbo_surgery`. Of an autoencoder
       the terms of its objective, of a denoising one with the input's error, and
       ``latent_dim``. Of a VQ-VAE the terms of its objective with the ``perplexity`` of
-      the split's codes, ``dead_entries``, ``code_nll`` and, for a likelihood of levels,
-      an upper bound ``bits_per_dim``, the last three where their arguments are stated;
-      ``code`` is the size of the grid and of the codebook. Of a classifier ``accuracy``
-      and ``loss``.
+      the split's codes, ``dead_entries`` and ``code_nll``, the last two where their
+      arguments are stated; ``code`` is the size of the grid and of the codebook. Of a
+      classifier ``accuracy`` and ``loss``.
+
+      Where densities are not in the data's own units, ``units`` and ``own_units``, and
+      under the split's name ``elbo_own_units``, ``log_likelihood_own_units`` and
+      ``nll_own_units``. Of integers under a likelihood of levels, or dequantized,
+      ``bits_per_dim``: of a VAE by -log p(x) if that is estimated, else an upper bound,
+      as is that of a VQ-VAE with its prior.
 
     Raises:
       InputError: no example, or a likelihood that is not a density for the data.
@@ -102,7 +110,7 @@ def evaluate(
         "usage": {"codes": codes, "train_codes": train_codes},
         "code_prior": {"codes": codes, "code_prior": code_prior},
     }
-    numbers: dict[str, float] = {}
+    numbers: dict[str, Any] = {}
     for key, metric in _of_kind(SPLIT_METRICS, trained).items():
         if key == "nll" and nll_samples is None:
             continue
@@ -110,13 +118,14 @@ def evaluate(
             numbers |= metric(trained, split, seed=seed, **options.get(key, {}))
         except NonFiniteError as error:
             raise NonFiniteError(f"{name} split: {error}") from error
-        check_terms(f"{name} split:", numbers)
-    report: dict[str, Any] = {name: numbers}
+        check_terms(
+            f"{name} split:", {k: v for k, v in numbers.items() if v is not None}
+        )
+    own, units = add_own_units(trained, split, numbers)
+    numbers |= own
+    report: dict[str, Any] = {name: numbers, **units}
     if isinstance(trained.model, VQVAE):
         numbers.pop("code_usage", None)  # of evaluation batches
-        if {"code_nll", "log_likelihood"} <= numbers.keys() and _has_levels(trained):
-            nats = numbers["code_nll"] - numbers["log_likelihood"]
-            numbers["bits_per_dim"] = bits_per_dim(trained, nats)
         return report | {"code": [*trained.code_shape[:-1], codebook_size(trained)]}
     if isinstance(trained.model, Classifier | CodePrior | SemiSupervisedVAE):
         return report
@@ -138,9 +147,3 @@ def _of_kind(
     """The metrics of a model's kind; a model of the user's own is a VAE."""
     kinds = [kind for kind in SPLIT_METRICS if isinstance(trained.model, kind)]
     return metrics.get(kinds[0] if kinds else VAE, {})
-
-
-def _has_levels(trained: Trained) -> bool:
-    """Whether p(x|z) is a probability of levels, not a density."""
-    likelihood: Any = getattr(trained.model, "likelihood", None)
-    return getattr(likelihood, "support", None) == "levels"

@@ -58,7 +58,8 @@ def score(
       seed: of the draws; default that of the run.
 
     Returns:
-      ``(N,)`` each, in nats per example: of a VAE ``elbo`` = ``log_likelihood`` -
+      ``(N,)`` each, in nats per example, of what the model sees, such as standardized
+      columns (see `Preprocessing.log_slopes`): of a VAE ``elbo`` = ``log_likelihood`` -
       ``kl``; of the others ``log_likelihood``, and ``squared_error``, the mean over an
       example's entries.
 

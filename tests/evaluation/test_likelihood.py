@@ -10,9 +10,9 @@ import pytest
 from scipy import special, stats
 
 from flaxvae.checks import InputError
-from flaxvae.data import Dataset, Split, binarize
-from flaxvae.distributions import Normal
-from flaxvae.evaluation import estimate_nll, likelihood
+from flaxvae.data import Dataset, Preprocessing, Split, binarize, load
+from flaxvae.distributions import Bernoulli, Normal
+from flaxvae.evaluation import estimate_nll, evaluate, likelihood
 from flaxvae.models import build_vae
 from flaxvae.training import Trained, fit
 from flaxvae.training.keys import Stream, stream_key
@@ -42,16 +42,13 @@ EXACT = Trained(Exact(), {"params": {}}, (3,))
 @pytest.mark.parametrize("memory", [1, 7 * 48 * 64, 2**24])
 def test_it_is_the_evidence_of_an_exact_model_within_its_error(memory):
     truth = -log_evidence(ROWS).mean()
-    errors, misses = [], []
-    for seed in range(8):
+    scores = []
+    for seed in range(4):
         found = estimate_nll(
             EXACT, TABLE.test, num_samples=200, seed=seed, memory_budget=memory
         )
-        errors.append(found["nll_monte_carlo_error"])
-        misses.append(found["nll"] - truth)
-    scores = np.array(misses) / errors
+        scores.append((found["nll"] - truth) / found["nll_monte_carlo_error"])
     assert np.abs(scores).max() < 4
-    assert 0.3 < scores.std() < 2.5  # the error is of the right size
     sample = np.std(-log_evidence(ROWS), ddof=1) / np.sqrt(7)
     assert found["nll_standard_error"] == pytest.approx(sample, rel=0.1)
 
@@ -65,12 +62,103 @@ def test_the_standard_error_of_two_examples_is_half_their_difference():
     assert found["nll_standard_error"] == pytest.approx(expected, rel=0.1)
 
 
+@pytest.fixture(scope="module")
+def digits():
+    data = binarize(load("digits"), "static")
+    vae = build_vae(data.shape, 8, hidden=(64,))
+    return fit(vae, data, epochs=15, batch_size=48, progress=False), data.test[:200]
+
+
+def check_coverage(trained, split, num_samples, seeds=20):
+    found = [
+        estimate_nll(trained, split, num_samples=num_samples, seed=seed)
+        for seed in range(seeds)
+    ]
+    nll = np.array([each["nll"] for each in found])
+    errors = np.array([each["nll_monte_carlo_error"] for each in found])
+    assert (np.abs(nll - nll.mean()) <= 2 * errors).mean() >= 0.85
+    # 20 seeds know their spread to 16 %; the delta method states half of it.
+    assert 0.65 < errors.mean() / nll.std(ddof=1) < 1.6
+
+
+def test_the_stated_error_of_a_trained_model_covers_its_seeds(digits):
+    check_coverage(*digits, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_samples", [2, 3, 7, 100, 1000, 5000])
+def test_the_stated_error_covers_for_any_number_of_draws(digits, num_samples):
+    trained, split = digits
+    check_coverage(trained, split if num_samples < 5000 else split[:100], num_samples)
+
+
+def test_the_variance_of_a_mean_of_logarithms_with_heavy_tails():
+    """Log-normal weights, whose variance is known by repetition, in float64."""
+    rng = np.random.default_rng(0)
+    N, K, repeats = 50, 64, 100
+    log_w = rng.normal(scale=3.0, size=(repeats, N, K))
+    means = special.logsumexp(log_w, axis=2).mean(axis=1)
+    groups = special.logsumexp(log_w.reshape(repeats, N, 8, 8), axis=3) - np.log(8)
+    found = [likelihood.monte_carlo_variance(each, K) for each in groups]
+    assert np.mean(found) == pytest.approx(means.var(ddof=1), rel=0.3)
+    shifted = likelihood.monte_carlo_variance(groups[0] + 7.0, K)
+    assert shifted == pytest.approx(found[0])
+    # An example of weight 0 does not count.
+    weights = np.arange(N) < N // 2
+    half = likelihood.monte_carlo_variance(groups[0], K, weights)
+    alone = likelihood.monte_carlo_variance(groups[0][: N // 2], K)
+    assert half == pytest.approx(alone)
+
+
+def test_one_draw_states_no_error_and_impossible_draws_a_finite_one(digits):
+    trained, split = digits
+    one = estimate_nll(trained, split[:5], num_samples=1)
+    assert one["nll_monte_carlo_error"] is None
+    assert one["nll_effective_samples"] == 1.0
+    groups = np.array([[-np.inf, -3.0, -2.0, -np.inf]])
+    assert np.isfinite(likelihood.monte_carlo_variance(groups, 4))
+    assert likelihood.monte_carlo_variance(np.full((3, 8), -2.0), 8) == 0.0
+
+
+@pytest.mark.parametrize("change", [{"binarize": "dynamic"}, {"dequantize": True}])
+def test_it_is_about_the_inputs_of_the_elbo(change):
+    """A likelihood without codes gives log p(x) of the inputs that are drawn."""
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 256, (620, 2, 2, 1), np.uint8))  # 500 + 120
+    model = NoCode(is_binary="binarize" in change)
+    trained = Trained(
+        model, {"params": {}}, (2, 2, 1), Preprocessing(255.0, **change), seed=3
+    )
+    report = evaluate(trained, split, nll_samples=2)["test"]
+    assert report["nll"] == pytest.approx(-report["elbo"], rel=1e-6)
+    other = evaluate(trained, split, nll_samples=2, seed=4)["test"]
+    assert abs(report["nll"] - other["nll"]) > 1e-5
+
+
+class NoCode(nn.Module):
+    """p(x|z) does not depend on z, and q is the prior."""
+
+    is_binary: bool
+
+    def encode(self, x):
+        return Normal(jnp.zeros((len(x), 2)), jnp.zeros((len(x), 2)))
+
+    def decode(self, z):
+        features = jnp.full((*z.shape[:-1], 2, 2, 1), 0.7)
+        if self.is_binary:
+            return Bernoulli(features, 3)
+        return Normal(features, jnp.zeros_like(features), 3)
+
+    def prior(self):
+        return Normal(jnp.zeros(2), jnp.zeros(2))
+
+
 def test_more_samples_have_less_error():
     few, many = (
         estimate_nll(EXACT, TABLE.test, num_samples=n)["nll_monte_carlo_error"]
         for n in (100, 6400)
     )
-    assert many == pytest.approx(few / 8, rel=0.4)
+    assert many == pytest.approx(few / 8, rel=0.5)
 
 
 @pytest.fixture
@@ -87,20 +175,20 @@ def binary():
 def test_it_is_a_loop_in_double_precision(binary, monkeypatch):
     trained, data = binary
     monkeypatch.setattr(likelihood, "EXAMPLES_AT_ONCE", 8)  # 20 = 8 + 8 + 4
-    chunk, total = 5, 13  # the last chunk is cut
+    chunk, total = 5, 18  # the last chunk is cut, and two draws are in no group
     memory = chunk * 8 * 16 * 4 * likelihood.ARRAYS_AT_ONCE
     found = estimate_nll(
         trained, data.test, num_samples=total, seed=3, memory_budget=memory
     )
     root = stream_key(jax.random.key(3), Stream.TEST, 1)
-    values, variances = [], []
+    values, samples, groups = [], [], []
     for number in range(3):
         index = np.minimum(np.arange(8 * number, 8 * number + 8), 19)
         x = data.test.x[index].astype(np.float64)
         _, key = jax.random.split(jax.random.fold_in(root, number))
         q = trained.encode(data.test.x[index])
         mean, std = (np.asarray(a, np.float64) for a in (q.mean, q.std))
-        draws = [q.sample(jax.random.fold_in(key, c), (chunk,)) for c in range(3)]
+        draws = [q.sample(jax.random.fold_in(key, c), (chunk,)) for c in range(4)]
         z = np.concatenate([np.asarray(d, np.float64) for d in draws])[:total]
         log_w = np.zeros((total, 8))
         for k in range(total):
@@ -112,10 +200,13 @@ def test_it_is_a_loop_in_double_precision(binary, monkeypatch):
         count = min(8, 20 - 8 * number)
         values += list((special.logsumexp(log_w, axis=0) - np.log(total))[:count])
         w = np.exp(log_w - log_w.max(0))
-        variances += list(((w**2).sum(0) / w.sum(0) ** 2 - 1 / total)[:count])
+        samples += list((w.sum(0) ** 2 / (w**2).sum(0))[:count])
+        halves = log_w[:16].reshape(8, 2, 8)
+        groups += list((special.logsumexp(halves, axis=1) - np.log(2)).T[:count])
     assert found["nll"] == pytest.approx(-np.mean(values), rel=1e-5)
     assert len(values) == 20
-    error = np.sqrt(np.sum(variances)) / 20
+    assert found["nll_effective_samples"] == pytest.approx(np.mean(samples), rel=1e-4)
+    error = likelihood.monte_carlo_variance(np.array(groups), total) ** 0.5
     assert found["nll_monte_carlo_error"] == pytest.approx(error, rel=1e-3)
 
 
