@@ -1,5 +1,6 @@
 """Gaussian mixtures, and uniform mixtures over a batch of any distributions."""
 
+import functools
 from dataclasses import dataclass, field
 
 import jax
@@ -10,6 +11,7 @@ from flaxvae.distributions.distribution import Distribution, draw_noise
 from flaxvae.distributions.normal import LOG_2PI
 
 ROWS_AT_ONCE = 64  # events whose densities are computed at once
+LARGEST_ERROR = 1e-3  # in nats, about, of squares that are expanded
 
 
 @jax.tree_util.register_dataclass
@@ -53,25 +55,70 @@ class Mixture:
     def log_prob(self, x: jax.Array) -> jax.Array:
         """See `Distribution.log_prob`; ``(..., D)`` -> ``(...,)``.
 
-        The squares are expanded, so that all components take two matrix products. The
-        error of a component with standard deviation s at distance r from the mean of
-        all components is about 1e-7 (r / s)^2.
+        Where the components' means are within about 90 standard deviations of their
+        common mean (in float32), the squares are expanded, so that all components take
+        two matrix products; else means are subtracted first. In float32 the error is
+        about 0.003 nats, or 1e-6 of the result where that is more. No component exceeds
+        its highest density.
         """
         check_event_shape("the mean", self.mean_of_each.shape, x.shape, 1)
         middle = jax.lax.stop_gradient(self.mean_of_each.mean(0))
-        rows = x.reshape(-1, x.shape[-1]) - middle[None]  # (N, D)
-        mean = self.mean_of_each - middle[None]
         precision = jnp.exp(-self.log_var_of_each)  # (M, D)
-
-        def product(a: jax.Array, b: jax.Array) -> jax.Array:
-            return jnp.matmul(a, b.T, precision="highest")
-
-        squares = product(rows**2, precision) - 2 * product(rows, mean * precision)
-        constant = mean**2 * precision + self.log_var_of_each + LOG_2PI
-        log_density = -0.5 * (squares + constant.sum(-1)[None])  # (N, M)
+        squares = (self.mean_of_each - middle[None]) ** 2 * precision
+        squares = jax.lax.stop_gradient(squares.sum(-1).max())
+        # By the parameters only, so that all rows and devices take the same branch.
+        log_density = jax.lax.cond(
+            squares * jnp.finfo(squares.dtype).eps > LARGEST_ERROR,
+            _subtract_first,
+            functools.partial(_expand, middle),
+            x.reshape(-1, x.shape[-1]),  # (N, D)
+            self.mean_of_each,
+            precision,
+            self.log_var_of_each,
+        )
         log_weights = jax.nn.log_softmax(self.logits)
         log_prob = jax.nn.logsumexp(log_density + log_weights[None], axis=-1)
         return log_prob.reshape(x.shape[:-1])
+
+
+def _expand(
+    middle: jax.Array,
+    rows: jax.Array,
+    mean: jax.Array,
+    precision: jax.Array,
+    log_var: jax.Array,
+) -> jax.Array:
+    """Log-densities ``(N, M)`` by two matrix products.
+
+    The error is about that of the squares of (mean - middle) / std.
+    """
+    rows, mean = rows - middle[None], mean - middle[None]
+
+    def product(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.matmul(a, b.T, precision="highest")
+
+    squares = product(rows**2, precision) - 2 * product(rows, mean * precision)
+    constant = mean**2 * precision + log_var + LOG_2PI
+    log_density = -0.5 * (squares + constant.sum(-1)[None])  # (N, M)
+    peak = -0.5 * (log_var + LOG_2PI).sum(-1)[None]
+    excess = jnp.maximum(log_density - peak, 0.0)
+    return log_density - jax.lax.stop_gradient(excess)
+
+
+def _subtract_first(
+    rows: jax.Array, mean: jax.Array, precision: jax.Array, log_var: jax.Array
+) -> jax.Array:
+    """The same, one dimension after the other: memory for N M numbers, too."""
+
+    @jax.checkpoint  # the residuals of all dimensions are large
+    def add(total: jax.Array, of_one: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        x, mean, precision = of_one  # (N,), (M,), (M,)
+        return total + (x[:, None] - mean[None]) ** 2 * precision[None], None
+
+    constant = (log_var + LOG_2PI).sum(-1)[None]  # (1, M)
+    total = jnp.broadcast_to(jnp.zeros_like(constant), (len(rows), len(mean)))
+    squares, _ = jax.lax.scan(add, total, (rows.T, mean.T, precision.T))
+    return -0.5 * (squares + constant)
 
 
 @jax.tree_util.register_dataclass

@@ -82,3 +82,83 @@ def test_one_component_is_a_normal():
     x = jax.random.normal(jax.random.key(0), (9, 2))
     expected = stats.norm.logpdf(np.asarray(x), MEAN[0], np.exp(0.5 * LOG_VAR[0]))
     np.testing.assert_allclose(one.log_prob(x), expected.sum(-1), rtol=1e-4)
+
+
+def wide_mixture(log_var, spread, offset, D=20, M=50):
+    """A mixture, and points near its components: in float64, rounded to float32."""
+    rng = np.random.default_rng([D, M, int(log_var) + 20])
+    logits, mean = rng.normal(size=M), offset + spread * rng.normal(size=(M, D))
+    each = log_var + 0.3 * rng.normal(size=(M, D))
+    near = mean[rng.integers(0, M, 200)]
+    size = rng.choice([0.0, 0.1, 1.0, 3.0], (200, 1)) * np.exp(0.5 * log_var)
+    x = near + size * rng.normal(size=near.shape)
+    return (np.float64(np.float32(a)) for a in (logits, mean, each, x))
+
+
+def exact_log_density(logits, mean, log_var, x):
+    each = stats.norm.logpdf(x[:, None], mean, np.exp(0.5 * log_var)).sum(-1)
+    return np.logaddexp.reduce(each + logits - np.logaddexp.reduce(logits), axis=1)
+
+
+log_prob = jax.jit(Mixture.log_prob)
+
+
+@pytest.mark.parametrize(("D", "M"), [(2, 1), (2, 500), (20, 50), (50, 50)])
+def test_narrow_components_far_apart_have_their_density(D, M):
+    for log_var in (-14.0, -12.0, -8.0, -6.0, -4.0, 0.0, 2.0):
+        for spread, offset in ((1.0, 0.0), (3.0, 0.0), (1.0, 100.0)):
+            *arrays, x = wide_mixture(log_var, spread, offset, D, M)
+            mixture = Mixture(*map(jnp.float32, arrays))
+            got = np.asarray(log_prob(mixture, jnp.float32(x)))
+            np.testing.assert_allclose(
+                got, exact_log_density(*arrays, x), rtol=1e-6, atol=3e-3
+            )
+            # Each component at most at its peak, up to the rounding of the sum.
+            logits, _, each = arrays
+            peaks = logits - 0.5 * (each + np.log(2 * np.pi)).sum(1)
+            peak = np.logaddexp.reduce(peaks) - np.logaddexp.reduce(logits)
+            assert (got <= peak + 3e-6 * max(1, abs(peak))).all()
+
+
+@pytest.mark.parametrize("log_var", [-12.0, -1.0])  # subtracted first, expanded
+def test_gradients_of_narrow_components_are_exact(log_var):
+    *arrays, x = wide_mixture(log_var, 1.0, 0.0, D=5, M=7)
+
+    def total(mixture, x):
+        return mixture.log_prob(x).sum()
+
+    narrow = jax.grad(total, (0, 1))(Mixture(*map(jnp.float32, arrays)), jnp.float32(x))
+    with jax.enable_x64(True):
+        wide = Mixture(*(jnp.asarray(a, "float64") for a in arrays))
+        exact = jax.grad(total, (0, 1))(wide, jnp.asarray(x, "float64"))
+        np.testing.assert_allclose(
+            wide.log_prob(jnp.asarray(x, "float64")),
+            exact_log_density(*arrays, x),
+            rtol=1e-9,
+            atol=1e-5,
+        )
+    for got, expected in zip(*map(jax.tree.leaves, (narrow, exact)), strict=True):
+        size = np.abs(expected).max()
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3 * size)
+
+
+def test_several_mixtures_at_once_are_each_as_alone():
+    """One with narrow components and one with wide ones, and their gradients."""
+    pairs = [tuple(wide_mixture(v, 1.0, 0.0, D=5, M=7)) for v in (-12.0, -1.0)]
+    both = tuple(jnp.float32(np.stack(arrays)) for arrays in zip(*pairs, strict=True))
+
+    def density(logits, mean, log_var, x):
+        return Mixture(logits, mean, log_var).log_prob(x)
+
+    def slope(*arrays):
+        return jax.grad(lambda *a: density(*a).sum(), (0, 1, 2, 3))(*arrays)
+
+    together = jax.vmap(density)(*both), jax.vmap(slope)(*both)
+    for i in range(2):
+        alone = [array[i] for array in both]
+        for got, expected in zip(
+            jax.tree.leaves(jax.tree.map(lambda a, i=i: a[i], together)),
+            jax.tree.leaves((density(*alone), slope(*alone))),
+            strict=True,
+        ):
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
