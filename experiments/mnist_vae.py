@@ -25,7 +25,6 @@ from flaxvae.checks import check_seed
 from flaxvae.data import DataConfig, condition_on_labels
 from flaxvae.evaluation.active_units import explain_collapse
 from flaxvae.evaluation.likelihood import check_density
-from flaxvae.evaluation.surgery import describe_parts
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VAEConfig
 from flaxvae.objectives import ObjectiveConfig
@@ -136,7 +135,6 @@ def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
         ),
         *terminal.describe_bounds(summary),
     ]
-    rows += describe_parts(summary["surgery"])
     active = "{active_dimensions} of {latent_dim}".format(**summary)
     rows += [("active dimensions", active), *terminal.describe_run(summary, workdir)]
     return rows

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from flaxvae.evaluation.surgery import describe_parts
+
 
 @contextlib.contextmanager
 def show_count(
@@ -58,7 +60,7 @@ def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def describe_bounds(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Rows about a VAE's ELBO and -log p(x) on the test split, with their units."""
+    """Rows about a VAE's ELBO, its parts and -log p(x), with their units."""
     test, own = summary["test"], summary.get("own_units")
     units = summary.get("units", "nats per example")
     rows = [("test -ELBO", f"{-test['elbo']:.2f} {units}")]
@@ -67,6 +69,7 @@ def describe_bounds(summary: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         ("reconstruction", f"{-test['log_likelihood']:.2f} nats"),
         ("KL", f"{test['kl']:.2f} nats"),
+        *describe_parts(summary["surgery"]),
     ]
     if "nll" in test:
         value, error = f"{test['nll']:.2f}", test["nll_monte_carlo_error"]

@@ -173,6 +173,9 @@ def describe_parts(
 ) -> list[tuple[str, str]]:
     """The parts as rows of a table, each indented below the one that it is a part of.
 
+    Rounded parts sum to the rounded number above them: what rounding leaves is in the
+    last part.
+
     >>> found = {"mutual_information": 5.87, "marginal_kl": 0.4}
     >>> found["mutual_information_ceiling"] = math.log(360)
     >>> describe_parts(found)[0][1]
@@ -184,10 +187,16 @@ def describe_parts(
       parts: as `elbo_surgery` returns them.
       name: of the split.
     """
-    rows = {key: f"{value:.2f} nats" for key, value in parts.items()}
-    if parts:
-        rows["mutual_information"] += f" ({_describe_estimate(parts, name)})"
-    return [(title, rows[key]) for key, title in TITLES.items() if key in rows]
+    if not parts:
+        return []
+    shown = {key: round(parts[key], 2) for key in TITLES if key in parts}
+    kl = round(parts["mutual_information"] + parts["marginal_kl"], 2)
+    shown["marginal_kl"] = kl - shown["mutual_information"]
+    if "dimension_kl" in shown:
+        shown["dimension_kl"] = shown["marginal_kl"] - shown["total_correlation"]
+    rows = {key: f"{round(value, 2) + 0.0:.2f} nats" for key, value in shown.items()}
+    rows["mutual_information"] += f" ({_describe_estimate(parts, name)})"
+    return [(TITLES[key], row) for key, row in rows.items()]
 
 
 def _describe_estimate(parts: Mapping[str, float], name: str) -> str:

@@ -212,3 +212,22 @@ def test_parts_as_rows_of_a_table():
     uneven = describe_parts(parts | {"mutual_information_ceiling": 6.0})[0][1]
     assert "at most the entropy of the weights = 6.00" in uneven
     assert describe_parts({}) == []
+
+
+def test_printed_parts_sum_to_the_printed_kl():
+    rng = np.random.default_rng(0)
+    for mutual, correlation, rest in rng.uniform(0, 3, size=(200, 3)):
+        parts = {
+            "mutual_information": mutual,
+            "mutual_information_ceiling": 9.0,
+            "marginal_kl": correlation + rest,
+            "total_correlation": correlation,
+            "dimension_kl": rest,
+        }
+        shown = [float(row.split()[0]) for _, row in describe_parts(parts)]
+        kl = float(f"{mutual + correlation + rest:.2f}")
+        assert shown[0] + shown[1] == pytest.approx(kl, abs=1e-9)
+        assert shown[2] + shown[3] == pytest.approx(shown[1], abs=1e-9)
+        assert shown == pytest.approx(
+            [mutual, correlation + rest, correlation, rest], abs=0.021
+        )
