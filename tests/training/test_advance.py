@@ -206,11 +206,6 @@ def test_runs_that_go_on_together_keep_their_best(vae, stripes):
     same(gone_on.best, halted.best)
 
 
-def test_the_loss_is_compared_where_there_is_no_elbo():
-    assert advance.validation_value({"loss": 3.0, "elbo": -2.0}) == 2.0
-    assert advance.validation_value({"loss": 3.0}) == 3.0
-
-
 def test_the_first_non_finite_step_is_remembered(vae, stripes):
     def rate(step):
         return jnp.where(step == 5, jnp.nan, 1e-3)
