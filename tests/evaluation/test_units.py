@@ -156,9 +156,7 @@ def test_a_value_that_many_rows_share_leaves_normal_scores():
     skewed = np.exp(rng.normal(size=(400, 2)))
     for share, is_own in ((0.0, True), (0.5, False)):
         rows = skewed * (rng.random((400, 1)) >= share)
-        data = standardize(
-            from_arrays(rows, standardized=False), normal_scores=True
-        )
+        data = standardize(from_arrays(rows, standardized=False), normal_scores=True)
         model = Uniform(NormalHead(event_ndim=1))
         trained = Trained(model, {"params": {}}, (2,), data.preprocessing)
         found, texts = add_own_units(trained, data.test, {"elbo": 0.0})
