@@ -69,7 +69,8 @@ def check_coverage(trained, split, num_samples, seeds=20):
     errors = np.array([each["nll_monte_carlo_error"] for each in found])
     assert (np.abs(nll - nll.mean()) <= 2 * errors).mean() >= 0.85
     # 20 seeds know their spread to 16 %; the delta method states half of it.
-    assert 0.65 < errors.mean() / nll.std(ddof=1) < 1.6
+    most = 1.6 if num_samples > 3 else 2.2  # the power is assumed for 2 and 3 draws
+    assert 0.65 < errors.mean() / nll.std(ddof=1) < most
 
 
 def test_the_stated_error_of_a_trained_model_covers_its_seeds(digits):
