@@ -104,7 +104,7 @@ def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
     if "squared_error_of_input" in test:
         rows.append(("  of the noisy input", f"{test['squared_error_of_input']:.5f}"))
     rows += [
-        ("test loss", f"{test['loss']:.2f} {summary.get('units', 'nats per example')}"),
+        ("test loss", f"{test['loss']:.2f} nats per example"),
         ("active code dimensions", f"{test['activity']:.1%}"),
         ("mean of |code|", f"{test['magnitude']:.3g}"),
     ]

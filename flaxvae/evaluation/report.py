@@ -121,8 +121,10 @@ def evaluate(
         check_terms(
             f"{name} split:", {k: v for k, v in numbers.items() if v is not None}
         )
-    own, units = add_own_units(trained, split, numbers)
-    numbers |= own
+    units: dict[str, str] = {}
+    if not isinstance(trained.model, Autoencoder):  # whose loss is not a bound
+        own, units = add_own_units(trained, split, numbers)
+        numbers |= own
     report: dict[str, Any] = {name: numbers, **units}
     if isinstance(trained.model, VQVAE):
         numbers.pop("code_usage", None)  # of evaluation batches
