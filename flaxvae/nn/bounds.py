@@ -1,22 +1,33 @@
 """Bounds within which densities and their gradients stay finite."""
 
+import math
+
 import jax
 import jax.numpy as jnp
-
-from flaxvae.distributions.softplus import softplus
 
 LOG_SCALE_BOUNDS = (-7.0, 7.0)  # of a learned scale: 0.0009 to 1,100
 LOG_VAR_BOUNDS = (-20.0, 20.0)  # of a posterior: a std of 0.00005 to 22,000
 
 
 def soft_bound(x: jax.Array, low: float, high: float) -> jax.Array:
-    """Maps numbers smoothly into (low, high); the identity away from the bounds.
+    """Maps numbers into [low, high]; exactly the identity from low + 1 to high - 1.
 
-    The formula is high - softplus(high - low - softplus(x - low)). Unlike clipping,
-    it has a gradient everywhere; the exponential of the result does not overflow.
+    Beyond them it is low + exp(x - low - 1) and high - exp(high - 1 - x), whose
+    derivative continues that of the identity. Unlike clipping, it has a gradient
+    beyond the bounds; the exponential of the result does not overflow.
     """
-    raised = softplus(x - low)
-    return high - softplus(high - low - raised)
+    lower = low + jnp.exp(jnp.minimum(x - (low + 1), 0.0))
+    upper = high - jnp.exp(jnp.minimum(high - 1 - x, 0.0))
+    return jnp.where(x < low + 1, lower, jnp.where(x > high - 1, upper, x))
+
+
+def invert_soft_bound(y: float, low: float, high: float) -> float:
+    """The number x with ``soft_bound(x, low, high)`` = y, for low < y < high."""
+    if y < low + 1:
+        return low + 1 + math.log(y - low)
+    if y > high - 1:
+        return high - 1 - math.log(high - y)
+    return y
 
 
 def squarable(mean: jax.Array) -> jax.Array:

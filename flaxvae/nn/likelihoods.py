@@ -17,7 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import InputError, check_above, check_at_least, check_choice
+from flaxvae.checks import (
+    InputError,
+    check_above,
+    check_at_least,
+    check_at_most,
+    check_choice,
+)
 from flaxvae.distributions import (
     Bernoulli,
     Categorical,
@@ -28,7 +34,13 @@ from flaxvae.distributions import (
     Normal,
 )
 from flaxvae.distributions.mixed import Mixed, count_features, find_layout
-from flaxvae.nn.bounds import LOG_SCALE_BOUNDS, as_float32, soft_bound, squarable
+from flaxvae.nn.bounds import (
+    LOG_SCALE_BOUNDS,
+    as_float32,
+    invert_soft_bound,
+    soft_bound,
+    squarable,
+)
 
 Scale = Literal["shared", "fixed", "learned"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -109,7 +121,7 @@ class LocationScaleHead(nn.Module):
             location, raw = jnp.split(features, 2, axis=-1)
             return activate(squarable(location)), soft_bound(raw, *LOG_SCALE_BOUNDS)
         if self.scale == "shared":
-            init = nn.initializers.constant(log_scale)
+            init = nn.initializers.constant(_start_of_scale(self.init_scale))
             raw = self.param("log_scale", init, (), jnp.float32)
             log_scale = soft_bound(raw, *LOG_SCALE_BOUNDS)
         return activate(squarable(features)), jnp.full(
@@ -187,6 +199,7 @@ class DiscretizedLogisticMixtureHead(nn.Module):
         """``(..., H, W, F)`` -> p(x|z) over ``(H, W, C)``."""
         check_at_least("levels", self.levels, 2)
         check_at_least("num_components", self.num_components, 1)
+        check_at_most("num_components", self.num_components, 1000)
         K = self.num_components
         *places, size = features.shape
         channels = (math.isqrt(1 + 8 * (size // K)) - 3) // 2
@@ -199,11 +212,12 @@ class DiscretizedLogisticMixtureHead(nn.Module):
         logits, features = features[..., :K], features[..., K:]
         features = features.reshape(*places, K, size // K - 1)
         loc, raw, coupling = jnp.split(features, (channels, 2 * channels), axis=-1)
+        raw = raw + invert_soft_bound(-math.log(K), *LOG_SCALE_BOUNDS)
         start = (jnp.arange(K, dtype=features.dtype) + 0.5) / K  # (K,)
         return DiscretizedLogisticMixture(
             logits,
             squarable(loc) + start.reshape((1,) * len(places) + (K, 1)),
-            soft_bound(raw - math.log(K), *LOG_SCALE_BOUNDS),
+            soft_bound(raw, *LOG_SCALE_BOUNDS),
             nn.tanh(coupling),
             self.levels,
         )
@@ -284,8 +298,9 @@ class MixedHead(nn.Module):
             )
         features = as_float32(features)
         location, raw = features[..., :size], features[..., size:]
-        start = math.log(self.init_scale)
-        log_scale = jnp.full_like(location, start)
+        log_scale = jnp.full_like(location, math.log(self.init_scale))
+        fixed = self.scale == "fixed"
+        start = 0.0 if fixed else _start_of_scale(self.init_scale)
         real = find_layout(self.columns).real
         if self.scale == "shared" and len(real):
             init = nn.initializers.constant(start)
@@ -298,6 +313,17 @@ class MixedHead(nn.Module):
             bounded = soft_bound(raw + start, *LOG_SCALE_BOUNDS)
             log_scale = log_scale.at[..., predicted].set(bounded)
         return Mixed(squarable(location), log_scale, self.columns)
+
+
+def _start_of_scale(init_scale: float) -> float:
+    """The unbounded number whose bounded value is the logarithm of a learned scale."""
+    low, high = LOG_SCALE_BOUNDS
+    if not low < math.log(init_scale) < high:
+        raise InputError(
+            f"init_scale must be > {math.exp(low):.3g} and < {math.exp(high):.5g} "
+            f"unless scale is fixed, got {init_scale}"
+        )
+    return invert_soft_bound(math.log(init_scale), low, high)
 
 
 Likelihood = Literal[

@@ -243,8 +243,12 @@ QUANTIZERS: dict[Quantizer, type[Any]] = {
 def nearest(rows: jax.Array, codes: jax.Array) -> jax.Array:
     """The index of the nearest code of each row, ``(N, D)`` and ``(M, D)`` -> ``(N,)``.
 
-    Ties are broken in favour of the lowest index.
+    Ties are broken in favour of the lowest index. The squares are expanded about the
+    mean of the codes: a chosen code's squared distance exceeds the smallest by at most
+    about 1e-6 of the squared distances of row and codes from that mean (in float32).
     """
+    middle = codes.mean(0, keepdims=True)
+    rows, codes = rows - middle, codes - middle
     product = jnp.matmul(rows, codes.T, precision="highest")  # (N, M)
     squares = (codes**2).sum(-1)  # the rows' squares do not change the order
     return jnp.argmin(squares[None] - 2 * product, axis=-1).astype(jnp.int32)

@@ -92,16 +92,66 @@ def test_a_means_activation_bounds_it(name, low, high):
 
 def test_a_soft_bound_is_the_identity_inside_and_never_beyond():
     low, high = LOG_SCALE_BOUNDS
-    x = jnp.linspace(-4.0, 4.0, 9)
-    np.testing.assert_allclose(soft_bound(x, low, high), x, atol=0.06)
-    far = jnp.array([-3e38, -1e3, -7.0, 7.0, 1e3, 3e38])
-    bounded, slope = jax.vmap(jax.value_and_grad(lambda x: soft_bound(x, low, high)))(
-        far
+    bound = jax.vmap(jax.value_and_grad(lambda x: soft_bound(x, low, high)))
+    x = jnp.linspace(low + 1, high - 1, 101)
+    for got, expected in zip(bound(x), (x, jnp.ones(101)), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    far = jnp.array([-jnp.inf, -1e30, -1e3, -9.0, -7.0, 7.0, 9.0, 1e3, 1e30, jnp.inf])
+    bounded, slope = bound(far)
+    np.testing.assert_allclose(
+        bounded[3:7], [-6.9502129, -6.6321206, 6.6321206, 6.9502129]
     )
-    assert (bounded >= low - 1e-4).all()
-    assert (bounded <= high).all()
-    assert (slope >= 0).all()
+    np.testing.assert_allclose(slope[3:7], np.exp([-3.0, -1.0, -1.0, -3.0]), rtol=1e-5)
+    assert (bounded >= low).all() and (bounded <= high).all()
+    assert (slope >= 0).all() and (slope <= 1).all()
     assert (jnp.diff(bounded) >= 0).all()
+    steps = jnp.linspace(-9.0, 9.0, 1801)  # continuous, and so is the derivative
+    values, slopes = bound(steps)
+    assert (jnp.abs(jnp.diff(values)) < 0.0101).all()
+    assert (jnp.abs(jnp.diff(slopes)) < 0.0101).all()
+
+
+SCALES_AT_START = (0.00095, 0.001, 0.1, 1.0, 20.0, 500.0, 1090.0)
+
+
+@pytest.mark.parametrize("init_scale", SCALES_AT_START)
+def test_a_learned_scale_starts_as_init_scale(init_scale, key):
+    columns = (("real",), ("integer", (0.5,), (0.0, 1.0)))
+    mixed = [
+        MixedHead(columns=columns, scale=s, init_scale=init_scale)
+        for s in ("shared", "learned", "fixed")
+    ]
+    of_images = [
+        NormalHead(init_scale=init_scale, scale=s) for s in ("shared", "fixed")
+    ]
+    for head in (*mixed, *of_images, LaplaceHead(init_scale=init_scale)):
+        shape = head.feature_shape((2,) if head in mixed else (1, 1, 2))
+        p, _ = head.init_with_output(key, jnp.zeros((1, *shape)))
+        if isinstance(head, NormalHead):
+            scale = np.exp(0.5 * np.float64(p.log_var))
+        else:
+            scale = np.exp(np.float64(p.log_scale))
+        np.testing.assert_allclose(scale, init_scale, rtol=2e-6)
+
+
+@pytest.mark.parametrize("likelihood", ["normal", "laplace", "discretized_logistic"])
+@pytest.mark.parametrize("init_scale", [1e-9, 0.0009, 1100.0, 2000.0])
+def test_a_learned_scale_beyond_the_bounds_is_refused(likelihood, init_scale, key):
+    def build(**settings):
+        vae = build_vae((2, 2, 1), 2, hidden=(4,), likelihood=likelihood, **settings)
+        x = jnp.zeros((1, 2, 2, 1))
+        return jax.eval_shape(lambda: vae.init(key, x, key=key, method=ELBO()))
+
+    with pytest.raises(InputError, match=r"init_scale must be > 0.000912 and < 1096.6"):
+        build(init_scale=init_scale)
+    build(init_scale=init_scale, scale="fixed")
+
+
+@pytest.mark.parametrize("K", [1, 10, 900])
+def test_a_mixture_of_levels_starts_with_scales_of_one_in_k(K):
+    head = DiscretizedLogisticMixtureHead(num_components=K)
+    p = head.apply({}, jnp.zeros((1, *head.feature_shape((1, 1, 1)))))
+    np.testing.assert_allclose(np.exp(np.float64(p.log_scale)), 1 / K, rtol=2e-6)
 
 
 EXTREMES = [-3e38, -1e4, -90.0, -1.0, -1e-6, 0.0, 1e-6, 1.0, 90.0, 1e4, 3e38]

@@ -34,6 +34,16 @@ def test_the_nearest_entry_by_brute_force(key):
     )
 
 
+def test_the_nearest_entry_does_not_depend_on_an_offset():
+    """Rows and entries around 1,000 that differ by 0.1, as the squares do by 1e-2."""
+    rng = np.random.default_rng(0)
+    rows = np.float32(1000 + 0.1 * rng.normal(size=(500, 4)))
+    codes = np.float32(1000 + 0.1 * rng.normal(size=(17, 4)))
+    squares = ((np.float64(rows)[:, None] - codes) ** 2).sum(-1)
+    chosen = np.take_along_axis(squares, np.asarray(nearest(rows, codes))[:, None], 1)
+    assert (chosen[:, 0] <= squares.min(1) + 1e-6).all()
+
+
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 @pytest.mark.parametrize("decay", [None, 0.9])
 def test_a_code_is_made_of_the_nearest_entries(distance, decay, key):
