@@ -78,8 +78,8 @@ def check_coverage(trained, split, num_samples, seeds=20):
     errors = np.array([each["nll_monte_carlo_error"] for each in found])
     assert (np.abs(nll - nll.mean()) <= 2 * errors).mean() >= 0.85
     # 20 seeds know their spread to 16 %; the delta method states half of it.
-    most = 1.6 if num_samples > 3 else 2.2  # the power is assumed for 2 and 3 draws
-    assert 0.65 < errors.mean() / nll.std(ddof=1) < most
+    most = 1.8 if num_samples > 3 else 2.2  # the power is assumed for 2 and 3 draws
+    assert 0.7 < errors.mean() / nll.std(ddof=1) < most
 
 
 def test_the_stated_error_of_a_trained_model_covers_its_seeds(digits):
@@ -93,8 +93,8 @@ def test_the_stated_error_covers_for_any_number_of_draws(digits, num_samples):
     check_coverage(trained, split if num_samples < 5000 else split[:100], num_samples)
 
 
-@pytest.mark.parametrize("scale", [0.3, 6.0])
-def test_the_variance_of_a_mean_of_logarithms_by_light_and_heavy_tails(scale):
+@pytest.mark.parametrize(("scale", "caution"), [(0.3, 2**0.5), (6.0, 1.1)])
+def test_the_variance_of_a_mean_of_logarithms_by_light_and_heavy_tails(scale, caution):
     """Log-normal weights, whose variance is known by repetition, in float64."""
     rng = np.random.default_rng(0)
     N, K, repeats = 50, 64, 500
@@ -102,7 +102,7 @@ def test_the_variance_of_a_mean_of_logarithms_by_light_and_heavy_tails(scale):
     variance = special.logsumexp(log_w, axis=2).mean(axis=1).var(ddof=1)
     groups = special.logsumexp(log_w.reshape(repeats, N, 8, 8), axis=3) - np.log(8)
     found = [likelihood.monte_carlo_variance(each, K) for each in groups[:80]]
-    assert np.mean(found) == pytest.approx(variance, rel=0.2)
+    assert np.mean(found) == pytest.approx(caution * variance, rel=0.15)
     shifted = likelihood.monte_carlo_variance(groups[0] + 7.0, K)
     assert shifted == pytest.approx(found[0])
     # An example of weight 0 does not count.
