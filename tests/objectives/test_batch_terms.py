@@ -244,7 +244,7 @@ def test_a_blind_critic_has_the_loss_of_a_coin_and_a_good_one_less(key):
         ELBO(free_bits=0.8),
         ELBO(capacity=1.5),
     ],
-    ids="weighted factor stratified dip info wae bits capacity".split(),
+    ids=["weighted", "factor", "stratified", "dip", "info", "wae", "bits", "capacity"],
 )
 def test_the_batch_is_that_of_all_devices(key, objective):
     """Loss and gradient of eight devices with two rows each are those of one."""
