@@ -1,12 +1,12 @@
 """What several devices share: sums, means and rows of the global batch.
 
-Under ``jit`` with a sharded batch every array is global and nothing here acts. Inside
-``pmap`` (or ``shard_map``) over the axis `DATA_AXIS` a function sees one device's rows;
-these functions give it the numbers that it would have with all rows present.
+Under ``jit`` with a sharded batch every array is global. Inside ``pmap`` (or
+``shard_map``) over the axis `DATA_AXIS` a function sees one device's rows; these
+functions give it the numbers that it would have with all rows present.
 
 A batch-level term of an objective is a function of `gather_rows`, such as
-``gather_rows(z).mean(0)``: in an evaluation the batch may be padded to a multiple of
-the devices, which `gather_rows` leaves out and `mean_over_devices` does not.
+``gather_rows(z).mean(0)``: in an evaluation several devices pad the batch to a multiple
+of their number, which `gather_rows` leaves out, under ``jit`` too.
 """
 
 import contextlib
@@ -148,12 +148,7 @@ def gather_rows(tree: Any) -> Any:
     Their order is that of the batch. Padding, which makes a batch of an evaluation
     divisible by the devices, is left out.
     """
-    axis = data_axis()
-    if axis is None:
-        return tree
-
-    def gather(x: jax.Array) -> jax.Array:
-        rows: jax.Array = jax.lax.all_gather(x, axis, tiled=True)
-        return rows[: len(rows) - _padding.get()]
-
-    return jax.tree.map(gather, tree)
+    axis, padding = data_axis(), _padding.get()
+    if axis is not None:
+        tree = jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), tree)
+    return jax.tree.map(lambda x: x[: len(x) - padding], tree) if padding else tree

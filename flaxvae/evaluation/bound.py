@@ -70,16 +70,17 @@ def evaluate_terms(
         last = min(first + batches * EVALUATION_BATCH, len(split))
         count = last - first
         part = split[first:last]
+        weight = part.total_weight
         if first and count % EVALUATION_BATCH:  # the last batch has the size of all
             last += -count % EVALUATION_BATCH
             part = split[np.arange(first, last) % len(split)]
+            weight = part.total_weight / len(part) * count
         trained.check(part.x)
         stored = trained.preprocessing.stored(part.examples)
         piece: Any = jax.tree.map(jnp.asarray, stored)
         terms = evaluate(
             trained.variables, objective, piece, key, jnp.asarray(number), count=count
         )
-        weight = part.total_weight * count / len(part)
         for name, term in terms.items():
             totals[name] = totals.get(name, 0.0) + float(term) * weight
     means = {name: total / split.total_weight for name, total in totals.items()}

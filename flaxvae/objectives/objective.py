@@ -81,9 +81,10 @@ class Objective(abc.ABC):
 
             def __call__(self, vae, x, *, key): ...
 
-    Under ``pmap`` a function sees one device's rows of the batch: what depends on the
-    other examples is a function of `flaxvae.collectives.gather_rows`, such as
-    ``gather_rows(z).mean(0)``. In an evaluation every batch holds 500 different
+    Several devices pad the batches of an evaluation, and under ``pmap`` a function sees
+    one device's rows: what depends on the other examples is to be a function of
+    `flaxvae.collectives.gather_rows`, such as ``gather_rows(z).mean(0)``. In an
+    evaluation every batch holds 500 different
     examples, or the whole split if that is smaller.
     """
 

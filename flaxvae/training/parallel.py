@@ -65,14 +65,12 @@ class Devices:
           count: rows of the batch, which the devices need not divide.
 
         Returns:
-          Their numbers from 0, int32, and how many rows are padding: under ``pmap``
-          numbers of ``count`` and more, by which all devices have equally many.
+          Their numbers from 0, int32, and how many rows are padding, with numbers of
+          ``count`` and more, by which all devices have equally many.
         """
+        # Uneven parts, which the compiler would allow, make convolutions communicate.
         padded = -(-count // self.count) * self.count
-        rows = self.split(jnp.arange(padded, dtype=jnp.int32))
-        if self.parallel == "pmap":
-            return rows, padded - count
-        return rows[:count], 0  # the compiler pads where it must
+        return self.split(jnp.arange(padded, dtype=jnp.int32)), padded - count
 
     def own_part(self, batch: jax.Array) -> jax.Array:
         """Inside a compiled program: each device keeps its part of a whole batch."""

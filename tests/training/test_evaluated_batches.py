@@ -179,22 +179,6 @@ def test_devices_that_do_not_divide_a_batch_change_nothing(
         assert found[name] == pytest.approx(one[name], rel=1e-4, abs=1e-5), name
 
 
-def test_the_compiler_may_pad_for_a_function_that_gathers_nothing(model, key):
-    """A user's own loss under jit, which sees the batch as a whole."""
-    vae, variables, x = model
-
-    def own(vae, x, *, key):
-        vae.encode(x)
-        return {"loss": jnp.full(len(x), x.std() * len(x))}
-
-    devices = Devices(tuple(jax.devices()))
-    run = make_evaluate(vae, Preprocessing(max_value=255.0), devices)
-    args = devices.put((variables, x[:13], key))
-    compiled = devices.compile(lambda v, x, key: run(v, own, x, key), *args)
-    expected = 13 * (x[:13] / 255).std()
-    assert compiled(*args)["loss"] == pytest.approx(expected, rel=1e-5)
-
-
 @pytest.mark.parametrize("parallel", ["none", "jit", "pmap"])
 def test_codes_are_counted_over_different_examples(stripes, key, monkeypatch, parallel):
     monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 10)
