@@ -83,9 +83,8 @@ class Objective(abc.ABC):
 
     Several devices pad the batches of an evaluation, and under ``pmap`` a function sees
     one device's rows: what depends on the other examples is to be a function of
-    `flaxvae.collectives.gather_rows`, such as ``gather_rows(z).mean(0)``. In an
-    evaluation every batch holds 500 different
-    examples, or the whole split if that is smaller.
+    `flaxvae.collectives.gather_rows`, such as ``gather_rows(z).mean(0)``. A batch of an
+    evaluation holds 500 different examples, or the whole split if that is smaller.
     """
 
     least_batch: ClassVar[int] = 1

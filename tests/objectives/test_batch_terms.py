@@ -12,7 +12,10 @@ from scipy import stats
 from flaxvae.checks import InputError
 from flaxvae.collectives import DATA_AXIS
 from flaxvae.distributions import Normal
+from flaxvae.evaluation.bound import evaluate_terms
+from flaxvae.models import build_vae
 from flaxvae.objectives import DIPVAE, ELBO, TCVAE, WAE, FactorVAE, InfoVAE, mmd
+from flaxvae.training import Trained, fit, sweep
 from tests.objectives.linear_gaussian import LinearGaussian
 
 MODEL = LinearGaussian(jnp.array([0.4, -0.2]), jnp.array([-1.0, 0.5]))
@@ -262,6 +265,35 @@ def test_the_batch_is_that_of_all_devices(key, objective):
     )(X.reshape(8, 2, 3))
     close(values, np.full(8, value))
     close(slopes[0], slope, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [InfoVAE(), WAE(), DIPVAE(), TCVAE(), FactorVAE()],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_one_example_cannot_be_compared(stripes, objective):
+    vae, name = build_vae(stripes.shape, 2, hidden=(4,)), type(objective).__name__
+    one = dataclasses.replace(stripes, validation=stripes.validation[:1])
+    options = {"objective": objective, "progress": False}
+    rule = f"batch_size must be >= 2 for the objective {name}, which compares"
+    with pytest.raises(InputError, match=rule):
+        fit(vae, stripes, batch_size=1, **options)
+    with pytest.raises(InputError, match=rule):
+        sweep(lambda: vae, stripes, {"seed": [0, 1]}, batch_size=1, **options)
+    with pytest.raises(InputError, match=f"leave 2 examples for the objective {name}"):
+        fit(vae, one, batch_size=8, **options)
+    trained = Trained(vae, {}, stripes.shape, stripes.preprocessing)
+    rule = f"split must hold 2 examples for the objective {name}, which compares them"
+    with pytest.raises(InputError, match=rule):
+        evaluate_terms(trained, stripes.test[:1], objective)
+
+
+@pytest.mark.parametrize("sizes", [(1, 3), (3, 1), (1, 1)])
+def test_a_discrepancy_needs_two_examples_of_each(sizes):
+    x, y = (jnp.zeros((size, 2)) for size in sizes)
+    with pytest.raises(InputError, match="examples that are compared must be >= 2"):
+        mmd(x, y)
 
 
 def test_dependent_posteriors_and_unknown_choices_are_refused(key):
