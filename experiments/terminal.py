@@ -65,21 +65,21 @@ def describe_bounds(summary: dict[str, Any]) -> list[tuple[str, str]]:
     units = summary.get("units", "nats per example")
     rows = [("test -ELBO", f"{-test['elbo']:.2f} {units}")]
     if "elbo_own_units" in test:
-        rows.append(("", f"{-test['elbo_own_units']:.2f} {own}"))
+        rows.append(("  in own units", f"{-test['elbo_own_units']:.2f} {own}"))
     rows += [
         ("reconstruction", f"{-test['log_likelihood']:.2f} nats"),
         ("KL", f"{test['kl']:.2f} nats"),
         *describe_parts(summary["surgery"]),
     ]
     if "nll" in test:
-        value, error = f"{test['nll']:.2f}", test["nll_monte_carlo_error"]
-        if error is None:  # of one draw
-            value += f" {units}"
-        else:
-            value += f" ± {error:.2f} {units} (standard error of the draws)"
+        value, error = f"{test['nll']:.2f} nats", test["nll_monte_carlo_error"]
+        if error is not None:  # of several draws
+            value = (
+                f"{test['nll']:.2f} ± {error:.2f} nats (standard error of the draws)"
+            )
         rows.append(("test -log p(x)", value))
         if "nll_own_units" in test:
-            rows.append(("", f"{test['nll_own_units']:.2f} {own}"))
+            rows.append(("  in own units", f"{test['nll_own_units']:.2f} {own}"))
         samples = f"{test['nll_effective_samples']:.1f} draws, mean over examples"
         rows.append(("  effective sample size", samples))
     if "bits_per_dim" in test:
