@@ -94,7 +94,8 @@ def elbo_surgery(
     def estimate(term: np.ndarray) -> float:
         return _with_control(term, log_q - log_p, kl, of_row)
 
-    ceiling = -float(np.sum(share * np.log(share, where=share > 0, out=0 * share)))
+    log_share = np.log(share, where=share > 0, out=0 * share)
+    ceiling = 0.0 - float(np.sum(share * log_share))  # of one example 0, not -0
     mutual = _between(0.0, estimate(log_q - log_q_z), min(ceiling, kl))
     parts = {
         "mutual_information": mutual,

@@ -60,6 +60,7 @@ def test_posteriors_that_are_the_prior_have_no_part():
 def test_one_example_has_no_mutual_information():
     found, kl = parts_of(with_codes(np.array([[1.0, -2.0]]), -1.0))
     assert found["mutual_information"] == found["mutual_information_ceiling"] == 0.0
+    assert str(found["mutual_information_ceiling"]) == "0.0"  # not -0.0
     assert found["marginal_kl"] == kl
     assert found["total_correlation"] == pytest.approx(0.0, abs=1e-4)
 
