@@ -112,6 +112,16 @@ def test_the_variance_of_a_mean_of_logarithms_by_light_and_heavy_tails(scale, ca
     assert half == pytest.approx(alone)
 
 
+@pytest.mark.parametrize(("num_samples", "used"), [(8, 4), (15, 4), (16, 8)])
+def test_the_variance_of_means_counts_the_draws_of_the_groups(num_samples, used):
+    """Small differences make a log-mean linear: V(k) is that of a mean of k draws."""
+    groups = 1e-4 * np.random.default_rng(0).normal(size=(20, 8))
+    of_four = groups.var(axis=1, ddof=1).mean() / 20 / 4
+    expected = of_four * (used / num_samples) ** 0.5  # half of the power -1
+    found = likelihood.monte_carlo_variance(groups, num_samples)
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
 def test_one_draw_states_no_error_and_impossible_draws_a_finite_one(digits):
     trained, split = digits
     one = estimate_nll(trained, split[:5], num_samples=1)
