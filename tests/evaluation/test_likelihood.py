@@ -130,6 +130,25 @@ def test_one_draw_states_no_error_and_impossible_draws_a_finite_one(digits):
     groups = np.array([[-np.inf, -3.0, -2.0, -np.inf]])
     assert np.isfinite(likelihood.monte_carlo_variance(groups, 4))
     assert likelihood.monte_carlo_variance(np.full((3, 8), -2.0), 8) == 0.0
+    groups = np.random.default_rng(0).normal(size=(5, 8))
+    groups[:, 3] = -60.0  # beside the others as good as impossible
+    low = likelihood.monte_carlo_variance(groups, 8)
+    groups[:, 3] = -np.inf
+    assert likelihood.monte_carlo_variance(groups, 8) == pytest.approx(low)
+
+
+def test_every_number_is_a_mean_by_the_weights_of_examples():
+    is_first = np.arange(7) < 3
+    whole, equal, first, rest = (
+        estimate_nll(EXACT, Split(ROWS, weights=weights), num_samples=20)
+        for weights in (None, np.full(7, 2.0), is_first, ~is_first)
+    )
+    for name in ("nll", "nll_effective_samples"):
+        assert abs(first[name] - rest[name]) > 1e-3
+        mean = (3 * first[name] + 4 * rest[name]) / 7
+        assert whole[name] == pytest.approx(mean) == pytest.approx(equal[name])
+    error = equal["nll_standard_error"] * (7 / 6) ** 0.5  # without ddof
+    assert whole["nll_standard_error"] == pytest.approx(error)
 
 
 @pytest.mark.parametrize("change", [{"binarize": "dynamic"}, {"dequantize": True}])
