@@ -152,6 +152,10 @@ def test_the_slopes_of_normal_scores_are_those_of_the_map():
     points += 1e-7  # not at a knot
     slope = (scores(points + 1e-8) - scores(points - 1e-8)) / 2e-8
     np.testing.assert_allclose(np.exp(scores.log_slope(points)), slope, rtol=1e-4)
+    # At a knot the slope is that of the interval above, or of the upper tail.
+    step = np.diff(scores.x).min() / 2
+    above = (scores(scores.x + step) - scores.z) / step
+    np.testing.assert_allclose(np.exp(scores.log_slope(scores.x)), above, rtol=1e-4)
     # Generated values have that density, as one of values: it integrates to one.
     grid = np.linspace(-20, 150, 400_001)
     density = stats.norm.pdf(scores(grid)) * np.exp(scores.log_slope(grid))
