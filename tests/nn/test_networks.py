@@ -160,6 +160,8 @@ def test_a_bottleneck_is_as_narrow_as_asked_and_normalized_before_each_layer():
     assert kernels == [(1, 1, 8, 4), (3, 3, 4, 4), (1, 1, 4, 8)]
     norms = [params[f"{block}_{part}_norm"]["scale"].shape for part in "abc"]
     assert norms == [(8,), (4,), (4,)]
+    biases = ["bias" in params[f"{block}_conv_{part}"] for part in "abc"]
+    assert biases == [False, False, True]  # only the last is not normalized
 
 
 def test_a_block_adds_to_what_comes_in(key):
