@@ -162,6 +162,8 @@ def test_data_that_moved_and_other_data(images, tmp_path, capsys):
     change_images(moved)
     new = run.read(moved)
     assert not run.owns(new) and len(new.test) == 120 and not len(new.train)
+    x, _ = run.generate(2, sampler="aggregate", dataset=new)  # of its test examples
+    assert len(x) == 2
     assert any("not the data that the run was trained on" in n for n in new.notes)
 
 

@@ -1,6 +1,7 @@
 """-log p(x) by importance sampling: an exact model, and a loop in double precision."""
 
 import dataclasses
+import math
 
 import flax.linen as nn
 import jax
@@ -112,6 +113,29 @@ def test_the_variance_of_a_mean_of_logarithms_by_light_and_heavy_tails(scale, ca
     assert half == pytest.approx(alone)
 
 
+@pytest.mark.parametrize(("num_samples", "used"), [(8, 4), (15, 4), (16, 8)])
+def test_the_variance_of_means_counts_the_draws_of_the_groups(num_samples, used):
+    """Small differences make a log-mean linear: V(k) is that of a mean of k draws."""
+    groups = 1e-4 * np.random.default_rng(0).normal(size=(20, 8))
+    of_four = groups.var(axis=1, ddof=1).mean() / 20 / 4
+    expected = of_four * (used / num_samples) ** 0.5  # half of the power -1
+    found = likelihood.monte_carlo_variance(groups, num_samples)
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("low", [-60.0, -np.inf])
+def test_the_variance_with_groups_of_no_weight_by_hand(low):
+    """Four of 8 groups have j = 1 to 4 of the 5 with weight, and the others 5 - j.
+
+    Two groups may have no weight at all: the power is below -1, and limited to it.
+    """
+    splits = {j: math.comb(5, j) * math.comb(3, 4 - j) for j in range(1, 5)}
+    squares = [count * math.log(j / (5 - j)) ** 2 for j, count in splits.items()]
+    of_four = sum(squares) / math.comb(8, 4) / 2
+    found = likelihood.monte_carlo_variance(np.array([[0.0] * 5 + [low] * 3]), 8)
+    assert found == pytest.approx(of_four * 0.5**0.5)
+
+
 def test_one_draw_states_no_error_and_impossible_draws_a_finite_one(digits):
     trained, split = digits
     one = estimate_nll(trained, split[:5], num_samples=1)
@@ -120,6 +144,20 @@ def test_one_draw_states_no_error_and_impossible_draws_a_finite_one(digits):
     groups = np.array([[-np.inf, -3.0, -2.0, -np.inf]])
     assert np.isfinite(likelihood.monte_carlo_variance(groups, 4))
     assert likelihood.monte_carlo_variance(np.full((3, 8), -2.0), 8) == 0.0
+
+
+def test_every_number_is_a_mean_by_the_weights_of_examples():
+    is_first = np.arange(7) < 3
+    whole, equal, first, rest = (
+        estimate_nll(EXACT, Split(ROWS, weights=weights), num_samples=20)
+        for weights in (None, np.full(7, 2.0), is_first, ~is_first)
+    )
+    for name in ("nll", "nll_effective_samples"):
+        assert abs(first[name] - rest[name]) > 1e-3
+        mean = (3 * first[name] + 4 * rest[name]) / 7
+        assert whole[name] == pytest.approx(mean) == pytest.approx(equal[name])
+    error = equal["nll_standard_error"] * (7 / 6) ** 0.5  # without ddof
+    assert whole["nll_standard_error"] == pytest.approx(error)
 
 
 @pytest.mark.parametrize("change", [{"binarize": "dynamic"}, {"dequantize": True}])

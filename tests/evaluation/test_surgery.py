@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from flaxvae.data import Split, binarize
 from flaxvae.distributions import MultivariateNormal, Normal, kl_divergence
@@ -16,6 +17,7 @@ from flaxvae.evaluation.surgery import describe_parts
 from flaxvae.models import build_vae
 from flaxvae.objectives import ELBO
 from flaxvae.training import Trained
+from flaxvae.training.keys import Stream, stream_key
 
 
 def with_codes(mean, log_var, *, full=False):
@@ -55,6 +57,20 @@ def test_posteriors_that_are_the_prior_have_no_part():
     assert found.pop("mutual_information_ceiling") == pytest.approx(np.log(50))
     assert found == pytest.approx(dict.fromkeys(found, 0.0), abs=1e-5)
     assert len(found) == 4
+
+
+def test_no_part_is_negative_where_the_aggregate_is_the_prior():
+    """Normal quantiles of variance 1/2, blurred by as much: the true parts are 0."""
+    axis = stats.norm.ppf((np.arange(20) + 0.5) / 20) / 2**0.5
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(400, 2)
+    found = [
+        parts_of(with_codes(grid, np.log(0.5)), num_draws=40, seed=seed)[0]
+        for seed in range(6)
+    ]
+    for name in ("marginal_kl", "total_correlation", "dimension_kl"):
+        values = [parts[name] for parts in found]
+        assert min(values) == 0.0  # clipped
+        assert max(values) < 0.1
 
 
 def test_one_example_has_no_mutual_information():
@@ -154,6 +170,18 @@ def test_an_example_of_weight_two_counts_as_two():
     assert same == pytest.approx(kl)
     assert found["mutual_information_ceiling"] == pytest.approx(exact)
     assert two["mutual_information_ceiling"] == pytest.approx(np.log(3))
+
+
+@pytest.mark.parametrize(("seed", "root"), [(None, 0), (4, 4)])
+def test_the_inputs_are_drawn_by_the_key_of_the_elbo(seed, root):
+    model, keys = with_codes(MEAN, LOG_VAR), []
+    q = model.encode(None)
+    model.encode = lambda x, key=None: keys.append(key) or q
+    elbo_surgery(model, Split(np.zeros(5)), kl=1.0, seed=seed)
+    expected = stream_key(jax.random.key(root), Stream.TEST, 0)
+    assert [jax.random.key_data(key).tolist() for key in keys] == [
+        jax.random.key_data(expected).tolist()
+    ]
 
 
 def test_what_has_no_density_elsewhere_has_no_parts():

@@ -97,9 +97,10 @@ def test_a_uniform_density_has_the_bits_of_the_levels(max_value, bits):
         assert report["test"]["bits_per_dim"] == pytest.approx(bits)
     assert report["own_units"] == f"nats per example, of levels 0 to {max_value:g}"
     # Beside the code length of a prior over codes, as of a VQ-VAE.
-    numbers = {"log_likelihood": 0.0, "code_nll": 16 * math.log(2)}
+    nats = 16 * math.log(2)
+    numbers = {"log_likelihood": -2 * nats, "code_nll": nats}
     found, _ = add_own_units(trained, split, numbers)
-    assert found["bits_per_dim"] == pytest.approx(bits + 1)
+    assert found["bits_per_dim"] == pytest.approx(bits + 3)
 
 
 def test_levels_and_zeros_and_ones_have_probabilities_in_no_units(stripes):
@@ -133,6 +134,12 @@ def test_only_known_numbers_of_real_columns_are_densities():
     expected = -(2 * math.log(10) + 4 * math.log(0.1)) / 4
     assert found["elbo_own_units"] == pytest.approx(2.0 + expected)
     assert found["nll_own_units"] == pytest.approx(-1.0 - expected)
+    # Normal scores of a column of probabilities are in no unit of a density.
+    scores = (None, NormalScores.fit(np.arange(9.0)), None, None, None)
+    moments = dataclasses.replace(seen.standardization, scores=scores)
+    seen = dataclasses.replace(seen, standardization=moments)
+    units = describe_units(dataclasses.replace(trained, preprocessing=seen))
+    assert units == "nats per example, of standardized columns"
     # Series have one deviation per feature, at each of T steps.
     slopes = SCALED.log_slopes(np.zeros((2, 6, 3)))
     np.testing.assert_allclose(slopes, -6 * np.log(STD).sum())
@@ -145,6 +152,10 @@ def test_the_slopes_of_normal_scores_are_those_of_the_map():
     points += 1e-7  # not at a knot
     slope = (scores(points + 1e-8) - scores(points - 1e-8)) / 2e-8
     np.testing.assert_allclose(np.exp(scores.log_slope(points)), slope, rtol=1e-4)
+    # At a knot the slope is that of the interval above, or of the upper tail.
+    step = np.diff(scores.x).min() / 2
+    above = (scores(scores.x + step) - scores.z) / step
+    np.testing.assert_allclose(np.exp(scores.log_slope(scores.x)), above, rtol=1e-4)
     # Generated values have that density, as one of values: it integrates to one.
     grid = np.linspace(-20, 150, 400_001)
     density = stats.norm.pdf(scores(grid)) * np.exp(scores.log_slope(grid))

@@ -160,6 +160,8 @@ def test_a_bottleneck_is_as_narrow_as_asked_and_normalized_before_each_layer():
     assert kernels == [(1, 1, 8, 4), (3, 3, 4, 4), (1, 1, 4, 8)]
     norms = [params[f"{block}_{part}_norm"]["scale"].shape for part in "abc"]
     assert norms == [(8,), (4,), (4,)]
+    biases = ["bias" in params[f"{block}_conv_{part}"] for part in "abc"]
+    assert biases == [False, False, True]  # only the last is not normalized
 
 
 def test_a_block_adds_to_what_comes_in(key):
@@ -185,6 +187,18 @@ def test_resize_has_no_stride(module, key):
     text = str(jax.make_jaxpr(lambda x: module.init_with_output(key, x)[0])(x))
     assert "strides=(1, 1)" in text
     assert "strides=(2, 2)" not in text
+
+
+def test_resizing_interpolates_linearly_between_all_pixels():
+    """By the triangle twice as wide: weights 1, 3, 3, 1, of those that exist."""
+    network = ResNetEncoder(
+        (1,), num_residual_blocks=0, kernel_size=1, resampling="resize", grid=True
+    )
+    identity = {"stage_0": {"kernel": jnp.ones((1, 1, 1, 1)), "bias": jnp.zeros(1)}}
+    rows = jnp.broadcast_to(jnp.arange(4.0)[:, None, None], (1, 4, 4, 1))
+    found = network.apply({"params": identity}, rows)
+    expected = np.array([[3 * 0 + 3 * 1 + 2], [1 + 3 * 2 + 3 * 3]]) / 7
+    np.testing.assert_allclose(found[0, ..., 0], expected.repeat(2, 1), rtol=1e-5)
 
 
 def test_leaky_relu_has_the_slope(key):
