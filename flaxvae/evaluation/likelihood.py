@@ -63,7 +63,7 @@ def estimate_nll(
       inputs (the gap of the bound and the draw of the inputs are not included); None
       for K = 1. See `monte_carlo_variance`: with few examples it is rough for K < 8;
       ``nll_standard_error``: its standard error over the examples, as a sample of their
-      distribution;
+      distribution; None for one example;
       ``nll_effective_samples``: the effective sample size (sum_k w_k)^2 / sum_k w_k^2
       of the importance weights w_k = p(x, z_k) / q(z_k|x), from 1 to K, as the
       (weighted) mean over all examples. Far below K, few draws decide the estimate.
@@ -117,16 +117,17 @@ def estimate_nll(
     if split.weights is not None:
         share = np.asarray(split.weights, np.float64) / split.total_weight
         mean = float(share @ nll)
+        spread = float(np.sqrt(share**2 @ (nll - mean) ** 2))
         return {
             "nll": mean,
             "nll_monte_carlo_error": error,
-            "nll_standard_error": float(np.sqrt(share**2 @ (nll - mean) ** 2)),
+            "nll_standard_error": spread if np.count_nonzero(share) > 1 else None,
             "nll_effective_samples": float(share @ samples),
         }
     return {
         "nll": float(nll.mean()),
         "nll_monte_carlo_error": error,
-        "nll_standard_error": float(nll.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0,
+        "nll_standard_error": float(nll.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
         "nll_effective_samples": float(samples.mean()),
     }
 

@@ -141,6 +141,8 @@ def test_one_draw_states_no_error_and_impossible_draws_a_finite_one(digits):
     one = estimate_nll(trained, split[:5], num_samples=1)
     assert one["nll_monte_carlo_error"] is None
     assert one["nll_effective_samples"] == 1.0
+    single = estimate_nll(trained, split[:1], num_samples=2)
+    assert single["nll_standard_error"] is None
     groups = np.array([[-np.inf, -3.0, -2.0, -np.inf]])
     assert np.isfinite(likelihood.monte_carlo_variance(groups, 4))
     assert likelihood.monte_carlo_variance(np.full((3, 8), -2.0), 8) == 0.0
