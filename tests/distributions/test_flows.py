@@ -1,5 +1,7 @@
 """Flows against their Jacobians, their inverses and the integral of their density."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -193,3 +195,29 @@ def test_a_planar_layer_is_the_papers():
     expected = x + adjusted * np.tanh((w * x).sum(1, keepdims=True) + 0.3)
     layer = Planar(jnp.float32(w), jnp.float32(u), jnp.full((100, 1), 0.3))
     np.testing.assert_allclose(layer.forward(jnp.float32(x))[0], expected, atol=1e-3)
+
+
+def test_a_radial_layer_is_the_papers():
+    """For every alpha, with beta = softplus(raw + log(e - 1)) - alpha."""
+    rng = np.random.default_rng(0)
+    center, x = rng.normal(size=(2, 100, 4))
+    log_alpha, raw = rng.uniform(-15, 0, (100, 1)), rng.uniform(-1, 3, (100, 1))
+    alpha, total = np.exp(log_alpha), np.logaddexp(0, raw + np.log(np.e - 1))
+    r = np.linalg.norm(x - center, axis=1, keepdims=True)
+    expected = x + (total - alpha) * (x - center) / (alpha + r)
+    arrays = center, log_alpha, raw
+    layer = Radial(*(jnp.float32(each) for each in arrays))
+    np.testing.assert_allclose(layer.forward(jnp.float32(x))[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
+def test_the_strongest_contraction_is_to_a_thousandth(size):
+    """At the middle of a layer whose slope would be -200, or whose beta is -alpha."""
+    middle = jnp.zeros(2)
+    w = jnp.array([0.6, -0.8]) * size
+    planar = Planar(w, -200 * w / size**2, jnp.zeros(1))
+    log_det = planar.forward(middle)[1]
+    assert log_det == pytest.approx(math.log(1e-3), abs=1e-3)
+    radial = Radial(middle, jnp.log(jnp.full(1, size)), jnp.full(1, -100.0))
+    log_det = radial.forward(middle)[1]
+    assert log_det == pytest.approx(2 * math.log(1e-3), abs=1e-3)

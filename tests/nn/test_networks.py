@@ -136,6 +136,15 @@ def test_the_tutorials_networks_are_settings():
     assert count(variables["batch_stats"]) == 2 * 224
 
 
+@pytest.mark.parametrize("kind", ["none", "activation", "normalization"])
+def test_what_follows_the_dense_layer_of_a_decoder(kind):
+    """A normalization, which takes the place of the bias, only where it is chosen."""
+    decoder = ConvDecoder((4, 4, 1), (2,), normalization="batch", before_reshape=kind)
+    params = shapes_of(decoder, jnp.ones((3, 5)))[1]["params"]
+    assert ("image_norm" in params) == (kind == "normalization")
+    assert ("bias" in params["image"]) == (kind != "normalization")
+
+
 def test_a_residual_network_has_its_blocks():
     x = jnp.zeros((2, 8, 8, 1))
     for blocks in (0, 3):
