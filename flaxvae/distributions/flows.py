@@ -271,11 +271,11 @@ class Planar:
         # Where w is so short that w u is small, its direction matters less and less.
         short = 1e-8 / (1.0 + (u**2).sum(-1, keepdims=True)) + 1e-30
         length = jnp.sqrt((w**2).sum(-1, keepdims=True) + short)
-        way = w / length
-        slope = slope + (product - slope) * (jnp.sqrt(short) / length) ** 2
-        for _ in range(2):  # the second corrects the rounding errors of the first
-            u = u + (slope - product) / length * way
-            product = (w * u).sum(-1, keepdims=True)
+        way, change = w / length, slope - product
+        u = u + change / length * way
+        slope = slope - change * (jnp.sqrt(short) / length) ** 2
+        # That is w u now; the second step corrects the rounding errors of the first.
+        u = u + (slope - (w * u).sum(-1, keepdims=True)) / length * way
         return w, u, b, slope
 
 

@@ -142,8 +142,7 @@ class RunFolder:
         if old.get("checksum") != new.get("checksum"):
             self._refuse(
                 "the compiled train step differs: the objective, a function or a "
-                "module of your own, or this version of flaxvae, computes something "
-                "else"
+                "module of your own, or this version of flaxvae computes something else"
             )
 
     def _refuse(self, difference: str) -> NoReturn:

@@ -186,6 +186,18 @@ def test_extreme_layers_have_an_inverse_and_the_log_determinant(extreme, D):
         assert np.isfinite(slope).all()
 
 
+@pytest.mark.parametrize("length", [1e-12, 1e-5, 1e-4, 1e-3])
+def test_a_short_w_has_the_log_determinant_to_the_last_digits(length):
+    """In float64: w u is that of the u which is used, at every length of w."""
+    rng = np.random.default_rng(0)
+    w, u, x = rng.normal(size=(3, 50, 3))
+    with jax.enable_x64(True):
+        layer = Planar(*map(jnp.asarray, (length * w, 30.0 * u, x[:, :1])))
+        found = np.asarray(layer.forward(jnp.asarray(x))[1])
+    expected = jacobian_log_det(layer, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-14)
+
+
 def test_a_planar_layer_is_the_papers():
     """u + (m(w u) - w u) w / |w|^2 with m(a) = softplus(a + log(e - 1)) - 1."""
     w, u, x = np.random.default_rng(0).normal(size=(3, 100, 4))
