@@ -120,6 +120,20 @@ def test_narrow_components_far_apart_have_their_density(D, M):
             assert (got <= peak + 3e-6 * max(1, abs(peak))).all()
 
 
+def test_no_expanded_square_is_negative(log_var=-12.0, D=4):
+    """At the means of 300 pairs of components, 160 standard deviations apart."""
+    way = np.random.default_rng(1).normal(size=(300, 1, D))
+    way *= 80 * np.exp(0.5 * log_var) / np.linalg.norm(way, axis=-1, keepdims=True)
+
+    def at_means(mean):
+        return Mixture(jnp.zeros(2), mean, jnp.full((2, D), log_var)).log_prob(mean)
+
+    found = jax.vmap(at_means)(jnp.float32(np.concatenate([way, -way], axis=1)))
+    peak = np.log(0.5) - 0.5 * D * (log_var + np.log(2 * np.pi))
+    assert found.max() <= peak + 1e-5
+    assert found.min() > peak - 3e-3
+
+
 @pytest.mark.parametrize("log_var", [-12.0, -1.0])  # subtracted first, expanded
 def test_gradients_of_narrow_components_are_exact(log_var):
     *arrays, x = wide_mixture(log_var, 1.0, 0.0, D=5, M=7)

@@ -10,7 +10,7 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.data import condition_on_labels, from_arrays
 from flaxvae.latent import encode_dataset, generate, write_examples
-from flaxvae.latent.generate import write_codes
+from flaxvae.latent.generate import choose_around, write_codes
 from flaxvae.models import build_vae
 from flaxvae.training import fit
 from flaxvae.training.keys import Stream, stream_key
@@ -66,6 +66,11 @@ def test_samples_around_examples(conditional, stripes):
     np.testing.assert_allclose(x, np.repeat(expected, 3, axis=0), atol=1e-5)
     wide, _ = generate(conditional, 3, around=split, spread=3.0)
     assert np.abs(wide - x).max() > 1e-4
+
+
+def test_examples_to_vary_are_those_of_the_test_split(stripes):
+    chosen = choose_around(stripes, (3, 0))
+    np.testing.assert_array_equal(chosen.x, stripes.test.x[[3, 0]])
 
 
 def test_rows_have_the_tables_units():
