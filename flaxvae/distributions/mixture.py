@@ -108,7 +108,7 @@ def _expand(
 def _subtract_first(
     rows: jax.Array, mean: jax.Array, precision: jax.Array, log_var: jax.Array
 ) -> jax.Array:
-    """The same, one dimension after the other: memory for N M numbers, too."""
+    """The same from (x - mean)^2, summed dimension by dimension to save memory."""
 
     @jax.checkpoint  # the residuals of all dimensions are large
     def add(total: jax.Array, of_one: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:

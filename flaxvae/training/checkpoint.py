@@ -19,10 +19,8 @@ from flaxvae.checks import InputError
 from flaxvae.training.advance import LoopState
 
 SPARE_BYTES = 160_000  # that a checkpoint takes beside its arrays, and a little more
-
-
 AVERAGES = ("state.ema_collections.", "state.collections.")
-"""Where a run has averages of its collections, and what they begin with."""
+"""Prefixes of the paths of averaged collections and of those which they begin with."""
 REASONS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
@@ -347,10 +345,10 @@ def _check_same_model(
 
 def _lacking_averages(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """Paths of the averages of collections, where a checkpoint has none of them."""
-    before, _ = AVERAGES
-    if any(path.startswith(before) for path in found.get("run", ())):
+    averages, _ = AVERAGES
+    if any(path.startswith(averages) for path in found.get("run", ())):
         return []
-    return [path for path in expected.get("run", ()) if path.startswith(before)]
+    return [path for path in expected.get("run", ()) if path.startswith(averages)]
 
 
 def _describe(tree: Any) -> dict[str, tuple[str, list[int]]]:

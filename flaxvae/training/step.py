@@ -135,15 +135,15 @@ def _average(state: TrainState, params: Any, decay: float) -> Any:
 
 
 def _average_collections(state: TrainState, collections: Any, decay: float) -> Any:
-    """The next average of what is a floating-point number; counts are as they are."""
+    """The next average of floating-point arrays; of counts the newest value."""
     if state.ema_collections is None:
         return None
     rate = 1 - _decay_now(state, decay)
 
     def average(old: jax.Array, new: jax.Array) -> jax.Array:
-        if not jnp.issubdtype(old.dtype, jnp.floating):  # a mean of counts is one
+        if not jnp.issubdtype(old.dtype, jnp.floating):
             return new
-        return old + rate * (new - old)  # of a frozen part exactly what it was
+        return old + rate * (new - old)  # exactly old where new == old, as if frozen
 
     return jax.tree.map(average, state.ema_collections, collections)
 
