@@ -141,7 +141,7 @@ class RunFolder:
             )
         if old.get("checksum") != new.get("checksum"):
             self._refuse(
-                "the compiled train step differs: the objective, a function or a "
+                "the compiled train step differs: the objective, or a function or a "
                 "module of your own, or this version of flaxvae computes something else"
             )
 

@@ -39,7 +39,7 @@ def test_a_file_becomes_a_row_per_example_in_its_order(call, tmp_path):
     code, out, err = call(*flags)
     assert code == 0, err
     assert "NOTE: column not used: extra" in err
-    assert "60 scores, in nats per example, written to" in out
+    assert "60 scores, in nats per example" in out
     written = pandas.read_csv(output)
     assert list(written) == ["index", "elbo", "log_likelihood", "kl"]
     assert written["index"].tolist() == list(range(60)) and written.elbo.idxmin() == 7
