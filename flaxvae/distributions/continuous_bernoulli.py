@@ -50,7 +50,7 @@ class ContinuousBernoulli:
         u = draw_noise(jax.random.uniform, key, shape, self.logits, self.event_ndim)
         logits = jnp.broadcast_to(self.logits, u.shape)
         near, far = _split(logits)
-        series = u + near / 2 * u * (1 - u) * (1 + near / 6 * (1 - 2 * u))
+        series = u + near / 2 * u * (1 - u) * (1 + near / 3 * (1 - 2 * u))
         steep = -jnp.abs(far)  # its exponential does not overflow
         low = jnp.log1p(u * jnp.expm1(steep)) / steep
         inverse = jnp.where(far > 0, 1 - low, low)
