@@ -113,6 +113,7 @@ def test_series_are_classified_in_the_units_of_their_models():
     assert study.measure("classifier")["classifier alone"] < 0.2
 
 
+@pytest.mark.slow
 def test_every_method_sees_binarized_images(stripes, tmp_path):
     data = binarize(stripes, "dynamic")
 

@@ -182,6 +182,7 @@ def test_the_pictures_of_conditional_series(waves):
         assert 90 < np.mean([lines(axes) for axes in figure.axes]) < 110
 
 
+@pytest.mark.slow
 def test_the_pictures_of_denoised_series(waves):
     noisy = Reconstruction(corruption="gaussian", noise=0.5)
     model = build_autoencoder(waves.shape, 4, kind="denoising", hidden=(8,))
@@ -199,6 +200,7 @@ def test_the_pictures_of_denoised_series(waves):
     assert 0.4 * deviation < (corrupted - clean).std() < 0.6 * deviation
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_vqvae_of_series(waves):
     model = build_vqvae(waves.shape, num_codes=8, code_width=4, **CONV)

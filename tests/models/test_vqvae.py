@@ -90,6 +90,7 @@ def test_terms_by_hand(key):
     np.testing.assert_allclose(terms["code_usage"], 3 / 4)
 
 
+@pytest.mark.slow
 def test_the_codebook_begins_with_features_of_examples(wide):
     model = build_vqvae(wide.shape, **SMALL)
     program = make_program(model, wide, Quantization(), adam(1e-3), batch_size=30)

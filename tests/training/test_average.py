@@ -78,6 +78,7 @@ def test_collections_are_averaged_as_parameters_are(kind, stripes, request):
             assert (found[path] != raw[path]).any(), path
 
 
+@pytest.mark.slow
 def test_what_is_raw_is_that_of_a_run_without_an_average(normalized, stripes):
     """To the bit; without an average there is nothing more in the state."""
     runs = []
