@@ -141,6 +141,7 @@ def test_a_normal_likelihood_generates_rows_of_the_table_too():
     assert set(made["plan"].to_pylist()) <= set(CATEGORIES["plan"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["year", "seconds", "offset"])
 def test_elbos_are_of_the_order_of_the_number_of_columns(kind):
     rng = np.random.default_rng(0)

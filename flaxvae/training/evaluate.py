@@ -66,7 +66,7 @@ def make_evaluate(
 
         def body(number: jax.Array, first: jax.Array) -> tuple[jax.Array, Metrics]:
             key_x, key_z = jax.random.split(jax.random.fold_in(key, number))
-            # Padding changes no other row's draws.
+            # Padding changes no other row's draw, where an example has one.
             row, padding = devices.number_rows(batch_size)
             index = first + row
             is_real = (row < batch_size) & (index < counted)

@@ -164,7 +164,7 @@ def extreme_radial(D, N=20):
     return Radial(*(jnp.asarray(a, jnp.float32) for a in arrays)), jnp.float32(x)
 
 
-@pytest.mark.parametrize("D", [1, 2, 50])
+@pytest.mark.parametrize("D", [1, 50])
 @pytest.mark.parametrize("extreme", [extreme_planar, extreme_radial])
 def test_extreme_layers_have_an_inverse_and_the_log_determinant(extreme, D):
     layer, x = extreme(D)

@@ -310,6 +310,7 @@ runpy.run_module("experiments.mnist_vae", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, environment):
     """A limit on the size of files stands for the disk's end."""
     workdir = tmp_path / "run"

@@ -301,7 +301,10 @@ SLOW = (
     "6, logits",
     "6, tanh",
     "6, BatchNorm1d and biases",
+    "6, dense",
+    "8",
     "9, map",
+    "9, one pixel",
 )
 MARKED = [
     pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in PROGRAMS
@@ -390,6 +393,7 @@ def train_on(name):
     return before, mean_loss_there(program, module, x), run.history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=[] if n == "4" else [pytest.mark.slow]) for n in PROGRAMS],

@@ -287,6 +287,7 @@ def test_pictures_of_images_of_any_shape(shape, tmp_path):
         assert 110 <= height <= 2_800 and 400 <= width <= 2_000
 
 
+@pytest.mark.slow
 def test_large_images_are_decoded_a_few_at_once(monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
     data = from_arrays(rng.random((40, 200, 200, 3), np.float32), name="large")

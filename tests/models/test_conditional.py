@@ -140,6 +140,7 @@ def test_several_codes_of_each_example_keep_its_condition(key):
     np.testing.assert_allclose(many, each, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "prior"),
     [

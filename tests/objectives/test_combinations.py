@@ -97,7 +97,7 @@ ROWS = [
     pytest.param(
         row,
         id=" ".join(row.values()),
-        marks=[pytest.mark.slow] if number % 12 else [],
+        marks=[pytest.mark.slow] if number % 24 else [],
     )
     for number, row in enumerate(cover_pairs())
 ]
