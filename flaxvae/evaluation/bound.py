@@ -8,7 +8,7 @@ import numpy as np
 
 from flaxvae.checks import InputError, check_terms
 from flaxvae.data import Split
-from flaxvae.latent.keys import draw_key
+from flaxvae.latent.encode import evaluation_key
 from flaxvae.models import VQVAE, Autoencoder, Classifier, CodePrior
 from flaxvae.objectives import (
     ELBO,
@@ -21,7 +21,6 @@ from flaxvae.objectives import (
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH, make_evaluate
 from flaxvae.training.inputs import check_split
-from flaxvae.training.keys import Stream
 
 PIECE_BYTES = 128 * 2**20  # of stored examples on the device at once
 
@@ -62,7 +61,7 @@ def evaluate_terms(
     evaluate = jax.jit(
         make_evaluate(trained.model, trained.preprocessing), static_argnames="count"
     )
-    key = draw_key(trained, Stream.TEST, seed=seed)
+    key = evaluation_key(trained, seed=seed)
     batches = max(1, PIECE_BYTES * len(split) // (split.x.nbytes * EVALUATION_BATCH))
     totals: dict[str, float] = {}
     for number in range(0, -(-len(split) // EVALUATION_BATCH), batches):

@@ -15,6 +15,7 @@ from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.dtypes import narrow
 from flaxvae.evaluation.bound import check_examples
+from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
 from flaxvae.nn import BernoulliHead
 from flaxvae.training import Trained
@@ -90,7 +91,7 @@ def estimate_nll(
     estimate = jax.jit(make_estimate(trained.model, num_samples, in_chunk))
     root = draw_key(trained, Stream.TEST, 1, seed=seed)  # 0: the ELBO's
     inputs = draw_inputs(
-        trained.preprocessing, split, draw_key(trained, Stream.TEST, seed=seed)
+        trained.preprocessing, split, evaluation_key(trained, seed=seed)
     )
     found: list[tuple[np.ndarray, ...]] = []
     done = 0

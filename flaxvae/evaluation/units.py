@@ -90,7 +90,7 @@ def describe_units(trained: Trained) -> str:
     """Units of ``elbo`` and ``log_likelihood``, such as ``nats per example``.
 
     Where p(x|z) is a density of numbers that are not in the data's own units, the text
-    says of which.
+    names these numbers.
     """
     seen, support = trained.preprocessing, _support(trained)
     if support == "levels" or isinstance(_likelihood(trained), BernoulliHead):

@@ -35,7 +35,7 @@ MAXIMISED = (
     *("elbo", "iwae", "miwae", "ciwae", "log_likelihood", "accuracy"),
     *("ess", "perplexity", "code_usage"),
 )
-"""Terms of which a larger value is better; those of any other name are minimised."""
+"""Names of terms that are maximised; terms of any other name are minimised."""
 
 if TYPE_CHECKING:  # in `Objective.__call__` its value has taken a schedule's place
     Weight = Any
@@ -97,7 +97,7 @@ class Objective(abc.ABC):
     more than that, such as the loss of a second player, names another of its terms; the
     setting ``monitor`` takes precedence."""
     maximised: ClassVar[tuple[str, ...]] = MAXIMISED
-    """Terms of which a larger value is better. A subclass with a bound of its own adds
+    """Names of terms that are maximised. A subclass with a bound of its own adds
     the name: ``maximised = (*Objective.maximised, "my_bound")``."""
 
     def __init_subclass__(cls) -> None:

@@ -298,7 +298,7 @@ def validation_value(
     """What early stopping compares, a lower value being better.
 
     Args:
-      objective: says which of its terms is compared and of which more is better.
+      objective: names the term that is compared and the terms that are maximised.
       validation: means of the terms, weights at the full values of their schedules.
       monitor: a term in place of the objective's own.
     """

@@ -109,7 +109,7 @@ def test_the_value_of_a_surrogate_loss_is_the_bound(objective, num_means, key):
 
 
 class Own(Objective):
-    """A loss that says nothing, and a bound of which more is better."""
+    """An objective that names a maximised term of its own."""
 
     monitor: ClassVar[str] = "bound"
     maximised: ClassVar[tuple[str, ...]] = (*Objective.maximised, "bound")
