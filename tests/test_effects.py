@@ -30,7 +30,9 @@ from flaxvae.models import (
     VQVAEConfig,
     build_vae,
 )
-from flaxvae.models.networks import DataSpec, NetworkConfig, fields_of
+from flaxvae.models.data_spec import DataSpec
+from flaxvae.models.likelihood import fields_of
+from flaxvae.models.networks import NetworkConfig
 from flaxvae.nn.likelihoods import LIKELIHOODS
 from flaxvae.nn.networks import DECODERS, ENCODERS
 from flaxvae.nn.posteriors import POSTERIORS

@@ -23,7 +23,7 @@ from flaxvae.interop.sequential import read_gaps
 from flaxvae.interop.tensors import Weights, print_note, read_weights
 from flaxvae.interop.weights import from_torch
 from flaxvae.models import AutoencoderConfig, VAEConfig
-from flaxvae.models.networks import DataSpec, as_shape
+from flaxvae.models.data_spec import DataSpec, as_shape
 from flaxvae.nn.codes import CODE_ACTIVATIONS
 from flaxvae.nn.layers import GROUPS
 from flaxvae.objectives import ELBO, Objective

@@ -11,15 +11,9 @@ import jax.numpy as jnp
 
 from flaxvae.checks import InputError, check_boolean, check_choice
 from flaxvae.distributions import Distribution
-from flaxvae.models.networks import (
-    DataSpec,
-    NetworkConfig,
-    as_shape,
-    build_part,
-    fields_of,
-    split_parts,
-    without_none,
-)
+from flaxvae.models.data_spec import DataSpec, as_shape
+from flaxvae.models.likelihood import build_part, fields_of
+from flaxvae.models.networks import NetworkConfig, split_parts, without_none
 from flaxvae.nn.conditions import (
     CONDITIONALS,
     EMBEDDING_SIZE,
