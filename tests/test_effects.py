@@ -206,6 +206,12 @@ def test_a_setting_without_what_it_needs_is_refused(config, field):
             "scale must be left out for this model, got learned: it is a setting of "
             "the likelihoods normal, laplace, discretized_logistic and mixed",
         ),
+        ({"encoder": "conv", "activation": "glu"}, "activation must not be glu"),
+        ({"decoder": "resnet", "activation": "glu"}, "got it for ResNetDecoder"),
+        (
+            {"decoder": "conv", "decoder_activation": "glu"},
+            "activation must not be glu",
+        ),
         ({"filters": (8,)}, "it is a setting of the networks conv and resnet"),
     ],
 )

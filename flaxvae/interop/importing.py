@@ -169,6 +169,11 @@ def make_plan(
     try:
         if stated.get("encoder") == "resnet" and not isinstance(names, str):
             raise InputError("residual networks are not found by their layers")
+        if "glu" in (stated.get("activation"), stated.get("decoder_activation")):
+            raise InputError(
+                "activation must not be glu where widths are read from the tensors, "
+                "which it halves: state hidden too"
+            )
         program = find_program(names, weights, data.shape)
     except InputError:
         if not stated.keys() & {"encoder", "hidden", "filters"}:

@@ -12,7 +12,14 @@ from flaxvae.checks import InputError, show
 from flaxvae.models.data_spec import DataSpec
 from flaxvae.models.likelihood import Kinds, LikelihoodConfig, build_part
 from flaxvae.nn.convnet import BeforeReshape
-from flaxvae.nn.layers import Activation, BatchNormStyle, Biases, Dtype, Normalization
+from flaxvae.nn.layers import (
+    Activation,
+    BatchNormStyle,
+    Biases,
+    Dtype,
+    Normalization,
+    check_gates,
+)
 from flaxvae.nn.likelihoods import LIKELIHOODS
 from flaxvae.nn.networks import DECODERS, ENCODERS, Decoder, Encoder
 from flaxvae.nn.resnet import Resampling
@@ -54,7 +61,8 @@ class NetworkSettings:
     resampling: Resampling | None = None
     """Residual networks: strided convolutions, or resize and convolve (stride)."""
     activation: Activation = "relu"
-    """Activation function; gelu is approximated by tanh, gelu_exact is PyTorch's."""
+    """Activation function; gelu is approximated by tanh, gelu_exact is PyTorch's; glu
+    gates the layers of an MLP."""
     negative_slope: float | None = setting(None, needs={"activation": "leaky_relu"})
     """Slope of leaky_relu below 0 (0.01)."""
     normalization: Normalization | None = None
@@ -115,6 +123,8 @@ class NetworkConfig(LikelihoodConfig, NetworkSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_gates(self.activation, ENCODERS[self.encoder])
+        check_gates(self.decoder_activation or self.activation, DECODERS[self._decoder])
         for name in ("activation", "normalization", "dropout"):
             value = getattr(self, name)
             if self.is_linear and value not in (_SETTINGS[name], "none"):

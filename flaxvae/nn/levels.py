@@ -8,7 +8,7 @@ the prior; ``decode(levels)`` is the decoder's output.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -28,6 +28,8 @@ Inference = Literal["bottom_up", "top_down", "ladder"]
 
 class DenseLayers(Network):
     """Dense layers, ``(..., I)`` -> ``(..., widths[-1])``."""
+
+    has_dense_only: ClassVar[bool] = True
 
     widths: tuple[int, ...]
 
@@ -56,6 +58,8 @@ class MLPLevels(Network):
       normal that the features of x determine: moments weighted by precisions (Sonderby
       et al., "Ladder Variational Autoencoders", 2016, arXiv 1602.02282).
     """
+
+    has_dense_only: ClassVar[bool] = True
 
     output_shape: tuple[int, ...]  # of one example
     latent_dims: tuple[int, ...]  # D of each level, top level first
