@@ -1,7 +1,7 @@
 """The settings of a model's likelihood, and rules for settings of any part."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -132,6 +132,32 @@ class LikelihoodConfig:
         known = {"event_ndim": len(data.shape), "columns": columns}
         return build_part(self.likelihood_kind(data), {**values, **known})
 
+    def _settings_of(
+        self, part: str, choice: str, known: Collection[str]
+    ) -> dict[str, Any]:
+        """Settings of a prior or a posterior by the names of its own fields.
+
+        Args:
+          part: as the metadata of these settings name it.
+          choice: the chosen kind, for the message.
+          known: the names of its fields.
+
+        Raises:
+          InputError: a setting whose field it does not have.
+        """
+        settings = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.metadata.get("part") != part or value is None:
+                continue
+            if field.metadata["field"] not in known:
+                raise InputError(
+                    f"{field.name} must be left out for the {part} {choice}, got "
+                    f"{value}"
+                )
+            settings[field.metadata["field"]] = value
+        return settings
+
     def _check_unused(self, parts: Iterable[type[nn.Module]]) -> None:
         """Raises `InputError` for a field that is set but that no part has."""
         parts = tuple(parts)
@@ -172,6 +198,14 @@ def fields_of(part: type[nn.Module]) -> set[str]:
     """The names of the fields that a Linen module class declares."""
     names = {field.name for field in dataclasses.fields(part)}
     return names - {"parent", "name"}
+
+
+def feature_shape(likelihood: nn.Module, data_shape: tuple[int, ...]) -> Any:
+    """The shape of the features that a likelihood takes for an example."""
+    own: Any = likelihood
+    if hasattr(own, "feature_shape"):
+        return own.feature_shape(data_shape)
+    return data_shape  # of a module of the user's own
 
 
 def build_part(part: type[nn.Module], settings: Mapping[str, Any]) -> nn.Module:

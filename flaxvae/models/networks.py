@@ -10,7 +10,7 @@ import flax.linen as nn
 
 from flaxvae.checks import InputError, show
 from flaxvae.models.data_spec import DataSpec
-from flaxvae.models.likelihood import Kinds, LikelihoodConfig, build_part
+from flaxvae.models.likelihood import Kinds, LikelihoodConfig, build_part, feature_shape
 from flaxvae.nn.convnet import BeforeReshape
 from flaxvae.nn.layers import (
     Activation,
@@ -195,7 +195,6 @@ class NetworkConfig(LikelihoodConfig, NetworkSettings):
             named.append(kind)
         if decoder is None:
             kind = DECODERS[self._decoder]
-            feature_shape = getattr(likelihood, "feature_shape", lambda shape: shape)
             mirrored = {
                 name: value[::-1]
                 if name in _MIRRORED and isinstance(value, tuple)
@@ -207,7 +206,7 @@ class NetworkConfig(LikelihoodConfig, NetworkSettings):
                 for name, value in values.items()
                 if name.startswith(_OF_DECODER)
             }
-            mirrored["output_shape"] = feature_shape(data.shape)
+            mirrored["output_shape"] = feature_shape(likelihood, data.shape)
             decoder = build_part(kind, mirrored)
             named.append(kind)
         self._check_unused(named)

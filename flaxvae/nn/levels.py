@@ -8,13 +8,13 @@ the prior; ``decode(levels)`` is the decoder's output.
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, check_at_least, check_choice
 from flaxvae.distributions import Normal, kl_divergence
 from flaxvae.distributions.distribution import Distribution
 from flaxvae.distributions.divergences import has_closed_form, kl_per_dimension
@@ -68,8 +68,31 @@ class MLPLevels(Network):
     inference: Inference = "ladder"
     decoder_skip: bool = False  # the decoder sees all levels, not the last alone
 
+    @nn.nowrap
+    def check(self) -> None:
+        """Raises `InputError` for an invalid field.
+
+        The passes are pure functions of the parameters: no layer may keep statistics
+        or draw.
+        """
+        super().check()
+        check_choice("inference", self.inference, get_args(Inference))
+        if not self.latent_dims:
+            raise InputError("latent_dims must have a number for each level, got none")
+        check_at_least("latent_dims", min(self.latent_dims), 1)
+        if self.normalization == "batch":
+            raise InputError(
+                "normalization must be none, layer or group in a network of levels, "
+                "got batch"
+            )
+        if self.dropout:
+            raise InputError(
+                f"dropout must be 0 in a network of levels, got {self.dropout}"
+            )
+
     def setup(self) -> None:
         """Declares the layers."""
+        self.check()
         L = len(self.latent_dims)
         is_last = [level == L - 1 for level in range(L)]  # next to the data
         widths = [self.hidden if last else self.level_hidden for last in is_last]
