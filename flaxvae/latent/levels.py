@@ -24,7 +24,7 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Split
 from flaxvae.distributions import Distribution
-from flaxvae.distributions.levels import Codes
+from flaxvae.distributions.levels import Codes, LevelPosterior
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.training import Trained
 from flaxvae.training.diagnostics import code_moments
@@ -55,8 +55,39 @@ def encode_levels(
     The mean of a level is that given the means of the levels that it depends on;
     ``x`` and ``key`` are as in `Trained.encode`.
     """
-    means = trained.compute(_means, x, key=key)
+    if key is not None:
+        means = trained.compute(_means, x, key=key)
+    else:
+        means = _means_of(trained.encode(x))
     return tuple(np.asarray(mean) for mean in means)
+
+
+def encode_level(
+    trained: Trained,
+    x: np.ndarray | jax.Array,
+    level: int,
+    *,
+    key: jax.Array | None = None,
+) -> np.ndarray:
+    """The mean codes of one level, ``(N, *event)``, a few examples at once.
+
+    The arguments are as in `encode_levels`; ``level`` counts from 0, the top.
+    """
+    if key is not None:
+
+        def mean(model: Any, x: jax.Array) -> jax.Array:
+            return _means(model, x)[level]
+
+        return np.asarray(trained.compute(mean, x, key=key))
+    at_once = _count_at_once(trained)
+    parts = []
+    for start in range(0, len(x), at_once):
+        # The last part is filled with its last row: one shape, one compilation.
+        rows = np.minimum(np.arange(start, start + at_once), len(x) - 1)
+        q = trained.encode(x[rows] if len(x) > at_once else x)
+        parts.append(np.asarray(_means_of(q, level)[0]))
+    shape = level_shapes(trained)[level]
+    return np.concatenate([np.zeros((0, *shape), np.float32), *parts])[: len(x)]
 
 
 def sample_levels(
@@ -262,7 +293,15 @@ def sample(
     if sampler is None:
         z = sample_levels(trained, num, key=key_z, temperature=temperature)
     else:
-        z = sampler.sample(key_z, (num,)).levels
+        at_once = _count_at_once(trained)
+        parts = [
+            sampler.sample(
+                key_z if num <= at_once else jax.random.fold_in(key_z, start),
+                (min(at_once, num - start),),
+            )
+            for start in range(0, max(num, 1), at_once)
+        ]
+        z = jax.tree.map(lambda *a: np.concatenate(a), *parts).levels
     return decode_levels(trained, z, key=key_x)
 
 
@@ -358,6 +397,12 @@ def _means(model: Any, x: jax.Array) -> tuple[jax.Array, ...]:
     return levels
 
 
+@functools.partial(jax.jit, static_argnames=("level",))
+def _means_of(q: LevelPosterior, level: int | None = None) -> tuple[jax.Array, ...]:
+    levels = q.mean.levels
+    return levels if level is None else (levels[level],)
+
+
 def _apply_means(model: nn.Module) -> Any:
     return functools.partial(model.apply, method=_means)
 
@@ -368,7 +413,7 @@ def _draw(
     variables: Any,
     key: jax.Array,
     given: tuple[jax.Array, ...],
-    temperature: jax.Array,
+    temperature: float,
     num: int,
 ) -> tuple[jax.Array, ...]:
     def method(vae: HierarchicalVAE) -> tuple[jax.Array, ...]:

@@ -24,6 +24,7 @@ from flaxvae.latent.figures.style import (
     set_title,
     strip,
 )
+from flaxvae.latent.figures.training import set_robust_limits
 from flaxvae.latent.grids import tile_images
 
 MOST_CURVES = 8  # levels drawn as curves; more become rows of a heat map
@@ -51,12 +52,13 @@ def plot_variations(
     left[np.arange(A * K) % K > 0] = 1.0  # the anchor stands in the first row
     H, W, C = left.shape[2:]
     space = max(H // 3, 1)
-    blocks, centers = [], []
+    blocks: list[np.ndarray] = []
+    centers: list[float] = []
     for a in range(A):
         rows = slice(a * K, (a + 1) * K)
         tiles = [tile_images(x[rows], gap=GAP) for x in (left, right)]
         between = np.ones((len(tiles[0]), max(W // 2, 1), C))
-        top = sum(map(len, blocks))
+        top = sum(len(block) for block in blocks)
         centers += [top + center for center in row_centers(K, H)]
         blocks.append(np.concatenate([tiles[0], between, tiles[1]], axis=1))
         blocks.append(np.ones((space, blocks[0].shape[1], C)))
@@ -72,7 +74,9 @@ def plot_variations(
     axes.set_yticks(centers, list(names) * A, size=9)
     start = W + max(W // 2, 1)
     places = [W / 2 - 0.5, start + (picture.shape[1] - start) / 2 - 0.5]
-    axes.set_xticks(places, ["sample", "its other levels drawn anew"], size=9)
+    axes.set_xticks(
+        places, ["sample", "the same top levels, the others drawn anew"], size=9
+    )
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     return figure
@@ -113,7 +117,7 @@ def plot_kl_per_level(
             figure,
             handles,
             kinds,
-            title="code of a level",
+            title="dimensions",
             loc="outside right center",
         )
     return figure
@@ -134,7 +138,7 @@ def plot_kl_by_epoch(epochs: Sequence[int], kl: np.ndarray, *, title: str) -> Fi
     more = set_title(axes, title, 7.5)
     figure.set_figheight(height + 0.9 + more)
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     if L <= MOST_CURVES:
         hues = mpl.colormaps["viridis"](np.linspace(0, 0.88, L))
         lines = []
@@ -146,6 +150,7 @@ def plot_kl_by_epoch(epochs: Sequence[int], kl: np.ndarray, *, title: str) -> Fi
         axes.set_ylabel("KL, nats per example")
         names = ["1 (top)", *(str(level + 1) for level in range(1, L))]
         add_legend(figure, lines, names, title="level", loc="outside right center")
+        set_robust_limits(axes)
         strip(axes)
         return figure
     most = max(float(np.nanmax(kl)), 2 * LEAST_KL)
@@ -159,8 +164,7 @@ def plot_kl_by_epoch(epochs: Sequence[int], kl: np.ndarray, *, title: str) -> Fi
         rasterized=True,
     )
     _number_levels(axes, L, height)
-    label = f"KL, nats per example, log scale from {LEAST_KL:g}"
-    figure.colorbar(mesh, ax=axes, label=label)
+    figure.colorbar(mesh, ax=axes, label="KL, nats per example", extend="min")
     return figure
 
 
@@ -172,7 +176,7 @@ def _number_levels(axes: Axes, count: int, height: float) -> None:
     places = [1, *(k for k in range(step, count + 1, step) if k > 1)]
     names = ["1 (top)" if place == 1 else str(place) for place in places]
     axes.set_yticks(places, names, size=9)
-    axes.set_ylim(count + 0.6, 0.4)
+    axes.set_ylim(count + 0.5, 0.5)
     axes.set_ylabel("level")
 
 
