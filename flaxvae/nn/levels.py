@@ -241,7 +241,8 @@ def draw_tempered(
         return p.sample(key, shape)
     full = (*shape, *p.mean.shape[p.mean.ndim - p.event_ndim :])
     eps = jax.random.normal(key, full, p.mean.dtype)
-    return p.mean + temperature * p.std * eps
+    mean, std = (jnp.broadcast_to(a, full) for a in (p.mean, p.std))
+    return mean + temperature * std * eps
 
 
 def level_terms(
@@ -274,6 +275,7 @@ def multiply(a: Normal, b: Normal) -> Normal:
     Source: Sonderby et al., "Ladder Variational Autoencoders", 2016, arXiv 1602.02282,
     equations 17 and 18.
     """
+    a, b = _broadcast(a, b)
     log_var = -jnp.logaddexp(-a.log_var, -b.log_var)
     share = jnp.exp(log_var - a.log_var)  # of a's precision
     return Normal(b.mean + share * (a.mean - b.mean), log_var, a.event_ndim)
@@ -286,7 +288,8 @@ def stack(terms: Sequence[jax.Array]) -> jax.Array:
 
 
 def _log_densities(p: Normal, z: jax.Array) -> jax.Array:
-    squares = (z - p.mean) ** 2 * jnp.exp(-p.log_var)
+    p, at = _broadcast(p, Normal(z, jnp.zeros_like(z), p.event_ndim))
+    squares = (at.mean - p.mean) ** 2 * jnp.exp(-p.log_var)
     return -0.5 * (LOG_2PI + p.log_var + squares)
 
 
