@@ -234,14 +234,14 @@ def draw_tempered(
     p: Distribution,
     key: jax.Array,
     shape: tuple[int, ...],
-    temperature: float,
+    temperature: float | jax.Array,
 ) -> jax.Array:
     """Draws ``(*shape, *event)`` of a prior whose batch shape is () or ``shape``."""
     if not isinstance(p, Normal):
         return p.sample(key, shape)
     full = (*shape, *p.mean.shape[p.mean.ndim - p.event_ndim :])
-    eps = jax.random.normal(key, full, p.mean.dtype)
-    return p.mean + temperature * p.std * eps
+    mean, std = (jnp.broadcast_to(a, full) for a in (p.mean, p.std))
+    return mean + temperature * std * jax.random.normal(key, full, mean.dtype)
 
 
 def level_terms(
