@@ -1,5 +1,6 @@
 """The settings of a VAE with several levels of latent variables."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from flaxvae.models.likelihood import (
 from flaxvae.nn.layers import Activation, Dtype
 from flaxvae.nn.levels import Inference, MLPLevels
 from flaxvae.nn.priors import PRIORS, PriorFlow, TopVampPrior
+from flaxvae.nn.top_down import TopDownLevels
+from flaxvae.nn.top_down_blocks import grid_sizes
 from flaxvae.settings import setting
 
-LevelNetworkName = Literal["mlp"]
-NETWORKS: dict[LevelNetworkName, type[nn.Module]] = {"mlp": MLPLevels}
+LevelNetwork = Literal["mlp", "conv"]
 TopPrior = Literal["normal", "mixture", "vamp", "flow"]
 TOP_PRIORS: dict[TopPrior, type[nn.Module]] = {
     name: TopVampPrior if name == "vamp" else PRIORS[name]
@@ -30,7 +32,9 @@ TOP_PRIORS: dict[TopPrior, type[nn.Module]] = {
 }
 DEPTH = 2  # levels of an mlp
 LATENT_DIM = 32  # of each of them
-OF_MLP = {"network": "mlp"}
+PER_GRID = 2  # levels of a convolutional network on each grid
+OF_MLP, OF_CONV = {"network": "mlp"}, {"network": "conv"}
+CONV_NAMES = {"width": "widths"}  # of its fields that have other names in the network
 OF_SEVERAL = ("level_hidden", "inference", "decoder_skip")  # levels
 
 
@@ -61,10 +65,11 @@ class HierarchicalConfig(LikelihoodConfig):
       InputError: a value out of range, or a field that changes nothing.
     """
 
-    network: LevelNetworkName = "mlp"
-    """Multilayer perceptron."""
-    depth: int | None = setting(None, at_least=1)
-    """Number of levels. Default: as many as latent_dims, or 2."""
+    network: LevelNetwork = "mlp"
+    """Multilayer perceptron, or top-down convolutional network (arXiv 2011.10650)."""
+    depth: int | tuple[int, ...] | None = setting(None, at_least=1)
+    """mlp: number of levels (2, or that of latent_dims). conv: levels on each grid, or
+    one number per grid (2)."""
     latent_dims: tuple[int, ...] | None = setting(None, at_least=1, needs=OF_MLP)
     """Dimensions of each level, top level first, or of all (32)."""
     hidden: tuple[int, ...] | None = setting(None, at_least=1, needs=OF_MLP)
@@ -76,8 +81,24 @@ class HierarchicalConfig(LikelihoodConfig):
     downwards (1705.07120), or so with the prior as a factor (1602.02282)."""
     decoder_skip: bool = setting(False, needs=OF_MLP)
     """The decoder sees all levels, not the last alone."""
+    groups: tuple[int, ...] | None = setting(None, at_least=1, needs=OF_CONV)
+    """conv: rows of the grids of latent variables, coarsest first, such as 1 4 7 14.
+    Default: 1, and the image's rows halved again and again, from 4 rows on."""
+    width: int | tuple[int, ...] | None = setting(None, at_least=1, needs=OF_CONV)
+    """conv: channels on all grids, or one number per grid (64)."""
+    latent_channels: int | tuple[int, ...] | None = setting(
+        None, at_least=1, needs=OF_CONV
+    )
+    """conv: latent dimensions at each place of a grid, or one number per grid (16)."""
+    bottleneck: int | None = setting(None, at_least=1, needs=OF_CONV)
+    """conv: factor by which a residual block reduces its channels (4)."""
+    encoder_blocks: tuple[int, ...] | None = setting(None, at_least=0, needs=OF_CONV)
+    """conv: residual blocks of the encoder on each grid. Default: as many as levels."""
+    remat: bool = setting(False, needs=OF_CONV)
+    """conv: compute activations again for the gradient: less memory, more time."""
     activation: Activation | None = None
-    """Activation function (relu); glu gates the layers, as in arXiv 1705.07120."""
+    """Activation function (mlp: relu, conv: silu); glu gates the layers of an mlp, as
+    in arXiv 1705.07120."""
     negative_slope: float | None = setting(
         None, needs={**OF_MLP, "activation": "leaky_relu"}
     )
@@ -107,7 +128,15 @@ class HierarchicalConfig(LikelihoodConfig):
         if self.network == "mlp":
             self._check_mlp()
 
+        elif self.activation == "glu":
+            raise InputError("activation must not be glu unless network is mlp")
+
     def _check_mlp(self) -> None:
+        if isinstance(self.depth, tuple):
+            raise InputError(
+                "depth must be one number unless network is conv, got "
+                f"{' '.join(map(str, self.depth))}"
+            )
         dims = self._latent_dims
         if self.depth not in (None, len(dims)):
             raise InputError(
@@ -139,7 +168,7 @@ class HierarchicalConfig(LikelihoodConfig):
         """D of each level, top level first."""
         dims = self.latent_dims or (LATENT_DIM,)
         if self.latent_dims is None or (len(dims) == 1 and self.depth is not None):
-            return dims * (self.depth or DEPTH)
+            return dims * (self.depth if isinstance(self.depth, int) else DEPTH)
         return dims
 
     def build(
@@ -161,12 +190,12 @@ class HierarchicalConfig(LikelihoodConfig):
             self._check_unused([type(likelihood)])
         else:
             self._check_unused([])
-        network = self._build_network(feature_shape(likelihood, data.shape))
+        network = self._build_network(data, feature_shape(likelihood, data.shape))
         kind = TOP_PRIORS[self.prior]
         top = build_part(
             kind,
             {
-                "latent_dim": network.latent_dims[0],
+                "latent_dim": network.top_dim,
                 "data_shape": data.shape,
                 "bounded": not data.is_real,
                 **self._settings_of("prior", self.prior, fields_of(kind)),
@@ -174,19 +203,74 @@ class HierarchicalConfig(LikelihoodConfig):
         )
         return HierarchicalVAE(network, top, likelihood)
 
-    def _build_network(self, output_shape: tuple[int, ...]) -> MLPLevels:
-        names = fields_of(MLPLevels)
+    def _build_network(
+        self, data: DataSpec, output_shape: tuple[int, ...]
+    ) -> MLPLevels | TopDownLevels:
         stated = {
-            name: value
-            for name in names & self.__dataclass_fields__.keys()
-            if (value := getattr(self, name)) is not None
+            CONV_NAMES.get(field.name, field.name): value
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) is not None
         }
-        stated |= {"latent_dims": self._latent_dims, "output_shape": output_shape}
-        return MLPLevels(**stated)
+        stated["output_shape"] = output_shape
+        if self.network == "mlp":
+            return build_part(MLPLevels, {**stated, "latent_dims": self._latent_dims})
+        if data.is_real:
+            raise InputError(
+                "network must be mlp for rows and series, which are not images, got "
+                "conv"
+            )
+        grids = self._choose_grids(*data.shape[:2])
+        for name in ("depth", "width", "latent_channels", "encoder_blocks"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != len(grids):
+                raise InputError(
+                    f"{name} must be one number for each of {len(grids)} grids "
+                    f"(groups), got {' '.join(map(str, value))}"
+                )
+        blocks = PER_GRID if self.depth is None else self.depth
+        blocks = (blocks,) * len(grids) if isinstance(blocks, int) else blocks
+        stated |= {"grids": grids, "blocks": blocks}
+        network = build_part(TopDownLevels, stated)
+        network.check()
+        return network
+
+    def _choose_grids(self, H: int, W: int) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of each grid for images of H rows and W columns."""
+        *coarser, finest = grid_sizes((H, W))
+        if self.groups is None:
+            return tuple(coarser) or (finest,)
+        known = {rows: (rows, columns) for rows, columns in (*coarser, finest)}
+        if list(self.groups) != sorted({*self.groups}):
+            raise InputError(
+                "groups must rise from the coarsest grid to the finest, got "
+                f"{' '.join(map(str, self.groups))}"
+            )
+        grids = []
+        for rows in self.groups:
+            if rows not in known and H != W:
+                raise InputError(
+                    f"groups must be among {', '.join(map(str, known))} for images of "
+                    f"{H} x {W}, got {rows}"
+                )
+            grids.append(known.get(rows, (rows, rows)))
+        return tuple(grids)
 
     def describe_network(self, data_shape: int | Sequence[int]) -> str:
-        """Sizes from the data to the top, such as ``784-256-256-z32-256-z32``."""
-        network = self._build_network(DataSpec(as_shape(data_shape)).shape)
+        """Sizes from the data to the top, such as ``784-256-256-z32-256-z32``.
+
+        Of a convolutional network the levels on each grid: ``conv 64, 2 x 1x1 + 2 x
+        4x4``.
+        """
+        data = DataSpec(as_shape(data_shape))
+        network = self._build_network(data, data.shape)
+        if isinstance(network, TopDownLevels):
+            counts = zip(network.blocks, network.sizes, strict=True)
+            groups = [
+                f"{count} x {rows}x{columns}" for count, (rows, columns) in counts
+            ]
+            widths = network.widths
+            widths = (widths,) if isinstance(widths, int) else widths
+            return f"conv {'-'.join(map(str, widths))}, {' + '.join(groups)}"
         *upper, last = network.latent_dims
         sizes = [math.prod(network.output_shape), *network.hidden, f"z{last}"]
         for D in upper[::-1]:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from flaxvae.models.data_spec import DataSpec
 from flaxvae.nn.likelihoods import LIKELIHOODS, Likelihood, MeanActivation, Scale
 from flaxvae.settings import as_python, check_settings, setting
 
+Part = TypeVar("Part", bound=nn.Module)
 Kinds = Mapping[Any, type[nn.Module]]  # of a part of a model, by name
 
 
@@ -208,7 +209,7 @@ def feature_shape(likelihood: nn.Module, data_shape: tuple[int, ...]) -> Any:
     return data_shape  # of a module of the user's own
 
 
-def build_part(part: type[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
+def build_part(part: type[Part], settings: Mapping[str, Any]) -> Part:
     """A module with those of the settings that it has."""
     names = fields_of(part)
     return part(**{name: settings[name] for name in names & settings.keys()})

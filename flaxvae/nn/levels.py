@@ -68,6 +68,16 @@ class MLPLevels(Network):
     inference: Inference = "ladder"
     decoder_skip: bool = False  # the decoder sees all levels, not the last alone
 
+    @property
+    def num_levels(self) -> int:
+        """L."""
+        return len(self.latent_dims)
+
+    @property
+    def top_dim(self) -> int:
+        """D of the first level."""
+        return self.latent_dims[0]
+
     @nn.nowrap
     def check(self) -> None:
         """Raises `InputError` for an invalid field.
@@ -261,7 +271,7 @@ def draw_tempered(
     p: Distribution,
     key: jax.Array,
     shape: tuple[int, ...],
-    temperature: float,
+    temperature: float | jax.Array,
 ) -> jax.Array:
     """Draws ``(*shape, *event)`` of a prior whose batch shape is () or ``shape``."""
     if not isinstance(p, Normal):
