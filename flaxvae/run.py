@@ -41,7 +41,7 @@ from flaxvae.latent.generate import (
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VQVAE, Autoencoder, CodePriorConfig
 from flaxvae.run_data import DataSource, TrainedOnData
-from flaxvae.training import Engine, Member, RunFolder, Trained, hosts
+from flaxvae.training import Engine, Member, RunFolder, Trained, Training, hosts
 from flaxvae.training.environment import device_name
 from flaxvae.training.interrupt import Interrupted
 from flaxvae.training.run_folder import check_new_file, check_writable
@@ -609,8 +609,7 @@ def _with_run(function: Callable[P, Trained]) -> Callable[P, Run]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Run:
-        bound = signature.bind(*args, **kwargs)
-        dataset = bound.arguments["dataset"] = as_dataset(bound.arguments["dataset"])
+        bound, dataset = _bind(signature, *args, **kwargs)
         try:
             return Run.of(function(*bound.args, **bound.kwargs), dataset)
         except Interrupted as error:
@@ -627,8 +626,7 @@ def _with_runs(function: Callable[P, list[Member]]) -> Callable[P, list[RunMembe
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> list[RunMember]:
-        bound = signature.bind(*args, **kwargs)
-        dataset = bound.arguments["dataset"] = as_dataset(bound.arguments["dataset"])
+        bound, dataset = _bind(signature, *args, **kwargs)
 
         def as_runs(members: list[Member]) -> list[RunMember]:
             return [
@@ -643,6 +641,20 @@ def _with_runs(function: Callable[P, list[Member]]) -> Callable[P, list[RunMembe
             raise
 
     return _annotate(call, signature, list[RunMember])
+
+
+def _bind(
+    signature: inspect.Signature, *args: object, **kwargs: object
+) -> tuple[inspect.BoundArguments, Dataset]:
+    """The arguments of `fit` or `sweep`, and their data set, read where it must be."""
+    bound = signature.bind(*args, **kwargs)
+    first = bound.args[0] if bound.args else None
+    if isinstance(first, Training):
+        return bound, first.dataset
+    if "dataset" not in bound.arguments:
+        raise TypeError("missing a required argument: 'dataset'")
+    dataset = bound.arguments["dataset"] = as_dataset(bound.arguments["dataset"])
+    return bound, dataset
 
 
 def _annotate(function: F, signature: inspect.Signature, result: Any) -> F:

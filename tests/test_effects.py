@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
+from flaxvae.training.plan import make_plan
 
 from flaxvae.checks import InputError, check_boolean
 from flaxvae.data import DataConfig
@@ -39,7 +40,6 @@ from flaxvae.objectives import ELBO, OBJECTIVES, Objective, ObjectiveConfig
 from flaxvae.objectives.reconstruction import autoencoder_objective
 from flaxvae.settings import Except, check_needs, choices_of, setting
 from flaxvae.training import Optimization
-from flaxvae.training.plan import make_plan
 
 IMAGES = DataSpec((4, 4, 1), levels=17, num_classes=3)
 TABLES = {

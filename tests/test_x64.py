@@ -5,6 +5,7 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flaxvae.training.plan import make_plan
 
 import flaxvae
 from flaxvae.data import binarize, condition_on_labels, from_arrays
@@ -37,7 +38,6 @@ from flaxvae.objectives.objective import with_arrays
 from flaxvae.schedules import cyclical, sigmoid_warm_up, warm_up
 from flaxvae.training import Engine
 from flaxvae.training.optimizers import OPTIMIZERS, build_optimizer
-from flaxvae.training.plan import make_plan
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(60) % 3

@@ -16,7 +16,7 @@ from flaxvae.data.preprocess import Preprocess
 from flaxvae.objectives.objective import bind_conditions
 from flaxvae.schedules import at_full_value
 from flaxvae.training.parallel import ONE_DEVICE, Devices
-from flaxvae.training.step import Metrics
+from flaxvae.training.state import Metrics
 
 Evaluate = Callable[..., Metrics]
 

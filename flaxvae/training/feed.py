@@ -19,8 +19,8 @@ from flaxvae.checks import InputError
 from flaxvae.data import Dataset
 from flaxvae.schedules import Clock
 from flaxvae.training import hosts
-from flaxvae.training.advance import Examples, choose_steps_per_loop, shuffle
 from flaxvae.training.environment import device_memory
+from flaxvae.training.epochs import Examples, choose_steps_per_loop, shuffle
 from flaxvae.training.parallel import Devices
 
 DATA_SHARE = 0.5  # of a device's memory that examples may take

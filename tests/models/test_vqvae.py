@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flaxvae.training.program import make_program
 from scipy import stats
 
 import flaxvae
@@ -16,7 +17,6 @@ from flaxvae.models import build_vqvae
 from flaxvae.objectives import Quantization
 from flaxvae.training import fit
 from flaxvae.training.optimizers import adam
-from flaxvae.training.program import make_program
 
 SMALL = {"filters": (16, 16), "num_residual_blocks": 1, "num_codes": 16}
 

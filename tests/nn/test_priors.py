@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flaxvae.training.program import make_program
 from scipy import stats
 
 from flaxvae.checks import InputError
@@ -16,7 +17,6 @@ from flaxvae.models.variables import variable_shapes
 from flaxvae.objectives import ELBO
 from flaxvae.training import Trained, fit
 from flaxvae.training.optimizers import adam
-from flaxvae.training.program import make_program
 
 SHAPE = (4, 4, 1)
 

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flaxvae.training.advance import create_loop_state, make_advance
+from flaxvae.training.program import make_program
 
 from flaxvae.objectives import ELBO
 from flaxvae.training import advance
-from flaxvae.training.advance import create_loop_state, make_advance
 from flaxvae.training.evaluate import make_evaluate
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.optimizers import adam
-from flaxvae.training.program import make_program
 from flaxvae.training.state import TrainState
 from flaxvae.training.step import make_step
 

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flaxvae.training.program import make_program
 
 from flaxvae.models import build_vae, build_vqvae
 from flaxvae.objectives import ELBO, Quantization
 from flaxvae.training import checkpoint, fit, load
 from flaxvae.training.optimizers import adam
 from flaxvae.training.parallel import Devices
-from flaxvae.training.program import make_program
 from flaxvae.training.state import create_state
 from flaxvae.training.step import make_step
 from tests.training.test_advance import examples_of

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flaxvae.training.program import make_program
 
 from flaxvae import training
 from flaxvae.checks import InputError
@@ -31,7 +32,6 @@ from flaxvae.training import (
 from flaxvae.training.checkpoint import Checkpoints
 from flaxvae.training.interrupt import Interrupted, watch_signals
 from flaxvae.training.optimizers import adam
-from flaxvae.training.program import make_program
 
 
 def same(a, b):

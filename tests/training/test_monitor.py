@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flaxvae.training.advance import validation_value
+from flaxvae.training.program import make_program
 
 from experiments import mnist_vae
 from experiments.command import run_command
@@ -34,10 +36,8 @@ from flaxvae.objectives import (
 from flaxvae.objectives.objective import FunctionObjective, as_objective
 from flaxvae.schedules import warm_up
 from flaxvae.training import Optimization, fit, sweep
-from flaxvae.training.advance import validation_value
 from flaxvae.training.loop import compare_best
 from flaxvae.training.optimizers import adam
-from flaxvae.training.program import make_program
 from tests.objectives.linear_gaussian import LinearGaussian, W
 from tests.training.test_loop import same
 

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flaxvae.training.program import make_program
 
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
 from flaxvae.objectives import FactorVAE
 from flaxvae.training import Optimization, build_optimizer, fit
 from flaxvae.training.optimizers import OPTIMIZERS, adam
-from flaxvae.training.program import make_program
 
 PARAMS = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0, 0.5])}
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flaxvae.training.program import make_program
 
 from flaxvae.checks import InputError
 from flaxvae.collectives import DATA_AXIS, draw_rows
@@ -16,7 +17,6 @@ from flaxvae.models.presets import PRESETS
 from flaxvae.objectives import ELBO
 from flaxvae.training import Engine, build_optimizer, evaluate, fit, parallel
 from flaxvae.training.parallel import Devices, choose_devices
-from flaxvae.training.program import make_program
 
 STEPS = 7  # 5 make an epoch
 
