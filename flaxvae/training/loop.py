@@ -36,6 +36,7 @@ from flaxvae.training.checkpoint import from_host, to_host
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import peak_memory
 from flaxvae.training.feed import Feed, open_feed
+from flaxvae.training.inputs import learns_labels
 from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
 from flaxvae.training.optimization import Optimization
 from flaxvae.training.optimizers import check_paths
@@ -206,6 +207,7 @@ def fit(
                     total=total,
                     budget=engine.device_memory_budget,
                     whole_epochs=bool(callbacks),
+                    with_labels=learns_labels(model),
                 )
             )
             shown = progress and hosts.is_main()

@@ -41,7 +41,7 @@ from flaxvae.schedules import Clock, resolve
 from flaxvae.settings import describe_settings, describe_value
 from flaxvae.training.advance import LoopState
 from flaxvae.training.environment import describe_environment
-from flaxvae.training.inputs import check_split
+from flaxvae.training.inputs import check_split, learns_labels
 from flaxvae.training.optimization import Optimization
 from flaxvae.training.parallel import ONE_DEVICE, Devices
 from flaxvae.training.program import Program, make_program
@@ -191,7 +191,7 @@ class Plan:
                 "seed": seed,
             },
             "model": describe_module(program.model),
-            "data": self.dataset.describe(),
+            "data": self.dataset.describe(with_labels=learns_labels(program.model)),
             "notes": {name: describe_value(v) for name, v in self.notes.items()},
             "environment": describe_environment(),
         }

@@ -12,7 +12,6 @@ import numpy as np
 import optax
 
 from flaxvae.checks import InputError, check_choice, show
-from flaxvae.collectives import split_weights
 from flaxvae.data import Dataset
 from flaxvae.models.variables import initialize_from_data
 from flaxvae.objectives.objective import Objective, as_objective, with_arrays
@@ -21,6 +20,7 @@ from flaxvae.training.advance import Advance, LoopState, create_loop_state, make
 from flaxvae.training.diagnostics import code_moments, describe_codes
 from flaxvae.training.evaluate import make_evaluate
 from flaxvae.training.fingerprint import fingerprint
+from flaxvae.training.inputs import learns_labels
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.optimizers import freeze
 from flaxvae.training.parallel import ONE_DEVICE, Devices
@@ -131,7 +131,8 @@ def make_program(
         frozen=frozen,
     )
     evaluate = make_evaluate(model, preprocess, devices)
-    examples = dataset.stored(dataset.train[:1].examples)
+    is_taught = learns_labels(model)
+    examples = dataset.stored(dataset.train[:1].batch(with_labels=is_taught))
     batch = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((batch_size, *leaf.shape[1:]), leaf.dtype),
         examples,
@@ -147,12 +148,12 @@ def make_program(
         """Training examples at random, the same for every seed."""
         x, N = dataset.train.x, len(dataset.train)
         rows = np.random.default_rng(0).choice(N, count, replace=count > N)
-        seen: jax.Array = preprocess.prepare(jnp.asarray(dataset.stored(x[rows])))
+        seen: jax.Array = preprocess.prepare(jnp.asarray(preprocess.stored(x[rows])))
         return jnp.nan_to_num(seen) if preprocess.masked else seen
 
     def create_traced(seed: jax.Array, objective: Objective) -> LoopState:
-        inputs, _ = split_weights(batch)
-        sample = jax.eval_shape(preprocess, inputs, jax.random.key(0))
+        x = jax.eval_shape(preprocess, batch.x, jax.random.key(0))
+        sample = batch.with_x(x).without_weight()
         state = create_state(
             model,
             objective,

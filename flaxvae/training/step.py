@@ -1,7 +1,6 @@
 """One train step: pure, and compiled by whoever calls it."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxvae.collectives import mean_over_devices, split_weights
+from flaxvae.batch import Batch, as_batch
+from flaxvae.collectives import mean_over_devices
 from flaxvae.data.preprocess import Preprocess
 from flaxvae.dtypes import keep_types, narrow
-from flaxvae.objectives.objective import bind_conditions
+from flaxvae.models.bind import bind
 from flaxvae.schedules import Clock, at_step
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.optimizers import is_below
@@ -36,7 +36,7 @@ def make_step(
     """Makes ``step(state, batch) -> (state, metrics)``.
 
     The step minimises the batch mean of the ``loss`` of the state's objective, weighted
-    where the batch is `flaxvae.collectives.Weighted`. Mutable collections (a
+    where the batch has weights. Mutable collections (a
     BatchNorm's statistics) are updated; a module knows that it is being trained by
     ``self.is_mutable_collection("batch_stats")`` or ``self.has_rng("dropout")``, so no
     flag is handed through.
@@ -44,7 +44,7 @@ def make_step(
     Args:
       model: an unbound model.
       optimizer: an Optax gradient transformation.
-      preprocess: from a stored batch to the model's input.
+      preprocess: from stored examples to the model's input.
       ema_decay: share of the old average that a step keeps, in [0, 1); used where
         the state keeps an average, and lower in the first steps:
         min(ema_decay, (1 + step) / (10 + step)). Floating-point arrays of the mutable
@@ -57,22 +57,29 @@ def make_step(
         optimizer leaves their parameters alone (`flaxvae.training.optimizers.freeze`).
 
     Returns:
-      A pure function from a state and a stored batch ``(B, ...)`` to the next state
-      and the batch means of the objective's terms, each ``()``, in nats per example.
+      A pure function from a state and a stored `Batch`, or stored examples
+      ``(B, ...)`` alone, to the next state and the batch means of the objective's
+      terms, each ``()``, in nats per example.
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        batch, weight = split_weights(batch)
-        x = preprocess(batch, stream_key(state.key, Stream.PREPROCESS, state.step))
+        batch = as_batch(batch)
+        weight = batch.weight
+        key_x = stream_key(state.key, Stream.PREPROCESS, state.step)
+        batch = batch.with_x(preprocess(batch.x, key_x))
         key = stream_key(state.key, Stream.OBJECTIVE, state.step)
         key_network = stream_key(state.key, Stream.NETWORK, state.step)
-        objective = bind_conditions(at_step(state.objective, state.step, clock))
+        objective = at_step(state.objective, state.step, clock)
+
+        def method(model: Any, batch: Batch[jax.Array]) -> Metrics:
+            terms: Metrics = objective(*bind(model, batch), key=key)
+            return terms
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
             terms, collections = model.apply(
                 {"params": params, **state.collections},
-                x,
-                method=functools.partial(objective, key=key),
+                batch,
+                method=method,
                 mutable=list(state.collections),
                 rngs={"dropout": key_network, "codebook": key_network},
             )

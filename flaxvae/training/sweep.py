@@ -7,6 +7,7 @@ products fill the cores already. Members of another shape are another program.
 """
 
 import dataclasses
+import functools
 import inspect
 import itertools
 import statistics
@@ -43,6 +44,7 @@ from flaxvae.training.advance import Examples, LoopState, Report, choose_steps_p
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import device_memory
 from flaxvae.training.feed import Resident, bytes_of_examples
+from flaxvae.training.inputs import learns_labels
 from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
 from flaxvae.training.loop import (
     as_known,
@@ -177,14 +179,19 @@ def sweep(
             f"memory_limit must be >= {needed}, the bytes of the examples, got "
             f"{limit:.0f}: a sweep does not stream; start a run for each setting"
         )
-    stored = dataset.stored
-    examples = ONE_DEVICE.put(
-        (stored(dataset.train.examples), stored(dataset.validation.examples))
-    )
+
+    @functools.cache  # one copy on the device, whatever the models' shapes
+    def place(with_labels: bool) -> Examples:
+        splits = dataset.train, dataset.validation
+        batches = (split.batch(with_labels=with_labels) for split in splits)
+        placed: Examples = ONE_DEVICE.put(tuple(map(dataset.stored, batches)))
+        return placed
+
     members: dict[str, Member] = {}
     with watch_signals(workdir is not None) as watch:
         for shape, group in groups.items():
             model = build(**{name: group[0][name] for name in names.model})
+            examples = place(learns_labels(model))
             stack = _Stack(plan, names, model, mapping, examples)
             size = stack.members_that_fit(group, limit)
             for start in range(0, len(group), size):
