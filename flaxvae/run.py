@@ -23,7 +23,7 @@ from flaxvae.checks import (
     check_seed,
     show,
 )
-from flaxvae.data import Dataset, Split, condition_on_labels
+from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS, check_examples
 from flaxvae.data.memory import as_dataset
 from flaxvae.evaluation.probe import check_probed
@@ -421,7 +421,7 @@ class Run(TrainedOnData):
         check_recognized(dataset)
         kept = f"classifier-{classifier_epochs}-{seed}"
         if not self.owns(dataset):
-            kept += f"-{condition_on_labels(dataset).fingerprint()}"
+            kept += f"-{dataset.fingerprint(with_labels=True)}"
         classifier = train_classifier(
             dataset,
             epochs=classifier_epochs,

@@ -190,7 +190,7 @@ def test_every_training_is_traced_in_32_bits(name):
         step = jax.jit(training.step).trace(run.state, training.batch)
         traces = [create.jaxpr, step.jaxpr]
         if name == "bernoulli":  # the loops around the step are the same for all
-            examples = dataset.train.examples, dataset.validation.examples
+            examples = dataset.train.batch(), dataset.validation.batch()
             steps = [jax.ShapeDtypeStruct((), jnp.int32)] * 2
             advance = jax.jit(training.epochs).trace(run, examples, *steps)
             traces.append(advance.jaxpr)

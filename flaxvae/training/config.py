@@ -13,6 +13,7 @@ from flaxvae.objectives.objective import describe_objective
 from flaxvae.schedules import resolve
 from flaxvae.settings import describe_settings, describe_value
 from flaxvae.training.environment import describe_environment
+from flaxvae.training.inputs import learns_labels
 from flaxvae.training.optimization import NAMED_OPTIMIZER
 from flaxvae.training.state import LoopState
 from flaxvae.training.training import Training
@@ -85,7 +86,7 @@ def describe_run(
             "seed": seed,
         },
         "model": describe_module(training.completed.model),
-        "data": training.dataset.describe(),
+        "data": training.dataset.describe(with_labels=learns_labels(training.model)),
         "notes": {name: describe_value(v) for name, v in (notes or {}).items()},
         "environment": describe_environment(),
     }

@@ -36,6 +36,7 @@ from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import peak_memory
 from flaxvae.training.epochs import Examples, Layout, Report, choose_steps_per_loop
 from flaxvae.training.feed import Feed, open_feed
+from flaxvae.training.inputs import learns_labels
 from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
 from flaxvae.training.lines import LineReader, compare_best
 from flaxvae.training.optimization import Optimization
@@ -225,6 +226,7 @@ class _Session:
                 total=clock.total_steps,
                 budget=engine.device_memory_budget,
                 whole_epochs=bool(callbacks),
+                with_labels=learns_labels(training.model),
             ) as feed,
             contextlib.ExitStack() as stack,
         ):

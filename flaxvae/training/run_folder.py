@@ -44,6 +44,7 @@ from flaxvae.objectives.objective import (
 from flaxvae.settings import describe_value, flatten_tree
 from flaxvae.training.checkpoint import Checkpoints
 from flaxvae.training.environment import describe_environment
+from flaxvae.training.inputs import learns_labels
 from flaxvae.training.state import Variables
 from flaxvae.training.stored import (
     PARTS,
@@ -375,7 +376,7 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
     trained.check_finite()
     folder = RunFolder(workdir)
     if dataset is not None:
-        data = dataset.describe()
+        data = dataset.describe(with_labels=learns_labels(trained.model))
     elif trained.workdir is not None:
         data = RunFolder(trained.workdir).config["data"]
     else:

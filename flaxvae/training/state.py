@@ -12,13 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flaxvae.batch import Batch, as_batch
 from flaxvae.checks import InputError
-from flaxvae.objectives.objective import (
-    Objective,
-    bind_conditions,
-    check_terms,
-    with_arrays,
-)
+from flaxvae.models.bind import bind
+from flaxvae.objectives.objective import Objective, check_terms, with_arrays
 from flaxvae.schedules import at_full_value
 from flaxvae.training.keys import Stream, stream_key
 
@@ -26,8 +23,8 @@ Metrics = dict[str, jax.Array]
 Variables = Mapping[str, optax.Params]
 """What ``model.apply`` takes: ``params`` and mutable collections by name."""
 
-VIEWS = ("GivenVAE", "GivenClassifier", "GivenCodePrior")
-"""What an objective sees of a model under its conditions."""
+VIEWS = ("GivenVAE", "GivenCodePrior", "Labelled")
+"""What an objective sees of a model under a batch."""
 
 
 @flax.struct.dataclass
@@ -143,7 +140,8 @@ def create_state(
       model: an unbound model.
       objective: run once to create every parameter that it reaches.
       optimizer: an Optax gradient transformation.
-      x: a preprocessed batch ``(B, ...)``; only its shape and type matter.
+      x: preprocessed examples ``(B, ...)``, or a `Batch` of them; only shapes and types
+        matter.
       seed: of the root key.
       keep_ema: whether the step keeps averages of parameters and collections.
 
@@ -157,14 +155,14 @@ def create_state(
     rngs = {"params": key_params, "dropout": key_network}
 
     def init() -> Any:
-        bound = bind_conditions(at_full_value(objective))
+        at_full = at_full_value(objective)
 
-        def method(vae: Any, x: Any) -> None:
+        def method(vae: Any, batch: Batch[jax.Array]) -> None:
             with _explain_missing(model, objective):
-                terms = bound(vae, x, key=key_objective)
-            check_terms(terms, len(jax.tree.leaves(x)[0]), objective)
+                terms = at_full(*bind(vae, batch), key=key_objective)
+            check_terms(terms, len(batch.x), objective)
 
-        return model.init(rngs, x, method=method)
+        return model.init(rngs, as_batch(x), method=method)
 
     # Under jit, initialization is one dispatch instead of one per operation.
     variables = dict(jax.jit(init)())

@@ -1,7 +1,6 @@
 """One train step: a pure function, compiled by whoever calls it."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxvae.collectives import mean_over_devices, split_weights
+from flaxvae.batch import Batch, as_batch
+from flaxvae.collectives import mean_over_devices
 from flaxvae.data.preprocess import Preprocess
 from flaxvae.dtypes import keep_types, narrow
-from flaxvae.objectives.objective import bind_conditions
+from flaxvae.models.bind import bind
 from flaxvae.schedules import Clock, at_step
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.optimizers import is_below
@@ -34,7 +34,7 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One step down the gradient of the batch mean of the objective's ``loss``.
 
-    The mean is weighted where the batch is `flaxvae.collectives.Weighted`. Mutable
+    The mean is weighted where the batch has weights. Mutable
     collections (a BatchNorm's statistics) are updated; a module knows that it is being
     trained by ``self.is_mutable_collection("batch_stats")`` or
     ``self.has_rng("dropout")``, so no flag is handed through.
@@ -44,7 +44,7 @@ def train_step(
       optimizer: an Optax gradient transformation.
       preprocess: from a stored batch to the model's input.
       state: the state before, which holds the objective and the root key.
-      batch: as it is stored, ``(B, ...)``.
+      batch: stored examples, `Batch` or ``(B, ...)`` alone.
       ema_decay: share of the old average that a step keeps, in [0, 1); used where
         the state keeps an average, and lower in the first steps:
         min(ema_decay, (1 + step) / (10 + step)). Floating-point arrays of the mutable
@@ -60,19 +60,25 @@ def train_step(
       The next state, and the batch means of the objective's terms, each ``()``, in nats
       per example.
     """
-    batch, weight = split_weights(batch)
-    x = preprocess(batch, stream_key(state.key, Stream.PREPROCESS, state.step))
+    batch = as_batch(batch)
+    weight = batch.weight
+    key_x = stream_key(state.key, Stream.PREPROCESS, state.step)
+    batch = batch.with_x(preprocess(batch.x, key_x))
     key = stream_key(state.key, Stream.OBJECTIVE, state.step)
     key_network = stream_key(state.key, Stream.NETWORK, state.step)
-    objective = bind_conditions(at_step(state.objective, state.step, clock))
+    objective = at_step(state.objective, state.step, clock)
+
+    def method(model: Any, batch: Batch[jax.Array]) -> Metrics:
+        terms: Metrics = objective(*bind(model, batch), key=key)
+        return terms
 
     def loss_fn(
         params: optax.Params,
     ) -> tuple[jax.Array, tuple[Metrics, Mapping[str, Any]]]:
         terms, collections = model.apply(
             {"params": params, **state.collections},
-            x,
-            method=functools.partial(objective, key=key),
+            batch,
+            method=method,
             mutable=list(state.collections),
             rngs={"dropout": key_network, "codebook": key_network},
         )

@@ -7,6 +7,7 @@ products fill the cores already. Members of another shape are another program.
 """
 
 import dataclasses
+import functools
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from flaxvae.objectives.objective import Objective, Terms, as_objective
 from flaxvae.training.config import check_settings, describe_run
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import device_memory
+from flaxvae.training.epochs import Examples
 from flaxvae.training.feed import Resident, bytes_of_examples
 from flaxvae.training.grid import (
     Setting,
@@ -31,6 +33,7 @@ from flaxvae.training.grid import (
     name_setting,
     sort_grid,
 )
+from flaxvae.training.inputs import learns_labels
 from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
 from flaxvae.training.lines import compare_best
 from flaxvae.training.loop import check_execution, drive, make_trained
@@ -166,16 +169,21 @@ def sweep(
             f"memory_limit must be >= {needed}, the bytes of the examples, got "
             f"{limit:.0f}: a sweep does not stream; start a run for each setting"
         )
-    stored = dataset.stored
-    examples = ONE_DEVICE.put(
-        (stored(dataset.train.examples), stored(dataset.validation.examples))
-    )
+
+    @functools.cache  # one copy on the device, whatever the models' shapes
+    def place(with_labels: bool) -> Examples:
+        splits = dataset.train, dataset.validation
+        batches = (split.batch(with_labels=with_labels) for split in splits)
+        placed: Examples = ONE_DEVICE.put(tuple(map(dataset.stored, batches)))
+        return placed
+
     members: dict[str, Member] = {}
     with watch_signals(workdir is not None) as watch:
         folder = None if workdir is None else Path(workdir)
         runner = _Runner(engine, watch, folder, settings, progress)
         for shape, group in swept.groups().items():
             model = build(**{name: group[0][name] for name in swept.model})
+            examples = place(learns_labels(model))
             stack = Stack(
                 Training(model, dataset, objective, chosen, own),
                 swept,

@@ -14,7 +14,6 @@ import numpy as np
 import optax
 
 from flaxvae.checks import InputError, check_choice, show
-from flaxvae.collectives import split_weights
 from flaxvae.data import Dataset
 from flaxvae.models.variables import initialize_from_data
 from flaxvae.objectives import ELBO
@@ -36,6 +35,7 @@ from flaxvae.training.diagnostics import code_moments, describe_codes
 from flaxvae.training.epochs import PLAIN, Examples, Layout, Report, run_epochs
 from flaxvae.training.evaluate import make_evaluate
 from flaxvae.training.fingerprint import fingerprint
+from flaxvae.training.inputs import learns_labels
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.optimization import (
     Optimization,
@@ -136,10 +136,10 @@ class Training:
     @functools.cached_property
     def batch(self) -> Any:
         """The shapes of a stored batch."""
-        examples = self.dataset.stored(self.dataset.train[:1].examples)
+        one = self.dataset.train[:1].batch(with_labels=learns_labels(self.model))
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((self.batch_size, *x.shape[1:]), x.dtype),
-            examples,
+            self.dataset.stored(one),
         )
 
     def init(
@@ -236,8 +236,8 @@ class Training:
 
     def _init(self, seed: jax.Array, objective: Objective) -> LoopState:
         model, preprocess = self.completed.model, self.dataset.preprocessing
-        inputs, _ = split_weights(self.batch)
-        sample = jax.eval_shape(preprocess, inputs, jax.random.key(0))
+        x = jax.eval_shape(preprocess, self.batch.x, jax.random.key(0))
+        sample = self.batch.with_x(x).without_weight()
         state = create_state(
             model,
             objective,
@@ -265,7 +265,7 @@ class Training:
         x, N = self.dataset.train.x, self.num_examples
         rows = np.random.default_rng(0).choice(N, count, replace=count > N)
         preprocess = self.dataset.preprocessing
-        seen: jax.Array = preprocess.prepare(jnp.asarray(self.dataset.stored(x[rows])))
+        seen: jax.Array = preprocess.prepare(jnp.asarray(preprocess.stored(x[rows])))
         return jnp.nan_to_num(seen) if preprocess.masked else seen
 
 

@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from flaxvae import objectives
+from flaxvae.batch import Batch
 from flaxvae.checks import InputError
-from flaxvae.collectives import Weighted
 from flaxvae.data import Dataset, Split
 from flaxvae.evaluation import bound, estimate_nll
 from flaxvae.evaluation.bound import evaluate_terms
@@ -45,7 +45,7 @@ def test_a_step_on_weights_is_a_step_on_copies(vae, stripes):
     state = create_state(vae, objective, optax.sgd(0.1), x)
     step = jax.jit(functools.partial(train_step, vae, optax.sgd(0.1), lambda x, key: x))
     weight = jnp.asarray(COUNTS / COUNTS.mean(), jnp.float32)
-    weighted, metrics = step(state, Weighted(x, weight))
+    weighted, metrics = step(state, Batch(x, weight=weight))
     copies, expected = step(state, jnp.repeat(x, COUNTS, axis=0))
     assert metrics["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
     pairs = zip(*map(jax.tree.leaves, (weighted.params, copies.params)), strict=True)
