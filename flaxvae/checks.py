@@ -163,7 +163,7 @@ def show_fields(thing: Any) -> str:
     texts = []
     for field in dataclasses.fields(thing):
         value = getattr(thing, field.name)
-        if hasattr(value, "dtype") and value.shape:
+        if hasattr(value, "dtype") and getattr(value, "shape", ()):
             texts.append(f"{field.name} {value.dtype} {tuple(value.shape)}")
             continue
         if value is field.default:

@@ -37,12 +37,13 @@ def _by_rows(function: Function) -> Function:
 
 
 Activation = Literal[
-    "elu", "gelu", "gelu_exact", "leaky_relu", "relu", "sigmoid", "silu", "tanh"
+    "elu", "gelu", "gelu_exact", "glu", "leaky_relu", "relu", "sigmoid", "silu", "tanh"
 ]
 ACTIVATIONS: dict[Activation, Function] = {
     "elu": _by_rows(nn.elu),
     "gelu": _by_rows(nn.gelu),  # by tanh, to 0.0005
     "gelu_exact": _by_rows(functools.partial(nn.gelu, approximate=False)),
+    "glu": nn.glu,  # halves the channels; of dense layers only
     "leaky_relu": nn.leaky_relu,
     "relu": nn.relu,
     "sigmoid": _by_rows(nn.sigmoid),
@@ -177,6 +178,7 @@ class Network(nn.Module, kw_only=True):
     ) -> jax.Array:
         """A dense layer followed by `finish`, ``(..., I)`` -> ``(..., width)``."""
         use_bias = self.has_dense_bias(normalization or self.normalization)
+        width = 2 * width if self.activation == "glu" else width
         layer = nn.Dense(width, use_bias=use_bias, dtype=self.dtype, name=name)
         return self.finish(layer(x), name, condition, normalization=normalization)
 

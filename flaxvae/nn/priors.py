@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxvae.checks import check_at_least, check_choice
-from flaxvae.distributions import Mixture, Normal
+from flaxvae.distributions import Distribution, Mixture, Normal
 from flaxvae.distributions.flows import AffineCoupling, Autoregressive, Flow, Inverse
 from flaxvae.distributions.mixture import MixtureOfBatch
 from flaxvae.nn.bounds import LOG_VAR_BOUNDS, soft_bound
@@ -79,7 +79,7 @@ class VampPrior(nn.Module):
         condition = getattr(model, "condition", None)
         if condition is not None:  # classes in rotation
             model = model.given(condition.example(self.num_components))
-        q = model.encode(jnp.clip(u, 0.0, 1.0) if self.bounded else u)
+        q = self._encode(model, jnp.clip(u, 0.0, 1.0) if self.bounded else u)
         if isinstance(q, Normal):  # all components in two matrix products
             return Mixture(
                 jnp.zeros(self.num_components, q.mean.dtype), q.mean, q.log_var
@@ -87,9 +87,26 @@ class VampPrior(nn.Module):
         return MixtureOfBatch(q)
 
     @nn.nowrap
+    def _encode(self, model: Any, u: jax.Array) -> Distribution:
+        q: Distribution = model.encode(u)
+        return q
+
+    @nn.nowrap
     def initialize_from_data(self, params: Any, examples: jax.Array) -> Any:
         """The parameters with ``examples`` ``(M, ...)`` as pseudo-inputs."""
         return {**params, "pseudo_inputs": examples}
+
+
+class TopVampPrior(VampPrior):
+    """A `VampPrior` of the top level of a model with levels.
+
+    The parent model must have a method ``encode_top``.
+    """
+
+    @nn.nowrap
+    def _encode(self, model: Any, u: jax.Array) -> Distribution:
+        q: Distribution = model.encode_top(u)
+        return q
 
 
 class FlowPrior(nn.Module):

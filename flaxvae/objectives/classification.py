@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxvae.objectives.objective import Objective, Terms
+from flaxvae.objectives.requirements import check_one_level
 
 
 class Classification(Objective):
@@ -17,6 +18,10 @@ class Classification(Objective):
     Terms: ``loss``, nats per example, and ``accuracy``, 0 or 1; each ``(B,)``. Early
     stopping compares ``loss``.
     """
+
+    def check(self, model: Any, dataset: Any) -> None:
+        """The model must be a classifier."""
+        check_one_level(model, "classification")
 
     def __call__(self, classifier: Any, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`; ``key`` is not used."""

@@ -1,7 +1,7 @@
 """InfoVAE and WAE: the codes of all examples together follow the prior."""
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from flaxvae.collectives import gather_rows
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.objectives.elbo import bound_terms
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
+from flaxvae.objectives.requirements import check_one_level, one_level
 
 IMQ_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -65,10 +66,14 @@ class InfoVAE(Objective):
 
     def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
-        terms, discrepancy = _terms(vae, x, key, self.kernel)
+        terms, discrepancy = _terms(vae, x, key, self.kernel, "info")
         loss = -terms["log_likelihood"] + (1 - self.alpha) * terms["kl"]
         loss = loss + (self.alpha + self.mmd_weight - 1) * discrepancy
         return {**terms, "loss": loss, "mmd": jnp.broadcast_to(discrepancy, loss.shape)}
+
+    def check(self, model: Any, dataset: Any) -> None:
+        """The model must have one level."""
+        check_one_level(model, "info")
 
 
 class WAE(Objective):
@@ -99,9 +104,13 @@ class WAE(Objective):
 
     def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
-        terms, discrepancy = _terms(vae, x, key, self.kernel)
+        terms, discrepancy = _terms(vae, x, key, self.kernel, "wae")
         loss = -terms["log_likelihood"] + self.mmd_weight * discrepancy
         return {**terms, "loss": loss, "mmd": jnp.broadcast_to(discrepancy, loss.shape)}
+
+    def check(self, model: Any, dataset: Any) -> None:
+        """The model must have one level."""
+        check_one_level(model, "wae")
 
 
 def mmd(x: jax.Array, y: jax.Array, kernel: Kernel = "rbf") -> jax.Array:
@@ -139,10 +148,10 @@ def mmd(x: jax.Array, y: jax.Array, kernel: Kernel = "rbf") -> jax.Array:
 
 
 def _terms(
-    vae: BoundVAE, x: jax.Array, key: jax.Array, kernel: Kernel
+    vae: BoundVAE, x: jax.Array, key: jax.Array, kernel: Kernel, name: str
 ) -> tuple[Terms, jax.Array]:
     """The terms of the bound, and the discrepancy of the same draws."""
-    q = vae.encode(x)
+    q = one_level(vae.encode(x), name)
     z, log_q = sample_and_log_prob(q, key)
     everyone = gather_rows(z)
     key_p, p = jax.random.fold_in(key, 1), vae.prior()

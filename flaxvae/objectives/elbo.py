@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flaxvae.collectives import gather_rows
 from flaxvae.distributions import Distribution, kl_divergence, sample_and_log_prob
 from flaxvae.distributions.divergences import has_closed_form, kl_per_dimension
+from flaxvae.distributions.levels import LevelPosterior
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
 from flaxvae.objectives.requirements import check_diagonal, check_standard_prior
 from flaxvae.settings import setting
@@ -27,7 +28,7 @@ class ELBO(Objective):
     is a target for the mean over the global batch, from which the KL of an example may
     differ. With free bits the KL is sum_d max(mean KL_d, free_bits), means over the
     global batch too; with both, C is a target for this sum. Examples then have no
-    weights of their own.
+    weights of their own. In a model with levels d counts the levels, not dimensions.
 
     Terms: ``loss`` (minimised; compared by early stopping), ``elbo`` (the bound itself,
     always with beta = 1), ``log_likelihood`` and ``kl``, each ``(B,)`` in nats per
@@ -47,8 +48,8 @@ class ELBO(Objective):
     """Target C of the KL in nats: the penalty is beta * abs(mean KL - C), the mean over
     the batch (arXiv 1804.03599)."""
     free_bits: Weight | None = setting(None, at_least=0, weighted_by="beta")
-    """Least value in nats that each dimension's KL, averaged over the batch, counts as
-    (arXiv 1606.04934)."""
+    """Least value in nats that the KL of each dimension, or of each level, counts as,
+    averaged over the batch (arXiv 1606.04934)."""
     num_samples: int = static(1, at_least=1)
     """Draws of z for each example."""
     kl: Literal["analytic", "sampled"] = static("analytic")
@@ -63,13 +64,23 @@ class ELBO(Objective):
         """See `Objective.__call__`."""
         q = vae.encode(x)  # q(z|x)
         draws = () if self.num_samples == 1 else (self.num_samples,)
-        z, log_q = sample_and_log_prob(q, key, draws)  # ([K,] B, D), ([K,] B)
-        terms = bound_terms(vae, x, q, z, log_q, self.kl)
+        if isinstance(q, LevelPosterior):
+            drawn = q.draw(key, draws)  # all levels in one pass
+            parts = drawn.kl if self.kl == "analytic" else drawn.log_q - drawn.log_p
+            parts = parts.reshape(len(parts), -1, len(x)).mean(1)  # (L, B)
+            log_likelihood = vae.decode(drawn.z).log_prob(x)  # ([K,] B)
+            terms = as_terms(log_likelihood, parts.sum(0))
+            parts = parts.T  # (B, L)
+        else:
+            z, log_q = sample_and_log_prob(q, key, draws)  # ([K,] B, D), ([K,] B)
+            terms = bound_terms(vae, x, q, z, log_q, self.kl)
+            if self.free_bits is not None:
+                p = vae.prior()
+                parts = kl_per_dimension(q, p)  # type: ignore[arg-type]  # (B, D)
         penalty = terms["kl"]
         if self.free_bits is not None:
-            per_dimension = kl_per_dimension(q, vae.prior())  # type: ignore[arg-type]
-            parts = gather_rows(per_dimension).mean(0)  # (D,)
-            penalty = jnp.maximum(parts, self.free_bits).sum()  # ()
+            means = gather_rows(parts).mean(0)  # (D,) or (L,)
+            penalty = jnp.maximum(means, self.free_bits).sum()  # ()
         elif self.capacity is not None:
             penalty = gather_rows(penalty).mean(0)  # ()
         if self.capacity is not None:
@@ -113,10 +124,15 @@ def bound_terms(
     else:
         divergence = log_q - p.log_prob(z)
         divergence = divergence.mean(0) if log_q.ndim > 1 else divergence
+    return as_terms(log_likelihood, divergence)
+
+
+def as_terms(log_likelihood: jax.Array, kl: jax.Array) -> Terms:
+    """The ELBO and its two terms ``(B,)`` from ``([K,] B)`` and ``(B,)``."""
     if log_likelihood.ndim > 1:
         log_likelihood = log_likelihood.mean(0)
     return {
-        "elbo": log_likelihood - divergence,
+        "elbo": log_likelihood - kl,
         "log_likelihood": log_likelihood,
-        "kl": divergence,
+        "kl": kl,
     }

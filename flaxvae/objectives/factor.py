@@ -19,7 +19,11 @@ from flaxvae.objectives.objective import (
     Weight,
     static,
 )
-from flaxvae.objectives.requirements import check_diagonal, diagonal
+from flaxvae.objectives.requirements import (
+    check_diagonal,
+    check_one_level,
+    diagonal,
+)
 
 
 class BoundVAEWithCritic(BoundVAE, Protocol):
@@ -88,6 +92,7 @@ class FactorVAE(Objective):
 
     def check(self, model: Any, dataset: Any) -> None:
         """The model must have a place for a critic, and a diagonal posterior."""
+        check_one_level(model, "factor")
         if not hasattr(model, "critic"):
             raise InputError(
                 "the model must have a critic for the objective factor, got "
@@ -97,6 +102,7 @@ class FactorVAE(Objective):
 
     def complete(self, model: Any, dataset: Any) -> Completed:
         """Adds a `Critic` to a model without one, and an optimizer for it."""
+        self.check(model, dataset)
         if model.critic is None:
             model = model.clone(critic=Critic())
         wrap = functools.partial(with_critic, learning_rate=self.critic_learning_rate)

@@ -5,18 +5,20 @@ differ in how they average it and in which parameters follow which gradient.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
 
 from flaxvae.checks import InputError
 from flaxvae.distributions import sample_and_log_prob
+from flaxvae.distributions.levels import Codes, LevelPosterior, values_of
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
 from flaxvae.settings import setting
 
 Estimator = Literal["standard", "stl", "dreg"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
+Z = TypeVar("Z", jax.Array, Codes)
 LEAST_WEIGHT = 1e-20  # of a draw, so that its gradient is not lost below any other's
 
 
@@ -107,7 +109,7 @@ class PIWAE(Objective):
 
     def __call__(self, vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
-        draws = _draw(vae, x, key, self.num_samples)
+        draws = _draw(vae, x, key, self.num_samples, rescales=True)
         inference = draws.weights(self.num_means) / self.num_means
         generative = jnp.maximum(draws.weights(1), LEAST_WEIGHT)
         # The decoder follows log p with IWAE's weights; on the path through z they are
@@ -204,10 +206,22 @@ def _draw(
     key: jax.Array,
     num_samples: int,
     estimator: Estimator = "standard",
+    *,
+    rescales: bool = False,
 ) -> _Draws:
+    """Draws codes; ``rescales``: the gradient of z is to be rescaled.
+
+    So it is under the estimator ``"dreg"``.
+    """
     q = vae.encode(x)
+    if isinstance(q, LevelPosterior) and estimator == "standard" and not rescales:
+        drawn = q.draw(key, (num_samples,))  # with log p(z) and the decoder's output
+        log_likelihood = vae.decode(drawn.z).log_prob(x)
+        log_p = log_likelihood + drawn.log_p.sum(0)
+        zeros = jnp.zeros_like(log_p)
+        return _Draws(log_likelihood, log_p, drawn.log_q.sum(0), zeros, zeros)
     z, log_q = sample_and_log_prob(q, key, (num_samples,))  # (K, B, D), (K, B)
-    z, numerator, denominator = _with_handles(z, jnp.zeros_like(log_q))
+    z, numerator, denominator = _with_handles(values_of(z), jnp.zeros_like(log_q))
     if estimator != "standard":  # only the path through z leads to q's parameters
         log_q = jax.lax.stop_gradient(q).log_prob(z)
     log_likelihood = vae.decode(z).log_prob(x)
@@ -220,10 +234,8 @@ def _with_gradient_of(value: jax.Array, surrogate: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def _with_handles(
-    z: jax.Array, zeros: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns z ``(K, B, D)`` and two handles ``(K, B)``, which rescale dL/dz.
+def _with_handles(z: Z, zeros: jax.Array) -> tuple[Z, jax.Array, jax.Array]:
+    """Returns z ``(K, B, ...)`` and two handles ``(K, B)``, which rescale dL/dz.
 
     The handles, a numerator and a denominator, are zeros and leave the loss's value as
     it is. Backward, dL/dz is multiplied by the ratio of their cotangents: a loss that
@@ -234,19 +246,23 @@ def _with_handles(
 
 
 def _with_handles_forward(
-    z: jax.Array, zeros: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
+    z: Z, zeros: jax.Array
+) -> tuple[tuple[Z, jax.Array, jax.Array], None]:
     return (z, zeros, zeros), None
 
 
 def _with_handles_backward(
-    _: None, cotangents: tuple[jax.Array, jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
+    _: None, cotangents: tuple[Z, jax.Array, jax.Array]
+) -> tuple[Z, jax.Array]:
     z, numerator, denominator = cotangents
     is_unused = denominator == 0  # a loss without handles: the gradient stays as it is
     ratio = numerator / jnp.where(is_unused, 1.0, denominator)
     scale = jnp.where(is_unused, 1.0, ratio)
-    return z * scale[..., None], jnp.zeros_like(numerator)
+
+    def rescale(leaf: jax.Array) -> jax.Array:
+        return leaf * scale.reshape(*scale.shape, *(1,) * (leaf.ndim - scale.ndim))
+
+    return jax.tree.map(rescale, z), jnp.zeros_like(numerator)
 
 
 _with_handles.defvjp(_with_handles_forward, _with_handles_backward)

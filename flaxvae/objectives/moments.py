@@ -9,7 +9,11 @@ from flaxvae.collectives import gather_rows
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.objectives.elbo import bound_terms
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
-from flaxvae.objectives.requirements import check_diagonal, diagonal
+from flaxvae.objectives.requirements import (
+    check_diagonal,
+    check_one_level,
+    diagonal,
+)
 from flaxvae.settings import setting
 
 
@@ -62,5 +66,6 @@ class DIPVAE(Objective):
         }
 
     def check(self, model: Any, dataset: Any) -> None:
-        """The posterior must be diagonal."""
+        """The posterior must be diagonal, of one level."""
+        check_one_level(model, "dip")
         check_diagonal(model, "dip")

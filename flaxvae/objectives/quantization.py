@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from flaxvae.collectives import gather_rows
 from flaxvae.objectives.objective import Objective, Terms, Weight
+from flaxvae.objectives.requirements import check_one_level
 from flaxvae.settings import setting
 
 
@@ -38,6 +39,10 @@ class Quantization(Objective):
     def has_batch_terms(self) -> bool:
         """See `Objective.has_batch_terms`."""
         return True
+
+    def check(self, model: Any, dataset: Any) -> None:
+        """The model must have a codebook in place of levels."""
+        check_one_level(model, "quantization")
 
     def __call__(self, model: Any, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`; ``key`` is not used."""
@@ -74,6 +79,10 @@ class Autoregressive(Objective):
     Source: van den Oord et al., "Neural Discrete Representation Learning", 2017, arXiv
     1711.00937, section 3.3.
     """
+
+    def check(self, model: Any, dataset: Any) -> None:
+        """The model must be a prior over codes."""
+        check_one_level(model, "autoregressive")
 
     def __call__(self, prior: Any, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`; ``key`` is not used."""

@@ -1,5 +1,7 @@
 """Autoencoders: the reconstruction error, and penalties for a sparse code."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -8,6 +10,7 @@ from flaxvae.collectives import gather_rows
 from flaxvae.models import AutoencoderConfig
 from flaxvae.objectives.corruption import Corruption, corrupt
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
+from flaxvae.objectives.requirements import check_one_level, one_level
 from flaxvae.schedules import warm_up
 from flaxvae.settings import setting
 
@@ -62,10 +65,14 @@ class Reconstruction(Objective):
         """See `Objective.has_batch_terms`."""
         return self.rate_weight is not None
 
+    def check(self, model: Any, dataset: Any) -> None:
+        """The model must have one level."""
+        check_one_level(model, "reconstruction")
+
     def __call__(self, model: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
         seen = corrupt(x, key=key, kind=self.corruption, strength=self.noise)
-        z = model.encode(seen).mean  # (B, D)
+        z = one_level(model.encode(seen), "reconstruction").mean  # (B, D)
         p = model.decode(z)
         log_likelihood = p.log_prob(x)
         loss = -log_likelihood

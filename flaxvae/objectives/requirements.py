@@ -4,11 +4,42 @@ from collections.abc import Mapping
 from typing import Any
 
 from flaxvae.checks import InputError
-from flaxvae.distributions import Normal
+from flaxvae.distributions import Distribution, Normal
+from flaxvae.distributions.levels import LevelPosterior
 from flaxvae.models import VAE
+from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.nn import DiagonalNormalHead, StandardNormal
 from flaxvae.nn.posteriors import POSTERIORS
 from flaxvae.nn.priors import PRIORS
+
+
+def check_one_level(model: Any, name: str) -> None:
+    """Raises `InputError` for a model with several levels of latent variables.
+
+    A module of the user's own passes; `one_level` sees what it returns.
+
+    Args:
+      model: an unbound model.
+      name: of the objective.
+    """
+    if isinstance(model, HierarchicalVAE):
+        raise InputError(_ONE_LEVEL.format(name, type(model).__name__))
+
+
+def one_level(q: Distribution, name: str) -> Distribution:
+    """The posterior q(z|x), if it has one level.
+
+    Raises:
+      InputError: it has several.
+    """
+    if isinstance(q, LevelPosterior):
+        raise InputError(_ONE_LEVEL.format(name, type(q).__name__))
+    return q
+
+
+_ONE_LEVEL = (
+    "the model must have one level of latent variables for the objective {}, got {}"
+)
 
 
 def check_diagonal(model: Any, name: str) -> None:
@@ -47,12 +78,13 @@ def _check_part(
         )
 
 
-def diagonal(q: object, name: str) -> Normal:
+def diagonal(q: Distribution, name: str) -> Normal:
     """The posterior q(z|x), if its dimensions are independent.
 
     Raises:
       InputError: they are not.
     """
+    one_level(q, name)
     if not isinstance(q, Normal):
         raise InputError(
             f"posterior must be diagonal for {name}, got {type(q).__name__}"

@@ -12,6 +12,7 @@ from flaxvae.checks import InputError
 from flaxvae.nn.conditions import check_conditions
 from flaxvae.objectives.elbo import ELBO
 from flaxvae.objectives.objective import Completed, Objective, Terms, Weight, static
+from flaxvae.objectives.requirements import check_one_level
 from flaxvae.settings import setting
 
 
@@ -83,6 +84,7 @@ class M2(Objective):
 
     def check(self, model: Any, dataset: Any) -> None:
         """Labelled examples must be like the data's, and of the model's classes."""
+        check_one_level(model, "m2")
         num_classes = model.condition.num_classes
         check_conditions(self.labels, num_classes=num_classes, name="labels")
         if np.asarray(self.labels).dtype.kind not in "iu":

@@ -19,7 +19,11 @@ from flaxvae.objectives.objective import (
     Weight,
     static,
 )
-from flaxvae.objectives.requirements import check_diagonal, diagonal
+from flaxvae.objectives.requirements import (
+    check_diagonal,
+    check_one_level,
+    diagonal,
+)
 from flaxvae.settings import setting
 
 Sampling = Literal["weighted", "stratified"]
@@ -93,7 +97,8 @@ class TCVAE(Objective):
         }
 
     def check(self, model: Any, dataset: Any) -> None:
-        """The posterior must be diagonal."""
+        """The posterior must be diagonal, of one level."""
+        check_one_level(model, "tcvae")
         check_diagonal(model, "tcvae")
 
     def complete(self, model: Any, dataset: Any) -> Completed:

@@ -8,8 +8,10 @@ import numpy as np
 
 from flaxvae.distributions import Normal
 from flaxvae.distributions.divergences import kl_per_dimension
+from flaxvae.distributions.levels import Draws, LevelPosterior
 
 ACTIVE_VARIANCE = 0.01  # of the posterior's mean over examples: the paper's threshold
+ACTIVE_KL = 0.01  # nats, likewise of a model with levels
 
 Moments = dict[str, jax.Array]
 Array = TypeVar("Array", jax.Array, np.ndarray)
@@ -27,6 +29,8 @@ def code_moments(model: Any, x: jax.Array, *, key: jax.Array) -> Moments:
     if not hasattr(model, "encode"):
         return {}
     q = model.encode(x)
+    if isinstance(q, LevelPosterior):
+        return _level_moments(q.draw(key))
     mean = getattr(q, "mean", None)
     if mean is None or mean.ndim != 2:
         return {}
@@ -36,6 +40,15 @@ def code_moments(model: Any, x: jax.Array, *, key: jax.Array) -> Moments:
     p = None if prior is None else prior()
     if isinstance(q, Normal) and isinstance(p, Normal):
         moments["kl_per_dimension"] = kl_per_dimension(q, p)
+    return moments
+
+
+def _level_moments(draws: Draws) -> Moments:
+    """The KL of each level ``(B, L)``, and of all dimensions ``(B, D)`` if known."""
+    moments = {"kl_per_level": draws.kl.T}
+    parts = [part for part in draws.kl_per_dimension if part is not None]
+    if len(parts) == len(draws.kl_per_dimension):
+        moments["kl_per_dimension"] = jnp.concatenate(parts, axis=-1)
     return moments
 
 
@@ -59,12 +72,22 @@ def describe_codes(means: Moments) -> Moments:
       ``aggregate_mean`` and ``aggregate_variance`` of q(z), the
       posterior of an example drawn at random, ``(D,)`` each; ``kl_per_dimension``
       ``(D,)``, in nats per example, where posterior and prior are diagonal normals.
+      Of a model with levels ``kl_per_level`` ``(L,)``, ``kl_per_dimension`` of all
+      levels, top level first, and the number of dimensions whose KL exceeds 0.01 nats
+      as ``active_units``.
 
     Source: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2015,
-    arXiv 1509.00519, section 5.2.
+    arXiv 1509.00519, section 5.2; of levels: Sonderby et al., "Ladder Variational
+    Autoencoders", 2016, arXiv 1602.02282, section 3.1.
     """
     if not means:
         return {}
+    if "kl_per_level" in means:
+        described = dict(means)
+        if "kl_per_dimension" in means:
+            active = means["kl_per_dimension"] > ACTIVE_KL
+            described["active_units"] = active.sum().astype(jnp.float32)
+        return described
     variance = means["mean_squared"] - means["mean"] ** 2
     described = {
         "active_units": are_active(variance).sum().astype(jnp.float32),

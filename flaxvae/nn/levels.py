@@ -1,0 +1,311 @@
+"""Multilayer perceptrons with several levels of latent variables.
+
+A network of levels has four methods, which `flaxvae.distributions.levels` calls:
+``bottom_up(x)`` computes the features that the posteriors depend on; ``draw(features,
+top)`` passes through the levels under the posterior; ``generate(top)`` does so under
+the prior; ``decode(levels)`` is the decoder's output.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxvae.checks import InputError
+from flaxvae.distributions import Normal, kl_divergence
+from flaxvae.distributions.distribution import Distribution
+from flaxvae.distributions.divergences import has_closed_form, kl_per_dimension
+from flaxvae.distributions.levels import Codes, Draws
+from flaxvae.distributions.normal import LOG_2PI, reparameterize
+from flaxvae.nn.layers import Network
+from flaxvae.nn.posteriors import DiagonalNormalHead
+
+Inference = Literal["bottom_up", "top_down", "ladder"]
+
+
+class DenseLayers(Network):
+    """Dense layers, ``(..., I)`` -> ``(..., widths[-1])``."""
+
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps features ``(..., I)``."""
+        self.check()
+        for i, width in enumerate(self.widths):
+            x = self.dense(x, width, f"hidden_{i}")
+        return x
+
+
+class MLPLevels(Network):
+    """L levels of latent variables between dense layers.
+
+    A deterministic path upwards computes features of x for each level; under the prior
+    each level is a normal whose moments are computed from the level above. Posteriors,
+    levels numbered from the top:
+
+    - ``"bottom_up"``: q(z_L|x) ... q(z_1|z_2), each level drawn after the one below it
+      (Burda et al., "Importance Weighted Autoencoders", 2015, arXiv 1509.00519). The
+      KL has a closed form for the top level only.
+    - ``"top_down"``: q(z_1|x) q(z_2|z_1, x) ..., from the features of both directions
+      (Tomczak and Welling, "VAE with a VampPrior", 2017, arXiv 1705.07120).
+    - ``"ladder"``: likewise, q being the normalized product of the prior and of a
+      normal that the features of x determine: moments weighted by precisions (Sonderby
+      et al., "Ladder Variational Autoencoders", 2016, arXiv 1602.02282).
+    """
+
+    output_shape: tuple[int, ...]  # of one example
+    latent_dims: tuple[int, ...]  # D of each level, top level first
+    hidden: tuple[int, ...] = (256, 256)  # widths between the data and the last level
+    level_hidden: tuple[int, ...] = (256,)  # widths between two levels
+    inference: Inference = "ladder"
+    decoder_skip: bool = False  # the decoder sees all levels, not the last alone
+
+    def setup(self) -> None:
+        """Declares the layers."""
+        L = len(self.latent_dims)
+        is_last = [level == L - 1 for level in range(L)]  # next to the data
+        widths = [self.hidden if last else self.level_hidden for last in is_last]
+        self.up = [self._layers(w) for w in widths]  # towards each level
+        self.heads = [DiagonalNormalHead(D) for D in self.latent_dims]
+        self.down = [self._layers(self.level_hidden) for _ in range(L - 1)]
+        self.prior_heads = [DiagonalNormalHead(D) for D in self.latent_dims[1:]]
+        if self.inference == "top_down":
+            self.joined = [self._layers(self.level_hidden[:1]) for _ in range(L - 1)]
+        self.decoder = self._layers(self.hidden[::-1])
+        self.output = nn.Dense(math.prod(self.output_shape), dtype=self.dtype)
+
+    @nn.nowrap
+    def _layers(self, widths: Sequence[int]) -> DenseLayers:
+        return DenseLayers(
+            widths=tuple(widths),
+            activation=self.activation,
+            negative_slope=self.negative_slope,
+            normalization=self.normalization,
+            dtype=self.dtype,
+        )
+
+    def bottom_up(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """The features of a batch ``(B, ...)`` for each level, ``(B, F)``.
+
+        With inference from the bottom up, those of the last level alone.
+        """
+        h = x.reshape(len(x), -1)  # (B, F)
+        features = []
+        for layers in self.up[::-1]:
+            h = layers(h)
+            features.append(h)
+            if self.inference == "bottom_up":
+                break
+        return tuple(features[::-1])
+
+    def top_posterior(self, features: tuple[jax.Array, ...]) -> Normal:
+        """q(z_1|x) from the features of x.
+
+        Raises:
+          InputError: with inference from the bottom up it is not a density in closed
+            form.
+        """
+        if self.inference == "bottom_up":
+            raise InputError(
+                "inference must be top_down or ladder for a prior that mixes the top "
+                "level's posteriors (vamp), got bottom_up"
+            )
+        q: Normal = self.heads[0](features[0])
+        return q
+
+    def draw(
+        self,
+        features: tuple[jax.Array, ...],
+        top: Distribution,
+        *,
+        key: jax.Array | None = None,
+        shape: tuple[int, ...] = (),
+        given: tuple[jax.Array, ...] = (),
+    ) -> Draws:
+        """Codes and their densities under posterior and prior.
+
+        Args:
+          features: see `bottom_up`.
+          top: p(z_1).
+          key: of the draws; None, without ``given``: the means.
+          shape: of the draws, ``(*shape, B, D)``.
+          given: codes in place of draws, all levels.
+        """
+        L = len(self.latent_dims)
+        z: list[jax.Array] = list(given) or [jnp.zeros(0)] * L
+
+        def choose(level: int, q: Normal) -> None:
+            if given:
+                return
+            z[level] = q.mean
+            if key is not None:
+                z[level] = draw_level(q, jax.random.fold_in(key, level), shape)
+
+        q: dict[int, Normal] = {}
+        p: dict[int, Distribution] = {0: top}
+        if self.inference == "bottom_up":
+            h = features[-1]
+            for level in range(L - 1, -1, -1):
+                q[level] = self.heads[level](h)
+                choose(level, q[level])
+                if level:
+                    h = self.up[level - 1](z[level])
+        for level in range(L):
+            if level:
+                down = self.down[level - 1](z[level - 1])
+                p[level] = prior = self.prior_heads[level - 1](down)
+            if self.inference == "bottom_up":
+                continue
+            if level == 0:
+                q[level] = self.top_posterior(features)
+            elif self.inference == "ladder":
+                q[level] = multiply(self.heads[level](features[level]), prior)
+            else:
+                both = _concatenate(features[level], down)
+                q[level] = self.heads[level](self.joined[level - 1](both))
+            choose(level, q[level])
+        # Bottom-up, what conditions p of a lower level has been drawn after it.
+        is_after = [self.inference != "bottom_up" or level == 0 for level in range(L)]
+        terms = [
+            level_terms(q[level], p[level], z[level], is_after[level])
+            for level in range(L)
+        ]
+        log_q, log_p, kl, parts = zip(*terms, strict=True)
+        codes = Codes(tuple(z), self.decode(z))
+        return Draws(codes, stack(log_q), stack(log_p), stack(kl), parts)
+
+    def generate(
+        self,
+        top: Distribution,
+        *,
+        key: jax.Array | None = None,
+        shape: tuple[int, ...] = (),
+        given: tuple[jax.Array, ...] = (),
+        temperature: float = 1.0,
+    ) -> tuple[Codes, jax.Array]:
+        """Codes of the prior and their log-densities ``(L, *shape)``.
+
+        Args:
+          top: p(z_1).
+          key: of the draws, of the levels that are not given.
+          shape: of the draws.
+          given: the first levels, ``(*shape, D)`` each.
+          temperature: factor of standard deviations.
+
+        Raises:
+          InputError: more levels than there are.
+        """
+        L = len(self.latent_dims)
+        if len(given) > L:
+            raise InputError(f"given must have {L} levels at most, got {len(given)}")
+        z, log_p = list(given), []
+        for level in range(L):
+            p: Distribution = top
+            if level:
+                p = self.prior_heads[level - 1](self.down[level - 1](z[level - 1]))
+            if level == len(z):
+                assert key is not None
+                own = jax.random.fold_in(key, level)
+                z.append(draw_tempered(p, own, shape, temperature))
+            log_p.append(p.log_prob(z[level]))
+        return Codes(tuple(z)), stack(log_p)
+
+    def decode(self, levels: Sequence[jax.Array]) -> jax.Array:
+        """The decoder's output ``(..., *output_shape)`` for codes ``(..., D)``."""
+        used = list(levels) if self.decoder_skip else [levels[-1]]
+        h = self.decoder(jnp.concatenate(used, axis=-1))
+        h = self.output(h)
+        return h.reshape(*h.shape[:-1], *self.output_shape)  # (..., H, W, C)
+
+
+def draw_level(q: Normal, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draws ``(*shape, B, *event)`` of a level, whose moments may have these axes."""
+    one = (1,) * (1 + q.event_ndim)
+    full = jnp.broadcast_shapes(q.mean.shape, (*shape, *one))
+    mean, log_var = (jnp.broadcast_to(a, full) for a in (q.mean, q.log_var))
+    return reparameterize(key, mean, log_var, batch_axis=len(shape))
+
+
+def draw_tempered(
+    p: Distribution,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    temperature: float,
+) -> jax.Array:
+    """Draws ``(*shape, *event)`` of a prior whose batch shape is () or ``shape``."""
+    if not isinstance(p, Normal):
+        return p.sample(key, shape)
+    full = (*shape, *p.mean.shape[p.mean.ndim - p.event_ndim :])
+    eps = jax.random.normal(key, full, p.mean.dtype)
+    mean, std = (jnp.broadcast_to(a, full) for a in (p.mean, p.std))
+    return mean + temperature * std * eps
+
+
+def level_terms(
+    q: Normal, p: Distribution, z: jax.Array, is_after: bool = True
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    """Log q, log p, KL and KL per dimension of one level; see `Draws`.
+
+    Args:
+      q: the level's posterior, given the levels that it was drawn after.
+      p: its prior, given the levels above it.
+      z: its codes.
+      is_after: whether the levels above were drawn before it: then the KL between these
+        two densities is its part of the KL.
+    """
+    log_q, log_p = q.log_prob(z), p.log_prob(z)
+    kl = kl_divergence(q, p) if is_after and has_closed_form(q, p) else log_q - log_p
+    parts = None
+    if isinstance(p, Normal):
+        parts = (
+            kl_per_dimension(*_broadcast(q, p))
+            if is_after
+            else _log_densities(q, z) - _log_densities(p, z)
+        )
+    return log_q, log_p, kl, parts
+
+
+def multiply(a: Normal, b: Normal) -> Normal:
+    """The normalized product of two normal densities: moments weighted by precisions.
+
+    Source: Sonderby et al., "Ladder Variational Autoencoders", 2016, arXiv 1602.02282,
+    equations 17 and 18.
+    """
+    a, b = _broadcast(a, b)
+    log_var = -jnp.logaddexp(-a.log_var, -b.log_var)
+    share = jnp.exp(log_var - a.log_var)  # of a's precision
+    return Normal(b.mean + share * (a.mean - b.mean), log_var, a.event_ndim)
+
+
+def stack(terms: Sequence[jax.Array]) -> jax.Array:
+    """One array ``(L, *shape, B)`` of terms that may lack leading axes."""
+    shape = jnp.broadcast_shapes(*(term.shape for term in terms))
+    return jnp.stack([jnp.broadcast_to(term, shape) for term in terms])
+
+
+def _log_densities(p: Normal, z: jax.Array) -> jax.Array:
+    p, at = _broadcast(p, Normal(z, jnp.zeros_like(z), p.event_ndim))
+    squares = (at.mean - p.mean) ** 2 * jnp.exp(-p.log_var)
+    return -0.5 * (LOG_2PI + p.log_var + squares)
+
+
+def _broadcast(q: Normal, p: Normal) -> tuple[Normal, Normal]:
+    """Both with the leading axes of either."""
+    shape = jnp.broadcast_shapes(q.mean.shape, p.mean.shape)
+
+    def widen(a: Normal) -> Normal:
+        mean, log_var = (jnp.broadcast_to(m, shape) for m in (a.mean, a.log_var))
+        return Normal(mean, log_var, a.event_ndim)
+
+    return widen(q), widen(p)
+
+
+def _concatenate(a: jax.Array, b: jax.Array) -> jax.Array:
+    """``(B, F)`` and ``(*shape, B, G)`` as ``(*shape, B, F + G)``."""
+    leading = jnp.broadcast_shapes(a.shape[:-1], b.shape[:-1])
+    both = (jnp.broadcast_to(x, (*leading, x.shape[-1])) for x in (a, b))
+    return jnp.concatenate([*both], axis=-1)

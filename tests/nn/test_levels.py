@@ -1,0 +1,169 @@
+"""Networks of levels: densities, the ladder's product, gated layers, devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from flaxvae.checks import InputError
+from flaxvae.distributions import Normal
+from flaxvae.distributions.levels import Codes
+from flaxvae.models.hierarchical import HierarchicalVAE
+from flaxvae.nn import BernoulliHead, StandardNormal
+from flaxvae.nn.levels import DenseLayers, MLPLevels, multiply
+from flaxvae.nn.priors import TopVampPrior
+from flaxvae.objectives import ELBO, IWAE
+from flaxvae.training import Engine, fit, parallel
+
+INFERENCES = ("bottom_up", "top_down", "ladder")
+X = np.random.default_rng(0).random((5, 4, 4, 1)).astype(np.float32)
+
+
+def build(inference="top_down", top=None, **options):
+    options = {
+        "latent_dims": (2, 3, 4),
+        "hidden": (9,),
+        "level_hidden": (6,),
+        "activation": "tanh",
+    } | options
+    network = MLPLevels(output_shape=(4, 4, 1), inference=inference, **options)
+    return HierarchicalVAE(network, top or StandardNormal(2), BernoulliHead())
+
+
+def init(vae, key):
+    """Its variables, moved away from their start, where log-variances are zero."""
+    variables = vae.init(key, X, key=key, method=ELBO())
+    leaves, tree = jax.tree.flatten(variables)
+    rng = np.random.default_rng(1)
+    return jax.tree.unflatten(
+        tree, [leaf + 0.2 * rng.normal(size=leaf.shape).astype("f4") for leaf in leaves]
+    )
+
+
+@pytest.mark.parametrize("decoder_skip", [False, True])
+@pytest.mark.parametrize("inference", INFERENCES)
+def test_draws_given_codes_and_the_prior_agree(inference, decoder_skip, key):
+    vae = build(inference, decoder_skip=decoder_skip)
+    variables = init(vae, key)
+
+    def method(vae):
+        q, p = vae.encode(X), vae.prior()
+        draws = q.draw(key, (2,))
+        codes = Codes(draws.z.levels)
+        both = vae.decode(draws.z), vae.decode(codes)
+        given = p.sample(key, (2, 5), given=draws.z.levels[:2])
+        return draws, q.at(codes), p.log_prob(codes), both, given
+
+    draws, again, log_p, (cached, anew), given = jax.jit(
+        lambda: vae.apply(variables, method=method)
+    )()
+    assert [z.shape for z in draws.z.levels] == [(2, 5, 2), (2, 5, 3), (2, 5, 4)]
+    for name in ("log_q", "log_p", "kl"):
+        first, second = getattr(draws, name), getattr(again, name)
+        assert first.shape == (3, 2, 5)
+        np.testing.assert_allclose(first, second, atol=1e-5)
+    np.testing.assert_allclose(log_p, draws.log_p.sum(0), rtol=1e-5)
+    np.testing.assert_allclose(cached.logits, anew.logits, atol=1e-6)
+    for kept, z in zip(given.levels[:2], draws.z.levels, strict=False):
+        np.testing.assert_array_equal(kept, z)
+    for level in range(3):
+        parts = draws.kl_per_dimension[level].sum(-1)
+        expected = np.broadcast_to(parts, (2, 5))
+        np.testing.assert_allclose(draws.kl[level], expected, atol=1e-4)
+    # A code of one level moves the decoder's output only if it sees this level.
+    changed = Codes((draws.z.levels[0] + 1, *draws.z.levels[1:]))
+    moved = vae.apply(variables, changed, method="decode").logits
+    assert (np.abs(moved - anew.logits).max() > 1e-3) == decoder_skip
+
+
+def test_the_ladder_multiplies_densities():
+    """Against the product on a fine grid, normalized."""
+    a, b = (0.7, 0.4), (-1.1, 1.5)  # means and variances
+    grid = np.linspace(-15, 15, 300_001)
+    product = stats.norm.pdf(grid, a[0], a[1] ** 0.5)
+    product *= stats.norm.pdf(grid, b[0], b[1] ** 0.5)
+    product /= product.sum()
+    mean = product @ grid
+    var = product @ (grid - mean) ** 2
+    first, second = (
+        Normal(jnp.array([mean]), jnp.log(jnp.array([var])), 1) for mean, var in (a, b)
+    )
+    for found in (multiply(first, second), multiply(second, first)):
+        assert found.mean[0] == pytest.approx(mean, rel=1e-5)
+        assert jnp.exp(found.log_var[0]) == pytest.approx(var, rel=1e-5)
+    # One of no weight, as where a log-variance is at its bound.
+    flat = Normal(jnp.array([3.0]), jnp.array([19.0]), 1)
+    assert multiply(first, flat).mean[0] == pytest.approx(a[0], rel=1e-5)
+
+
+def test_gated_layers_by_hand(key):
+    layers = DenseLayers(widths=(3,), activation="glu")
+    x = np.random.default_rng(2).normal(size=(4, 5)).astype(np.float32)
+    variables = layers.init(key, x)
+    dense = variables["params"]["hidden_0"]
+    h = np.asarray(x) @ np.asarray(dense["kernel"]) + np.asarray(
+        dense["bias"]
+    )  # (4, 6)
+    expected = h[:, :3] / (1 + np.exp(-h[:, 3:]))
+    np.testing.assert_allclose(layers.apply(variables, x), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("inference", ["top_down", "ladder"])
+def test_a_vamp_prior_of_the_top_level_by_hand(inference, key):
+    """The mixture of the top level's posteriors of the pseudo-inputs."""
+    vae = build(inference, TopVampPrior(data_shape=(4, 4, 1), num_components=3))
+    variables = init(vae, key)
+    pseudo = np.clip(variables["params"]["top"]["pseudo_inputs"], 0, 1)
+    q = vae.apply(variables, pseudo, method="encode_top")
+    draws = vae.apply(variables, X, method=lambda vae, x: vae.encode(x).draw(key))
+    z = np.asarray(draws.z.levels[0], "f8")
+    each = stats.norm.logpdf(z[:, None], q.mean, q.std).sum(-1)  # (5, 3)
+    expected = np.log(np.exp(each).mean(1))
+    np.testing.assert_allclose(draws.log_p[0], expected, rtol=1e-4)
+    own = vae.apply(variables, X, method="encode_top")
+    log_q = stats.norm.logpdf(z, own.mean, own.std).sum(-1)
+    np.testing.assert_allclose(draws.kl[0], log_q - expected, atol=1e-3)
+    assert draws.kl_per_dimension[0] is None
+    assert draws.kl_per_dimension[1].shape == (5, 3)
+    codes = vae.apply(variables, method=lambda vae: vae.prior().sample(key, (2000,)))
+    kinds = np.linalg.norm(codes.levels[0].mean(0) - np.asarray(q.mean).mean(0))
+    spread = np.sqrt((np.var(q.mean, axis=0) + np.mean(q.std**2, axis=0)).sum())
+    assert kinds < 4.5 * spread / np.sqrt(2000)
+
+
+def test_a_vamp_prior_needs_inference_from_the_top(key):
+    vae = build("bottom_up", TopVampPrior(data_shape=(4, 4, 1), num_components=3))
+    with pytest.raises(InputError, match="inference must be top_down or ladder"):
+        vae.init(key, X, key=key, method=ELBO())
+
+
+@pytest.mark.parametrize(
+    ("inference", "objective"),
+    [("ladder", ELBO(free_bits=0.1)), ("bottom_up", IWAE(num_samples=2))],
+)
+def test_eight_devices_train_what_one_trains(
+    inference, objective, stripes, monkeypatch
+):
+    monkeypatch.setattr(parallel, "visible_devices", jax.devices)
+    vae = build(inference, latent_dims=(2, 3))
+
+    def train(**options):
+        run = fit(
+            vae,
+            stripes,
+            objective=objective,
+            epochs=2,
+            batch_size=32,
+            progress=False,
+            engine=Engine(**options),
+        )
+        return run.history[-1]
+
+    one = train(devices=1)
+    for options in ({"devices": 8}, {"devices": 8, "parallel": "pmap"}):
+        several = train(**options)
+        for part in ("train", "validation", "codes"):
+            for name, value in one[part].items():
+                found = several[part][name]
+                np.testing.assert_allclose(found, value, rtol=1e-3, atol=1e-5)
