@@ -232,6 +232,7 @@ class Run(TrainedOnData):
         around: int | Sequence[int] | None = (),
         spread: float = 1.0,
         with_noise: bool = False,
+        temperature: float = 1.0,
         seed: int | None = None,
         output: str | Path | None = None,
         dataset: DataSource | Callable[[], Dataset] | None = None,
@@ -246,6 +247,7 @@ class Run(TrainedOnData):
           around: numbers of test examples to vary.
           spread: scales the deviation of codes around examples.
           with_noise: draws from p(x|z) instead of returning its mean.
+          temperature: of a model with several levels, see `flaxvae.latent.generate`.
           seed: of the draws.
           output: also writes them there; see `flaxvae.latent.write_examples`.
           dataset: in place of the run's own: a data set, what `read` takes, or a
@@ -282,6 +284,7 @@ class Run(TrainedOnData):
             around=choose_around(found, around) if found and around else None,
             spread=spread,
             with_noise=with_noise,
+            temperature=temperature,
             dataset=found,
             code_prior=self.code_prior,
             seed=seed,
