@@ -30,7 +30,9 @@ from flaxvae.models import (
     VQVAEConfig,
     build_vae,
 )
-from flaxvae.models.networks import DataSpec, NetworkConfig, fields_of
+from flaxvae.models.data_spec import DataSpec
+from flaxvae.models.likelihood import fields_of
+from flaxvae.models.networks import NetworkConfig
 from flaxvae.nn.likelihoods import LIKELIHOODS
 from flaxvae.nn.networks import DECODERS, ENCODERS
 from flaxvae.nn.posteriors import POSTERIORS
@@ -202,6 +204,12 @@ def test_a_setting_without_what_it_needs_is_refused(config, field):
             {"likelihood": "bernoulli", "scale": "learned"},
             "scale must be left out for this model, got learned: it is a setting of "
             "the likelihoods normal, laplace, discretized_logistic and mixed",
+        ),
+        ({"encoder": "conv", "activation": "glu"}, "activation must not be glu"),
+        ({"decoder": "resnet", "activation": "glu"}, "got it for ResNetDecoder"),
+        (
+            {"decoder": "conv", "decoder_activation": "glu"},
+            "activation must not be glu",
         ),
         ({"filters": (8,)}, "it is a setting of the networks conv and resnet"),
     ],
