@@ -42,8 +42,7 @@ from flaxvae.nn.priors import PRIORS
 from flaxvae.objectives import ELBO, OBJECTIVES, Objective, ObjectiveConfig
 from flaxvae.objectives.reconstruction import autoencoder_objective
 from flaxvae.settings import Except, check_needs, choices_of, setting
-from flaxvae.training import Optimization
-from flaxvae.training.plan import make_plan
+from flaxvae.training import Optimization, Training
 
 IMAGES = DataSpec((4, 4, 1), levels=17, num_classes=3)
 TABLES = {
@@ -337,16 +336,8 @@ ELSEWHERE = {"monitor"}  # tests/training/test_monitor.py
 
 
 def make(dataset, **choices):
-    return make_plan(
-        dataset,
-        objective=ELBO(),
-        optimization=None,
-        optimizer=None,
-        seed=0,
-        settings=None,
-        notes=None,
-        choices=choices,
-    )
+    vae = build_vae(dataset.shape, 2, hidden=())
+    return Training(vae, dataset, ELBO(), Optimization(**choices))
 
 
 def test_every_field_of_the_optimization_changes_the_training(stripes):
@@ -355,7 +346,7 @@ def test_every_field_of_the_optimization_changes_the_training(stripes):
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
 
     def update(**choices):
-        optimizer = make(stripes, **choices).build_optimizer()
+        optimizer = make(stripes, **choices).transformation
         state = optimizer.init(params)
         return as_text(lambda key: optimizer.update(params, state, params)), state
 
@@ -363,14 +354,12 @@ def test_every_field_of_the_optimization_changes_the_training(stripes):
     for name, value in OPTIMIZERS.items():
         after, state = update(**{name: value})
         assert after != before or str(state) != str(at_start), name
-    vae = build_vae(stripes.shape, 2, hidden=())
 
     def program(**choices):
-        plan = make(stripes, **choices)
-        made = plan.make_program(vae)
-        run = jax.eval_shape(lambda: made.create(0))
-        step = str(jax.make_jaxpr(made.step)(run.state, made.batch))
-        return step, jax.tree.structure(run), plan.clock
+        training = make(stripes, **choices)
+        run = jax.eval_shape(lambda: training.init(0))
+        step = str(jax.make_jaxpr(training.step)(run.state, training.batch))
+        return step, jax.tree.structure(run), training.clock
 
     before = program()
     for name, value in PROGRAMS.items():
@@ -386,9 +375,8 @@ def test_every_field_of_the_optimization_changes_the_training(stripes):
     ],
 )
 def test_a_warm_up_is_refused_in_epochs(stripes, epochs, message):
-    plan = make(stripes, epochs=5, warmup_epochs=epochs)
     with pytest.raises(InputError, match=message):
-        plan.build_optimizer()
+        make(stripes, epochs=5, warmup_epochs=epochs)
 
 
 def fields_and_methods():
