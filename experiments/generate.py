@@ -47,6 +47,9 @@ class Flags:
     noise: bool = False
     """Draw images or series from p(x|z) instead of writing its mean; rows of a table
     are always drawn."""
+    temperature: float | None = setting(None, at_least=0)
+    """Model with several levels: factor of the standard deviations of its prior's
+    normal levels. Default: 1."""
     seed: int = 0
     """Seed of the draws."""
     data: OmitArgPrefixes[RunData] = field(default_factory=RunData)
@@ -86,6 +89,7 @@ def main(flags: Flags) -> None:
         around=flags.around,
         spread=1.0 if flags.spread is None else flags.spread,
         with_noise=flags.noise,
+        temperature=1.0 if flags.temperature is None else flags.temperature,
         seed=flags.seed,
         output=output,
         dataset=lambda: flags.data.load(run),

@@ -163,8 +163,9 @@ def show_fields(thing: Any) -> str:
     texts = []
     for field in dataclasses.fields(thing):
         value = getattr(thing, field.name)
-        if hasattr(value, "dtype") and getattr(value, "shape", ()):
-            texts.append(f"{field.name} {value.dtype} {tuple(value.shape)}")
+        shape = getattr(value, "shape", None)
+        if hasattr(value, "dtype") and shape:
+            texts.append(f"{field.name} {value.dtype} {tuple(shape)}")
             continue
         if value is field.default:
             continue

@@ -12,7 +12,6 @@ of their number, which `gather_rows` leaves out, under ``jit`` too.
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,41 +20,6 @@ import jax.numpy as jnp
 DATA_AXIS = "data"  # name of the mesh axis along which a batch is split
 
 Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
-class Conditioned:
-    """Examples together with the condition of each.
-
-    Attributes:
-      x: examples, ``(N, ...)``.
-      condition: a class ``(N,)`` or a vector ``(N, C)`` each.
-    """
-
-    x: Any
-    condition: Any
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Weighted:
-    """Examples together with the weight of each.
-
-    Attributes:
-      examples: an array ``(N, ...)`` or `Conditioned`.
-      weight: ``(N,)``, with mean 1 over the split.
-    """
-
-    examples: Any
-    weight: Any
-
-
-def split_weights(batch: Any) -> tuple[Any, Any]:
-    """A batch without its weights, and the weights ``(B,)``, or None without any."""
-    if isinstance(batch, Weighted):
-        return batch.examples, batch.weight
-    return batch, None
 
 
 def data_axis() -> str | None:

@@ -23,7 +23,7 @@ from flaxvae.checks import (
     check_seed,
     show,
 )
-from flaxvae.data import Dataset, Split, condition_on_labels
+from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS, check_examples
 from flaxvae.data.memory import as_dataset
 from flaxvae.evaluation.probe import check_probed
@@ -41,7 +41,7 @@ from flaxvae.latent.generate import (
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VQVAE, Autoencoder, CodePriorConfig
 from flaxvae.run_data import DataSource, TrainedOnData
-from flaxvae.training import Engine, Member, RunFolder, Trained, hosts
+from flaxvae.training import Engine, Member, RunFolder, Trained, Training, hosts
 from flaxvae.training.environment import device_name
 from flaxvae.training.interrupt import Interrupted
 from flaxvae.training.run_folder import check_new_file, check_writable
@@ -232,6 +232,7 @@ class Run(TrainedOnData):
         around: int | Sequence[int] | None = (),
         spread: float = 1.0,
         with_noise: bool = False,
+        temperature: float = 1.0,
         seed: int | None = None,
         output: str | Path | None = None,
         dataset: DataSource | Callable[[], Dataset] | None = None,
@@ -246,6 +247,7 @@ class Run(TrainedOnData):
           around: numbers of test examples to vary.
           spread: scales the deviation of codes around examples.
           with_noise: draws from p(x|z) instead of returning its mean.
+          temperature: of a model with several levels, see `flaxvae.latent.generate`.
           seed: of the draws.
           output: also writes them there; see `flaxvae.latent.write_examples`.
           dataset: in place of the run's own: a data set, what `read` takes, or a
@@ -282,6 +284,7 @@ class Run(TrainedOnData):
             around=choose_around(found, around) if found and around else None,
             spread=spread,
             with_noise=with_noise,
+            temperature=temperature,
             dataset=found,
             code_prior=self.code_prior,
             seed=seed,
@@ -421,7 +424,7 @@ class Run(TrainedOnData):
         check_recognized(dataset)
         kept = f"classifier-{classifier_epochs}-{seed}"
         if not self.owns(dataset):
-            kept += f"-{condition_on_labels(dataset).fingerprint()}"
+            kept += f"-{dataset.fingerprint(with_labels=True)}"
         classifier = train_classifier(
             dataset,
             epochs=classifier_epochs,
@@ -609,8 +612,7 @@ def _with_run(function: Callable[P, Trained]) -> Callable[P, Run]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Run:
-        bound = signature.bind(*args, **kwargs)
-        dataset = bound.arguments["dataset"] = as_dataset(bound.arguments["dataset"])
+        bound, dataset = _bind(signature, *args, **kwargs)
         try:
             return Run.of(function(*bound.args, **bound.kwargs), dataset)
         except Interrupted as error:
@@ -627,8 +629,7 @@ def _with_runs(function: Callable[P, list[Member]]) -> Callable[P, list[RunMembe
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> list[RunMember]:
-        bound = signature.bind(*args, **kwargs)
-        dataset = bound.arguments["dataset"] = as_dataset(bound.arguments["dataset"])
+        bound, dataset = _bind(signature, *args, **kwargs)
 
         def as_runs(members: list[Member]) -> list[RunMember]:
             return [
@@ -643,6 +644,20 @@ def _with_runs(function: Callable[P, list[Member]]) -> Callable[P, list[RunMembe
             raise
 
     return _annotate(call, signature, list[RunMember])
+
+
+def _bind(
+    signature: inspect.Signature, *args: object, **kwargs: object
+) -> tuple[inspect.BoundArguments, Dataset]:
+    """The arguments of `fit` or `sweep`, and their data set, read where it must be."""
+    bound = signature.bind(*args, **kwargs)
+    first = bound.args[0] if bound.args else None
+    if isinstance(first, Training):
+        return bound, first.dataset
+    if "dataset" not in bound.arguments:
+        raise TypeError("missing a required argument: 'dataset'")
+    dataset = bound.arguments["dataset"] = as_dataset(bound.arguments["dataset"])
+    return bound, dataset
 
 
 def _annotate(function: F, signature: inspect.Signature, result: Any) -> F:

@@ -30,7 +30,9 @@ from flaxvae.models import (
     VQVAEConfig,
     build_vae,
 )
-from flaxvae.models.networks import DataSpec, NetworkConfig, fields_of
+from flaxvae.models.data_spec import DataSpec
+from flaxvae.models.likelihood import fields_of
+from flaxvae.models.networks import NetworkConfig
 from flaxvae.nn.likelihoods import LIKELIHOODS
 from flaxvae.nn.networks import DECODERS, ENCODERS
 from flaxvae.nn.posteriors import POSTERIORS
@@ -38,8 +40,7 @@ from flaxvae.nn.priors import PRIORS
 from flaxvae.objectives import ELBO, OBJECTIVES, Objective, ObjectiveConfig
 from flaxvae.objectives.reconstruction import autoencoder_objective
 from flaxvae.settings import Except, check_needs, choices_of, setting
-from flaxvae.training import Optimization
-from flaxvae.training.plan import make_plan
+from flaxvae.training import Optimization, Training
 
 IMAGES = DataSpec((4, 4, 1), levels=17, num_classes=3)
 TABLES = {
@@ -204,6 +205,12 @@ def test_a_setting_without_what_it_needs_is_refused(config, field):
             "scale must be left out for this model, got learned: it is a setting of "
             "the likelihoods normal, laplace, discretized_logistic and mixed",
         ),
+        ({"encoder": "conv", "activation": "glu"}, "activation must not be glu"),
+        ({"decoder": "resnet", "activation": "glu"}, "got it for ResNetDecoder"),
+        (
+            {"decoder": "conv", "decoder_activation": "glu"},
+            "activation must not be glu",
+        ),
         ({"filters": (8,)}, "it is a setting of the networks conv and resnet"),
     ],
 )
@@ -320,16 +327,8 @@ ELSEWHERE = {"monitor"}  # tests/training/test_monitor.py
 
 
 def make(dataset, **choices):
-    return make_plan(
-        dataset,
-        objective=ELBO(),
-        optimization=None,
-        optimizer=None,
-        seed=0,
-        settings=None,
-        notes=None,
-        choices=choices,
-    )
+    vae = build_vae(dataset.shape, 2, hidden=())
+    return Training(vae, dataset, ELBO(), Optimization(**choices))
 
 
 def test_every_field_of_the_optimization_changes_the_training(stripes):
@@ -338,7 +337,7 @@ def test_every_field_of_the_optimization_changes_the_training(stripes):
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
 
     def update(**choices):
-        optimizer = make(stripes, **choices).build_optimizer()
+        optimizer = make(stripes, **choices).transformation
         state = optimizer.init(params)
         return as_text(lambda key: optimizer.update(params, state, params)), state
 
@@ -346,14 +345,12 @@ def test_every_field_of_the_optimization_changes_the_training(stripes):
     for name, value in OPTIMIZERS.items():
         after, state = update(**{name: value})
         assert after != before or str(state) != str(at_start), name
-    vae = build_vae(stripes.shape, 2, hidden=())
 
     def program(**choices):
-        plan = make(stripes, **choices)
-        made = plan.make_program(vae)
-        run = jax.eval_shape(lambda: made.create(0))
-        step = str(jax.make_jaxpr(made.step)(run.state, made.batch))
-        return step, jax.tree.structure(run), plan.clock
+        training = make(stripes, **choices)
+        run = jax.eval_shape(lambda: training.init(0))
+        step = str(jax.make_jaxpr(training.step)(run.state, training.batch))
+        return step, jax.tree.structure(run), training.clock
 
     before = program()
     for name, value in PROGRAMS.items():
@@ -369,9 +366,8 @@ def test_every_field_of_the_optimization_changes_the_training(stripes):
     ],
 )
 def test_a_warm_up_is_refused_in_epochs(stripes, epochs, message):
-    plan = make(stripes, epochs=5, warmup_epochs=epochs)
     with pytest.raises(InputError, match=message):
-        plan.build_optimizer()
+        make(stripes, epochs=5, warmup_epochs=epochs)
 
 
 def fields_and_methods():

@@ -64,7 +64,7 @@ NAMES = {
     """,
     "training": """
         Engine Member NonFiniteError Optimization RunFolder TensorBoard Trained
-        build_optimizer fit load save sweep
+        Training build_optimizer fit load save sweep
     """,
 }
 

@@ -1,6 +1,7 @@
 """Schedules as functions of the step, and as weights in the place of a number."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ from flaxvae.schedules import (
 from flaxvae.training import fit
 from flaxvae.training.optimizers import adam
 from flaxvae.training.state import create_state
-from flaxvae.training.step import make_step
+from flaxvae.training.step import train_step
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_a_step_multiplies_the_weight_by_its_factor(vae, stripes):
     x = stripes.train.x[:32]
     state = create_state(vae, objective, adam(), preprocess.prepare(x))
     clock = Clock(steps_per_epoch=2, epochs=9)
-    step = jax.jit(make_step(vae, adam(), preprocess, clock=clock))
+    step = jax.jit(functools.partial(train_step, vae, adam(), preprocess, clock=clock))
     for n in range(6):
         state, terms = step(state, x)
         weight = 3.0 * min(n / 4, 1)

@@ -35,9 +35,8 @@ from flaxvae.objectives import (
 )
 from flaxvae.objectives.objective import with_arrays
 from flaxvae.schedules import cyclical, sigmoid_warm_up, warm_up
-from flaxvae.training import Engine
+from flaxvae.training import Engine, Optimization, Training
 from flaxvae.training.optimizers import OPTIMIZERS, build_optimizer
-from flaxvae.training.plan import make_plan
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(60) % 3
@@ -175,28 +174,25 @@ def test_every_training_is_traced_in_32_bits(name):
     """No draw of 64 bits, whose values are others, and no array of float64."""
     with jax.enable_x64():
         dataset, model, objective = PROGRAMS[name]()
-        plan = make_plan(
-            dataset,
-            objective=objective,
-            optimization=None,
-            optimizer=None,
-            seed=0,
-            settings=None,
-            notes=None,
-            choices={"epochs": 2, "batch_size": 20, "early_stopping": 2}
-            | {"ema_decay": 0.9, "skip_above": 1e3, "lr_schedule": "cosine"},
+        optimization = Optimization(
+            epochs=2,
+            batch_size=20,
+            early_stopping=2,
+            ema_decay=0.9,
+            skip_above=1e3,
+            lr_schedule="cosine",
         )
-        program = plan.make_program(model)
+        training = Training(model, dataset, objective, optimization)
         seed = jax.ShapeDtypeStruct((), jnp.uint32)
-        weights = with_arrays(program.objective)
-        create = jax.jit(program.create).trace(seed, weights)
+        weights = with_arrays(training.completed.objective)
+        create = jax.jit(training.init).trace(seed, weights)
         run = create.out_info
-        step = jax.jit(program.step).trace(run.state, program.batch)
+        step = jax.jit(training.step).trace(run.state, training.batch)
         traces = [create.jaxpr, step.jaxpr]
         if name == "bernoulli":  # the loops around the step are the same for all
-            examples = dataset.train.examples, dataset.validation.examples
+            examples = dataset.train.batch(), dataset.validation.batch()
             steps = [jax.ShapeDtypeStruct((), jnp.int32)] * 2
-            advance = jax.jit(program.make_advance()).trace(run, examples, *steps)
+            advance = jax.jit(training.epochs).trace(run, examples, *steps)
             traces.append(advance.jaxpr)
     for traced in traces:
         for equation in every_equation(traced.jaxpr):

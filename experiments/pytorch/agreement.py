@@ -54,23 +54,18 @@ def check_agreement(task: Task) -> Agreement:
     from experiments.pytorch.networks import TorchVAE, negative_elbo
     from flaxvae.interop import to_torch
     from flaxvae.objectives import ELBO
-    from flaxvae.training.optimizers import adam
-    from flaxvae.training.program import make_program
+    from flaxvae.training import Optimization, Training
 
     set_jax_precision(task.precision)
     set_torch_precision(task.precision)
     dataset = make_dataset(task.images)
     model = build_model(task, dataset)
     objective = ELBO()
-    program = make_program(
-        model,
-        dataset,
-        objective,
-        adam(LEARNING_RATE),
-        batch_size=task.batch_size,
-        epochs=task.epochs,
+    optimization = Optimization(
+        epochs=task.epochs, batch_size=task.batch_size, learning_rate=LEARNING_RATE
     )
-    state = program.create(SEED).state
+    training = Training(model, dataset, objective, optimization)
+    state = training.init(SEED).state
     variables = {"params": state.params, **state.collections}
     weights = to_torch(variables, model, dataset.shape)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,5 +1,6 @@
 """A training that is described to the compiler in shapes, without any memory."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,9 @@ from flaxvae.collectives import DATA_AXIS
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.preprocess import Binarization
 from flaxvae.models.presets import PRESETS
-from flaxvae.objectives import ELBO
-from flaxvae.training.optimizers import adam
+from flaxvae.training import Optimization, Training
+from flaxvae.training.epochs import Layout
 from flaxvae.training.parallel import Devices
-from flaxvae.training.program import Program, make_program
 from flaxvae.training.state import count_parameters
 
 DATA_SHAPE = (28, 28, 1)
@@ -28,14 +28,14 @@ class Trial:
     """A training in shapes that are placed on devices.
 
     Attributes:
-      program: the training program.
+      training: what is trained.
       devices: the devices that share a batch.
       loop_state: shapes of all that a run carries from step to step, on every device.
       batch: shape of a stored batch, split over the devices.
       examples: shapes of both splits, on every device.
     """
 
-    program: Program
+    training: Training
     devices: Devices
     loop_state: Any
     batch: Any
@@ -49,13 +49,14 @@ class Trial:
     def compile_step(self) -> Any:
         """Compiles the train step."""
         return self.devices.compile(
-            self.program.step, self.loop_state.state, self.batch, donate=(0,)
+            self.training.step, self.loop_state.state, self.batch, donate=(0,)
         )
 
     def compile_run(self) -> Any:
         """Compiles the function that `fit` calls: many steps, epochs and validation."""
         count = place(np.int32(0), self.devices.replicated)
-        advance = self.program.make_advance()
+        layout = Layout(devices=self.devices)
+        advance = functools.partial(self.training.epochs, layout=layout)
         return self.devices.compile(
             advance, self.loop_state, self.examples, count, count, donate=(0,)
         )
@@ -84,20 +85,17 @@ def make_trial(
             max_value=255.0, binarize=BINARIZE.get(preset, "none")
         ),
     )
-    program = make_program(
+    training = Training(
         PRESETS[preset].build(dataset),
         dataset,
-        ELBO(),
-        adam(),
-        batch_size=batch_size,
-        devices=devices,
+        optimization=Optimization(epochs=1, batch_size=batch_size),
     )
-    loop_state = jax.eval_shape(lambda: program.create(0))
+    loop_state = jax.eval_shape(lambda: training.init(0))
     batch = jax.ShapeDtypeStruct((batch_size, *dataset.shape), np.uint8)
     split = NamedSharding(devices.replicated.mesh, PartitionSpec(DATA_AXIS))
     examples = (dataset.train.x, dataset.validation.x)
     return Trial(
-        program,
+        training,
         devices,
         loop_state=place(loop_state, devices.replicated),
         batch=place(batch, split),

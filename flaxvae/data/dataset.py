@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from flaxvae.batch import Batch
 from flaxvae.checks import InputError
-from flaxvae.collectives import Conditioned, Weighted
 from flaxvae.data.layout import Layout, layout_of, suggest_series
 from flaxvae.data.preprocess import Preprocessing
 from flaxvae.data.rows import blocks, extent
@@ -48,17 +48,22 @@ class Split:
     weights: np.ndarray | None = None
     names: np.ndarray | None = None
 
-    @property
-    def examples(self) -> Any:
-        """The input of the training step: ``x``, with any conditions and weights."""
-        examples: Any = self.x
-        if self.condition is not None:
-            examples = Conditioned(self.x, self.condition)
-        if self.weights is None or not len(self):
-            return examples
-        mean = self.total_weight / len(self) or 1.0
-        weights = np.asarray(self.weights, np.float64) / mean
-        return Weighted(examples, weights.astype(np.float32))
+    def batch(self, *, with_labels: bool = False) -> Batch[np.ndarray]:
+        """All examples as one batch, as a train step or an evaluation takes them.
+
+        Args:
+          with_labels: whether it is for a model that is taught labels, which then has
+            them in place of conditions.
+        """
+        label = condition = weight = None
+        if not with_labels:
+            condition = self.condition
+        elif self.labels is not None:
+            label = np.asarray(self.labels, np.int32)
+        if self.weights is not None and len(self):
+            mean = self.total_weight / len(self) or 1.0
+            weight = (np.asarray(self.weights, np.float64) / mean).astype(np.float32)
+        return Batch(self.x, label, condition, weight)
 
     @property
     def total_weight(self) -> float:
@@ -159,10 +164,9 @@ class Dataset:
         shape: tuple[int, ...] = seen.shape[1:]
         return shape
 
-    def stored(self, examples: Any) -> Any:
+    def stored(self, batch: Batch[np.ndarray]) -> Batch[np.ndarray]:
         """Examples of a split as they lie on a device; see `Preprocessing.stored`."""
-        has_doubles = any(x.dtype == np.float64 for x in jax.tree.leaves(examples))
-        return self.preprocessing.stored(examples) if has_doubles else examples
+        return batch.with_x(self.preprocessing.stored(batch.x))
 
     @property
     def layout(self) -> Layout:
@@ -188,15 +192,17 @@ class Dataset:
         ]
         return 1 + max(largest) if largest else None
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, *, with_labels: bool = False) -> str:
         """A checksum of the examples, conditions and weights that a training sees.
 
         Those of the training and the validation split: all of them, or 500 rows of a
-        split that is large or not in memory.
+        split that is large or not in memory. ``with_labels`` is as in `Split.batch`.
         """
         checksum = 0
         for split in (self.train, self.validation):
-            for array in (split.x, split.condition, split.weights):
+            batch = split.batch(with_labels=with_labels)
+            of_each = batch.label if with_labels else batch.condition
+            for array in (split.x, of_each, split.weights):
                 if array is not None and len(array):
                     checksum = zlib.crc32(_some_rows(array).data, checksum)
         return f"{checksum:08x}"
@@ -239,8 +245,11 @@ class Dataset:
         source = Provenance(config, tuple(transforms), self.splits)
         return dataclasses.replace(self, source=source)
 
-    def describe(self) -> dict[str, Any]:
-        """The description as JSON, for ``config.json``."""
+    def describe(self, *, with_labels: bool = False) -> dict[str, Any]:
+        """The description as JSON, for ``config.json``.
+
+        ``with_labels`` is as in `Split.batch`.
+        """
         source = self.readable_source
         described_source: dict[str, Any] | None = None
         if source is not None:
@@ -253,7 +262,7 @@ class Dataset:
             "train_examples": len(self.train),
             "validation_examples": len(self.validation),
             "test_examples": len(self.test),
-            "fingerprint": self.fingerprint(),
+            "fingerprint": self.fingerprint(with_labels=with_labels),
             "fingerprints": self.fingerprints(),
             "source": described_source,
             **self.preprocessing.describe(),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError, show_fields
-from flaxvae.collectives import Conditioned, Weighted, draw_rows
+from flaxvae.collectives import draw_rows
 from flaxvae.data.drawing import RENDERERS, Renderer
 from flaxvae.data.normal_scores import NormalScores
 from flaxvae.data.schema import Block, TableSchema
@@ -149,14 +149,12 @@ class Preprocessing:
         """Maps a stored batch to the model's input.
 
         Args:
-          x: a stored batch ``(B, ...)``, or `Conditioned`.
+          x: stored examples ``(B, ...)``.
           key: for the random parts, dynamic binarization and dequantization.
 
         Returns:
-          The model's input, float32, with the conditions unchanged.
+          The model's input, float32.
         """
-        if isinstance(x, Conditioned):
-            return Conditioned(self(x.x, key), x.condition)
         if self.dequantize and not jnp.issubdtype(x.dtype, jnp.floating):
             noise = draw_rows(_uniform, key, x.shape)
             return (x.astype(jnp.float32) + noise) / (self.max_value + 1)
@@ -178,13 +176,9 @@ class Preprocessing:
         """Examples as they lie on a device: float64 becomes float32, see `on_host`.
 
         Args:
-          x: examples of a split, or `Conditioned`; of `Rows` those of float64 are read.
-            What is not float64 is returned as it is.
+          x: examples of a split; of `Rows` those of float64 are read. What is not
+            float64 is returned as it is.
         """
-        if isinstance(x, Weighted):
-            return Weighted(self.stored(x.examples), x.weight)
-        if isinstance(x, Conditioned):
-            return Conditioned(self.stored(x.x), x.condition)
         if isinstance(x, jax.Array) or x.dtype != np.float64:
             return x
         if self.standardization is not None:
@@ -198,8 +192,6 @@ class Preprocessing:
         Args:
           x: a batch as `stored` returns it, or float64 in the data's own units.
         """
-        if isinstance(x, Conditioned):
-            return Conditioned(self.prepare(x.x), x.condition)
         if isinstance(x, np.ndarray):
             x = self.stored(x)
         if self.render is not None and x.ndim == 2:

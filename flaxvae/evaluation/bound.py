@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.batch import Batch
 from flaxvae.checks import InputError, check_terms
 from flaxvae.data import Split
 from flaxvae.latent.encode import evaluation_key
@@ -20,7 +21,7 @@ from flaxvae.objectives import (
 )
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH, make_evaluate
-from flaxvae.training.inputs import check_split
+from flaxvae.training.inputs import batch_of, check_split
 
 PIECE_BYTES = 128 * 2**20  # of stored examples on the device at once
 
@@ -75,8 +76,9 @@ def evaluate_terms(
             part = split[np.arange(first, last) % len(split)]
             weight = part.total_weight / len(part) * count
         trained.check(part.x)
-        stored = trained.preprocessing.stored(part.examples)
-        piece: Any = jax.tree.map(jnp.asarray, stored)
+        batch = batch_of(trained.model, part)
+        batch = batch.with_x(trained.preprocessing.stored(part.x))
+        piece: Batch[jax.Array] = jax.tree.map(jnp.asarray, batch)
         terms = evaluate(
             trained.variables, objective, piece, key, jnp.asarray(number), count=count
         )

@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.batch import Batch
 from flaxvae.checks import InputError, as_integer, check_above, check_terms
-from flaxvae.collectives import Conditioned
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.dtypes import narrow
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
+from flaxvae.models.bind import bind
 from flaxvae.nn import BernoulliHead
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH, draw_inputs
@@ -102,10 +103,10 @@ def estimate_nll(
         for start in range(0, size, B):
             # The last batch is padded with its last example; the padding is dropped.
             index = np.minimum(np.arange(start, start + B), size - 1)
-            x = jax.tree.map(lambda leaf, index=index: leaf[index], drawn)
+            batch = drawn[index]
             _, key_z = jax.random.split(jax.random.fold_in(root, len(found)))
             rows = slice(size - start)
-            estimated = estimate(trained.variables, x, key_z)
+            estimated = estimate(trained.variables, batch, key_z)
             found.append(tuple(np.asarray(a, np.float64)[rows] for a in estimated))
             done += len(found[-1][0])
             if on_progress:
@@ -209,7 +210,7 @@ def check_density(model: Any, levels: int | None) -> None:
 def make_estimate(
     model: Any, num_samples: int, in_chunk: int
 ) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
-    """Makes ``estimate(variables, x, key) -> (log p(x), samples, groups)``.
+    """Makes ``estimate(variables, batch, key) -> (log p(x), samples, groups)``.
 
     The first two are ``(B,)``, log p(x) and the effective sample size; the third is
     ``(B, G)``, as `monte_carlo_variance` takes it.
@@ -224,29 +225,26 @@ def make_estimate(
     in_group = num_samples // G
 
     def estimate(
-        variables: Any, x: Any, key: jax.Array
+        variables: Any, batch: Batch[jax.Array], key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        def apply(method: Callable[..., Any], *args: Any) -> Any:
-            """Calls a method of the model, under the conditions of the batch."""
-            if not isinstance(x, Conditioned):
-                return model.apply(variables, *args, method=method)
-            return model.apply(
-                variables,
-                x.condition,
-                *args,
-                method=lambda vae, c, *args: method(vae.given(c), *args),
-            )
+        def apply(method: Callable[..., Any], x: jax.Array) -> Any:
+            """``method(model, x)`` of the model under the conditions of the batch."""
 
-        images = x.x if isinstance(x, Conditioned) else x
-        q = apply(lambda vae, x: vae.encode(x), images)
-        p = apply(lambda vae: vae.prior())
+            def on_batch(model: Any, batch: Batch[jax.Array]) -> Any:
+                return method(*bind(model, batch))
+
+            return model.apply(variables, batch.with_x(x), method=on_batch)
+
+        x = batch.x
+        q = apply(lambda vae, x: vae.encode(x), x)
+        p = apply(lambda vae, x: vae.prior(), x)
 
         def add_chunk(sums: Sums, number: jax.Array) -> tuple[Sums, None]:
             highest, total, squares, groups = sums
             key_z = jax.random.fold_in(key, number)
             z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
             p_x = apply(lambda vae, z: vae.decode(z), z)
-            log_likelihood = p_x.log_prob(images)
+            log_likelihood = p_x.log_prob(x)
             log_w = log_likelihood + p.log_prob(z) - log_q  # (in_chunk, B)
             log_w = narrow(log_w)
             index = number * in_chunk + jnp.arange(in_chunk, dtype=jnp.int32)
@@ -260,8 +258,8 @@ def make_estimate(
             groups = jnp.logaddexp(groups, log_sums(log_w, index // in_group))
             return (higher, total, squares, groups), None
 
-        zeros = jnp.zeros(len(images), jnp.float32)
-        empty = jnp.full((G, len(images)), -jnp.inf, jnp.float32)
+        zeros = jnp.zeros(len(x), jnp.float32)
+        empty = jnp.full((G, len(x)), -jnp.inf, jnp.float32)
         start = (jnp.full_like(zeros, -1e30), zeros, zeros, empty)
         numbers = jnp.arange(num_chunks, dtype=jnp.int32)
         sums, _ = jax.lax.scan(add_chunk, start, numbers)

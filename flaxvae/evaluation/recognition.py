@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
-from flaxvae.data import Dataset, Preprocessing, Split, condition_on_labels
+from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.bound import evaluate_terms
 from flaxvae.latent.encode import evaluation_key
@@ -125,7 +125,7 @@ def train_classifier(
     """
     check_labelled(dataset)
     test = dataset.test if dataset.test.labels is not None else dataset.train[:0]
-    labelled = condition_on_labels(replace(dataset, test=test))
+    labelled = replace(dataset, test=test)
     kind = "mlp" if dataset.is_table else "conv"
     return fit(
         build_classifier(kind, labelled.num_classes or 1),
@@ -232,6 +232,5 @@ def cross_entropy(
     check_examples(split)
     if split.labels is None:
         raise InputError("split must have labels to be classified")
-    labelled = replace(split, condition=np.asarray(split.labels, np.int32))
-    terms = evaluate_terms(trained, labelled, Classification(), seed=seed)
+    terms = evaluate_terms(trained, split, Classification(), seed=seed)
     return {"loss": terms["loss"]}

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.batch import Batch
 from flaxvae.checks import InputError, as_integer, explain_infinite
-from flaxvae.collectives import split_weights
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS
 from flaxvae.evaluation.bound import check_examples
@@ -22,8 +22,8 @@ from flaxvae.models import (
     CodePrior,
     SemiSupervisedVAE,
 )
+from flaxvae.models.bind import bind
 from flaxvae.objectives import ELBO, Objective, Quantization, Reconstruction
-from flaxvae.objectives.objective import bind_conditions
 from flaxvae.training import NonFiniteError, Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH
 from flaxvae.training.inputs import check_split
@@ -83,7 +83,8 @@ def score(
         index = np.minimum(np.arange(first, first + B), len(split) - 1)
         part = split[index]
         trained.check(part.x)
-        examples, _ = split_weights(trained.preprocessing.stored(part.examples))
+        examples = part.batch().without_weight()
+        examples = examples.with_x(trained.preprocessing.stored(part.x))
         keys = jax.random.split(jax.random.fold_in(root, number), num_samples)
         batch = jax.tree.map(jnp.asarray, examples)
         terms = jax.device_get(compute(trained.variables, batch, keys))
@@ -125,17 +126,19 @@ def _score_batch(
     objective: Objective,
     names: tuple[str, ...],
     variables: Any,
-    batch: Any,
+    batch: Batch[jax.Array],
     keys: jax.Array,
 ) -> dict[str, jax.Array]:
     """Means over one draw per key, ``(B,)`` each."""
-    bound = bind_conditions(objective)
 
     def draw(key: jax.Array) -> dict[str, jax.Array]:
         key_x, key_z = jax.random.split(key)
-        x = trained.preprocessing(batch, key_x)
-        method = functools.partial(bound, key=key_z)
-        terms: Any = trained.model.apply(variables, x, method=method)
+        seen = batch.with_x(trained.preprocessing(batch.x, key_x))
+
+        def method(model: Any, seen: Batch[jax.Array]) -> dict[str, jax.Array]:
+            return objective(*bind(model, seen), key=key_z)
+
+        terms: Any = trained.model.apply(variables, seen, method=method)
         return {name: terms[name] for name in names}
 
     drawn: dict[str, jax.Array] = jax.lax.map(draw, keys)  # one after the other

@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from flaxvae.checks import InputError, as_integer, check_choice
-from flaxvae.data import Dataset, Split, condition_on_labels
+from flaxvae.data import Dataset, Split
 from flaxvae.data.labelled import choose_labelled
 from flaxvae.evaluation.recognition import find_errors
 from flaxvae.latent.encode import encode_means, evaluation_key
@@ -218,7 +218,7 @@ class SemiSupervisedStudy:
         labelled = Dataset("labelled", few, few[:0], few[:0], preprocessing=seen)
         return fit(
             self._build_classifier(self.dataset, self.config.m2_hidden),
-            condition_on_labels(labelled),
+            labelled,
             objective=Classification(),
             epochs=CLASSIFIER_EPOCHS,
             batch_size=min(100, len(few)),
@@ -335,7 +335,8 @@ class SemiSupervisedStudy:
     ) -> Trained:
         """Trains M2 on all examples, a few of them with labels."""
         few = dataset.train[self.rows]
-        stored, seen = dataset.stored(few.x), dataset.preprocessing
+        seen = dataset.preprocessing
+        stored = seen.stored(few.x)
         if not (seen.dequantize and seen.has_draws(stored.dtype)):  # else M2 does it
             stored = seen.prepare(stored)
         labelled: dict[str, Any] = {"x": np.asarray(stored), "labels": few.labels}

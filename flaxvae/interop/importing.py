@@ -23,7 +23,7 @@ from flaxvae.interop.sequential import read_gaps
 from flaxvae.interop.tensors import Weights, print_note, read_weights
 from flaxvae.interop.weights import from_torch
 from flaxvae.models import AutoencoderConfig, VAEConfig
-from flaxvae.models.networks import DataSpec, as_shape
+from flaxvae.models.data_spec import DataSpec, as_shape
 from flaxvae.nn.codes import CODE_ACTIVATIONS
 from flaxvae.nn.layers import GROUPS
 from flaxvae.objectives import ELBO, Objective
@@ -169,6 +169,11 @@ def make_plan(
     try:
         if stated.get("encoder") == "resnet" and not isinstance(names, str):
             raise InputError("residual networks are not found by their layers")
+        if "glu" in (stated.get("activation"), stated.get("decoder_activation")):
+            raise InputError(
+                "activation must not be glu where widths are read from the tensors, "
+                "which it halves: state hidden too"
+            )
         program = find_program(names, weights, data.shape)
     except InputError:
         if not stated.keys() & {"encoder", "hidden", "filters"}:

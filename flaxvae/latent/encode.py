@@ -5,8 +5,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from flaxvae.checks import InputError, as_integer, check_below
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.latent.keys import draw_key
+from flaxvae.latent.levels import encode_level, has_levels, level_shapes
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 
@@ -17,6 +19,7 @@ def encode_dataset(
     *,
     indices: bool = False,
     seed: int | None = None,
+    level: int | None = None,
 ) -> Dataset:
     """The codes of all splits as a data set, with the labels of their examples.
 
@@ -32,11 +35,16 @@ def encode_dataset(
       indices: of a model with a codebook the numbers of the entries as examples, which
         a prior over codes is trained on, in place of the entries.
       seed: with ``indices``, of the draws; default that of the run.
+      level: of a model with several levels, which one, from 0, the top; default 0.
 
     Returns:
       Splits of posterior means, float32 ``(N, D)`` or ``(N, H', W', D)``; with
       ``indices`` of numbers from 0 to M - 1, ``(N, H', W', 1)`` integers. Codes of
-      series lack the axis W'.
+      series lack the axis W'. A level of a model with several is always rows, ``(N,
+      D)``: grids are flattened.
+
+    Raises:
+      InputError: a level that the model does not have.
     """
     splits: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
@@ -44,7 +52,7 @@ def encode_dataset(
         splits[name] = (
             encode_indices(trained, split, seed=seed)
             if indices
-            else Split(encode_means(trained, split), split.labels)
+            else Split(encode_means(trained, split, level=level), split.labels)
         )
     largest = codebook_size(trained) - 1 if indices else 1.0
     return Dataset(
@@ -56,12 +64,30 @@ def encode_dataset(
 
 
 def encode_means(
-    trained: Trained, split: Split, *, key: jax.Array | None = None
+    trained: Trained,
+    split: Split,
+    *,
+    key: jax.Array | None = None,
+    level: int | None = None,
 ) -> np.ndarray:
     """Posterior means ``(N, D)`` or ``(N, H', W', D)`` of a split's examples.
 
-    ``key`` is as in `Trained.encode`.
+    ``key`` is as in `Trained.encode`, ``level`` as in `encode_dataset`.
+
+    Raises:
+      InputError: a level that the model does not have.
     """
+    if has_levels(trained):
+        count = len(level_shapes(trained))
+        level = 0 if level is None else as_integer("level", level, 0)
+        check_below("level", level, count)
+        means = encode_level(trained, split.x, level, key=key)
+        return means.reshape(len(means), -1)  # (N, D)
+    if level is not None:
+        raise InputError(
+            "level must be left out for a model without levels of latent variables, "
+            f"got {level}"
+        )
     if not len(split):
         return np.zeros((0, *trained.code_shape), np.float32)
     return np.asarray(trained.encode(split.x, split.condition, key=key).mean)

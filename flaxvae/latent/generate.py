@@ -19,9 +19,16 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset, Split
 from flaxvae.data.schema import TableSchema
+from flaxvae.distributions.levels import values_of
 from flaxvae.files import TABLE_SUFFIXES, atomic_file, atomic_folder, write_table
 from flaxvae.latent.keys import draw_key
-from flaxvae.latent.samplers import SamplerName, check_sampler, choose_sampler
+from flaxvae.latent.levels import check_temperature, decode, sample
+from flaxvae.latent.samplers import (
+    SamplerName,
+    check_sampler,
+    choose_sampler,
+    is_grid,
+)
 from flaxvae.models import Autoencoder, Classifier, CodePrior
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
@@ -40,6 +47,7 @@ def generate(
     around: Split | None = None,
     spread: float = 1.0,
     with_noise: bool = False,
+    temperature: float = 1.0,
     dataset: Dataset | None = None,
     code_prior: Trained | None = None,
     seed: int | None = None,
@@ -64,6 +72,8 @@ def generate(
       spread: scales the deviation of these codes from the posterior mean.
       with_noise: draws from p(x|z) instead of returning its mean; rows of a table are
         always drawn.
+      temperature: of a model with several levels, factor of the standard deviations of
+        its prior's normal levels; 0 gives the mean of each level given those above.
       dataset: training examples, where the sampler or the label needs them.
       code_prior: of a VQ-VAE, the trained prior over its codes.
       seed: of the draws; default that of the run.
@@ -89,6 +99,14 @@ def generate(
         raise InputError("around must stand alone, without label and sampler")
     if around is None and spread != 1.0:
         raise InputError(f"spread must be left out without around, got {spread}")
+    check_temperature(trained, temperature)
+    if temperature != 1.0 and (
+        around is not None or label is not None or sampler != "prior"
+    ):
+        raise InputError(
+            "temperature must be left out where codes are not drawn from the prior, "
+            f"got {temperature}"
+        )
     is_table = len(trained.data_shape) == 1
     with_noise = with_noise or is_table
     key = draw_key(trained, Stream.FIGURES, seed=seed)
@@ -113,11 +131,13 @@ def generate(
             code_prior=code_prior,
             seed=seed,
         )
-        drawn = trained.sample(
+        drawn = sample(
+            trained,
             num,
             key=key,
             with_noise=with_noise,
             sampler=source,
+            temperature=temperature,
             condition=classes if trained.is_conditional else None,
         )
         x = np.asarray(drawn)
@@ -135,7 +155,7 @@ def count_classes(trained: Trained, code_prior: Trained | None = None) -> int | 
     model: Any = trained.model
     if trained.is_conditional:
         return getattr(model.condition, "num_classes", None)
-    if code_prior is None or len(trained.code_shape) == 1:
+    if code_prior is None or not is_grid(trained):
         return None
     prior: Any = code_prior.model
     num_classes: int | None = prior.num_classes
@@ -188,7 +208,7 @@ def check_sampled(
         )
     if sampler != "prior" or trained.is_conditional:
         return
-    if len(trained.code_shape) > 1:
+    if is_grid(trained):
         choose_sampler(trained, "prior", code_prior=code_prior)
     elif trained.prior is None:
         raise InputError(
@@ -208,7 +228,7 @@ def _check_has_codes(trained: Trained) -> None:
 
 def check_varied(trained: Trained) -> None:
     """Raises `InputError` for a model whose examples cannot be varied."""
-    if len(trained.code_shape) > 1:
+    if is_grid(trained):
         raise InputError("around must be left out for a model whose code is a grid")
     if isinstance(trained.model, Autoencoder):
         raise InputError(
@@ -233,7 +253,7 @@ def check_label(trained: Trained, label: int | None, num_classes: int | None) ->
     label = as_integer("label", label, 0)
     if num_classes is not None:
         check_below("label", label, num_classes)
-    elif len(trained.code_shape) > 1:
+    elif is_grid(trained):
         raise InputError(
             "label must be left out for a prior over codes without classes, got "
             f"{label}"
@@ -284,14 +304,17 @@ def _vary(
     check_varied(trained)
     q = trained.encode(split.x, split.condition)
     key_z, key_x = jax.random.split(key)
-    draws = q.sample(key_z, (num,))  # (num, N, D)
-    z = q.mean[None] + spread * (draws - q.mean[None])
-    z = z.swapaxes(0, 1).reshape(-1, *q.mean.shape[1:])  # (N * num, D)
+
+    def vary(draws: jax.Array, mean: jax.Array) -> jax.Array:
+        z = mean[None] + spread * (draws - mean[None])  # (num, N, D)
+        return z.swapaxes(0, 1).reshape(-1, *mean.shape[1:])  # (N * num, D)
+
+    draws = values_of(q.sample(key_z, (num,)))
+    z = jax.tree.map(vary, draws, values_of(q.mean))  # each level on its own
     conditions = None
     if split.condition is not None:
         conditions = np.repeat(split.condition, num, axis=0)
-    p = trained.decode(z, conditions)
-    return np.asarray(p.sample(key_x) if with_noise else p.mean)
+    return decode(trained, z, conditions, key=key_x if with_noise else None)
 
 
 def check_output(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.data import Dataset, Split
+from flaxvae.latent import levels
 from flaxvae.latent.classes import name_class
 from flaxvae.latent.embeddings import fit_pca, pca
 from flaxvae.latent.encode import codebook_size
@@ -109,6 +110,8 @@ def decode_grid(
 ) -> np.ndarray:
     """Mean images ``(rows, columns, H, W, C)`` of codes ``(rows, columns, D)``.
 
+    D counts the numbers of all levels in a model with several.
+
     ``condition`` has one for each code, ``(rows, columns)`` or ``(rows, columns, C)``.
     """
     rows, columns, *shape = codes.shape
@@ -121,7 +124,7 @@ def decode_grid(
 
     def decode(part: slice) -> np.ndarray:
         conditions = None if flat is None else flat[part]
-        return np.asarray(trained.decode(z[part], conditions).mean)
+        return levels.decode(trained, z[part], conditions)
 
     images = _in_parts(decode, trained, rows * columns, columns)
     return images.reshape(rows, columns, *images.shape[1:])
@@ -144,13 +147,13 @@ def samples(
 
     def draw(part: slice) -> np.ndarray:
         is_all = part.stop - part.start == num
-        drawn = trained.sample(
+        return levels.sample(
+            trained,
             part.stop - part.start,
             key=key if is_all else jax.random.fold_in(key, part.start),
             sampler=sampler,
             condition=None if condition is None else condition[part],
         )
-        return np.asarray(drawn)
 
     return _in_parts(draw, trained, num, columns)
 
@@ -188,7 +191,7 @@ def reconstructions(trained: Trained, split: Split) -> tuple[np.ndarray, np.ndar
       Two arrays ``(N, H, W, C)`` in [0, 1].
     """
     images = np.asarray(trained.preprocessing.prepare(jnp.asarray(split.x)))
-    return images, np.asarray(trained.reconstruct(split.x, split.condition))
+    return images, levels.reconstruct(trained, split)
 
 
 def manifold(
@@ -233,7 +236,7 @@ def interpolations(
         rows, columns = choose_grid(PATHS[0], PATHS[1] + 2, trained.data_shape)
         split, steps = split[: 2 * rows], max(columns - 2, 3)
     images = np.asarray(trained.preprocessing.prepare(jnp.asarray(split.x)))
-    codes = np.asarray(trained.encode(split.x).mean)  # (N, D)
+    codes = levels.encode(trained, split)  # (N, D)
     paired = 2 * (len(codes) // 2)
     paths = interpolate(codes[:paired:2], codes[1:paired:2], steps)  # (rows, steps, D)
     images = _reduce(images, trained, len(paths) * steps, steps)

@@ -3,9 +3,7 @@
 A new one is its function below, one line in the dictionaries at the end, and its test.
 """
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +11,13 @@ import jax
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.data import Dataset, Split
-from flaxvae.latent import panels, series
+from flaxvae.data import Dataset
+from flaxvae.latent import level_pictures, panels, series
+from flaxvae.latent.context import Context, Picture
 from flaxvae.latent.embeddings import LEAST_FOR_TSNE, tsne
-from flaxvae.latent.encode import (
-    codebook_size,
-    encode_dataset,
-    encode_means,
-    share_codes,
-)
+from flaxvae.latent.encode import codebook_size, encode_means, share_codes
 from flaxvae.latent.grids import check_dims, choose_grid
-from flaxvae.latent.keys import draw_key
+from flaxvae.latent.levels import has_levels, reconstruct, sample
 from flaxvae.latent.samplers import (
     SAMPLERS,
     SamplerName,
@@ -33,58 +27,9 @@ from flaxvae.latent.samplers import (
 from flaxvae.models import VQVAE, Autoencoder
 from flaxvae.objectives.reconstruction import ACTIVE, Reconstruction
 from flaxvae.training import Trained
-from flaxvae.training.keys import Stream
 
 DENOISED = 12  # test images in the picture of a denoising autoencoder
 SERIES = 8  # test series and their reconstructions
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a picture is drawn from; see `draw`."""
-
-    trained: Trained
-    dataset: Dataset
-    title: str
-    sampler: SamplerName = "prior"
-    manifold_dims: Sequence[int] | None = None
-    other: Trained | None = None
-    code_prior: Trained | None = None
-    codes: Dataset | None = None
-    seed: int | None = None
-
-    @property
-    def key(self) -> jax.Array:
-        """The key of samples in pictures."""
-        return draw_key(self.trained, Stream.FIGURES, seed=self.seed)
-
-    @functools.cached_property
-    def shown(self) -> Split:
-        """The ten test examples that pictures show."""
-        test = self.dataset.test
-        return test[np.array(panels.choose_examples(test))]
-
-    @functools.cached_property
-    def means(self) -> np.ndarray:
-        """Posterior means of the test split, ``(N, D)``."""
-        return encode_means(self.trained, self.dataset.test)
-
-    @functools.cached_property
-    def source(self) -> Any:
-        """The sampler of codes; None: the model's prior."""
-        x, seed = self.dataset.train.x, self.seed
-        return choose_sampler(self.trained, self.sampler, x, seed=seed)
-
-    @functools.cached_property
-    def indices(self) -> Dataset:
-        """The data set as numbers of codebook entries."""
-        if self.codes is not None:
-            return self.codes
-        return encode_dataset(self.trained, self.dataset, indices=True, seed=self.seed)
-
-
-Picture = Callable[[Context], Any]
-"""From a context to a figure, or to None where the picture does not apply."""
 
 
 def draw(
@@ -168,6 +113,8 @@ def draw(
 
 def choose_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
     """The pictures of a model's kind."""
+    if has_levels(trained):
+        return _choose_level_pictures(dataset)
     if dataset.layout == "series":
         return _choose_series_pictures(trained)
     if isinstance(trained.model, VQVAE):
@@ -177,6 +124,13 @@ def choose_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
     if dataset.is_table:
         return TABLE_PICTURES
     return CONDITIONAL_PICTURES if trained.is_conditional else VAE_PICTURES
+
+
+def _choose_level_pictures(dataset: Dataset) -> dict[str, Picture]:
+    if dataset.is_table:
+        return LEVEL_TABLE_PICTURES
+    is_series = dataset.layout == "series"
+    return LEVEL_SERIES_PICTURES if is_series else LEVEL_PICTURES
 
 
 def _choose_series_pictures(trained: Trained) -> dict[str, Picture]:
@@ -213,6 +167,8 @@ def latent_scatter(context: Context) -> Any:
     from flaxvae.latent import figures
 
     points, axis_labels, kind = panels.latent_points(context.means)
+    if has_levels(context.trained):
+        kind += " of the top level"
     return figures.plot_latent_scatter(
         points,
         context.dataset.test.labels,
@@ -232,10 +188,9 @@ def reconstructions(context: Context) -> Any:
             *panels.reconstructions(trained, context.shown),
             title=f"Test images and their reconstructions: {context.title}",
         )
-    means = trained.decode(context.means, dataset.test.condition).mean
     return figures.plot_columns(
         np.asarray(dataset.test.x),
-        trained.preprocessing.inverse(np.asarray(means)),
+        trained.preprocessing.inverse(reconstruct(trained, dataset.test)),
         dataset.columns,
         title=f"Test rows and their reconstructions: {context.title}",
     )
@@ -278,7 +233,8 @@ def row_samples(context: Context) -> Any:
     from flaxvae.latent import figures
 
     dataset, trained = context.dataset, context.trained
-    drawn = trained.sample(
+    drawn = sample(
+        trained,
         len(dataset.test),
         key=context.key,
         with_noise=True,
@@ -287,7 +243,7 @@ def row_samples(context: Context) -> Any:
     )
     return figures.plot_column_samples(
         np.asarray(dataset.test.x),
-        trained.preprocessing.inverse(np.asarray(drawn)),
+        trained.preprocessing.inverse(drawn),
         dataset.columns,
         title=f"Test rows and samples from {SAMPLERS[context.sampler]}: "
         f"{context.title}",
@@ -616,6 +572,34 @@ VQVAE_PICTURES: dict[str, Picture] = {
     "code_usage": code_usage,
     "samples": code_samples,
     "prior_training_curves": prior_training_curves,
+}
+LEVELS: dict[str, Picture] = {  # of images and series
+    "level_samples": level_pictures.level_samples,
+    "level_reconstructions": level_pictures.level_reconstructions,
+    "temperatures": level_pictures.temperatures,
+}
+KL: dict[str, Picture] = {
+    "kl_per_level": level_pictures.kl_per_level,
+    "kl_by_epoch": level_pictures.kl_by_epoch,
+}
+LEVEL_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "latent_scatter": latent_scatter,
+    "reconstructions": reconstructions,
+    "samples": samples,
+    "interpolations": interpolations,
+    **LEVELS,
+    **KL,
+}
+LEVEL_TABLE_PICTURES: dict[str, Picture] = {**TABLE_PICTURES, **KL}
+LEVEL_SERIES_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "latent_scatter": latent_scatter,
+    "reconstructions": series_reconstructions,
+    "samples": series_samples,
+    "interpolations": series_interpolations,
+    **LEVELS,
+    **KL,
 }
 SERIES_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError, as_integer, check_choice, check_seed, show_fields
+from flaxvae.distributions.levels import values_of
 from flaxvae.dtypes import narrow
 from flaxvae.latent.keys import draw_key
+from flaxvae.latent.levels import has_levels
 from flaxvae.nn.conditions import check_conditions
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
@@ -87,15 +89,15 @@ class AggregatePosterior:
 
     __repr__ = show_fields
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
-        """Draws codes ``(*shape, D)``."""
+    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> Any:
+        """Draws codes ``(*shape, D)``, of each level in a model with several."""
         key_x, key_z = jax.random.split(key)
         count = int(np.prod(shape, dtype=int))
         rows = jax.random.randint(key_x, (count,), 0, len(self.x), jnp.int32)
         key_noise = jax.random.fold_in(key, 2)
         x = self.x[np.asarray(rows)]
-        z = self.encoder.encode(x, key=key_noise).sample(key_z)
-        return z.reshape(*shape, z.shape[-1])
+        z = values_of(self.encoder.encode(x, key=key_noise).sample(key_z))
+        return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +215,7 @@ def choose_sampler(
     """
     check_sampler(trained, name)
     if name == "prior":
-        if len(trained.code_shape) == 1:
+        if not is_grid(trained):
             return None
         if code_prior is None:
             raise InputError(
@@ -231,10 +233,19 @@ def choose_sampler(
 def check_sampler(trained: Trained, name: str) -> None:
     """Raises `InputError` for a sampler that does not exist for the model."""
     check_choice("sampler", name, SAMPLERS)
-    is_grid = len(trained.code_shape) > 1
-    if name != "prior" and (is_grid or trained.is_conditional):
-        kind = "whose code is a grid" if is_grid else "that is conditional"
+    if name == "mixture" and has_levels(trained):
+        raise InputError(
+            "sampler must be prior or aggregate for a model with levels of latent "
+            f"variables, got {name}"
+        )
+    if name != "prior" and (is_grid(trained) or trained.is_conditional):
+        kind = "whose code is a grid" if is_grid(trained) else "that is conditional"
         raise InputError(f"sampler must be prior for a model {kind}, got {name}")
+
+
+def is_grid(trained: Trained) -> bool:
+    """Whether the model's code is one grid, which a prior of its own draws."""
+    return len(trained.code_shape) > 1 and not has_levels(trained)
 
 
 def fit_mixture(

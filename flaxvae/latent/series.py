@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from flaxvae.data import Dataset, Split
+from flaxvae.latent import levels
 from flaxvae.latent.classes import name_class
 from flaxvae.latent.grids import quantile_grid
 from flaxvae.latent.paths import interpolate
@@ -24,13 +25,13 @@ def in_units(trained: Trained, x: Any) -> np.ndarray:
 
 def reconstructions(trained: Trained, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """A split's series and their mean reconstructions, ``(N, T, F)`` each."""
-    decoded = trained.reconstruct(split.x, split.condition)
+    decoded = levels.reconstruct(trained, split)
     return np.asarray(split.x), in_units(trained, decoded)
 
 
 def samples(trained: Trained, num: int, *, key: jax.Array, source: Any) -> np.ndarray:
     """Mean series ``(num, T, F)`` of codes from a sampler; None: of the prior."""
-    return in_units(trained, trained.sample(num, key=key, sampler=source))
+    return in_units(trained, levels.sample(trained, num, key=key, sampler=source))
 
 
 def manifold(trained: Trained, dims: Sequence[int]) -> np.ndarray:
@@ -51,7 +52,7 @@ def interpolations(
     Returns:
       ``(P, steps, T, F)``, and the series that each path joins, ``(P, T, F)`` each.
     """
-    codes = np.asarray(trained.encode(split.x).mean)  # (N, D)
+    codes = levels.encode(trained, split)  # (N, D)
     paired = 2 * (len(codes) // 2)
     paths = interpolate(codes[:paired:2], codes[1:paired:2], PATH_STEPS)
     x = np.asarray(split.x)
@@ -107,6 +108,6 @@ def _decode(
 ) -> np.ndarray:
     """Mean series ``(rows, columns, T, F)`` of codes ``(rows, columns, D)``."""
     rows, columns, D = codes.shape
-    means = trained.decode(codes.reshape(rows * columns, D), condition).mean
+    means = levels.decode(trained, codes.reshape(rows * columns, D), condition)
     decoded = in_units(trained, means)
     return decoded.reshape(rows, columns, *decoded.shape[1:])

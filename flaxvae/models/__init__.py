@@ -7,6 +7,8 @@ from flaxvae.models.autoencoder import (
 )
 from flaxvae.models.classifier import Classifier, build_classifier
 from flaxvae.models.code_prior import CodePrior, CodePriorConfig
+from flaxvae.models.hierarchical import HierarchicalVAE
+from flaxvae.models.hierarchical_config import HierarchicalConfig
 from flaxvae.models.presets import PRESETS
 from flaxvae.models.semi_supervised import SemiSupervisedVAE
 from flaxvae.models.vae import VAE, VAEConfig, build_vae
@@ -21,6 +23,8 @@ __all__ = [
     "Classifier",
     "CodePrior",
     "CodePriorConfig",
+    "HierarchicalConfig",
+    "HierarchicalVAE",
     "SemiSupervisedVAE",
     "VAEConfig",
     "VQVAEConfig",

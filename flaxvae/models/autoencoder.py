@@ -11,13 +11,8 @@ import jax.numpy as jnp
 
 from flaxvae.checks import InputError, check_below, check_choice
 from flaxvae.distributions import Distribution
-from flaxvae.models.networks import (
-    DataSpec,
-    NetworkConfig,
-    as_shape,
-    split_parts,
-    without_none,
-)
+from flaxvae.models.data_spec import DataSpec, as_shape
+from flaxvae.models.networks import NetworkConfig, split_parts, without_none
 from flaxvae.models.vae import VAEConfig
 from flaxvae.nn.codes import (
     CODE_ACTIVATIONS,

@@ -1,8 +1,7 @@
 """A classifier: to evaluate generated samples, and as a part of models."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -16,6 +15,8 @@ ClassifierEncoder = Literal["mlp", "conv"]
 class Classifier(nn.Module):
     """Examples -> class logits; trained by `flaxvae.objectives.Classification`."""
 
+    learns_labels: ClassVar[bool] = True  # those of a batch
+
     encoder: nn.Module  # x (B, H, W, C) -> features (B, F)
     num_classes: int
 
@@ -27,28 +28,6 @@ class Classifier(nn.Module):
     def init_all(self, x: jax.Array) -> None:
         """Calls every part once, to initialize its variables."""
         self(x)
-
-    def given(self, labels: jax.Array) -> "GivenClassifier":
-        """The classifier together with the target labels ``(B,)``."""
-        return GivenClassifier(self, labels)
-
-
-@dataclass(frozen=True, eq=False)
-class GivenClassifier:
-    """A classifier together with the target labels.
-
-    Attributes:
-      model: the bound `Classifier`.
-      labels: ``(B,)`` integers.
-    """
-
-    model: Any
-    labels: jax.Array
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Logits ``(B, num_classes)``."""
-        logits: jax.Array = self.model(x)
-        return logits
 
 
 def build_classifier(

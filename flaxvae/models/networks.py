@@ -4,114 +4,36 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
-import jax
-import numpy as np
 
-from flaxvae.checks import InputError, as_integer, show
+from flaxvae.checks import InputError, show
+from flaxvae.models.data_spec import DataSpec
+from flaxvae.models.likelihood import Kinds, LikelihoodConfig, build_part, feature_shape
 from flaxvae.nn.convnet import BeforeReshape
-from flaxvae.nn.layers import Activation, BatchNormStyle, Biases, Dtype, Normalization
-from flaxvae.nn.likelihoods import LIKELIHOODS, Likelihood, MeanActivation, Scale
+from flaxvae.nn.layers import (
+    Activation,
+    BatchNormStyle,
+    Biases,
+    Dtype,
+    Normalization,
+    check_gates,
+)
+from flaxvae.nn.likelihoods import LIKELIHOODS
 from flaxvae.nn.networks import DECODERS, ENCODERS, Decoder, Encoder
 from flaxvae.nn.resnet import Resampling
-from flaxvae.settings import Except, as_python, check_settings, setting
-
-
-def as_shape(shape: Any) -> tuple[int, ...]:
-    """The shape of one example, also of a row from its length.
-
-    >>> as_shape(784), as_shape([28, 28, 1])
-    ((784,), (28, 28, 1))
-
-    Raises:
-      InputError: no size, more than three, or one below 1.
-    """
-    is_number = hasattr(shape, "__float__") and getattr(shape, "ndim", 0) == 0
-    sizes = (shape,) if is_number else ()
-    if isinstance(shape, Iterable) and not is_number and not isinstance(shape, str):
-        sizes = tuple(shape)
-    if not 1 <= len(sizes) <= 3:
-        raise InputError(f"data_shape must be (H, W, C) or (F,), got {show(shape)}")
-    return tuple(as_integer("data_shape", size, 1) for size in sizes)
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """The properties of a data set that a model depends on.
-
-    Attributes:
-      shape: of one example, ``(H, W, C)``, ``(T, F)`` or ``(F,)``.
-      levels: L, the values that a pixel can have; None: real numbers, or unknown.
-      num_classes: of the labels; None: without labels.
-      condition_width: C, where each example has a vector as its condition.
-      columns: of a table, what its features are, as `Mixed` takes them; None: unknown,
-        which are real numbers.
-      is_mixed: whether some of them are not numbers, or may be missing.
-    """
-
-    shape: tuple[int, ...]
-    levels: int | None = None
-    num_classes: int | None = None
-    condition_width: int | None = None
-    columns: tuple[Any, ...] | None = None
-    is_mixed: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", as_shape(self.shape))
-        for name in ("levels", "num_classes", "condition_width"):
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, as_integer(name, value, 1))
-
-    @classmethod
-    def of(cls, dataset: Any) -> "DataSpec":
-        """The properties of a `flaxvae.data.Dataset`; a `DataSpec` is returned."""
-        if isinstance(dataset, DataSpec):
-            return dataset
-        condition = dataset.train.condition
-        has_vectors = condition is not None and condition.ndim > 1
-        shape = dataset.shape
-        columns, is_mixed = None, False
-        if len(shape) == 1:
-            preprocessing = dataset.preprocessing
-            columns = preprocessing.blocks(shape[0])
-            is_mixed = preprocessing.masked or (
-                preprocessing.schema is not None and preprocessing.schema.is_mixed
-            )
-        return cls(
-            shape,
-            dataset.levels,
-            None if has_vectors else dataset.num_classes,
-            condition.shape[1] if has_vectors else None,
-            columns,
-            is_mixed,
-        )
-
-    @property
-    def is_table(self) -> bool:
-        """Whether an example is a row of numbers."""
-        return len(self.shape) == 1
-
-    @property
-    def is_real(self) -> bool:
-        """Whether an example is a row or a series of real numbers, not an image."""
-        return len(self.shape) < 3
-
+from flaxvae.settings import Except, setting
 
 Padding = Literal["SAME", "VALID"] | int
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """The encoder, the decoder and the likelihood of a model.
+class NetworkSettings:
+    """The encoder and the decoder of a model.
 
-    Fields that are None have the default of the chosen part, shown in parentheses.
     Networks are described for the encoder; the decoder is its mirror, with widths and
     stages in reverse order, unless a field ``decoder_...`` says otherwise.
-
-    Raises:
-      InputError: a value out of range, or a field that none of the parts has.
     """
 
     encoder: Encoder = "mlp"
@@ -139,7 +61,8 @@ class NetworkConfig:
     resampling: Resampling | None = None
     """Residual networks: strided convolutions, or resize and convolve (stride)."""
     activation: Activation = "relu"
-    """Activation function; gelu is approximated by tanh, gelu_exact is PyTorch's."""
+    """Activation function; gelu is approximated by tanh, gelu_exact is PyTorch's; glu
+    gates the layers of an MLP."""
     negative_slope: float | None = setting(None, needs={"activation": "leaky_relu"})
     """Slope of leaky_relu below 0 (0.01)."""
     normalization: Normalization | None = None
@@ -180,42 +103,28 @@ class NetworkConfig:
     dtype: Dtype = "float32"
     """Precision of the networks; parameters and losses are always float32."""
 
-    likelihood: Likelihood | None = None
-    """Likelihood p(x|z). Default: bernoulli for images, normal for tables and series,
-    mixed for tables with categories or binary columns, or as the model says."""
-    scale: Scale | None = None
-    """Scale of normal, laplace, discretized_logistic and mixed: one learned scalar, in
-    mixed one per column (shared), a constant (fixed), or predicted per pixel (learned).
-    Default: shared, or as the model says."""
-    init_scale: float | None = setting(None, above=0)
-    """The fixed scale, or the initial value of the shared one. Default: 1, or as the
-    model says."""
-    mean_activation: MeanActivation | None = None
-    """Function applied to the locations of normal, laplace and discretized_logistic.
-    Default: none, or as the model says."""
-    levels: int | None = setting(None, at_least=2)
-    """Number of values of a pixel, for discretized_logistic, its mixture and
-    categorical; default: as in the data."""
-    num_components: int | None = setting(None, at_least=1)
-    """Components of discretized_logistic_mixture (10)."""
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(LikelihoodConfig, NetworkSettings):
+    """The encoder, the decoder and the likelihood of a model.
+
+    Fields that are None have the default of the chosen part, shown in parentheses; see
+    `NetworkSettings` and `LikelihoodConfig`.
+
+    Raises:
+      InputError: a value out of range, or a field that none of the parts has.
+    """
+
+    tables: ClassVar[Mapping[str, Kinds]] = {
+        "networks": ENCODERS,
+        "decoders": DECODERS,
+        "likelihoods": LIKELIHOODS,
+    }
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = as_python(getattr(self, field.name))
-            if isinstance(value, list | range | np.ndarray | jax.Array):
-                value = tuple(np.asarray(value).tolist())
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if is_number and field.name in _WIDTHS:
-                value = (value,)
-            object.__setattr__(self, field.name, value)
-        activations = (self.activation, self.decoder_activation)
-        check_settings(self, activation=activations)
-        either = {
-            self._choose_likelihood(is_table=t, is_mixed=m)
-            for t, m in ((False, False), (True, False), (True, True))
-        }
-        parts = [ENCODERS[self.encoder], DECODERS[self._decoder]]
-        self._check_unused([*parts, *(LIKELIHOODS[name] for name in either)])
+        super().__post_init__()
+        check_gates(self.activation, ENCODERS[self.encoder])
+        check_gates(self.decoder_activation or self.activation, DECODERS[self._decoder])
         for name in ("activation", "normalization", "dropout"):
             value = getattr(self, name)
             if self.is_linear and value not in (_SETTINGS[name], "none"):
@@ -233,31 +142,23 @@ class NetworkConfig:
     def _decoder(self) -> Decoder:
         return self.decoder or self.encoder
 
-    def _choose_likelihood(
-        self, *, is_table: bool, is_mixed: bool = False
-    ) -> Likelihood:
-        default: Likelihood = "normal" if is_table else "bernoulli"
-        return self.likelihood or ("mixed" if is_mixed else default)
+    def _known(self) -> dict[str, Any]:
+        return {"activation": (self.activation, self.decoder_activation)}
 
-    def _defaults(self, data: DataSpec) -> Mapping[str, Any]:
-        """Values that the model uses for fields that are None."""
-        return {}
+    def _kinds(self) -> list[type[nn.Module]]:
+        return [ENCODERS[self.encoder], DECODERS[self._decoder]]
 
-    def resolve(self, data: DataSpec) -> dict[str, Any]:
-        """The settings of the parts for a data set; those without a value are absent.
+    def _part_settings(self) -> Mapping[str, Any]:
+        return _SETTINGS
 
-        Args:
-          data: the properties of the data.
-        """
-        values = {
-            name: getattr(self, name)
-            for name in _SETTINGS
-            if getattr(self, name) is not None
-        }
-        values = {**self._defaults(data), **values}
-        if data.levels is not None:
-            values.setdefault("levels", data.levels)
-        return values
+    def _names_in(self, parts: Iterable[type[nn.Module]]) -> set[str]:
+        parts = tuple(parts)
+        decoders = [part for part in parts if part in DECODERS.values()]
+        own = {_OF_DECODER + name for name in super()._names_in(decoders)}
+        return super()._names_in(parts) | own
+
+    def _owners(self, name: str) -> str:
+        return super()._owners(name.removeprefix(_OF_DECODER))
 
     def build_networks(
         self,
@@ -285,18 +186,8 @@ class NetworkConfig:
         self._check_effect(values)
         named = []
         if likelihood is None:
-            name = self._choose_likelihood(
-                is_table=data.is_real, is_mixed=data.is_mixed
-            )
-            if name == "mixed" and not data.is_table:
-                raise InputError(
-                    "likelihood mixed is for tables, got examples of the shape "
-                    f"{data.shape}: choose normal or laplace"
-                )
-            kind = LIKELIHOODS[name]
-            columns = data.columns or (("real",),) * data.shape[-1]
-            known = {"event_ndim": len(data.shape), "columns": columns}
-            likelihood = build_part(kind, values | known)
+            kind = self.likelihood_kind(data)
+            likelihood = self.build_likelihood(data, values)
             named.append(kind)
         if encoder is None:
             kind = ENCODERS[self.encoder]
@@ -304,7 +195,6 @@ class NetworkConfig:
             named.append(kind)
         if decoder is None:
             kind = DECODERS[self._decoder]
-            feature_shape = getattr(likelihood, "feature_shape", lambda shape: shape)
             mirrored = {
                 name: value[::-1]
                 if name in _MIRRORED and isinstance(value, tuple)
@@ -316,33 +206,11 @@ class NetworkConfig:
                 for name, value in values.items()
                 if name.startswith(_OF_DECODER)
             }
-            mirrored["output_shape"] = feature_shape(data.shape)
+            mirrored["output_shape"] = feature_shape(likelihood, data.shape)
             decoder = build_part(kind, mirrored)
             named.append(kind)
         self._check_unused(named)
         return encoder, decoder, likelihood
-
-    def _check_unused(self, parts: Iterable[type[Any]]) -> None:
-        """Raises `InputError` for a field that is set but that no part has."""
-        parts = tuple(parts)
-        known = set().union(*(fields_of(part) for part in parts))
-        for part in parts:
-            if part in DECODERS.values():
-                known |= {_OF_DECODER + name for name in fields_of(part)}
-        known &= _SETTINGS.keys()
-        for name in sorted(_SETTINGS.keys() - known):
-            if (value := getattr(self, name)) != _SETTINGS[name]:
-                raise InputError(
-                    f"{name} must be left out for this model, got {value}: it is a "
-                    f"setting of {_owners(name)}"
-                )
-        # Of predicted scales only those of a mixed likelihood have an initial value.
-        is_learned = self.scale == "learned" and LIKELIHOODS["mixed"] not in parts
-        if is_learned and self.init_scale is not None:
-            raise InputError(
-                "init_scale must be left out where scale is learned, got "
-                f"{self.init_scale}"
-            )
 
     def _check_effect(self, values: Mapping[str, Any]) -> None:
         """Raises `InputError` for a field that has no effect on these networks."""
@@ -385,7 +253,6 @@ class NetworkConfig:
         return f"{' and '.join(kinds)} {widths}, z {latent_dim}"
 
 
-_WIDTHS = ("hidden", "filters", "decoder_hidden", "decoder_filters")
 _OF_DECODER = "decoder_"  # begins fields that are the decoder's alone
 _MIRRORED = ("hidden", "filters", "kernel_size", "strides", "padding")
 _SETTINGS = {  # fields of `NetworkConfig` that are fields of parts: their defaults
@@ -393,34 +260,6 @@ _SETTINGS = {  # fields of `NetworkConfig` that are fields of parts: their defau
     for field in dataclasses.fields(NetworkConfig)
     if field.name not in ("encoder", "decoder", "likelihood")
 }
-
-
-def _owners(name: str) -> str:
-    """What has a setting of this name, such as ``the networks conv and resnet``."""
-    tables: dict[str, Mapping[Any, type[Any]]] = {
-        "networks": ENCODERS,
-        "decoders": DECODERS,
-        "likelihoods": LIKELIHOODS,
-    }
-    name = name.removeprefix(_OF_DECODER)
-    for what, table in tables.items():
-        if names := [key for key, kind in table.items() if name in fields_of(kind)]:
-            *first, last = names
-            several = f"{what} {', '.join(first)} and {last}"
-            return f"the {several if first else f'{what[:-1]} {last}'}"
-    return "other parts"
-
-
-def fields_of(part: type[Any]) -> set[str]:
-    """The names of the fields that a Linen module class declares."""
-    names = {field.name for field in dataclasses.fields(part)}
-    return names - {"parent", "name"}
-
-
-def build_part(part: type[Any], settings: Mapping[str, Any]) -> nn.Module:
-    """A module with those of the settings that it has."""
-    names = fields_of(part)
-    return part(**{name: settings[name] for name in names & settings.keys()})
 
 
 def split_parts(

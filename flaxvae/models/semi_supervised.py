@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 
+from flaxvae.models.bind import bind_example
+
 
 class SemiSupervisedVAE(nn.Module):
     """p(x|y, z), q(z|x, y) and q(y|x); trained by `flaxvae.objectives.M2`.
@@ -37,6 +39,6 @@ class SemiSupervisedVAE(nn.Module):
     def init_all(self, x: jax.Array) -> None:
         """Calls every part once, to initialize its variables."""
         self(x)
-        given = self.given(self.condition.example(len(x)))
+        given = bind_example(self, len(x))
         given.decode(given.encode(x).mean)
         given.prior()

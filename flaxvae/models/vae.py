@@ -1,7 +1,7 @@
 """The variational autoencoder."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,15 +11,9 @@ import jax.numpy as jnp
 
 from flaxvae.checks import InputError, check_boolean, check_choice
 from flaxvae.distributions import Distribution
-from flaxvae.models.networks import (
-    DataSpec,
-    NetworkConfig,
-    as_shape,
-    build_part,
-    fields_of,
-    split_parts,
-    without_none,
-)
+from flaxvae.models.data_spec import DataSpec, as_shape
+from flaxvae.models.likelihood import build_part, fields_of
+from flaxvae.models.networks import NetworkConfig, split_parts, without_none
 from flaxvae.nn.conditions import (
     CONDITIONALS,
     EMBEDDING_SIZE,
@@ -290,27 +284,6 @@ class VAEConfig(NetworkConfig):
 
     def _kind_of(self, part: str) -> type[Any]:
         return PRIORS[self.prior] if part == "prior" else POSTERIORS[self.posterior]
-
-    def _settings_of(
-        self, part: str, choice: str, known: Collection[str]
-    ) -> dict[str, Any]:
-        """Settings of the prior or the posterior by the names of its own fields.
-
-        Raises:
-          InputError: a setting whose field is not in ``known``.
-        """
-        settings = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.metadata.get("part") != part or value is None:
-                continue
-            if field.metadata["field"] not in known:
-                raise InputError(
-                    f"{field.name} must be left out for the {part} {choice}, got "
-                    f"{value}"
-                )
-            settings[field.metadata["field"]] = value
-        return settings
 
 
 def build_vae(

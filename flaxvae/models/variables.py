@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flaxvae.models.bind import bind_example
+
 
 def initialize_from_data(
     model: nn.Module, variables: Any, examples: Callable[[int], jax.Array]
@@ -42,8 +44,7 @@ def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
         if hasattr(vae, "init_all"):
             vae.init_all(x)
             return
-        if (condition := getattr(vae, "condition", None)) is not None:
-            vae = vae.given(condition.example(1))
+        vae = bind_example(vae, 1)
         z = vae.encode(x).mean
         vae.decode(z)
         if hasattr(vae, "prior"):

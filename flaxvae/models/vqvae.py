@@ -9,13 +9,8 @@ import jax
 
 from flaxvae.checks import InputError
 from flaxvae.distributions import Distribution
-from flaxvae.models.networks import (
-    DataSpec,
-    NetworkConfig,
-    as_shape,
-    split_parts,
-    without_none,
-)
+from flaxvae.models.data_spec import DataSpec, as_shape
+from flaxvae.models.networks import NetworkConfig, split_parts, without_none
 from flaxvae.nn.likelihoods import Likelihood
 from flaxvae.nn.networks import Encoder
 from flaxvae.nn.quantizers import (

@@ -99,7 +99,7 @@ def check_conditions(
 def _check_classes(
     array: np.ndarray, num_classes: int, class_names: Sequence[str] | None, name: str
 ) -> np.ndarray:
-    kind = "classes" if name == "labels" else "a class"
+    kind = "classes" if name.startswith("labels") else "a class"
     rule = f"{name} must be {kind} from 0 to {num_classes - 1}"
     if array.dtype.kind in "UO" and class_names is not None and array.size:
         numbers = {str(each): n for n, each in enumerate(class_names)}

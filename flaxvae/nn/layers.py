@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -43,7 +43,7 @@ ACTIVATIONS: dict[Activation, Function] = {
     "elu": _by_rows(nn.elu),
     "gelu": _by_rows(nn.gelu),  # by tanh, to 0.0005
     "gelu_exact": _by_rows(functools.partial(nn.gelu, approximate=False)),
-    "glu": nn.glu,  # halves the channels; of dense layers only
+    "glu": nn.glu,  # halves the channels: dense layers compute twice as many
     "leaky_relu": nn.leaky_relu,
     "relu": nn.relu,
     "sigmoid": _by_rows(nn.sigmoid),
@@ -68,6 +68,8 @@ class Network(nn.Module, kw_only=True):
     whatever ``dtype`` is.
     """
 
+    has_dense_only: ClassVar[bool] = False  # then the activation may be glu
+
     activation: Activation = "relu"
     negative_slope: float = 0.01  # of leaky_relu
     normalization: Normalization = "none"  # before each activation
@@ -81,6 +83,7 @@ class Network(nn.Module, kw_only=True):
     def check(self) -> None:
         """Raises `InputError` for an invalid field."""
         check_choice("activation", self.activation, ACTIVATIONS)
+        check_gates(self.activation, type(self))
         check_choice("normalization", self.normalization, NORMALIZATIONS)
         check_choice("batch_norm", self.batch_norm or "flax", BATCH_NORM_STYLES)
         check_choice("biases", self.biases or "needed", BIASES)
@@ -181,6 +184,15 @@ class Network(nn.Module, kw_only=True):
         width = 2 * width if self.activation == "glu" else width
         layer = nn.Dense(width, use_bias=use_bias, dtype=self.dtype, name=name)
         return self.finish(layer(x), name, condition, normalization=normalization)
+
+
+def check_gates(activation: Activation, network: type[Network]) -> None:
+    """Raises `InputError` for gates in a network that has layers without them."""
+    if activation == "glu" and not network.has_dense_only:
+        raise InputError(
+            "activation must not be glu for convolutional and residual networks, whose "
+            f"layers have no gates, got it for {network.__name__}"
+        )
 
 
 class FiLM(nn.Module):

@@ -8,13 +8,13 @@ the prior; ``decode(levels)`` is the decoder's output.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, check_at_least, check_choice
 from flaxvae.distributions import Normal, kl_divergence
 from flaxvae.distributions.distribution import Distribution
 from flaxvae.distributions.divergences import has_closed_form, kl_per_dimension
@@ -28,6 +28,8 @@ Inference = Literal["bottom_up", "top_down", "ladder"]
 
 class DenseLayers(Network):
     """Dense layers, ``(..., I)`` -> ``(..., widths[-1])``."""
+
+    has_dense_only: ClassVar[bool] = True
 
     widths: tuple[int, ...]
 
@@ -57,6 +59,8 @@ class MLPLevels(Network):
       et al., "Ladder Variational Autoencoders", 2016, arXiv 1602.02282).
     """
 
+    has_dense_only: ClassVar[bool] = True
+
     output_shape: tuple[int, ...]  # of one example
     latent_dims: tuple[int, ...]  # D of each level, top level first
     hidden: tuple[int, ...] = (256, 256)  # widths between the data and the last level
@@ -64,8 +68,41 @@ class MLPLevels(Network):
     inference: Inference = "ladder"
     decoder_skip: bool = False  # the decoder sees all levels, not the last alone
 
+    @property
+    def num_levels(self) -> int:
+        """L."""
+        return len(self.latent_dims)
+
+    @property
+    def top_dim(self) -> int:
+        """D of the first level."""
+        return self.latent_dims[0]
+
+    @nn.nowrap
+    def check(self) -> None:
+        """Raises `InputError` for an invalid field.
+
+        The passes are pure functions of the parameters: no layer may keep statistics
+        or draw.
+        """
+        super().check()
+        check_choice("inference", self.inference, get_args(Inference))
+        if not self.latent_dims:
+            raise InputError("latent_dims must have a number for each level, got none")
+        check_at_least("latent_dims", min(self.latent_dims), 1)
+        if self.normalization == "batch":
+            raise InputError(
+                "normalization must be none, layer or group in a network of levels, "
+                "got batch"
+            )
+        if self.dropout:
+            raise InputError(
+                f"dropout must be 0 in a network of levels, got {self.dropout}"
+            )
+
     def setup(self) -> None:
         """Declares the layers."""
+        self.check()
         L = len(self.latent_dims)
         is_last = [level == L - 1 for level in range(L)]  # next to the data
         widths = [self.hidden if last else self.level_hidden for last in is_last]
@@ -234,7 +271,7 @@ def draw_tempered(
     p: Distribution,
     key: jax.Array,
     shape: tuple[int, ...],
-    temperature: float,
+    temperature: float | jax.Array,
 ) -> jax.Array:
     """Draws ``(*shape, *event)`` of a prior whose batch shape is () or ``shape``."""
     if not isinstance(p, Normal):

@@ -1,6 +1,7 @@
 """Multilayer perceptrons: arrays -> features, and codes -> arrays."""
 
 import math
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,8 @@ class MLPEncoder(Network):
 
     ``(B, ...)`` -> features ``(B, hidden[-1])``.
     """
+
+    has_dense_only: ClassVar[bool] = True
 
     hidden: tuple[int, ...] = (256, 256)  # widths, from the data inwards
 
@@ -32,6 +35,8 @@ class MLPDecoder(Network):
 
     ``(..., D)`` -> ``(..., *output_shape)``.
     """
+
+    has_dense_only: ClassVar[bool] = True
 
     output_shape: tuple[int, ...]  # shape of one example, (H, W, C)
     hidden: tuple[int, ...] = (256, 256)  # widths, from the code outwards

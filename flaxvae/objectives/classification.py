@@ -12,7 +12,8 @@ from flaxvae.objectives.requirements import check_one_level
 class Classification(Objective):
     """Minus the log-probability of each example's class.
 
-    The model is a `flaxvae.models.Classifier`, bound with the labels of the batch.
+    The model is a `flaxvae.models.Classifier` with the ``labels`` of the batch; see
+    `flaxvae.models.bind`.
 
     Terms: ``loss``, nats per example, and ``accuracy``, 0 or 1; each ``(B,)``. Early
     stopping compares ``loss``.

@@ -16,7 +16,6 @@ import numpy as np
 import optax
 
 from flaxvae.checks import InputError, check_choice, show
-from flaxvae.collectives import Conditioned
 from flaxvae.distributions import Distribution
 from flaxvae.dtypes import narrow
 from flaxvae.schedules import Schedule, at_full_value
@@ -325,17 +324,6 @@ def _full_name(function: Any) -> str:
         return re.sub(r" at 0x[0-9a-f]+", "", name)  # another one in every process
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return f"{function.__module__}.{name}"
-
-
-def bind_conditions(objective: Callable[..., Any]) -> Callable[..., Any]:
-    """The objective for batches that may have conditions: it sees ``vae.given(c)``."""
-
-    def bound(vae: Any, x: Any, **more: Any) -> Any:
-        if isinstance(x, Conditioned):
-            vae, x = vae.given(x.condition), x.x
-        return objective(vae, x, **more)
-
-    return bound
 
 
 def _names(cls: type[Any], *, is_static: bool) -> list[str]:

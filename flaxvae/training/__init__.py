@@ -1,4 +1,4 @@
-"""Training: state, step, program, the loop around them, and a run's folder."""
+"""Training: what is trained, its program, the loop around it, and a run's folder."""
 
 from flaxvae.checks import NonFiniteError
 from flaxvae.training.engine import Engine
@@ -9,6 +9,7 @@ from flaxvae.training.run_folder import RunFolder, load, save
 from flaxvae.training.sweep import Member, sweep
 from flaxvae.training.tensorboard import TensorBoard
 from flaxvae.training.trained import Trained
+from flaxvae.training.training import Training
 
 __all__ = [
     "Engine",
@@ -18,6 +19,7 @@ __all__ = [
     "RunFolder",
     "TensorBoard",
     "Trained",
+    "Training",
     "build_optimizer",
     "fit",
     "load",

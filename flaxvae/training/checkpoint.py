@@ -1,4 +1,4 @@
-"""Checkpoints of a run, written by Orbax in the background."""
+"""Checkpoints of named trees of arrays, written by Orbax in the background."""
 
 import contextlib
 import errno
@@ -8,30 +8,59 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.training.advance import LoopState
+
+Tree = Any  # nested dicts of arrays
+T = TypeVar("T")
 
 SPARE_BYTES = 160_000  # that a checkpoint takes beside its arrays, and a little more
-AVERAGES = ("state.ema_collections.", "state.collections.")
-"""Prefixes of the paths of averaged collections and of those which they begin with."""
 REASONS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint holds.
+
+    Attributes:
+      step: its number.
+      trees: by name.
+      progress: what was recorded beside them.
+      replaced: paths of arrays that the checkpoint lacks and others have replaced.
+      where: its name in messages.
+    """
+
+    step: int
+    trees: dict[str, Tree]
+    progress: dict[str, Any]
+    replaced: Sequence[str]
+    where: str
+
+
+class MissingTreeError(InputError):
+    """A checkpoint lacks one of the trees that were asked for."""
+
+    def __init__(self, where: str, name: str) -> None:
+        super().__init__(f"{where} must hold {name}, got none")
+        self.where = where
+
+
 class Checkpoints:
-    """The checkpoints of one run, numbered by the steps taken.
+    """Checkpoints in a folder, numbered by the steps taken.
 
     A checkpoint appears under its number complete or not at all: Orbax writes into a
     temporary folder and renames it. What a killed save left behind is removed when
-    the run is opened again for writing; a reader changes nothing. A checkpoint holds
-    ``model``, the variables to use; ``run``, all that it takes to go on; and
-    ``content``, the shapes and a checksum of both, and the number of epochs.
+    the folder is opened again for writing; a reader changes nothing. A checkpoint holds
+    trees of arrays by name, and ``content``: their shapes and a checksum of each, and
+    what was recorded beside them.
     """
 
     def __init__(
@@ -42,7 +71,7 @@ class Checkpoints:
         _keep_quiet()
         self._ocp = ocp
         self._folder = folder
-        self.progress: dict[str, Any] = {}  # of the checkpoint that was restored
+        self._read_only = read_only
         if not read_only:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -63,84 +92,83 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
-    def save(self, position: int, run: LoopState, epochs: int = 0) -> None:
-        """Starts writing the run after ``position`` steps; returns at once.
+    def save(
+        self,
+        step: int,
+        trees: Mapping[str, Tree],
+        progress: Mapping[str, object] | None = None,
+    ) -> None:
+        """Starts to write a checkpoint unless it is there already; returns at once.
 
         Args:
-          position: steps done.
-          run: the run.
-          epochs: whole epochs done.
+          step: its number.
+          trees: NumPy arrays that nobody will change; see `to_host`.
+          progress: what else to record, as JSON.
 
         Raises:
           OSError: this checkpoint or one before it could not be written.
         """
-        if position not in self._manager.all_steps():
-            best = None if run.best is None else np.asarray(run.best.epoch).tolist()
-            progress = {"epochs": epochs, "best_epoch": best}
-            self._write(position, _to_items(run), progress)
-
-    def save_variables(self, variables: Any) -> None:
-        """Starts writing the variables of a model that has taken no steps here.
-
-        Raises:
-          OSError: they could not be written.
-        """
-        self._write(0, {"model": jax.tree.map(np.array, variables)}, None)
-
-    def _write(
-        self, position: int, items: dict[str, Any], progress: dict[str, Any] | None
-    ) -> None:
+        if step in self._manager.all_steps():
+            return
         args = self._ocp.args
-        trees = {name: args.StandardSave(tree) for name, tree in items.items()}
         content: dict[str, Any] = {
-            name: {"checksum": _checksum(tree), "arrays": _describe(tree)}
-            for name, tree in items.items()
+            name: {"checksum": checksum(tree), "arrays": _describe(tree)}
+            for name, tree in trees.items()
         }
         if progress is not None:
             content["progress"] = progress
+        items = {name: args.StandardSave(tree) for name, tree in trees.items()}
         with self._writing():
-            _check_space(self._folder, items)
+            _check_space(self._folder, trees)
             self._manager.save(
-                position, args=args.Composite(content=args.JsonSave(content), **trees)
+                step, args=args.Composite(content=args.JsonSave(content), **items)
             )
 
-    def restore_newest(self, like: LoopState) -> tuple[int, LoopState]:
-        """Reads the newest checkpoint that can be read.
+    def restore(
+        self,
+        like: Mapping[str, Tree],
+        *,
+        instead: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    ) -> Restored | None:
+        """Reads the newest checkpoint that can be read; None if there are none.
 
-        One that is damaged is set aside with a warning, and the one before is read.
-
-        Args:
-          like: a run of the same structure and shapes.
-
-        Returns:
-          The number of steps and the run after them: ``(0, like)`` without checkpoints.
-
-        Raises:
-          InputError: the checkpoint has another structure or other shapes, or none of
-            several can be read.
-        """
-        newest = self._read_newest(_to_items(like), set_aside=True)
-        position, items, self.progress = newest
-        if items is None:
-            return 0, like
-        structure = jax.tree.structure(to_host(like))
-        leaves = [items["run"][name] for name in _by_path(like)]
-        return position, from_host(jax.tree.unflatten(structure, leaves), like)
-
-    def restore_variables(self, like: Any) -> tuple[Any, dict[str, Any]]:
-        """The model's variables in the newest checkpoint that can be read, or None.
+        One that is damaged is set aside with a warning, unless the folder is open for
+        reading only, and the one before is read.
 
         Args:
-          like: gives structure and shapes.
-
-        Returns:
-          The variables, and ``epochs`` and ``best_epoch`` of a run that was trained.
+          like: trees of the same names, structures and shapes.
+          instead: for a tree, paths of arrays that a checkpoint may lack, if it lacks
+            them all, and the path of the array that takes the place of each.
 
         Raises:
-          InputError: as `restore_newest`.
+          MissingTreeError: the checkpoint has other trees.
+          InputError: it has another structure or other shapes, or none of several can
+            be read.
         """
-        _, items, progress = self._read_newest({"model": like}, set_aside=False)
-        return None if items is None else items["model"], progress
+        positions = sorted(self._manager.all_steps(), reverse=True)
+        for position in positions:
+            try:
+                return self._read(position, like, instead)
+            except _DamagedError as error:
+                if not self._read_only or len(positions) > 1:
+                    is_last = position == positions[-1]
+                    after = "the one before it is read"
+                    after = "there is none before it" if is_last else after
+                    print(
+                        f"WARNING: checkpoint {position} in {self._folder} is damaged "
+                        f"({error}): {after}",
+                        file=sys.stderr,
+                    )
+                reason = str(error)
+                if not self._read_only:
+                    self._set_aside(position)
+        if positions:
+            numbers = ", ".join(map(str, positions))
+            raise InputError(
+                f"{self._folder} must hold a checkpoint that can be read: all of "
+                f"{numbers} are damaged, or not of flaxvae ({reason})"
+            )
+        return None
 
     def close(self) -> None:
         """Waits until everything is on disk.
@@ -166,77 +194,43 @@ class Checkpoints:
                 f"a checkpoint could not be written to {self._folder}: {text}"
             ) from None
 
-    def _read_newest(
-        self, expected: dict[str, Any], *, set_aside: bool
-    ) -> tuple[int, dict[str, Any] | None, dict[str, Any]]:
-        positions = sorted(self._manager.all_steps(), reverse=True)
-        for position in positions:
-            try:
-                items, progress = self._read(position, expected)
-            except _DamagedError as error:
-                if set_aside or len(positions) > 1:
-                    is_last = position == positions[-1]
-                    after = "the one before it is read"
-                    after = "there is none before it" if is_last else after
-                    print(
-                        f"WARNING: checkpoint {position} in {self._folder} is damaged "
-                        f"({error}): {after}",
-                        file=sys.stderr,
-                    )
-                reason = str(error)
-                if set_aside:
-                    self._set_aside(position)
-            else:
-                return position, items, progress
-        if positions:
-            numbers = ", ".join(map(str, positions))
-            raise InputError(
-                f"{self._folder} must hold a checkpoint that can be read: all of "
-                f"{numbers} are damaged, or not of flaxvae ({reason})"
-            )
-        return 0, None, {}
-
     def _read(
-        self, position: int, expected: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        self,
+        step: int,
+        expected: Mapping[str, Tree],
+        instead: Mapping[str, Mapping[str, str]],
+    ) -> Restored:
         args = self._ocp.args
         with _damage():
             content = self._manager.restore(
-                position, args=args.Composite(content=args.JsonRestore())
+                step, args=args.Composite(content=args.JsonRestore())
             )["content"]
             arrays = {n: dict(content[n]["arrays"]) for n in expected if n in content}
             shapes = [tuple(s) for each in arrays.values() for _, s in each.values()]
             assert all(isinstance(n, int) for shape in shapes for n in shape)
             progress = dict(content.get("progress", {}))
-        where = f"checkpoint {position} in {self._folder}"
-        for name in expected:
-            if name not in arrays:
-                raise InputError(
-                    f"{where} holds a model that has been saved, not a run that can go "
-                    "on: start_from continues with it"
-                )
-        lacking = _lacking_averages(expected, arrays)
-        if lacking:
-            print(
-                f"NOTE: {where} is of a version that averaged parameters alone: the "
-                "averages of its running statistics begin here",
-                file=sys.stderr,
-            )
-            run = {
-                path: x for path, x in expected["run"].items() if path not in lacking
-            }
-            expected = {**expected, "run": run}
+        where = f"checkpoint {step} in {self._folder}"
+        replaced: list[str] = []
+        items = {}
         for name, tree in expected.items():
+            if name not in arrays:
+                raise MissingTreeError(where, name)
+            others = instead.get(name, {})
+            if others and not arrays[name].keys() & others.keys():
+                tree = {path: x for path, x in tree.items() if path not in others}
+                replaced += others
             _check_same_model(arrays[name], _describe(tree), where)
-        trees = {name: args.StandardRestore(tree) for name, tree in expected.items()}
+            items[name] = args.StandardRestore(tree)
         with _damage():
-            found = self._manager.restore(position, args=args.Composite(**trees))
+            found = self._manager.restore(step, args=args.Composite(**items))
         for name in expected:
-            if _checksum(found[name]) != content[name]["checksum"]:
+            if checksum(found[name]) != content[name]["checksum"]:
                 raise _DamagedError(f"the checksum of its {name} is wrong")
-        for path in lacking:
-            found["run"][path] = found["run"][path.replace(*AVERAGES, 1)].copy()
-        return {name: found[name] for name in expected}, progress
+            for path, other in instead.get(name, {}).items():
+                if path in replaced:
+                    found[name][path] = found[name][other].copy()
+        trees = {name: found[name] for name in expected}
+        return Restored(step, trees, progress, replaced, where)
 
     def _set_aside(self, position: int) -> None:
         """Takes a damaged checkpoint out of the numbered ones, but keeps it."""
@@ -265,31 +259,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def restore_variables(folder: Path, like: Any) -> tuple[Any, dict[str, Any]]:
-    """The variables of a folder's newest checkpoint, and how long they were trained.
-
-    Args:
-      folder: a run's ``checkpoints`` folder.
-      like: variables, or their shapes, of the model.
-
-    Returns:
-      See `Checkpoints.restore_variables`.
-
-    Raises:
-      InputError: there is no checkpoint, or it is of another model.
-    """
-    variables, progress = None, dict[str, Any]()
-    if folder.is_dir():
-        checkpoints = Checkpoints(folder, read_only=True)
-        try:
-            variables, progress = checkpoints.restore_variables(like)
-        finally:
-            checkpoints.close()
-    if variables is None:
-        raise InputError(f"{folder} must hold a checkpoint, got none")
-    return variables, progress
-
-
 def _keep_quiet() -> None:
     """Leaves out what Orbax's threads print beside the one error that is raised."""
     for name in ("absl", "asyncio"):
@@ -313,7 +282,7 @@ class _Unraisable:
             self._before(event)
 
 
-def _check_space(folder: Path, items: dict[str, Any]) -> None:
+def _check_space(folder: Path, items: Mapping[str, Tree]) -> None:
     """Raises `OSError` where a disk cannot take another checkpoint.
 
     Orbax would find out in several threads at once, each with pages of its own.
@@ -326,7 +295,9 @@ def _check_space(folder: Path, items: dict[str, Any]) -> None:
 
 
 def _check_same_model(
-    found: dict[str, Any], expected: dict[str, Any], where: str
+    found: Mapping[str, tuple[str, list[int]]],
+    expected: Mapping[str, tuple[str, list[int]]],
+    where: str,
 ) -> None:
     """Orbax restores arrays of any shape; a model takes only its own."""
     if found.keys() != expected.keys():
@@ -343,65 +314,55 @@ def _check_same_model(
             )
 
 
-def _lacking_averages(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Paths of the averages of collections, where a checkpoint has none of them."""
-    averages, _ = AVERAGES
-    if any(path.startswith(averages) for path in found.get("run", ())):
-        return []
-    return [path for path in expected.get("run", ()) if path.startswith(averages)]
-
-
-def _describe(tree: Any) -> dict[str, tuple[str, list[int]]]:
+def _describe(tree: Tree) -> dict[str, tuple[str, list[int]]]:
     """Type and shape of each array by its path."""
     return {
         path: (str(leaf.dtype), list(leaf.shape))
-        for path, leaf in _by_path(tree).items()
+        for path, leaf in by_path(tree).items()
     }
 
 
-def _checksum(tree: Any) -> int:
-    checksum = 0
+def checksum(tree: Tree) -> int:
+    """CRC-32 of all arrays of a tree, in its order."""
+    found = 0
     for leaf in jax.tree.leaves(tree):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf).data.cast("B"), checksum)
-    return checksum
+        found = zlib.crc32(np.ascontiguousarray(leaf).data.cast("B"), found)
+    return found
 
 
-def to_host(run: LoopState) -> LoopState:
-    """The run as NumPy copies, its typed keys as plain integers.
+def to_host(tree: T) -> T:
+    """A tree as NumPy copies, its typed keys as plain integers.
 
-    Copies, because the buffers of the run are donated to the next call while the
+    Copies, because the buffers of a run are donated to the next call while the
     background thread still writes.
     """
-    return jax.tree.map(
-        lambda leaf: np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf), run
-    )
+
+    def copy(leaf: jax.Array) -> np.ndarray:
+        return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+    copied: T = jax.tree.map(copy, tree)
+    return copied
 
 
-def from_host(copy: LoopState, like: LoopState) -> LoopState:
-    """The run that `to_host` copied; ``like`` has the same kinds of keys."""
+def from_host(copy: T, like: T) -> T:
+    """The tree that `to_host` copied; ``like`` has the same kinds of keys."""
 
-    def restore(leaf: Any, like: Any) -> jax.Array:
+    def restore(leaf: np.ndarray, like: jax.Array) -> jax.Array:
         array = jax.numpy.asarray(leaf)
         if not _is_key(like):
             return array
         return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
 
-    run: LoopState = jax.tree.map(restore, copy, like)
-    return run
+    restored: T = jax.tree.map(restore, copy, like)
+    return restored
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: jax.Array) -> bool:
     """Whether a leaf is a typed PRNG key: the root key, or one of an optimizer."""
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _to_items(run: LoopState) -> dict[str, Any]:
-    """A checkpoint's trees."""
-    copy = to_host(run)
-    return {"model": copy.variables, "run": _by_path(copy)}
-
-
-def _by_path(tree: Any) -> dict[str, Any]:
+def by_path(tree: Tree) -> dict[str, jax.Array]:
     """The leaves of any tree by their path, in the tree's order."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from flaxvae.settings import check_settings, setting
-from flaxvae.training.advance import LINES
+from flaxvae.training.epochs import LINES
 from flaxvae.training.parallel import Parallel
 from flaxvae.training.tensorboard import check_tensorboard
 

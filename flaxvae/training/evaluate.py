@@ -1,7 +1,5 @@
 """A whole evaluation as one compiled scan."""
 
-import functools
-import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.collectives import padded_by, split_weights, sum_over_devices
+from flaxvae.batch import Batch, as_batch
+from flaxvae.collectives import padded_by, sum_over_devices
 from flaxvae.data import Preprocessing, Split
 from flaxvae.data.preprocess import Preprocess
-from flaxvae.objectives.objective import bind_conditions
+from flaxvae.models.bind import bind
 from flaxvae.schedules import at_full_value
 from flaxvae.training.parallel import ONE_DEVICE, Devices
-from flaxvae.training.step import Metrics
+from flaxvae.training.state import Metrics
 
 Evaluate = Callable[..., Metrics]
 
@@ -41,11 +40,11 @@ def make_evaluate(
 
     Returns:
       A pure function from the model's variables, an objective (with the full values of
-      its schedules), stored examples ``(N, ...)`` and a key to the (weighted) means of
-      the objective's terms over all N, ``(B, ...)`` giving ``(...)``, in nats per
-      example. Where a split is evaluated in pieces, ``number`` counts the batches of
-      examples that came before these, and only the first ``count`` examples enter the
-      means: the others fill the last batch.
+      its schedules), stored examples (a `Batch`, or an array ``(N, ...)``) and a key to
+      the (weighted) means of the objective's terms over all N, ``(B, ...)`` giving
+      ``(...)``, in nats per example. Where a split is evaluated in pieces, ``number``
+      counts the batches of examples that came before these, and only the first
+      ``count`` examples enter the means: the others fill the last batch.
     """
 
     def evaluate(
@@ -56,9 +55,10 @@ def make_evaluate(
         number: int | jax.Array = 0,
         count: int | None = None,
     ) -> Metrics:
-        bound = bind_conditions(at_full_value(objective))
-        examples, weight = split_weights(examples)
-        num_examples = len(jax.tree.leaves(examples)[0])
+        at_full = at_full_value(objective)
+        examples = as_batch(examples)
+        examples, weight = examples.without_weight(), examples.weight
+        num_examples = len(examples.x)
         counted = num_examples if count is None else count
         batch_size = min(EVALUATION_BATCH, num_examples)
         num_batches = -(-counted // batch_size)
@@ -71,10 +71,15 @@ def make_evaluate(
             index = first + row
             is_real = (row < batch_size) & (index < counted)
             rows = index % num_examples
-            x = preprocess(jax.tree.map(lambda leaf: leaf[rows], examples), key_x)
-            method = functools.partial(bound, key=key_z)
+            batch = examples[rows]
+            batch = batch.with_x(preprocess(batch.x, key_x))
+
+            def method(model: Any, batch: Batch[jax.Array]) -> Metrics:
+                terms: Metrics = at_full(*bind(model, batch), key=key_z)
+                return terms
+
             with padded_by(padding):
-                terms = model.apply(variables, x, method=method)
+                terms = model.apply(variables, batch, method=method)
 
             def sum_real(term: jax.Array) -> jax.Array:
                 shape = (-1, *(1,) * (term.ndim - 1))
@@ -94,7 +99,7 @@ def make_evaluate(
 
 def draw_inputs(
     preprocessing: Preprocessing, split: Split, key: jax.Array
-) -> Iterator[Any]:
+) -> Iterator[Batch[jax.Array]]:
     """A split as the model sees it in an evaluation under the same key.
 
     Binarization and dequantization are those of `make_evaluate`, so that numbers which
@@ -106,8 +111,8 @@ def draw_inputs(
       key: as `make_evaluate`'s function takes it.
 
     Yields:
-      The inputs of at most `EVALUATION_BATCH` examples, ``(B, ...)`` or `Conditioned`,
-      in the order of the split.
+      The inputs of at most `EVALUATION_BATCH` examples with their conditions, in the
+      order of the split.
     """
     # A function: the moments of a table make its preprocessing unhashable.
     prepare = jax.jit(lambda x, key: preprocessing(x, key))
@@ -115,8 +120,9 @@ def draw_inputs(
     for number, first in enumerate(range(0, len(split), batch_size or 1)):
         # One shape, one program: the last batch is filled, and what fills it is cut.
         index = np.minimum(np.arange(first, first + batch_size), len(split) - 1)
-        examples, _ = split_weights(preprocessing.stored(split[index].examples))
+        batch = split[index].batch().without_weight()
+        batch = batch.with_x(preprocessing.stored(batch.x))
         key_x, _ = jax.random.split(jax.random.fold_in(key, number))
-        seen = prepare(jax.tree.map(jnp.asarray, examples), key_x)
-        rest = slice(len(split) - first)
-        yield jax.tree.map(operator.itemgetter(rest), seen)
+        seen: Batch[jax.Array] = jax.tree.map(jnp.asarray, batch)
+        seen = seen.with_x(prepare(seen.x, key_x))
+        yield seen[: len(split) - first]

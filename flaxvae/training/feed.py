@@ -19,8 +19,8 @@ from flaxvae.checks import InputError
 from flaxvae.data import Dataset
 from flaxvae.schedules import Clock
 from flaxvae.training import hosts
-from flaxvae.training.advance import Examples, choose_steps_per_loop, shuffle
 from flaxvae.training.environment import device_memory
+from flaxvae.training.epochs import Examples, choose_steps_per_loop, shuffle
 from flaxvae.training.parallel import Devices
 
 DATA_SHARE = 0.5  # of a device's memory that examples may take
@@ -77,12 +77,14 @@ class Streamed:
         position: int,
         total: int,
         chunk: int,
+        with_labels: bool = False,
     ) -> None:
         """Starts to read at step ``position``; arguments as those of `open_feed`."""
         import grain
 
         self.chunk = chunk
         self._split = dataset.train
+        self._examples = dataset.train.batch(with_labels=with_labels)
         self._stored = dataset.stored
         self._devices = devices
         self._seed = seed
@@ -96,7 +98,8 @@ class Streamed:
         )
         options = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=READERS)
         self._chunks = iter(chunks.to_iter_dataset(options))
-        self._validation = devices.put(self._stored(dataset.validation.examples))
+        held_out = dataset.validation.batch(with_labels=with_labels)
+        self._validation = devices.put(self._stored(held_out))
         self.prefetch()
 
     def __str__(self) -> str:
@@ -140,7 +143,7 @@ class Streamed:
             array = np.asarray(leaf[rows])
             return array.reshape(self.chunk, -1, *array.shape[1:])
 
-        return self._stored(jax.tree.map(gather, self._split.examples))
+        return self._stored(jax.tree.map(gather, self._examples))
 
     def _shuffle(self, epoch: int) -> np.ndarray:
         # On a CPU: an accelerator is busy with the steps.
@@ -168,6 +171,7 @@ def open_feed(
     total: int,
     budget: float | None = None,
     whole_epochs: bool = False,
+    with_labels: bool = False,
 ) -> Iterator[Feed]:
     """Chooses a feed: resident where all fits.
 
@@ -180,6 +184,7 @@ def open_feed(
       total: steps of the whole run.
       budget: bytes of each device for examples; None: `DATA_SHARE` of its memory.
       whole_epochs: whether a chunk must end wherever an epoch does.
+      with_labels: as in `flaxvae.data.Split.batch`.
 
     Raises:
       InputError: the budget is too small for the validation split and a few batches.
@@ -189,9 +194,9 @@ def open_feed(
     shared = hosts.share(np.array([budget, whole_epochs]))
     budget, whole_epochs = float(shared[0]), bool(shared[1])
     if bytes_of_examples(dataset) <= budget:
-        stored = dataset.stored
-        both = (stored(dataset.train.examples), stored(dataset.validation.examples))
-        yield Resident(devices.put(both))
+        splits = dataset.train, dataset.validation
+        batches = (split.batch(with_labels=with_labels) for split in splits)
+        yield Resident(devices.put(tuple(map(dataset.stored, batches))))
         return
     a_batch = math.ceil(_bytes(dataset.train.x) / len(dataset.train)) * batch_size
     held_out = _bytes(dataset.validation.x)
@@ -219,6 +224,7 @@ def open_feed(
         position=position,
         total=total,
         chunk=chunk,
+        with_labels=with_labels,
     )
     with contextlib.closing(feed):
         yield feed

@@ -7,7 +7,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
+from flaxvae.batch import Batch
 from flaxvae.checks import InputError, show
 from flaxvae.data import Preprocessing, Split
 from flaxvae.data.dataset import check_values
@@ -38,11 +40,11 @@ def check_examples(
 
 def conditions_of(
     model: nn.Module,
-    condition: Any,
+    condition: ArrayLike | None,
     num: int,
     class_names: Sequence[str] | None = None,
-) -> tuple[Any, ...]:
-    """The conditions of ``num`` examples as a model takes them, or nothing.
+) -> np.ndarray | jax.Array | None:
+    """The conditions of ``num`` examples as a model takes them, or None for none.
 
     Args:
       model: conditional or not.
@@ -60,13 +62,13 @@ def conditions_of(
                 "condition must be stated for each example of a conditional model, got "
                 "none"
             )
-        return ()
+        return None
     if module is None:
         raise InputError(
             "condition must be left out for a model that is not conditional"
         )
     if isinstance(condition, jax.core.Tracer):
-        return (condition,)
+        return condition
     num_classes, width = sizes_of(module)
     array = check_conditions(
         condition, num_classes=num_classes, width=width, class_names=class_names
@@ -82,7 +84,7 @@ def conditions_of(
         raise InputError(
             f"condition must be a class for each example, got shape {array.shape}"
         )
-    return (array,)
+    return array
 
 
 def sizes_of(module: Any) -> tuple[int | None, int | None]:
@@ -90,17 +92,32 @@ def sizes_of(module: Any) -> tuple[int | None, int | None]:
     return getattr(module, "num_classes", None), getattr(module, "width", None)
 
 
+def learns_labels(model: nn.Module) -> bool:
+    """Whether a model is taught the labels of its examples, as a classifier is."""
+    return bool(getattr(model, "learns_labels", False))
+
+
+def batch_of(model: nn.Module, split: Split) -> Batch[np.ndarray]:
+    """The examples of a split with what a model uses of them: labels or conditions."""
+    return split.batch(with_labels=learns_labels(model))
+
+
 def check_split(model: nn.Module, split: Split, name: str = "split") -> Split:
     """A split whose conditions the model takes, as int32 classes or float32 vectors.
 
     Args:
-      model: conditional on them, or taught them: a classifier, a prior over codes.
-      split: examples with or without conditions.
+      model: conditional on them, such as a class-conditional prior over codes; or
+        taught the labels.
+      split: examples with or without conditions and labels.
       name: of the split, for error messages.
 
     Raises:
-      InputError: conditions that are missing, or that the model does not have.
+      InputError: conditions or labels that are missing, or that the model does not
+        have.
     """
+    if learns_labels(model):
+        _check_labels(model, split, name)
+        return split
     module = getattr(model, "condition", None)
     needs = module is not None and not getattr(model, "trains_without_condition", False)
     if split.condition is None:
@@ -119,7 +136,7 @@ def check_split(model: nn.Module, split: Split, name: str = "split") -> Split:
         raise InputError(
             f"the model must be conditional to be given conditions, and {name} has some"
         )
-    # Classifiers and priors over codes have no such module, but classes themselves.
+    # Priors over codes have no such module, but classes themselves.
     num_classes, width = sizes_of(model if module is None else module)
     checked = check_conditions(
         split.condition,
@@ -134,6 +151,20 @@ def check_split(model: nn.Module, split: Split, name: str = "split") -> Split:
         )
     same = checked.dtype == np.asarray(split.condition).dtype
     return split if same else dataclasses.replace(split, condition=checked)
+
+
+def _check_labels(model: nn.Module, split: Split, name: str) -> None:
+    """Refuses labels that a model cannot be taught."""
+    if split.labels is None:
+        if len(split):
+            raise InputError(
+                f"labels must be stated for each example of a classifier, and {name} "
+                "has none"
+            )
+        return
+    check_conditions(
+        split.labels, num_classes=sizes_of(model)[0], name=f"labels of {name}"
+    )
 
 
 def as_array(x: Any, name: str = "x") -> Any:

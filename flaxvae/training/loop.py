@@ -1,15 +1,15 @@
 """The loop around the compiled program: fit a model to a data set."""
 
 import contextlib
-import copy
 import dataclasses
+import functools
 import statistics
 import sys
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 import flax.linen as nn
 import jax
@@ -19,44 +19,51 @@ import optax
 
 from flaxvae.checks import (
     InputError,
-    NonFiniteError,
     check_boolean,
     check_choice,
+    check_seed,
     check_variables,
     show,
 )
 from flaxvae.data import Dataset
-from flaxvae.objectives import ELBO
-from flaxvae.objectives.objective import Objective
+from flaxvae.objectives.objective import Objective, Terms
 from flaxvae.training import hosts
-from flaxvae.training.advance import LoopState, Report, validation_value
 from flaxvae.training.agreement import describe_process
-from flaxvae.training.callbacks import OnEpoch, as_callbacks, is_true
-from flaxvae.training.checkpoint import from_host, to_host
+from flaxvae.training.callbacks import Listeners, OnEpoch, as_callbacks
+from flaxvae.training.checkpoint import checksum, from_host, to_host
+from flaxvae.training.config import check_settings, describe_run
 from flaxvae.training.engine import Engine, Pace
 from flaxvae.training.environment import peak_memory
+from flaxvae.training.epochs import Examples, Layout, Report, choose_steps_per_loop
 from flaxvae.training.feed import Feed, open_feed
+from flaxvae.training.inputs import learns_labels
 from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
+from flaxvae.training.lines import LineReader, compare_best
 from flaxvae.training.optimization import Optimization
-from flaxvae.training.optimizers import check_paths
-from flaxvae.training.parallel import choose_devices
-from flaxvae.training.plan import make_plan
+from flaxvae.training.parallel import Devices, choose_devices
 from flaxvae.training.progress import Update, show_progress
 from flaxvae.training.recorder import Line, Recorder
-from flaxvae.training.run_folder import load
-from flaxvae.training.tensorboard import TensorBoard
+from flaxvae.training.start import begin_with
+from flaxvae.training.state import Best, LoopState, Variables
 from flaxvae.training.together import meet, together
 from flaxvae.training.trained import Trained
+from flaxvae.training.training import DEFAULT_OBJECTIVE, Training, as_training
+
+Advance = Callable[
+    [LoopState, Examples, jax.Array, jax.Array], tuple[LoopState, Report]
+]
+"""``advance(run, examples, position, until)``: see `Training.epochs`."""
+Read = Callable[[LoopState, Report, int], tuple[Sequence[Line], bool]]
 
 STOPPED = 1_000  # in place of a signal's number: a callback has ended the run
 
 
 @together
 def fit(
-    model: nn.Module,
-    dataset: Dataset,
+    model: nn.Module | Training,
+    dataset: Dataset | None = None,
     *,
-    objective: Objective | Callable[..., Any] = ELBO(),
+    objective: Objective | Callable[..., Terms] = DEFAULT_OBJECTIVE,
     optimization: Optimization | None = None,
     optimizer: str | optax.GradientTransformation | None = None,
     seed: int = 0,
@@ -80,7 +87,8 @@ def fit(
     signal raise. Several devices share each batch.
 
     Args:
-      model: a module with ``encode``, ``decode`` and ``prior``, such as `VAE`.
+      model: a module with ``encode``, ``decode`` and ``prior``, such as `VAE`; or a
+        `Training`, in place of all arguments up to ``optimizer`` and of ``choices``.
       dataset: what to train on; its test split is not touched.
       objective: what is minimised, such as ``ELBO(beta=warm_up(epochs=10))``, or a
         function ``(vae, x, *, key) -> terms``; see `Objective`.
@@ -122,164 +130,209 @@ def fit(
       Interrupted: a signal came; what was done is saved in the ``workdir``, and the
         model so far is the exception's ``trained``.
     """
-    check_choice("on_interrupt", on_interrupt, get_args(OnInterrupt))
-    check_boolean("progress", progress)
-    if not isinstance(engine, Engine | None):
-        raise InputError(f"engine must be an Engine, got {show(engine)}")
-    engine = engine or Engine()
+    engine = check_execution(engine, progress, on_interrupt)
     callbacks = as_callbacks(on_epoch)
-    plan = make_plan(
+    check_settings(settings, notes)
+    training = as_training(
+        model,
         dataset,
         objective=objective,
         optimization=optimization,
         optimizer=optimizer,
-        seed=seed,
-        settings=settings,
-        notes=notes,
         choices=choices,
     )
-    chosen, seed = plan.optimization, plan.seed
-    devices = choose_devices(engine.parallel, engine.devices, plan.batch_size)
-    program = plan.make_program(model, devices)
-    run = program.create(seed)
-    plan.check_state(run)
-    check_paths("freeze", chosen.freeze, run.state.params)
+    seed = check_seed(seed)
+    devices = choose_devices(engine.parallel, engine.devices, training.batch_size)
+    run = training.init(seed)
     if start_from is not None:
-        run = _start(run, _read_start(start_from), start_parts)
-        plan = dataclasses.replace(
-            plan, settings={**plan.settings, "start": _checksum(run.state.params)}
-        )
+        run = begin_with(run, start_from, start_parts)
+        settings = {**(settings or {}), "start": f"{checksum(run.state.params):08x}"}
     elif len(start_parts):
         raise InputError(
             f"start_parts must be left out without start_from, got {start_parts}"
         )
-    per_epoch, total = program.clock.steps_per_epoch, program.clock.total_steps
     own_folder = workdir if hosts.is_main() else None
-    config = {}
+    config: dict[str, Any] = {}
     if own_folder is not None or hosts.are_several():
-        config = plan.describe(program, run, seed)
-        config["program"] = program.fingerprint(run)
+        config = describe_run(training, run, seed, settings, notes)
+        config["program"] = training.fingerprint(run)
     meet(lambda: describe_process(config, workdir))
     if not hosts.is_main():
         engine = dataclasses.replace(engine, tensorboard=False, profile=False)
-    timing: dict[str, float] = {}
-
-    def as_trained(run: LoopState) -> Trained:
-        return Trained(
-            model=program.model,
-            # Copies: the buffers of a run in progress are donated to the next call.
-            variables=jax.tree.map(
-                lambda leaf: jnp.asarray(np.array(leaf)), jax.device_get(run.variables)
-            ),
-            data_shape=dataset.shape,
-            preprocessing=dataset.preprocessing,
-            template=dataset.without_examples(),
-            history=list(recorder.history),
-            timing=dict(timing),
-            epochs=int(run.state.step) // per_epoch,
-            best_epoch=None if run.best is None else int(run.best.epoch),
-            objective=program.objective,
-            seed=seed,
-            workdir=None if workdir is None else Path(workdir).expanduser(),
-        )
-
+    per_epoch, reader = training.clock.steps_per_epoch, LineReader(training)
     with (
         Recorder(own_folder, config, engine) as recorder,
         watch_signals(workdir is not None or not hosts.is_main()) as watch,
-        contextlib.ExitStack() as stack,
     ):
         position, run = recorder.resume(run, per_epoch)
-        run = compare_best(run, [recorder.history], chosen.monitor)
+        run = compare_best(run, [recorder.history], training.optimization.monitor)
         meet(dict)  # process 0 could use the folder
         position, run = _share(position, run)
         if position:
             check_variables(run.variables, f"the run in {workdir}")
+        session = _Session(training, devices, engine, recorder, watch, seed, workdir)
         run = devices.put(run)
-        if position < total and not _has_waited(run, chosen.early_stopping):
-            feed = stack.enter_context(
-                open_feed(
-                    dataset,
-                    devices,
-                    seed=seed,
-                    batch_size=plan.batch_size,
-                    position=position,
-                    total=total,
-                    budget=engine.device_memory_budget,
-                    whole_epochs=bool(callbacks),
-                )
-            )
+        if position < training.clock.total_steps and not reader.has_waited(run):
             shown = progress and hosts.is_main()
-            if shown and feed.chunk:
-                print(f"NOTE: {feed}", file=sys.stderr)
-            began = time.perf_counter()
-            advance = devices.compile(
-                program.make_advance(position, feed.chunk),
-                run,
-                feed.examples,
-                *as_steps(position, total),
-                donate=(0,),
-            )
-            timing["compile_seconds"] = time.perf_counter() - began
-
-            def read(
-                run: LoopState, report: Report, epochs_done: int
-            ) -> tuple[Any, bool]:
-                lines = _read_lines(report, epochs_done, chosen.skip_above is not None)
-                _check_lines(lines, run, per_epoch)
-                return lines, _has_waited(run, chosen.early_stopping)
-
-            write_events = None
-            if engine.tensorboard and workdir is not None:
-                folder = Path(workdir).expanduser()
-                settings = config.get("settings", {})
-                write_events = TensorBoard(folder / "tensorboard", settings)
-            for callback in (write_events, *callbacks):
-                if isinstance(callback, TensorBoard):
-                    stack.callback(callback.close)
-
-            def notify(run: LoopState, lines: Sequence[Line]) -> bool:
-                """Calls what wants to see each epoch; whether one ends the run."""
-                if not hosts.is_main():
-                    return False
-                for line in lines:
-                    if write_events is not None:
-                        write_events(line)
-                if not (lines and callbacks):
-                    return False
-                trained = as_trained(run)
-                line = copy.deepcopy(lines[-1])
-                answers = [callback(line, trained) for callback in callbacks]
-                return any(is_true(answer) for answer in answers)
-
-            with show_progress(
-                plan.epochs, position // per_epoch, shown=shown
-            ) as update:
-                run = drive(
-                    advance,
-                    run,
-                    feed,
-                    read,
-                    position=position,
-                    total=total,
-                    batch_size=plan.batch_size,
-                    pace=Pace(per_epoch, 1 if callbacks else engine.epochs_per_call),
-                    recorder=recorder,
-                    watch=watch,
-                    update=update,
-                    notify=notify,
-                )
-
-    if recorder.seconds:
-        timing["seconds_per_epoch"] = statistics.median(recorder.seconds)
-        timing["seconds_per_step"] = timing["seconds_per_epoch"] / per_epoch
-        timing["images_per_second"] = plan.batch_size / timing["seconds_per_step"]
-    if memory := peak_memory():
-        timing["peak_memory_bytes"] = memory
-    trained = as_trained(run)
-    done = describe_position(int(run.state.step), per_epoch, plan.epochs)
+            run = session.go_on(run, position, callbacks, shown)
+    session.finish_timing()
+    trained = session.as_trained(run)
+    done = describe_position(int(run.state.step), per_epoch, training.clock.epochs)
     how = "start_from continues with its parameters"
     watch.end(trained, done, on_interrupt, without_folder=how)
     return trained
+
+
+def check_execution(
+    engine: Engine | None, progress: bool, on_interrupt: OnInterrupt
+) -> Engine:
+    """The engine, after a check of what does not change the numbers of a run."""
+    check_choice("on_interrupt", on_interrupt, get_args(OnInterrupt))
+    check_boolean("progress", progress)
+    if not isinstance(engine, Engine | None):
+        raise InputError(f"engine must be an Engine, got {show(engine)}")
+    return engine or Engine()
+
+
+@dataclass(frozen=True)
+class _Session:
+    """A run on this machine, from where its folder left off."""
+
+    training: Training
+    devices: Devices
+    engine: Engine
+    recorder: Recorder
+    watch: Watch
+    seed: int
+    workdir: str | Path | None
+    timing: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def go_on(
+        self,
+        run: LoopState,
+        position: int,
+        callbacks: Sequence[OnEpoch],
+        shown: bool,
+    ) -> LoopState:
+        """The run at its end, or where a signal or a callback has stopped it."""
+        training, clock, engine = self.training, self.training.clock, self.engine
+        with (
+            open_feed(
+                training.dataset,
+                self.devices,
+                seed=self.seed,
+                batch_size=training.batch_size,
+                position=position,
+                total=clock.total_steps,
+                budget=engine.device_memory_budget,
+                whole_epochs=bool(callbacks),
+                with_labels=learns_labels(training.model),
+            ) as feed,
+            contextlib.ExitStack() as stack,
+        ):
+            if shown and feed.chunk:
+                print(f"NOTE: {feed}", file=sys.stderr)
+            advance = self._compile(run, position, feed)
+            listeners = Listeners(callbacks, self.recorder.open_events())
+            stack.callback(listeners.close)
+            pace = Pace(
+                clock.steps_per_epoch, 1 if callbacks else engine.epochs_per_call
+            )
+            done = position // clock.steps_per_epoch
+            with show_progress(clock.epochs, done, shown=shown) as update:
+                return drive(
+                    advance,
+                    run,
+                    feed,
+                    LineReader(training).read,
+                    position=position,
+                    total=clock.total_steps,
+                    batch_size=training.batch_size,
+                    pace=pace,
+                    recorder=self.recorder,
+                    watch=self.watch,
+                    update=update,
+                    notify=functools.partial(listeners.notify, self.as_trained),
+                )
+
+    def _compile(self, run: LoopState, position: int, feed: Feed) -> Advance:
+        began = time.perf_counter()
+        steps = self.training.clock.steps_per_epoch
+        layout = Layout(
+            devices=self.devices,
+            steps_per_loop=choose_steps_per_loop(steps, position, feed.chunk or 0),
+            chunk=feed.chunk,
+        )
+        advance = self.devices.compile(
+            functools.partial(self.training.epochs, layout=layout),
+            run,
+            feed.examples,
+            *as_steps(position, self.training.clock.total_steps),
+            donate=(0,),
+        )
+        self.timing["compile_seconds"] = time.perf_counter() - began
+        return advance
+
+    def finish_timing(self) -> None:
+        """Adds the speed of the epochs to ``timing``."""
+        timing, clock = self.timing, self.training.clock
+        if self.recorder.seconds:
+            each = statistics.median(self.recorder.seconds)
+            timing["seconds_per_epoch"] = each
+            timing["seconds_per_step"] = each / clock.steps_per_epoch
+            timing["images_per_second"] = (
+                self.training.batch_size / timing["seconds_per_step"]
+            )
+        if memory := peak_memory():
+            timing["peak_memory_bytes"] = memory
+
+    def as_trained(self, run: LoopState) -> Trained:
+        """The model so far."""
+        # Copies: the buffers of a run in progress are donated to the next call.
+        host = jax.device_get(run.variables)
+        variables = jax.tree.map(lambda leaf: jnp.asarray(np.array(leaf)), host)
+        return make_trained(
+            self.training,
+            variables,
+            run.best,
+            history=list(self.recorder.history),
+            timing=dict(self.timing),
+            epochs=int(run.state.step) // self.training.clock.steps_per_epoch,
+            seed=self.seed,
+            workdir=None if self.workdir is None else Path(self.workdir).expanduser(),
+        )
+
+
+def make_trained(
+    training: Training,
+    variables: Variables,
+    best: Best | None,
+    *,
+    history: list[Line],
+    timing: dict[str, float],
+    epochs: int,
+    seed: int,
+    workdir: Path | None,
+    objective: Objective | None = None,
+    failure: str | None = None,
+) -> Trained:
+    """What a training hands out; the objective is by default its own."""
+    dataset = training.dataset
+    return Trained(
+        model=training.completed.model,
+        variables=dict(variables),
+        data_shape=dataset.shape,
+        preprocessing=dataset.preprocessing,
+        template=dataset.without_examples(),
+        history=history,
+        timing=timing,
+        epochs=epochs,
+        best_epoch=None if best is None else int(best.epoch),
+        failure=failure,
+        objective=training.completed.objective if objective is None else objective,
+        seed=seed,
+        workdir=workdir,
+    )
 
 
 def describe_position(step: int, per_epoch: int, epochs: int) -> str:
@@ -290,10 +343,10 @@ def describe_position(step: int, per_epoch: int, epochs: int) -> str:
 
 
 def drive(
-    advance: Callable[..., tuple[LoopState, Report]],
+    advance: Advance,
     run: LoopState,
     feed: Feed,
-    read: Callable[[LoopState, Report, int], tuple[Sequence[Line], bool]],
+    read: Read,
     *,
     position: int,
     total: int,
@@ -307,7 +360,7 @@ def drive(
     """Calls a compiled program until the run, or a stack of runs, is over.
 
     Args:
-      advance: the compiled program; see `make_advance`.
+      advance: the compiled program.
       run: the run after ``position`` steps.
       feed: what gives the program its examples.
       read: ``(run, report, epochs done before the call) -> (lines, is over)``; raises
@@ -362,110 +415,6 @@ def drive(
     return run
 
 
-def compare_best(
-    run: LoopState, histories: Sequence[Sequence[Line]], monitor: str | None
-) -> LoopState:
-    """The run with the value of its best epoch by the term that is compared now.
-
-    An earlier version has compared another one; the line of an epoch holds them all.
-
-    Args:
-      run: a run that has been read, or a stack of them.
-      histories: the lines of each.
-      monitor: see `validation_value`.
-    """
-    if run.best is None:
-        return run
-    values, epochs = np.array(run.best.value), np.asarray(run.best.epoch)
-    name = run.state.objective.monitor if monitor is None else monitor
-    for index, history in zip(np.ndindex(values.shape), histories, strict=True):
-        for line in history:
-            if line["epoch"] == epochs[index] and name in (found := line["validation"]):
-                values[index] = validation_value(run.state.objective, found, monitor)
-    best = dataclasses.replace(run.best, value=jnp.asarray(values))
-    return dataclasses.replace(run, best=best)
-
-
-def _start(run: LoopState, variables: Any, parts: Sequence[str]) -> LoopState:
-    """The run at step 0 with variables of another model, whole or in some parts."""
-    own = {"params": run.state.params, **run.state.collections}
-    parts = (parts,) if isinstance(parts, str) else tuple(parts)
-    if not parts:
-        names = {name for tree in (own["params"], variables["params"]) for name in tree}
-    else:
-        names = set(parts)
-        for part in parts:
-            check_choice("part in start_parts", part, own["params"])
-    replaced = {}
-    for collection, tree in own.items():
-        source = variables.get(collection, {})
-        replaced[collection] = {**tree}
-        for name in sorted(names & (tree.keys() | source.keys())):
-            replaced[collection][name] = _fitting(tree, source, name)
-    params = replaced.pop("params")
-    state = run.state.begin(params, replaced)
-    best = run.best
-    if best is not None:
-        copy = jax.tree.map(jnp.copy, state.variables)
-        best = dataclasses.replace(best, variables=copy)
-    return dataclasses.replace(run, state=state, best=best)
-
-
-def _read_start(source: Trained | str | Path) -> Any:
-    """The variables of a trained model, or of a run's folder."""
-    if isinstance(source, Trained):
-        source.check_finite()
-        return source.variables
-    if not isinstance(source, str | Path):
-        raise InputError(
-            "start_from must be a trained model or a run's folder, got "
-            f"{type(source).__name__}"
-        )
-    try:
-        return load(source).variables
-    except InputError as error:
-        raise InputError(f"start_from cannot be read: {error}") from error
-
-
-def _fitting(own: Mapping[str, Any], source: Mapping[str, Any], name: str) -> Any:
-    """One part of another model's variables, if it has the same structure and shapes.
-
-    Raises:
-      InputError: it has not.
-    """
-    if name not in own or name not in source:
-        which = "this model" if name not in own else "the other one"
-        raise InputError(
-            f"start_from must be a model with the same parts, and {which} has no "
-            f"{name}: choose parts by start_parts"
-        )
-    shapes, others = (
-        {
-            jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
-            for path, leaf in jax.tree.leaves_with_path(tree[name])
-        }
-        for tree in (own, source)
-    )
-    if shapes != others:
-        key = next(
-            k for k in sorted({*shapes, *others}) if shapes.get(k) != others.get(k)
-        )
-        raise InputError(
-            f"start_from must have the shapes of this model's {name}, and {name}/{key} "
-            f"is {others.get(key)} in place of {shapes.get(key)}"
-        )
-    return jax.tree.map(
-        lambda mine, other: jnp.array(other, mine.dtype), own[name], source[name]
-    )
-
-
-def _checksum(tree: Any) -> str:
-    checksum = 0
-    for leaf in jax.tree.leaves(jax.device_get(tree)):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
-    return f"{checksum:08x}"
-
-
 def _share(position: int, run: LoopState) -> tuple[int, LoopState]:
     """What process 0 has read from its disk, on every process."""
     position_array, copy = hosts.share((np.array(position, np.int32), to_host(run)))
@@ -475,34 +424,6 @@ def _share(position: int, run: LoopState) -> tuple[int, LoopState]:
 def as_steps(position: int, until: int) -> tuple[jax.Array, jax.Array]:
     """Two numbers of steps as the arrays that a compiled program takes."""
     return jnp.asarray(position, jnp.int32), jnp.asarray(until, jnp.int32)
-
-
-def _has_waited(run: LoopState, early_stopping: int | None) -> bool:
-    return run.best is not None and int(run.best.waited) >= (early_stopping or 0)
-
-
-def _read_lines(report: Report, epochs: int, count_skipped: bool) -> list[Line]:
-    """One line for each epoch of a call that began after ``epochs`` whole ones."""
-    lines = []
-    for i in range(int(report.num_lines)):
-        line = {
-            "epoch": epochs + i + 1,
-            "train": {name: float(v[i]) for name, v in report.train.items()},
-            "validation": {name: float(v[i]) for name, v in report.validation.items()},
-            "codes": {name: as_known(v[i]) for name, v in report.codes.items()},
-        }
-        if count_skipped:
-            line["skipped"] = int(report.skipped[i])
-        lines.append(line)
-    return lines
-
-
-def as_known(numbers: Any) -> Any:
-    """Numbers about codes for a line of JSON: None for what float32 cannot hold."""
-    array = np.asarray(numbers)
-    known = array.astype(object)
-    known[~np.isfinite(array)] = None
-    return known.tolist()
 
 
 def _share_seconds(
@@ -524,49 +445,3 @@ def _share_seconds(
             spent = 0.0
         before = stop
     return shares, spent
-
-
-def _check_lines(lines: Sequence[Line], run: LoopState, per_epoch: int) -> None:
-    """Raises if a call met a number that is not finite, with its name and step."""
-    skipped = lines[-1].get("skipped", 0) if lines else 0
-    if bad := describe_bad_step(run, per_epoch, skipped):
-        _stop(bad)
-    for line in lines:
-        if bad := describe_bad_line(line, per_epoch):
-            _stop(bad)
-
-
-def describe_bad_line(line: Line, per_epoch: int) -> str | None:
-    """Which mean of an epoch is infinite or NaN, or None."""
-    where = f"at step {line['epoch'] * per_epoch - 1} (epoch {line['epoch']})"
-    for split in ("validation", "train"):
-        for name, value in line[split].items():
-            if not np.isfinite(value):
-                return f"{split} {name} is {value} {where}"
-    return None
-
-
-def describe_bad_step(run: LoopState, per_epoch: int, skipped: int) -> str | None:
-    """What became infinite or NaN and when, or None.
-
-    Args:
-      run: one run, on the host.
-      per_epoch: steps of an epoch.
-      skipped: updates left out in the last epoch.
-    """
-    step = int(run.bad_step)
-    if step < 0:
-        return None
-    values = {name: float(value) for name, value in run.bad_terms.items()}
-    bad = [f"{name} is {v}" for name, v in values.items() if not np.isfinite(v)]
-    if not bad and skipped == per_epoch:
-        bad = ["every update of the epoch was skipped"]
-    what = ", ".join(bad or ["a parameter is not finite"])
-    return f"{what} at step {step} (epoch {step // per_epoch + 1})"
-
-
-def _stop(what: str) -> NoReturn:
-    raise NonFiniteError(
-        f"{what}: training has stopped, what was saved before is kept; a lower "
-        "learning rate, clip_norm or skip_above may help"
-    )

@@ -1,11 +1,15 @@
 """How a model's parameters are fitted: the typed settings of `fit`."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import optax
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, check_choice, show
+from flaxvae.data import Dataset
+from flaxvae.data.dataset import check_dataset
 from flaxvae.schedules import Clock
 from flaxvae.settings import check_settings, setting
 from flaxvae.training.optimizers import (
@@ -17,6 +21,15 @@ from flaxvae.training.optimizers import (
 EXAMPLES_SEEN = 30 * 57_000  # by a training whose length nobody chose
 MOST_EPOCHS = 300
 BATCH_SIZE = 128  # of data that has so many examples
+NAMED_OPTIMIZER = (
+    "optimizer",
+    "learning_rate",
+    "lr_schedule",
+    "warmup_epochs",
+    "weight_decay",
+    "clip_norm",
+)
+"""Fields of `Optimization` that an optimizer of the user's own replaces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +103,10 @@ class Optimization:
             self, epochs=self.epochs or fitting, batch_size=self.batch_size or size
         )
 
+    def clock(self, num_examples: int) -> Clock:
+        """Steps and epochs of a run on so many training examples."""
+        return Clock.of(num_examples, self.batch_size or 1, self.epochs or 1)
+
     def build(self, clock: Clock) -> optax.GradientTransformation:
         """The optimizer for a run of this length; its learning rate is in its state.
 
@@ -116,3 +133,85 @@ class Optimization:
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,
         )
+
+
+def choose_optimization(
+    optimization: Optimization | None,
+    optimizer: str | optax.GradientTransformation | None,
+    choices: Mapping[str, Any],
+) -> tuple[Optimization, optax.GradientTransformation | None]:
+    """The settings with ``choices`` in their place, and an optimizer of the user's own.
+
+    Raises:
+      InputError: an unknown name or a value out of its range.
+    """
+    if not isinstance(optimization, Optimization | None):
+        raise InputError(
+            f"optimization must be an Optimization, got {show(optimization)}"
+        )
+    for name in choices:
+        names = [field.name for field in dataclasses.fields(Optimization)]
+        check_choice("argument", name, names)
+    own = None if isinstance(optimizer, str) else optimizer
+    if isinstance(optimizer, str):
+        choices = {**choices, "optimizer": optimizer}
+    return dataclasses.replace(optimization or Optimization(), **choices), own
+
+
+def complete_optimization(
+    optimization: Optimization,
+    optimizer: optax.GradientTransformation | None,
+    dataset: Dataset,
+) -> Optimization:
+    """The settings for a data set, with what was left open.
+
+    Args:
+      optimization: the user's settings.
+      optimizer: the user's own, in place of the `NAMED_OPTIMIZER` settings.
+      dataset: what to train on.
+
+    Raises:
+      InputError: data that cannot be trained on, or settings that do not fit them or
+        the optimizer.
+    """
+    if not isinstance(optimization, Optimization):
+        raise InputError(
+            f"optimization must be an Optimization, got {show(optimization)}"
+        )
+    if optimizer is not None:
+        if not isinstance(optimizer, optax.GradientTransformation):
+            raise InputError(
+                "optimizer must be a name or a gradient transformation of Optax, such "
+                f"as optax.adam(1e-3), got {show(optimizer)}"
+            )
+        default = Optimization()
+        for name in NAMED_OPTIMIZER:
+            if getattr(optimization, name) != getattr(default, name):
+                raise InputError(
+                    f"{name} must be left out beside an optimizer of your own, got "
+                    f"{getattr(optimization, name)}"
+                )
+    check_dataset(dataset)
+    if not len(dataset.train):
+        raise InputError(f"{dataset.name!r} must have training examples, got none")
+    chosen = optimization.for_dataset(len(dataset.train))
+    if chosen.early_stopping is not None and not len(dataset.validation):
+        raise InputError(
+            "early_stopping must be left out without a validation split, got "
+            f"{chosen.early_stopping}"
+        )
+    clock = chosen.clock(len(dataset.train))
+    if clock.total_steps >= 2**31:  # steps are counted in int32
+        most = (2**31 - 1) // clock.steps_per_epoch
+        raise InputError(f"epochs must be <= {most}, got {clock.epochs}")
+    return chosen
+
+
+def expect_dataset(dataset: object) -> Dataset:
+    """The argument; raises `InputError` for anything but a data set."""
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"dataset must be a Dataset, got {type(dataset).__name__}: use "
+            "flaxvae.data.from_arrays for arrays and tables in memory"
+        )
+    return dataset

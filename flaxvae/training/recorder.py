@@ -1,18 +1,35 @@
-"""Remembers how a run goes, and writes it into the run's folder if it has one."""
+"""Remembers how a run goes, and writes it into the run's folder if it has one.
+
+A checkpoint of a run holds two trees: ``model``, the variables to use, and ``run``, all
+that it takes to go on, by path.
+"""
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.training.advance import LoopState
-from flaxvae.training.checkpoint import Checkpoints
+from flaxvae.training.checkpoint import (
+    Checkpoints,
+    MissingTreeError,
+    Tree,
+    by_path,
+    from_host,
+    to_host,
+)
 from flaxvae.training.engine import Engine
 from flaxvae.training.run_folder import RunFolder
+from flaxvae.training.state import LoopState
+from flaxvae.training.tensorboard import FOLDER, TensorBoard
+
+AVERAGES, COLLECTIONS = "state.ema_collections.", "state.collections."
+"""Prefixes of the paths of averaged collections and of those which they begin with."""
 
 Line = dict[str, Any]  # one epoch: its number, training and validation metrics, codes
 
@@ -61,14 +78,21 @@ class Recorder:
         """
         if not self._folder:
             return 0, run
-        position, run = self._checkpoints.restore_newest(run)
+        position, run, progress = restore_run(self._checkpoints, run)
         done = position // steps_per_epoch
-        self._epochs = min(done, self._checkpoints.progress.get("epochs", done))
+        self._epochs = min(done, progress.get("epochs", done))
         self._folder.rewind(done)
         self.history = self._folder.read_history(members)
         self.seconds = self._folder.read_seconds()
         self._folder.note_gaps(self.history, self._epochs, len(self.seconds))
         return position, run
+
+    def open_events(self, **more: object) -> TensorBoard | None:
+        """The folder's event files with its settings and ``more``, if asked for."""
+        if not (self._folder and self._engine.tensorboard):
+            return None
+        settings = {**self._config.get("settings", {}), **more}
+        return TensorBoard(self._folder.path / FOLDER, settings)
 
     def record(self, lines: Sequence[Line], seconds: Sequence[float | None]) -> None:
         """Adds finished epochs to the history and the folder; see `append`."""
@@ -95,5 +119,53 @@ class Recorder:
         since = time.monotonic() - self._saved_at
         if now or since >= self._engine.checkpoint_seconds:
             last = self.history[-1]["epoch"] if self.history else 0
-            self._checkpoints.save(position, run, max(last, self._epochs))
+            best = None if run.best is None else np.asarray(run.best.epoch).tolist()
+            progress = {"epochs": max(last, self._epochs), "best_epoch": best}
+            self._checkpoints.save(position, trees_of(run), progress)
             self._saved_at = time.monotonic()
+
+
+def trees_of(run: LoopState) -> dict[str, Tree]:
+    """The trees of a run's checkpoint."""
+    copy = to_host(run)
+    return {"model": copy.variables, "run": by_path(copy)}
+
+
+def restore_run(
+    checkpoints: Checkpoints, like: LoopState
+) -> tuple[int, LoopState, dict[str, Any]]:
+    """The number of steps, the run after them, and what was recorded of its epochs.
+
+    Args:
+      checkpoints: the run's.
+      like: a run of the same structure and shapes; it is the result without
+        checkpoints, after 0 steps.
+
+    Raises:
+      InputError: no checkpoint can be read, or it is not of this run.
+    """
+    expected = trees_of(like)
+    averages = {
+        path: path.replace(AVERAGES, COLLECTIONS, 1)
+        for path in expected["run"]
+        if path.startswith(AVERAGES)
+    }
+    try:
+        found = checkpoints.restore(expected, instead={"run": averages})
+    except MissingTreeError as error:
+        raise InputError(
+            f"{error.where} holds a model that has been saved, not a run that can go "
+            "on: start_from continues with it"
+        ) from error
+    if found is None:
+        return 0, like, {}
+    if found.replaced:
+        print(
+            f"NOTE: {found.where} is of a version that averaged parameters alone: the "
+            "averages of its running statistics begin here",
+            file=sys.stderr,
+        )
+    structure = jax.tree.structure(to_host(like))
+    leaves = [found.trees["run"][path] for path in by_path(like)]
+    run = from_host(jax.tree.unflatten(structure, leaves), like)
+    return found.step, run, found.progress

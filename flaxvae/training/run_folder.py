@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import flax.linen as nn
+import jax
 import numpy as np
 
 from flaxvae.checks import (
@@ -41,8 +42,10 @@ from flaxvae.objectives.objective import (
     objective_from_description,
 )
 from flaxvae.settings import describe_value, flatten_tree
-from flaxvae.training.checkpoint import Checkpoints, restore_variables
+from flaxvae.training.checkpoint import Checkpoints
 from flaxvae.training.environment import describe_environment
+from flaxvae.training.inputs import learns_labels
+from flaxvae.training.state import Variables
 from flaxvae.training.stored import (
     PARTS,
     check_data,
@@ -373,7 +376,7 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
     trained.check_finite()
     folder = RunFolder(workdir)
     if dataset is not None:
-        data = dataset.describe()
+        data = dataset.describe(with_labels=learns_labels(trained.model))
     elif trained.workdir is not None:
         data = RunFolder(trained.workdir).config["data"]
     else:
@@ -398,8 +401,32 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
     with folder.lock():
         folder.append(trained.history, [each] * len(trained.history))
         checkpoints = Checkpoints(folder.checkpoints)
-        checkpoints.save_variables(trained.variables)
+        checkpoints.save(0, {"model": jax.tree.map(np.array, trained.variables)})
         checkpoints.close()
+
+
+def restore_variables(
+    folder: Path, like: Variables
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The variables of a folder's newest checkpoint, and how long they were trained.
+
+    Args:
+      folder: a run's ``checkpoints`` folder.
+      like: variables, or their shapes, of the model.
+
+    Returns:
+      The variables, and ``epochs`` and ``best_epoch`` of a run that was trained.
+
+    Raises:
+      InputError: there is no checkpoint, or it is of another model.
+    """
+    found = None
+    if folder.is_dir():
+        with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+            found = checkpoints.restore({"model": like})
+    if found is None:
+        raise InputError(f"{folder} must hold a checkpoint, got none")
+    return dict(found.trees["model"]), found.progress
 
 
 def check_writable(workdir: Path, name: str = "workdir") -> None:

@@ -1,9 +1,9 @@
-"""The train state: arrays only, so that one tree is donated, sharded and saved."""
+"""What a training changes: arrays only, so that one tree is donated, sharded, saved."""
 
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,18 +12,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flaxvae.batch import Batch, as_batch
 from flaxvae.checks import InputError
-from flaxvae.objectives.objective import (
-    Objective,
-    bind_conditions,
-    check_terms,
-    with_arrays,
-)
+from flaxvae.models.bind import bind
+from flaxvae.objectives.objective import Objective, check_terms, with_arrays
 from flaxvae.schedules import at_full_value
 from flaxvae.training.keys import Stream, stream_key
 
-VIEWS = ("GivenVAE", "GivenClassifier", "GivenCodePrior")
-"""What an objective sees of a model under its conditions."""
+Metrics = dict[str, jax.Array]
+Variables = Mapping[str, optax.Params]
+"""What ``model.apply`` takes: ``params`` and mutable collections by name."""
+
+VIEWS = ("GivenVAE", "GivenCodePrior", "Labelled")
+"""What an objective sees of a model under a batch."""
 
 
 @flax.struct.dataclass
@@ -31,17 +32,17 @@ class TrainState:
     """Everything that a train step changes, and the run's root key."""
 
     step: jax.Array  # () int32, train steps taken
-    params: Any  # the model's parameters
-    collections: Any  # mutable collections, such as batch_stats; often empty
-    opt_state: Any  # the optimizer's state, the learning rate among it
+    params: optax.Params  # the model's parameters
+    collections: Variables  # mutable collections, such as batch_stats; often empty
+    opt_state: optax.OptState  # the optimizer's state, the learning rate among it
     objective: Objective  # with arrays for its weights, such as beta
     key: jax.Array  # () the root key; never split, only folded into
     skipped: jax.Array  # () int32, steps whose update was left out
-    ema: Any = None  # exponential moving average of params; None: not kept
-    ema_collections: Any = None  # that of collections; None: not kept, or none yet
+    ema: optax.Params | None = None  # moving average of params; None: not kept
+    ema_collections: Variables | None = None  # that of collections; None: none yet
 
     @property
-    def variables(self) -> dict[str, Any]:
+    def variables(self) -> Variables:
         """What ``model.apply`` takes to evaluate: averages where they are kept.
 
         Running statistics belong to the parameters whose activations they describe, so
@@ -53,7 +54,7 @@ class TrainState:
         others = self.collections if averaged is None else averaged
         return {"params": self.ema, **others}
 
-    def begin(self, params: Any, collections: Any) -> "TrainState":
+    def begin(self, params: optax.Params, collections: Variables) -> "TrainState":
         """The state with other variables, where averages of them begin if kept."""
         state: TrainState = dataclasses.replace(
             self,
@@ -71,6 +72,59 @@ class TrainState:
         return dataclasses.replace(self, ema_collections=copied)
 
 
+@flax.struct.dataclass
+class Best:
+    """The variables with the lowest validation value so far."""
+
+    value: jax.Array  # () what `validation_value` was then
+    epoch: jax.Array  # () int32, counted from 1; 0 before the first
+    waited: jax.Array  # () int32, epochs since then
+    variables: Variables  # what `TrainState.variables` was then
+
+
+@flax.struct.dataclass
+class LoopState:
+    """All that a run carries from step to step; this is what a checkpoint holds."""
+
+    state: TrainState
+    sums: Metrics  # the objective's terms, summed over the epoch's steps so far
+    counted: jax.Array  # () int32, steps in ``sums``; skipped ones are not
+    bad_step: jax.Array  # () int32, the first step with a non-finite number, or -1
+    bad_terms: Metrics  # the objective's terms at that step
+    best: Best | None = None  # kept for early stopping only
+
+    @property
+    def variables(self) -> Variables:
+        """The variables that the run would hand out now."""
+        return self.state.variables if self.best is None else self.best.variables
+
+
+def create_loop_state(
+    state: TrainState, terms: Metrics, *, early_stopping: bool
+) -> LoopState:
+    """The run at step 0.
+
+    Args:
+      state: the train state.
+      terms: what a step reports, by name; only the names and shapes matter.
+      early_stopping: whether the best variables are kept.
+    """
+    zeros = {name: jnp.zeros((), jnp.float32) for name in terms}
+    best = None
+    if early_stopping:
+        zero = jnp.asarray(0, jnp.int32)
+        variables = jax.tree.map(jnp.copy, state.variables)
+        best = Best(jnp.asarray(jnp.inf, jnp.float32), zero, jnp.copy(zero), variables)
+    return LoopState(
+        state=state,
+        sums=zeros,
+        counted=jnp.asarray(0, jnp.int32),
+        bad_step=jnp.asarray(-1, jnp.int32),
+        bad_terms=jax.tree.map(jnp.copy, zeros),
+        best=best,
+    )
+
+
 def create_state(
     model: nn.Module,
     objective: Objective,
@@ -86,7 +140,8 @@ def create_state(
       model: an unbound model.
       objective: run once to create every parameter that it reaches.
       optimizer: an Optax gradient transformation.
-      x: a preprocessed batch ``(B, ...)``; only its shape and type matter.
+      x: preprocessed examples ``(B, ...)``, or a `Batch` of them; only shapes and types
+        matter.
       seed: of the root key.
       keep_ema: whether the step keeps averages of parameters and collections.
 
@@ -100,14 +155,14 @@ def create_state(
     rngs = {"params": key_params, "dropout": key_network}
 
     def init() -> Any:
-        bound = bind_conditions(at_full_value(objective))
+        at_full = at_full_value(objective)
 
-        def method(vae: Any, x: Any) -> None:
+        def method(vae: Any, batch: Batch[jax.Array]) -> None:
             with _explain_missing(model, objective):
-                terms = bound(vae, x, key=key_objective)
-            check_terms(terms, len(jax.tree.leaves(x)[0]), objective)
+                terms = at_full(*bind(vae, batch), key=key_objective)
+            check_terms(terms, len(batch.x), objective)
 
-        return model.init(rngs, x, method=method)
+        return model.init(rngs, as_batch(x), method=method)
 
     # Under jit, initialization is one dispatch instead of one per operation.
     variables = dict(jax.jit(init)())
@@ -141,6 +196,6 @@ def _explain_missing(model: nn.Module, objective: Objective) -> Iterator[None]:
         ) from error
 
 
-def count_parameters(params: Any) -> int:
+def count_parameters(params: optax.Params) -> int:
     """Number of scalars in a tree of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

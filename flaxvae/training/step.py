@@ -1,8 +1,7 @@
-"""One train step: pure, and compiled by whoever calls it."""
+"""One train step: a pure function, compiled by whoever calls it."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -10,41 +9,42 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxvae.collectives import mean_over_devices, split_weights
+from flaxvae.batch import Batch, as_batch
+from flaxvae.collectives import mean_over_devices
 from flaxvae.data.preprocess import Preprocess
 from flaxvae.dtypes import keep_types, narrow
-from flaxvae.objectives.objective import bind_conditions
+from flaxvae.models.bind import bind
 from flaxvae.schedules import Clock, at_step
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.optimizers import is_below
-from flaxvae.training.state import TrainState
-
-Metrics = dict[str, jax.Array]
-Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+from flaxvae.training.state import Metrics, TrainState, Variables
 
 
-def make_step(
+def train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     preprocess: Preprocess,
+    state: TrainState,
+    batch: Any,
     *,
     ema_decay: float = 0.0,
     skip_above: float | None = None,
     clock: Clock | None = None,
     frozen: Sequence[str] = (),
-) -> Step:
-    """Makes ``step(state, batch) -> (state, metrics)``.
+) -> tuple[TrainState, Metrics]:
+    """One step down the gradient of the batch mean of the objective's ``loss``.
 
-    The step minimises the batch mean of the ``loss`` of the state's objective, weighted
-    where the batch is `flaxvae.collectives.Weighted`. Mutable collections (a
-    BatchNorm's statistics) are updated; a module knows that it is being trained by
-    ``self.is_mutable_collection("batch_stats")`` or ``self.has_rng("dropout")``, so no
-    flag is handed through.
+    The mean is weighted where the batch has weights. Mutable
+    collections (a BatchNorm's statistics) are updated; a module knows that it is being
+    trained by ``self.is_mutable_collection("batch_stats")`` or
+    ``self.has_rng("dropout")``, so no flag is handed through.
 
     Args:
       model: an unbound model.
       optimizer: an Optax gradient transformation.
       preprocess: from a stored batch to the model's input.
+      state: the state before, which holds the objective and the root key.
+      batch: stored examples, `Batch` or ``(B, ...)`` alone.
       ema_decay: share of the old average that a step keeps, in [0, 1); used where
         the state keeps an average, and lower in the first steps:
         min(ema_decay, (1 + step) / (10 + step)). Floating-point arrays of the mutable
@@ -57,53 +57,55 @@ def make_step(
         optimizer leaves their parameters alone (`flaxvae.training.optimizers.freeze`).
 
     Returns:
-      A pure function from a state and a stored batch ``(B, ...)`` to the next state
-      and the batch means of the objective's terms, each ``()``, in nats per example.
+      The next state, and the batch means of the objective's terms, each ``()``, in nats
+      per example.
     """
+    batch = as_batch(batch)
+    weight = batch.weight
+    key_x = stream_key(state.key, Stream.PREPROCESS, state.step)
+    batch = batch.with_x(preprocess(batch.x, key_x))
+    key = stream_key(state.key, Stream.OBJECTIVE, state.step)
+    key_network = stream_key(state.key, Stream.NETWORK, state.step)
+    objective = at_step(state.objective, state.step, clock)
 
-    def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        batch, weight = split_weights(batch)
-        x = preprocess(batch, stream_key(state.key, Stream.PREPROCESS, state.step))
-        key = stream_key(state.key, Stream.OBJECTIVE, state.step)
-        key_network = stream_key(state.key, Stream.NETWORK, state.step)
-        objective = bind_conditions(at_step(state.objective, state.step, clock))
+    def method(model: Any, batch: Batch[jax.Array]) -> Metrics:
+        terms: Metrics = objective(*bind(model, batch), key=key)
+        return terms
 
-        def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
-            terms, collections = model.apply(
-                {"params": params, **state.collections},
-                x,
-                method=functools.partial(objective, key=key),
-                mutable=list(state.collections),
-                rngs={"dropout": key_network, "codebook": key_network},
-            )
-            metrics = {
-                name: narrow(_mean(term, weight)) for name, term in terms.items()
-            }
-            return metrics["loss"], (metrics, collections)
-
-        grads, (metrics, collections) = mean_over_devices(
-            jax.grad(loss_fn, has_aux=True)(state.params)
+    def loss_fn(
+        params: optax.Params,
+    ) -> tuple[jax.Array, tuple[Metrics, Mapping[str, Any]]]:
+        terms, collections = model.apply(
+            {"params": params, **state.collections},
+            batch,
+            method=method,
+            mutable=list(state.collections),
+            rngs={"dropout": key_network, "codebook": key_network},
         )
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        collections = _keep(frozen, state.collections, dict(collections))
-        next_state = dataclasses.replace(
-            state,
-            step=state.step + 1,
-            params=params,
-            collections=collections,
-            opt_state=opt_state,
-            ema=_average(state, params, ema_decay),
-            ema_collections=_average_collections(state, collections, ema_decay),
-        )
-        next_state = keep_types(next_state, state)
-        if skip_above is not None:
-            norm = optax.tree.norm(grads)  # NaN compares as False
-            fine = jnp.isfinite(metrics["loss"]) & (norm <= skip_above)
-            next_state = _choose(fine, next_state, state)
-        return next_state, metrics
+        metrics = {name: narrow(_mean(term, weight)) for name, term in terms.items()}
+        return metrics["loss"], (metrics, collections)
 
-    return step
+    grads, (metrics, collections) = mean_over_devices(
+        jax.grad(loss_fn, has_aux=True)(state.params)
+    )
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    collections = _keep(frozen, state.collections, dict(collections))
+    next_state = dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=params,
+        collections=collections,
+        opt_state=opt_state,
+        ema=_average(state, params, ema_decay),
+        ema_collections=_average_collections(state, collections, ema_decay),
+    )
+    next_state = keep_types(next_state, state)
+    if skip_above is not None:
+        norm = optax.tree.norm(grads)  # NaN compares as False
+        fine = jnp.isfinite(metrics["loss"]) & (norm <= skip_above)
+        next_state = _choose(fine, next_state, state)
+    return next_state, metrics
 
 
 def _mean(term: jax.Array, weight: jax.Array | None) -> jax.Array:
@@ -113,7 +115,7 @@ def _mean(term: jax.Array, weight: jax.Array | None) -> jax.Array:
     return jnp.mean(term * weight.reshape(-1, *(1,) * (term.ndim - 1)))
 
 
-def _keep(frozen: Sequence[str], before: Any, after: Any) -> Any:
+def _keep(frozen: Sequence[str], before: Variables, after: Variables) -> Variables:
     """The collections after a step, those of frozen parts as before."""
     if not frozen:
         return after
@@ -127,14 +129,18 @@ def _keep(frozen: Sequence[str], before: Any, after: Any) -> Any:
     }
 
 
-def _average(state: TrainState, params: Any, decay: float) -> Any:
+def _average(
+    state: TrainState, params: optax.Params, decay: float
+) -> optax.Params | None:
     """The next exponential moving average of the parameters."""
     if state.ema is None:
         return None
     return optax.incremental_update(params, state.ema, 1 - _decay_now(state, decay))
 
 
-def _average_collections(state: TrainState, collections: Any, decay: float) -> Any:
+def _average_collections(
+    state: TrainState, collections: Variables, decay: float
+) -> Variables | None:
     """The next average of floating-point arrays; of counts the newest value."""
     if state.ema_collections is None:
         return None

@@ -5,13 +5,14 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.batch import Batch
 from flaxvae.checks import (
     InputError,
     NonFiniteError,
@@ -28,6 +29,7 @@ from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.tables import is_table, read_like
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
 from flaxvae.dtypes import narrow
+from flaxvae.models.bind import bind, bind_example
 from flaxvae.objectives.objective import Objective
 from flaxvae.training.evaluate import draw_inputs
 from flaxvae.training.inputs import as_array, check_examples, conditions_of
@@ -35,6 +37,8 @@ from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import count_parameters
 
 CHUNK = 1024  # rows computed at once
+
+A = TypeVar("A", bound=np.ndarray | jax.Array)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,9 +128,7 @@ class Trained:
         """The code of one example, without its numbers."""
 
         def encode(vae: Any, x: jax.Array) -> jax.Array | Codes:
-            if self.is_conditional:
-                vae = vae.given(vae.condition.example(1))
-            mean: jax.Array | Codes = vae.encode(x).mean
+            mean: jax.Array | Codes = bind_example(vae, 1).encode(x).mean
             return mean
 
         x = jax.ShapeDtypeStruct((1, *self.data_shape), jnp.float32)
@@ -219,18 +221,18 @@ class Trained:
             x = x[None]
             condition = None if condition is None else np.asarray(condition)[None]
         self.check(x)
-        conditions = self._conditions(condition, len(x))
+        batch = self._as_batch(x, condition)
         encode = functools.partial(self._encode, self.variables)
         if key is not None and len(x) and self.preprocessing.has_draws(x.dtype):
-            q = self._draw_and_apply(self._encode_seen, x, conditions, key)
+            q = self._draw_and_apply(self._encode_seen, batch, key)
         else:
-            q = _in_chunks(encode, x, *conditions, stored=self.preprocessing.stored)
+            q = _in_chunks(encode, batch, self.preprocessing.stored)
         check_density("q(z|x)", q)
         if not is_one:
             return q
         if isinstance(q, LevelPosterior):
             return dataclasses.replace(q, is_one=True)
-        has_rows = _find_rows(encode, self.preprocessing.stored(x), *conditions)
+        has_rows = _find_rows(encode, batch.with_x(self.preprocessing.stored(x)))
         return jax.tree.map(lambda rows, leaf: leaf[0] if rows else leaf, has_rows, q)
 
     def check(self, x: Any) -> None:
@@ -309,9 +311,9 @@ class Trained:
                 "the levels of z must have one number of codes, got "
                 f"{list_names(map(len, levels))}"
             )
-        conditions = self._conditions(condition, len(levels[0]))
+        codes = Codes(tuple(levels)) if self.has_levels else levels[0]
         decode = functools.partial(self._decode, self.variables)
-        p = _in_chunks(decode, *levels, *conditions)
+        p = _in_chunks(decode, self._as_batch(codes, condition))
         check_density("p(x|z)", p)
         return p
 
@@ -356,14 +358,18 @@ class Trained:
             self.check(x)
 
         if key is not None and len(x) and self.preprocessing.has_draws(x.dtype):
-            on_seen = jax.jit(functools.partial(self.model.apply, method=method))
-            return self._draw_and_apply(on_seen, x, (), key)
+            on_seen = jax.jit(
+                lambda variables, seen: self.model.apply(
+                    variables, seen.x, method=method
+                )
+            )
+            return self._draw_and_apply(on_seen, Batch(x), key)
 
-        def apply(x: jax.Array) -> Any:
-            seen = self.preprocessing.prepare(x)
+        def apply(batch: Batch[jax.Array]) -> Any:
+            seen = self.preprocessing.prepare(batch.x)
             return self.model.apply(self.variables, seen, method=method)
 
-        return _in_chunks(jax.jit(apply), x, stored=self.preprocessing.stored)
+        return _in_chunks(jax.jit(apply), Batch(x), self.preprocessing.stored)
 
     def reconstruct(
         self, x: np.ndarray | jax.Array, condition: Any = None
@@ -497,76 +503,76 @@ class Trained:
         return None if self.is_conditional else self._prior(None, 1)
 
     def _prior(self, condition: Any, num: int) -> Any:
-        def prior(vae: Any, *conditions: jax.Array) -> Any:
-            vae = vae.given(*conditions) if conditions else vae
+        def prior(vae: Any, batch: Batch[Any]) -> Any:
+            vae, _ = bind(vae, batch)
             return vae.prior() if hasattr(vae, "prior") else None
 
-        conditions = self._conditions(condition, num)
-        return self.model.apply(self.variables, *conditions, method=prior)
+        batch = self._as_batch(np.zeros(num, np.float32), condition)
+        return self.model.apply(self.variables, batch, method=prior)
 
     def _class_names(self) -> Sequence[str] | None:
         """Names of the classes, where they are known."""
         return None
 
-    def _conditions(self, condition: Any, num: int) -> tuple[Any, ...]:
-        """The conditions of ``num`` examples, or nothing."""
-        return conditions_of(self.model, condition, num, self._class_names())
+    def _as_batch(self, x: A, condition: Any) -> Batch[A]:
+        """Examples or codes with the condition of each, as far as the model takes one.
+
+        Raises:
+          InputError: conditions that are missing, or that the model does not have.
+        """
+        conditions: Any = conditions_of(
+            self.model, condition, len(x), self._class_names()
+        )
+        return Batch(x, condition=conditions)
 
     def _draw_and_apply(
         self,
-        compute: Callable[..., Any],
-        x: Any,
-        conditions: tuple[Any, ...],
+        compute: Callable[[Any, Batch[jax.Array]], Any],
+        batch: Batch[Any],
         key: jax.Array,
     ) -> Any:
-        """``compute(variables, x, *conditions)`` of the inputs that a key draws."""
+        """``compute(variables, batch)`` of the inputs that a key draws."""
         apply = functools.partial(compute, self.variables)
-        split = Split(x, condition=conditions[0] if conditions else None)
+        split = Split(batch.x, condition=batch.condition)
         size, parts = 0, []
         for seen in draw_inputs(self.preprocessing, split, key):
-            arrays = jax.tree.leaves(seen)  # the examples, then their conditions
-            size = size or len(arrays[0])
+            size = size or len(seen.x)
             # The last batch is filled with its last row: one shape, one compilation.
-            rows = np.minimum(np.arange(size), len(arrays[0]) - 1)
-            parts.append(apply(*(array[rows] for array in arrays)))
-        return _join(_find_rows(apply, *arrays), parts, len(x))
+            parts.append(apply(seen[np.minimum(np.arange(size), len(seen.x) - 1)]))
+        return _join(_find_rows(apply, seen), parts, len(batch.x))
 
     @functools.cached_property
-    def _encode(self) -> Callable[..., Any]:
-        def encode(variables: Any, x: jax.Array, *conditions: jax.Array) -> Any:
-            x = self.preprocessing.prepare(x)
-            return self._apply_encoder(variables, x, *conditions)
+    def _encode(self) -> Callable[[Any, Batch[jax.Array]], Any]:
+        def encode(variables: Any, batch: Batch[jax.Array]) -> Any:
+            batch = batch.with_x(self.preprocessing.prepare(batch.x))
+            return self._apply_encoder(variables, batch)
 
         return jax.jit(encode)
 
     @functools.cached_property
-    def _encode_seen(self) -> Callable[..., Any]:
+    def _encode_seen(self) -> Callable[[Any, Batch[jax.Array]], Any]:
         return jax.jit(self._apply_encoder)
 
-    def _apply_encoder(
-        self, variables: Any, x: jax.Array, *conditions: jax.Array
-    ) -> Any:
-        """q(z|x) of the network's inputs ``(B, ...)``."""
+    def _apply_encoder(self, variables: Any, batch: Batch[jax.Array]) -> Any:
+        """q(z|x) of the network's inputs."""
 
-        def method(vae: Any, x: jax.Array) -> Any:
-            return (vae.given(*conditions) if conditions else vae).encode(x)
+        def method(model: Any, batch: Batch[jax.Array]) -> Any:
+            vae, x = bind(model, batch)
+            return vae.encode(x)
 
-        return self.model.apply(variables, x, method=method)
+        return self.model.apply(variables, batch, method=method)
 
     @functools.cached_property
-    def _decode(self) -> Callable[..., Any]:
-        has_levels, L = self.has_levels, len(self.level_shapes)
-
-        def decode(variables: Any, *arrays: jax.Array) -> Any:
-            levels, conditions = arrays[:L], arrays[L:]
+    def _decode(self) -> Callable[[Any, Batch[Any]], Any]:
+        def decode(variables: Any, codes: Batch[Any]) -> Any:
             if not _has_wide(variables):
-                levels = tuple(narrow(level) for level in levels)
-            z = Codes(levels) if has_levels else levels[0]
+                codes = codes.with_x(jax.tree.map(narrow, codes.x))
 
-            def method(vae: Any, z: jax.Array | Codes) -> Any:
-                return (vae.given(*conditions) if conditions else vae).decode(z)
+            def method(model: Any, codes: Batch[Any]) -> Any:
+                vae, z = bind(model, codes)
+                return vae.decode(z)
 
-            return self.model.apply(variables, z, method=method)
+            return self.model.apply(variables, codes, method=method)
 
         return jax.jit(decode)
 
@@ -606,34 +612,32 @@ def _has_wide(variables: Any) -> bool:
 
 
 def _in_chunks(
-    compute: Callable[..., Any],
-    rows: Any,
-    *more: Any,
+    compute: Callable[[Batch[Any]], Any],
+    batch: Batch[Any],
     stored: Callable[[Any], Any] = lambda x: x,
 ) -> Any:
     """Applies ``compute`` to at most CHUNK rows at a time, and joins the results.
 
-    ``stored`` prepares ``rows`` for the device; see `Preprocessing.stored`.
+    ``stored`` prepares examples for the device; see `Preprocessing.stored`.
     """
-    if not len(rows):
+    N = len(batch.x)
+    if not N:
         # A network may not take an empty batch: one row that is dropped again.
-        every = (stored(rows), *more)
-        one = [np.zeros((1, *array.shape[1:]), array.dtype) for array in every]
-        has_rows = _find_rows(compute, *every)
+        batch = batch.with_x(stored(batch.x))
+        one = jax.tree.map(lambda a: np.zeros((1, *a.shape[1:]), a.dtype), batch)
+        has_rows = _find_rows(compute, batch)
         return jax.tree.map(
-            lambda rows, leaf: leaf[:0] if rows else leaf, has_rows, compute(*one)
+            lambda rows, leaf: leaf[:0] if rows else leaf, has_rows, compute(one)
         )
-    if len(rows) <= CHUNK:
-        return compute(jnp.asarray(stored(rows)), *more)
-    filled = -(-len(rows) // CHUNK) * CHUNK
-    has_rows = _find_rows(compute, stored(rows[:1]), *more)
+    if N <= CHUNK:
+        return compute(batch.with_x(jax.tree.map(jnp.asarray, stored(batch.x))))
     parts = []
-    for start in range(0, filled, CHUNK):
+    for start in range(0, N, CHUNK):
         # The last chunk is filled with its last row: one shape, one compilation.
-        index = np.minimum(np.arange(start, start + CHUNK), len(rows) - 1)
-        first = jnp.asarray(stored(rows[index]))
-        parts.append(compute(first, *(jnp.asarray(array[index]) for array in more)))
-    return _join(has_rows, parts, len(rows))
+        part = batch[np.minimum(np.arange(start, start + CHUNK), N - 1)]
+        part = jax.tree.map(jnp.asarray, part.with_x(stored(part.x)))
+        parts.append(compute(part))
+    return _join(_find_rows(compute, part), parts, N)
 
 
 def _join(has_rows: Any, parts: Sequence[Any], count: int) -> Any:
@@ -645,12 +649,15 @@ def _join(has_rows: Any, parts: Sequence[Any], count: int) -> Any:
     return jax.tree.map(join, has_rows, *parts)
 
 
-def _find_rows(compute: Callable[..., Any], *arrays: Any) -> Any:
+def _find_rows(compute: Callable[[Batch[Any]], Any], batch: Batch[Any]) -> Any:
     """Which arrays of a result have an axis of rows: not, say, a flow's kernels."""
-    one, two = (
-        jax.eval_shape(
-            compute, *(jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in arrays)
+
+    def shapes(count: int) -> Any:
+        rows = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype),
+            batch,
         )
-        for n in (1, 2)
-    )
+        return jax.eval_shape(compute, rows)
+
+    one, two = shapes(1), shapes(2)
     return jax.tree.map(lambda a, b: a.shape != b.shape, one, two)

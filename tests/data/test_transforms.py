@@ -36,7 +36,7 @@ def test_conditions_are_the_labels(stripes):
     for split in splits(condition_on_labels(stripes)):
         np.testing.assert_array_equal(split.condition, split.labels)
         assert split.condition.dtype == np.int32
-        assert split.examples.condition is split.condition
+        assert split.batch().condition is split.condition
 
 
 def test_static_binarization_of_floats_is_in_their_own_units(stripes):
@@ -92,7 +92,7 @@ def test_a_series_of_weight_three_counts_as_three_at_each_of_its_time_steps():
 
 def test_weights_reach_the_step_with_the_mean_one():
     split = Split(ROWS[:4], weights=np.array([1, 0, 5, 2]))
-    np.testing.assert_allclose(split.examples.weight, [0.5, 0.0, 2.5, 1.0])
+    np.testing.assert_allclose(split.batch().weight, [0.5, 0.0, 2.5, 1.0])
     assert split.total_weight == 8.0
 
 

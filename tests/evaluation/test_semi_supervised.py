@@ -128,7 +128,8 @@ def test_every_method_sees_binarized_images(stripes, tmp_path):
     error = first.measure("m2")["M2"]
     # The test images are binarized once, as in an evaluation.
     key = evaluation_key(m2, seed=3)
-    drawn = np.concatenate(list(draw_inputs(data.preprocessing, data.test, key)))
+    drawn = draw_inputs(data.preprocessing, data.test, key)
+    drawn = np.concatenate([batch.x for batch in drawn])
     assert set(np.unique(drawn)) == {0.0, 1.0}
     logits = np.asarray(m2.model.apply(m2.variables, drawn))
     wrong = (logits.argmax(1) != data.test.labels).mean()
@@ -145,9 +146,8 @@ def test_every_method_sees_binarized_images(stripes, tmp_path):
 def test_m1s_codes_are_of_binarized_images(stripes):
     data = binarize(stripes, "dynamic")
     study = SemiSupervisedStudy(data, np.arange(40), config=SMALL, progress=False)
-    drawn = np.concatenate(
-        list(draw_inputs(data.preprocessing, data.test, evaluation_key(study.m1)))
-    )
+    drawn = draw_inputs(data.preprocessing, data.test, evaluation_key(study.m1))
+    drawn = np.concatenate([batch.x for batch in drawn])
     q = study.m1.model.apply(study.m1.variables, drawn, method="encode")
     key = evaluation_key(study.m1)
     train = np.asarray(study.m1.encode(data.train.x, key=key).mean)

@@ -22,7 +22,7 @@ from experiments.tpu.slices import (
 from experiments.tpu.trial import BINARIZE, make_trial
 from flaxvae import InputError
 from flaxvae.models.presets import PRESETS
-from flaxvae.training import advance
+from flaxvae.training import epochs
 from flaxvae.training.parallel import Devices
 
 TUPLE = """
@@ -83,7 +83,7 @@ def test_the_floor_by_hand():
 
 def test_the_host_and_a_tpu_run_the_same_program():
     # `choose_steps_per_loop` asks for the default backend, here the host's.
-    assert advance.STEPS_PER_LOOP["cpu"] == advance.STEPS_PER_LOOP["tpu"]
+    assert epochs.STEPS_PER_LOOP["cpu"] == epochs.STEPS_PER_LOOP["tpu"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from flaxvae.interop import from_torch, infer_config
 from flaxvae.interop.matching import read_names
 from flaxvae.interop.order import guess_program
 from flaxvae.models import AutoencoderConfig, VAEConfig, build_autoencoder, build_vae
-from flaxvae.models.networks import DataSpec
+from flaxvae.models.data_spec import DataSpec
 
 torch = pytest.importorskip("torch")
 

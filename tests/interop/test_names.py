@@ -10,7 +10,7 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.interop import ARCHITECTURES, from_torch, to_torch
 from flaxvae.models import AutoencoderConfig, VAEConfig, build_vae
-from flaxvae.models.networks import DataSpec
+from flaxvae.models.data_spec import DataSpec
 from flaxvae.models.variables import variable_shapes
 
 torch = pytest.importorskip("torch")

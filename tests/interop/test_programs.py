@@ -12,7 +12,7 @@ import pytest
 import flaxvae
 from flaxvae.interop import ARCHITECTURES, from_torch, to_torch
 from flaxvae.models import AutoencoderConfig, VAEConfig
-from flaxvae.models.networks import DataSpec
+from flaxvae.models.data_spec import DataSpec
 from flaxvae.objectives import ELBO, Reconstruction
 from flaxvae.training import Trained
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.interop import from_torch, to_torch
+from flaxvae.interop import from_torch, infer_config, to_torch
 from flaxvae.models import build_vae
+from flaxvae.models.data_spec import DataSpec
 from flaxvae.objectives import ELBO
 
 torch = pytest.importorskip("torch")
@@ -196,3 +197,34 @@ def test_every_mismatch_is_listed():
         "encoder.hidden_1.bias (5,); surplus: classifier.weight (2, 3); of another "
         "shape: encoder.hidden_0.weight (7, 5) in place of (7, 160)"
     )
+
+
+def test_gated_layers_are_those_of_pytorch(key):
+    vae = build_vae((4,), 2, hidden=(6,), activation="glu", likelihood="bernoulli")
+    torch.manual_seed(0)
+    encoder = torch.nn.Sequential(torch.nn.Linear(4, 12), torch.nn.GLU())
+    heads = {"mu": torch.nn.Linear(6, 2), "logvar": torch.nn.Linear(6, 2)}
+    decoder = torch.nn.Sequential(
+        torch.nn.Linear(2, 12), torch.nn.GLU(), torch.nn.Linear(6, 4)
+    )
+    parts = {"encoder": encoder, **heads, "decoder": decoder}
+    state = torch.nn.ModuleDict(parts).state_dict()
+    names = {
+        "encoder.hidden_0": "encoder.0",
+        "posterior.mean_and_log_var": ["mu", "logvar"],
+        "decoder.hidden_0": "decoder.0",
+        "decoder.output": "decoder.2",
+    }
+    variables = from_torch(state, vae, (4,), names=names)
+    x = np.array(jax.random.uniform(key, (3, 4)))
+    q = vae.apply(variables, x, method="encode")
+    p = vae.apply(variables, q.mean, method="decode")
+    with torch.no_grad():
+        mean = heads["mu"](encoder(torch.from_numpy(x)))
+        logits = decoder(mean)
+    close(q.mean, mean)
+    close(p.logits, logits)
+    with pytest.raises(InputError, match="activation must not be glu where widths"):
+        infer_config(state, (4,), activation="glu")
+    config = infer_config(state, (4,), activation="glu", hidden=(6,))
+    assert config.build(DataSpec((4,))).encoder == vae.encoder

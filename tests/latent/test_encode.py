@@ -120,13 +120,9 @@ def test_a_report_on_codes_is_about_one_draw(binarized_vqvae):
         terms = evaluate_terms(run, test, seed=seed)
         assert report["perplexity"] == pytest.approx(terms["perplexity"], rel=1e-5)
         assert report["log_likelihood"] == terms["log_likelihood"]
-        drawn = np.concatenate(
-            list(
-                evaluation.draw_inputs(
-                    run.preprocessing, test, evaluation_key(run, seed=seed)
-                )
-            )
-        )
+        key = evaluation_key(run, seed=seed)
+        drawn = evaluation.draw_inputs(run.preprocessing, test, key)
+        drawn = np.concatenate([batch.x for batch in drawn])
         q = run.model.apply(run.variables, drawn, method="encode")
         codes = dataclasses.replace(
             test, x=np.asarray(q.indices)[..., None], condition=np.int32(test.labels)

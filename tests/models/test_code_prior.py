@@ -1,6 +1,5 @@
 """The prior over a VQ-VAE's codes, and draws from it."""
 
-import functools
 from types import SimpleNamespace
 
 import jax
@@ -8,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flaxvae.batch import Batch
 from flaxvae.checks import InputError
-from flaxvae.collectives import Conditioned
 from flaxvae.latent.samplers import CodeSampler
 from flaxvae.models import CodePrior
+from flaxvae.models.bind import bind
 from flaxvae.objectives import Autoregressive
-from flaxvae.objectives.objective import bind_conditions
 from flaxvae.training import Trained
 
 
@@ -109,10 +108,13 @@ def test_a_code_and_its_class_share_a_probability(key):
     prior = CodePrior(8, columns=2, num_classes=4, width=16, num_layers=1, num_heads=2)
     indices = jax.random.randint(key, (3, 2, 2), 0, 8)
     labels = jnp.array([0, 3, 1])
-    x = Conditioned((indices / 7.0)[..., None], labels)
-    bound = functools.partial(bind_conditions(Autoregressive()), key=key)
-    variables = prior.init(key, x, method=bound)
-    loss = prior.apply(variables, x, method=bound)["loss"]
+    batch = Batch((indices / 7.0)[..., None], condition=labels)
+
+    def bound(prior, batch):
+        return Autoregressive()(*bind(prior, batch), key=key)
+
+    variables = prior.init(key, batch, method=bound)
+    loss = prior.apply(variables, batch, method=bound)["loss"]
     logits = prior.apply(variables, indices.reshape(3, 4), labels)
     log_p = np.take_along_axis(
         np.asarray(jax.nn.log_softmax(logits)), np.reshape(indices, (3, 4, 1)), axis=-1

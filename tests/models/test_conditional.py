@@ -10,20 +10,25 @@ import pytest
 from scipy import stats
 
 import flaxvae
+from flaxvae.batch import Batch
 from flaxvae.checks import InputError
-from flaxvae.collectives import Conditioned
 from flaxvae.data import Preprocessing, Split, condition_on_labels
 from flaxvae.evaluation import estimate_nll, evaluate_elbo
 from flaxvae.models import build_vae
+from flaxvae.models.bind import bind
 from flaxvae.nn.conditions import CONDITIONALS
 from flaxvae.nn.layers import FiLM
 from flaxvae.objectives import ELBO, OBJECTIVES
-from flaxvae.objectives.objective import bind_conditions
 from flaxvae.training import Engine, fit
 from flaxvae.training.optimizers import adam
 
 SHAPE = (8, 8, 1)
 LABELS = jnp.array([0, 1, 2, 1])
+
+
+def under_batch(objective, key):
+    """The objective as a function of a model and a batch."""
+    return lambda model, batch: objective(*bind(model, batch), key=key)
 
 
 def build(conditional="concat", **settings):
@@ -35,8 +40,8 @@ def build(conditional="concat", **settings):
 
 def init(vae, key, x):
     """Variables moved off their initial values, which ignore the condition."""
-    objective = functools.partial(bind_conditions(ELBO()), key=key)
-    variables = vae.init(key, Conditioned(x, LABELS), method=objective)
+    objective = under_batch(ELBO(), key)
+    variables = vae.init(key, Batch(x, condition=LABELS), method=objective)
     leaves, tree = jax.tree.flatten(variables["params"])
     keys = jax.random.split(key, len(leaves))
     moved = [
@@ -87,8 +92,8 @@ def test_gradients_reach_what_reads_the_condition(conditional, key):
     variables = init(vae, key, x)
 
     def loss(params):
-        method = functools.partial(bind_conditions(ELBO()), key=key)
-        terms = vae.apply({"params": params}, Conditioned(x, LABELS), method=method)
+        method = under_batch(ELBO(), key)
+        terms = vae.apply({"params": params}, Batch(x, condition=LABELS), method=method)
         return terms["loss"].mean()
 
     grads = jax.grad(loss)(variables["params"])
@@ -115,10 +120,10 @@ def test_film_scales_and_shifts_each_feature(key):
 def test_film_without_its_scale_and_shift_is_the_plain_network(key):
     vae, plain = build("film"), build_vae(SHAPE, 2, hidden=(8,))
     x = jax.random.uniform(key, (4, *SHAPE))
-    method = functools.partial(bind_conditions(ELBO()), key=key)
-    variables = vae.init(key, Conditioned(x, LABELS), method=method)
+    method = under_batch(ELBO(), key)
+    variables = vae.init(key, Batch(x, condition=LABELS), method=method)
     params = {k: v for k, v in variables["params"].items() if k != "condition"}
-    modulated = vae.apply(variables, Conditioned(x, LABELS), method=method)
+    modulated = vae.apply(variables, Batch(x, condition=LABELS), method=method)
     films = [part for part in ("encoder", "decoder") if "hidden_0_film" in params[part]]
     assert films == ["encoder", "decoder"]
     for part in films:
@@ -164,8 +169,8 @@ def test_objectives_and_priors_take_conditional_models(name, prior, key):
     kind = OBJECTIVES[name]
     fields = {field.name for field in dataclasses.fields(kind)}
     chosen = kind(**{n: value for n, value in settings.items() if n in fields})
-    objective = functools.partial(bind_conditions(chosen), key=key)
-    batch = Conditioned(x, LABELS)
+    objective = under_batch(chosen, key)
+    batch = Batch(x, condition=LABELS)
     variables = vae.init(key, batch, method=objective)
     terms = vae.apply(variables, batch, method=objective)
     assert terms["loss"].shape == (4,)

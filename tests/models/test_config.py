@@ -20,7 +20,7 @@ from flaxvae.models import (
     build_vae,
 )
 from flaxvae.models.autoencoder import UNIT_ERROR
-from flaxvae.models.networks import DataSpec
+from flaxvae.models.data_spec import DataSpec
 from flaxvae.models.variables import variable_shapes
 from flaxvae.models.vqvae import PIXEL_SCALE
 from flaxvae.nn import MixturePrior

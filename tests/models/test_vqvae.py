@@ -14,9 +14,8 @@ from flaxvae.checks import InputError
 from flaxvae.distributions import Normal
 from flaxvae.models import build_vqvae
 from flaxvae.objectives import Quantization
-from flaxvae.training import fit
+from flaxvae.training import Optimization, Training, fit
 from flaxvae.training.optimizers import adam
-from flaxvae.training.program import make_program
 
 SMALL = {"filters": (16, 16), "num_residual_blocks": 1, "num_codes": 16}
 
@@ -93,8 +92,10 @@ def test_terms_by_hand(key):
 @pytest.mark.slow
 def test_the_codebook_begins_with_features_of_examples(wide):
     model = build_vqvae(wide.shape, **SMALL)
-    program = make_program(model, wide, Quantization(), adam(1e-3), batch_size=30)
-    variables = program.create(0).state.variables
+    program = Training(
+        model, wide, Quantization(), Optimization(batch_size=30), adam(1e-3)
+    )
+    variables = program.init(0).state.variables
     codes = variables["codebook"]["quantizer"]["codes"]
     x = jnp.asarray(wide.train.x / 255.0)
     q = model.apply(variables, x, method="encode")

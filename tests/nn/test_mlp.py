@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.nn import MLPDecoder, MLPEncoder
+from flaxvae.nn import ConvEncoder, MLPDecoder, MLPEncoder, ResNetEncoder
 from flaxvae.nn.layers import ACTIVATIONS
 
 
@@ -38,6 +38,7 @@ def test_every_activation_is_used(key, activation):
     out, variables = encoder.init_with_output(key, x)
     linear = x @ variables["params"]["hidden_0"]["kernel"]
     np.testing.assert_allclose(out, ACTIVATIONS[activation](linear), atol=1e-6)
+    assert out.shape == (3, 5)
 
 
 def test_an_unknown_activation_is_refused(key):
@@ -45,3 +46,10 @@ def test_an_unknown_activation_is_refused(key):
         InputError, match=r"unknown activation 'rleu'.*did you mean relu"
     ):
         MLPEncoder((5,), activation="rleu").init(key, jnp.ones((1, 2)))
+
+
+@pytest.mark.parametrize("network", [ConvEncoder, ResNetEncoder])
+def test_gates_are_refused_where_layers_have_none(key, network):
+    message = "activation must not be glu for convolutional and residual networks"
+    with pytest.raises(InputError, match=message):
+        network(activation="glu").init(key, jnp.ones((1, 8, 8, 1)))

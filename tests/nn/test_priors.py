@@ -14,9 +14,8 @@ from flaxvae.models import build_vae
 from flaxvae.models.description import describe_module, module_from_description
 from flaxvae.models.variables import variable_shapes
 from flaxvae.objectives import ELBO
-from flaxvae.training import Trained, fit
+from flaxvae.training import Optimization, Trained, Training, fit
 from flaxvae.training.optimizers import adam
-from flaxvae.training.program import make_program
 
 SHAPE = (4, 4, 1)
 
@@ -109,8 +108,8 @@ def test_a_vamp_prior_moves_with_the_encoder_and_its_inputs(key):
 
 def test_pseudo_inputs_begin_as_training_examples(stripes):
     model = make(prior="vamp", prior_components=20)
-    program = make_program(model, stripes, ELBO(), adam(), batch_size=32)
-    runs = [program.create(seed) for seed in (0, 1)]
+    program = Training(model, stripes, ELBO(), Optimization(batch_size=32), adam())
+    runs = [program.init(seed) for seed in (0, 1)]
     known = {image.tobytes() for image in np.asarray(stripes.train.x)}
     for run in runs:
         u = np.asarray(run.state.params["prior"]["pseudo_inputs"])
@@ -124,8 +123,8 @@ def test_pseudo_inputs_begin_as_training_examples(stripes):
 def test_a_mixture_begins_with_equal_weights_and_learns(stripes):
     model = make(prior="mixture", prior_components=4)
     trained = fit(model, stripes, epochs=3, batch_size=32, progress=False)
-    program = make_program(model, stripes, ELBO(), adam(), batch_size=32)
-    start = program.create(0).state.params["prior"]
+    program = Training(model, stripes, ELBO(), Optimization(batch_size=32), adam())
+    start = program.init(0).state.params["prior"]
     assert start["mean"].shape == (4, 3)
     assert not start["logits"].any()
     for name, value in trained.variables["params"]["prior"].items():
@@ -222,8 +221,8 @@ def test_flows_begin_at_the_normal_and_every_parameter_learns(
 ):
     model = make(**FLOWS[name])
     part = "prior" if "prior" in FLOWS[name] else "posterior"
-    program = make_program(model, stripes, ELBO(), adam(), batch_size=32)
-    variables = {"params": program.create(0).state.params}
+    program = Training(model, stripes, ELBO(), Optimization(batch_size=32), adam())
+    variables = {"params": program.init(0).state.params}
     x = stripes.preprocessing.prepare(stripes.test.x)
 
     def distribution(vae):

@@ -1,5 +1,6 @@
 """Objective, prior, posterior, likelihood and network are independent choices."""
 
+import functools
 import itertools
 
 import jax
@@ -15,7 +16,7 @@ from flaxvae.nn.priors import PRIORS
 from flaxvae.objectives import OBJECTIVES
 from flaxvae.training.optimizers import adam
 from flaxvae.training.state import create_state
-from flaxvae.training.step import make_step
+from flaxvae.training.step import train_step
 
 CHOICES = {
     "objective": list(OBJECTIVES),
@@ -117,7 +118,7 @@ def test_every_pair_of_choices_trains(images, stripes, row):
         traces.append(None)
         return x
 
-    step = jax.jit(make_step(vae, optimizer, preprocess))
+    step = jax.jit(functools.partial(train_step, vae, optimizer, preprocess))
     history = []
     for _ in range(STEPS):
         state, metrics = step(state, images)

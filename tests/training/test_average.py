@@ -1,6 +1,7 @@
 """The average of a run: parameters together with the statistics that belong to them."""
 
 import dataclasses
+import functools
 import shutil
 
 import jax
@@ -10,13 +11,13 @@ import pytest
 
 from flaxvae.models import build_vae, build_vqvae
 from flaxvae.objectives import ELBO, Quantization
-from flaxvae.training import checkpoint, fit, load
+from flaxvae.training import Optimization, Training, fit, load, recorder
+from flaxvae.training.epochs import Layout
 from flaxvae.training.optimizers import adam
 from flaxvae.training.parallel import Devices
-from flaxvae.training.program import make_program
 from flaxvae.training.state import create_state
-from flaxvae.training.step import make_step
-from tests.training.test_advance import examples_of
+from flaxvae.training.step import train_step
+from tests.training.test_epochs import examples_of
 from tests.training.test_loop import same
 
 OPTIONS = {"epochs": 2, "batch_size": 32, "progress": False, "ema_decay": 0.9}
@@ -56,7 +57,9 @@ def test_collections_are_averaged_as_parameters_are(kind, stripes, request):
     batch = jnp.asarray(stripes.train.x[:32])
     x = preprocess(batch, jax.random.key(0))
     state = create_state(model, objective, optimizer, x, keep_ema=True)
-    step = jax.jit(make_step(model, optimizer, preprocess, ema_decay=0.3))
+    step = jax.jit(
+        functools.partial(train_step, model, optimizer, preprocess, ema_decay=0.3)
+    )
     average = by_path(state.variables)
     is_count = {path: leaf.dtype.kind == "i" for path, leaf in average.items()}
     assert any(is_count.values()) == (kind == "normalized")
@@ -83,12 +86,14 @@ def test_what_is_raw_is_that_of_a_run_without_an_average(normalized, stripes):
     """To the bit; without an average there is nothing more in the state."""
     runs = []
     for decay in (0.0, 0.9):
-        training = make_program(
-            normalized, stripes, ELBO(), adam(1e-2), batch_size=32, ema_decay=decay
+        training = Training(
+            normalized,
+            stripes,
+            ELBO(),
+            Optimization(batch_size=32, ema_decay=decay),
+            adam(1e-2),
         )
-        run, _ = jax.jit(training.make_advance())(
-            training.create(0), examples_of(stripes), 0, 6
-        )
+        run, _ = jax.jit(training.epochs)(training.init(0), examples_of(stripes), 0, 6)
         runs.append(run.state)
     plain, averaged = runs
     assert plain.ema is None and plain.ema_collections is None
@@ -100,12 +105,14 @@ def test_what_is_raw_is_that_of_a_run_without_an_average(normalized, stripes):
 
 def test_averaged_statistics_are_those_of_the_averaged_network(normalized, stripes):
     """Closer than the raw ones to the statistics of all training examples under it."""
-    training = make_program(
-        normalized, stripes, ELBO(), adam(0.03), batch_size=50, ema_decay=0.99
+    training = Training(
+        normalized,
+        stripes,
+        ELBO(),
+        Optimization(batch_size=50, ema_decay=0.99),
+        adam(0.03),
     )
-    run, _ = jax.jit(training.make_advance())(
-        training.create(0), examples_of(stripes), 0, 240
-    )
+    run, _ = jax.jit(training.epochs)(training.init(0), examples_of(stripes), 0, 240)
     x = stripes.preprocessing.prepare(jnp.asarray(stripes.train.x))
 
     @jax.jit
@@ -159,7 +166,9 @@ def test_a_skipped_update_changes_no_average(normalized, stripes):
     batch = jnp.asarray(stripes.train.x[:32])
     x = preprocess(batch, jax.random.key(0))
     state = create_state(normalized, ELBO(), optimizer, x, keep_ema=True)
-    step = make_step(normalized, optimizer, preprocess, ema_decay=0.9, skip_above=1e-9)
+    step = functools.partial(
+        train_step, normalized, optimizer, preprocess, ema_decay=0.9, skip_above=1e-9
+    )
     after, _ = jax.jit(step)(state, batch)
     assert after.skipped == 1
     assert same(after.ema_collections, state.ema_collections)
@@ -169,14 +178,15 @@ def test_averages_under_pmap(normalized, stripes):
     """The same recursion on each device's copy of the state."""
     options = {"batch_size": 32, "ema_decay": 0.5}
     devices = Devices(tuple(jax.devices()), "pmap")
-    training = make_program(
-        normalized, stripes, ELBO(), adam(1e-2), devices=devices, **options
+    training = Training(
+        normalized, stripes, ELBO(), Optimization(**options), adam(1e-2)
     )
-    created = training.create(0)
+    created = training.init(0)
     average = by_path(created.state.collections)
     run, examples = devices.put(created), devices.put(examples_of(stripes))
     steps = jnp.asarray(0, jnp.int32), jnp.asarray(1, jnp.int32)
-    advance = devices.compile(training.make_advance(), run, examples, *steps)
+    advance = functools.partial(training.epochs, layout=Layout(devices=devices))
+    advance = devices.compile(advance, run, examples, *steps)
     run, _ = advance(run, examples, *steps)
     raw, found = by_path(run.state.collections), by_path(run.state.ema_collections)
     for path, before in average.items():
@@ -188,16 +198,16 @@ def test_averages_under_pmap(normalized, stripes):
 
 def write_as_before(monkeypatch):
     """Checkpoints without averages of the collections, as earlier versions wrote."""
-    to_items = checkpoint._to_items
+    trees_of = recorder.trees_of
 
     def without(run):
-        return to_items(
+        return trees_of(
             dataclasses.replace(
                 run, state=dataclasses.replace(run.state, ema_collections=None)
             )
         )
 
-    monkeypatch.setattr(checkpoint, "_to_items", without)
+    monkeypatch.setattr(recorder, "trees_of", without)
 
 
 def test_a_run_of_an_earlier_version_goes_on(
@@ -223,10 +233,14 @@ def test_a_run_of_an_earlier_version_goes_on(
 
 def test_the_train_step_has_the_checksum_of_earlier_versions(normalized, stripes):
     """Averages of collections follow from what is computed anyway."""
-    training = make_program(
-        normalized, stripes, ELBO(), adam(1e-2), batch_size=32, ema_decay=0.9
+    training = Training(
+        normalized,
+        stripes,
+        ELBO(),
+        Optimization(batch_size=32, ema_decay=0.9),
+        adam(1e-2),
     )
-    run = training.create(0)
+    run = training.init(0)
     state = dataclasses.replace(run.state, ema_collections=None)
     before = dataclasses.replace(run, state=state)
     assert training.fingerprint(run) == training.fingerprint(before)

@@ -81,7 +81,8 @@ def test_inputs_are_drawn_as_in_an_evaluation(
     compute = make_evaluate(vae, preprocessing)
     x = jnp.asarray(stripes.validation.x)
     expected = compute(state.variables, weighted_sum, x, key)["loss"]
-    parts = list(draw_inputs(preprocessing, stripes.validation, key))
+    drawn = draw_inputs(preprocessing, stripes.validation, key)
+    parts = [batch.x for batch in drawn]
     assert [len(part) for part in parts][-1] == (len(x) - 1) % min(batch, 23) + 1
     seen = np.concatenate(parts).reshape(23, -1)
     np.testing.assert_allclose((seen @ places).mean(), expected, rtol=1e-5)

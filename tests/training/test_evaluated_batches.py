@@ -237,7 +237,7 @@ def test_pieces_of_a_split_have_the_batches_of_the_whole(model, monkeypatch, is_
         pieces = evaluate_terms(trained, split, objective)
         assert pieces == pytest.approx(whole, rel=1e-5, abs=1e-5)
     key = draw_key(trained, Stream.TEST, seed=None)
-    examples = jax.tree.map(jnp.asarray, split.examples)
+    examples = jax.tree.map(jnp.asarray, split.batch())
     direct = make_evaluate(vae, PREPROCESSING)(variables, some_terms, examples, key)
     for name, value in whole.items():
         assert value == pytest.approx(float(direct[name]), rel=1e-5, abs=1e-5)

@@ -6,7 +6,7 @@ import pytest
 
 from flaxvae import training
 from flaxvae.checks import InputError
-from flaxvae.data import Split
+from flaxvae.data import Dataset, Split
 from flaxvae.training import Engine, engine, fit, parallel, sweep
 from flaxvae.training.feed import Streamed, open_feed
 from flaxvae.training.parallel import Devices
@@ -49,7 +49,7 @@ def read_rows(dataset, position, epochs, chunk):
 def numbered(stripes):
     """Every training image is its number."""
     x = np.arange(150, dtype=np.uint8).reshape(150, 1, 1, 1)
-    return training.plan.Dataset("n", Split(x), Split(x[:0]), Split(x[:0]), 255.0)
+    return Dataset("n", Split(x), Split(x[:0]), Split(x[:0]), 255.0)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 4])

@@ -91,13 +91,14 @@ def test_nothing_is_computed_or_written_of_nan_parameters(
 def test_a_folder_with_nan_is_not_loaded(number, made, stripes, tmp_path, monkeypatch):
     vae, variables = made
     save(Trained(vae, variables, (4, 4, 1)), tmp_path, stripes)
-    original = Checkpoints.restore_variables
+    original = Checkpoints.restore
 
     def damage(self, like):
-        found, progress = original(self, like)
-        return with_number(found, number), progress
+        found = original(self, like)
+        trees = {"model": with_number(found.trees["model"], number)}
+        return dataclasses.replace(found, trees=trees)
 
-    monkeypatch.setattr(Checkpoints, "restore_variables", damage)
+    monkeypatch.setattr(Checkpoints, "restore", damage)
     for load in (flaxvae.load, training.load):
         with pytest.raises(NonFiniteError, match=NAMED):
             load(tmp_path)

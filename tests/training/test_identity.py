@@ -198,14 +198,13 @@ import jax, numpy as np
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.models import build_vae
 from flaxvae.objectives import IWAE
-from flaxvae.training.optimizers import adam
-from flaxvae.training.program import make_program
+from flaxvae.training import Optimization, Training
 split = Split(np.zeros((8, 4, 4, 1), np.uint8))
 data = Dataset("zeros", split, split, split, preprocessing=Preprocessing(max_value=255))
 vae = build_vae(data.shape, 2, encoder="conv", filters=(4,), normalization="batch")
 objective = IWAE(num_samples=2, estimator="dreg")
-program = make_program(vae, data, objective, adam(), batch_size=4)
-print(program.fingerprint(program.create(0))["checksum"])
+training = Training(vae, data, objective, Optimization(batch_size=4))
+print(training.fingerprint(training.init(0))["checksum"])
 """
 
 

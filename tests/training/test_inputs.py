@@ -164,7 +164,7 @@ REFUSED = {
     ),
     "of a classifier": (
         lambda: (build_classifier("mlp", 2), LABELLED, Classification()),
-        "condition of train must be a class from 0 to 1, got 2",
+        "labels of train must be classes from 0 to 1, got 2",
     ),
     "of M2": (
         lambda: (m2(np.array([0, 3]))[0], IMAGES, m2(np.array([0, 3]))[1]),

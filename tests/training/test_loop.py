@@ -22,7 +22,9 @@ from flaxvae.objectives import ELBO, Objective, Weight
 from flaxvae.training import (
     Engine,
     NonFiniteError,
+    Optimization,
     RunFolder,
+    Training,
     engine,
     fit,
     loop,
@@ -31,7 +33,7 @@ from flaxvae.training import (
 from flaxvae.training.checkpoint import Checkpoints
 from flaxvae.training.interrupt import Interrupted, watch_signals
 from flaxvae.training.optimizers import adam
-from flaxvae.training.program import make_program
+from flaxvae.training.recorder import restore_run
 
 
 def same(a, b):
@@ -186,12 +188,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 def read_run(vae, dataset, workdir, options):
     """All that the newest checkpoint holds, the optimizer too."""
     names = ("early_stopping", "ema_decay", "skip_above", "batch_size")
-    program = make_program(
-        vae, dataset, ELBO(), options["optimizer"], **{n: options[n] for n in names}
+    program = Training(
+        vae,
+        dataset,
+        ELBO(),
+        Optimization(**{n: options[n] for n in names}),
+        options["optimizer"],
     )
-    like = program.create(0)
+    like = program.init(0)
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    position, run = checkpoints.restore_newest(like)
+    position, run, _ = restore_run(checkpoints, like)
     checkpoints.close()
     assert position == 20
     key = jax.random.key_data(run.state.key)

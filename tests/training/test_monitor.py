@@ -1,6 +1,7 @@
 """What early stopping compares: the objective says it, a setting overrides it."""
 
 import dataclasses
+import functools
 import json
 from typing import ClassVar
 
@@ -33,11 +34,10 @@ from flaxvae.objectives import (
 )
 from flaxvae.objectives.objective import FunctionObjective, as_objective
 from flaxvae.schedules import warm_up
-from flaxvae.training import Optimization, fit, sweep
-from flaxvae.training.advance import validation_value
-from flaxvae.training.loop import compare_best
+from flaxvae.training import Optimization, Training, fit, sweep
+from flaxvae.training.epochs import Layout, validation_value
+from flaxvae.training.lines import compare_best
 from flaxvae.training.optimizers import adam
-from flaxvae.training.program import make_program
 from tests.objectives.linear_gaussian import LinearGaussian, W
 from tests.training.test_loop import same
 
@@ -148,12 +148,16 @@ def test_the_best_epoch_is_that_of_the_monitored_term(vae, stripes, rough):
 def test_the_plain_elbo_is_compared_as_minus_its_loss(vae, stripes):
     """Bit for bit, also under a warm-up: validation has the weights' full values."""
     objective = ELBO(beta=warm_up(epochs=5))
-    training = make_program(
-        vae, stripes, objective, adam(1e-2), batch_size=32, epochs=6, early_stopping=9
+    training = Training(
+        vae,
+        stripes,
+        objective,
+        Optimization(batch_size=32, epochs=6, early_stopping=9),
+        adam(1e-2),
     )
-    advance = jax.jit(training.make_advance())
+    advance = jax.jit(training.epochs)
     examples = (jnp.asarray(stripes.train.x), jnp.asarray(stripes.validation.x))
-    run, report = advance(training.create(0), examples, 0, 24)
+    run, report = advance(training.init(0), examples, 0, 24)
     np.testing.assert_array_equal(report.validation["loss"], -report.validation["elbo"])
     assert run.best.value == report.validation["loss"][:6].min()
 
@@ -163,18 +167,16 @@ def test_a_number_that_is_not_finite_is_never_the_best(vae, stripes):
         terms = ELBO()(vae, x, key=key)
         return {**terms, "accuracy": terms["kl"] * jnp.inf}
 
-    training = make_program(
+    training = Training(
         vae,
         stripes,
         as_objective(objective),
+        Optimization(batch_size=32, early_stopping=9, monitor="accuracy"),
         adam(1e-2),
-        batch_size=32,
-        early_stopping=9,
-        monitor="accuracy",
-        halt=False,
     )
     examples = (jnp.asarray(stripes.train.x), jnp.asarray(stripes.validation.x))
-    run, _ = jax.jit(training.make_advance())(training.create(0), examples, 0, 8)
+    advance = functools.partial(training.epochs, layout=Layout(halt=False))
+    run, _ = jax.jit(advance)(training.init(0), examples, 0, 8)
     assert run.best.epoch == 0 and run.best.waited == 2
 
 
@@ -231,10 +233,14 @@ def test_a_run_of_an_earlier_version_goes_on(vae, stripes, tmp_path):
 
 def test_the_best_value_is_that_of_its_line(vae, stripes):
     """Of a run, and of each run in a stack."""
-    training = make_program(
-        vae, stripes, ELBO(beta=4.0), adam(1e-2), batch_size=32, early_stopping=9
+    training = Training(
+        vae,
+        stripes,
+        ELBO(beta=4.0),
+        Optimization(batch_size=32, early_stopping=9),
+        adam(1e-2),
     )
-    run = training.create(0)
+    run = training.init(0)
     best = run.best.replace(value=jnp.float32(7.0), epoch=jnp.int32(2))
     run = run.replace(best=best)
     history = [{"epoch": n, "validation": {"loss": n + 0.1}} for n in (1, 2, 3)]

@@ -9,9 +9,8 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
 from flaxvae.objectives import FactorVAE
-from flaxvae.training import Optimization, build_optimizer, fit
+from flaxvae.training import Optimization, Training, build_optimizer, fit
 from flaxvae.training.optimizers import OPTIMIZERS, adam
-from flaxvae.training.program import make_program
 
 PARAMS = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0, 0.5])}
 
@@ -154,8 +153,8 @@ def test_a_critic_has_an_optimizer_of_its_own(stripes):
         batch_size=32,
         progress=False,
     )
-    program = make_program(vae, stripes, objective, slow, batch_size=32)
-    before = program.create(0).state.params
+    program = Training(vae, stripes, objective, Optimization(batch_size=32), slow)
+    before = program.init(0).state.params
     for name, part in trained.variables["params"].items():
         moved = max(
             float(np.abs(a - b).max())

@@ -1,5 +1,6 @@
 """Eight devices give the numbers of one, for every preset."""
 
+import functools
 import re
 
 import jax
@@ -14,9 +15,17 @@ from flaxvae.distributions import Bernoulli, Normal
 from flaxvae.models import VAEConfig
 from flaxvae.models.presets import PRESETS
 from flaxvae.objectives import ELBO
-from flaxvae.training import Engine, build_optimizer, evaluate, fit, parallel
+from flaxvae.training import (
+    Engine,
+    Optimization,
+    Training,
+    build_optimizer,
+    evaluate,
+    fit,
+    parallel,
+)
+from flaxvae.training.epochs import Layout
 from flaxvae.training.parallel import Devices, choose_devices
-from flaxvae.training.program import make_program
 
 STEPS = 7  # 5 make an epoch
 
@@ -42,20 +51,19 @@ def make_data(shape, binarization="none"):
 
 def train(config, data, devices, optimizer, start=None, objective=ELBO(), **options):
     """`STEPS` steps: the run, its start, what was reported, the compiled program."""
-    program = make_program(
+    program = Training(
         config.build(data),
         data,
         objective,
+        Optimization(batch_size=16, **options),
         optimizer,
-        batch_size=16,
-        devices=devices,
-        **options,
     )
     examples = devices.put((data.train.x, data.validation.x))
-    start = start or jax.device_get(program.create(0))
+    start = start or jax.device_get(program.init(0))
     run = devices.put(start)
     ends = jnp.asarray(0, jnp.int32), jnp.asarray(STEPS, jnp.int32)
-    advance = devices.compile(program.make_advance(), run, examples, *ends)
+    advance = functools.partial(program.epochs, layout=Layout(devices=devices))
+    advance = devices.compile(advance, run, examples, *ends)
     run, report = jax.device_get(advance(run, examples, *ends))
     return run, start, report, advance
 

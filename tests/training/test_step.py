@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from flaxvae.objectives.objective import as_objective, with_arrays
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.optimizers import adam
 from flaxvae.training.state import create_state
-from flaxvae.training.step import make_step
+from flaxvae.training.step import train_step
 
 
 def setup(vae, dataset, optimizer=None, objective=ELBO(), **kwargs):
@@ -21,7 +23,7 @@ def setup(vae, dataset, optimizer=None, objective=ELBO(), **kwargs):
     batch = jnp.asarray(dataset.train.x[:32])
     x = preprocess(batch, jax.random.key(0))
     state = create_state(vae, as_objective(objective), optimizer, x, **kwargs)
-    return make_step(vae, optimizer, preprocess), state, batch
+    return functools.partial(train_step, vae, optimizer, preprocess), state, batch
 
 
 def test_a_step_is_a_gradient_step_on_the_batch_mean_of_the_loss(vae, stripes):
@@ -180,8 +182,10 @@ def test_the_average_follows_the_parameters(vae, stripes):
     x = preprocess(batch, jax.random.key(0))
     state = create_state(vae, ELBO(), optimizer, x, keep_ema=True)
     plain = create_state(vae, ELBO(), optimizer, x)
-    step = jax.jit(make_step(vae, optimizer, preprocess, ema_decay=0.3))
-    plain_step = jax.jit(make_step(vae, optimizer, preprocess))
+    step = jax.jit(
+        functools.partial(train_step, vae, optimizer, preprocess, ema_decay=0.3)
+    )
+    plain_step = jax.jit(functools.partial(train_step, vae, optimizer, preprocess))
 
     def kernel(params):
         return np.asarray(params["decoder"]["output"]["kernel"])
@@ -221,7 +225,9 @@ def test_a_skipped_update_changes_nothing_but_the_counts(
     batch = jnp.asarray(stripes.train.x[:32])
     x = preprocess(batch, jax.random.key(0))
     state = create_state(vae, as_objective(objective), optimizer, x, keep_ema=True)
-    step = make_step(vae, optimizer, preprocess, ema_decay=0.9, skip_above=skip_above)
+    step = functools.partial(
+        train_step, vae, optimizer, preprocess, ema_decay=0.9, skip_above=skip_above
+    )
     after, _ = jax.jit(step)(state, batch)
     assert after.step == 1
     assert after.skipped == is_skipped

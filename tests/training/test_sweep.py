@@ -1,7 +1,6 @@
 """A sweep equals its members trained alone."""
 
 import dataclasses
-import sys
 
 import jax
 import numpy as np
@@ -11,11 +10,10 @@ import flaxvae
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
 from flaxvae.objectives import ELBO, Objective, Weight
-from flaxvae.training import Engine, build_optimizer, fit, recorder, sweep
+from flaxvae.training import Engine, build_optimizer, fit, recorder, stack, sweep
+from flaxvae.training.grid import name_setting
 from flaxvae.training.interrupt import Interrupted
-from flaxvae.training.sweep import name_setting
 
-sweep_file = sys.modules["flaxvae.training.sweep"]  # the name is the function's too
 OPTIONS = {"epochs": 3, "batch_size": 32, "progress": False}
 
 
@@ -117,20 +115,20 @@ def test_a_member_that_fails_is_named_and_the_others_go_on(stripes, mapping, tmp
 def test_one_program_for_members_of_one_shape_fewer_where_memory_ends(
     stripes, monkeypatch
 ):
-    _Stack = sweep_file._Stack
+    Stack = stack.Stack
     sizes = []
-    compile_stack = _Stack.compile
+    compile_stack = Stack.compile
 
     def counted(self, size, position=0):
-        if (size, position) not in self._compiled:
+        if (size, 1) not in self._compiled:
             sizes.append(size)
         return compile_stack(self, size, position)
 
-    monkeypatch.setattr(_Stack, "compile", counted)
-    measure = sweep_file._bytes_needed
+    monkeypatch.setattr(Stack, "compile", counted)
+    measure = stack.bytes_needed
     needed = []
     monkeypatch.setattr(
-        sweep_file, "_bytes_needed", lambda c: needed.append(measure(c)) or needed[-1]
+        stack, "bytes_needed", lambda c: needed.append(measure(c)) or needed[-1]
     )
     grid = {"seed": list(range(6))}
     options = OPTIONS | {"epochs": 1}

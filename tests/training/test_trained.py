@@ -99,7 +99,7 @@ def test_a_key_draws_the_inputs_of_an_evaluation(
     preprocessing = dataclasses.replace(stripes.preprocessing, **drawn)
     model = Trained(vae, variables, stripes.shape, preprocessing)
     x = stripes.test.x
-    seen = list(draw_inputs(preprocessing, Split(x), key))
+    seen = [batch.x for batch in draw_inputs(preprocessing, Split(x), key)]
     q = model.encode(x, condition, key=key)
 
     def encode(vae, x):

@@ -1,6 +1,7 @@
 """Weights of examples: an example of weight 2 counts as two copies."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +10,15 @@ import optax
 import pytest
 
 from flaxvae import objectives
+from flaxvae.batch import Batch
 from flaxvae.checks import InputError
-from flaxvae.collectives import Weighted
 from flaxvae.data import Dataset, Split
 from flaxvae.evaluation import bound, estimate_nll
 from flaxvae.evaluation.bound import evaluate_terms
 from flaxvae.objectives.objective import as_objective
 from flaxvae.training import Engine, Trained, fit, parallel
 from flaxvae.training.state import create_state
-from flaxvae.training.step import make_step
+from flaxvae.training.step import train_step
 from tests.evaluation.test_likelihood import EXACT, ROWS
 from tests.objectives.linear_gaussian import log_evidence
 
@@ -42,9 +43,9 @@ def test_a_step_on_weights_is_a_step_on_copies(vae, stripes):
     x = jnp.asarray(stripes.train.x[: len(COUNTS)] / 255.0, jnp.float32)
     objective = as_objective(without_draws)
     state = create_state(vae, objective, optax.sgd(0.1), x)
-    step = jax.jit(make_step(vae, optax.sgd(0.1), lambda x, key: x))
+    step = jax.jit(functools.partial(train_step, vae, optax.sgd(0.1), lambda x, key: x))
     weight = jnp.asarray(COUNTS / COUNTS.mean(), jnp.float32)
-    weighted, metrics = step(state, Weighted(x, weight))
+    weighted, metrics = step(state, Batch(x, weight=weight))
     copies, expected = step(state, jnp.repeat(x, COUNTS, axis=0))
     assert metrics["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
     pairs = zip(*map(jax.tree.leaves, (weighted.params, copies.params)), strict=True)

@@ -68,8 +68,8 @@ def plot_manifold(
     if is_upright:
         images = np.swapaxes(images[:, ::-1], 0, 1)
         rows, columns = columns, rows
-    width, note = _choose_width(rows, columns, shape, 8.0), _describe(shape)
-    tiles = _fit(images, width)
+    width, note = choose_width(rows, columns, shape, 8.0), describe_shape(shape)
+    tiles = fit_to_width(images, width)
     H, W = tiles.shape[2:4]
     picture = tile_images(tiles, gap=GAP, fill=0.0)
     is_sharp = min(shape[:2]) < 4
@@ -119,8 +119,8 @@ def plot_rows(
     if is_turned:
         images = np.swapaxes(images, 0, 1)
         rows, columns = columns, rows
-    width = _choose_width(rows, columns, shape)
-    tiles = _fit(images, width)
+    width = choose_width(rows, columns, shape)
+    tiles = fit_to_width(images, width)
     H, W = tiles.shape[2:4]
     cell = width / columns  # inches
     texts = [] if names is None else class_texts(range(len(names)), names)
@@ -133,18 +133,18 @@ def plot_rows(
         title,
         width,
         margin=margin,
-        note=_describe(shape),
+        note=describe_shape(shape),
         is_sharp=min(shape[:2]) < 4,
     )
     if is_turned and names is not None:
         most = max(int(len(max(texts, key=len)) * cell / max(longest, cell)), 3)
         texts = class_texts(range(len(names)), names, most)
         axes.xaxis.tick_top()
-        axes.set_xticks(_centers(columns, W), texts, size=NAME_SIZE)
+        axes.set_xticks(row_centers(columns, W), texts, size=NAME_SIZE)
     elif names is not None:
         angle = 0 if is_short or is_beside else 90
         axes.set_yticks(
-            _centers(rows, H), texts, rotation=angle, va="center", size=NAME_SIZE
+            row_centers(rows, H), texts, rotation=angle, va="center", size=NAME_SIZE
         )
     axes.tick_params(length=0)
     return figure
@@ -167,12 +167,12 @@ def plot_samples(
         blank = np.ones((missing, *images.shape[1:]), images.dtype)
         images = np.concatenate([images, blank])
     grid = images.reshape(-1, columns, *images.shape[1:])  # (rows, columns, H, W, C)
-    width = _choose_width(len(grid), columns, images.shape[1:])
+    width = choose_width(len(grid), columns, images.shape[1:])
     figure, _ = make_picture(
-        tile_images(_fit(grid, width), gap=GAP),
+        tile_images(fit_to_width(grid, width), gap=GAP),
         title,
         width,
-        note=_describe(images.shape[1:]),
+        note=describe_shape(images.shape[1:]),
         is_sharp=min(images.shape[1:3]) < 4,
     )
     return figure
@@ -189,15 +189,15 @@ def plot_interpolations(
       title: what the paths join.
     """
     rows, steps, *shape = images.shape
-    width = _choose_width(rows, steps + 3, shape)
+    width = choose_width(rows, steps + 3, shape)
     start, end = (np.asarray(e)[:, np.newaxis] for e in ends)
-    tiles = [_fit(x, width, steps + 3) for x in (start, images, end)]
+    tiles = [fit_to_width(x, width, steps + 3) for x in (start, images, end)]
     left, middle, right = (tile_images(x, gap=GAP) for x in tiles)
     W = tiles[0].shape[3]
     space = np.ones((left.shape[0], max(W // 2, 1), left.shape[2]))
     picture = np.concatenate([left, space, middle, space, right], axis=1)
     figure, axes = make_picture(
-        picture, title, width, note=_describe(shape), is_sharp=min(shape[:2]) < 4
+        picture, title, width, note=describe_shape(shape), is_sharp=min(shape[:2]) < 4
     )
     path_start = W + space.shape[1]
     centers = (W / 2, path_start + middle.shape[1] / 2, picture.shape[1] - W / 2)
@@ -228,14 +228,16 @@ def plot_comparison(
     across = sum(images.shape[1] for images in panels[0])
     down = sum(row[0].shape[0] for row in panels)
     most = min(5.2 * len(columns), 20.0)
-    width = _choose_width(down, across, shape, most)
+    width = choose_width(down, across, shape, most)
     cell = width / len(columns)
-    tiles = [[tile_images(_fit(x, cell), gap=GAP) for x in row] for row in panels]
+    tiles = [
+        [tile_images(fit_to_width(x, cell), gap=GAP) for x in row] for row in panels
+    ]
     heights = [row[0].shape[0] for row in tiles]
     height = width * sum(heights) / sum(tile.shape[1] for tile in tiles[0])
     size = (max(width, LEAST_WIDTH), height + 0.7)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    more = set_title(figure, title, size[0], _describe(shape))
+    more = set_title(figure, title, size[0], describe_shape(shape))
     figure.set_figheight(size[1] + more)
     grid = figure.subplots(
         len(rows), len(columns), squeeze=False, height_ratios=heights
@@ -252,7 +254,7 @@ def plot_comparison(
     return figure
 
 
-def _choose_width(
+def choose_width(
     rows: int, columns: int, shape: Sequence[int], width: float = 10.0
 ) -> float:
     """Inches of a picture of images of a shape, such that its height is bounded."""
@@ -271,13 +273,15 @@ def _is_better_turned(rows: int, columns: int, shape: Sequence[int]) -> bool:
     return abs(math.log(as_columns / PAGE)) < abs(math.log(as_rows / PAGE))
 
 
-def _fit(images: np.ndarray, width: float, columns: int | None = None) -> np.ndarray:
+def fit_to_width(
+    images: np.ndarray, width: float, columns: int | None = None
+) -> np.ndarray:
     """Images ``(rows, columns, H, W, C)`` as they stand in ``width`` inches."""
     images = np.asarray(images)
     return fit_images(as_colors(images), width * DPI / (columns or images.shape[1]))
 
 
-def _describe(shape: Sequence[int]) -> str:
+def describe_shape(shape: Sequence[int]) -> str:
     """A note where images are not drawn in their own proportions."""
     H, W = shape[:2]
     if 1 / MOST_ELONGATED <= H / W <= MOST_ELONGATED:
@@ -285,7 +289,7 @@ def _describe(shape: Sequence[int]) -> str:
     return f"images of {H} x {W} pixels (height x width), drawn less elongated"
 
 
-def _centers(cells: int, size: int) -> list[float]:
+def row_centers(cells: int, size: int) -> list[float]:
     """Pixel centers of the cells of an axis."""
     return [cell * (size + GAP) + (size - 1) / 2 for cell in range(cells)]
 

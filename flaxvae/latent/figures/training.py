@@ -61,13 +61,13 @@ def plot_training_curves(history: Sequence[Mapping[str, Any]], *, title: str) ->
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _set_robust_limits(axes)
+        set_robust_limits(axes)
         strip(axes)
     figure.axes[0].legend(frameon=False)
     return figure
 
 
-def _set_robust_limits(axes: Axes) -> None:
+def set_robust_limits(axes: Axes) -> None:
     """Keeps the first epochs' heights from flattening all that follows."""
     curves = [np.asarray(line.get_ydata(), float) for line in axes.lines]
     if not curves or len(curves[0]) < 10:

@@ -1,6 +1,7 @@
 """The whole training in one program, against a plain Python loop."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +10,14 @@ import optax
 import pytest
 
 from flaxvae.objectives import ELBO
-from flaxvae.training import advance
-from flaxvae.training.advance import create_loop_state, make_advance
+from flaxvae.schedules import Clock
+from flaxvae.training import Optimization, Training, epochs
+from flaxvae.training.epochs import PLAIN, Layout, run_epochs
 from flaxvae.training.evaluate import make_evaluate
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.optimizers import adam
-from flaxvae.training.program import make_program
-from flaxvae.training.state import TrainState
-from flaxvae.training.step import make_step
+from flaxvae.training.state import TrainState, create_loop_state
+from flaxvae.training.step import train_step
 
 STEPS = 4  # 150 // 32
 
@@ -37,11 +38,15 @@ def examples_of(dataset):
     return jnp.asarray(dataset.train.x), jnp.asarray(dataset.validation.x)
 
 
-def program(vae, dataset, optimizer=None, **options):
-    training = make_program(
-        vae, dataset, ELBO(), optimizer or adam(1e-2), batch_size=32, **options
+def program(vae, dataset, optimizer=None, layout=PLAIN, **options):
+    training = Training(
+        vae,
+        dataset,
+        ELBO(),
+        Optimization(batch_size=32, **options),
+        optimizer or adam(1e-2),
     )
-    return training.create(0), jax.jit(training.make_advance())
+    return training.init(0), jax.jit(functools.partial(training.epochs, layout=layout))
 
 
 def test_epochs_in_one_call_are_a_python_loop(vae, stripes):
@@ -50,7 +55,7 @@ def test_epochs_in_one_call_are_a_python_loop(vae, stripes):
     by_call, report = advance(run, (x, held_out), 0, 2 * STEPS)
 
     preprocess = stripes.preprocessing
-    step = jax.jit(make_step(vae, adam(1e-2), preprocess))
+    step = jax.jit(functools.partial(train_step, vae, adam(1e-2), preprocess))
     evaluate = make_evaluate(vae, preprocess)
     state = run.state
     for number in range(2):
@@ -98,11 +103,11 @@ def test_loops_of_fixed_length_change_nothing(vae, stripes, monkeypatch):
     examples = examples_of(stripes)
     run, advance_1 = program(vae, stripes)
     one, _ = advance_1(run, examples, 0, 2 * STEPS)
-    monkeypatch.setattr(advance, "STEPS_PER_LOOP", {})
-    assert advance.choose_steps_per_loop(STEPS) == 4
-    assert advance.choose_steps_per_loop(STEPS, position=2) == 2
-    assert advance.choose_steps_per_loop(70) == 14
-    _, advance_4 = program(vae, stripes)
+    monkeypatch.setattr(epochs, "STEPS_PER_LOOP", {})
+    assert epochs.choose_steps_per_loop(STEPS) == 4
+    assert epochs.choose_steps_per_loop(STEPS, position=2) == 2
+    assert epochs.choose_steps_per_loop(70) == 14
+    _, advance_4 = program(vae, stripes, layout=Layout(steps_per_loop=4))
     four, report = advance_4(run, examples, 0, 2 * STEPS)
     assert report.num_lines == 2
     for a, b in zip(
@@ -113,25 +118,36 @@ def test_loops_of_fixed_length_change_nothing(vae, stripes, monkeypatch):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def remember(num_examples, batch_size):
-    """An advance whose step only adds up what it has seen of each example."""
+@dataclasses.dataclass
+class Remembering:
+    """A training whose step only adds up what it has seen of each example."""
 
-    def step(state, batch):
-        seen = state.params.at[state.step // (num_examples // batch_size), batch].add(1)
+    num_examples: int
+    batch_size: int
+    has_validation = False
+    optimization = Optimization()
+
+    @property
+    def clock(self):
+        return Clock.of(self.num_examples, self.batch_size)
+
+    def step(self, state, batch):
+        epoch = state.step // self.clock.steps_per_epoch
+        seen = state.params.at[epoch, batch].add(1)
         return state.replace(step=state.step + 1, params=seen), {"loss": jnp.zeros(())}
 
-    seen = jnp.zeros((2, num_examples))
-    zero = jnp.asarray(0, jnp.int32)
-    state = TrainState(zero, seen, {}, {}, ELBO(), jax.random.key(3), zero)
-    run = create_loop_state(state, {"loss": 0.0}, early_stopping=False)
-    make = make_advance(step, None, num_examples=num_examples, batch_size=batch_size)
-    return run, make
+    def init(self):
+        zero = jnp.asarray(0, jnp.int32)
+        seen = jnp.zeros((2, self.num_examples))
+        state = TrainState(zero, seen, {}, {}, ELBO(), jax.random.key(3), zero)
+        return create_loop_state(state, {"loss": 0.0}, early_stopping=False)
 
 
 def test_every_example_at_most_once_and_others_left_out_each_epoch():
-    run, advance = remember(10, 3)
+    training = Remembering(10, 3)
     numbers = jnp.arange(10)
-    run, _ = advance(run, (numbers, numbers[:0]), 0, 6)
+    examples = numbers, numbers[:0]
+    run, _ = run_epochs(training, training.init(), examples, 0, 6, PLAIN)
     seen = np.asarray(run.state.params)
     assert (seen.sum(axis=1) == 9).all()
     assert (seen <= 1).all()
@@ -140,19 +156,19 @@ def test_every_example_at_most_once_and_others_left_out_each_epoch():
 
 def test_one_trace_of_the_step_for_any_number_of_epochs(vae, stripes):
     traces = []
-    step = make_step(vae, adam(1e-2), stripes.preprocessing)
 
-    def counted(state, batch):
-        traces.append(1)
-        return step(state, batch)
+    class Counted(Training):
+        def step(self, state, batch):
+            traces.append(1)
+            return super().step(state, batch)
 
-    run, _ = program(vae, stripes)
-    advance = jax.jit(
-        make_advance(counted, None, num_examples=150, batch_size=32), donate_argnums=0
-    )
+    training = Counted(vae, stripes, ELBO(), Optimization(batch_size=32))
+    run = training.init(0)
+    traces.clear()
+    advance = jax.jit(training.epochs, donate_argnums=0)
     position = 0
-    for epochs in (1, 3, 1):
-        until = position + epochs * STEPS
+    for count in (1, 3, 1):
+        until = position + count * STEPS
         run, _ = advance(run, examples_of(stripes), position, until)
         position = until
     assert len(traces) <= 2  # a while loop's body may be traced twice, never more
@@ -160,10 +176,10 @@ def test_one_trace_of_the_step_for_any_number_of_epochs(vae, stripes):
 
 
 def test_the_run_is_donated(vae, stripes):
-    training = make_program(vae, stripes, ELBO(), adam(1e-2), batch_size=32)
-    run = training.create(0)
+    training = Training(vae, stripes, ELBO(), Optimization(batch_size=32), adam(1e-2))
+    run = training.init(0)
     kernel = run.state.params["decoder"]["output"]["kernel"]
-    jax.jit(training.make_advance(), donate_argnums=0)(run, examples_of(stripes), 0, 4)
+    jax.jit(training.epochs, donate_argnums=0)(run, examples_of(stripes), 0, 4)
     assert kernel.is_deleted()
 
 
@@ -198,7 +214,9 @@ def test_runs_that_go_on_together_keep_their_best(vae, stripes):
     optimizer = optax.adam(rate)
     run, halting = program(vae, stripes, optimizer, early_stopping=3)
     halted, _ = halting(run, examples, 0, 30 * STEPS)
-    run, going_on = program(vae, stripes, optimizer, early_stopping=3, halt=False)
+    run, going_on = program(
+        vae, stripes, optimizer, early_stopping=3, layout=Layout(halt=False)
+    )
     gone_on, report = going_on(run, examples, 0, 30 * STEPS)
     assert report.num_lines == 30
     # It would have improved on the best in the end.
@@ -233,11 +251,15 @@ def test_means_leave_skipped_steps_out(vae, stripes):
         stripes, train=dataclasses.replace(stripes.train, x=poisoned)
     )
     assert (poisoned[:, 0, 0, 0] == 255).sum() == 1
-    training = make_program(
-        vae, data, picky, adam(1e-2), batch_size=32, skip_above=float("inf")
+    training = Training(
+        vae,
+        data,
+        picky,
+        Optimization(batch_size=32, skip_above=float("inf")),
+        adam(1e-2),
     )
-    advance = jax.jit(training.make_advance())
-    run, report = advance(training.create(0), examples_of(data), 0, 5 * STEPS)
+    advance = jax.jit(training.epochs)
+    run, report = advance(training.init(0), examples_of(data), 0, 5 * STEPS)
     assert report.num_lines == 5
     assert 3 <= run.state.skipped <= 5  # the image may be among the left out
     assert report.skipped[:5].sum() == run.state.skipped

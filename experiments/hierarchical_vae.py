@@ -1,0 +1,129 @@
+"""Train a VAE with several levels of latent variables, on MNIST or on any data.
+
+    python -m experiments.hierarchical_vae
+    python -m experiments.hierarchical_vae --depth=3 --latent_dims=16 --prior=vamp
+
+Networks of papers (with --binarize=dynamic or --binarize=static, --nll_samples=5000):
+
+    Burda et al. (arXiv 1509.00519), two layers; their IWAE: --objective=iwae too
+    --latent_dims 50 100 --hidden 200 200 --level_hidden 100 100 --inference=bottom_up
+    --activation=tanh
+
+    Tomczak and Welling (arXiv 1705.07120), two levels and a VampPrior
+    --latent_dims=40 --hidden 300 300 --level_hidden 300 300 --inference=top_down
+    --activation=glu --decoder_skip --prior=vamp --kl_schedule=linear --kl_epochs=100
+
+    Sonderby et al. (arXiv 1602.02282), ladder of five levels
+    --latent_dims 4 8 16 32 64 --hidden 512 512 --level_hidden 256 256
+    --kl_schedule=linear
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import OmitArgPrefixes
+
+import flaxvae
+from experiments import command, inputs, terminal
+from flaxvae.checks import check_seed
+from flaxvae.data import DataConfig
+from flaxvae.evaluation.likelihood import check_density
+from flaxvae.models import HierarchicalConfig
+from flaxvae.objectives import ObjectiveConfig
+from flaxvae.settings import check_settings, setting
+from flaxvae.training import Engine, Optimization, hosts
+
+NOT_IN_NAME = ("nll_samples",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Trains a VAE with several levels of latent variables on any data.
+
+    Numbers are in nats per example. The same command continues an interrupted run, or a
+    finished one for more epochs. Objectives: elbo, and the importance-weighted bounds.
+    """
+
+    seed: int = 0
+    """Seed of all randomness of the run."""
+    workdir: Path | None = None
+    """Folder of the run. Default: under runs/hierarchical_vae, named by data and
+    flags."""
+    start_from: Path | None = None
+    """Folder of another run whose parameters this one starts with."""
+    start_parts: tuple[str, ...] = setting((), needs={"start_from": True})
+    """Parts to take from it: network, top, likelihood. Default: all."""
+    nll_samples: int | None = setting(None, at_least=1)
+    """Also estimate -log p(x) of the test split, by this many importance samples."""
+    figures: bool = True
+    """Draw the figures."""
+    data: OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+    model: OmitArgPrefixes[HierarchicalConfig] = field(
+        default_factory=HierarchicalConfig
+    )
+    method: OmitArgPrefixes[ObjectiveConfig] = field(default_factory=ObjectiveConfig)
+    train: OmitArgPrefixes[Optimization] = field(default_factory=Optimization)
+    engine: OmitArgPrefixes[Engine] = field(default_factory=Engine)
+    start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        check_seed(self.seed)
+
+
+def main(flags: Flags) -> None:
+    """Data, model, training, report, figures."""
+    dataset = inputs.load_data(flags)
+    workdir = inputs.choose_workdir("hierarchical_vae", dataset, flags, NOT_IN_NAME)
+    vae = flags.model.build(dataset)
+    if flags.nll_samples is not None:
+        check_density(vae, dataset.levels)
+    run = flaxvae.fit(
+        vae,
+        dataset,
+        objective=flags.method.build(),
+        optimization=flags.train,
+        seed=flags.seed,
+        workdir=workdir if hosts.is_main() or flags.workdir else None,
+        settings={"model": flags.model},
+        notes={"data": flags.data},
+        engine=flags.engine,
+        on_interrupt="raise",
+        start_from=flags.start_from,
+        start_parts=flags.start_parts,
+    )
+    hosts.leave()
+    if not hosts.is_main():
+        return
+    shown = flags.nll_samples is not None
+    with terminal.show_count("-log p(x)", len(dataset.test), shown=shown) as count:
+        report = run.evaluate(nll_samples=flags.nll_samples, on_progress=count)
+    network, figures = flags.model.describe_network(dataset.shape), []
+    title = f"{dataset.name}, {network}"
+    if flags.figures:
+        figures = run.draw(title=title)
+    summary = run.write_summary(
+        report,
+        figures,
+        network=network,
+        objective=flags.method.objective,
+        prior=flags.model.prior,
+    )
+    terminal.print_table(title, describe(summary, workdir))
+
+
+def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
+    """The final numbers, as rows of a table."""
+    rows = [
+        ("method", "{objective}, prior of the top {prior}".format(**summary)),
+        *terminal.describe_bounds(summary),
+    ]
+    if levels := summary["test"].get("kl_per_level"):
+        nats = ", ".join(f"{kl:.2f}" for kl in levels)
+        rows.append(("KL per level, top first", f"{nats} nats"))
+    return [*rows, *terminal.describe_run(summary, workdir)]
+
+
+if __name__ == "__main__":
+    command.run_command(main, Flags)

@@ -1,0 +1,432 @@
+"""Models with several levels of latent variables: what each level decides.
+
+Levels are numbered from the top, as in `flaxvae.distributions.levels`; the codes of N
+examples are one array per level, top level first. Examples are in the model's units,
+see `Preprocessing.inverse`.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxvae.checks import (
+    InputError,
+    as_integer,
+    as_integers,
+    check_at_least,
+    check_numbers,
+)
+from flaxvae.data import Split
+from flaxvae.distributions import Distribution
+from flaxvae.distributions.levels import Codes, LevelPosterior
+from flaxvae.models.hierarchical import HierarchicalVAE
+from flaxvae.training import Trained
+from flaxvae.training.diagnostics import code_moments
+
+Levels = Sequence[np.ndarray | jax.Array]
+
+ROWS = 256  # examples computed at once
+NUMBERS = 2**22  # of examples computed at once
+
+
+def has_levels(trained: Trained) -> bool:
+    """Whether codes of the model are `flaxvae.distributions.levels.Codes`."""
+    return isinstance(trained.model, HierarchicalVAE)
+
+
+def level_shapes(trained: Trained) -> list[tuple[int, ...]]:
+    """The shape of a code of each level: ``(D,)``, or ``(H', W', D)`` of a grid."""
+    x = jax.ShapeDtypeStruct((1, *trained.data_shape), jnp.float32)
+    means: Any = jax.eval_shape(_apply_means(trained.model), trained.variables, x)
+    return [level.shape[1:] for level in means]
+
+
+def encode_levels(
+    trained: Trained, x: np.ndarray | jax.Array, *, key: jax.Array | None = None
+) -> tuple[np.ndarray, ...]:
+    """The mean codes of examples, ``(N, *event)`` for each level.
+
+    The mean of a level is that given the means of the levels that it depends on;
+    ``x`` and ``key`` are as in `Trained.encode`.
+    """
+    if key is not None:
+        means = trained.compute(_means, x, key=key)
+    else:
+        means = _means_of(trained.encode(x))
+    return tuple(np.asarray(mean) for mean in means)
+
+
+def encode_level(
+    trained: Trained,
+    x: np.ndarray | jax.Array,
+    level: int,
+    *,
+    key: jax.Array | None = None,
+) -> np.ndarray:
+    """The mean codes of one level, ``(N, *event)``, a few examples at once.
+
+    The arguments are as in `encode_levels`; ``level`` counts from 0, the top.
+    """
+    if key is not None:
+
+        def mean(model: Any, x: jax.Array) -> jax.Array:
+            return _means(model, x)[level]
+
+        return np.asarray(trained.compute(mean, x, key=key))
+    at_once = _count_at_once(trained)
+    parts = []
+    for start in range(0, len(x), at_once):
+        # The last part is filled with its last row: one shape, one compilation.
+        rows = np.minimum(np.arange(start, start + at_once), len(x) - 1)
+        q = trained.encode(x[rows] if len(x) > at_once else x)
+        parts.append(np.asarray(_means_of(q, level)[0]))
+    shape = level_shapes(trained)[level]
+    return np.concatenate([np.zeros((0, *shape), np.float32), *parts])[: len(x)]
+
+
+def sample_levels(
+    trained: Trained,
+    num: int,
+    *,
+    key: jax.Array,
+    given: Levels = (),
+    temperature: float = 1.0,
+) -> tuple[np.ndarray, ...]:
+    """Codes of the prior, ``(num, *event)`` for each level.
+
+    Args:
+      trained: a model with levels.
+      num: how many; more than a few hundred are drawn in parts, with a key for each.
+      key: of the draws.
+      given: the first levels, ``(num, *event)`` each, which are kept.
+      temperature: factor of the standard deviations of all levels that are normal.
+    """
+    at_once = _count_at_once(trained)
+    parts = []
+    for start in range(0, max(num, 1), at_once):
+        end = min(start + at_once, num)
+        z = _draw(
+            trained.model,
+            trained.variables,
+            key if num <= at_once else jax.random.fold_in(key, start),
+            tuple(jnp.asarray(level[start:end]) for level in given),
+            temperature,
+            end - start,
+        )
+        parts.append([np.asarray(level) for level in z])
+    levels = tuple(np.concatenate(level) for level in zip(*parts, strict=True))
+    for level in levels:
+        check_numbers("a drawn code", level)
+    return levels
+
+
+def decode_levels(
+    trained: Trained, levels: Levels, *, key: jax.Array | None = None
+) -> np.ndarray:
+    """Examples ``(N, *data_shape)`` of the codes of all levels.
+
+    Means of p(x|z); with a ``key`` draws from it.
+    """
+    at_once, num = _count_at_once(trained), len(levels[0])
+    parts = []
+    for start in range(0, max(num, 1), at_once):
+        z = tuple(jnp.asarray(level[start : start + at_once]) for level in levels)
+        p = _decode(trained.model, trained.variables, z)
+        own = None if key is None else jax.random.fold_in(key, start)
+        parts.append(np.asarray(p.mean if own is None else p.sample(own)))
+    x = np.concatenate(parts)
+    check_numbers("a decoded example", x)
+    return x
+
+
+def vary_levels(
+    trained: Trained,
+    levels: Levels,
+    kept: Sequence[int],
+    num: int,
+    *,
+    key: jax.Array,
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """What each level decides: the first levels of codes are kept, the rest redrawn.
+
+    Redrawn levels are drawn from the prior given those above them; the draws of one
+    code share their noise for all numbers of ``kept``.
+
+    Args:
+      trained: a model with levels.
+      levels: codes of A examples, ``(A, *event)`` for each level.
+      kept: how many levels are kept, from 0 (none) to L (all), one or more numbers.
+      num: draws of each code.
+      key: of the draws.
+      temperature: see `sample_levels`.
+
+    Returns:
+      Means ``(A, len(kept), num, *data_shape)``.
+
+    Raises:
+      InputError: more levels than there are.
+    """
+    count, A = len(levels), len(levels[0])
+    num = as_integer("num", num, 1)
+    images = []
+    for k in as_integers("kept", kept):
+        _check_kept(k, 0, count)
+        given = [np.repeat(np.asarray(level), num, axis=0) for level in levels[:k]]
+        z = sample_levels(
+            trained, A * num, key=key, given=given, temperature=temperature
+        )
+        x = decode_levels(trained, z)
+        images.append(x.reshape(A, num, *x.shape[1:]))
+    return np.stack(images, axis=1)  # (A, len(kept), num, ...)
+
+
+def reconstruct_from_levels(
+    trained: Trained,
+    x: np.ndarray | jax.Array,
+    kept: int,
+    *,
+    key: jax.Array | None = None,
+) -> np.ndarray:
+    """Reconstructions ``(N, *data_shape)`` from the first levels alone.
+
+    The first ``kept`` levels are the mean codes of ``x``; the rest are means of the
+    prior given those above them, or with a ``key`` draws from it. With all levels this
+    is `Trained.reconstruct`.
+
+    Args:
+      trained: a model with levels.
+      x: examples as they are stored.
+      kept: how many levels, from 1 to L.
+      key: of the draws.
+
+    Raises:
+      InputError: fewer or more levels than there are, or what `Trained.encode` refuses.
+    """
+    levels = encode_levels(trained, x)
+    return complete_levels(
+        trained, levels[: _check_kept(kept, 1, len(levels))], key=key
+    )
+
+
+def complete_levels(
+    trained: Trained, given: Levels, *, key: jax.Array | None = None
+) -> np.ndarray:
+    """Examples ``(N, *data_shape)`` of the first levels, ``(N, *event)`` each.
+
+    The rest is as in `reconstruct_from_levels`.
+    """
+    drawn = sample_levels(
+        trained,
+        len(given[0]),
+        key=jax.random.key(0) if key is None else key,
+        given=given,
+        temperature=0.0 if key is None else 1.0,
+    )
+    return decode_levels(trained, drawn)
+
+
+def sample_temperatures(
+    trained: Trained, temperatures: Sequence[float], num: int, *, key: jax.Array
+) -> np.ndarray:
+    """Mean examples of the prior at several temperatures, with the same noise.
+
+    A top level that is not normal, such as that of a VampPrior, has no temperature.
+
+    Returns:
+      ``(len(temperatures), num, *data_shape)``.
+    """
+    rows = []
+    for temperature in temperatures:
+        check_at_least("temperature", temperature, 0)
+        z = sample_levels(trained, num, key=key, temperature=temperature)
+        rows.append(decode_levels(trained, z))
+    return np.stack(rows)
+
+
+def kl_per_level(
+    trained: Trained,
+    split: Split,
+    *,
+    key: jax.Array,
+    key_noise: jax.Array | None = None,
+) -> np.ndarray:
+    """Each level's part of the KL in nats, means over a split's examples, ``(L,)``.
+
+    Args:
+      trained: a model with levels.
+      split: the examples, with their weights.
+      key: of one draw from each posterior.
+      key_noise: of binarization and dequantization, see `Trained.encode`.
+    """
+
+    def method(model: nn.Module, x: jax.Array) -> jax.Array:
+        return code_moments(model, x, key=key)["kl_per_level"]  # (B, L)
+
+    kl = np.asarray(trained.compute(method, split.x, key=key_noise), np.float64)
+    return np.average(kl, axis=0, weights=split.weights)
+
+
+def sample(
+    trained: Trained,
+    num: int,
+    *,
+    key: jax.Array,
+    with_noise: bool = False,
+    sampler: Any = None,
+    temperature: float = 1.0,
+    condition: Any = None,
+) -> np.ndarray:
+    """`Trained.sample` of any model, with a temperature for one with levels."""
+    if not has_levels(trained):
+        drawn = trained.sample(
+            num, key=key, with_noise=with_noise, sampler=sampler, condition=condition
+        )
+        return np.asarray(drawn)
+    key_z, key_x = jax.random.split(key) if with_noise else (key, None)
+    if sampler is None:
+        z = sample_levels(trained, num, key=key_z, temperature=temperature)
+    else:
+        at_once = _count_at_once(trained)
+        parts = [
+            sampler.sample(
+                key_z if num <= at_once else jax.random.fold_in(key_z, start),
+                (min(at_once, num - start),),
+            )
+            for start in range(0, max(num, 1), at_once)
+        ]
+        z = jax.tree.map(lambda *a: np.concatenate(a), *parts).levels
+    return decode_levels(trained, z, key=key_x)
+
+
+def decode(
+    trained: Trained, z: Any, condition: Any = None, *, key: jax.Array | None = None
+) -> np.ndarray:
+    """Means of `Trained.decode` of any model, or draws with a ``key``.
+
+    Codes of several levels are `Codes`, or rows ``(N, D)`` of all levels side by side.
+    """
+    if not has_levels(trained):
+        p = trained.decode(z, condition)
+        return np.asarray(p.mean if key is None else p.sample(key))
+    is_rows = not isinstance(z, Codes)
+    levels = split_levels(z, level_shapes(trained)) if is_rows else z.levels
+    return decode_levels(trained, levels, key=key)
+
+
+def encode(trained: Trained, split: Split) -> np.ndarray:
+    """Mean codes ``(N, ...)`` of any model; of all levels side by side, ``(N, D)``."""
+    if has_levels(trained):
+        return flatten_levels(encode_levels(trained, split.x))
+    return np.asarray(trained.encode(split.x, split.condition).mean)
+
+
+def reconstruct(trained: Trained, split: Split) -> np.ndarray:
+    """`Trained.reconstruct` of any model."""
+    if has_levels(trained):
+        return decode_levels(trained, encode_levels(trained, split.x))
+    return np.asarray(trained.reconstruct(split.x, split.condition))
+
+
+def choose_kept(shapes: Sequence[tuple[int, ...]], most: int = 6) -> list[int]:
+    """At most ``most`` numbers of levels for a picture, from the top; the last is L.
+
+    All numbers, or where there are many the ends of the groups of levels of one shape,
+    or else evenly spaced ones.
+
+    >>> choose_kept([(8,), (8,), (8,)]), choose_kept([(8,)] * 12, 5)
+    ([1, 2, 3], [1, 4, 6, 9, 12])
+    >>> choose_kept([(1, 1, 8)] * 2 + [(4, 4, 8)] * 6 + [(8, 8, 8)] * 20)
+    [2, 8, 28]
+    """
+    count = len(shapes)
+    if count <= most:
+        return list(range(1, count + 1))
+    ends = [k for k in range(1, count + 1) if k == count or shapes[k] != shapes[k - 1]]
+    if 3 <= len(ends) <= most:
+        return ends
+    return [int(k) for k in np.round(np.linspace(1, count, most))]
+
+
+def flatten_levels(levels: Levels) -> np.ndarray:
+    """All levels of N codes side by side, ``(N, D)``; D is the sum of their sizes."""
+    return np.concatenate([np.asarray(a).reshape(len(a), -1) for a in levels], axis=1)
+
+
+def split_levels(
+    rows: np.ndarray, shapes: Sequence[tuple[int, ...]]
+) -> tuple[np.ndarray, ...]:
+    """The levels of codes ``(N, D)``, as `flatten_levels` joins them."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+    parts = np.split(rows, ends, axis=1)
+    return tuple(
+        part.reshape(len(rows), *shape)
+        for part, shape in zip(parts, shapes, strict=True)
+    )
+
+
+def check_temperature(trained: Trained, temperature: float) -> None:
+    """Raises `InputError` for a temperature that samples of the model cannot have."""
+    check_at_least("temperature", temperature, 0)
+    if temperature != 1.0 and not has_levels(trained):
+        raise InputError(
+            "temperature must be left out for a model without levels of latent "
+            f"variables, got {temperature}"
+        )
+
+
+def _check_kept(kept: int, least: int, most: int) -> int:
+    kept = as_integer("kept", kept, least)
+    if kept > most:
+        raise InputError(f"kept must be <= {most}, the number of levels, got {kept}")
+    return kept
+
+
+def _count_at_once(trained: Trained) -> int:
+    return max(1, min(ROWS, NUMBERS // math.prod(trained.data_shape)))
+
+
+def _means(model: Any, x: jax.Array) -> tuple[jax.Array, ...]:
+    levels: tuple[jax.Array, ...] = model.encode(x).mean.levels
+    return levels
+
+
+@functools.partial(jax.jit, static_argnames=("level",))
+def _means_of(q: LevelPosterior, level: int | None = None) -> tuple[jax.Array, ...]:
+    levels = q.mean.levels
+    return levels if level is None else (levels[level],)
+
+
+def _apply_means(model: nn.Module) -> Any:
+    return functools.partial(model.apply, method=_means)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num"))
+def _draw(
+    model: nn.Module,
+    variables: Any,
+    key: jax.Array,
+    given: tuple[jax.Array, ...],
+    temperature: float,
+    num: int,
+) -> tuple[jax.Array, ...]:
+    def method(vae: HierarchicalVAE) -> tuple[jax.Array, ...]:
+        prior = vae.prior()
+        return prior.sample(key, (num,), given=given, temperature=temperature).levels
+
+    levels: Any = model.apply(variables, method=method)
+    return tuple(levels)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _decode(
+    model: nn.Module, variables: Any, levels: tuple[jax.Array, ...]
+) -> Distribution:
+    p: Any = model.apply(variables, Codes(levels), method="decode")
+    return p

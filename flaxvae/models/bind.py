@@ -1,0 +1,53 @@
+"""The one place where a model meets a batch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from flaxvae.batch import Batch
+
+
+def bind(model: Any, batch: Batch[jax.Array]) -> tuple[Any, jax.Array]:
+    """A bound model as an objective sees it under a batch, and the examples.
+
+    An objective is a function of both: ``objective(*bind(model, batch), key=key)``.
+
+    Args:
+      model: a model with its parameters. With conditions it has a method ``given(c)``,
+        which returns the model under them.
+      batch: what the model sees, or codes in place of examples.
+
+    Returns:
+      The model under the conditions of the batch and with its labels, as far as the
+      batch has any; and ``batch.x``.
+    """
+    if batch.condition is not None:
+        model = model.given(batch.condition)
+    if batch.label is not None:
+        model = Labelled(model, batch.label)
+    return model, batch.x
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A classifier with the labels that it is taught.
+
+    Attributes:
+      model: a bound model from examples to logits, such as a `Classifier`.
+      labels: ``(B,)`` integers.
+    """
+
+    model: Any
+    labels: jax.Array
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logits ``(B, num_classes)``."""
+        logits: jax.Array = self.model(x)
+        return logits
+
+
+def bind_example(model: Any, count: int) -> Any:
+    """A bound model under ``count`` valid conditions, if it is conditional."""
+    condition = getattr(model, "condition", None)
+    return model if condition is None else model.given(condition.example(count))

@@ -1,0 +1,113 @@
+"""What ``config.json`` says of a run: what it is compared by when it is continued."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from flaxvae.checks import InputError, show
+from flaxvae.models.description import describe_module
+from flaxvae.objectives.objective import describe_objective
+from flaxvae.schedules import resolve
+from flaxvae.settings import describe_settings, describe_value
+from flaxvae.training.environment import describe_environment
+from flaxvae.training.inputs import learns_labels
+from flaxvae.training.optimization import NAMED_OPTIMIZER
+from flaxvae.training.state import LoopState
+from flaxvae.training.training import Training
+
+OWN_SETTINGS = (
+    "objective",
+    "optimization",
+    "lr_schedule_epochs",
+    "precision",
+    "seed",
+    "start",
+    "members",
+)
+"""Settings in ``config.json`` that are written here, in place of any of the user's."""
+
+
+def check_settings(
+    settings: Mapping[str, object] | None, notes: Mapping[str, object] | None
+) -> None:
+    """Raises `InputError` for the user's settings or notes that cannot be recorded."""
+    for name, value in (("settings", settings), ("notes", notes)):
+        if not isinstance(value, Mapping | None):
+            raise InputError(f"{name} must be a dict, got {show(value)}")
+    for name in settings or {}:
+        if name in OWN_SETTINGS:
+            raise InputError(
+                f"settings must not be named {', '.join(OWN_SETTINGS)}, got {name}"
+            )
+
+
+def describe_run(
+    training: Training,
+    run: LoopState,
+    seed: int,
+    settings: Mapping[str, object] | None = None,
+    notes: Mapping[str, object] | None = None,
+) -> dict[str, Any]:
+    """The content of ``config.json`` for a run at step 0.
+
+    Args:
+      training: what is trained.
+      run: one run at step 0; its objective's weights and its optimizer's
+        hyper-parameters are described, which a sweep may have set.
+      seed: of the root key.
+      settings: what else defines the run.
+      notes: what else to record, not compared.
+    """
+    of_run = jax.tree.map(np.asarray, run.state.objective)
+    precision = jax.config.values["jax_default_matmul_precision"]
+    optimization = describe_settings(training.optimization)
+    optimization["freeze"] = sorted(optimization["freeze"])
+    found = describe_optimizer(run.state.opt_state)
+    of_length: dict[str, int] = {}
+    if training.optimizer is not None:
+        for name in NAMED_OPTIMIZER:
+            del optimization[name]
+        optimization |= found
+    else:
+        optimization["learning_rate"] = found["learning_rate"]
+        if training.optimization.lr_schedule != "constant":
+            # The run's length is part of every step.
+            of_length["lr_schedule_epochs"] = training.clock.epochs
+    return {
+        "settings": {
+            **{name: describe_value(v) for name, v in (settings or {}).items()},
+            "objective": describe_objective(resolve(of_run, training.clock.epochs)),
+            "optimization": optimization,
+            **of_length,
+            "precision": precision or "default",
+            "seed": seed,
+        },
+        "model": describe_module(training.completed.model),
+        "data": training.dataset.describe(with_labels=learns_labels(training.model)),
+        "notes": {name: describe_value(v) for name, v in (notes or {}).items()},
+        "environment": describe_environment(),
+    }
+
+
+def describe_optimizer(opt_state: optax.OptState) -> dict[str, Any]:
+    """The kinds of an optimizer's states, and its hyper-parameters by name."""
+    kinds: list[str] = []
+    hyperparameters: dict[str, Any] = {}
+
+    def visit(node: object) -> None:
+        if isinstance(node, tuple):
+            if hasattr(node, "_fields"):
+                kinds.append(type(node).__name__)
+            for name, value in getattr(node, "hyperparams", {}).items():
+                hyperparameters[name] = describe_value(value)
+            for child in node:
+                visit(child)
+        elif isinstance(node, Mapping):
+            for child in node.values():
+                visit(child)
+
+    visit(opt_state)
+    return {"optimizer": kinds, **hyperparameters}

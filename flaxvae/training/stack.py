@@ -1,0 +1,221 @@
+"""The members of a sweep that differ only in arrays, as one run and one program."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from flaxvae.checks import InputError
+from flaxvae.objectives.objective import Objective, set_weights, with_arrays
+from flaxvae.training.epochs import Examples, Layout, Report, choose_steps_per_loop
+from flaxvae.training.grid import Grid, Setting
+from flaxvae.training.lines import as_known, describe_bad_line, describe_bad_step
+from flaxvae.training.loop import Advance, as_steps
+from flaxvae.training.recorder import Line
+from flaxvae.training.state import LoopState
+from flaxvae.training.training import Training
+
+
+class Stack:
+    """Members of one shape as one run, its arrays with a leading axis ``(M, ...)``."""
+
+    def __init__(
+        self,
+        training: Training,
+        grid: Grid,
+        seed: int,
+        mapping: str,
+        examples: Examples,
+    ) -> None:
+        self.training = training
+        self.grid = grid
+        self.seed = seed
+        self.examples = examples
+        self._mapping = mapping
+        self._compiled: dict[tuple[int, int], Advance] = {}
+
+    def seed_of(self, setting: Setting) -> int:
+        """The seed of a member's root key."""
+        return int(setting.get("seed", self.seed))
+
+    def objective_of(self, setting: Setting) -> Objective:
+        """The objective with a member's weights."""
+        weights = {name: setting[name] for name in self.grid.weights}
+        return set_weights(self.training.completed.objective, weights)
+
+    def init(self, settings: Sequence[Setting]) -> LoopState:
+        """The members at step 0."""
+        seeds = [self.seed_of(setting) for setting in settings]
+        objectives = [with_arrays(self.objective_of(each)) for each in settings]
+        runs = jax.vmap(self.training.init)(
+            jnp.asarray(seeds, jnp.uint32),
+            jax.tree.map(lambda *leaves: jnp.stack(leaves), *objectives),
+        )
+        values = {
+            name: jnp.asarray([setting[name] for setting in settings], jnp.float32)
+            for name in self.grid.hyperparameters
+        }
+        opt_state = optax.tree_utils.tree_set(runs.state.opt_state, **values)
+        state = dataclasses.replace(runs.state, opt_state=opt_state)
+        return dataclasses.replace(runs, state=state)
+
+    def compile(self, size: int, position: int = 0) -> Advance:
+        """The program that advances ``size`` members, compiled once for each size."""
+        steps_per_epoch = self.training.clock.steps_per_epoch
+        steps_per_loop = choose_steps_per_loop(steps_per_epoch, position)
+        if (size, steps_per_loop) not in self._compiled:
+            # A vmapped loop ends for all members or for none.
+            halt = self._mapping == "map"
+            layout = Layout(steps_per_loop=steps_per_loop, halt=halt)
+            one = functools.partial(self.training.epochs, layout=layout)
+
+            def one_by_one(
+                runs: LoopState, examples: Examples, *steps: jax.Array
+            ) -> tuple[LoopState, Report]:
+                return jax.lax.map(lambda run: one(run, examples, *steps), runs)
+
+            side_by_side = jax.vmap(one, in_axes=(0, None, None, None))
+            advance = one_by_one if self._mapping == "map" else side_by_side
+            seeds = jax.ShapeDtypeStruct((size,), jnp.uint32)
+            objectives = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype),
+                with_arrays(self.objective_of(dict.fromkeys(self.grid.weights, 0.0))),
+            )
+            runs = jax.eval_shape(jax.vmap(self.training.init), seeds, objectives)
+            jitted = jax.jit(advance, donate_argnums=0)
+            lowered = jitted.lower(runs, self.examples, *as_steps(0, 1))
+            self._compiled[size, steps_per_loop] = lowered.compile()
+        return self._compiled[size, steps_per_loop]
+
+    def members_that_fit(self, group: Sequence[Setting], limit: float) -> int:
+        """How many members one program may have within ``limit`` bytes.
+
+        Raises:
+          InputError: not even one.
+        """
+        size = len(group)
+        while (needed := bytes_needed(self.compile(size))) > limit:
+            if size == 1:
+                raise InputError(
+                    f"memory_limit must be >= {needed} bytes, what one model takes, "
+                    f"got {limit:.0f}"
+                )
+            size = max(1, min(size - 1, int(size * limit / needed)))
+        programs = -(-len(group) // size)
+        return -(-len(group) // programs)  # programs of about one size
+
+
+def bytes_needed(compiled: Any) -> int:
+    """What a compiled program takes of the device's memory."""
+    memory = compiled.memory_analysis()
+    if memory is None:  # the backend does not say
+        return 0
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+    )
+
+
+class Table:
+    """Reads what a call reports of each member, and remembers which are over."""
+
+    def __init__(self, training: Training, size: int, history: Sequence[Line]) -> None:
+        self.size = size
+        self._optimization = training.optimization
+        self._per_epoch = training.clock.steps_per_epoch
+        self._failures: list[str | None] = [None] * size
+        self._over = [False] * size
+        for line in history:
+            for m, entry in enumerate(line["members"]):
+                self._note(m, entry)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no member goes on."""
+        return all(self._over)
+
+    def failure(self, m: int, run: LoopState) -> str | None:
+        """Why member ``m`` ended early, or None."""
+        skipped = self._per_epoch if int(run.counted) == 0 else 0
+        return self._failures[m] or describe_bad_step(run, self._per_epoch, skipped)
+
+    def read(
+        self, runs: LoopState, report: Report, epochs_done: int
+    ) -> tuple[list[Line], bool]:
+        """Lines with an entry a member: its metrics, a failure, or None if over."""
+        bad_steps = np.asarray(runs.bad_step)
+        lines = []
+        for i in range(int(np.max(report.num_lines))):
+            epoch = epochs_done + i + 1
+            entries = []
+            for m, bad_step in enumerate(bad_steps):
+                is_bad = 0 <= bad_step < epoch * self._per_epoch
+                if self._over[m] or is_bad or i >= report.num_lines[m]:
+                    entry = None
+                else:
+                    entry = self._read_entry(report, m, i, epoch)
+                self._note(m, entry)
+                entries.append(entry)
+            lines.append({"epoch": epoch, "members": entries})
+        for m, bad_step in enumerate(bad_steps):
+            self._over[m] |= bool(bad_step >= 0)
+        return lines, self.is_over
+
+    def _read_entry(self, report: Report, m: int, i: int, epoch: int) -> dict[str, Any]:
+        train = {name: float(v[m, i]) for name, v in report.train.items()}
+        held_out = {name: float(v[m, i]) for name, v in report.validation.items()}
+        line = {"epoch": epoch, "train": train, "validation": held_out}
+        if bad := describe_bad_line(line, self._per_epoch):
+            return {"failure": bad}
+        codes = {name: as_known(v[m, i]) for name, v in report.codes.items()}
+        entry: dict[str, Any] = {"train": train, "validation": held_out, "codes": codes}
+        if self._optimization.skip_above is not None:
+            entry["skipped"] = int(report.skipped[m, i])
+        if self._optimization.early_stopping is not None:
+            entry["waited"] = int(report.waited[m, i])
+        return entry
+
+    def _note(self, m: int, entry: Mapping[str, Any] | None) -> None:
+        if entry is None:
+            return
+        self._failures[m] = entry.get("failure")
+        patience = self._optimization.early_stopping
+        waited = patience is not None and entry.get("waited", 0) >= patience
+        self._over[m] = waited or self._failures[m] is not None
+
+
+def lines_of(history: Sequence[Line], m: int) -> list[Line]:
+    """The lines that member ``m``'s own `fit` would have written."""
+    lines = []
+    for line in history:
+        entry = line["members"][m]
+        if entry and "failure" not in entry:
+            own = {name: entry[name] for name in entry if name != "waited"}
+            lines.append({"epoch": line["epoch"], **own})
+    return lines
+
+
+def mean_line(line: Line) -> Line:
+    """Means over the members that are not over, for the terminal."""
+    entries = [e for e in line["members"] if e and "failure" not in e]
+
+    def mean(split: str) -> dict[str, float]:
+        names = entries[0][split] if entries else {"loss": np.nan}
+        return {
+            name: float(np.mean([e[split][name] for e in entries] or np.nan))
+            for name in names
+        }
+
+    return {
+        "epoch": line["epoch"],
+        "train": mean("train"),
+        "validation": mean("validation"),
+        "skipped": sum(entry.get("skipped", 0) for entry in entries),
+    }
