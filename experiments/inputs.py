@@ -13,7 +13,8 @@ from flaxvae.data import Dataset
 from flaxvae.latent.grids import check_dims
 from flaxvae.models import VAEConfig
 from flaxvae.settings import flatten_settings
-from flaxvae.training import Engine, hosts
+from flaxvae.training import Engine
+from flaxvae.training.processes import hosts
 from flaxvae.training.run_folder import check_writable
 
 MOST_SEEDS = 100_000  # in one range; each seed is a training run

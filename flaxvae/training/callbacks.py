@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.training import hosts
+from flaxvae.training.processes import hosts
 from flaxvae.training.recorder import Line
 from flaxvae.training.state import LoopState
 from flaxvae.training.tensorboard import TensorBoard
@@ -50,17 +50,16 @@ class Listeners:
     """What is called with the lines of finished epochs."""
 
     def __init__(
-        self, callbacks: Sequence[OnEpoch], write_events: TensorBoard | None
+        self,
+        callbacks: Sequence[OnEpoch],
+        write_events: TensorBoard | None,
+        as_trained: Callable[[LoopState], Trained],
     ) -> None:
         self._callbacks = callbacks
         self._write_events = write_events
+        self._as_trained = as_trained
 
-    def notify(
-        self,
-        as_trained: Callable[[LoopState], Trained],
-        run: LoopState,
-        lines: Sequence[Line],
-    ) -> bool:
+    def notify(self, run: LoopState, lines: Sequence[Line]) -> bool:
         """Calls what wants to see each epoch; whether one ends the run."""
         if not hosts.is_main():
             return False
@@ -69,7 +68,7 @@ class Listeners:
                 self._write_events(line)
         if not (lines and self._callbacks):
             return False
-        trained = as_trained(run)
+        trained = self._as_trained(run)
         line = copy.deepcopy(lines[-1])
         answers = [callback(line, trained) for callback in self._callbacks]
         return any(_is_true(answer) for answer in answers)

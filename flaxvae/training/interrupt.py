@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Literal
 
-from flaxvae.training import hosts
+from flaxvae.training.processes import hosts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; preemption of a cloud machine
 
