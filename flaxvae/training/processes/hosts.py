@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.training.processes import agreement, together
+from flaxvae.training.processes import agreement, rendezvous, together
 from flaxvae.training.processes.address import Address, read_address
 from flaxvae.training.processes.rendezvous import SECONDS_IN_SILENCE
 

@@ -76,7 +76,7 @@ class Peers:
         self.round, self._met = self.round + 1, 0
 
     def meet(self, description: Mapping[str, Any]) -> None:
-        """Waits until all processes are here; see `flaxvae.training.processes.together`."""
+        """Waits until all processes are here; see `together`."""
         self._met += 1
         here = f"round {self.round}, meeting {self._met}"
         try:
