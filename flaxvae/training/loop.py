@@ -28,7 +28,6 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset
 from flaxvae.objectives.objective import Objective, Terms
-from flaxvae.training.callbacks import Listeners, OnEpoch, as_callbacks
 from flaxvae.training.checkpoint import checksum, from_host, to_host
 from flaxvae.training.config import check_settings, describe_run
 from flaxvae.training.drive import (
@@ -45,7 +44,13 @@ from flaxvae.training.engine import Engine
 from flaxvae.training.environment import peak_memory
 from flaxvae.training.epochs import Layout, Report, choose_steps_per_loop
 from flaxvae.training.feed import Feed, open_feed
-from flaxvae.training.interrupt import OnInterrupt, watch_signals
+from flaxvae.training.interrupt import (
+    Listeners,
+    OnEpoch,
+    OnInterrupt,
+    as_callbacks,
+    watch_signals,
+)
 from flaxvae.training.optimization import Optimization
 from flaxvae.training.parallel import Devices, choose_devices
 from flaxvae.training.processes import hosts
