@@ -17,8 +17,8 @@ from flaxvae.training.feed import Feed
 from flaxvae.training.interrupt import Watch
 from flaxvae.training.processes import hosts
 from flaxvae.training.progress import show_progress
-from flaxvae.training.recorder import Line, Recorder
 from flaxvae.training.state import LoopState
+from flaxvae.training.storage.recorder import Line, Recorder
 from flaxvae.training.training import Training
 
 Advance = Callable[

@@ -14,9 +14,9 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.training.processes import hosts
-from flaxvae.training.recorder import Line
 from flaxvae.training.state import LoopState
-from flaxvae.training.tensorboard import TensorBoard
+from flaxvae.training.storage.recorder import Line
+from flaxvae.training.storage.tensorboard import TensorBoard
 from flaxvae.training.trained import Trained
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; preemption of a cloud machine

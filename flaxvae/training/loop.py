@@ -28,8 +28,6 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset
 from flaxvae.objectives.objective import Objective, Terms
-from flaxvae.training.checkpoint import checksum, from_host, to_host
-from flaxvae.training.config import check_settings, describe_run
 from flaxvae.training.drive import (
     Advance,
     Host,
@@ -41,7 +39,6 @@ from flaxvae.training.drive import (
     read_line,
 )
 from flaxvae.training.engine import Engine
-from flaxvae.training.environment import peak_memory
 from flaxvae.training.epochs import Layout, Report, choose_steps_per_loop
 from flaxvae.training.feed import Feed, open_feed
 from flaxvae.training.interrupt import (
@@ -56,9 +53,12 @@ from flaxvae.training.parallel import Devices, choose_devices
 from flaxvae.training.processes import hosts
 from flaxvae.training.processes.agreement import describe_process
 from flaxvae.training.processes.together import meet, together
-from flaxvae.training.recorder import Line, Recorder
 from flaxvae.training.start import begin_with
 from flaxvae.training.state import LoopState
+from flaxvae.training.storage.checkpoint import checksum, from_host, to_host
+from flaxvae.training.storage.config import check_settings, describe_run
+from flaxvae.training.storage.environment import peak_memory
+from flaxvae.training.storage.recorder import Line, Recorder
 from flaxvae.training.trained import Trained
 from flaxvae.training.training import DEFAULT_OBJECTIVE, Training, as_training
 
@@ -101,7 +101,7 @@ def fit(
       optimizer: the name of an optimizer, or an Optax gradient transformation in place
         of what ``optimization`` says of optimizer, rates, decay and clipping.
       seed: of the root key; all randomness follows from it.
-      workdir: the run's folder; see `flaxvae.training.run_folder`. A finished run goes
+      workdir: the run's folder; see `flaxvae.training.RunFolder`. A finished run goes
         on where more ``epochs`` are asked for and nothing else has changed, neither
         directly nor, as a decaying learning rate would, through the run's length.
       settings: what else defines the run, for ``config.json``; a run is only continued

@@ -22,7 +22,6 @@ from flaxvae.objectives.objective import (
     with_arrays,
 )
 from flaxvae.settings import as_python
-from flaxvae.training.config import describe_optimizer
 from flaxvae.training.drive import (
     Advance,
     as_steps,
@@ -31,8 +30,9 @@ from flaxvae.training.drive import (
     read_line,
 )
 from flaxvae.training.epochs import Examples, Layout, Report, choose_steps_per_loop
-from flaxvae.training.recorder import Line
 from flaxvae.training.state import LoopState
+from flaxvae.training.storage.config import describe_optimizer
+from flaxvae.training.storage.recorder import Line
 from flaxvae.training.training import Training
 
 Setting = dict[str, Any]  # one value for each name of the grid

@@ -21,10 +21,8 @@ import optax
 from flaxvae.checks import InputError, check_above, check_choice, check_seed
 from flaxvae.data import Dataset
 from flaxvae.objectives.objective import Objective, Terms, as_objective
-from flaxvae.training.config import check_settings, describe_run
 from flaxvae.training.drive import Host, compare_best, drive
 from flaxvae.training.engine import Engine
-from flaxvae.training.environment import device_memory
 from flaxvae.training.feed import Resident, bytes_of_examples
 from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
 from flaxvae.training.loop import check_execution, make_trained
@@ -36,7 +34,6 @@ from flaxvae.training.optimization import (
 )
 from flaxvae.training.parallel import ONE_DEVICE
 from flaxvae.training.processes.together import together
-from flaxvae.training.recorder import Recorder
 from flaxvae.training.stack import (
     Setting,
     Stack,
@@ -48,6 +45,9 @@ from flaxvae.training.stack import (
     sort_grid,
 )
 from flaxvae.training.state import LoopState
+from flaxvae.training.storage.config import check_settings, describe_run
+from flaxvae.training.storage.environment import device_memory
+from flaxvae.training.storage.recorder import Recorder
 from flaxvae.training.trained import Trained
 from flaxvae.training.training import DEFAULT_OBJECTIVE, Training, as_training
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.training.checkpoint import Checkpoints, MissingTreeError
+from flaxvae.training.storage.checkpoint import Checkpoints, MissingTreeError
 
 TREES = {
     "weights": {"layer": {"w": np.arange(6.0, dtype=np.float32).reshape(2, 3)}},
