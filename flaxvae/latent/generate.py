@@ -32,7 +32,7 @@ from flaxvae.latent.samplers import (
 from flaxvae.models import Autoencoder, Classifier, CodePrior
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
-from flaxvae.training.run_folder import check_new_file
+from flaxvae.training.storage.run_folder import check_new_file
 
 SIDE_OF_SMALL = 600  # pixels to which a picture of small images is enlarged
 MOST_PIXELS = 20_000  # on a side of one picture of all images
