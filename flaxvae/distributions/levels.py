@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from flaxvae.checks import InputError, show_fields
 from flaxvae.distributions.distribution import Distribution
@@ -36,6 +37,11 @@ class Codes:
     def shape(self) -> tuple[int, ...]:
         """The shape of the top level."""
         return self.levels[0].shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes of the top level."""
+        return self.levels[0].ndim
 
     def __len__(self) -> int:
         return len(self.levels[0])
@@ -67,6 +73,14 @@ class Draws:
 
     __repr__ = show_fields
 
+    def of_one(self) -> "Draws":
+        """The same without the axis B, of a batch of one example."""
+        axis = self.log_q.ndim - 2  # of B in codes
+        z = jax.tree.map(lambda a: a.squeeze(axis), self.z)
+        densities = (a.squeeze(-1) for a in (self.log_q, self.log_p, self.kl))
+        parts = (a if a is None else a.squeeze(-2) for a in self.kl_per_dimension)
+        return Draws(z, *densities, tuple(parts))
+
 
 def values_of(z: jax.Array | Codes) -> jax.Array | Codes:
     """Codes without what a pass has computed from them."""
@@ -90,12 +104,14 @@ class LevelPosterior:
       top: p of the top level.
       variables: of the network.
       network: an unbound module.
+      is_one: whether x is one example, whose codes lack the axis B.
     """
 
     features: tuple[jax.Array, ...]
     top: Distribution
     variables: Any
     network: LevelNetwork = field(metadata={"static": True})
+    is_one: bool = field(default=False, metadata={"static": True})
 
     __repr__ = show_fields
 
@@ -105,7 +121,12 @@ class LevelPosterior:
 
     def at(self, z: Codes) -> Draws:
         """The densities of given codes ``(*shape, B, ...)``."""
-        return self._pass(given=z.levels)
+        if not self.is_one:
+            return self._pass(given=z.levels)
+        means = jax.eval_shape(lambda: self.mean)
+        shape_ndim = z.levels[0].ndim - means.levels[0].ndim
+        levels = (jnp.expand_dims(level, shape_ndim) for level in z.levels)
+        return self._pass(given=tuple(levels))
 
     @property
     def mean(self) -> Codes:
@@ -136,7 +157,7 @@ class LevelPosterior:
         draws: Draws = self.network.apply(
             self.variables, self.features, self.top, method="draw", **choices
         )
-        return draws
+        return draws.of_one() if self.is_one else draws
 
 
 @jax.tree_util.register_dataclass

@@ -17,13 +17,17 @@ from flaxvae.checks import (
     InputError,
     NonFiniteError,
     as_integer,
+    check_at_least,
     check_boolean,
     check_density,
     check_numbers,
     describe_bad_variables,
+    list_names,
+    show,
 )
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.tables import is_table, read_like
+from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
 from flaxvae.dtypes import narrow
 from flaxvae.models.bind import bind, bind_example
 from flaxvae.objectives.objective import Objective
@@ -120,22 +124,49 @@ class Trained:
         return count_parameters(self.variables["params"])
 
     @functools.cached_property
-    def code_shape(self) -> tuple[int, ...]:
-        """Shape of an example's code: ``(D,)``, or ``(H', W', D)`` of a grid."""
+    def _code(self) -> jax.Array | Codes:
+        """The code of one example, without its numbers."""
 
-        def encode(vae: Any, x: jax.Array) -> jax.Array:
-            mean: jax.Array = bind_example(vae, 1).encode(x).mean
+        def encode(vae: Any, x: jax.Array) -> jax.Array | Codes:
+            mean: jax.Array | Codes = bind_example(vae, 1).encode(x).mean
             return mean
 
         x = jax.ShapeDtypeStruct((1, *self.data_shape), jnp.float32)
         apply = functools.partial(self.model.apply, method=encode)
         code: Any = jax.eval_shape(apply, self.variables, x)
-        return tuple(code.shape[1:])
+        return code
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether codes are `flaxvae.distributions.levels.Codes`, not one array."""
+        return isinstance(self._code, Codes)
+
+    @property
+    def level_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of an example's code in each level, top level first."""
+        code = self._code
+        levels = code.levels if isinstance(code, Codes) else (code,)
+        return tuple(tuple(level.shape[1:]) for level in levels)
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape of an example's code: ``(D,)``, or ``(H', W', D)`` of a grid.
+
+        Raises:
+          InputError: codes have several levels, see `level_shapes`.
+        """
+        if self.has_levels:
+            raise InputError(
+                "code_shape must be of a model whose code is one array, got "
+                f"{type(self.model).__name__}, whose level_shapes are "
+                f"{list_names(self.level_shapes)}"
+            )
+        return self.level_shapes[0]
 
     @property
     def latent_dim(self) -> int:
-        """D, the number of latent dimensions."""
-        return self.code_shape[-1]
+        """D, the number of latent dimensions of all levels; of a grid its channels."""
+        return sum(shape[-1] for shape in self.level_shapes)
 
     @property
     def is_conditional(self) -> bool:
@@ -150,6 +181,9 @@ class Trained:
         key: jax.Array | None = None,
     ) -> Any:
         """q(z|x) of each example; its ``mean`` ``(N, D)`` is the code to look at.
+
+        Of a model with several levels it is a `LevelPosterior`, whose ``mean`` are
+        `Codes`: one array ``(N, ...)`` per level, top level first.
 
         Without a key the code is a function of the example: where a model is trained on
         dynamically binarized or dequantized images, the network sees their grey levels,
@@ -196,6 +230,8 @@ class Trained:
         check_density("q(z|x)", q)
         if not is_one:
             return q
+        if isinstance(q, LevelPosterior):
+            return dataclasses.replace(q, is_one=True)
         has_rows = _find_rows(encode, batch.with_x(self.preprocessing.stored(x)))
         return jax.tree.map(lambda rows, leaf: leaf[0] if rows else leaf, has_rows, q)
 
@@ -245,10 +281,15 @@ class Trained:
 
         return takes
 
-    def decode(self, z: np.ndarray | jax.Array, condition: Any = None) -> Any:
+    def decode(
+        self,
+        z: np.ndarray | jax.Array | Codes | Sequence[np.ndarray | jax.Array],
+        condition: Any = None,
+    ) -> Any:
         """p(x|z) of each code ``(N, D)``; its ``mean`` is the image to look at.
 
-        ``condition`` is as in `encode`.
+        Of a model with several levels ``z`` is `Codes`, or one array ``(N, ...)`` per
+        level, top level first. ``condition`` is as in `encode`.
 
         Raises:
           InputError: codes of another shape or that are not finite, or a condition that
@@ -257,18 +298,41 @@ class Trained:
         """
         self._check_has("decode")
         self.check_finite()
-        z = as_array(z, "z")
-        if not z.ndim or z.shape[1:] != self.code_shape:
+        levels = self._as_levels(z, "z") if self.has_levels else [z]
+        names = [f"level {i + 1} of z" for i in range(len(levels))]
+        names = names if self.has_levels else ["z"]
+        levels = [
+            _check_code(level, shape, name)
+            for level, shape, name in zip(levels, self.level_shapes, names, strict=True)
+        ]
+        counts = {len(level) for level in levels}
+        if len(counts) > 1:
             raise InputError(
-                f"z must have the shape (N, {str(self.code_shape)[1:-1].rstrip(',')}), "
-                f"got {z.shape}"
+                "the levels of z must have one number of codes, got "
+                f"{list_names(map(len, levels))}"
             )
-        if not isinstance(z, jax.core.Tracer) and not np.isfinite(np.asarray(z)).all():
-            raise InputError("z must hold finite numbers, got NaN or infinity")
+        codes = Codes(tuple(levels)) if self.has_levels else levels[0]
         decode = functools.partial(self._decode, self.variables)
-        p = _in_chunks(decode, self._as_batch(z, condition))
+        p = _in_chunks(decode, self._as_batch(codes, condition))
         check_density("p(x|z)", p)
         return p
+
+    def _as_levels(self, z: object, name: str) -> Sequence[Any]:
+        """The arrays of codes of several levels.
+
+        Raises:
+          InputError: not one array per level.
+        """
+        L = len(self.level_shapes)
+        levels = z.levels if isinstance(z, Codes) else z
+        if not isinstance(levels, tuple | list):
+            raise InputError(
+                f"{name} must be Codes or a tuple of {L} arrays, top level first, got "
+                f"{show(z)}"
+            )
+        if len(levels) != L:
+            raise InputError(f"{name} must have {L} levels, got {len(levels)}")
+        return levels
 
     def compute(
         self,
@@ -316,9 +380,9 @@ class Trained:
         example gives a single image.
         """
         codes = self.encode(x, condition).mean
-        is_one = codes.ndim == len(self.code_shape)
+        is_one = codes.ndim == len(self.level_shapes[0])
         if is_one:
-            codes = codes[None]
+            codes = jax.tree.map(lambda a: a[None], codes)
             condition = None if condition is None else np.asarray(condition)[None]
         means: jax.Array = self.decode(codes, condition).mean
         check_numbers("the mean of p(x|z)", means)
@@ -332,6 +396,8 @@ class Trained:
         with_noise: bool = False,
         sampler: Any = None,
         condition: Any = None,
+        temperature: float = 1.0,
+        given: Sequence[np.ndarray | jax.Array] = (),
     ) -> jax.Array:
         """Examples ``(num, *data_shape)`` of codes drawn from the prior.
 
@@ -343,14 +409,20 @@ class Trained:
           sampler: what has ``sample(key, shape)`` in place of the prior, such as
             `flaxvae.latent.fit_mixture` returns.
           condition: as in `encode`.
+          temperature: of a model with several levels, the factor >= 0 of the standard
+            deviations of its normal levels; 0 gives means.
+          given: of such a model, the codes of the first levels, top level first, which
+            are kept: ``(num, ...)`` each, or ``(...)`` for all examples.
 
         Raises:
-          InputError: the model has no prior and there is no ``sampler``.
+          InputError: the model has no prior and there is no ``sampler``; a temperature
+            or levels for a model without levels; levels of another shape, or too many.
           NonFiniteError: parameters, codes or samples that are infinite or NaN.
         """
         self.check_finite()
         num = as_integer("num", num, 0)
         check_boolean("with_noise", with_noise)
+        self._check_level_options(temperature, given, sampler)
         key = stream_key(self.key, Stream.FIGURES) if key is None else key
         key_z, key_x = jax.random.split(key) if with_noise else (key, key)
         source = sampler or self._prior(condition, num)
@@ -359,14 +431,71 @@ class Trained:
                 "sampler must be stated for a model without a prior, such as the one "
                 "that flaxvae.latent.fit_mixture returns"
             )
-        # A prior that depends on the condition has a code for each.
-        shape = (num,) if sampler or source.mean.ndim == 1 else ()
-        z = source.sample(key_z, shape)
+        if isinstance(source, LevelPrior):
+            z = self._draw_levels(source, key_z, num, temperature, given)
+        else:
+            # A prior that depends on the condition has a code for each.
+            shape = (num,) if sampler or source.mean.ndim == 1 else ()
+            z = source.sample(key_z, shape)
         check_numbers("a drawn code", z)
         p = self.decode(z, condition)
         x: jax.Array = p.sample(key_x) if with_noise else p.mean
         check_numbers("a sample", x)
         return x
+
+    def _check_level_options(
+        self, temperature: float, given: Sequence[Any], sampler: Any
+    ) -> None:
+        check_at_least("temperature", temperature, 0)
+        options = {"temperature": temperature != 1.0, "given": bool(len(given))}
+        for name in (name for name, is_set in options.items() if is_set):
+            if not self.has_levels:
+                raise InputError(
+                    f"{name} must be left out for a model without levels of latent "
+                    f"variables, got {type(self.model).__name__}"
+                )
+            if sampler is not None:
+                raise InputError(f"{name} must be left out where sampler is stated")
+
+    def _draw_levels(
+        self,
+        prior: LevelPrior,
+        key: jax.Array,
+        num: int,
+        temperature: float,
+        given: Sequence[Any],
+    ) -> Codes:
+        """Codes of ``num`` examples, a chunk at a time."""
+        shapes = self.level_shapes
+        if len(given) > len(shapes):
+            raise InputError(
+                f"given must have {len(shapes)} levels at most, got {len(given)}"
+            )
+        kept = []
+        for number, (level, shape) in enumerate(zip(given, shapes, strict=False), 1):
+            name = f"level {number} of given"
+            array = as_array(level, name)
+            if array.shape == shape:
+                array = np.broadcast_to(np.asarray(array), (num, *shape))
+            kept.append(_check_code(array, shape, name, num))
+
+        @jax.jit
+        def draw(
+            prior: LevelPrior, key: jax.Array, kept: list[jax.Array], heat: jax.Array
+        ) -> Codes:
+            shape = (min(num, CHUNK),)
+            return prior.sample(key, shape, given=kept, temperature=heat)
+
+        parts = []
+        for first in range(0, num, CHUNK):
+            own = jax.random.fold_in(key, first) if first else key
+            rows = np.minimum(np.arange(first, first + min(num, CHUNK)), num - 1)
+            given_rows = [jnp.asarray(level[rows], jnp.float32) for level in kept]
+            parts.append(draw(prior, own, given_rows, jnp.float32(temperature)))
+        if not parts:
+            return Codes(tuple(jnp.zeros((0, *shape)) for shape in shapes))
+        joined: Codes = jax.tree.map(lambda *a: jnp.concatenate(a)[:num], *parts)
+        return joined
 
     @functools.cached_property
     def prior(self) -> Any:
@@ -434,11 +563,12 @@ class Trained:
         return self.model.apply(variables, batch, method=method)
 
     @functools.cached_property
-    def _decode(self) -> Callable[[Any, Batch[jax.Array]], Any]:
-        def decode(variables: Any, codes: Batch[jax.Array]) -> Any:
-            codes = codes if _has_wide(variables) else codes.with_x(narrow(codes.x))
+    def _decode(self) -> Callable[[Any, Batch[Any]], Any]:
+        def decode(variables: Any, codes: Batch[Any]) -> Any:
+            if not _has_wide(variables):
+                codes = codes.with_x(jax.tree.map(narrow, codes.x))
 
-            def method(model: Any, codes: Batch[jax.Array]) -> Any:
+            def method(model: Any, codes: Batch[Any]) -> Any:
                 vae, z = bind(model, codes)
                 return vae.decode(z)
 
@@ -452,6 +582,28 @@ def _describe_parts(model: nn.Module) -> str:
     parts = [getattr(model, each.name, None) for each in dataclasses.fields(model)]
     names = [type(p).__name__ for p in parts if isinstance(p, nn.Module)]
     return f"{type(model).__name__}({', '.join(names)})"
+
+
+def _check_code(
+    z: Any, shape: tuple[int, ...], name: str, num: int | None = None
+) -> np.ndarray | jax.Array:
+    """Codes ``(N, *shape)`` as an array.
+
+    Raises:
+      InputError: another shape, or numbers that are not finite.
+    """
+    array = as_array(z, name)
+    if not array.ndim or array.shape[1:] != shape or num not in (None, len(array)):
+        rows = "N" if num is None else num
+        raise InputError(
+            f"{name} must have the shape ({rows}, {str(shape)[1:-1].rstrip(',')}), got "
+            f"{array.shape}"
+        )
+    is_traced = isinstance(array, jax.core.Tracer)
+    if not is_traced and not np.isfinite(np.asarray(array)).all():
+        raise InputError(f"{name} must hold finite numbers, got NaN or infinity")
+    checked: np.ndarray | jax.Array = array
+    return checked
 
 
 def _has_wide(variables: Any) -> bool:
@@ -478,7 +630,7 @@ def _in_chunks(
             lambda rows, leaf: leaf[:0] if rows else leaf, has_rows, compute(one)
         )
     if N <= CHUNK:
-        return compute(batch.with_x(jnp.asarray(stored(batch.x))))
+        return compute(batch.with_x(jax.tree.map(jnp.asarray, stored(batch.x))))
     parts = []
     for start in range(0, N, CHUNK):
         # The last chunk is filled with its last row: one shape, one compilation.
