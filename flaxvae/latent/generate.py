@@ -19,10 +19,15 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset, Split
 from flaxvae.data.schema import TableSchema
-from flaxvae.distributions.levels import values_of
 from flaxvae.files import TABLE_SUFFIXES, atomic_file, atomic_folder, write_table
 from flaxvae.latent.keys import draw_key
-from flaxvae.latent.levels import check_temperature, decode, sample
+from flaxvae.latent.levels import (
+    check_temperature,
+    decode,
+    mean_of,
+    sample,
+    sample_posterior,
+)
 from flaxvae.latent.samplers import (
     SamplerName,
     check_sampler,
@@ -309,8 +314,7 @@ def _vary(
         z = mean[None] + spread * (draws - mean[None])  # (num, N, D)
         return z.swapaxes(0, 1).reshape(-1, *mean.shape[1:])  # (N * num, D)
 
-    draws = values_of(q.sample(key_z, (num,)))
-    z = jax.tree.map(vary, draws, values_of(q.mean))  # each level on its own
+    z = jax.tree.map(vary, sample_posterior(q, key_z, (num,)), mean_of(q))
     conditions = None
     if split.condition is not None:
         conditions = np.repeat(split.condition, num, axis=0)
