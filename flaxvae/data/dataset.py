@@ -166,6 +166,8 @@ class Dataset:
 
     def stored(self, batch: Batch[np.ndarray]) -> Batch[np.ndarray]:
         """Examples of a split as they lie on a device; see `Preprocessing.stored`."""
+        if batch.x.dtype != np.float64:
+            return batch
         return batch.with_x(self.preprocessing.stored(batch.x))
 
     @property
