@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flaxvae.capabilities import ConditionTraits
 from flaxvae.checks import (
     InputError,
     as_integer,
@@ -134,7 +135,7 @@ def count_classes(trained: Trained, code_prior: Trained | None = None) -> int | 
     """
     model: Any = trained.model
     if trained.is_conditional:
-        return getattr(model.condition, "num_classes", None)
+        return ConditionTraits.of(model.condition).num_classes
     if code_prior is None or len(trained.code_shape) == 1:
         return None
     prior: Any = code_prior.model

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from flaxvae.capabilities import ShapesFeatures
 from flaxvae.checks import InputError, as_integer, show
 from flaxvae.nn.convnet import BeforeReshape
 from flaxvae.nn.layers import Activation, BatchNormStyle, Biases, Dtype, Normalization
@@ -304,7 +305,6 @@ class NetworkConfig:
             named.append(kind)
         if decoder is None:
             kind = DECODERS[self._decoder]
-            feature_shape = getattr(likelihood, "feature_shape", lambda shape: shape)
             mirrored = {
                 name: value[::-1]
                 if name in _MIRRORED and isinstance(value, tuple)
@@ -316,7 +316,11 @@ class NetworkConfig:
                 for name, value in values.items()
                 if name.startswith(_OF_DECODER)
             }
-            mirrored["output_shape"] = feature_shape(data.shape)
+            mirrored["output_shape"] = (
+                likelihood.feature_shape(data.shape)
+                if isinstance(likelihood, ShapesFeatures)
+                else data.shape
+            )
             decoder = build_part(kind, mirrored)
             named.append(kind)
         self._check_unused(named)

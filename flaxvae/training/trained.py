@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.batch import Batch
+from flaxvae.capabilities import Decodes, Encodes, HasPrior, ModelTraits
 from flaxvae.checks import (
     InputError,
     NonFiniteError,
@@ -24,6 +25,7 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.tables import is_table, read_like
+from flaxvae.distributions.distribution import batch_shape
 from flaxvae.dtypes import narrow
 from flaxvae.models.bind import bind, bind_example
 from flaxvae.objectives.objective import Objective
@@ -140,7 +142,7 @@ class Trained:
     @property
     def is_conditional(self) -> bool:
         """Whether the model takes a class or a vector as condition of each example."""
-        return getattr(self.model, "condition", None) is not None
+        return ModelTraits.of(self.model).condition is not None
 
     def encode(
         self,
@@ -175,7 +177,7 @@ class Trained:
             have.
           NonFiniteError: parameters, or a q(z|x), that are infinite or NaN.
         """
-        self._check_has("encode")
+        self._check_has("encode", isinstance(self.model, Encodes))
         self.check_finite()
         x = as_array(self._as_rows(x))
         ndim = len(self.data_shape)
@@ -213,8 +215,8 @@ class Trained:
         is_image = len(self.data_shape) == 3
         check_examples(x, self.preprocessing, is_image=is_image)
 
-    def _check_has(self, name: str) -> None:
-        if not hasattr(self.model, name):
+    def _check_has(self, name: str, has: bool) -> None:
+        if not has:
             raise InputError(
                 f"the model must have a method {name}, and {type(self.model).__name__} "
                 "has none"
@@ -255,7 +257,7 @@ class Trained:
             the model does not have.
           NonFiniteError: parameters, or a p(x|z), that are infinite or NaN.
         """
-        self._check_has("decode")
+        self._check_has("decode", isinstance(self.model, Decodes))
         self.check_finite()
         z = as_array(z, "z")
         if not z.ndim or z.shape[1:] != self.code_shape:
@@ -359,8 +361,8 @@ class Trained:
                 "sampler must be stated for a model without a prior, such as the one "
                 "that flaxvae.latent.fit_mixture returns"
             )
-        # A prior that depends on the condition has a code for each.
-        shape = (num,) if sampler or source.mean.ndim == 1 else ()
+        # A prior that depends on the condition is a batch of one for each.
+        shape = () if not sampler and batch_shape(source) else (num,)
         z = source.sample(key_z, shape)
         check_numbers("a drawn code", z)
         p = self.decode(z, condition)
@@ -376,7 +378,7 @@ class Trained:
     def _prior(self, condition: Any, num: int) -> Any:
         def prior(vae: Any, batch: Batch[Any]) -> Any:
             vae, _ = bind(vae, batch)
-            return vae.prior() if hasattr(vae, "prior") else None
+            return vae.prior() if isinstance(vae, HasPrior) else None
 
         batch = self._as_batch(np.zeros(num, np.float32), condition)
         return self.model.apply(self.variables, batch, method=prior)
@@ -449,7 +451,7 @@ class Trained:
 
 def _describe_parts(model: nn.Module) -> str:
     """The class of a model and those of its parts."""
-    parts = [getattr(model, each.name, None) for each in dataclasses.fields(model)]
+    parts = [vars(model).get(each.name) for each in dataclasses.fields(model)]
     names = [type(p).__name__ for p in parts if isinstance(p, nn.Module)]
     return f"{type(model).__name__}({', '.join(names)})"
 
