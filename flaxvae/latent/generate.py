@@ -458,7 +458,7 @@ def write_codes(codes: Dataset, folder: str | Path) -> list[Path]:
     import pyarrow.parquet
 
     splits: dict[str, Split] = {
-        name: getattr(codes, name) for name in ("train", "validation", "test")
+        name: codes.split(name) for name in ("train", "validation", "test")
     }
     splits = {name: split for name, split in splits.items() if len(split)}
     sizes = [len(split) for split in splits.values()]

@@ -7,7 +7,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.typing import ArrayLike
 
 from flaxvae.batch import Batch
 from flaxvae.capabilities import Conditional, ConditionTraits, Decodes, ModelTraits
@@ -41,7 +40,7 @@ def check_examples(
 
 def conditions_of(
     model: nn.Module,
-    condition: ArrayLike | None,
+    condition: object,
     num: int,
     class_names: Sequence[str] | None = None,
 ) -> np.ndarray | jax.Array | None:

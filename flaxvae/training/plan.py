@@ -13,7 +13,7 @@ import optax
 
 from flaxvae.capabilities import LikelihoodTraits, ModelTraits
 from flaxvae.checks import InputError, check_choice, check_seed, show
-from flaxvae.data import Dataset, Split
+from flaxvae.data import Dataset
 from flaxvae.data.dataset import check_dataset
 from flaxvae.data.rows import blocks
 from flaxvae.models import (
@@ -330,7 +330,7 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
             "see flaxvae.data.condition_on_labels"
         )
     for name in ("train", "validation"):
-        split: Split = getattr(dataset, name)
+        split = dataset.split(name)
         checked = check_split(model, split, name).condition
         if checked is not None and checked.dtype.kind == "i":
             kind = np.asarray(split.condition).dtype

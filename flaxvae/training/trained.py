@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
 from flaxvae.capabilities import Decodes, Encodes, HasPrior, ModelTraits
@@ -37,6 +38,8 @@ from flaxvae.training.state import count_parameters
 CHUNK = 1024  # rows computed at once
 
 A = TypeVar("A", bound=np.ndarray | jax.Array)
+Compute = Callable[[VariableDict, Batch[jax.Array]], Any]
+"""``(variables, batch) -> result``, a tree of arrays."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -131,7 +134,7 @@ class Trained:
 
         x = jax.ShapeDtypeStruct((1, *self.data_shape), jnp.float32)
         apply = functools.partial(self.model.apply, method=encode)
-        code: Any = jax.eval_shape(apply, self.variables, x)
+        code: jax.ShapeDtypeStruct = jax.eval_shape(apply, self.variables, x)
         return tuple(code.shape[1:])
 
     @property
@@ -147,7 +150,7 @@ class Trained:
     def encode(
         self,
         x: np.ndarray | jax.Array,
-        condition: Any = None,
+        condition: object = None,
         *,
         key: jax.Array | None = None,
     ) -> Any:
@@ -247,7 +250,7 @@ class Trained:
 
         return takes
 
-    def decode(self, z: np.ndarray | jax.Array, condition: Any = None) -> Any:
+    def decode(self, z: np.ndarray | jax.Array, condition: object = None) -> Any:
         """p(x|z) of each code ``(N, D)``; its ``mean`` is the image to look at.
 
         ``condition`` is as in `encode`.
@@ -310,7 +313,7 @@ class Trained:
         return _in_chunks(jax.jit(apply), Batch(x), self.preprocessing.stored)
 
     def reconstruct(
-        self, x: np.ndarray | jax.Array, condition: Any = None
+        self, x: np.ndarray | jax.Array, condition: object = None
     ) -> jax.Array:
         """The mean image ``(N, H, W, C)`` decoded from the mean code of each ``x``.
 
@@ -333,7 +336,7 @@ class Trained:
         key: jax.Array | None = None,
         with_noise: bool = False,
         sampler: Any = None,
-        condition: Any = None,
+        condition: object = None,
     ) -> jax.Array:
         """Examples ``(num, *data_shape)`` of codes drawn from the prior.
 
@@ -375,7 +378,7 @@ class Trained:
         """p(z), or None where the model has none or it depends on a condition."""
         return None if self.is_conditional else self._prior(None, 1)
 
-    def _prior(self, condition: Any, num: int) -> Any:
+    def _prior(self, condition: object, num: int) -> Any:
         def prior(vae: Any, batch: Batch[Any]) -> Any:
             vae, _ = bind(vae, batch)
             return vae.prior() if isinstance(vae, HasPrior) else None
@@ -387,7 +390,7 @@ class Trained:
         """Names of the classes, where they are known."""
         return None
 
-    def _as_batch(self, x: A, condition: Any) -> Batch[A]:
+    def _as_batch(self, x: A, condition: object) -> Batch[A]:
         """Examples or codes with the condition of each, as far as the model takes one.
 
         Raises:
@@ -400,7 +403,7 @@ class Trained:
 
     def _draw_and_apply(
         self,
-        compute: Callable[[Any, Batch[jax.Array]], Any],
+        compute: Compute,
         batch: Batch[Any],
         key: jax.Array,
     ) -> Any:
@@ -415,18 +418,18 @@ class Trained:
         return _join(_find_rows(apply, seen), parts, len(batch.x))
 
     @functools.cached_property
-    def _encode(self) -> Callable[[Any, Batch[jax.Array]], Any]:
-        def encode(variables: Any, batch: Batch[jax.Array]) -> Any:
+    def _encode(self) -> Compute:
+        def encode(variables: VariableDict, batch: Batch[jax.Array]) -> Any:
             batch = batch.with_x(self.preprocessing.prepare(batch.x))
             return self._apply_encoder(variables, batch)
 
         return jax.jit(encode)
 
     @functools.cached_property
-    def _encode_seen(self) -> Callable[[Any, Batch[jax.Array]], Any]:
+    def _encode_seen(self) -> Compute:
         return jax.jit(self._apply_encoder)
 
-    def _apply_encoder(self, variables: Any, batch: Batch[jax.Array]) -> Any:
+    def _apply_encoder(self, variables: VariableDict, batch: Batch[jax.Array]) -> Any:
         """q(z|x) of the network's inputs."""
 
         def method(model: Any, batch: Batch[jax.Array]) -> Any:
@@ -436,8 +439,8 @@ class Trained:
         return self.model.apply(variables, batch, method=method)
 
     @functools.cached_property
-    def _decode(self) -> Callable[[Any, Batch[jax.Array]], Any]:
-        def decode(variables: Any, codes: Batch[jax.Array]) -> Any:
+    def _decode(self) -> Compute:
+        def decode(variables: VariableDict, codes: Batch[jax.Array]) -> Any:
             codes = codes if _has_wide(variables) else codes.with_x(narrow(codes.x))
 
             def method(model: Any, codes: Batch[jax.Array]) -> Any:
@@ -456,7 +459,7 @@ def _describe_parts(model: nn.Module) -> str:
     return f"{type(model).__name__}({', '.join(names)})"
 
 
-def _has_wide(variables: Any) -> bool:
+def _has_wide(variables: VariableDict) -> bool:
     """Whether parameters of the user's own are float64."""
     return any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(variables))
 

@@ -17,7 +17,7 @@ from flaxvae.evaluation import evaluate
 from flaxvae.models import build_classifier, build_vae
 from flaxvae.models.bind import bind, bind_example
 from flaxvae.objectives import ELBO, Classification
-from flaxvae.training import fit
+from flaxvae.training import fit, sweep
 from flaxvae.training.plan import make_plan
 
 SMALL = {"epochs": 2, "batch_size": 50, "progress": False}
@@ -152,6 +152,15 @@ def test_only_a_classifier_has_labels_in_its_batches(stripes):
     vae = build_vae(stripes.shape, 2, conditional="concat", num_classes=8)
     given = batch_of(vae, condition_on_labels(stripes), ELBO())
     assert (given.label, given.condition.shape) == (None, (20,))
+
+
+def test_a_sweep_of_classifiers_is_taught_labels(stripes):
+    (member,) = sweep(
+        classifier, stripes, {"seed": [3]}, objective=Classification(), **SMALL
+    )
+    one = fit(classifier(), stripes, objective=Classification(), seed=3, **SMALL)
+    for a, b in zip(*map(variables, (member.trained, one)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 class Own(nn.Module):
