@@ -163,6 +163,11 @@ def _check_labels(model: nn.Module, split: Split, name: str) -> None:
         return
     num_classes = ModelTraits.of(model).num_classes
     check_conditions(split.labels, num_classes=num_classes, name=f"labels of {name}")
+    if len(split.labels) != len(split):
+        raise InputError(
+            f"there must be a label for each of {len(split)} examples of {name}, got "
+            f"{len(split.labels)}"
+        )
 
 
 def as_array(x: Any, name: str = "x") -> Any:

@@ -14,6 +14,7 @@ from flaxvae.batch import Batch, as_batch
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split, condition_on_labels
 from flaxvae.evaluation import evaluate
+from flaxvae.evaluation.bound import evaluate_terms
 from flaxvae.models import build_classifier, build_vae
 from flaxvae.models.bind import bind, bind_example
 from flaxvae.objectives import ELBO, Classification
@@ -197,3 +198,10 @@ def test_labels_that_cannot_be_taught_are_refused(stripes, labels, message):
     data: Dataset = change(stripes, labels=labels)
     with pytest.raises(InputError, match=message):
         fit(classifier(), data, objective=Classification(), **SMALL)
+
+
+def test_an_evaluation_needs_a_label_for_each_example(stripes):
+    trained = fit(classifier(), stripes, objective=Classification(), **SMALL)
+    short = dataclasses.replace(stripes.test, labels=stripes.test.labels[:3])
+    with pytest.raises(InputError, match=r"a label for each of 37 examples .* got 3"):
+        evaluate_terms(trained, short)
