@@ -53,7 +53,7 @@ def encode_dataset(
     """
     splits: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
-        split: Split = getattr(dataset, name)
+        split = dataset.split(name)
         splits[name] = (
             encode_indices(trained, split, seed=seed)
             if indices

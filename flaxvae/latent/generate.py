@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flaxvae.capabilities import ConditionTraits
 from flaxvae.checks import (
     InputError,
     as_integer,
@@ -159,7 +160,7 @@ def count_classes(trained: Trained, code_prior: Trained | None = None) -> int | 
     """
     model: Any = trained.model
     if trained.is_conditional:
-        return getattr(model.condition, "num_classes", None)
+        return ConditionTraits.of(model.condition).num_classes
     if code_prior is None or not is_grid(trained):
         return None
     prior: Any = code_prior.model
@@ -484,7 +485,7 @@ def write_codes(codes: Dataset, folder: str | Path) -> list[Path]:
     import pyarrow.parquet
 
     splits: dict[str, Split] = {
-        name: getattr(codes, name) for name in ("train", "validation", "test")
+        name: codes.split(name) for name in ("train", "validation", "test")
     }
     splits = {name: split for name, split in splits.items() if len(split)}
     sizes = [len(split) for split in splits.values()]
