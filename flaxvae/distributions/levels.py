@@ -8,7 +8,7 @@ that it has computed from the levels before.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -77,9 +77,9 @@ class Draws:
         """The same without the axis B, of a batch of one example."""
         axis = self.log_q.ndim - 2  # of B in codes
         z = jax.tree.map(lambda a: a.squeeze(axis), self.z)
-        densities = (a.squeeze(-1) for a in (self.log_q, self.log_p, self.kl))
+        log_q, log_p, kl = (a.squeeze(-1) for a in (self.log_q, self.log_p, self.kl))
         parts = (a if a is None else a.squeeze(-2) for a in self.kl_per_dimension)
-        return Draws(z, *densities, tuple(parts))
+        return Draws(z, log_q, log_p, kl, tuple(parts))
 
 
 def values_of(z: jax.Array | Codes) -> jax.Array | Codes:
@@ -106,6 +106,8 @@ class LevelPosterior:
       network: an unbound module.
       is_one: whether x is one example, whose codes lack the axis B.
     """
+
+    has_levels: ClassVar[bool] = True
 
     features: tuple[jax.Array, ...]
     top: Distribution
@@ -183,7 +185,7 @@ class LevelPrior:
         shape: tuple[int, ...] = (),
         *,
         given: Sequence[jax.Array] = (),
-        temperature: float = 1.0,
+        temperature: float | jax.Array = 1.0,
     ) -> Codes:
         """Draws codes ``(*shape, ...)``.
 

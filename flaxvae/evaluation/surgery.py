@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.capabilities import DistributionTraits
 from flaxvae.checks import as_integer
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
-from flaxvae.distributions import MultivariateNormal, Normal
 from flaxvae.evaluation.bound import evaluate_elbo
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
@@ -79,7 +79,8 @@ def elbo_surgery(
     if prior is None:
         return {}
     q = trained.encode(split.x, key=evaluation_key(trained, seed=seed))
-    if not isinstance(q, Normal | MultivariateNormal):
+    declared = DistributionTraits.of(q)
+    if not declared.has_fast_density:
         return {}
     if kl is None:
         kl = evaluate_elbo(trained, split, seed=seed)["kl"]
@@ -102,8 +103,8 @@ def elbo_surgery(
         "mutual_information_ceiling": ceiling,
         "marginal_kl": kl - mutual,
     }
-    if isinstance(q, Normal):
-        has_rest = isinstance(prior, Normal)
+    if declared.is_factorized:
+        has_rest = DistributionTraits.of(prior).is_factorized
         most = parts["marginal_kl"] if has_rest else math.inf
         correlation = _between(0.0, estimate(log_q_z - log_product), most)
         parts["total_correlation"] = correlation
@@ -134,8 +135,10 @@ def _log_aggregate(
     with np.errstate(divide="ignore"):
         log_share = jnp.asarray(np.log(share), z.dtype)  # (N,)
 
+    is_factorized = DistributionTraits.of(q).is_factorized
+
     def measure(q: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if isinstance(q, Normal):
+        if is_factorized:
             log_weights = jnp.broadcast_to(log_share, (len(z), len(log_share)))
             return log_marginals(z, q, log_weights)
         densities = q.log_prob(z[:, None]) + log_share[None]  # (chunk, N)
@@ -144,7 +147,7 @@ def _log_aggregate(
 
     compute = jax.jit(measure)
     N, D = q.mean.shape
-    width = D if isinstance(q, Normal) else D**2
+    width = D if is_factorized else D**2
     chunk = int(min(len(z), max(1, MEMORY_BUDGET // (4 * N * width))))
     parts = []
     for first in range(0, len(z), chunk):
