@@ -3,6 +3,9 @@
     python -m experiments.hierarchical_vae
     python -m experiments.hierarchical_vae --depth=3 --latent_dims=16 --prior=vamp
 
+On 2 busy CPU cores 5 epochs of MNIST take about a minute; validation -ELBO after them,
+in nats, grey levels, seed 0: 112.1, with --inference=ladder 116.3.
+
 Networks of papers (with --binarize=dynamic or --binarize=static, --nll_samples=5000):
 
     Burda et al. (arXiv 1509.00519), two layers; their IWAE: --objective=iwae too
@@ -10,12 +13,15 @@ Networks of papers (with --binarize=dynamic or --binarize=static, --nll_samples=
     --activation=tanh
 
     Tomczak and Welling (arXiv 1705.07120), two levels and a VampPrior
-    --latent_dims=40 --hidden 300 300 --level_hidden 300 300 --inference=top_down
-    --activation=glu --decoder_skip --prior=vamp --kl_schedule=linear --kl_epochs=100
+    --latent_dims=40 --hidden 300 300 --level_hidden 300 300 --activation=glu
+    --decoder_skip --prior=vamp --kl_schedule=linear --kl_epochs=100
 
     Sonderby et al. (arXiv 1602.02282), ladder of five levels
     --latent_dims 4 8 16 32 64 --hidden 512 512 --level_hidden 256 256
-    --kl_schedule=linear
+    --inference=ladder --kl_schedule=linear
+
+    Child (arXiv 2011.10650), convolutional, a small one: 8 levels
+    --network=conv --groups 1 4 7 14 --depth=2 --width=32 --ema_decay=0.999
 """
 
 from dataclasses import dataclass, field
@@ -116,14 +122,11 @@ def main(flags: Flags) -> None:
 
 def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
     """The final numbers, as rows of a table."""
-    rows = [
+    return [
         ("method", "{objective}, prior of the top {prior}".format(**summary)),
         *terminal.describe_bounds(summary),
+        *terminal.describe_run(summary, workdir),
     ]
-    if levels := summary["test"].get("kl_per_level"):
-        nats = ", ".join(f"{kl:.2f}" for kl in levels)
-        rows.append(("KL per level, top first", f"{nats} nats"))
-    return [*rows, *terminal.describe_run(summary, workdir)]
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def describe_bounds(summary: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         ("reconstruction", f"{-test['log_likelihood']:.2f} nats"),
         ("KL", f"{test['kl']:.2f} nats"),
-        *(describe_parts(summary["surgery"]) if "surgery" in summary else ()),
+        *describe_parts(summary["surgery"]),
     ]
     if "nll" in test:
         value, error = f"{test['nll']:.2f} nats", test["nll_monte_carlo_error"]

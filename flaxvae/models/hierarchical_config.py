@@ -56,7 +56,7 @@ class HierarchicalConfig(LikelihoodConfig):
       '784-200-200-z100-100-100-z50'
       >>> tomczak = HierarchicalConfig(
       ...     latent_dims=40, hidden=(300, 300), level_hidden=(300, 300),
-      ...     inference="top_down", activation="glu", decoder_skip=True, prior="vamp",
+      ...     activation="glu", decoder_skip=True, prior="vamp",
       ... )
       >>> tomczak.describe_network((28, 28, 1))
       '784-300-300-z40-300-300-z40'
@@ -76,7 +76,7 @@ class HierarchicalConfig(LikelihoodConfig):
     """Widths of the dense layers between the data and the last level (256 256)."""
     level_hidden: tuple[int, ...] | None = setting(None, at_least=1, needs=OF_MLP)
     """Widths of the dense layers between two levels (256)."""
-    inference: Inference = setting("ladder", needs=OF_MLP)
+    inference: Inference = setting("top_down", needs=OF_MLP)
     """Levels of q(z|x) are drawn from the data upwards (arXiv 1509.00519), from the top
     downwards (1705.07120), or so with the prior as a factor (1602.02282)."""
     decoder_skip: bool = setting(False, needs=OF_MLP)
@@ -147,7 +147,7 @@ class HierarchicalConfig(LikelihoodConfig):
             )
         for name in OF_SEVERAL:
             value = getattr(self, name)
-            if len(dims) == 1 and value not in (None, False, "ladder"):
+            if len(dims) == 1 and value not in (None, False, "top_down"):
                 shown = " ".join(map(str, value)) if name == "level_hidden" else value
                 raise InputError(
                     f"{name} must be left out for a single level, got {shown}"

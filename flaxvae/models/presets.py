@@ -28,6 +28,6 @@ PRESETS: dict[str, VAEConfig] = {
 }
 
 LEVEL_PRESETS: dict[str, HierarchicalConfig] = {
-    "ladder": HierarchicalConfig(latent_dims=(16, 32)),
+    "ladder": HierarchicalConfig(latent_dims=(16, 32), inference="ladder"),
     "top-down": HierarchicalConfig(network="conv", depth=2, width=32),
 }

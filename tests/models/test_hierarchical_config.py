@@ -26,7 +26,6 @@ TOMCZAK = {
     "latent_dims": 40,
     "hidden": (300, 300),
     "level_hidden": (300, 300),
-    "inference": "top_down",
     "activation": "glu",
     "decoder_skip": True,
     "prior": "vamp",
@@ -129,7 +128,7 @@ def test_parts_follow_the_data():
         ({"depth": 0}, "depth must be >= 1, got 0"),
         ({"latent_dims": ()}, "latent_dims must have a value, got none"),
         ({"depth": 1, "level_hidden": (3,)}, "level_hidden must be left out for a s"),
-        ({"depth": 1, "inference": "top_down"}, "inference must be left out for a"),
+        ({"depth": 1, "inference": "ladder"}, "inference must be left out for a"),
         ({"depth": 1, "decoder_skip": True}, "decoder_skip must be left out f"),
         (
             {"inference": "bottom_up", "prior": "vamp"},
