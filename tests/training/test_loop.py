@@ -18,6 +18,7 @@ from flaxvae import training
 from flaxvae.checks import InputError
 from flaxvae.data import Preprocessing, Split, binarize
 from flaxvae.evaluation import evaluate_elbo
+from flaxvae.models import HierarchicalConfig
 from flaxvae.objectives import ELBO, Objective, Weight
 from flaxvae.training import (
     Engine,
@@ -143,13 +144,20 @@ def kill_after(monkeypatch, saves):
 
 
 @pytest.mark.parametrize(
-    ("kills", "first_steps"),
-    [([4, 3], 3), pytest.param([1, 2, 1], 6, marks=pytest.mark.slow)],
+    ("kind", "kills", "first_steps"),
+    [
+        ("one level", [4, 3], 3),
+        ("levels", [4, 3], 3),
+        pytest.param("one level", [1, 2, 1], 6, marks=pytest.mark.slow),
+    ],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(
-    vae, stripes, tmp_path, monkeypatch, kills, first_steps
+    vae, stripes, tmp_path, monkeypatch, kind, kills, first_steps
 ):
     """To the bit, wherever it was killed: between epochs or within one."""
+    if kind == "levels":
+        small = {"hidden": (8,), "level_hidden": (6,), "latent_dims": (2, 3)}
+        vae = HierarchicalConfig(**small).build(stripes)
     options = {
         "epochs": 5,
         "batch_size": 32,
