@@ -93,6 +93,7 @@ def test_numbers_of_levels(settings, expected):
             [(1, 1, 1), (1, 4, 4), (1, 8, 8)],
         ),
         ({"groups": (3,)}, (9, 9, 1), [(2, 3, 3)]),
+        ({"groups": (1, 7)}, (13, 9, 2), [(2, 1, 1), (2, 7, 5)]),
     ],
 )
 def test_grids_of_levels(settings, shape, expected):
