@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from flaxvae.training.grid import name_setting
 
 import flaxvae
 from flaxvae.checks import InputError
@@ -13,6 +12,7 @@ from flaxvae.models import build_vae
 from flaxvae.objectives import ELBO, Objective, Weight
 from flaxvae.training import Engine, build_optimizer, fit, stack, sweep
 from flaxvae.training.interrupt import Interrupted
+from flaxvae.training.stack import name_setting
 from flaxvae.training.storage import recorder
 
 OPTIONS = {"epochs": 3, "batch_size": 32, "progress": False}
