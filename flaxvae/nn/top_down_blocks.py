@@ -298,9 +298,7 @@ def normal(mean: jax.Array, raw: jax.Array) -> Normal:
 
 
 def add_residual(change: Normal, p: Normal) -> Normal:
-    """q with the moments of p and a change: means are added, standard deviations
-    multiplied; p itself for a change of N(0, 1).
-    """
+    """The moments of p changed: means are added, standard deviations multiplied."""
     return Normal(p.mean + change.mean, p.log_var + change.log_var, event_ndim=1)
 
 
