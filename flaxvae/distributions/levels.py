@@ -77,9 +77,9 @@ class Draws:
         """The same without the axis B, of a batch of one example."""
         axis = self.log_q.ndim - 2  # of B in codes
         z = jax.tree.map(lambda a: a.squeeze(axis), self.z)
-        densities = (a.squeeze(-1) for a in (self.log_q, self.log_p, self.kl))
+        log_q, log_p, kl = (a.squeeze(-1) for a in (self.log_q, self.log_p, self.kl))
         parts = (a if a is None else a.squeeze(-2) for a in self.kl_per_dimension)
-        return Draws(z, *densities, tuple(parts))
+        return Draws(z, log_q, log_p, kl, tuple(parts))
 
 
 def values_of(z: jax.Array | Codes) -> jax.Array | Codes:
@@ -183,7 +183,7 @@ class LevelPrior:
         shape: tuple[int, ...] = (),
         *,
         given: Sequence[jax.Array] = (),
-        temperature: float = 1.0,
+        temperature: float | jax.Array = 1.0,
     ) -> Codes:
         """Draws codes ``(*shape, ...)``.
 

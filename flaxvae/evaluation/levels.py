@@ -1,6 +1,7 @@
 """What each level of a model with several contributes to its bound."""
 
 import jax
+import jax.numpy as jnp
 
 from flaxvae.data import Split
 from flaxvae.evaluation.bound import evaluate_means
@@ -34,10 +35,9 @@ def evaluate_levels(
     means = evaluate_means(
         trained, split, FunctionObjective(function=_terms), seed=seed
     )
-    described = describe_codes(
-        {name: means[name] for name in means if name.startswith("kl_per_")}
-    )
-    active = described.get("active_units")
+    active = describe_codes(
+        {name: jnp.asarray(means[name]) for name in means if name.startswith("kl_per_")}
+    ).get("active_units")
     return {
         **{name: float(means[name]) for name in ("elbo", "log_likelihood", "kl")},
         "kl_per_level": [float(kl) for kl in means["kl_per_level"]],

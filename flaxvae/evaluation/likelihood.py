@@ -13,7 +13,7 @@ from flaxvae.batch import Batch
 from flaxvae.checks import InputError, as_integer, check_above, check_terms
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
-from flaxvae.distributions.levels import LevelPosterior
+from flaxvae.distributions.levels import Codes, LevelPosterior
 from flaxvae.dtypes import narrow
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE, bytes_per_row
@@ -151,10 +151,8 @@ def bytes_per_draw(trained: Trained) -> int:
             log_likelihood: jax.Array = vae.decode(z).log_prob(x)
             return log_likelihood
 
-        log_likelihood: jax.Array = trained.model.apply(
-            trained.variables, method=method
-        )
-        return log_likelihood
+        found: Any = trained.model.apply(trained.variables, method=method)
+        return jnp.asarray(found)
 
     return bytes_per_row(draw, trained.data_shape) // 2  # of one of the two examples
 
@@ -252,7 +250,7 @@ def make_estimate(
     def estimate(
         variables: Any, batch: Batch[jax.Array], key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        def apply(method: Callable[..., Any], x: jax.Array) -> Any:
+        def apply(method: Callable[..., Any], x: Any) -> Any:
             """``method(model, x)`` of the model under the conditions of the batch."""
 
             def on_batch(model: Any, batch: Batch[jax.Array]) -> Any:
@@ -267,15 +265,16 @@ def make_estimate(
         def add_chunk(sums: Sums, number: jax.Array) -> tuple[Sums, None]:
             highest, total, squares, groups = sums
             key_z = jax.random.fold_in(key, number)
+            z: jax.Array | Codes
             if isinstance(q, LevelPosterior):  # one pass computes all of it
                 draws = q.draw(key_z, (in_chunk,))
-                z, log_q, log_p = draws.z, draws.log_q.sum(0), draws.log_p.sum(0)
+                z, log_q = draws.z, draws.log_q.sum(0)
             else:
+                draws = None
                 z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
-                log_p = None
             p_x = apply(lambda vae, z: vae.decode(z), z)
             log_likelihood = p_x.log_prob(x)
-            log_p = p.log_prob(z) if log_p is None else log_p
+            log_p = p.log_prob(z) if draws is None else draws.log_p.sum(0)
             log_w = log_likelihood + log_p - log_q  # (in_chunk, B)
             log_w = narrow(log_w)
             index = number * in_chunk + jnp.arange(in_chunk, dtype=jnp.int32)

@@ -23,7 +23,7 @@ def bytes_per_row(compute: Callable[[int], object], data_shape: tuple[int, ...])
         list(_sizes(jax.make_jaxpr(lambda count=count: compute(count))().jaxpr))
         for count in (2, 3)
     )
-    grown = [b - a for a, b in zip(two, three, strict=True)]
+    grown = [b - a for a, b in zip(two, three, strict=False)]
     return ARRAYS_AT_ONCE * max(4 * math.prod(data_shape), *grown, 0)
 
 
@@ -31,7 +31,7 @@ def _sizes(jaxpr: jax.extend.core.Jaxpr) -> Iterator[int]:
     """Bytes of each array that a traced computation makes, in order."""
     for equation in jaxpr.eqns:
         for variable in equation.outvars:
-            shape, dtype = variable.aval.shape, variable.aval.dtype
-            yield math.prod(shape) * getattr(dtype, "itemsize", 0)
+            if isinstance(variable.aval, jax.core.ShapedArray):
+                yield math.prod(variable.aval.shape) * variable.aval.dtype.itemsize
         for inner in jax.extend.core.jaxprs_in_params(equation.params):
             yield from _sizes(inner)

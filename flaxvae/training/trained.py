@@ -298,7 +298,7 @@ class Trained:
         """
         self._check_has("decode")
         self.check_finite()
-        levels = self._as_levels(z, "z") if self.has_levels else [z]
+        levels: Sequence[Any] = self._as_levels(z, "z") if self.has_levels else [z]
         names = [f"level {i + 1} of z" for i in range(len(levels))]
         names = names if self.has_levels else ["z"]
         levels = [
