@@ -14,9 +14,10 @@ import jax
 from experiments.flags import read_flags
 from flaxvae import InputError
 from flaxvae.settings import describe_value, flatten_settings
-from flaxvae.training import NonFiniteError, hosts
-from flaxvae.training.environment import use_compilation_cache
+from flaxvae.training import NonFiniteError
 from flaxvae.training.interrupt import Interrupted
+from flaxvae.training.processes import hosts
+from flaxvae.training.storage.environment import use_compilation_cache
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 OWN_FLAGS = (  # of one process, or paths, which differ between machines

@@ -32,7 +32,8 @@ from flaxvae.evaluation.likelihood import check_density
 from flaxvae.models import HierarchicalConfig
 from flaxvae.objectives import ObjectiveConfig
 from flaxvae.settings import check_settings, setting
-from flaxvae.training import Engine, Optimization, hosts
+from flaxvae.training import Engine, Optimization
+from flaxvae.training.processes import hosts
 
 NOT_IN_NAME = ("nll_samples",)
 

@@ -27,7 +27,7 @@ from flaxvae.interop.importing import ModelKind
 from flaxvae.interop.matching import read_names
 from flaxvae.models import PRESETS, AutoencoderConfig, VAEConfig
 from flaxvae.settings import check_settings, field_docs, setting
-from flaxvae.training.run_folder import check_writable
+from flaxvae.training.storage.run_folder import check_writable
 
 OF_AUTOENCODERS = ("code_activation", "feature_map")
 

@@ -13,8 +13,9 @@ from flaxvae.data import Dataset
 from flaxvae.latent.grids import check_dims
 from flaxvae.models import VAEConfig
 from flaxvae.settings import flatten_settings
-from flaxvae.training import Engine, hosts
-from flaxvae.training.run_folder import check_writable
+from flaxvae.training import Engine
+from flaxvae.training.processes import hosts
+from flaxvae.training.storage.run_folder import check_writable
 
 MOST_SEEDS = 100_000  # in one range; each seed is a training run
 KEPT = "config.json keeps this under data.notes"

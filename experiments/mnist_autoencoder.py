@@ -22,7 +22,8 @@ from flaxvae.data import DataConfig
 from flaxvae.models import AutoencoderConfig
 from flaxvae.objectives.reconstruction import autoencoder_objective
 from flaxvae.settings import check_settings
-from flaxvae.training import Engine, Optimization, hosts
+from flaxvae.training import Engine, Optimization
+from flaxvae.training.processes import hosts
 
 
 @dataclass(frozen=True, kw_only=True)

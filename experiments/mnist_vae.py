@@ -29,7 +29,8 @@ from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VAEConfig
 from flaxvae.objectives import ObjectiveConfig
 from flaxvae.settings import check_settings, setting
-from flaxvae.training import Engine, Optimization, hosts
+from flaxvae.training import Engine, Optimization
+from flaxvae.training.processes import hosts
 
 NOT_IN_NAME = ("nll_samples", "sampler", "manifold_dims")
 

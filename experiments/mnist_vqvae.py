@@ -23,7 +23,8 @@ from flaxvae.data import DataConfig
 from flaxvae.models import CodePriorConfig, VQVAEConfig
 from flaxvae.objectives import Quantization
 from flaxvae.settings import check_needs, check_settings, setting
-from flaxvae.training import Engine, Optimization, hosts
+from flaxvae.training import Engine, Optimization
+from flaxvae.training.processes import hosts
 
 
 @dataclass(frozen=True, kw_only=True)

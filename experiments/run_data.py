@@ -10,7 +10,7 @@ from flaxvae import InputError, Run
 from flaxvae.data import Dataset
 from flaxvae.data.arrays import ImageOrder
 from flaxvae.data.text_tables import Decimal, Header
-from flaxvae.training.run_folder import check_writable
+from flaxvae.training.storage.run_folder import check_writable
 
 
 @dataclass(frozen=True, kw_only=True)

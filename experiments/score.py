@@ -25,7 +25,7 @@ from flaxvae.evaluation.scores import has_draws
 from flaxvae.evaluation.units import describe_units
 from flaxvae.files import TABLE_SUFFIXES
 from flaxvae.settings import check_settings, setting
-from flaxvae.training.run_folder import check_new_file
+from flaxvae.training.storage.run_folder import check_new_file
 
 WORST = 5  # examples in the table
 

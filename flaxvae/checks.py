@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from flaxvae.capabilities import CodeTraits
+
 IMPOSSIBLE = "p(x|z) gives an example the probability 0, as outside a bounded support"
 
 
@@ -256,7 +258,8 @@ def check_density(name: str, distribution: Any) -> None:
         return
     for leaf in leaves:
         check_numbers(name, np.where(np.isinf(array := np.asarray(leaf)), 0, array))
-    check_numbers(f"the mean of {name}", getattr(distribution, "mean", distribution))
+    mean = CodeTraits.of(distribution).mean
+    check_numbers(f"the mean of {name}", distribution if mean is None else mean)
 
 
 def check_terms(what: str, terms: Mapping[str, Any]) -> None:

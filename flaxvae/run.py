@@ -41,11 +41,12 @@ from flaxvae.latent.generate import (
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VQVAE, Autoencoder, CodePriorConfig
 from flaxvae.run_data import DataSource, TrainedOnData
-from flaxvae.training import Engine, Member, RunFolder, Trained, Training, hosts
-from flaxvae.training.environment import device_name
+from flaxvae.training import Engine, Member, RunFolder, Trained, Training
 from flaxvae.training.interrupt import Interrupted
-from flaxvae.training.run_folder import check_new_file, check_writable
-from flaxvae.training.tensorboard import add_figures
+from flaxvae.training.processes import hosts
+from flaxvae.training.storage.environment import device_name
+from flaxvae.training.storage.run_folder import check_new_file, check_writable
+from flaxvae.training.storage.tensorboard import add_figures
 
 TIMES = (
     "seconds_per_epoch",

@@ -20,7 +20,8 @@ from flaxvae.data.recorded import (
     read_again,
     refuse_choices,
 )
-from flaxvae.training import RunFolder, Trained, hosts
+from flaxvae.training import RunFolder, Trained
+from flaxvae.training.processes import hosts
 
 DataSource = Dataset | str | Path
 """Data in place of a run's own: a data set, or what `Run.read` takes."""

@@ -6,6 +6,7 @@ change something: a new field that changes nothing fails here.
 """
 
 import dataclasses
+import functools
 import re
 import typing
 from pathlib import Path
@@ -26,12 +27,13 @@ from flaxvae.evaluation.semi_supervised import (
 from flaxvae.models import (
     AutoencoderConfig,
     CodePriorConfig,
+    HierarchicalConfig,
     VAEConfig,
     VQVAEConfig,
     build_vae,
 )
 from flaxvae.models.data_spec import DataSpec
-from flaxvae.models.likelihood import fields_of
+from flaxvae.models.likelihood import LikelihoodConfig, fields_of
 from flaxvae.models.networks import NetworkConfig
 from flaxvae.nn.likelihoods import LIKELIHOODS
 from flaxvae.nn.networks import DECODERS, ENCODERS
@@ -64,6 +66,8 @@ RESOLVED = {  # needs that are checked with the defaults of the model, as it is 
 def another_value(config, field):
     """A value that is valid and not the default."""
     hint = typing.get_type_hints(config)[field.name]
+    if config is HierarchicalConfig and field.name in ("depth", "groups"):
+        return {"depth": 3, "groups": (2,)}[field.name]
     if choices := [c for c in choices_of(hint) if c not in (field.default, "mixed")]:
         return choices[-1]
     if hint is bool:
@@ -97,6 +101,7 @@ def context_of(config, field):
     return {name: v for name, v in context.items() if name != field.name}
 
 
+@functools.cache  # many tests compare with the same one
 def program_of(config):
     """The computation of a model in training and in evaluation, as text."""
     model = config.build(IMAGES)
@@ -107,7 +112,7 @@ def program_of(config):
         bound = model.given(jnp.zeros(2, jnp.int32)) if is_conditional else model
         q = bound.encode(x)
         found = [q.mean, bound.decode(q.mean).log_prob(x)]
-        if isinstance(config, VAEConfig):
+        if isinstance(config, VAEConfig | HierarchicalConfig):
             found += [q.log_prob(q.mean), bound.prior().log_prob(q.mean)]
         return found
 
@@ -144,6 +149,7 @@ def cases(config, but=()):
         *cases(VAEConfig),
         *cases(AutoencoderConfig, but=NetworkConfig),
         *cases(VQVAEConfig, but=NetworkConfig),
+        *cases(HierarchicalConfig, but=LikelihoodConfig),
     ],
 )
 def test_every_setting_of_a_model_changes_it(config, field):
@@ -151,6 +157,8 @@ def test_every_setting_of_a_model_changes_it(config, field):
     small = {"hidden": (3,)} if context.get("encoder", "mlp") == "mlp" else {}
     if context.get("encoder") in ("conv", "resnet"):
         small = {"filters": (8,)}
+    if field.name == "network" or context.get("network") == "conv":
+        small = {"depth": 1}
     before = {**small, **context}
     before.pop(field.name, None)
     changed = config(**before, **{field.name: another_value(config, field)})
@@ -163,6 +171,7 @@ def test_every_setting_of_a_model_changes_it(config, field):
         *cases(VAEConfig),
         *cases(AutoencoderConfig, but=NetworkConfig),
         *cases(VQVAEConfig, but=NetworkConfig),
+        *cases(HierarchicalConfig, but=LikelihoodConfig),
         *cases(CodePriorConfig),
     ],
 )

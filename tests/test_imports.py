@@ -10,6 +10,7 @@ import flaxvae
 ROOT = Path(flaxvae.__file__).parent
 FLOORS = {
     "batch": 1,
+    "capabilities": 1,
     "checks": 1,
     "collectives": 1,
     "distributions": 1,

@@ -46,7 +46,7 @@ from flaxvae.settings import (
     settings_from_description,
 )
 from flaxvae.training import Engine, Optimization, fit, load
-from flaxvae.training.grid import as_lists
+from flaxvae.training.stack import as_lists
 
 MODULES = [
     importlib.import_module(info.name)

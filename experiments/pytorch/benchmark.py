@@ -50,7 +50,7 @@ from flaxvae.checks import check_choice
 from flaxvae.files import write_json
 from flaxvae.models.presets import PRESETS
 from flaxvae.settings import check_settings, setting
-from flaxvae.training.run_folder import check_writable
+from flaxvae.training.storage.run_folder import check_writable
 
 COMPILED, GRAPHS = "PyTorch, torch.compile", "PyTorch, CUDA graphs"
 TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}

@@ -27,8 +27,8 @@ from flaxvae import training
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.models import VAE
 from flaxvae.models.presets import PRESETS
-from flaxvae.training.environment import peak_memory, use_compilation_cache
 from flaxvae.training.optimizers import adam
+from flaxvae.training.storage.environment import peak_memory, use_compilation_cache
 
 LEARNING_RATE = 1e-3
 SEED = 0

@@ -53,7 +53,7 @@ def describe_machine() -> dict[str, Any]:
 
     import torch
 
-    from flaxvae.training.environment import describe_environment
+    from flaxvae.training.storage.environment import describe_environment
 
     described = describe_environment()
     described["versions"] |= {"torch": torch.__version__}

@@ -20,11 +20,10 @@ from experiments.command import Start
 from experiments.tpu.hlo import compile_and_read
 from experiments.tpu.roofline import find_floor
 from experiments.tpu.slices import Slice, find_slice
-from experiments.tpu.trial import make_trial
+from experiments.tpu.trial import MODELS, make_trial
 from flaxvae import InputError
 from flaxvae.checks import check_choice
 from flaxvae.files import write_json
-from flaxvae.models.presets import PRESETS
 from flaxvae.settings import check_settings, setting
 from flaxvae.training.parallel import check_divides
 
@@ -52,7 +51,7 @@ class Flags:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        check_choice("preset", self.preset, [*PRESETS, "all"])
+        check_choice("preset", self.preset, [*MODELS, "all"])
         if self.batch_size > self.train_examples:
             raise InputError(
                 f"batch_size must be <= {self.train_examples}, the number of training "
@@ -68,7 +67,7 @@ def main(flags: Flags) -> None:
     target = find_slice(flags.topology)
     check_divides(flags.batch_size, target.devices.count)
     reports = {}
-    for name in PRESETS if flags.preset == "all" else [flags.preset]:
+    for name in MODELS if flags.preset == "all" else [flags.preset]:
         print(f"compiling {name} ...", file=sys.stderr)
         reports[name] = compile_preset(name, target, flags)
         print_table(name, reports[name], target)

@@ -11,12 +11,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from flaxvae.collectives import DATA_AXIS
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.preprocess import Binarization
-from flaxvae.models.presets import PRESETS
+from flaxvae.models import HierarchicalConfig, VAEConfig
+from flaxvae.models.presets import LEVEL_PRESETS, PRESETS
 from flaxvae.training import Optimization, Training
 from flaxvae.training.epochs import Layout
 from flaxvae.training.parallel import Devices
 from flaxvae.training.state import count_parameters
 
+MODELS: dict[str, VAEConfig | HierarchicalConfig] = {**PRESETS, **LEVEL_PRESETS}
 DATA_SHAPE = (28, 28, 1)
 VALIDATION_SHARE = 0.05  # validation examples, relative to the training examples
 # The other presets train on grey levels.
@@ -68,7 +70,7 @@ def make_trial(
     """Assembles the training of a preset in shapes.
 
     Args:
-      preset: a key of `flaxvae.models.presets.PRESETS`.
+      preset: a key of `MODELS`.
       devices: the devices that share a batch.
       batch_size: B, over all devices.
       train_examples: N, which every device holds.
@@ -86,7 +88,7 @@ def make_trial(
         ),
     )
     training = Training(
-        PRESETS[preset].build(dataset),
+        MODELS[preset].build(dataset),
         dataset,
         optimization=Optimization(epochs=1, batch_size=batch_size),
     )

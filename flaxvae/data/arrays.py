@@ -297,7 +297,7 @@ def rows_as_images(dataset: Dataset, images: ImageOptions) -> Dataset:
     """
     if not images.shape and images.max_value is None:
         return dataset
-    splits = {name: getattr(dataset, name) for name in SPLITS}
+    splits = {name: dataset.split(name) for name in SPLITS}
     present = {name: split for name, split in splits.items() if len(split)}
     is_whole = all((split.x == np.round(split.x)).all() for split in present.values())
     parts = {
@@ -305,20 +305,23 @@ def rows_as_images(dataset: Dataset, images: ImageOptions) -> Dataset:
         for name, split in present.items()
     }
     made = make_dataset(dataset.name, parts, origin=dataset.origin, images=images)
-    made = dataclasses.replace(
-        made,
-        **{
-            name: dataclasses.replace(
-                getattr(made, name),
-                labels=split.labels,
-                condition=split.condition,
-                weights=split.weights,
+
+    def with_parts(name: str) -> Split:
+        own, shown = dataset.split(name), made.split(name)
+        return (
+            dataclasses.replace(
+                shown, labels=own.labels, condition=own.condition, weights=own.weights
             )
-            for name, split in present.items()
-        },
-    )
+            if len(own)
+            else shown
+        )
+
+    train, validation, test = map(with_parts, SPLITS)
     return dataclasses.replace(
         made,
+        train=train,
+        validation=validation,
+        test=test,
         class_names=dataset.class_names,
         notes=dataset.notes + made.notes,
         table=dataset.preprocessing.schema,

@@ -216,7 +216,7 @@ class DataConfig:
         Raises:
           InputError: as in `load`.
         """
-        kept = [split for split in SPLITS[1:] if len(getattr(dataset, split))]
+        kept = [split for split in SPLITS[1:] if len(dataset.split(split))]
         is_part = (self.num_examples or len(dataset.train)) < len(dataset.train)
         self._check_splits(
             dataset.name, kept, are_fixed=has_fixed_splits, is_part=is_part

@@ -150,7 +150,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape))
-        sizes = ", ".join(f"{name} {len(getattr(self, name)):,}" for name in SPLITS)
+        sizes = ", ".join(f"{name} {len(self.split(name)):,}" for name in SPLITS)
         classes = "" if self.num_classes is None else f", {self.num_classes} classes"
         return f"Dataset({self.name!r}, {shape}, {sizes}{classes})"
 
@@ -166,6 +166,8 @@ class Dataset:
 
     def stored(self, batch: Batch[np.ndarray]) -> Batch[np.ndarray]:
         """Examples of a split as they lie on a device; see `Preprocessing.stored`."""
+        if batch.x.dtype != np.float64:
+            return batch
         return batch.with_x(self.preprocessing.stored(batch.x))
 
     @property
@@ -214,7 +216,7 @@ class Dataset:
         """
         found: dict[str, dict[str, str]] = {}
         for name in SPLITS:
-            arrays = {part: getattr(getattr(self, name), part) for part in _PARTS}
+            arrays = {part: getattr(self.split(name), part) for part in _PARTS}
             found[name] = {
                 part: f"{zlib.crc32(_some_rows(array).data):08x}"
                 for part, array in arrays.items()
@@ -226,6 +228,10 @@ class Dataset:
     def splits(self) -> tuple[Split, Split, Split]:
         """The training, the validation and the test split."""
         return self.train, self.validation, self.test
+
+    def split(self, name: str) -> Split:
+        """The split of a name, one of `SPLITS`."""
+        return dict(zip(SPLITS, self.splits, strict=True))[name]
 
     @property
     def readable_source(self) -> Provenance | None:
@@ -337,7 +343,7 @@ def check_dataset(dataset: Dataset, *, to_train: bool = True) -> None:
     if to_train:
         check_examples(dataset.train, f"train of {dataset.name!r}")
     for name in SPLITS:
-        split: Split = getattr(dataset, name)
+        split = dataset.split(name)
         for what, part in (
             ("label", split.labels),
             ("condition", split.condition),

@@ -276,7 +276,7 @@ def _rescale(new: Dataset, template: Dataset) -> Dataset:
 def _as_levels(new: Dataset, template: Dataset) -> Dataset:
     """Whole floats beyond 1, such as 0 to 255, as the template's grey levels."""
     dtype, white = template.train.x.dtype, template.preprocessing.max_value
-    xs = [getattr(new, name).x for name in SPLITS]
+    xs = [new.split(name).x for name in SPLITS]
     xs = [x for x in xs if len(x)]
     if dtype.kind not in "iu" or not all(
         isinstance(x, np.ndarray) and x.dtype.kind == "f" for x in xs

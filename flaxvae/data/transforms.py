@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Literal, ParamSpec
 import numpy as np
 
 from flaxvae.checks import InputError, check_at_least, check_choice, list_names
-from flaxvae.data.dataset import SPLITS, Dataset, Split
+from flaxvae.data.dataset import Dataset, Split
 from flaxvae.data.layout import Layout, as_series
 from flaxvae.data.normal_scores import NormalScores, needs_scores
 from flaxvae.data.preprocess import BINARIZATIONS, Binarization, Standardization
@@ -50,7 +50,7 @@ def _recorded(transform: Transform[P]) -> Transform[P]:
 
 def map_splits(dataset: Dataset, change: Callable[[Split], Split]) -> Dataset:
     """Applies a function to the training, validation and test split, in this order."""
-    train, validation, test = (change(getattr(dataset, name)) for name in SPLITS)
+    train, validation, test = (change(split) for split in dataset.splits)
     return dataclasses.replace(dataset, train=train, validation=validation, test=test)
 
 
@@ -323,7 +323,7 @@ def _find_unresolved(
     dataset: Dataset, mean: np.ndarray, std: np.ndarray, is_constant: np.ndarray
 ) -> np.ndarray:
     """Columns that float32 would round by more than `RESOLVED` of their deviation."""
-    every = [getattr(dataset, name).x for name in SPLITS]
+    every = [split.x for split in dataset.splits]
     largest = np.max([_largest(x) for x in every if len(x)], axis=0)
     error = largest * np.finfo(np.float32).eps / 2
     is_extreme = (largest > 1e30) | ((std < 1e-30) & ~is_constant)

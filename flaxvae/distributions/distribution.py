@@ -8,6 +8,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from flaxvae.capabilities import DistributionTraits, SamplesWithDensity
 from flaxvae.checks import check_event_shape
 from flaxvae.collectives import draw_rows
 from flaxvae.dtypes import at_least_float32
@@ -43,11 +44,16 @@ def sample_and_log_prob(
     A distribution whose density is cheaper, or only known, at its own draws has a
     method of this name.
     """
-    if hasattr(q, "sample_and_log_prob"):
-        both: tuple[jax.Array, jax.Array] = q.sample_and_log_prob(key, shape)
-        return both
+    if isinstance(q, SamplesWithDensity):
+        return q.sample_and_log_prob(key, shape)
     z = q.sample(key, shape)
     return z, q.log_prob(z)
+
+
+def batch_shape(p: Distribution) -> tuple[int, ...]:
+    """Shape of a batch of distributions; ``()`` of a single one."""
+    shape = p.mean.shape
+    return shape[: len(shape) - DistributionTraits.of(p).event_ndim]
 
 
 def draw_noise(

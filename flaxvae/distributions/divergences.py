@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from flaxvae.capabilities import DistributionTraits
 from flaxvae.checks import check_event_shape
 from flaxvae.distributions.distribution import Distribution, sum_event
 from flaxvae.distributions.multivariate_normal import MultivariateNormal
@@ -42,16 +43,22 @@ def has_closed_form(q: Distribution, p: Distribution) -> bool:
     return (type(q), type(p)) in _CLOSED_FORMS
 
 
+def has_kl_per_dimension(q: object, p: object) -> bool:
+    """Whether `kl_per_dimension` exists: both have independent normal components."""
+    return all(DistributionTraits.of(each).is_factorized for each in (q, p))
+
+
 def kl_per_dimension(q: Normal, p: Normal) -> jax.Array:
     """KL(q_d || p_d) of each component, ``(*batch, D)``; its sum is `kl_divergence`.
 
     Raises:
-      TypeError: not two `Normal`, so that components are not independent.
+      TypeError: distributions that do not declare independent normal components.
     """
-    if not (isinstance(q, Normal) and isinstance(p, Normal)):
+    if not has_kl_per_dimension(q, p):
         pair = f"{type(q).__name__} and {type(p).__name__}"
         raise TypeError(f"the KL per dimension exists for two Normal only, got {pair}")
-    check_event_shape("the prior", p.mean.shape, q.mean.shape, q.event_ndim)
+    event_ndim = DistributionTraits.of(q).event_ndim
+    check_event_shape("the prior", p.mean.shape, q.mean.shape, event_ndim)
     p_mean = jnp.broadcast_to(p.mean, q.mean.shape)
     p_log_var = jnp.broadcast_to(p.log_var, q.log_var.shape)
     log_ratio = q.log_var - p_log_var

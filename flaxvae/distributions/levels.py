@@ -8,7 +8,7 @@ that it has computed from the levels before.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +106,8 @@ class LevelPosterior:
       network: an unbound module.
       is_one: whether x is one example, whose codes lack the axis B.
     """
+
+    has_levels: ClassVar[bool] = True
 
     features: tuple[jax.Array, ...]
     top: Distribution

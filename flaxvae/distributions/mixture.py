@@ -2,13 +2,15 @@
 
 import functools
 from dataclasses import dataclass, field
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 
+from flaxvae.capabilities import DistributionTraits
 from flaxvae.checks import check_event_shape, show_fields
 from flaxvae.distributions.distribution import Distribution, draw_noise
-from flaxvae.distributions.normal import LOG_2PI
+from flaxvae.distributions.normal import LOG_2PI, Normal
 
 ROWS_AT_ONCE = 64  # events whose densities are computed at once
 LARGEST_ERROR = 1e-3  # in nats, about, of squares that are expanded
@@ -119,6 +121,15 @@ def _subtract_first(
     total = jnp.broadcast_to(jnp.zeros_like(constant), (len(rows), len(mean)))
     squares, _ = jax.lax.scan(add, total, (rows.T, mean.T, precision.T))
     return -0.5 * (squares + constant)
+
+
+def mixture_over_batch(q: Distribution) -> "Mixture | MixtureOfBatch":
+    """The equally weighted mixture of the M distributions of a batch."""
+    if not DistributionTraits.of(q).is_factorized:
+        return MixtureOfBatch(q)
+    normal = cast(Normal, q)  # all components in two matrix products
+    mean, log_var = normal.mean, normal.log_var
+    return Mixture(jnp.zeros(len(mean), mean.dtype), mean, log_var)
 
 
 @jax.tree_util.register_dataclass

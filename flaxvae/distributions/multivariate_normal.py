@@ -1,6 +1,7 @@
 """The normal distribution with a full covariance."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ class MultivariateNormal:
       scale_tril: L, lower triangular with a positive diagonal, ``(*batch, D, D)``.
       event_ndim: 1.
     """
+
+    has_fast_density: ClassVar[bool] = True
 
     mean: jax.Array
     scale_tril: jax.Array

@@ -1,6 +1,7 @@
 """The normal distribution with independent components."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,9 @@ class Normal:
       log_var: logarithms of the variances, of the same shape.
       event_ndim: number of trailing axes that make one event.
     """
+
+    is_factorized: ClassVar[bool] = True
+    has_fast_density: ClassVar[bool] = True
 
     mean: jax.Array
     log_var: jax.Array

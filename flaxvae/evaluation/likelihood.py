@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.batch import Batch
+from flaxvae.capabilities import LikelihoodTraits, ModelTraits
 from flaxvae.checks import InputError, as_integer, check_above, check_terms
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
@@ -20,7 +21,6 @@ from flaxvae.evaluation.memory import ARRAYS_AT_ONCE, bytes_per_row
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import bind
-from flaxvae.nn import BernoulliHead
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH, draw_inputs
 from flaxvae.training.inputs import check_split
@@ -211,7 +211,7 @@ def monte_carlo_variance(
     return variance * (draws / num_samples) ** (power / 2)
 
 
-def check_density(model: Any, levels: int | None) -> None:
+def check_density(model: object, levels: int | None) -> None:
     """Raises `InputError` where p(x|z) is not a normalized density for the data.
 
     -log p(x) means nothing then: grey levels under a Bernoulli likelihood.
@@ -221,8 +221,8 @@ def check_density(model: Any, levels: int | None) -> None:
       levels: number of values that a pixel can have, such as ``dataset.levels``; None:
         a continuous scale.
     """
-    likelihood = getattr(model, "likelihood", None)
-    if isinstance(likelihood, BernoulliHead) and levels != 2:
+    likelihood = LikelihoodTraits.of(ModelTraits.of(model).likelihood)
+    if not likelihood.is_normalized_for(levels):
         raise InputError(
             "nll_samples must be left out for grey levels under a Bernoulli "
             "likelihood, which is not a normalized density for them: choose binarize "

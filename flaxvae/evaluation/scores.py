@@ -169,7 +169,7 @@ def score_dataset(
     Raises:
       InputError: as `score`.
     """
-    splits = {name: getattr(dataset, name) for name in SPLITS}
+    splits = {name: dataset.split(name) for name in SPLITS}
     splits = {name: split for name, split in splits.items() if len(split)}
     if not splits:
         raise InputError(f"{dataset.name!r} must hold an example, got none")

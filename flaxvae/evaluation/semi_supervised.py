@@ -131,9 +131,9 @@ def compare_semi_supervised(
     num_labels = as_integer("labels", num_labels, 1)
     if dataset.train.labels is None:
         raise InputError(f"dataset must have labels, got {dataset.name!r}")
-    if not len(getattr(dataset, split)):
+    if not len(dataset.split(split)):
         raise InputError(f"split must hold an example, and {split} has none")
-    if getattr(dataset, split).labels is None:
+    if dataset.split(split).labels is None:
         raise InputError(f"split must have labels, and {split} has none")
     if len(np.unique(dataset.train.labels)) < 2:
         raise InputError("labels must be of two classes or more, got one class")
@@ -248,13 +248,13 @@ class SemiSupervisedStudy:
         """M1's posterior means as a table, with mean 0 and deviation 1."""
         key = evaluation_key(self.m1, seed=self.seed)
         z = {
-            name: encode_means(self.m1, getattr(self.dataset, name), key=key)
+            name: encode_means(self.m1, self.dataset.split(name), key=key)
             for name in ("train", "validation", "test")
         }
         mean, std = z["train"].mean(axis=0), z["train"].std(axis=0)
         scale = np.maximum(std, LEAST_DEVIATION)
         splits: dict[str, Any] = {
-            name: Split((each - mean) / scale, getattr(self.dataset, name).labels)
+            name: Split((each - mean) / scale, self.dataset.split(name).labels)
             for name, each in z.items()
         }
         return Dataset(f"codes of {self.dataset.name}", **splits)
@@ -292,7 +292,7 @@ class SemiSupervisedStudy:
         from sklearn.semi_supervised import LabelSpreading
         from sklearn.svm import SVC
 
-        train, other = self.codes.train, getattr(self.codes, self.split)
+        train, other = self.codes.train, self.codes.split(self.split)
         labels = np.asarray(train.labels)
         machine = SVC(C=10.0).fit(train.x[self.rows], labels[self.rows])
         known = np.full(len(train), -1)
@@ -366,5 +366,5 @@ class SemiSupervisedStudy:
 
     def _error(self, trained: Trained, dataset: Dataset) -> float:
         """The share of the split's examples that are not classified correctly."""
-        errors = find_errors(trained, getattr(dataset, self.split), seed=self.seed)
+        errors = find_errors(trained, dataset.split(self.split), seed=self.seed)
         return float(errors.mean())

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.capabilities import DistributionTraits
 from flaxvae.checks import as_integer
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
-from flaxvae.distributions import MultivariateNormal, Normal
 from flaxvae.distributions.levels import Codes, LevelPosterior
 from flaxvae.evaluation.bound import evaluate_elbo
 from flaxvae.evaluation.likelihood import bytes_per_draw
@@ -92,7 +92,8 @@ def elbo_surgery(
     if row * len(split) > LEVEL_BUDGET:
         return {}
     q = trained.encode(split.x, key=evaluation_key(trained, seed=seed))
-    if not isinstance(q, Normal | MultivariateNormal | LevelPosterior):
+    declared = DistributionTraits.of(q)
+    if not (declared.has_fast_density or declared.has_levels):
         return {}
     if kl is None:
         kl = evaluate_elbo(trained, split, seed=seed)["kl"]
@@ -122,8 +123,8 @@ def elbo_surgery(
         "mutual_information_ceiling": ceiling,
         "marginal_kl": kl - mutual,
     }
-    if isinstance(q, Normal):
-        has_rest = isinstance(prior, Normal)
+    if declared.is_factorized:
+        has_rest = DistributionTraits.of(prior).is_factorized
         most = parts["marginal_kl"] if has_rest else math.inf
         correlation = _between(0.0, estimate(log_q_z - log_product), most)
         parts["total_correlation"] = correlation
@@ -154,8 +155,10 @@ def _log_aggregate(
     with np.errstate(divide="ignore"):
         log_share = jnp.asarray(np.log(share), z.dtype)  # (N,)
 
+    is_factorized = DistributionTraits.of(q).is_factorized
+
     def measure(q: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if isinstance(q, Normal):
+        if is_factorized:
             log_weights = jnp.broadcast_to(log_share, (len(z), len(log_share)))
             return log_marginals(z, q, log_weights)
         densities = q.log_prob(z[:, None]) + log_share[None]  # (chunk, N)
@@ -164,7 +167,7 @@ def _log_aggregate(
 
     compute = jax.jit(measure)
     N, D = q.mean.shape
-    width = D if isinstance(q, Normal) else D**2
+    width = D if is_factorized else D**2
     chunk = int(min(len(z), max(1, MEMORY_BUDGET // (4 * N * width))))
     parts = []
     for first in range(0, len(z), chunk):

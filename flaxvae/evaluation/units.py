@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from flaxvae.capabilities import LikelihoodTraits, ModelTraits
 from flaxvae.data import Split
 from flaxvae.distributions.mixed import count_features, find_layout
-from flaxvae.nn import BernoulliHead
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH
 
@@ -44,7 +44,7 @@ def add_own_units(
     if not SIGNS.keys() & numbers.keys():
         return found, {}
     slope = mean_log_slope(trained, split)
-    has_levels = _support(trained) == "levels"
+    has_levels = _likelihood(trained).support == "levels"
     if slope:
         for name in (name for name in SIGNS if name in numbers):
             found[f"{name}_own_units"] = numbers[name] + SIGNS[name] * slope
@@ -92,8 +92,8 @@ def describe_units(trained: Trained) -> str:
     Where p(x|z) is a density of numbers that are not in the data's own units, the text
     names these numbers.
     """
-    seen, support = trained.preprocessing, _support(trained)
-    if support == "levels" or isinstance(_likelihood(trained), BernoulliHead):
+    seen, likelihood = trained.preprocessing, _likelihood(trained)
+    if likelihood.is_probability:
         return PER_EXAMPLE
     moments = seen.standardization
     if moments is not None:
@@ -106,7 +106,7 @@ def describe_units(trained: Trained) -> str:
             return f"{PER_EXAMPLE}, of standardized {kind}"
         return PER_EXAMPLE
     is_binary = seen.binarize != "none" or seen.render is not None
-    is_unknown = support is None and not seen.dequantize
+    is_unknown = likelihood.support is None and not seen.dequantize
     if is_binary or is_unknown or (seen.max_value == 1.0 and not seen.dequantize):
         return PER_EXAMPLE
     return f"{PER_EXAMPLE}, of values from 0 to 1"
@@ -132,29 +132,25 @@ def _code_length(numbers: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _likelihood(trained: Trained) -> Any:
-    return getattr(trained.model, "likelihood", None)
-
-
-def _support(trained: Trained) -> str | None:
-    """On which values p(x|z) is defined; None where the model does not declare it."""
-    return getattr(_likelihood(trained), "support", None)
+def _likelihood(trained: Trained) -> LikelihoodTraits:
+    return LikelihoodTraits.of(ModelTraits.of(trained.model).likelihood)
 
 
 def _is_density(trained: Trained, dtype: Any) -> bool:
     """Whether p(x|z) is a density of numbers, not a probability."""
-    likelihood, support = _likelihood(trained), _support(trained)
-    if support == "levels" or isinstance(likelihood, BernoulliHead):
+    likelihood = _likelihood(trained)
+    if likelihood.is_probability:
         return False
     # Undeclared, integers can have either.
-    return support is not None or trained.preprocessing.levels(dtype) is None
+    return likelihood.support is not None or trained.preprocessing.levels(dtype) is None
 
 
 def _density_columns(trained: Trained) -> np.ndarray | None:
     """Marks the columns of a table that are real numbers, ``(F,)``; None: all."""
-    if _support(trained) != "mixed":
+    likelihood = _likelihood(trained)
+    columns = likelihood.columns
+    if likelihood.support != "mixed" or columns is None:
         return None
-    columns = _likelihood(trained).columns
     marks = np.zeros(count_features(columns), bool)
     marks[find_layout(columns).real] = True
     return marks

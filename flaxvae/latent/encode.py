@@ -8,7 +8,12 @@ import numpy as np
 from flaxvae.checks import InputError, as_integer, check_below
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.latent.keys import draw_key
-from flaxvae.latent.levels import encode_level, has_levels, level_shapes
+from flaxvae.latent.levels import (
+    encode_level,
+    flatten_levels,
+    has_levels,
+    level_shapes,
+)
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 
@@ -48,7 +53,7 @@ def encode_dataset(
     """
     splits: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
-        split: Split = getattr(dataset, name)
+        split = dataset.split(name)
         splits[name] = (
             encode_indices(trained, split, seed=seed)
             if indices
@@ -81,8 +86,7 @@ def encode_means(
         count = len(level_shapes(trained))
         level = 0 if level is None else as_integer("level", level, 0)
         check_below("level", level, count)
-        means = encode_level(trained, split.x, level, key=key)
-        return means.reshape(len(means), -1)  # (N, D)
+        return flatten_levels([encode_level(trained, split.x, level, key=key)])
     if level is not None:
         raise InputError(
             "level must be left out for a model without levels of latent variables, "

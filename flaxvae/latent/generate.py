@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flaxvae.capabilities import ConditionTraits
 from flaxvae.checks import (
     InputError,
     as_integer,
@@ -19,10 +20,15 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset, Split
 from flaxvae.data.schema import TableSchema
-from flaxvae.distributions.levels import values_of
 from flaxvae.files import TABLE_SUFFIXES, atomic_file, atomic_folder, write_table
 from flaxvae.latent.keys import draw_key
-from flaxvae.latent.levels import check_temperature, decode, sample
+from flaxvae.latent.levels import (
+    check_temperature,
+    decode,
+    mean_of,
+    sample,
+    sample_posterior,
+)
 from flaxvae.latent.samplers import (
     SamplerName,
     check_sampler,
@@ -32,7 +38,7 @@ from flaxvae.latent.samplers import (
 from flaxvae.models import Autoencoder, Classifier, CodePrior
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
-from flaxvae.training.run_folder import check_new_file
+from flaxvae.training.storage.run_folder import check_new_file
 
 SIDE_OF_SMALL = 600  # pixels to which a picture of small images is enlarged
 MOST_PIXELS = 20_000  # on a side of one picture of all images
@@ -154,7 +160,7 @@ def count_classes(trained: Trained, code_prior: Trained | None = None) -> int | 
     """
     model: Any = trained.model
     if trained.is_conditional:
-        return getattr(model.condition, "num_classes", None)
+        return ConditionTraits.of(model.condition).num_classes
     if code_prior is None or not is_grid(trained):
         return None
     prior: Any = code_prior.model
@@ -309,8 +315,7 @@ def _vary(
         z = mean[None] + spread * (draws - mean[None])  # (num, N, D)
         return z.swapaxes(0, 1).reshape(-1, *mean.shape[1:])  # (N * num, D)
 
-    draws = values_of(q.sample(key_z, (num,)))
-    z = jax.tree.map(vary, draws, values_of(q.mean))  # each level on its own
+    z = jax.tree.map(vary, sample_posterior(q, key_z, (num,)), mean_of(q))
     conditions = None
     if split.condition is not None:
         conditions = np.repeat(split.condition, num, axis=0)
@@ -480,7 +485,7 @@ def write_codes(codes: Dataset, folder: str | Path) -> list[Path]:
     import pyarrow.parquet
 
     splits: dict[str, Split] = {
-        name: getattr(codes, name) for name in ("train", "validation", "test")
+        name: codes.split(name) for name in ("train", "validation", "test")
     }
     splits = {name: split for name, split in splits.items() if len(split)}
     sizes = [len(split) for split in splits.values()]

@@ -39,7 +39,7 @@ def level_samples(context: Context) -> Any:
         trained, z, kept, max(columns - 2, 2), key=key_redrawn
     )  # (A, K, R, ...)
     names = [f"top {k} of {count}" for k in kept]
-    title = "What each level decides: samples with the same top levels"
+    title = "Samples that share their top levels, the rest drawn anew"
     if not _is_series(context):
         return plot_variations(own, drawn, names, title=f"{title}: {context.title}")
     first = np.broadcast_to(own[:, None, None], (*drawn.shape[:2], 1, *own.shape[1:]))

@@ -305,6 +305,18 @@ def sample(
     return decode_levels(trained, z, key=key_x)
 
 
+def sample_posterior(q: Any, key: jax.Array, shape: tuple[int, ...] = ()) -> Any:
+    """``q.sample(key, shape)`` of any model's q(z|x)."""
+    if isinstance(q, LevelPosterior):
+        return Codes(_sample_of(q, key, shape))
+    return q.sample(key, shape)
+
+
+def mean_of(q: Any) -> Any:
+    """``q.mean`` of any model's q(z|x)."""
+    return Codes(_means_of(q)) if isinstance(q, LevelPosterior) else q.mean
+
+
 def decode(
     trained: Trained, z: Any, condition: Any = None, *, key: jax.Array | None = None
 ) -> np.ndarray:
@@ -356,7 +368,8 @@ def choose_kept(shapes: Sequence[tuple[int, ...]], most: int = 6) -> list[int]:
 
 def flatten_levels(levels: Levels) -> np.ndarray:
     """All levels of N codes side by side, ``(N, D)``; D is the sum of their sizes."""
-    return np.concatenate([np.asarray(a).reshape(len(a), -1) for a in levels], axis=1)
+    rows = [np.asarray(a).reshape(len(a), math.prod(a.shape[1:])) for a in levels]
+    return np.concatenate(rows, axis=1)
 
 
 def split_levels(
@@ -401,6 +414,13 @@ def _means(model: Any, x: jax.Array) -> tuple[jax.Array, ...]:
 def _means_of(q: LevelPosterior, level: int | None = None) -> tuple[jax.Array, ...]:
     levels = q.mean.levels
     return levels if level is None else (levels[level],)
+
+
+@functools.partial(jax.jit, static_argnames=("shape",))
+def _sample_of(
+    q: LevelPosterior, key: jax.Array, shape: tuple[int, ...]
+) -> tuple[jax.Array, ...]:
+    return q.sample(key, shape).levels
 
 
 def _apply_means(model: nn.Module) -> Any:

@@ -168,7 +168,7 @@ def latent_scatter(context: Context) -> Any:
 
     points, axis_labels, kind = panels.latent_points(context.means)
     if has_levels(context.trained):
-        kind += " of the top level"
+        kind = kind.replace("means", "means of the top level")
     return figures.plot_latent_scatter(
         points,
         context.dataset.test.labels,

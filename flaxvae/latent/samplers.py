@@ -15,10 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError, as_integer, check_choice, check_seed, show_fields
-from flaxvae.distributions.levels import values_of
 from flaxvae.dtypes import narrow
 from flaxvae.latent.keys import draw_key
-from flaxvae.latent.levels import has_levels
+from flaxvae.latent.levels import has_levels, sample_posterior
 from flaxvae.nn.conditions import check_conditions
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
@@ -96,7 +95,7 @@ class AggregatePosterior:
         rows = jax.random.randint(key_x, (count,), 0, len(self.x), jnp.int32)
         key_noise = jax.random.fold_in(key, 2)
         x = self.x[np.asarray(rows)]
-        z = values_of(self.encoder.encode(x, key=key_noise).sample(key_z))
+        z = sample_posterior(self.encoder.encode(x, key=key_noise), key_z)
         return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), z)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 
 from flaxvae.batch import Batch
+from flaxvae.capabilities import Conditional, ModelTraits
+from flaxvae.checks import InputError
 
 
 def bind(model: Any, batch: Batch[jax.Array]) -> tuple[Any, jax.Array]:
@@ -21,9 +23,12 @@ def bind(model: Any, batch: Batch[jax.Array]) -> tuple[Any, jax.Array]:
     Returns:
       The model under the conditions of the batch and with its labels, as far as the
       batch has any; and ``batch.x``.
+
+    Raises:
+      InputError: conditions for a model that takes none.
     """
     if batch.condition is not None:
-        model = model.given(batch.condition)
+        model = _under(model, batch.condition)
     if batch.label is not None:
         model = Labelled(model, batch.label)
     return model, batch.x
@@ -49,5 +54,11 @@ class Labelled:
 
 def bind_example(model: Any, count: int) -> Any:
     """A bound model under ``count`` valid conditions, if it is conditional."""
-    condition = getattr(model, "condition", None)
-    return model if condition is None else model.given(condition.example(count))
+    condition = ModelTraits.of(model).condition
+    return model if condition is None else _under(model, condition.example(count))
+
+
+def _under(model: Any, condition: jax.Array) -> Any:
+    if not isinstance(model, Conditional):
+        raise InputError("the model must be conditional to be given conditions")
+    return model.given(condition)

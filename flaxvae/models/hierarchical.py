@@ -21,7 +21,7 @@ class HierarchicalVAE(nn.Module):
     Images", 2020, arXiv 2011.10650.
     """
 
-    handles_missing: ClassVar[bool] = False
+    has_levels: ClassVar[bool] = True
 
     network: nn.Module  # see `flaxvae.nn.levels`
     top: nn.Module  # () -> p(z_1), the prior of the top level

@@ -68,8 +68,8 @@ class HierarchicalConfig(LikelihoodConfig):
     network: LevelNetwork = "mlp"
     """Multilayer perceptron, or top-down convolutional network (arXiv 2011.10650)."""
     depth: int | tuple[int, ...] | None = setting(None, at_least=1)
-    """mlp: number of levels (2, or that of latent_dims). conv: levels on each grid, or
-    one number per grid (2)."""
+    """mlp: number of levels (as many as latent_dims, or 2). conv: levels on each grid,
+    or one number per grid (2)."""
     latent_dims: tuple[int, ...] | None = setting(None, at_least=1, needs=OF_MLP)
     """Dimensions of each level, top level first, or of all (32)."""
     hidden: tuple[int, ...] | None = setting(None, at_least=1, needs=OF_MLP)
@@ -137,6 +137,8 @@ class HierarchicalConfig(LikelihoodConfig):
                 "depth must be one number unless network is conv, got "
                 f"{' '.join(map(str, self.depth))}"
             )
+        if self.latent_dims == ():
+            raise InputError("latent_dims must have a value, got none")
         dims = self._latent_dims
         if self.depth not in (None, len(dims)):
             raise InputError(
@@ -166,10 +168,10 @@ class HierarchicalConfig(LikelihoodConfig):
     @property
     def _latent_dims(self) -> tuple[int, ...]:
         """D of each level, top level first."""
-        dims = self.latent_dims or (LATENT_DIM,)
-        if self.latent_dims is None or (len(dims) == 1 and self.depth is not None):
-            return dims * (self.depth if isinstance(self.depth, int) else DEPTH)
-        return dims
+        dims = (LATENT_DIM,) if self.latent_dims is None else self.latent_dims
+        if len(dims) > 1:
+            return dims
+        return dims * (self.depth if isinstance(self.depth, int) else DEPTH)
 
     def build(
         self, dataset: Any, *, likelihood: nn.Module | None = None

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from flaxvae.capabilities import ShapesFeatures
 from flaxvae.checks import InputError
 from flaxvae.models.data_spec import DataSpec
 from flaxvae.nn.likelihoods import LIKELIHOODS, Likelihood, MeanActivation, Scale
@@ -201,11 +202,12 @@ def fields_of(part: type[nn.Module]) -> set[str]:
     return names - {"parent", "name"}
 
 
-def feature_shape(likelihood: nn.Module, data_shape: tuple[int, ...]) -> Any:
+def feature_shape(
+    likelihood: nn.Module, data_shape: tuple[int, ...]
+) -> tuple[int, ...]:
     """The shape of the features that a likelihood takes for an example."""
-    own: Any = likelihood
-    if hasattr(own, "feature_shape"):
-        return own.feature_shape(data_shape)
+    if isinstance(likelihood, ShapesFeatures):
+        return likelihood.feature_shape(data_shape)
     return data_shape  # of a module of the user's own
 
 

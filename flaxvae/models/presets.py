@@ -1,5 +1,6 @@
 """Models by name, for benchmarks and for trying devices and compilers."""
 
+from flaxvae.models.hierarchical_config import HierarchicalConfig
 from flaxvae.models.vae import VAEConfig
 
 # Paddings are numbers, so that PyTorch has the same networks.
@@ -24,4 +25,9 @@ PRESETS: dict[str, VAEConfig] = {
         normalization="batch",
         activation="silu",
     ),
+}
+
+LEVEL_PRESETS: dict[str, HierarchicalConfig] = {
+    "ladder": HierarchicalConfig(latent_dims=(16, 32)),
+    "top-down": HierarchicalConfig(network="conv", depth=2, width=32),
 }

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flaxvae.capabilities import LikelihoodTraits, PriorTraits
 from flaxvae.checks import InputError, check_boolean, check_choice
 from flaxvae.distributions import Distribution
 from flaxvae.models.data_spec import DataSpec, as_shape
@@ -59,7 +60,7 @@ class VAE(nn.Module):
         Source: Mattei and Frellsen, "MIWAE: Deep Generative Modelling and Imputation of
         Incomplete Data Sets", 2019, arXiv 1812.02633, section 3.3.
         """
-        if not getattr(self.likelihood, "handles_missing", False):
+        if not LikelihoodTraits.of(self.likelihood).handles_missing:
             return x
         return jnp.where(jnp.isnan(x), 0.0, x)
 
@@ -125,7 +126,7 @@ class GivenVAE:
     def prior(self) -> Distribution:
         """p(z|c) with batch shape ``(B,)``, or a p(z) that ignores the condition."""
         prior: Any = self.vae.prior
-        takes = getattr(prior, "takes_condition", False)
+        takes = PriorTraits.of(prior).takes_condition
         p: Distribution = prior(self.condition) if takes else prior()
         return p
 

@@ -7,6 +7,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flaxvae.capabilities import (
+    HasInitAll,
+    HasPrior,
+    InitializedFromData,
+    ModelTraits,
+    PriorInitializedFromData,
+)
 from flaxvae.models.bind import bind_example
 
 
@@ -21,10 +28,10 @@ def initialize_from_data(
       variables: the variables of the model, ``params`` among them.
       examples: ``(count) -> examples`` as the model sees them, ``(count, ...)``.
     """
-    if hasattr(model, "initialize_from_data"):
+    if isinstance(model, InitializedFromData):
         return model.initialize_from_data(variables, examples)
-    prior: Any = getattr(model, "prior", None)
-    if not hasattr(prior, "initialize_from_data"):
+    prior = ModelTraits.of(model).prior
+    if not isinstance(prior, PriorInitializedFromData):
         return variables
     params = variables["params"]
     of_prior = prior.initialize_from_data(
@@ -41,16 +48,16 @@ def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
     """
 
     def init_all(vae: Any, x: jax.Array) -> None:
-        if hasattr(vae, "init_all"):
+        if isinstance(vae, HasInitAll):
             vae.init_all(x)
             return
         vae = bind_example(vae, 1)
         z = vae.encode(x).mean
         vae.decode(z)
-        if hasattr(vae, "prior"):
+        if isinstance(vae, HasPrior):
             vae.prior()
-        if getattr(vae, "critic", None) is not None:
-            vae.critic(z)
+        if (critic := ModelTraits.of(vae).critic) is not None:
+            critic(z)
 
     def init() -> Any:
         x = jnp.zeros((1, *data_shape), jnp.float32)

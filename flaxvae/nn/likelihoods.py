@@ -1,11 +1,8 @@
 """Heads of likelihoods: features -> p(x|z).
 
 The method ``feature_shape`` of a head maps the shape of an example to that of its
-features; a module without this method takes features of the data's own shape. The class
-variable ``support`` states the values on which p(x|z) is defined: ``"unit"`` (from 0 to
-1), ``"real"``, ``"levels"`` (0, 1/(L-1), ..., 1 for the L of its field ``levels``), or
-``"mixed"`` (as its field ``columns`` says). If its class variable ``handles_missing``
-is true, p(x|z) leaves out the numbers of x that are NaN.
+features; a module without this method takes features of the data's own shape. What a
+head declares about p(x|z) is listed in `flaxvae.capabilities.LikelihoodTraits`.
 """
 
 import math
@@ -17,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.capabilities import Support
 from flaxvae.checks import (
     InputError,
     check_above,
@@ -55,9 +53,7 @@ MEAN_ACTIVATIONS: dict[MeanActivation, Callable[[jax.Array], jax.Array]] = {
 class BernoulliHead(nn.Module):
     """Features of the data's shape as the logits of independent pixels."""
 
-    support: ClassVar[str] = (
-        "unit"  # a density on {0, 1} only; grey levels are customary
-    )
+    support: ClassVar[Support] = "binary"
 
     event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
 
@@ -69,7 +65,7 @@ class BernoulliHead(nn.Module):
 class ContinuousBernoulliHead(nn.Module):
     """Features of the data's shape as the logits of grey levels in [0, 1]."""
 
-    support: ClassVar[str] = "unit"
+    support: ClassVar[Support] = "unit"
 
     event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
 
@@ -91,7 +87,7 @@ class LocationScaleHead(nn.Module):
     Training with Calibrated Decoders", 2020, arXiv 2006.13202.
     """
 
-    support: ClassVar[str] = "real"
+    support: ClassVar[Support] = "real"
 
     event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
     scale: Scale = "shared"
@@ -152,7 +148,7 @@ class LaplaceHead(LocationScaleHead):
 class DiscretizedLogisticHead(LocationScaleHead):
     """Independent pixels of L levels; see `LocationScaleHead`."""
 
-    support: ClassVar[str] = "levels"
+    support: ClassVar[Support] = "levels"
 
     levels: int = 256  # L, 256 for images of 8 bits
 
@@ -173,7 +169,7 @@ class DiscretizedLogisticMixtureHead(nn.Module):
     so that no two components start equal.
     """
 
-    support: ClassVar[str] = "levels"
+    support: ClassVar[Support] = "levels"
 
     levels: int = 256  # L, 256 for images of 8 bits
     num_components: int = 10  # K
@@ -229,7 +225,7 @@ class CategoricalHead(nn.Module):
     The features hold L logits for each channel of the data.
     """
 
-    support: ClassVar[str] = "levels"
+    support: ClassVar[Support] = "levels"
 
     event_ndim: int = 3  # trailing axes of one example: 3 for (H, W, C)
     levels: int = 256  # L, 256 for images of 8 bits
@@ -263,7 +259,7 @@ class MixedHead(nn.Module):
     all scales are a constant.
     """
 
-    support: ClassVar[str] = "mixed"
+    support: ClassVar[Support] = "mixed"
     handles_missing: ClassVar[bool] = True
 
     columns: tuple[Any, ...] = ()  # as `Mixed` takes them

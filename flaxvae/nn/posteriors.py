@@ -1,6 +1,6 @@
 """Heads of approximate posteriors: features -> q(z|x)."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -24,6 +24,8 @@ class DiagonalNormalHead(nn.Module):
     `LOG_VAR_BOUNDS`; between -19 and 19 it does not change them.
     """
 
+    is_diagonal: ClassVar[bool] = True
+
     latent_dim: int  # D
 
     @nn.compact
@@ -46,6 +48,8 @@ class FullNormalHead(nn.Module):
     Source: Kingma and Welling, "An Introduction to Variational Autoencoders", 2019,
     arXiv 1906.02691, section 2.5.1.
     """
+
+    is_diagonal: ClassVar[bool] = False
 
     latent_dim: int  # D
 
@@ -83,6 +87,8 @@ class IAFHead(nn.Module):
     Flow", 2016, arXiv 1606.04934.
     """
 
+    is_diagonal: ClassVar[bool] = False
+
     latent_dim: int  # D
     num_flows: int = 2
     width: int = 128  # H, hidden units of a layer
@@ -110,6 +116,8 @@ class PlanarHead(nn.Module):
     arXiv 1505.05770.
     """
 
+    is_diagonal: ClassVar[bool] = False
+
     latent_dim: int  # D
     num_flows: int = 10
 
@@ -132,6 +140,8 @@ class RadialHead(nn.Module):
     Source: Rezende and Mohamed, "Variational Inference with Normalizing Flows", 2015,
     arXiv 1505.05770.
     """
+
+    is_diagonal: ClassVar[bool] = False
 
     latent_dim: int  # D
     num_flows: int = 10

@@ -6,10 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flaxvae.capabilities import ModelTraits
 from flaxvae.checks import check_at_least, check_choice
 from flaxvae.distributions import Distribution, Mixture, Normal
 from flaxvae.distributions.flows import AffineCoupling, Autoregressive, Flow, Inverse
-from flaxvae.distributions.mixture import MixtureOfBatch
+from flaxvae.distributions.mixture import MixtureOfBatch, mixture_over_batch
 from flaxvae.nn.bounds import LOG_VAR_BOUNDS, soft_bound
 from flaxvae.nn.flows import affine_parameters
 
@@ -19,6 +20,8 @@ FLOWS: tuple[PriorFlow, ...] = get_args(PriorFlow)
 
 class StandardNormal(nn.Module):
     """p(z) = N(0, I) over ``(D,)``; no parameters."""
+
+    is_standard: ClassVar[bool] = True
 
     latent_dim: int  # D
 
@@ -36,6 +39,8 @@ class MixturePrior(nn.Module):
     Source: Dilokthanakul et al., "Deep Unsupervised Clustering with Gaussian Mixture
     Variational Autoencoders", 2016, arXiv 1611.02648.
     """
+
+    is_standard: ClassVar[bool] = False
 
     latent_dim: int  # D
     num_components: int = 10
@@ -64,6 +69,8 @@ class VampPrior(nn.Module):
     Source: Tomczak and Welling, "VAE with a VampPrior", 2017, arXiv 1705.07120.
     """
 
+    is_standard: ClassVar[bool] = False
+
     data_shape: tuple[int, ...]  # of an example
     num_components: int = 500  # M
     bounded: bool = True  # pseudo-inputs are clipped to [0, 1], as images are
@@ -76,15 +83,11 @@ class VampPrior(nn.Module):
         uniform = nn.initializers.uniform(1.0)
         u = self.param("pseudo_inputs", uniform, shape, jnp.float32)
         model: Any = self.parent
-        condition = getattr(model, "condition", None)
+        condition = ModelTraits.of(model).condition
         if condition is not None:  # classes in rotation
             model = model.given(condition.example(self.num_components))
         q = self._encode(model, jnp.clip(u, 0.0, 1.0) if self.bounded else u)
-        if isinstance(q, Normal):  # all components in two matrix products
-            return Mixture(
-                jnp.zeros(self.num_components, q.mean.dtype), q.mean, q.log_var
-            )
-        return MixtureOfBatch(q)
+        return mixture_over_batch(q)
 
     @nn.nowrap
     def _encode(self, model: Any, u: jax.Array) -> Distribution:
@@ -121,6 +124,8 @@ class FlowPrior(nn.Module):
     Lossy Autoencoder", 2016, arXiv 1611.02731.
     """
 
+    is_standard: ClassVar[bool] = False
+
     latent_dim: int  # D
     flow: PriorFlow = "coupling"
     num_flows: int = 4
@@ -152,6 +157,7 @@ class ConditionalNormal(nn.Module):
     """
 
     takes_condition: ClassVar[bool] = True
+    is_standard: ClassVar[bool] = False
 
     latent_dim: int  # D
 

@@ -39,6 +39,11 @@ class Quantized:
     num_codes: jax.Array
 
     @property
+    def event_ndim(self) -> int:
+        """Number of axes of a code: 3 for a grid of vectors, 2 for a row."""
+        return self.mean.ndim - 1
+
+    @property
     def mode(self) -> jax.Array:
         """The entries, as `mean`."""
         return self.mean

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol
 import jax
 import optax
 
+from flaxvae.capabilities import ModelTraits, TakesCritic
 from flaxvae.checks import InputError, check_above
 from flaxvae.collectives import gather_rows, take_part
 from flaxvae.distributions import sample_and_log_prob
@@ -68,7 +69,7 @@ class FactorVAE(Objective):
         self, vae: BoundVAEWithCritic, x: jax.Array, *, key: jax.Array
     ) -> Terms:
         """See `Objective.__call__`."""
-        if getattr(vae, "critic", None) is None:
+        if ModelTraits.of(vae).critic is None:
             raise InputError("the model must have a critic for the objective factor")
         q = diagonal(vae.encode(x), "factor")
         key_z, key_order = jax.random.split(key)
@@ -93,7 +94,7 @@ class FactorVAE(Objective):
     def check(self, model: Any, dataset: Any) -> None:
         """The model must have a place for a critic, and a diagonal posterior."""
         check_one_level(model, "factor")
-        if not hasattr(model, "critic"):
+        if not isinstance(model, TakesCritic):
             raise InputError(
                 "the model must have a critic for the objective factor, got "
                 f"{type(model).__name__}"

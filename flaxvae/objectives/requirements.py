@@ -1,28 +1,27 @@
 """What objectives require of a model, refused with the same words everywhere."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
+from flaxvae.capabilities import (
+    DistributionTraits,
+    ModelTraits,
+    PosteriorTraits,
+    PriorTraits,
+)
 from flaxvae.checks import InputError
 from flaxvae.distributions import Distribution, Normal
-from flaxvae.distributions.levels import LevelPosterior
-from flaxvae.models import VAE
-from flaxvae.models.hierarchical import HierarchicalVAE
-from flaxvae.nn import DiagonalNormalHead, StandardNormal
-from flaxvae.nn.posteriors import POSTERIORS
-from flaxvae.nn.priors import PRIORS
 
 
-def check_one_level(model: Any, name: str) -> None:
+def check_one_level(model: object, name: str) -> None:
     """Raises `InputError` for a model with several levels of latent variables.
 
-    A module of the user's own passes; `one_level` sees what it returns.
+    A module that does not declare it passes; `one_level` sees what it returns.
 
     Args:
       model: an unbound model.
       name: of the objective.
     """
-    if isinstance(model, HierarchicalVAE):
+    if ModelTraits.of(model).has_levels:
         raise InputError(_ONE_LEVEL.format(name, type(model).__name__))
 
 
@@ -32,7 +31,7 @@ def one_level(q: Distribution, name: str) -> Distribution:
     Raises:
       InputError: it has several.
     """
-    if isinstance(q, LevelPosterior):
+    if DistributionTraits.of(q).has_levels:
         raise InputError(_ONE_LEVEL.format(name, type(q).__name__))
     return q
 
@@ -42,40 +41,30 @@ _ONE_LEVEL = (
 )
 
 
-def check_diagonal(model: Any, name: str) -> None:
+def check_diagonal(model: object, name: str) -> None:
     """Raises `InputError` for a posterior whose dimensions depend on each other.
 
-    A module of the user's own passes; `diagonal` sees what it returns.
+    A module that does not declare it passes; `diagonal` sees what it returns.
     """
-    _check_part(
-        model.posterior if isinstance(model, VAE) else None,
-        POSTERIORS,
-        DiagonalNormalHead,
-        f"posterior must be diagonal for {name}",
-    )
+    posterior = ModelTraits.of(model).posterior
+    if PosteriorTraits.of(posterior).is_diagonal is False:
+        _refuse(posterior, f"posterior must be diagonal for {name}")
 
 
-def check_standard_prior(model: Any, name: str) -> None:
+def check_standard_prior(model: object, name: str) -> None:
     """Raises `InputError` for a prior other than N(0, I).
 
-    A module of the user's own passes.
+    A module that does not declare it passes.
     """
-    _check_part(
-        model.prior if isinstance(model, VAE) else None,
-        PRIORS,
-        StandardNormal,
-        f"prior must be normal for {name}",
+    prior = ModelTraits.of(model).prior
+    if PriorTraits.of(prior).is_standard is False:
+        _refuse(prior, f"prior must be normal for {name}")
+
+
+def _refuse(module: object, rule: str) -> None:
+    raise InputError(
+        f"{rule}, which weighs each dimension, got {type(module).__name__}"
     )
-
-
-def _check_part(
-    module: Any, kinds: Mapping[Any, type[Any]], allowed: type[Any], rule: str
-) -> None:
-    """Refuses each of flaxvae's own kinds of a part but one."""
-    if isinstance(module, tuple(kinds.values())) and not isinstance(module, allowed):
-        raise InputError(
-            f"{rule}, which weighs each dimension, got {type(module).__name__}"
-        )
 
 
 def diagonal(q: Distribution, name: str) -> Normal:
@@ -85,8 +74,8 @@ def diagonal(q: Distribution, name: str) -> Normal:
       InputError: they are not.
     """
     one_level(q, name)
-    if not isinstance(q, Normal):
+    if not DistributionTraits.of(q).is_factorized:
         raise InputError(
             f"posterior must be diagonal for {name}, got {type(q).__name__}"
         )
-    return q
+    return cast(Normal, q)

@@ -5,9 +5,9 @@ from flaxvae.training.engine import Engine
 from flaxvae.training.loop import fit
 from flaxvae.training.optimization import Optimization
 from flaxvae.training.optimizers import build_optimizer
-from flaxvae.training.run_folder import RunFolder, load, save
+from flaxvae.training.storage.run_folder import RunFolder, load, save
+from flaxvae.training.storage.tensorboard import TensorBoard
 from flaxvae.training.sweep import Member, sweep
-from flaxvae.training.tensorboard import TensorBoard
 from flaxvae.training.trained import Trained
 from flaxvae.training.training import Training
 

@@ -1,13 +1,12 @@
 """Checks that a model, an objective and data fit together."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.capabilities import LikelihoodTraits, ModelTraits
 from flaxvae.checks import InputError, show
-from flaxvae.data import Dataset, Split
+from flaxvae.data import Dataset
 from flaxvae.data.rows import blocks
 from flaxvae.models import (
     VAE,
@@ -90,35 +89,34 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
     may not. A likelihood without the
     attribute ``support`` is not checked.
     """
-    is_conditional = getattr(model, "condition", None) is not None
-    is_conditional &= not getattr(model, "trains_without_condition", False)
+    declared = ModelTraits.of(model)
+    is_conditional = declared.condition is not None
+    is_conditional &= not declared.trains_without_condition
     if is_conditional and dataset.train.condition is None:
         raise InputError(
             f"a conditional model must have conditions, and {dataset.name!r} has none: "
             "see flaxvae.data.condition_on_labels"
         )
     for name in ("train", "validation"):
-        split: Split = getattr(dataset, name)
+        split = dataset.split(name)
         checked = check_split(model, split, name).condition
         if checked is not None and checked.dtype.kind == "i":
             kind = np.asarray(split.condition).dtype
             if kind.kind not in "iu":
                 raise InputError(f"condition of {name} must be integers, got {kind}")
-    likelihood: Any = getattr(model, "likelihood", None)
-    parts = (model, likelihood)
-    if dataset.preprocessing.masked and not all(
-        getattr(part, "handles_missing", False) for part in parts
-    ):
+    likelihood = LikelihoodTraits.of(declared.likelihood)
+    name = type(declared.likelihood).__name__
+    handles_missing = declared.handles_missing and likelihood.handles_missing
+    if dataset.preprocessing.masked and not handles_missing:
         found = type(model).__name__
-        if getattr(model, "handles_missing", False):
-            found += f" with {type(likelihood).__name__}: or choose likelihood=mixed"
+        if declared.handles_missing:
+            found += f" with {name}: or choose likelihood=mixed"
         raise InputError(
             "impute must be mean or median for a model that cannot leave missing "
             f"values out, got mask and {found}"
         )
-    support = getattr(likelihood, "support", None)
-    name = type(likelihood).__name__
-    if support == "unit" and dataset.layout != "images":
+    support = likelihood.support
+    if support in ("unit", "binary") and dataset.layout != "images":
         low, high = _seen_range(dataset)
         if low < 0 or high > 1:
             raise InputError(
@@ -139,10 +137,10 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
                 f"likelihood {name} is for data with levels, and {dataset.name!r} "
                 "holds numbers on a continuous scale: choose normal or laplace"
             )
-        if (levels := getattr(likelihood, "levels", None)) != dataset.levels:
+        if likelihood.levels != dataset.levels:
             raise InputError(
                 f"levels must be {dataset.levels}, as {dataset.name!r} has them, got "
-                f"{levels}"
+                f"{likelihood.levels}"
             )
 
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.distributions import Normal
-from flaxvae.distributions.divergences import kl_per_dimension
+from flaxvae.capabilities import CodeTraits, Encodes, HasPrior
+from flaxvae.distributions.divergences import has_kl_per_dimension, kl_per_dimension
 from flaxvae.distributions.levels import Draws, LevelPosterior
 
 ACTIVE_VARIANCE = 0.01  # of the posterior's mean over examples: the paper's threshold
@@ -17,7 +17,7 @@ Moments = dict[str, jax.Array]
 Array = TypeVar("Array", jax.Array, np.ndarray)
 
 
-def code_moments(model: Any, x: jax.Array, *, key: jax.Array) -> Moments:
+def code_moments(model: object, x: jax.Array, *, key: jax.Array) -> Moments:
     """What `describe_codes` needs the means of, each ``(B, D)``.
 
     Args:
@@ -26,19 +26,18 @@ def code_moments(model: Any, x: jax.Array, *, key: jax.Array) -> Moments:
       key: of one draw from each posterior; under the objective's own key nothing is
         computed twice.
     """
-    if not hasattr(model, "encode"):
+    if not isinstance(model, Encodes):
         return {}
     q = model.encode(x)
     if isinstance(q, LevelPosterior):
         return _level_moments(q.draw(key))
-    mean = getattr(q, "mean", None)
-    if mean is None or mean.ndim != 2:
+    codes = CodeTraits.of(q)
+    if codes.mean is None or not codes.are_vectors:
         return {}
-    z = q.sample(key)
+    mean, z = codes.mean, q.sample(key)
     moments = {"mean": mean, "mean_squared": mean**2, "z": z, "z_squared": z**2}
-    prior = getattr(model, "prior", None)
-    p = None if prior is None else prior()
-    if isinstance(q, Normal) and isinstance(p, Normal):
+    p: Any = model.prior() if isinstance(model, HasPrior) else None
+    if has_kl_per_dimension(q, p):
         moments["kl_per_dimension"] = kl_per_dimension(q, p)
     return moments
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from flaxvae.settings import check_settings, setting
 from flaxvae.training.epochs import LINES
 from flaxvae.training.parallel import Parallel
-from flaxvae.training.tensorboard import check_tensorboard
+from flaxvae.training.storage.tensorboard import check_tensorboard
 
 
 @dataclass(frozen=True, kw_only=True)

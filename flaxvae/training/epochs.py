@@ -194,8 +194,9 @@ class _Call:
         if self.layout.chunk is None:
             order = shuffle(run.state.key, number, self.training.num_examples)
         end = (number + 1) * num_batches
+        stop = jnp.minimum(end, self.until)
         run, position = jax.lax.while_loop(
-            functools.partial(self.has_more_steps, jnp.minimum(end, self.until)),
+            lambda carry: (carry[1] < stop) & self.goes_on(carry[0]),
             functools.partial(self.steps, number, order),
             (run, position),
         )
@@ -204,13 +205,6 @@ class _Call:
             is_over, self.finish_epoch, lambda *same: same, run, report
         )
         return run, position, report
-
-    def has_more_steps(
-        self, stop: jax.Array, carry: tuple[LoopState, Position]
-    ) -> jax.Array:
-        """Whether another step of this epoch belongs to this call."""
-        run, position = carry
-        return (position < stop) & self.goes_on(run)
 
     def steps(
         self,

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
 from flaxvae.batch import Batch, as_batch
 from flaxvae.collectives import padded_by, sum_over_devices
@@ -48,9 +49,9 @@ def make_evaluate(
     """
 
     def evaluate(
-        variables: Any,
+        variables: VariableDict,
         objective: Any,
-        examples: Any,
+        examples: Batch[jax.Array] | jax.Array,
         key: jax.Array,
         number: int | jax.Array = 0,
         count: int | None = None,

@@ -18,10 +18,10 @@ import numpy as np
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset
 from flaxvae.schedules import Clock
-from flaxvae.training import hosts
-from flaxvae.training.environment import device_memory
 from flaxvae.training.epochs import Examples, choose_steps_per_loop, shuffle
 from flaxvae.training.parallel import Devices
+from flaxvae.training.processes import hosts
+from flaxvae.training.storage.environment import device_memory
 
 DATA_SHARE = 0.5  # of a device's memory that examples may take
 CHUNK_BYTES = 64 * 2**20  # long enough to hide a transfer, short enough to save often

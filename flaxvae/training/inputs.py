@@ -7,9 +7,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.typing import ArrayLike
 
 from flaxvae.batch import Batch
+from flaxvae.capabilities import Conditional, ConditionTraits, Decodes, ModelTraits
 from flaxvae.checks import InputError, show
 from flaxvae.data import Preprocessing, Split
 from flaxvae.data.dataset import check_values
@@ -40,7 +40,7 @@ def check_examples(
 
 def conditions_of(
     model: nn.Module,
-    condition: ArrayLike | None,
+    condition: object,
     num: int,
     class_names: Sequence[str] | None = None,
 ) -> np.ndarray | jax.Array | None:
@@ -55,7 +55,7 @@ def conditions_of(
     Raises:
       InputError: conditions that are missing, too many or too few, or do not exist.
     """
-    module = getattr(model, "condition", None)
+    module = ModelTraits.of(model).condition
     if condition is None:
         if module is not None:
             raise InputError(
@@ -69,7 +69,8 @@ def conditions_of(
         )
     if isinstance(condition, jax.core.Tracer):
         return condition
-    num_classes, width = sizes_of(module)
+    sizes = ConditionTraits.of(module)
+    num_classes, width = sizes.num_classes, sizes.width
     array = check_conditions(
         condition, num_classes=num_classes, width=width, class_names=class_names
     )
@@ -87,14 +88,9 @@ def conditions_of(
     return array
 
 
-def sizes_of(module: Any) -> tuple[int | None, int | None]:
-    """Number of classes and length of vectors that a module is conditioned on."""
-    return getattr(module, "num_classes", None), getattr(module, "width", None)
-
-
 def learns_labels(model: nn.Module) -> bool:
     """Whether a model is taught the labels of its examples, as a classifier is."""
-    return bool(getattr(model, "learns_labels", False))
+    return ModelTraits.of(model).learns_labels
 
 
 def batch_of(model: nn.Module, split: Split) -> Batch[np.ndarray]:
@@ -118,8 +114,9 @@ def check_split(model: nn.Module, split: Split, name: str = "split") -> Split:
     if learns_labels(model):
         _check_labels(model, split, name)
         return split
-    module = getattr(model, "condition", None)
-    needs = module is not None and not getattr(model, "trains_without_condition", False)
+    declared = ModelTraits.of(model)
+    module = declared.condition
+    needs = module is not None and not declared.trains_without_condition
     if split.condition is None:
         if needs and len(split):
             raise InputError(
@@ -127,21 +124,23 @@ def check_split(model: nn.Module, split: Split, name: str = "split") -> Split:
                 f"{name} has none: see flaxvae.data.condition_on_labels"
             )
         return split
-    if not hasattr(model, "given"):
+    if not isinstance(model, Conditional):
         raise InputError(
             f"condition must be left out for the model {type(model).__name__}, which "
             f"cannot be conditional, got conditions in {name}"
         )
-    if module is None and hasattr(model, "decode"):
+    if module is None and isinstance(model, Decodes):
         raise InputError(
             f"the model must be conditional to be given conditions, and {name} has some"
         )
     # Priors over codes have no such module, but classes themselves.
-    num_classes, width = sizes_of(model if module is None else module)
+    sizes = ConditionTraits(declared.num_classes)
+    if module is not None:
+        sizes = ConditionTraits.of(module)
     checked = check_conditions(
         split.condition,
-        num_classes=num_classes,
-        width=None if module is None else width,
+        num_classes=sizes.num_classes,
+        width=sizes.width,
         name=f"condition of {name}",
     )
     if len(checked) != len(split):
@@ -162,9 +161,13 @@ def _check_labels(model: nn.Module, split: Split, name: str) -> None:
                 "has none"
             )
         return
-    check_conditions(
-        split.labels, num_classes=sizes_of(model)[0], name=f"labels of {name}"
-    )
+    num_classes = ModelTraits.of(model).num_classes
+    check_conditions(split.labels, num_classes=num_classes, name=f"labels of {name}")
+    if len(split.labels) != len(split):
+        raise InputError(
+            f"there must be a label for each of {len(split)} examples of {name}, got "
+            f"{len(split.labels)}"
+        )
 
 
 def as_array(x: Any, name: str = "x") -> Any:

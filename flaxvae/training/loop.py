@@ -19,6 +19,7 @@ import optax
 
 from flaxvae.checks import (
     InputError,
+    NonFiniteError,
     check_boolean,
     check_choice,
     check_seed,
@@ -27,35 +28,40 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset
 from flaxvae.objectives.objective import Objective, Terms
-from flaxvae.training import hosts
-from flaxvae.training.agreement import describe_process
-from flaxvae.training.callbacks import Listeners, OnEpoch, as_callbacks
-from flaxvae.training.checkpoint import checksum, from_host, to_host
-from flaxvae.training.config import check_settings, describe_run
-from flaxvae.training.engine import Engine, Pace
-from flaxvae.training.environment import peak_memory
-from flaxvae.training.epochs import Examples, Layout, Report, choose_steps_per_loop
+from flaxvae.training.drive import (
+    Advance,
+    Host,
+    as_steps,
+    compare_best,
+    describe_bad_line,
+    describe_bad_step,
+    drive,
+    read_line,
+)
+from flaxvae.training.engine import Engine
+from flaxvae.training.epochs import Layout, Report, choose_steps_per_loop
 from flaxvae.training.feed import Feed, open_feed
 from flaxvae.training.inputs import learns_labels
-from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
-from flaxvae.training.lines import LineReader, compare_best
+from flaxvae.training.interrupt import (
+    Listeners,
+    OnEpoch,
+    OnInterrupt,
+    as_callbacks,
+    watch_signals,
+)
 from flaxvae.training.optimization import Optimization
 from flaxvae.training.parallel import Devices, choose_devices
-from flaxvae.training.progress import Update, show_progress
-from flaxvae.training.recorder import Line, Recorder
+from flaxvae.training.processes import hosts
+from flaxvae.training.processes.agreement import describe_process
+from flaxvae.training.processes.together import meet, together
 from flaxvae.training.start import begin_with
-from flaxvae.training.state import Best, LoopState, Variables
-from flaxvae.training.together import meet, together
+from flaxvae.training.state import LoopState
+from flaxvae.training.storage.checkpoint import checksum, from_host, to_host
+from flaxvae.training.storage.config import check_settings, describe_run
+from flaxvae.training.storage.environment import peak_memory
+from flaxvae.training.storage.recorder import Line, Recorder
 from flaxvae.training.trained import Trained
 from flaxvae.training.training import DEFAULT_OBJECTIVE, Training, as_training
-
-Advance = Callable[
-    [LoopState, Examples, jax.Array, jax.Array], tuple[LoopState, Report]
-]
-"""``advance(run, examples, position, until)``: see `Training.epochs`."""
-Read = Callable[[LoopState, Report, int], tuple[Sequence[Line], bool]]
-
-STOPPED = 1_000  # in place of a signal's number: a callback has ended the run
 
 
 @together
@@ -96,7 +102,7 @@ def fit(
       optimizer: the name of an optimizer, or an Optax gradient transformation in place
         of what ``optimization`` says of optimizer, rates, decay and clipping.
       seed: of the root key; all randomness follows from it.
-      workdir: the run's folder; see `flaxvae.training.run_folder`. A finished run goes
+      workdir: the run's folder; see `flaxvae.training.RunFolder`. A finished run goes
         on where more ``epochs`` are asked for and nothing else has changed, neither
         directly nor, as a decaying learning rate would, through the run's length.
       settings: what else defines the run, for ``config.json``; a run is only continued
@@ -159,7 +165,7 @@ def fit(
     meet(lambda: describe_process(config, workdir))
     if not hosts.is_main():
         engine = dataclasses.replace(engine, tensorboard=False, profile=False)
-    per_epoch, reader = training.clock.steps_per_epoch, LineReader(training)
+    per_epoch = training.clock.steps_per_epoch
     with (
         Recorder(own_folder, config, engine) as recorder,
         watch_signals(workdir is not None or not hosts.is_main()) as watch,
@@ -170,11 +176,12 @@ def fit(
         position, run = _share(position, run)
         if position:
             check_variables(run.variables, f"the run in {workdir}")
-        session = _Session(training, devices, engine, recorder, watch, seed, workdir)
+        shown = progress and hosts.is_main()
+        host = Host(engine=engine, recorder=recorder, watch=watch, shown=shown)
+        session = _Session(training, devices, host, seed, workdir)
         run = devices.put(run)
-        if position < training.clock.total_steps and not reader.has_waited(run):
-            shown = progress and hosts.is_main()
-            run = session.go_on(run, position, callbacks, shown)
+        if position < training.clock.total_steps and not session.has_waited(run):
+            run = session.go_on(run, position, callbacks)
     session.finish_timing()
     trained = session.as_trained(run)
     done = describe_position(int(run.state.step), per_epoch, training.clock.epochs)
@@ -200,22 +207,18 @@ class _Session:
 
     training: Training
     devices: Devices
-    engine: Engine
-    recorder: Recorder
-    watch: Watch
+    host: Host
     seed: int
     workdir: str | Path | None
     timing: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def go_on(
-        self,
-        run: LoopState,
-        position: int,
-        callbacks: Sequence[OnEpoch],
-        shown: bool,
+        self, run: LoopState, position: int, callbacks: Sequence[OnEpoch]
     ) -> LoopState:
         """The run at its end, or where a signal or a callback has stopped it."""
-        training, clock, engine = self.training, self.training.clock, self.engine
+        training, host = self.training, self.host
+        events = host.recorder.open_events()
+        listeners = Listeners(callbacks, events, self.as_trained)
         with (
             open_feed(
                 training.dataset,
@@ -223,37 +226,56 @@ class _Session:
                 seed=self.seed,
                 batch_size=training.batch_size,
                 position=position,
-                total=clock.total_steps,
-                budget=engine.device_memory_budget,
+                total=training.clock.total_steps,
+                budget=host.engine.device_memory_budget,
                 whole_epochs=bool(callbacks),
                 with_labels=learns_labels(training.model),
             ) as feed,
-            contextlib.ExitStack() as stack,
+            contextlib.closing(listeners),
         ):
-            if shown and feed.chunk:
+            if host.shown and feed.chunk:
                 print(f"NOTE: {feed}", file=sys.stderr)
             advance = self._compile(run, position, feed)
-            listeners = Listeners(callbacks, self.recorder.open_events())
-            stack.callback(listeners.close)
-            pace = Pace(
-                clock.steps_per_epoch, 1 if callbacks else engine.epochs_per_call
+            return drive(
+                training,
+                advance,
+                run,
+                position,
+                feed,
+                host,
+                self.read,
+                notify=listeners.notify,
+                each_epoch=bool(callbacks),
             )
-            done = position // clock.steps_per_epoch
-            with show_progress(clock.epochs, done, shown=shown) as update:
-                return drive(
-                    advance,
-                    run,
-                    feed,
-                    LineReader(training).read,
-                    position=position,
-                    total=clock.total_steps,
-                    batch_size=training.batch_size,
-                    pace=pace,
-                    recorder=self.recorder,
-                    watch=self.watch,
-                    update=update,
-                    notify=functools.partial(listeners.notify, self.as_trained),
-                )
+
+    def read(
+        self, run: LoopState, report: Report, epochs_done: int
+    ) -> tuple[list[Line], bool]:
+        """The lines of a call that began after ``epochs_done``, and whether it is over.
+
+        Raises:
+          NonFiniteError: the run has met a number that is not finite.
+        """
+        per_epoch = self.training.clock.steps_per_epoch
+        count_skipped = self.training.optimization.skip_above is not None
+        lines = [
+            read_line(report, (i,), epochs_done + i + 1, count_skipped=count_skipped)
+            for i in range(int(report.num_lines))
+        ]
+        skipped = lines[-1].get("skipped", 0) if lines else 0
+        found = [describe_bad_step(run, per_epoch, skipped)]
+        found += [describe_bad_line(line, per_epoch) for line in lines]
+        if bad := next(filter(None, found), None):
+            raise NonFiniteError(
+                f"{bad}: training has stopped, what was saved before is kept; a lower "
+                "learning rate, clip_norm or skip_above may help"
+            )
+        return lines, self.has_waited(run)
+
+    def has_waited(self, run: LoopState) -> bool:
+        """Whether early stopping has ended the run."""
+        patience = self.training.optimization.early_stopping or 0
+        return run.best is not None and int(run.best.waited) >= patience
 
     def _compile(self, run: LoopState, position: int, feed: Feed) -> Advance:
         began = time.perf_counter()
@@ -276,8 +298,8 @@ class _Session:
     def finish_timing(self) -> None:
         """Adds the speed of the epochs to ``timing``."""
         timing, clock = self.timing, self.training.clock
-        if self.recorder.seconds:
-            each = statistics.median(self.recorder.seconds)
+        if self.host.recorder.seconds:
+            each = statistics.median(self.host.recorder.seconds)
             timing["seconds_per_epoch"] = each
             timing["seconds_per_step"] = each / clock.steps_per_epoch
             timing["images_per_second"] = (
@@ -293,9 +315,9 @@ class _Session:
         variables = jax.tree.map(lambda leaf: jnp.asarray(np.array(leaf)), host)
         return make_trained(
             self.training,
-            variables,
-            run.best,
-            history=list(self.recorder.history),
+            run,
+            variables=variables,
+            history=list(self.host.recorder.history),
             timing=dict(self.timing),
             epochs=int(run.state.step) // self.training.clock.steps_per_epoch,
             seed=self.seed,
@@ -303,35 +325,17 @@ class _Session:
         )
 
 
-def make_trained(
-    training: Training,
-    variables: Variables,
-    best: Best | None,
-    *,
-    history: list[Line],
-    timing: dict[str, float],
-    epochs: int,
-    seed: int,
-    workdir: Path | None,
-    objective: Objective | None = None,
-    failure: str | None = None,
-) -> Trained:
-    """What a training hands out; the objective is by default its own."""
-    dataset = training.dataset
+def make_trained(training: Training, run: LoopState, **more: Any) -> Trained:
+    """What a training hands out; ``more`` are fields of `Trained`."""
+    dataset, completed = training.dataset, training.completed
+    known = {"variables": run.variables, "objective": completed.objective}
     return Trained(
-        model=training.completed.model,
-        variables=dict(variables),
+        model=completed.model,
         data_shape=dataset.shape,
         preprocessing=dataset.preprocessing,
         template=dataset.without_examples(),
-        history=history,
-        timing=timing,
-        epochs=epochs,
-        best_epoch=None if best is None else int(best.epoch),
-        failure=failure,
-        objective=training.completed.objective if objective is None else objective,
-        seed=seed,
-        workdir=workdir,
+        best_epoch=None if run.best is None else int(run.best.epoch),
+        **{**known, **more},
     )
 
 
@@ -342,106 +346,7 @@ def describe_position(step: int, per_epoch: int, epochs: int) -> str:
     return f"{where} of {epochs}"
 
 
-def drive(
-    advance: Advance,
-    run: LoopState,
-    feed: Feed,
-    read: Read,
-    *,
-    position: int,
-    total: int,
-    batch_size: int,
-    pace: Pace,
-    recorder: Recorder,
-    watch: Watch,
-    update: Update,
-    notify: Callable[[LoopState, Sequence[Line]], bool] = lambda run, lines: False,
-) -> LoopState:
-    """Calls a compiled program until the run, or a stack of runs, is over.
-
-    Args:
-      advance: the compiled program.
-      run: the run after ``position`` steps.
-      feed: what gives the program its examples.
-      read: ``(run, report, epochs done before the call) -> (lines, is over)``; raises
-        for a run that went wrong.
-      position: steps done.
-      total: steps of the whole run.
-      batch_size: examples a step, for the speed shown.
-      pace: how far to go in a call.
-      recorder: writes finished epochs and saves checkpoints.
-      watch: the signals that ask for an end.
-      update: shows the progress.
-      notify: ``(run, lines of finished epochs, with their seconds) -> is over``.
-
-    Returns:
-      The run at its end, or where a signal came: then the watch has ``received`` it,
-      and the run has been saved.
-    """
-    per_epoch = pace.steps_per_epoch
-    spent = 0.0  # seconds of the epoch in progress
-    is_over = wants_end = False
-    while position < total and not is_over:
-        until = feed.stop_after(position) or pace.next_stop(position)
-        stop, until = hosts.agree(watch.received or STOPPED * wants_end, until)
-        if stop:
-            recorder.save(position, run, now=True)
-            if stop != STOPPED:
-                watch.received = stop  # maybe by another process
-            break
-        began = time.perf_counter()
-        with recorder.profile():
-            steps = as_steps(position, min(until, total))
-            run, report = advance(run, feed.examples, *steps)
-            feed.prefetch()  # while the device works
-            report = jax.device_get(report)
-        seconds = time.perf_counter() - began
-        before, position = position, int(np.max(report.position))
-        pace.update(position - before, seconds)
-        lines, is_over = read(run, report, before // per_epoch)
-        shares, spent = _share_seconds(before, position, per_epoch, seconds, spent)
-        recorder.record(lines, shares)
-        timed = [dict(line, seconds=s) for line, s in zip(lines, shares, strict=True)]
-        try:
-            wants_end = notify(run, timed)
-        except BaseException:
-            recorder.save(position, run, now=True)
-            raise
-        recorder.save(position, run, now=is_over or position >= total)
-        # A call that ends an epoch may be short: beside an epoch stands its own speed.
-        counted = per_epoch if shares else position - before
-        rate = counted * batch_size / (shares[-1] if shares else seconds)
-        update(lines[-1] if lines else None, position / per_epoch, rate)
-    return run
-
-
 def _share(position: int, run: LoopState) -> tuple[int, LoopState]:
     """What process 0 has read from its disk, on every process."""
     position_array, copy = hosts.share((np.array(position, np.int32), to_host(run)))
     return int(position_array), from_host(copy, run)
-
-
-def as_steps(position: int, until: int) -> tuple[jax.Array, jax.Array]:
-    """Two numbers of steps as the arrays that a compiled program takes."""
-    return jnp.asarray(position, jnp.int32), jnp.asarray(until, jnp.int32)
-
-
-def _share_seconds(
-    before: int, position: int, per_epoch: int, seconds: float, spent: float
-) -> tuple[list[float], float]:
-    """Splits a call's seconds among its epochs by their steps.
-
-    Returns:
-      Seconds of each epoch that the call finished, and of the one in progress, which
-      include the ``spent`` seconds of earlier calls.
-    """
-    shares = []
-    each = seconds / max(1, position - before)
-    while before < position:
-        stop = min((before // per_epoch + 1) * per_epoch, position)
-        spent += (stop - before) * each
-        if stop % per_epoch == 0:
-            shares.append(spent)
-            spent = 0.0
-        before = stop
-    return shares, spent

@@ -1,24 +1,131 @@
-"""The members of a sweep that differ only in arrays, as one run and one program."""
+"""A sweep's members: which names change shapes, and those of one shape as one run."""
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flaxvae.checks import InputError
-from flaxvae.objectives.objective import Objective, set_weights, with_arrays
+from flaxvae.checks import InputError, check_choice, check_seed, show
+from flaxvae.objectives.objective import (
+    Objective,
+    set_weights,
+    weights_of,
+    with_arrays,
+)
+from flaxvae.settings import as_python
+from flaxvae.training.drive import (
+    Advance,
+    as_steps,
+    describe_bad_line,
+    describe_bad_step,
+    read_line,
+)
 from flaxvae.training.epochs import Examples, Layout, Report, choose_steps_per_loop
-from flaxvae.training.grid import Grid, Setting
-from flaxvae.training.lines import as_known, describe_bad_line, describe_bad_step
-from flaxvae.training.loop import Advance, as_steps
-from flaxvae.training.recorder import Line
 from flaxvae.training.state import LoopState
+from flaxvae.training.storage.config import describe_optimizer
+from flaxvae.training.storage.recorder import Line
 from flaxvae.training.training import Training
+
+Setting = dict[str, Any]  # one value for each name of the grid
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values to try, and their names by what takes them.
+
+    Attributes:
+      values: lists of values by name.
+      weights: names of weights of the objective.
+      hyperparameters: names in the optimizer's state.
+      model: arguments of the function that builds the model.
+    """
+
+    values: Mapping[str, Sequence[Any]]
+    weights: tuple[str, ...]
+    hyperparameters: tuple[str, ...]
+    model: tuple[str, ...]
+
+    @property
+    def combinations(self) -> list[Setting]:
+        """Every combination, the last name varying fastest."""
+        return [
+            dict(zip(self.values, each, strict=True))
+            for each in itertools.product(*self.values.values())
+        ]
+
+    def groups(self) -> dict[str, list[Setting]]:
+        """The combinations by the values that change shapes."""
+        groups: dict[str, list[Setting]] = {}
+        for setting in self.combinations:
+            shape = name_setting({name: setting[name] for name in self.model})
+            groups.setdefault(shape, []).append(setting)
+        return groups
+
+
+def sort_grid(
+    values: Mapping[str, Sequence[Any]],
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    build: Callable[..., nn.Module] | None,
+) -> Grid:
+    """The grid with its names sorted.
+
+    Args:
+      values: lists by name.
+      objective: whose weights may be named.
+      optimizer: whose hyper-parameters may be named.
+      build: whose arguments may be named; None: those of no model.
+
+    Raises:
+      InputError: a name that nothing takes, no values, or a bad seed.
+    """
+    weights = list(weights_of(objective))
+    state = optimizer.init({"w": jnp.zeros((1, 1), jnp.float32)})
+    hyperparameters = describe_optimizer(state).keys() - {"optimizer"}
+    arguments = list(inspect.signature(build).parameters) if build else []
+    for name, each in values.items():
+        if not len(each):
+            raise InputError(f"grid must hold a value of {name}, got none")
+        check_choice(
+            "name in the grid", name, ["seed", *weights, *hyperparameters, *arguments]
+        )
+    for seed in values.get("seed", ()):
+        check_seed(seed)
+    return Grid(
+        values=values,
+        weights=tuple(name for name in values if name in weights),
+        hyperparameters=tuple(name for name in values if name in hyperparameters),
+        model=tuple(name for name in values if name in arguments),
+    )
+
+
+def as_lists(grid: object) -> dict[str, list[Any]]:
+    """The grid with lists of Python's own numbers, also from arrays and ranges."""
+    if not isinstance(grid, Mapping):
+        raise InputError(f"grid must be a dict of lists, got {show(grid)}")
+    lists = {}
+    for name, values in grid.items():
+        array = np.asarray(values) if isinstance(values, jax.Array) else values
+        if isinstance(array, str) or not isinstance(array, Iterable):
+            raise InputError(f"grid must hold a list of {name}, got {show(values)}")
+        if isinstance(array, np.ndarray) and not array.ndim:
+            raise InputError(f"grid must hold a list of {name}, got {show(values)}")
+        lists[name] = [as_python(value) for value in array]
+    return lists
+
+
+def name_setting(setting: Setting) -> str:
+    """A setting as text, good for a folder: ``beta=4.0,seed=1``."""
+    return ",".join(f"{name}={value}" for name, value in setting.items())
 
 
 class Stack:
@@ -169,17 +276,13 @@ class Table:
         return lines, self.is_over
 
     def _read_entry(self, report: Report, m: int, i: int, epoch: int) -> dict[str, Any]:
-        train = {name: float(v[m, i]) for name, v in report.train.items()}
-        held_out = {name: float(v[m, i]) for name, v in report.validation.items()}
-        line = {"epoch": epoch, "train": train, "validation": held_out}
-        if bad := describe_bad_line(line, self._per_epoch):
+        count_skipped = self._optimization.skip_above is not None
+        entry = read_line(report, (m, i), epoch, count_skipped=count_skipped)
+        if bad := describe_bad_line(entry, self._per_epoch):
             return {"failure": bad}
-        codes = {name: as_known(v[m, i]) for name, v in report.codes.items()}
-        entry: dict[str, Any] = {"train": train, "validation": held_out, "codes": codes}
-        if self._optimization.skip_above is not None:
-            entry["skipped"] = int(report.skipped[m, i])
         if self._optimization.early_stopping is not None:
             entry["waited"] = int(report.waited[m, i])
+        del entry["epoch"]
         return entry
 
     def _note(self, m: int, entry: Mapping[str, Any] | None) -> None:

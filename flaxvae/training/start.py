@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from flaxvae.checks import InputError, check_choice
-from flaxvae.training.run_folder import load
 from flaxvae.training.state import LoopState, Variables
+from flaxvae.training.storage.run_folder import load
 from flaxvae.training.trained import Trained
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,9 +21,6 @@ from flaxvae.training.keys import Stream, stream_key
 Metrics = dict[str, jax.Array]
 Variables = Mapping[str, optax.Params]
 """What ``model.apply`` takes: ``params`` and mutable collections by name."""
-
-VIEWS = ("GivenVAE", "GivenCodePrior", "Labelled")
-"""What an objective sees of a model under a batch."""
 
 
 @flax.struct.dataclass
@@ -158,8 +154,9 @@ def create_state(
         at_full = at_full_value(objective)
 
         def method(vae: Any, batch: Batch[jax.Array]) -> None:
-            with _explain_missing(model, objective):
-                terms = at_full(*bind(vae, batch), key=key_objective)
+            seen, x = bind(vae, batch)
+            with _explain_missing(seen, model, objective):
+                terms = at_full(seen, x, key=key_objective)
             check_terms(terms, len(batch.x), objective)
 
         return model.init(rngs, as_batch(x), method=method)
@@ -181,17 +178,23 @@ def create_state(
 
 
 @contextlib.contextmanager
-def _explain_missing(model: nn.Module, objective: Objective) -> Iterator[None]:
-    """An `InputError` in place of Python's for a method that the model lacks."""
+def _explain_missing(
+    seen: object, model: nn.Module, objective: Objective
+) -> Iterator[None]:
+    """An `InputError` in place of Python's for a method that the model lacks.
+
+    Args:
+      seen: the model under a batch, as the objective sees it.
+      model: the unbound model.
+      objective: what is called.
+    """
     try:
         yield
     except AttributeError as error:
-        kinds = {type(model).__name__, *VIEWS}
-        found = re.match(r"\W?(\w+)\W object has no attribute \W(\w+)\W", str(error))
-        if found is None or found[1] not in kinds:
+        if error.obj is not seen:
             raise
         raise InputError(
-            f"the model must have {found[2]} for the objective "
+            f"the model must have {error.name} for the objective "
             f"{type(objective).__name__}, got {type(model).__name__} without it"
         ) from error
 

@@ -22,21 +22,13 @@ import optax
 from flaxvae.checks import InputError, check_above, check_choice, check_seed
 from flaxvae.data import Dataset
 from flaxvae.objectives.objective import Objective, Terms, as_objective
-from flaxvae.training.config import check_settings, describe_run
-from flaxvae.training.engine import Engine, Pace
-from flaxvae.training.environment import device_memory
+from flaxvae.training.drive import Host, compare_best, drive
+from flaxvae.training.engine import Engine
 from flaxvae.training.epochs import Examples
 from flaxvae.training.feed import Resident, bytes_of_examples
-from flaxvae.training.grid import (
-    Setting,
-    as_lists,
-    name_setting,
-    sort_grid,
-)
 from flaxvae.training.inputs import learns_labels
 from flaxvae.training.interrupt import OnInterrupt, Watch, watch_signals
-from flaxvae.training.lines import compare_best
-from flaxvae.training.loop import check_execution, drive, make_trained
+from flaxvae.training.loop import check_execution, make_trained
 from flaxvae.training.optimization import (
     Optimization,
     choose_optimization,
@@ -44,11 +36,21 @@ from flaxvae.training.optimization import (
     expect_dataset,
 )
 from flaxvae.training.parallel import ONE_DEVICE
-from flaxvae.training.progress import show_progress
-from flaxvae.training.recorder import Recorder
-from flaxvae.training.stack import Stack, Table, lines_of, mean_line
+from flaxvae.training.processes.together import together
+from flaxvae.training.stack import (
+    Setting,
+    Stack,
+    Table,
+    as_lists,
+    lines_of,
+    mean_line,
+    name_setting,
+    sort_grid,
+)
 from flaxvae.training.state import LoopState
-from flaxvae.training.together import together
+from flaxvae.training.storage.config import check_settings, describe_run
+from flaxvae.training.storage.environment import device_memory
+from flaxvae.training.storage.recorder import Recorder
 from flaxvae.training.trained import Trained
 from flaxvae.training.training import DEFAULT_OBJECTIVE, Training, as_training
 
@@ -249,7 +251,22 @@ class _Runner:
             if position < clock.total_steps and not table.is_over:
                 if self.progress:
                     print(f"training {title}", file=sys.stderr)
-                runs = self._go_on(stack, runs, position, table, recorder)
+                runs = drive(
+                    training,
+                    stack.compile(size, position),
+                    runs,
+                    position,
+                    Resident(stack.examples),
+                    Host(
+                        engine=engine,
+                        recorder=recorder,
+                        watch=self.watch,
+                        shown=self.progress,
+                    ),
+                    table.read,
+                    members=size,
+                    summarize=mean_line,
+                )
         seconds = [each / size for each in recorder.seconds]
         members = []
         for m, setting in enumerate(settings):
@@ -260,8 +277,7 @@ class _Runner:
                 own_folder = self.folder / "members" / name_setting(setting)
             trained = make_trained(
                 training,
-                run.variables,
-                run.best,
+                run,
                 history=history,
                 timing=each,
                 epochs=history[-1]["epoch"] if history else 0,
@@ -278,34 +294,6 @@ class _Runner:
                     times = dict(zip(epochs, seconds, strict=True))
                 self._save(members[-1], training, run, program, times)
         return members
-
-    def _go_on(
-        self,
-        stack: Stack,
-        runs: LoopState,
-        position: int,
-        table: Table,
-        recorder: Recorder,
-    ) -> LoopState:
-        clock, size = stack.training.clock, table.size
-        advance = stack.compile(size, position)
-        done = position // clock.steps_per_epoch
-        with show_progress(clock.epochs, done, shown=self.progress) as update:
-            return drive(
-                advance,
-                runs,
-                Resident(stack.examples),
-                table.read,
-                position=position,
-                total=clock.total_steps,
-                batch_size=stack.training.batch_size * size,
-                pace=Pace(clock.steps_per_epoch, self.engine.epochs_per_call),
-                recorder=recorder,
-                watch=self.watch,
-                update=lambda line, done, rate: update(
-                    line and mean_line(line), done, rate
-                ),
-            )
 
     def _save(
         self,

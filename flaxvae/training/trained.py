@@ -11,8 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
+from flaxvae.capabilities import Decodes, Encodes, HasPrior, ModelTraits
 from flaxvae.checks import (
     InputError,
     NonFiniteError,
@@ -27,6 +29,7 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.tables import is_table, read_like
+from flaxvae.distributions.distribution import batch_shape
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
 from flaxvae.dtypes import narrow
 from flaxvae.models.bind import bind, bind_example
@@ -39,6 +42,8 @@ from flaxvae.training.state import count_parameters
 CHUNK = 1024  # rows computed at once
 
 A = TypeVar("A", bound=np.ndarray | jax.Array)
+Compute = Callable[[VariableDict, Batch[jax.Array]], Any]
+"""``(variables, batch) -> result``, a tree of arrays."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -171,12 +176,12 @@ class Trained:
     @property
     def is_conditional(self) -> bool:
         """Whether the model takes a class or a vector as condition of each example."""
-        return getattr(self.model, "condition", None) is not None
+        return ModelTraits.of(self.model).condition is not None
 
     def encode(
         self,
         x: np.ndarray | jax.Array,
-        condition: Any = None,
+        condition: object = None,
         *,
         key: jax.Array | None = None,
     ) -> Any:
@@ -209,7 +214,7 @@ class Trained:
             have.
           NonFiniteError: parameters, or a q(z|x), that are infinite or NaN.
         """
-        self._check_has("encode")
+        self._check_has("encode", isinstance(self.model, Encodes))
         self.check_finite()
         x = as_array(self._as_rows(x))
         ndim = len(self.data_shape)
@@ -249,8 +254,8 @@ class Trained:
         is_image = len(self.data_shape) == 3
         check_examples(x, self.preprocessing, is_image=is_image)
 
-    def _check_has(self, name: str) -> None:
-        if not hasattr(self.model, name):
+    def _check_has(self, name: str, has: bool) -> None:
+        if not has:
             raise InputError(
                 f"the model must have a method {name}, and {type(self.model).__name__} "
                 "has none"
@@ -284,7 +289,7 @@ class Trained:
     def decode(
         self,
         z: np.ndarray | jax.Array | Codes | Sequence[np.ndarray | jax.Array],
-        condition: Any = None,
+        condition: object = None,
     ) -> Any:
         """p(x|z) of each code ``(N, D)``; its ``mean`` is the image to look at.
 
@@ -296,14 +301,14 @@ class Trained:
             the model does not have.
           NonFiniteError: parameters, or a p(x|z), that are infinite or NaN.
         """
-        self._check_has("decode")
+        self._check_has("decode", isinstance(self.model, Decodes))
         self.check_finite()
-        levels: Sequence[Any] = self._as_levels(z, "z") if self.has_levels else [z]
-        names = [f"level {i + 1} of z" for i in range(len(levels))]
+        given: Sequence[Any] = self._as_levels(z, "z") if self.has_levels else [z]
+        names = [f"level {i + 1} of z" for i in range(len(given))]
         names = names if self.has_levels else ["z"]
         levels = [
             _check_code(level, shape, name)
-            for level, shape, name in zip(levels, self.level_shapes, names, strict=True)
+            for level, shape, name in zip(given, self.level_shapes, names, strict=True)
         ]
         counts = {len(level) for level in levels}
         if len(counts) > 1:
@@ -311,7 +316,8 @@ class Trained:
                 "the levels of z must have one number of codes, got "
                 f"{list_names(map(len, levels))}"
             )
-        codes = Codes(tuple(levels)) if self.has_levels else levels[0]
+        arrays: tuple[Any, ...] = tuple(levels)
+        codes = Codes(arrays) if self.has_levels else arrays[0]
         decode = functools.partial(self._decode, self.variables)
         p = _in_chunks(decode, self._as_batch(codes, condition))
         check_density("p(x|z)", p)
@@ -372,7 +378,7 @@ class Trained:
         return _in_chunks(jax.jit(apply), Batch(x), self.preprocessing.stored)
 
     def reconstruct(
-        self, x: np.ndarray | jax.Array, condition: Any = None
+        self, x: np.ndarray | jax.Array, condition: object = None
     ) -> jax.Array:
         """The mean image ``(N, H, W, C)`` decoded from the mean code of each ``x``.
 
@@ -395,7 +401,7 @@ class Trained:
         key: jax.Array | None = None,
         with_noise: bool = False,
         sampler: Any = None,
-        condition: Any = None,
+        condition: object = None,
         temperature: float = 1.0,
         given: Sequence[np.ndarray | jax.Array] = (),
     ) -> jax.Array:
@@ -434,8 +440,8 @@ class Trained:
         if isinstance(source, LevelPrior):
             z = self._draw_levels(source, key_z, num, temperature, given)
         else:
-            # A prior that depends on the condition has a code for each.
-            shape = (num,) if sampler or source.mean.ndim == 1 else ()
+            # A prior that depends on the condition is a batch of one for each.
+            shape = () if not sampler and batch_shape(source) else (num,)
             z = source.sample(key_z, shape)
         check_numbers("a drawn code", z)
         p = self.decode(z, condition)
@@ -502,10 +508,10 @@ class Trained:
         """p(z), or None where the model has none or it depends on a condition."""
         return None if self.is_conditional else self._prior(None, 1)
 
-    def _prior(self, condition: Any, num: int) -> Any:
+    def _prior(self, condition: object, num: int) -> Any:
         def prior(vae: Any, batch: Batch[Any]) -> Any:
             vae, _ = bind(vae, batch)
-            return vae.prior() if hasattr(vae, "prior") else None
+            return vae.prior() if isinstance(vae, HasPrior) else None
 
         batch = self._as_batch(np.zeros(num, np.float32), condition)
         return self.model.apply(self.variables, batch, method=prior)
@@ -514,7 +520,7 @@ class Trained:
         """Names of the classes, where they are known."""
         return None
 
-    def _as_batch(self, x: A, condition: Any) -> Batch[A]:
+    def _as_batch(self, x: A, condition: object) -> Batch[A]:
         """Examples or codes with the condition of each, as far as the model takes one.
 
         Raises:
@@ -527,7 +533,7 @@ class Trained:
 
     def _draw_and_apply(
         self,
-        compute: Callable[[Any, Batch[jax.Array]], Any],
+        compute: Compute,
         batch: Batch[Any],
         key: jax.Array,
     ) -> Any:
@@ -542,18 +548,18 @@ class Trained:
         return _join(_find_rows(apply, seen), parts, len(batch.x))
 
     @functools.cached_property
-    def _encode(self) -> Callable[[Any, Batch[jax.Array]], Any]:
-        def encode(variables: Any, batch: Batch[jax.Array]) -> Any:
+    def _encode(self) -> Compute:
+        def encode(variables: VariableDict, batch: Batch[jax.Array]) -> Any:
             batch = batch.with_x(self.preprocessing.prepare(batch.x))
             return self._apply_encoder(variables, batch)
 
         return jax.jit(encode)
 
     @functools.cached_property
-    def _encode_seen(self) -> Callable[[Any, Batch[jax.Array]], Any]:
+    def _encode_seen(self) -> Compute:
         return jax.jit(self._apply_encoder)
 
-    def _apply_encoder(self, variables: Any, batch: Batch[jax.Array]) -> Any:
+    def _apply_encoder(self, variables: VariableDict, batch: Batch[jax.Array]) -> Any:
         """q(z|x) of the network's inputs."""
 
         def method(model: Any, batch: Batch[jax.Array]) -> Any:
@@ -563,8 +569,8 @@ class Trained:
         return self.model.apply(variables, batch, method=method)
 
     @functools.cached_property
-    def _decode(self) -> Callable[[Any, Batch[Any]], Any]:
-        def decode(variables: Any, codes: Batch[Any]) -> Any:
+    def _decode(self) -> Compute:
+        def decode(variables: VariableDict, codes: Batch[Any]) -> Any:
             if not _has_wide(variables):
                 codes = codes.with_x(jax.tree.map(narrow, codes.x))
 
@@ -579,7 +585,7 @@ class Trained:
 
 def _describe_parts(model: nn.Module) -> str:
     """The class of a model and those of its parts."""
-    parts = [getattr(model, each.name, None) for each in dataclasses.fields(model)]
+    parts = [vars(model).get(each.name) for each in dataclasses.fields(model)]
     names = [type(p).__name__ for p in parts if isinstance(p, nn.Module)]
     return f"{type(model).__name__}({', '.join(names)})"
 
@@ -606,7 +612,7 @@ def _check_code(
     return checked
 
 
-def _has_wide(variables: Any) -> bool:
+def _has_wide(variables: VariableDict) -> bool:
     """Whether parameters of the user's own are float64."""
     return any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(variables))
 

@@ -34,7 +34,6 @@ from flaxvae.training.compatibility import (
 from flaxvae.training.diagnostics import code_moments, describe_codes
 from flaxvae.training.epochs import PLAIN, Examples, Layout, Report, run_epochs
 from flaxvae.training.evaluate import make_evaluate
-from flaxvae.training.fingerprint import fingerprint
 from flaxvae.training.inputs import learns_labels
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.optimization import (
@@ -53,6 +52,7 @@ from flaxvae.training.state import (
     create_state,
 )
 from flaxvae.training.step import train_step
+from flaxvae.training.storage.fingerprint import fingerprint
 
 DEFAULT_OBJECTIVE = ELBO()
 

@@ -19,9 +19,8 @@ from experiments.tpu.slices import (
     check_topology,
     find_slice,
 )
-from experiments.tpu.trial import BINARIZE, make_trial
+from experiments.tpu.trial import BINARIZE, MODELS, make_trial
 from flaxvae import InputError
-from flaxvae.models.presets import PRESETS
 from flaxvae.training import epochs
 from flaxvae.training.parallel import Devices
 
@@ -188,6 +187,8 @@ def loop_bodies(text):
         pytest.param("mlp-deep", marks=pytest.mark.slow),
         pytest.param("mlp-binary", marks=pytest.mark.slow),
         "conv",
+        "ladder",
+        pytest.param("top-down", marks=pytest.mark.slow),
     ],
 )
 def test_a_step_communicates_once(name, libtpu):
@@ -197,8 +198,9 @@ def test_a_step_communicates_once(name, libtpu):
     step, run = trial.compile_step(), trial.compile_run()
     num_terms = len(trial.loop_state.sums)
     gradients = ("all-reduce", 4 * (trial.parameters + num_terms))
-    # Five numbers per latent dimension, see `training.diagnostics`.
-    codes = 5 * PRESETS[name].latent_dim
+    # Five numbers per latent dimension, or two KLs: see `training.diagnostics`.
+    levels = {"ladder": 2 + (16 + 32), "top-down": 8 + 8 * 16}
+    codes = levels.get(name) or 5 * MODELS[name].latent_dim
     validation = ("all-reduce", 4 * (num_terms + codes))
     assert read_collectives(step.as_text()) == [gradients]
     assert sorted(read_collectives(run.as_text())) == sorted([gradients, validation])
@@ -223,7 +225,7 @@ def check_it_fits(programs, target):
 
 def test_only_one_preset_draws_pixels():
     devices = Devices(tuple(jax.devices("cpu")[:1]))
-    assert BINARIZE.keys() <= PRESETS.keys()
+    assert BINARIZE.keys() <= MODELS.keys()
     for name in ("mlp", "mlp-binary"):
         trial = make_trial(name, devices, batch_size=4, train_examples=40)
         step = jax.make_jaxpr(trial.program.step)(trial.loop_state.state, trial.batch)
@@ -263,7 +265,7 @@ def test_every_preset_is_compiled_for_tpus():
     marks = [mark for test in tests for mark in test.pytestmark]
     tried = [n for mark in marks if mark.name == "parametrize" for n in mark.args[1]]
     names = {getattr(name, "values", (name,))[0] for name in tried}
-    assert names == set(PRESETS)
+    assert names == set(MODELS)
 
 
 @pytest.mark.tpu

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.training import RunFolder, hosts, rendezvous
-from flaxvae.training.address import Address, read_address
-from flaxvae.training.agreement import ProcessLostError
+from flaxvae.training import RunFolder
+from flaxvae.training.processes import hosts, rendezvous
+from flaxvae.training.processes.address import Address, read_address
+from flaxvae.training.processes.agreement import ProcessLostError
 
 ROOT = Path(__file__).parents[2]
 
@@ -272,7 +273,7 @@ DIFFERENCES = {
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from flaxvae.training import hosts
+from flaxvae.training.processes import hosts
 folder = Path(sys.argv[3])
 hosts.connect(sys.argv[1], 2, int(sys.argv[2]))
 import flaxvae, numpy as np

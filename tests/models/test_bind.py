@@ -14,10 +14,11 @@ from flaxvae.batch import Batch, as_batch
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split, condition_on_labels
 from flaxvae.evaluation import evaluate
+from flaxvae.evaluation.bound import evaluate_terms
 from flaxvae.models import build_classifier, build_vae
 from flaxvae.models.bind import bind, bind_example
 from flaxvae.objectives import ELBO, Classification
-from flaxvae.training import Optimization, Training, fit
+from flaxvae.training import Optimization, Training, fit, sweep
 
 SMALL = {"epochs": 2, "batch_size": 50, "progress": False}
 
@@ -144,6 +145,15 @@ def test_only_a_classifier_has_labels_in_its_batches(stripes):
     assert (given.label, given.condition.shape) == (None, (20,))
 
 
+def test_a_sweep_of_classifiers_is_taught_labels(stripes):
+    (member,) = sweep(
+        classifier, stripes, {"seed": [3]}, objective=Classification(), **SMALL
+    )
+    one = fit(classifier(), stripes, objective=Classification(), seed=3, **SMALL)
+    for a, b in zip(*map(variables, (member.trained, one)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
 class Own(nn.Module):
     """A classifier of the user's own."""
 
@@ -178,3 +188,10 @@ def test_labels_that_cannot_be_taught_are_refused(stripes, labels, message):
     data: Dataset = change(stripes, labels=labels)
     with pytest.raises(InputError, match=message):
         fit(classifier(), data, objective=Classification(), **SMALL)
+
+
+def test_an_evaluation_needs_a_label_for_each_example(stripes):
+    trained = fit(classifier(), stripes, objective=Classification(), **SMALL)
+    short = dataclasses.replace(stripes.test, labels=stripes.test.labels[:3])
+    with pytest.raises(InputError, match=r"a label for each of 37 examples .* got 3"):
+        evaluate_terms(trained, short)

@@ -4,6 +4,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from flaxvae.models import (
 )
 from flaxvae.models.autoencoder import UNIT_ERROR
 from flaxvae.models.data_spec import DataSpec
+from flaxvae.models.presets import LEVEL_PRESETS
 from flaxvae.models.variables import variable_shapes
 from flaxvae.models.vqvae import PIXEL_SCALE
 from flaxvae.nn import MixturePrior
@@ -285,6 +287,16 @@ def test_presets_build_models(name):
     D = PRESETS[name].latent_dim
     dense = shapes["params"]["posterior"]["mean_and_log_var"]
     assert dense["bias"].shape == (2 * D,)
+
+
+@pytest.mark.parametrize("name", LEVEL_PRESETS)
+def test_presets_build_models_with_levels(name):
+    model = LEVEL_PRESETS[name].build(DataSpec((28, 28, 1)))
+    shapes = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, method="encode")[0].mean,
+        jnp.zeros((1, 28, 28, 1)),
+    )
+    assert len(shapes.levels) == model.network.num_levels >= 2
 
 
 def test_a_prior_over_codes_from_its_settings():

@@ -11,12 +11,13 @@ import pytest
 
 from flaxvae.models import build_vae, build_vqvae
 from flaxvae.objectives import ELBO, Quantization
-from flaxvae.training import Optimization, Training, fit, load, recorder
+from flaxvae.training import Optimization, Training, fit, load
 from flaxvae.training.epochs import Layout
 from flaxvae.training.optimizers import adam
 from flaxvae.training.parallel import Devices
 from flaxvae.training.state import create_state
 from flaxvae.training.step import train_step
+from flaxvae.training.storage import recorder
 from tests.training.test_epochs import examples_of
 from tests.training.test_loop import same
 

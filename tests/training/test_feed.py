@@ -39,7 +39,7 @@ def read_rows(dataset, position, epochs, chunk):
     )
     steps = []
     while len(steps) < 4 * epochs - position:
-        steps += list(np.asarray(feed.examples[0]))
+        steps += list(np.asarray(feed.examples[0].x))
         feed.prefetch()
     feed.close()
     return np.stack(steps)[: 4 * epochs - position]

@@ -17,8 +17,8 @@ from flaxvae.files import write_json
 from flaxvae.models import build_vae
 from flaxvae.run import Run
 from flaxvae.training import NonFiniteError, RunFolder, Trained, fit, sweep
-from flaxvae.training.checkpoint import Checkpoints
-from flaxvae.training.run_folder import save
+from flaxvae.training.storage.checkpoint import Checkpoints
+from flaxvae.training.storage.run_folder import save
 
 NAMED = r"params/decoder/.* is (nan|inf) in 1 of"
 OPTIONS = {"epochs": 1, "batch_size": 32, "progress": False}

@@ -25,15 +25,15 @@ from flaxvae.training import (
     Optimization,
     RunFolder,
     Training,
+    drive,
     engine,
     fit,
-    loop,
-    recorder,
 )
-from flaxvae.training.checkpoint import Checkpoints
 from flaxvae.training.interrupt import Interrupted, watch_signals
 from flaxvae.training.optimizers import adam
-from flaxvae.training.recorder import restore_run
+from flaxvae.training.storage import recorder
+from flaxvae.training.storage.checkpoint import Checkpoints
+from flaxvae.training.storage.recorder import restore_run
 
 
 def same(a, b):
@@ -257,7 +257,7 @@ def test_the_speed_beside_an_epoch_is_the_epochs_own(vae, stripes, monkeypatch):
     def listen(*_, **__):
         yield lambda line, done, rate: seen.append((line, rate))
 
-    monkeypatch.setattr(loop, "show_progress", listen)
+    monkeypatch.setattr(drive, "show_progress", listen)
     monkeypatch.setattr(engine, "FIRST_STEPS", 1)  # calls end within epochs
     trained = fit(vae, stripes, epochs=1, batch_size=32)
     line, rate = seen[-1]

@@ -35,8 +35,8 @@ from flaxvae.objectives import (
 from flaxvae.objectives.objective import FunctionObjective, as_objective
 from flaxvae.schedules import warm_up
 from flaxvae.training import Optimization, Training, fit, sweep
+from flaxvae.training.drive import compare_best
 from flaxvae.training.epochs import Layout, validation_value
-from flaxvae.training.lines import compare_best
 from flaxvae.training.optimizers import adam
 from tests.objectives.linear_gaussian import LinearGaussian, W
 from tests.training.test_loop import same

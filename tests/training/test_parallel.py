@@ -13,7 +13,7 @@ from flaxvae.collectives import DATA_AXIS, draw_rows
 from flaxvae.data import Dataset, Preprocessing, Split, binarize
 from flaxvae.distributions import Bernoulli, Normal
 from flaxvae.models import VAEConfig
-from flaxvae.models.presets import PRESETS
+from flaxvae.models.presets import LEVEL_PRESETS, PRESETS
 from flaxvae.objectives import ELBO
 from flaxvae.training import (
     Engine,
@@ -73,8 +73,9 @@ def close(a, b, **tolerance):
         np.testing.assert_allclose(x, y, **tolerance)
 
 
-SLOW = ("conv", "resnet", "mlp-binary")  # the others have their parts
-EACH = sorted(PRESETS.keys() - {"mlp-deep"} - set(SLOW))  # mlp-deep: as mlp
+SLOW = ("conv", "resnet", "mlp-binary", "top-down")  # the others have their parts
+MODELS = PRESETS | LEVEL_PRESETS
+EACH = sorted(MODELS.keys() - {"mlp-deep"} - set(SLOW))  # mlp-deep: as mlp
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ EACH = sorted(PRESETS.keys() - {"mlp-deep"} - set(SLOW))  # mlp-deep: as mlp
 )
 def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
     monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 10)  # eight do not divide it
-    config = PRESETS[name]
+    config = MODELS[name]
     binarization = "dynamic" if name == "mlp-binary" else "none"
     data = make_data((8, 8, 1), binarization)
     # Adam's first steps are signs: they blow up the rounding of a gradient near zero.
@@ -96,10 +97,26 @@ def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
         close(many.state.params, run.state.params, atol=2e-4)
         close(many.state.collections, run.state.collections, rtol=1e-3, atol=1e-4)
         if method == "jit":
-            check_collectives(advance.as_text(), run, config.latent_dim)
+            check_collectives(advance.as_text(), run, count_moments(config, data))
 
 
-def check_collectives(text, run, latent_dim):
+def count_moments(config, data):
+    """Numbers of the codes that validation sums: see `training.diagnostics`."""
+    if isinstance(config, VAEConfig):
+        return 5 * config.latent_dim
+    model = config.build(data)  # of a model with levels two KLs
+    widths = [level.shape[-1] for level in mean_of(model, data.shape).levels]
+    return len(widths) + sum(widths)
+
+
+def mean_of(model, shape):
+    key, x = jax.random.key(0), jnp.zeros((1, *shape))
+    return jax.eval_shape(
+        lambda: model.init_with_output(key, x, method="encode")[0].mean
+    )
+
+
+def check_collectives(text, run, num_moments):
     """A step sums the gradient and its terms once; validation sums its terms.
 
     A batch normalization sums two numbers a channel, and two again for the gradient.
@@ -110,7 +127,7 @@ def check_collectives(text, run, latent_dim):
     terms = len(run.sums)
     statistics = sum(leaf.size for leaf in jax.tree.leaves(run.state.collections))
     assert {kind for kind, _ in found} == {"all-reduce"}
-    least = 4 * (parameters + 2 * terms + 5 * latent_dim)
+    least = 4 * (parameters + 2 * terms + num_moments)
     assert least <= sum(size for _, size in found) <= least + 2 * 4 * statistics
     if not statistics:  # these wait for one another, and the gradient is sent between
         assert sum(size >= 4 * parameters for _, size in found) == 1

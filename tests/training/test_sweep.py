@@ -10,9 +10,10 @@ import flaxvae
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
 from flaxvae.objectives import ELBO, Objective, Weight
-from flaxvae.training import Engine, build_optimizer, fit, recorder, stack, sweep
-from flaxvae.training.grid import name_setting
+from flaxvae.training import Engine, build_optimizer, fit, stack, sweep
 from flaxvae.training.interrupt import Interrupted
+from flaxvae.training.stack import name_setting
+from flaxvae.training.storage import recorder
 
 OPTIONS = {"epochs": 3, "batch_size": 32, "progress": False}
 

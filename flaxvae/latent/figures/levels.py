@@ -51,13 +51,13 @@ def plot_variations(
     )
     left[np.arange(A * K) % K > 0] = 1.0  # the anchor stands in the first row
     H, W, C = left.shape[2:]
-    space = max(H // 3, 1)
+    space = max(min(H, W) // 2, 1)
     blocks: list[np.ndarray] = []
     centers: list[float] = []
     for a in range(A):
         rows = slice(a * K, (a + 1) * K)
         tiles = [tile_images(x[rows], gap=GAP) for x in (left, right)]
-        between = np.ones((len(tiles[0]), max(W // 2, 1), C))
+        between = np.ones((len(tiles[0]), space, C))
         top = sum(len(block) for block in blocks)
         centers += [top + center for center in row_centers(K, H)]
         blocks.append(np.concatenate([tiles[0], between, tiles[1]], axis=1))
@@ -72,11 +72,9 @@ def plot_variations(
         is_sharp=min(shape[:2]) < 4,
     )
     axes.set_yticks(centers, list(names) * A, size=9)
-    start = W + max(W // 2, 1)
+    start = W + space
     places = [W / 2 - 0.5, start + (picture.shape[1] - start) / 2 - 0.5]
-    axes.set_xticks(
-        places, ["sample", "the same top levels, the others drawn anew"], size=9
-    )
+    axes.set_xticks(places, ["sample", "others with the same top levels"], size=9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     return figure

@@ -14,9 +14,10 @@ from flaxvae.checks import InputError
 from flaxvae.data import from_arrays, load
 from flaxvae.models import VAEConfig, VQVAEConfig
 from flaxvae.objectives import Quantization
-from flaxvae.training import RunFolder, Trained, fit, run_folder
-from flaxvae.training.run_folder import save
-from flaxvae.training.stored import check_data, check_line
+from flaxvae.training import RunFolder, Trained, fit
+from flaxvae.training.storage import run_folder
+from flaxvae.training.storage.run_folder import save
+from flaxvae.training.storage.stored import check_data, check_line
 
 TEXTS = ["[]", "null", "3", '"text"', "", '{"settings": ', "\x00\xff", "[" * 100_000]
 

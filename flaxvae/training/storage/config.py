@@ -12,10 +12,10 @@ from flaxvae.models.description import describe_module
 from flaxvae.objectives.objective import describe_objective
 from flaxvae.schedules import resolve
 from flaxvae.settings import describe_settings, describe_value
-from flaxvae.training.environment import describe_environment
 from flaxvae.training.inputs import learns_labels
 from flaxvae.training.optimization import NAMED_OPTIMIZER
 from flaxvae.training.state import LoopState
+from flaxvae.training.storage.environment import describe_environment
 from flaxvae.training.training import Training
 
 OWN_SETTINGS = (

@@ -29,8 +29,12 @@ import jax
 
 from flaxvae.checks import InputError
 from flaxvae.settings import describe_value
-from flaxvae.training.agreement import ProcessLostError, compare, name_processes
-from flaxvae.training.rendezvous import SECONDS_IN_SILENCE, say
+from flaxvae.training.processes.agreement import (
+    ProcessLostError,
+    compare,
+    name_processes,
+)
+from flaxvae.training.processes.rendezvous import SECONDS_IN_SILENCE, say
 
 SECONDS_TO_MEET = 1800.0  # until all have loaded their data
 SECONDS_BETWEEN_HEARTBEATS = 1.0
@@ -72,7 +76,7 @@ class Peers:
         self.round, self._met = self.round + 1, 0
 
     def meet(self, description: Mapping[str, Any]) -> None:
-        """Waits until all processes are here; see `flaxvae.training.together`."""
+        """Waits until all processes are here; see `together`."""
         self._met += 1
         here = f"round {self.round}, meeting {self._met}"
         try:

@@ -13,7 +13,7 @@ from flaxvae.models.description import describe_module
 from flaxvae.objectives import ELBO
 from flaxvae.schedules import warm_up
 from flaxvae.training import RunFolder, fit
-from flaxvae.training.run_folder import check_writable
+from flaxvae.training.storage.run_folder import check_writable
 
 CONFIG = {"settings": {"a": 1}, "data": {"name": "x", "origin": "here"}, "model": {}}
 

@@ -15,7 +15,9 @@ import jax
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.training.checkpoint import (
+from flaxvae.training.engine import Engine
+from flaxvae.training.state import LoopState
+from flaxvae.training.storage.checkpoint import (
     Checkpoints,
     MissingTreeError,
     Tree,
@@ -23,10 +25,8 @@ from flaxvae.training.checkpoint import (
     from_host,
     to_host,
 )
-from flaxvae.training.engine import Engine
-from flaxvae.training.run_folder import RunFolder
-from flaxvae.training.state import LoopState
-from flaxvae.training.tensorboard import FOLDER, TensorBoard
+from flaxvae.training.storage.run_folder import RunFolder
+from flaxvae.training.storage.tensorboard import FOLDER, TensorBoard
 
 AVERAGES, COLLECTIONS = "state.ema_collections.", "state.collections."
 """Prefixes of the paths of averaged collections and of those which they begin with."""

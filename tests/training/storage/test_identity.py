@@ -17,7 +17,7 @@ from flaxvae.models import build_vae
 from flaxvae.objectives import ELBO
 from flaxvae.schedules import warm_up
 from flaxvae.training import RunFolder, build_optimizer, fit
-from flaxvae.training.fingerprint import fingerprint
+from flaxvae.training.storage.fingerprint import fingerprint
 from tests.training.test_loop import same
 
 OPTIONS = {"epochs": 1, "batch_size": 32, "progress": False}

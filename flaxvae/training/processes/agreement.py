@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from flaxvae.settings import flatten_tree
-from flaxvae.training.environment import describe_versions
+from flaxvae.training.storage.environment import describe_versions
 
 MOST_DIFFERENCES = 3  # that a message names
 OPTIONS = (  # of JAX, which change what is computed

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from flaxvae.checks import InputError
-from flaxvae.training import agreement, rendezvous, together
-from flaxvae.training.address import Address, read_address
-from flaxvae.training.rendezvous import SECONDS_IN_SILENCE
+from flaxvae.training.processes import agreement, rendezvous, together
+from flaxvae.training.processes.address import Address, read_address
+from flaxvae.training.processes.rendezvous import SECONDS_IN_SILENCE
 
 SECONDS_TO_CONNECT = 120.0  # until all processes must have appeared
 SECONDS_TO_TELL = 20.0  # for one that has failed before it could connect
@@ -44,7 +44,7 @@ def connect(
       num_processes: their number, with ``coordinator``.
       process_id: the number of this one, from 0, with ``coordinator``.
       description: what this process is about to do, as nested dicts of values of JSON,
-        which must be equal; see `flaxvae.training.agreement.compare`.
+        which must be equal; see `flaxvae.training.processes.agreement.compare`.
 
     Raises:
       InputError: only some of the three are stated, a number is out of range, the

@@ -22,8 +22,12 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from flaxvae.checks import InputError
-from flaxvae.training.address import Address
-from flaxvae.training.agreement import ProcessLostError, compare, name_processes
+from flaxvae.training.processes.address import Address
+from flaxvae.training.processes.agreement import (
+    ProcessLostError,
+    compare,
+    name_processes,
+)
 
 GREETING = "flaxvae rendezvous 1"
 SECONDS_IN_SILENCE = 5.0  # before a line says who is waited for

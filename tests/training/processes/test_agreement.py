@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from flaxvae.data import from_arrays
-from flaxvae.training.agreement import compare, describe_process, name_processes
-from flaxvae.training.together import _is_lost
+from flaxvae.training.processes.agreement import (
+    compare,
+    describe_process,
+    name_processes,
+)
+from flaxvae.training.processes.together import _is_lost
 
 AGREE = "the processes of a run must agree, and "
 COMMON = {

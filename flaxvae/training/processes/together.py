@@ -13,9 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 
 from flaxvae.checks import InputError
-from flaxvae.training.agreement import ProcessLostError
-from flaxvae.training.peers import CONTINUES, Peers, describe_error
-from flaxvae.training.rendezvous import say
+from flaxvae.training.processes.agreement import ProcessLostError
+from flaxvae.training.processes.peers import CONTINUES, Peers, describe_error
+from flaxvae.training.processes.rendezvous import say
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -42,11 +42,11 @@ from flaxvae.objectives.objective import (
     objective_from_description,
 )
 from flaxvae.settings import describe_value, flatten_tree
-from flaxvae.training.checkpoint import Checkpoints
-from flaxvae.training.environment import describe_environment
 from flaxvae.training.inputs import learns_labels
 from flaxvae.training.state import Variables
-from flaxvae.training.stored import (
+from flaxvae.training.storage.checkpoint import Checkpoints
+from flaxvae.training.storage.environment import describe_environment
+from flaxvae.training.storage.stored import (
     PARTS,
     check_data,
     check_line,

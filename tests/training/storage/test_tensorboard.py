@@ -8,8 +8,9 @@ import pytest
 import flaxvae
 from flaxvae import latent
 from flaxvae.checks import InputError
-from flaxvae.training import Engine, TensorBoard, fit, recorder
-from flaxvae.training.tensorboard import add_figures
+from flaxvae.training import Engine, TensorBoard, fit
+from flaxvae.training.storage import recorder
+from flaxvae.training.storage.tensorboard import add_figures
 
 OPTIONS = {"batch_size": 32, "progress": False}
 

@@ -1,0 +1,1 @@
+"""Several processes as one run: how they find each other, agree, and end together."""
