@@ -120,9 +120,6 @@ def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
         ("method", "{objective}, prior of the top {prior}".format(**summary)),
         *terminal.describe_bounds(summary),
     ]
-    if levels := summary["test"].get("kl_per_level"):
-        nats = ", ".join(f"{kl:.2f}" for kl in levels)
-        rows.append(("KL per level, top first", f"{nats} nats"))
     return [*rows, *terminal.describe_run(summary, workdir)]
 
 
