@@ -19,6 +19,7 @@ class Known:
     """Examples are rows that are the means of their codes; the deviation is 0.1."""
 
     seed = 0
+    model = None
     code_shape = (2,)
     is_conditional = False
 
