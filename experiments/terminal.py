@@ -69,7 +69,8 @@ def describe_bounds(summary: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         ("reconstruction", f"{-test['log_likelihood']:.2f} nats"),
         ("KL", f"{test['kl']:.2f} nats"),
-        *describe_parts(summary["surgery"]),
+        *_describe_levels(test.get("kl_per_level", [])),
+        *(describe_parts(summary["surgery"]) if "surgery" in summary else ()),
     ]
     if "nll" in test:
         value, error = f"{test['nll']:.2f} nats", test["nll_monte_carlo_error"]
@@ -88,6 +89,14 @@ def describe_bounds(summary: dict[str, Any]) -> list[tuple[str, str]]:
             ("test bits per dimension", f"{test['bits_per_dim']:.3f}, {source}")
         )
     return rows
+
+
+def _describe_levels(kl: Sequence[float]) -> list[tuple[str, str]]:
+    """One row about the KL of each level of latent variables, top level first."""
+    if not kl:
+        return []
+    numbers = " + ".join(f"{each:.2f}" for each in kl)
+    return [("  KL per level, top first", f"{numbers} nats")]
 
 
 def describe_run(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:

@@ -67,19 +67,24 @@ def explain_collapse(report: Mapping[str, Any], name: str = "test") -> str | Non
 
     Returns:
       What has happened, and the usual remedies, where fewer than a tenth of the
-      dimensions are active or the KL is below 0.1 nats.
+      dimensions are active or the KL is below 0.1 nats. Of a model with several levels
+      whose dimensions have no KL of their own, the KL alone decides.
     """
     count, D = report.get("active_dimensions"), report["latent_dim"]
     kl = report[name]["kl"]
-    if count is None or (count >= COLLAPSED_SHARE * D and kl >= COLLAPSED_KL):
+    if count is None and "kl_per_level" not in report[name]:
+        return None
+    is_inactive = count is not None and count < COLLAPSED_SHARE * D
+    if not is_inactive and kl >= COLLAPSED_KL:
         return None
     found = "codes say almost nothing about examples"
-    if count < COLLAPSED_SHARE * D:
+    if is_inactive:
         found = "the posterior has collapsed"
-    active = f"{count} of {D} dimensions {'is' if count == 1 else 'are'} active"
+    found = f"{found}: the KL is {kl:.2f} nats"
     if D == 1:
-        active = f"its only dimension is {'active' if count else 'not active'}"
-    found = f"{found}: the KL is {kl:.2f} nats, {active}"
+        found += f", its only dimension is {'active' if count else 'not active'}"
+    elif count is not None:
+        found += f", {count} of {D} dimensions {'is' if count == 1 else 'are'} active"
     return (
         f"{found}; a lower beta, a warm-up of beta (kl_schedule linear or "
         "cyclical), free_bits, more epochs or a weaker decoder may help"

@@ -50,9 +50,20 @@ def evaluate_terms(
       InputError: no example.
       NonFiniteError: a mean that is infinite or NaN, or a model that is not finite.
     """
+    objective = objective or objective_of(trained)
+    means = evaluate_means(trained, split, objective, seed=seed)
+    return {name: float(mean) for name, mean in means.items()}
+
+
+def evaluate_means(
+    trained: Trained, split: Split, objective: Objective, *, seed: int | None = None
+) -> dict[str, np.ndarray]:
+    """Means of terms ``(B, ...)`` over all examples, ``(...)``; see `evaluate_terms`.
+
+    In a model with several levels there may be a term per level or dimension.
+    """
     trained.check_finite()
     check_examples(split)
-    objective = objective or objective_of(trained)
     split = check_split(trained.model, split)
     if len(split) < objective.least_batch:
         raise InputError(
@@ -64,7 +75,7 @@ def evaluate_terms(
     )
     key = evaluation_key(trained, seed=seed)
     batches = max(1, PIECE_BYTES * len(split) // (split.x.nbytes * EVALUATION_BATCH))
-    totals: dict[str, float] = {}
+    totals: dict[str, np.ndarray] = {}
     for number in range(0, -(-len(split) // EVALUATION_BATCH), batches):
         first = number * EVALUATION_BATCH
         last = min(first + batches * EVALUATION_BATCH, len(split))
@@ -83,7 +94,8 @@ def evaluate_terms(
             trained.variables, objective, piece, key, jnp.asarray(number), count=count
         )
         for name, term in terms.items():
-            totals[name] = totals.get(name, 0.0) + float(term) * weight
+            of_part = np.asarray(term, np.float64) * weight
+            totals[name] = totals.get(name, 0.0) + of_part
     means = {name: total / split.total_weight for name, total in totals.items()}
     check_terms("the mean", means)
     return means

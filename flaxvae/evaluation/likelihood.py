@@ -14,8 +14,10 @@ from flaxvae.capabilities import LikelihoodTraits, ModelTraits
 from flaxvae.checks import InputError, as_integer, check_above, check_terms
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
+from flaxvae.distributions.levels import Codes, LevelPosterior
 from flaxvae.dtypes import narrow
 from flaxvae.evaluation.bound import check_examples
+from flaxvae.evaluation.memory import ARRAYS_AT_ONCE, bytes_per_row
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import bind
@@ -30,7 +32,6 @@ EXAMPLES_AT_ONCE = 50  # divides EVALUATION_BATCH
 # The share of a CPU's cache in which a chunk of decoded examples is fastest; larger
 # chunks, as an accelerator likes them, are as fast there.
 MEMORY_BUDGET = 2**24
-ARRAYS_AT_ONCE = 4  # of the data's shape, while a chunk is decoded and compared
 LOG_LEAST = -103.3  # the logarithm of the least float32 above 0
 MOST_GROUPS = 8  # of draws, by whose differences the Monte Carlo error is estimated
 
@@ -87,7 +88,7 @@ def estimate_nll(
     check_examples(split)
     split = check_split(trained.model, split)
     B = min(EXAMPLES_AT_ONCE, len(split))
-    row = 4 * ARRAYS_AT_ONCE * int(np.prod(trained.data_shape))
+    row = bytes_per_draw(trained)
     in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
     estimate = jax.jit(make_estimate(trained.model, num_samples, in_chunk))
     root = draw_key(trained, Stream.TEST, 1, seed=seed)  # 0: the ELBO's
@@ -132,6 +133,28 @@ def estimate_nll(
         "nll_standard_error": float(nll.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
         "nll_effective_samples": float(samples.mean()),
     }
+
+
+def bytes_per_draw(trained: Trained) -> int:
+    """Approximate bytes while one draw of one example is decoded and compared.
+
+    The arrays of a network of several levels, which are drawn and decoded in one pass,
+    can be much larger than an example; others decode to an array of its shape.
+    """
+    if not trained.has_levels:
+        return 4 * ARRAYS_AT_ONCE * math.prod(trained.data_shape)
+
+    def draw(count: int) -> jax.Array:
+        def method(vae: Any) -> jax.Array:
+            x = jnp.zeros((2, *trained.data_shape), jnp.float32)
+            z = vae.encode(x).draw(jax.random.key(0), (count,)).z
+            log_likelihood: jax.Array = vae.decode(z).log_prob(x)
+            return log_likelihood
+
+        found: Any = trained.model.apply(trained.variables, method=method)
+        return jnp.asarray(found)
+
+    return bytes_per_row(draw, trained.data_shape) // 2  # of one of the two examples
 
 
 def monte_carlo_variance(
@@ -227,7 +250,7 @@ def make_estimate(
     def estimate(
         variables: Any, batch: Batch[jax.Array], key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        def apply(method: Callable[..., Any], x: jax.Array) -> Any:
+        def apply(method: Callable[..., Any], x: Any) -> Any:
             """``method(model, x)`` of the model under the conditions of the batch."""
 
             def on_batch(model: Any, batch: Batch[jax.Array]) -> Any:
@@ -242,10 +265,17 @@ def make_estimate(
         def add_chunk(sums: Sums, number: jax.Array) -> tuple[Sums, None]:
             highest, total, squares, groups = sums
             key_z = jax.random.fold_in(key, number)
-            z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
+            z: jax.Array | Codes
+            if isinstance(q, LevelPosterior):  # one pass computes all of it
+                draws = q.draw(key_z, (in_chunk,))
+                z, log_q = draws.z, draws.log_q.sum(0)
+            else:
+                draws = None
+                z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
             p_x = apply(lambda vae, z: vae.decode(z), z)
             log_likelihood = p_x.log_prob(x)
-            log_w = log_likelihood + p.log_prob(z) - log_q  # (in_chunk, B)
+            log_p = p.log_prob(z) if draws is None else draws.log_p.sum(0)
+            log_w = log_likelihood + log_p - log_q  # (in_chunk, B)
             log_w = narrow(log_w)
             index = number * in_chunk + jnp.arange(in_chunk, dtype=jnp.int32)
             log_w = jnp.where(index[:, None] < num_samples, log_w, -jnp.inf)

@@ -13,6 +13,7 @@ from flaxvae.evaluation.active_units import count_active_units
 from flaxvae.evaluation.autoencoder import input_error
 from flaxvae.evaluation.bound import check_examples, evaluate_elbo, evaluate_terms
 from flaxvae.evaluation.codebook import code_usage, evaluate_code_prior
+from flaxvae.evaluation.levels import evaluate_levels
 from flaxvae.evaluation.likelihood import estimate_nll
 from flaxvae.evaluation.recognition import accuracy, cross_entropy
 from flaxvae.evaluation.surgery import elbo_surgery
@@ -26,6 +27,7 @@ from flaxvae.models import (
     CodePrior,
     SemiSupervisedVAE,
 )
+from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.training import NonFiniteError, Trained
 
 Metric = Callable[..., Any]
@@ -33,6 +35,7 @@ Metric = Callable[..., Any]
 
 SPLIT_METRICS: dict[type[Any], dict[str, Metric]] = {
     VAE: {"bound": evaluate_elbo, "nll": estimate_nll},
+    HierarchicalVAE: {"bound": evaluate_levels, "nll": estimate_nll},
     Autoencoder: {"terms": evaluate_terms, "input": input_error},
     VQVAE: {
         "terms": evaluate_terms,
@@ -47,6 +50,7 @@ SPLIT_METRICS: dict[type[Any], dict[str, Metric]] = {
 
 CODE_METRICS: dict[type[Any], dict[str, Metric]] = {
     VAE: {"active_dimensions": count_active_units, "surgery": elbo_surgery},
+    HierarchicalVAE: {"surgery": elbo_surgery},
 }
 """Numbers about a split's codes, each under its own name."""
 
@@ -86,7 +90,9 @@ def evaluate(
     Returns:
       Of a VAE ``{name: {elbo, log_likelihood, kl}, active_dimensions, surgery,
       latent_dim}``, with `estimate_nll`'s numbers beside the ELBO; ``surgery`` are the
-      parts of this KL, see `elbo_surgery`. Of an autoencoder
+      parts of this KL, see `elbo_surgery`. Of a model with several levels also
+      ``kl_per_level``, the parts of this KL, top level first, and another measure of
+      active dimensions, see `evaluate_levels`. Of an autoencoder
       the terms of its objective, of a denoising one with the input's error, and
       ``latent_dim``. Of a VQ-VAE the terms of its objective with the ``perplexity`` of
       the split's codes, ``dead_entries`` and ``code_nll``, the last two where their
@@ -131,7 +137,9 @@ def evaluate(
         return report | {"code": [*trained.code_shape[:-1], codebook_size(trained)]}
     if isinstance(trained.model, Classifier | CodePrior | SemiSupervisedVAE):
         return report
-    if len(trained.code_shape) == 1:
+    if trained.has_levels:
+        report["active_dimensions"] = numbers.pop("active_dimensions")
+    if trained.has_levels or len(trained.code_shape) == 1:
         options["surgery"] = {"kl": numbers.get("kl")}  # which the parts sum to
         for key, metric in _of_kind(CODE_METRICS, trained).items():
             found = report[key] = metric(
@@ -146,6 +154,8 @@ def evaluate(
 def _of_kind(
     metrics: Mapping[type[Any], dict[str, Metric]], trained: Trained
 ) -> dict[str, Metric]:
-    """The metrics of a model's kind; a model of the user's own is a VAE."""
+    """The metrics of a model's kind; one of the user's own is a VAE, or has levels."""
     kinds = [kind for kind in SPLIT_METRICS if isinstance(trained.model, kind)]
-    return metrics.get(kinds[0] if kinds else VAE, {})
+    if not kinds:
+        kinds = [HierarchicalVAE if trained.has_levels else VAE]
+    return metrics.get(kinds[0], {})

@@ -1,5 +1,6 @@
 """The parts of the ELBO's KL, over a whole split."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,9 @@ from flaxvae.capabilities import DistributionTraits
 from flaxvae.checks import as_integer
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
+from flaxvae.distributions.levels import Codes, LevelPosterior
 from flaxvae.evaluation.bound import evaluate_elbo
+from flaxvae.evaluation.likelihood import bytes_per_draw
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
 from flaxvae.objectives.total_correlation import log_marginals
@@ -20,6 +23,8 @@ from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 
 MEMORY_BUDGET = 2**25  # bytes of densities that are computed at once
+LEVEL_BUDGET = 2**28  # bytes of the passes of a network of levels at once
+LEVEL_PAIRS = 2**21  # of a draw and an example, each a pass of such a network
 SATURATED = 0.1  # nats below its ceiling, where a mutual information says little
 TITLES = {
     "mutual_information": "  mutual information I(x; z)",
@@ -55,7 +60,9 @@ def elbo_surgery(
     Args:
       trained: a trained model.
       split: the examples, such as ``dataset.test``.
-      num_draws: number of codes, as many of each of evenly spaced examples.
+      num_draws: number of codes, as many of each of evenly spaced examples. Of a model
+        with several levels not more than 2^21 / N, since each pair of a code and an
+        example takes a pass of its network.
       seed: of the draws; default that of the run.
       kl: of the split, as `evaluate_elbo` returns it under the same seed, which is its
         default.
@@ -66,8 +73,11 @@ def elbo_surgery(
       posteriors also ``total_correlation`` of q(z), and under a diagonal normal prior
       too the dimension-wise KL ``dimension_kl``, sum_d KL(q(z_d) || p(z_d)): the last
       two sum to ``marginal_kl``. Empty for a posterior whose density at the codes of
-      other examples is unknown, such as a flow's, and for a model whose prior is
-      missing or depends on a condition.
+      other examples is unknown, such as a flow's, for a model whose prior is missing
+      or depends on a condition, and where the N passes of a network of several levels
+      for one code exceed 256 MB. Of several levels the parts are those of the joint
+      code of all levels; its dimensions depend on each other, so that total correlation
+      and dimension-wise KL are left out.
 
     Source: Hoffman and Johnson, "ELBO surgery", NIPS workshop 2016; Chen, Li, Grosse
     and Duvenaud, "Isolating Sources of Disentanglement in Variational Autoencoders",
@@ -78,19 +88,29 @@ def elbo_surgery(
     prior = trained.prior
     if prior is None:
         return {}
+    row = bytes_per_draw(trained) if trained.has_levels else 0
+    if row * len(split) > LEVEL_BUDGET:
+        return {}
     q = trained.encode(split.x, key=evaluation_key(trained, seed=seed))
     declared = DistributionTraits.of(q)
-    if not declared.has_fast_density:
+    if not (declared.has_fast_density or declared.has_levels):
         return {}
     if kl is None:
         kl = evaluate_elbo(trained, split, seed=seed)["kl"]
     share = _shares(split)
+    if trained.has_levels:
+        num_draws = max(1, min(num_draws, LEVEL_PAIRS // len(split)))
     rows, of_row = _choose_rows(share, num_draws)
-    chosen = jax.tree.map(lambda leaf: leaf[rows], q)
-    z = chosen.sample(draw_key(trained, Stream.TEST, 2, seed=seed))  # (A, D)
-    log_q_z, log_product = _log_aggregate(q, share, z)
-    log_q = np.asarray(chosen.log_prob(z), np.float64)
-    log_p = np.asarray(prior.log_prob(z), np.float64)
+    key = draw_key(trained, Stream.TEST, 2, seed=seed)
+    if isinstance(q, LevelPosterior):
+        log_q, log_p, log_q_z = _log_levels(q, share, rows, key, row)
+        log_product = log_q_z
+    else:
+        chosen = jax.tree.map(lambda leaf: leaf[rows], q)
+        z = chosen.sample(key)  # (A, D)
+        log_q_z, log_product = _log_aggregate(q, share, z)
+        log_q = np.asarray(chosen.log_prob(z), np.float64)
+        log_p = np.asarray(prior.log_prob(z), np.float64)
 
     def estimate(term: np.ndarray) -> float:
         return _with_control(term, log_q - log_p, kl, of_row)
@@ -156,6 +176,47 @@ def _log_aggregate(
         parts.append([np.asarray(a, np.float64)[: len(z) - first] for a in both])
     log_q_z, log_product = (np.concatenate(each) for each in zip(*parts, strict=True))
     return log_q_z, log_product
+
+
+def _log_levels(
+    q: LevelPosterior, share: np.ndarray, rows: np.ndarray, key: jax.Array, row: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log q(z|x), log p(z) and log q(z) of codes of several levels, ``(A,)`` each.
+
+    Args:
+      q: the posteriors of N examples.
+      share: their weights.
+      rows: whose codes are drawn, ``(A,)``.
+      key: of the draws.
+      row: bytes of one code, see `bytes_per_draw`.
+    """
+    with np.errstate(divide="ignore"):
+        log_share = jnp.asarray(np.log(share), jnp.float32)
+
+    @jax.jit
+    def measure(
+        q: LevelPosterior, key: jax.Array, rows: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        features = jax.tree.map(lambda leaf: leaf[rows], q.features)
+        draws = dataclasses.replace(q, features=features).draw(key)
+        N, A = len(log_share), len(rows)
+        pairs = tuple(
+            jnp.broadcast_to(level[:, None], (A, N, *level.shape[1:]))
+            for level in draws.z.levels
+        )
+        densities = q.log_prob(Codes(pairs)) + log_share[None]  # (A, N)
+        log_q_z = jax.nn.logsumexp(densities, axis=1)
+        return draws.log_q.sum(0), draws.log_p.sum(0), log_q_z
+
+    chunk = int(min(len(rows), max(1, LEVEL_BUDGET // (row * len(share)))))
+    parts = []
+    for first in range(0, len(rows), chunk):
+        index = np.minimum(np.arange(first, first + chunk), len(rows) - 1)
+        chosen = jnp.asarray(rows[index], jnp.int32)
+        found = measure(q, jax.random.fold_in(key, first), chosen)
+        parts.append([np.asarray(a, np.float64)[: len(rows) - first] for a in found])
+    log_q, log_p, log_q_z = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return log_q, log_p, log_q_z
 
 
 def _with_control(

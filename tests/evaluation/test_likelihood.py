@@ -14,6 +14,7 @@ from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Preprocessing, Split, binarize, load
 from flaxvae.distributions import Bernoulli, Normal
 from flaxvae.evaluation import estimate_nll, evaluate, likelihood
+from flaxvae.evaluation.memory import ARRAYS_AT_ONCE
 from flaxvae.models import build_vae
 from flaxvae.training import Trained, fit
 from flaxvae.training.keys import Stream, stream_key
@@ -218,7 +219,7 @@ def test_it_is_a_loop_in_double_precision(binary, monkeypatch):
     trained, data = binary
     monkeypatch.setattr(likelihood, "EXAMPLES_AT_ONCE", 8)  # 20 = 8 + 8 + 4
     chunk, total = 5, 18  # the last chunk is cut, and two draws are in no group
-    memory = chunk * 8 * 16 * 4 * likelihood.ARRAYS_AT_ONCE
+    memory = chunk * 8 * 16 * 4 * ARRAYS_AT_ONCE
     found = estimate_nll(
         trained, data.test, num_samples=total, seed=3, memory_budget=memory
     )

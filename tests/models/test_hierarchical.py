@@ -1,16 +1,21 @@
 """Models with levels: what trains them, and what a trained one computes."""
 
+import jax
 import numpy as np
 import pytest
 
 from flaxvae import objectives
 from flaxvae.checks import InputError
+from flaxvae.data import Dataset, Split
+from flaxvae.distributions.levels import Codes
+from flaxvae.models import build_vae
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.nn import BernoulliHead, StandardNormal
 from flaxvae.nn.levels import MLPLevels
 from flaxvae.nn.priors import TopVampPrior
-from flaxvae.training import fit
+from flaxvae.training import Engine, fit
 
+ONE = Engine(devices=1)
 LABELLED = {"x": np.zeros((4, 4, 4, 1), np.float32), "labels": np.arange(4)}
 REFUSED = {
     "tcvae": objectives.TCVAE(),
@@ -81,3 +86,162 @@ def test_pseudo_inputs_start_as_examples(stripes):
     nearest = np.abs(found[:, None] - examples[None]).max((2, 3, 4)).min(1)
     assert nearest.max() < 1e-5
     assert len(np.unique(found.reshape(5, -1), axis=0)) == 5
+
+
+@pytest.fixture(scope="module")
+def data():
+    x = np.random.default_rng(0).integers(0, 2, (40, 4, 4, 1)).astype(np.uint8)
+    x[::2, 1] = 1
+    split = Split(x)
+    return Dataset("bits", split[:30], split[30:], split[30:])
+
+
+@pytest.fixture(scope="module", params=["ladder", "bottom_up"])
+def trained(request, data):
+    return fit(
+        build(request.param), data, epochs=3, batch_size=10, engine=ONE, progress=False
+    )
+
+
+def assert_close(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+def test_codes_of_a_trained_model(trained, data, monkeypatch):
+    x = data.test.x
+    assert trained.has_levels
+    assert trained.level_shapes == ((2,), (3,))
+    assert trained.latent_dim == 5
+    with pytest.raises(InputError, match=r"level_shapes are \(2,\), \(3,\)"):
+        trained.code_shape  # noqa: B018
+    q = trained.encode(x)
+    bound = trained.model.bind(trained.variables)
+    expected = bound.encode(np.asarray(x, np.float32))
+    assert_close(q.mean.levels, expected.mean.levels)
+    key = jax.random.key(1)
+    assert_close(q.draw(key, (2,)), expected.draw(key, (2,)))
+    assert_close(trained.encode(x, key=key).mean, q.mean)
+    monkeypatch.setattr("flaxvae.training.trained.CHUNK", 4)  # 10 = 4 + 4 + 2
+    assert_close(trained.encode(x).mean, q.mean)
+    p = trained.decode(q.mean)
+    whole = bound.decode(Codes(q.mean.levels))
+    for codes in (q.mean.levels, list(q.mean.levels), Codes(q.mean.levels)):
+        assert_close(trained.decode(codes), whole)
+    assert_close(trained.reconstruct(x), p.mean)
+    empty = trained.encode(x[:0])
+    assert [level.shape for level in empty.mean.levels] == [(0, 2), (0, 3)]
+    assert trained.decode(empty.mean).mean.shape == (0, 4, 4, 1)
+    assert "LevelPrior" in repr(trained.prior)
+
+
+def test_a_single_example_has_codes_without_the_axis_of_examples(trained, data, key):
+    q, whole = trained.encode(data.test.x[0]), trained.encode(data.test.x[:1])
+    assert [level.shape for level in q.mean.levels] == [(2,), (3,)]
+    assert_close([a[None] for a in q.mean.levels], list(whole.mean.levels))
+    one, several = q.draw(key, (6,)), whole.draw(key, (6,))
+    assert [level.shape for level in one.z.levels] == [(6, 2), (6, 3)]
+    for name in ("log_q", "log_p", "kl"):
+        assert_close(getattr(one, name)[..., None], getattr(several, name))
+    for a, b in zip(one.kl_per_dimension, several.kl_per_dimension, strict=True):
+        assert_close(a, b[..., 0, :])
+    assert_close(q.at(Codes(one.z.levels)).log_q, one.log_q)
+    assert_close(q.log_prob(q.sample(key)), q.draw(key).log_q.sum(0))
+    image = trained.reconstruct(data.test.x[0])
+    assert_close(image, trained.reconstruct(data.test.x[:1])[0])
+
+
+BAD_CODES = {
+    "z must be Codes or a tuple of 2 arrays, top level first, got": [[0.0] * 3],
+    "z must have 2 levels, got 3": (np.zeros((1, 2)),) * 3,
+    r"level 1 of z must have the shape \(N, 2\), got \(1, 3\)": (
+        np.zeros((1, 3)),
+        np.zeros((1, 2)),
+    ),
+    r"level 2 of z must have the shape \(N, 3\), got \(3,\)": (
+        np.zeros((1, 2)),
+        np.zeros(3),
+    ),
+    "level 2 of z must hold finite numbers": (
+        np.zeros((1, 2)),
+        np.full((1, 3), np.nan),
+    ),
+    "the levels of z must have one number of codes, got 2, 1": (
+        np.zeros((2, 2)),
+        np.zeros((1, 3)),
+    ),
+    "level 1 of z must be an array of numbers": ("ab", np.zeros((1, 3))),
+}
+
+
+@pytest.mark.parametrize("rule", BAD_CODES)
+def test_codes_that_a_model_does_not_have(trained, rule):
+    codes = BAD_CODES[rule]
+    codes = np.array(codes[0]) if isinstance(codes, list) else codes
+    with pytest.raises(InputError, match=rule):
+        trained.decode(codes)
+
+
+def test_samples_at_a_temperature_below_given_levels(trained, key, monkeypatch):
+    x = trained.sample(9, key=key)
+    codes = trained.prior.sample(key, (9,))
+    assert_close(x, trained.decode(codes).mean)
+    cold = trained.sample(3, key=key, temperature=0)
+    assert_close(cold[1:], cold[:2])
+    top = np.array([1.0, -1.0], np.float32)
+    kept = trained.sample(4, key=key, given=[top], temperature=0.0)
+    same = trained.sample(4, key=key, given=[np.tile(top, (4, 1))], temperature=0.0)
+    assert_close(kept, same)
+    other = trained.sample(4, key=key, given=[-top], temperature=0.0)
+    assert np.abs(kept - other).max() > 1e-6
+    whole = [codes.levels[0], codes.levels[1]]
+    assert_close(trained.sample(9, key=key, given=whole), x)
+    noisy = trained.sample(9, key=key, with_noise=True)
+    assert set(np.unique(noisy)) <= {0.0, 1.0}
+    assert trained.sample(0).shape == (0, 4, 4, 1)
+    monkeypatch.setattr("flaxvae.training.trained.CHUNK", 4)
+    parts = trained.sample(9, key=key, given=whole)
+    assert_close(parts, x)
+    parts = np.asarray(trained.sample(9, key=key)).reshape(9, -1)
+    assert len(np.unique(parts, axis=0)) == 9
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        ("temperature must be >= 0, got -1", {"temperature": -1}),
+        ("temperature must be >= 0, got nan", {"temperature": float("nan")}),
+        ("temperature must be a number, got 'hot'", {"temperature": "hot"}),
+        ("given must have 2 levels at most, got 3", {"given": [np.zeros(2)] * 3}),
+        (
+            r"level 1 of given must have the shape \(5, 2\), got \(5, 3\)",
+            {"given": [np.zeros((5, 3))]},
+        ),
+        (
+            r"level 2 of given must have the shape \(5, 3\), got \(4, 3\)",
+            {"given": [np.zeros(2), np.zeros((4, 3))]},
+        ),
+        ("level 1 of given must hold finite", {"given": [np.full(2, np.inf)]}),
+        (
+            "temperature must be left out where sampler",
+            {"temperature": 2, "sampler": 1},
+        ),
+    ],
+)
+def test_samples_that_cannot_be(trained, rule, options):
+    with pytest.raises(InputError, match=rule):
+        trained.sample(5, **options)
+
+
+def test_a_model_without_levels_has_no_temperature(data):
+    vae = build_vae(data.shape, 2, hidden=(4,))
+    run = fit(vae, data, epochs=1, batch_size=10, progress=False)
+    assert run.level_shapes == (run.code_shape,) == ((2,),)
+    assert not run.has_levels
+    for name, options in (
+        ("temperature", {"temperature": 0.5}),
+        ("given", {"given": [1]}),
+    ):
+        rule = f"{name} must be left out for a model without levels"
+        with pytest.raises(InputError, match=rule):
+            run.sample(2, **options)
