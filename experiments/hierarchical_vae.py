@@ -120,6 +120,10 @@ def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
         ("method", "{objective}, prior of the top {prior}".format(**summary)),
         *terminal.describe_bounds(summary),
     ]
+    active = "{active_dimensions} of {latent_dim}".format(**summary)
+    if summary["active_dimensions"] is None:
+        active = "unknown, since a level's KL has no parts per dimension"
+    rows.append(("active dimensions", active))
     return [*rows, *terminal.describe_run(summary, workdir)]
 
 

@@ -24,7 +24,7 @@ from flaxvae.training.keys import Stream
 
 MEMORY_BUDGET = 2**25  # bytes of densities that are computed at once
 LEVEL_BUDGET = 2**28  # bytes of the passes of a network of levels at once
-LEVEL_PAIRS = 2**21  # of a draw and an example, each a pass of such a network
+LEVEL_PAIRS = 2**19  # of a draw and an example, each a pass of such a network
 SATURATED = 0.1  # nats below its ceiling, where a mutual information says little
 TITLES = {
     "mutual_information": "  mutual information I(x; z)",
@@ -61,7 +61,7 @@ def elbo_surgery(
       trained: a trained model.
       split: the examples, such as ``dataset.test``.
       num_draws: number of codes, as many of each of evenly spaced examples. Of a model
-        with several levels not more than 2^21 / N, since each pair of a code and an
+        with several levels not more than 2^19 / N, since each pair of a code and an
         example takes a pass of its network.
       seed: of the draws; default that of the run.
       kl: of the split, as `evaluate_elbo` returns it under the same seed, which is its
