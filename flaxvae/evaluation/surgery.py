@@ -13,7 +13,7 @@ from flaxvae.capabilities import DistributionTraits
 from flaxvae.checks import as_integer
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
-from flaxvae.distributions.levels import Codes, LevelPosterior
+from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
 from flaxvae.evaluation.bound import evaluate_elbo
 from flaxvae.evaluation.likelihood import bytes_per_draw
 from flaxvae.latent.encode import evaluation_key
@@ -88,7 +88,8 @@ def elbo_surgery(
     prior = trained.prior
     if prior is None:
         return {}
-    row = bytes_per_draw(trained) if trained.has_levels else 0
+    has_levels = isinstance(prior, LevelPrior)
+    row = bytes_per_draw(trained) if has_levels else 0
     if row * len(split) > LEVEL_BUDGET:
         return {}
     q = trained.encode(split.x, key=evaluation_key(trained, seed=seed))
@@ -98,7 +99,7 @@ def elbo_surgery(
     if kl is None:
         kl = evaluate_elbo(trained, split, seed=seed)["kl"]
     share = _shares(split)
-    if trained.has_levels:
+    if has_levels:
         num_draws = max(1, min(num_draws, LEVEL_PAIRS // len(split)))
     rows, of_row = _choose_rows(share, num_draws)
     key = draw_key(trained, Stream.TEST, 2, seed=seed)
