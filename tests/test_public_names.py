@@ -50,8 +50,8 @@ NAMES = {
     """,
     "models": """
         PRESETS VAE VQVAE Autoencoder AutoencoderConfig Classifier CodePrior
-        CodePriorConfig SemiSupervisedVAE VAEConfig VQVAEConfig build_autoencoder
-        build_classifier build_vae build_vqvae
+        CodePriorConfig HierarchicalConfig SemiSupervisedVAE VAEConfig VQVAEConfig
+        build_autoencoder build_classifier build_vae build_vqvae
     """,
     "nn": """
         BernoulliHead ConditionalNormal Conv ConvDecoder ConvEncoder ConvTranspose

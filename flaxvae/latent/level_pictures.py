@@ -23,31 +23,26 @@ def level_samples(context: Context) -> Any:
     """What each level decides: samples with their first levels, the rest redrawn."""
     from flaxvae.latent.figures.levels import plot_variations
 
-    trained = context.trained
+    trained, is_series = context.trained, _is_series(context)
     rows, columns = _choose_grid(context)
-    kept = levels.choose_kept(
-        levels.level_shapes(trained), min(MOST_KEPT, max(rows + 1, 2))
-    )
-    *kept, count = kept
+    shapes = levels.level_shapes(trained)
+    *kept, count = levels.choose_kept(shapes, min(MOST_KEPT, max(rows + 1, 2)))
     if not kept:
         return None
     anchors = max(1, min(MOST_ANCHORS, rows // len(kept)))
+    draws = max(columns - (1 if is_series else 2), 2)  # beside each sample
     key_z, key_redrawn = jax.random.split(context.key)
     z = levels.sample_levels(trained, anchors, key=key_z)
     own = levels.decode_levels(trained, z)
-    drawn = levels.vary_levels(
-        trained, z, kept, max(columns - 2, 2), key=key_redrawn
-    )  # (A, K, R, ...)
-    names = [f"top {k} of {count}" for k in kept]
-    title = "Samples that share their top levels, the rest drawn anew"
-    if not _is_series(context):
-        return plot_variations(own, drawn, names, title=f"{title}: {context.title}")
+    drawn = levels.vary_levels(trained, z, kept, draws, key=key_redrawn)
+    title = f"Samples that share their top levels, the rest drawn anew: {context.title}"
+    if not is_series:
+        names = [f"top {k} of {count}" for k in kept]
+        return plot_variations(own, drawn, names, title=title)
     first = np.broadcast_to(own[:, None, None], (*drawn.shape[:2], 1, *own.shape[1:]))
-    both = np.concatenate([first, drawn], axis=2)  # (A, K, R + 1, ...)
-    title += f" (first column: the samples): {context.title}"
-    return _plot_rows(
-        context, both.reshape(-1, *both.shape[2:]), names * anchors, title
-    )
+    both = np.concatenate([first, drawn], axis=2)  # (A, K, R + 1, T, F)
+    names = [f"{i + 1}: top {k}" for i in range(anchors) for k in kept]
+    return _plot_rows(context, both.reshape(-1, *both.shape[2:]), names, title)
 
 
 def level_reconstructions(context: Context) -> Any:
@@ -76,7 +71,7 @@ def temperatures(context: Context) -> Any:
         context.trained, TEMPERATURES, columns, key=context.key
     )
     names = [f"t = {t:g}" for t in TEMPERATURES]
-    title = "Samples at temperature t, a factor of the prior's standard deviations"
+    title = "Samples at temperature t, a factor of normal levels' standard deviations"
     return _plot_rows(context, rows, names, f"{title}: {context.title}")
 
 

@@ -244,7 +244,7 @@ def check_sampler(trained: Trained, name: str) -> None:
 
 def is_grid(trained: Trained) -> bool:
     """Whether the model's code is one grid, which a prior of its own draws."""
-    return len(trained.code_shape) > 1 and not has_levels(trained)
+    return not has_levels(trained) and len(trained.code_shape) > 1
 
 
 def fit_mixture(

@@ -7,7 +7,6 @@ from flaxvae.models.autoencoder import (
 )
 from flaxvae.models.classifier import Classifier, build_classifier
 from flaxvae.models.code_prior import CodePrior, CodePriorConfig
-from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.models.hierarchical_config import HierarchicalConfig
 from flaxvae.models.presets import PRESETS
 from flaxvae.models.semi_supervised import SemiSupervisedVAE
@@ -24,7 +23,6 @@ __all__ = [
     "CodePrior",
     "CodePriorConfig",
     "HierarchicalConfig",
-    "HierarchicalVAE",
     "SemiSupervisedVAE",
     "VAEConfig",
     "VQVAEConfig",

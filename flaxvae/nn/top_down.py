@@ -160,8 +160,8 @@ class TopDownLevels(nn.Module):
             else None
             for i in groups
         ]
-        self.up_widths = [self._change(widths, i, i + 1) for i in groups[:-1]]
-        self.top_posterior_net = Bottleneck(2 * channels[0], inner[0], *common, 0.0)
+        self.up_widths = [self._change(widths, i + 1, i) for i in groups[:-1]]
+        self.top_posterior_net = Bottleneck((channels[0],) * 2, inner[0], *common, 0.0)
         self.top_project = nn.Dense(
             widths[0], kernel_init=scaled_init(scale), dtype=self.dtype
         )
@@ -173,7 +173,7 @@ class TopDownLevels(nn.Module):
             else None
             for i in groups
         ]
-        self.down_widths = [self._change(widths, i + 1, i) for i in groups[:-1]]
+        self.down_widths = [self._change(widths, i, i + 1) for i in groups[:-1]]
         self.bias = [
             self.param(
                 f"bias_{i}",
@@ -226,7 +226,7 @@ class TopDownLevels(nn.Module):
 
     def top_posterior(self, features: tuple[jax.Array, ...]) -> Normal:
         """q(z_1|x) over ``(h * w * Z,)`` from the features of x."""
-        return normal(self.top_posterior_net(features[0]))
+        return normal(*self.top_posterior_net(features[0]))
 
     def draw(
         self,

@@ -110,18 +110,18 @@ def activate(x: jax.Array, activation: Activation) -> jax.Array:
 class Bottleneck(nn.Module):
     """Convolutions 1x1, 3x3, 3x3 and 1x1 with activations between them.
 
-    ``(..., H, W, I)`` -> ``(..., H, W, features)``. On grids of fewer than three rows
-    or columns all kernels are 1x1.
+    ``(..., H, W, I)`` -> ``(..., H, W, F)`` for each F of ``features``. On grids of
+    fewer than three rows or columns all kernels are 1x1.
     """
 
-    features: int
+    features: tuple[int, ...]  # of each output
     inner: int  # channels between the convolutions
     activation: Activation
     dtype: Dtype | None
     scale: float = 1.0  # of the variance of the last kernel's initial weights
 
     @nn.compact
-    def __call__(self, *activated: jax.Array) -> jax.Array:
+    def __call__(self, *activated: jax.Array) -> tuple[jax.Array, ...]:
         """Maps activated inputs, which are joined as channels.
 
         Those after the first may lack leading axes of the first.
@@ -148,10 +148,12 @@ class Bottleneck(nn.Module):
                 h = Conv(self.inner, (3, 3), dtype=self.dtype, name=f"middle_{i}")(h)
         h = activate(h, self.activation)
         init = scaled_init(self.scale)
-        leave = nn.Dense(
-            self.features, kernel_init=init, dtype=self.dtype, name="leave"
+        # A layer for each output: on a CPU, elementwise functions of a part of an
+        # array's channels are not vectorized.
+        return tuple(
+            nn.Dense(F, kernel_init=init, dtype=self.dtype, name=f"leave_{i}")(h)
+            for i, F in enumerate(self.features)
         )
-        return leave(h)
 
 
 class ResidualBlock(nn.Module):
@@ -166,14 +168,14 @@ class ResidualBlock(nn.Module):
     def __call__(self, h: jax.Array, _: None = None) -> tuple[jax.Array, None]:
         """Maps ``(..., H, W, C)``."""
         bottleneck = Bottleneck(
-            h.shape[-1],
+            (h.shape[-1],),
             self.inner,
             self.activation,
             self.dtype,
             self.scale,
             name="bottleneck",
         )
-        return h + bottleneck(activate(h, self.activation)), None
+        return h + bottleneck(activate(h, self.activation))[0], None
 
 
 class Given(NamedTuple):
@@ -236,12 +238,13 @@ class TopDownBlock(nn.Module):
         *batch, H, W, C = h.shape
         common = (self.inner, self.activation, self.dtype)
         activated = activate(h, self.activation)
-        prior = Bottleneck(2 * Z + C, *common, 0.0, name="prior")(activated)
-        p = normal(prior[..., : 2 * Z])
+        prior = Bottleneck((Z, Z, C), *common, 0.0, name="prior")
+        *moments, change = prior(activated)
+        p = normal(*moments)
         q = None
         if shared.features is not None:
-            residual = Bottleneck(2 * Z, *common, 0.0, name="posterior")
-            q = residual_normal(residual(activated, shared.features), p)
+            residual = Bottleneck((Z, Z), *common, 0.0, name="posterior")
+            q = add_residual(normal(*residual(activated, shared.features)), p)
 
         z = self._choose(q, p, given, shared, tuple(batch))
         terms = find_terms(q, p, z, Z)
@@ -249,7 +252,7 @@ class TopDownBlock(nn.Module):
         dense = nn.Dense(
             C, kernel_init=scaled_init(self.scale), dtype=self.dtype, name="project"
         )
-        h = h + prior[..., 2 * Z :] + dense(grid)
+        h = h + change + dense(grid)
         block = ResidualBlock(*common, self.scale, name="residual")
         return block(h)[0], (grid, terms)
 
@@ -280,27 +283,22 @@ class TopDownBlock(nn.Module):
         return jnp.where(given.is_kept, kept, drawn)
 
 
-def normal(moments: jax.Array) -> Normal:
-    """Moments of a grid ``(..., H, W, 2 Z)`` as a normal over ``(H * W * Z,)``.
+def normal(mean: jax.Array, raw: jax.Array) -> Normal:
+    """Moments of a grid ``(..., H, W, Z)`` as a normal over ``(H * W * Z,)``.
 
-    The standard deviation is softplus(x log 2) / log 2, 1 at zero, whose gradient is
+    The standard deviation is softplus(raw log 2) / log 2, 1 at zero, whose gradient is
     bounded.
 
     Source: Hazami, Mama and Thurairatnam, "Efficient-VDVAE: Less is more", 2022, arXiv
     2203.13751, section 4.
     """
-    mean, raw = (flatten(part) for part in jnp.split(moments, 2, axis=-1))
-    raw = soft_bound(as_float32(raw), *RAW_STD_BOUNDS)
+    raw = soft_bound(flatten(as_float32(raw)), *RAW_STD_BOUNDS)
     log_std = jnp.log(nn.softplus(LOG_2 * raw)) - math.log(LOG_2)
-    return Normal(squarable(as_float32(mean)), 2.0 * log_std, event_ndim=1)
+    return Normal(squarable(flatten(as_float32(mean))), 2.0 * log_std, event_ndim=1)
 
 
-def residual_normal(moments: jax.Array, p: Normal) -> Normal:
-    """The normal whose moments are those of p changed by ``normal(moments)``.
-
-    Means are added, standard deviations multiplied: p itself if the moments are zero.
-    """
-    change = normal(moments)
+def add_residual(change: Normal, p: Normal) -> Normal:
+    """The moments of p changed: means are added, standard deviations multiplied."""
     return Normal(p.mean + change.mean, p.log_var + change.log_var, event_ndim=1)
 
 

@@ -145,7 +145,7 @@ class Training:
     def init(
         self, seed: int | jax.Array, objective: Objective | None = None
     ) -> LoopState:
-        """The run at step 0; nothing of it has been compiled but this.
+        """The run at step 0, compiled here unless an argument is traced.
 
         Args:
           seed: of the root key, from which all randomness follows; may be traced.

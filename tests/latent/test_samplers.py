@@ -19,6 +19,7 @@ class Known:
     """Examples are rows that are the means of their codes; the deviation is 0.1."""
 
     seed = 0
+    model = None
     code_shape = (2,)
     is_conditional = False
 
@@ -155,7 +156,7 @@ def test_samplers_by_name():
     assert choose_sampler(Known(), "prior") is None
     aggregate = choose_sampler(Known(), "aggregate", ROWS)
     assert isinstance(aggregate, AggregatePosterior) and aggregate.x is ROWS
-    grid = SimpleNamespace(code_shape=(2, 2, 4), is_conditional=False)
+    grid = SimpleNamespace(model=None, code_shape=(2, 2, 4), is_conditional=False)
     prior = SimpleNamespace()
     sampler = choose_sampler(grid, "prior", labels=[1], code_prior=prior)
     assert isinstance(sampler, CodeSampler)
@@ -185,6 +186,6 @@ def test_samplers_by_name():
     ],
 )
 def test_samplers_that_do_not_exist_are_refused(model, name, message):
-    known = {"code_shape": (2,), "is_conditional": False, **model}
+    known = {"model": None, "code_shape": (2,), "is_conditional": False, **model}
     with pytest.raises(InputError, match=message):
         choose_sampler(SimpleNamespace(**known), name)

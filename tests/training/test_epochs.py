@@ -95,6 +95,7 @@ def test_where_calls_end_changes_nothing(vae, stripes, stops):
         run, part = advance(run, examples, position, stop)
         lines += [part.train["loss"][i] for i in range(int(part.num_lines))]
         position = int(part.position)
+        assert position == stop
     same(run, whole)
     np.testing.assert_array_equal(lines, report.train["loss"][:3])
 

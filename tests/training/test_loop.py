@@ -27,6 +27,7 @@ from flaxvae.training import (
     Training,
     drive,
     engine,
+    epochs,
     fit,
 )
 from flaxvae.training.interrupt import Interrupted, watch_signals
@@ -217,6 +218,27 @@ def test_a_run_can_go_on_with_another_engine(vae, stripes, tmp_path, monkeypatch
     assert same(whole.variables, resumed.variables)
     numbers = {p.name for p in (tmp_path / "checkpoints").iterdir()}
     assert numbers >= {"8", "12", "16"}
+
+
+def test_a_run_of_another_backend_goes_on(vae, stripes, tmp_path, monkeypatch):
+    """Which stopped within what is one loop of fixed length here."""
+    options = {"epochs": 2, "batch_size": 32, "progress": False}
+    whole = fit(vae, stripes, **options)
+    monkeypatch.setattr(engine, "FIRST_STEPS", 2)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 1)
+        with pytest.raises(Killed):
+            each = Engine(checkpoint_seconds=0.0)
+            fit(vae, stripes, workdir=tmp_path, engine=each, **options)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
+    monkeypatch.setattr(epochs, "STEPS_PER_LOOP", {})
+    resumed = fit(vae, stripes, workdir=tmp_path, **options)
+    for a, b in zip(
+        jax.tree.leaves(whole.variables),
+        jax.tree.leaves(resumed.variables),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

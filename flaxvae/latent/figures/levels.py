@@ -61,8 +61,9 @@ def plot_variations(
         top = sum(len(block) for block in blocks)
         centers += [top + center for center in row_centers(K, H)]
         blocks.append(np.concatenate([tiles[0], between, tiles[1]], axis=1))
-        blocks.append(np.ones((space, blocks[0].shape[1], C)))
-    picture = np.concatenate(blocks[:-1])
+        apart = space if K > 1 else GAP
+        blocks.append(np.ones((apart, blocks[0].shape[1], C)))
+    picture = np.concatenate(blocks[:-1])  # (H', W', C)
     figure, axes = make_picture(
         picture,
         title,

@@ -63,6 +63,8 @@ def test_another_array_may_take_a_place(tmp_path):
     found = restore(tmp_path, like, instead={"counts": {"d": "a.b", "e": "a.b"}})
     assert list(found.replaced) == ["d", "e"]
     np.testing.assert_array_equal(found.trees["counts"]["d"], np.arange(4))
+    own = restore(tmp_path, instead={"counts": {"c": "a.b"}})
+    assert list(own.replaced) == [] and own.trees["counts"]["c"] == 3
     with pytest.raises(InputError, match="does not fit"):
         restore(tmp_path, like, instead={"counts": {"c": "a.b", "d": "a.b"}})
 

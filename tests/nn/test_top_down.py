@@ -1,0 +1,465 @@
+"""The convolutional network of levels against loops in numpy, and its identities."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+import flaxvae
+from flaxvae.checks import InputError
+from flaxvae.collectives import DATA_AXIS
+from flaxvae.distributions.levels import Codes
+from flaxvae.models.hierarchical import HierarchicalVAE
+from flaxvae.nn import BernoulliHead, StandardNormal
+from flaxvae.nn.likelihoods import DiscretizedLogisticMixtureHead
+from flaxvae.nn.priors import TopVampPrior
+from flaxvae.nn.top_down import TopDownLevels
+from flaxvae.nn.top_down_blocks import enlarge, fold, grid_sizes, pool, unfold
+from flaxvae.objectives import ELBO, IWAE
+
+SHAPE = (7, 5, 1)
+TINY = {"blocks": (2, 2, 1), "widths": (4, 5, 4), "bottleneck": 2, "latent_channels": 2}
+GRIDS = ((1, 1), (4, 3), (7, 5))
+EVENTS = [(2,), (1, 1, 2), (4, 3, 2), (4, 3, 2), (7, 5, 2)]  # of the levels of TINY
+
+
+def build(shape=SHAPE, head=None, top=StandardNormal, **choices):
+    head = head or BernoulliHead()
+    is_mixture = isinstance(head, DiscretizedLogisticMixtureHead)
+    output_shape = head.feature_shape(shape) if is_mixture else shape
+    network = TopDownLevels(output_shape, **{**TINY, **choices})
+    return HierarchicalVAE(network, top(network.top_dim), head)
+
+
+def initialize(model, x, seed=0, noise=0.3):
+    """Parameters away from their start, at which posteriors equal priors."""
+    key = jax.random.key(seed)
+    init = jax.jit(lambda key: model.init(key, x, key=key, method=ELBO()))
+    leaves, tree = jax.tree.flatten(init(key))
+    keys = jax.random.split(key, len(leaves))
+    moved = [
+        a + noise * jax.random.normal(k, a.shape)
+        for a, k in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(tree, moved)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return (jax.random.uniform(jax.random.key(3), (8, *SHAPE)) > 0.5).astype(float)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+@pytest.fixture(scope="module")
+def variables(model, x):
+    return initialize(model, x)
+
+
+@pytest.fixture(scope="module")
+def passes(model, variables, x):
+    """Three draws of each level, and what other passes compute from them."""
+
+    def run(m, x, key):
+        q = m.encode(x)
+        drawn = q.draw(key, (3,))
+        at = q.at(drawn.z)
+        bare = Codes(drawn.z.levels)
+        return {
+            "drawn": drawn,
+            "at": at,
+            "mean": q.draw(None),
+            "one": q.draw(key),
+            "log_prior": m.prior().log_prob(drawn.z),
+            "cached": m.decode(drawn.z).logits,
+            "decoded": m.decode(bare).logits,
+            "kept": m.prior().sample(key, (3, 8), given=drawn.z.levels[:3]),
+            "cold": m.prior().sample(key, (2,), temperature=0.0),
+            "coldest": m.prior().sample(jax.random.key(9), (2,), temperature=0.0),
+            "prior": m.prior().sample(key, (2,)),
+        }
+
+    key = jax.random.key(1)
+    return jax.jit(lambda v: model.apply(v, x, key, method=run))(variables)
+
+
+# Grids.
+
+
+def test_sizes_of_grids_are_halved_down_to_four_and_then_one():
+    assert grid_sizes((32, 32)) == ((1, 1), (4, 4), (8, 8), (16, 16), (32, 32))
+    assert grid_sizes((64, 8)) == ((1, 1), (4, 1), (8, 1), (16, 2), (32, 4), (64, 8))
+    assert grid_sizes((5, 3)) == ((1, 1), (5, 3))
+    assert grid_sizes((1, 1)) == ((1, 1),)
+
+
+@pytest.mark.parametrize(("fine", "coarse"), [((7, 5), (4, 3)), ((4, 3), (1, 1))])
+def test_grids_change_their_size_as_loops_over_places_say(fine, coarse):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *fine, 3)).astype(np.float32)
+    y = rng.normal(size=(2, *coarse, 3)).astype(np.float32)
+    down, right = (-(-n // m) for n, m in zip(fine, coarse, strict=True))
+    pooled, folded = pool(x, coarse), np.asarray(fold(jnp.asarray(x), coarse))
+    enlarged = enlarge(jnp.asarray(y), fine)
+    for i in range(coarse[0]):
+        for j in range(coarse[1]):
+            part = x[:, i * down : (i + 1) * down, j * right : (j + 1) * right]
+            np.testing.assert_allclose(pooled[:, i, j], part.mean((1, 2)), rtol=1e-5)
+            place = folded[:, i, j].reshape(2, down, right, 3)
+            h, w = part.shape[1:3]
+            np.testing.assert_array_equal(place[:, :h, :w], part)
+            assert not place[:, h:].any() and not place[:, :, w:].any()
+    for i in range(fine[0]):
+        for j in range(fine[1]):
+            at = y[:, i // down, j // right]
+            np.testing.assert_array_equal(enlarged[:, i, j], at)
+    np.testing.assert_array_equal(unfold(jnp.asarray(folded), fine), x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "head", "blocks"),
+    [
+        ((28, 28, 1), BernoulliHead(), (1, 2, 2)),
+        ((32, 32, 3), DiscretizedLogisticMixtureHead(), (2, 1)),
+        ((13, 9, 3), BernoulliHead(), (1, 2)),
+        ((2, 1, 1), BernoulliHead(), (1, 1)),
+    ],
+)
+def test_shapes_of_images_of_any_size(shape, head, blocks):
+    model = build(shape, head, blocks=blocks, widths=4)
+
+    def run(key):
+        x = jnp.zeros((4, *shape))
+        _, variables = model.init_with_output(key, x, key=key, method=ELBO())
+        draws = model.apply(variables, x, method=lambda m, x: m.encode(x).draw(key))
+        codes = model.apply(variables, method=lambda m: m.prior().sample(key, (4,)))
+        return draws, codes, model.apply(variables, codes, method="decode").mean
+
+    draws, codes, mean = jax.eval_shape(run, jax.random.key(0))
+    sizes = grid_sizes(shape[:2])
+    grids = [g for g, n in zip(sizes, blocks, strict=False) for _ in range(n)]
+    assert draws.z.levels[0].shape == (4, 2)
+    for z in (draws.z, codes):
+        assert [a.shape for a in z.levels[1:]] == [(4, *g, 2) for g in grids[1:]]
+    assert mean.shape == (4, *shape)
+    assert draws.kl.shape == draws.log_q.shape == draws.log_p.shape == (len(grids), 4)
+    assert [a.shape for a in draws.kl_per_dimension] == [(4, 2)] * len(grids)
+
+
+# Passes.
+
+
+def test_densities_of_draws_are_those_at_given_codes(passes):
+    drawn, at = passes["drawn"], passes["at"]
+    assert [z.shape for z in drawn.z.levels] == [(3, 8, *event) for event in EVENTS]
+    for name in ("log_q", "log_p", "kl"):
+        a, b = getattr(drawn, name), getattr(at, name)
+        assert a.shape == (5, 3, 8)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    expected = drawn.log_p.sum(0)
+    np.testing.assert_allclose(passes["log_prior"], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(passes["cached"], passes["decoded"], atol=1e-5)
+    sums = [parts.sum(-1) for parts in drawn.kl_per_dimension]
+    for level, total in enumerate(sums):
+        full = np.broadcast_to(total, drawn.kl[level].shape)
+        np.testing.assert_allclose(drawn.kl[level], full, rtol=1e-5, atol=1e-6)
+
+
+def test_draws_differ_between_levels_examples_and_repetitions(passes):
+    z = passes["drawn"].z.levels
+    noise = [np.asarray(a).reshape(3, 8, -1)[..., 0] for a in z]
+    assert len(np.unique(np.stack(noise))) == 5 * 3 * 8
+    assert passes["one"].z.levels[2].shape == (8, 4, 3, 2)
+
+
+def test_given_levels_are_kept_and_the_others_drawn(passes):
+    drawn, kept = passes["drawn"].z.levels, passes["kept"].levels
+    for level in range(3):  # one of the two blocks on the second grid
+        np.testing.assert_array_equal(kept[level], drawn[level])
+    for level in (3, 4):
+        assert np.abs(kept[level] - drawn[level]).min() > 0
+    for a, b in zip(passes["cold"].levels, passes["coldest"].levels, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.abs(passes["prior"].levels[4] - passes["cold"].levels[4]).max() > 0.1
+
+
+def test_kl_of_each_level_is_the_mean_of_its_draws(small, rows):
+    K = 3000
+
+    def run(m, key):
+        draws = m.encode(rows[:2]).draw(key, (K,))
+        return draws.log_q - draws.log_p, draws.kl
+
+    key, model = jax.random.key(5), build_small()
+    ratio, kl = jax.jit(lambda v: model.apply(v, key, method=run))(small)
+    difference = np.asarray(ratio - kl, np.float64)  # (L, K, B)
+    error = difference.std(1) / np.sqrt(K)
+    assert (np.asarray(kl).mean(1) > 0.01).all()
+    assert (np.abs(difference.mean(1)) < 4.5 * error).all()
+    assert (error < 0.1 * np.asarray(kl).mean(1) + 0.05).all()
+
+
+def test_posteriors_start_equal_to_priors(key, rows):
+    model = build_small()
+    start = initialize(model, rows, noise=0.0)
+    draws = jax.jit(
+        lambda v: model.apply(v, rows, method=lambda m, x: m.encode(x).draw(key))
+    )(start)
+    np.testing.assert_allclose(draws.kl, 0.0, atol=1e-6)
+    np.testing.assert_allclose(draws.log_q, draws.log_p, rtol=1e-6)
+
+
+# The same network in numpy.
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def dense(p, x):
+    return x @ p["kernel"] + p.get("bias", 0.0)
+
+
+def convolve(p, x):
+    """3x3, or 1x1 on small grids, zeros beyond the edges."""
+    if p["kernel"].ndim == 2:
+        return dense(p, x)
+    _, H, W, _ = x.shape
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [
+        padded[:, i : i + H, j : j + W] @ p["kernel"][i, j]
+        for i in range(3)
+        for j in range(3)
+    ]
+    return sum(taps) + p["bias"]
+
+
+def bottleneck(p, *activated):
+    h = sum(dense(p[f"enter_{i}"], x) for i, x in enumerate(activated))
+    h = convolve(p["middle_1"], silu(convolve(p["middle_0"], silu(h))))
+    outputs = [name for name in sorted(p) if name.startswith("leave")]
+    return [dense(p[name], silu(h)) for name in outputs]
+
+
+def residual(p, h):
+    return h + bottleneck(p["bottleneck"], silu(h))[0]
+
+
+def std(raw):
+    return np.log2(1 + 2.0**raw)  # softplus(raw log 2) / log 2
+
+
+def expected_pass(p, x):
+    """Means of all levels, the KL of each, and logits, in float64."""
+    counts = (1, 2, 1)  # blocks of a loop on each grid
+
+    def part(name, i):
+        return jax.tree.map(lambda a: a[i], p[name])
+
+    h, features = convolve(p["enter"], x), {}
+    for i in (2, 1, 0):
+        for j in range(TINY["blocks"][i]):
+            h = residual(part(f"up_{i}", j), h)
+        features[i] = silu(h)
+        if i:
+            h = dense(p[f"up_widths_{i - 1}"], np.asarray(pool(h, GRIDS[i - 1])))
+
+    mean, raw = bottleneck(p["top_posterior_net"], features[0])
+    levels, kl = [mean], [0.5 * (std(raw) ** 2 + mean**2 - 1) - np.log(std(raw))]
+    h = residual(p["top_residual"], p["bias_0"] + dense(p["top_project"], mean))
+    for i, grid in enumerate(GRIDS):
+        if i:
+            h = np.asarray(enlarge(dense(p[f"down_widths_{i - 1}"], h), grid))
+            h = h + p[f"bias_{i}"]
+        for j in range(counts[i]):
+            q = part(f"down_{i}", j)
+            p_mean, p_raw, change = bottleneck(q["prior"], silu(h))
+            delta, factor = bottleneck(q["posterior"], silu(h), features[i])
+            ratio = std(factor)
+            distance = (delta / std(p_raw)) ** 2
+            kl.append(0.5 * (ratio**2 + distance - 1) - np.log(ratio))
+            levels.append(p_mean + delta)
+            h = residual(q["residual"], h + change + dense(q["project"], levels[-1]))
+    logits = convolve(p["output"], silu(h))
+    return levels, [k.sum((1, 2, 3)) for k in kl], logits
+
+
+def test_a_pass_is_that_of_loops_over_blocks(variables, passes, x):
+    """Each block has its own parameters, in the order of the levels."""
+    as_float64 = jax.tree.map(lambda a: np.asarray(a, np.float64), variables)
+    expected = expected_pass(as_float64["params"]["network"], np.asarray(x, float))
+    levels, kl, logits = expected
+    mean = passes["mean"]
+    for found, wanted in zip(mean.z.levels, levels, strict=True):
+        np.testing.assert_allclose(found, wanted.reshape(found.shape), atol=2e-4)
+    np.testing.assert_allclose(mean.kl, np.stack(kl), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(mean.z.output, logits, atol=1e-3)
+
+
+# Gradients and programs.
+
+
+def loss_of(model, x, key):
+    objective = IWAE(num_samples=2)
+    return lambda v: model.apply(v, x, key=key, method=objective)["loss"].mean()
+
+
+def build_small(**choices):
+    """Three levels on two grids, which compile quickly."""
+    return build((4, 3, 1), blocks=(1, 2), widths=4, **choices)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return (jax.random.uniform(jax.random.key(4), (8, 4, 3, 1)) > 0.5).astype(float)
+
+
+@pytest.fixture(scope="module")
+def small(rows):
+    return initialize(build_small(), rows)
+
+
+@pytest.fixture(scope="module")
+def gradient(small, rows):
+    """The loss and its gradient."""
+    loss = loss_of(build_small(), rows, jax.random.key(6))
+    return jax.jit(jax.value_and_grad(loss))(small)
+
+
+def test_recomputed_blocks_have_the_same_gradient(small, rows, gradient):
+    loss = loss_of(build_small(remat=True), rows, jax.random.key(6))
+    again = jax.jit(jax.value_and_grad(loss))(small)
+    assert_close(again, gradient)
+
+
+def assert_close(a, b):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4), a, b
+    )
+
+
+def test_gradient_is_that_of_finite_differences(small, rows):
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: jnp.asarray(np.float64(a)), small)
+        images = jnp.asarray(np.float64(rows))
+        loss = loss_of(build_small(dtype=None), images, jax.random.key(6))
+        direction = jax.tree.map(jnp.cos, wide)
+
+        @jax.jit
+        def along(s):
+            return loss(jax.tree.map(lambda a, d: a + s * d, wide, direction))
+
+        step = 1e-5
+        found = (along(step) - along(-step)) / (2 * step)
+        assert found.dtype == jnp.float64
+        np.testing.assert_allclose(found, jax.jit(jax.grad(along))(0.0), rtol=1e-6)
+
+
+def test_the_program_does_not_grow_with_depth(key):
+    def count(blocks):
+        model, x = build(blocks=blocks, widths=4), jnp.zeros((2, *SHAPE))
+        shapes = jax.eval_shape(
+            lambda key: model.init(key, x, key=key, method=ELBO()), key
+        )
+
+        gradient = jax.value_and_grad(loss_of(model, x, key))
+        text = str(jax.make_jaxpr(gradient)(shapes)).splitlines()
+        # Each level's codes are cut out of those of its group.
+        cuts = ("= split[", "= squeeze[", "= slice[")
+        return sum(" = " in line and not any(c in line for c in cuts) for line in text)
+
+    assert count((1, 2)) == count((1, 8))
+
+
+def test_eight_devices_compute_what_one_does(small, rows, gradient):
+    def grad(v, x):
+        return jax.value_and_grad(loss_of(build_small(), x, jax.random.key(6)))(v)
+
+    def local(v, x):
+        return jax.lax.pmean(grad(v, x), DATA_AXIS)
+
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), (DATA_AXIS,))
+    split = jax.device_put(rows, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+    assert_close(jax.jit(grad)(small, split), gradient)
+    mapped = jax.pmap(local, DATA_AXIS, in_axes=(None, 0))(small, rows[:, None])
+    assert_close(jax.tree.map(lambda a: a[0], mapped), gradient)
+
+
+def test_bfloat16_keeps_densities_in_float32(small, rows, key):
+    model = build_small(dtype="bfloat16")
+    draws = jax.eval_shape(
+        lambda v: model.apply(v, rows, method=lambda m, x: m.encode(x).draw(key)),
+        small,
+    )
+    assert draws.z.output.dtype == jnp.bfloat16
+    arrays = [draws.kl, draws.log_q, draws.log_p, *draws.z.levels]
+    assert {a.dtype for a in arrays} == {jnp.dtype("float32")}
+
+
+def test_a_vamp_prior_mixes_posteriors_of_the_top_level(x, key):
+    def top(D):
+        return TopVampPrior(data_shape=SHAPE, num_components=3)
+
+    model = build(top=top, blocks=(1,), widths=4)
+    variables = initialize(model, x)
+    draws = jax.jit(
+        lambda v: model.apply(v, x, method=lambda m, x: m.encode(x).draw(key))
+    )(variables)
+    np.testing.assert_allclose(draws.kl[0], draws.log_q[0] - draws.log_p[0], atol=1e-5)
+    assert draws.kl_per_dimension[0] is None
+
+
+def test_it_is_trained_like_any_model():
+    data = flaxvae.data.load("digits")
+    network = TopDownLevels(
+        (8, 8, 1),
+        blocks=(1, 2),
+        widths=8,
+        bottleneck=2,
+        latent_channels=2,
+        encoder_blocks=(0, 1),
+    )
+    model = HierarchicalVAE(network, StandardNormal(2), BernoulliHead())
+    trained = flaxvae.fit(
+        model, data, epochs=2, learning_rate=5e-3, ema_decay=0.5, progress=False
+    )
+    first, last = (r["validation"]["elbo"] for r in trained.history)
+    assert last > first
+    described = trained.history[-1]["codes"]
+    assert len(described["kl_per_level"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"blocks": (1, 1, 1, 1)}, "blocks must have a number for each grid, 1 to 3 "),
+        ({"blocks": ()}, "blocks must have a number for each grid, 1 to 3 "),
+        ({"blocks": (1, 0, 1)}, "blocks must be >= 1, got 0"),
+        ({"widths": (4, 4)}, "widths must have a number for each of 3 groups"),
+        ({"widths": 0}, "widths must be >= 1, got 0"),
+        ({"latent_channels": 0}, "latent_channels must be >= 1, got 0"),
+        ({"encoder_blocks": (1,)}, "encoder_blocks must have a number for each of 3"),
+        ({"bottleneck": 0}, "bottleneck must be >= 1, got 0"),
+        ({"activation": "glu"}, "activation must keep the number of channels, got glu"),
+        ({"activation": "sine"}, "unknown activation 'sine'"),
+        ({"dtype": "float16"}, "unknown dtype 'float16'"),
+        ({"grids": ((1, 1), (5, 4), (7, 5))}, "grids must be sizes of the next grid"),
+        ({"grids": ((1, 1),)}, "blocks must have a number for each grid, 1 of them"),
+    ],
+)
+def test_an_invalid_field_is_refused_by_name(choices, message, key):
+    model = build(**choices) if choices.get("blocks") != () else None
+    if model is None:
+        model = HierarchicalVAE(
+            TopDownLevels(SHAPE, ()), StandardNormal(2), BernoulliHead()
+        )
+    with pytest.raises(InputError, match=message):
+        jax.eval_shape(
+            lambda: model.init(key, jnp.zeros((2, *SHAPE)), key=key, method=ELBO())
+        )
+    with pytest.raises(InputError, match="examples must be images"):
+        TopDownLevels((5,)).check()
