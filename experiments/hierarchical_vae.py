@@ -122,9 +122,13 @@ def main(flags: Flags) -> None:
 
 def describe(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]]:
     """The final numbers, as rows of a table."""
+    active = "{active_dimensions} of {latent_dim}".format(**summary)
+    if summary["active_dimensions"] is None:
+        active = "unknown, since a level's KL has no parts per dimension"
     return [
         ("method", "{objective}, prior of the top {prior}".format(**summary)),
         *terminal.describe_bounds(summary),
+        ("active dimensions", active),
         *terminal.describe_run(summary, workdir),
     ]
 

@@ -13,7 +13,7 @@ from flaxvae.capabilities import DistributionTraits
 from flaxvae.checks import as_integer
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
-from flaxvae.distributions.levels import Codes, LevelPosterior
+from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
 from flaxvae.evaluation.bound import evaluate_elbo
 from flaxvae.evaluation.likelihood import bytes_per_draw
 from flaxvae.latent.encode import evaluation_key
@@ -24,7 +24,7 @@ from flaxvae.training.keys import Stream
 
 MEMORY_BUDGET = 2**25  # bytes of densities that are computed at once
 LEVEL_BUDGET = 2**28  # bytes of the passes of a network of levels at once
-LEVEL_PAIRS = 2**21  # of a draw and an example, each a pass of such a network
+LEVEL_PAIRS = 2**19  # of a draw and an example, each a pass of such a network
 SATURATED = 0.1  # nats below its ceiling, where a mutual information says little
 TITLES = {
     "mutual_information": "  mutual information I(x; z)",
@@ -61,7 +61,7 @@ def elbo_surgery(
       trained: a trained model.
       split: the examples, such as ``dataset.test``.
       num_draws: number of codes, as many of each of evenly spaced examples. Of a model
-        with several levels not more than 2^21 / N, since each pair of a code and an
+        with several levels not more than 2^19 / N, since each pair of a code and an
         example takes a pass of its network.
       seed: of the draws; default that of the run.
       kl: of the split, as `evaluate_elbo` returns it under the same seed, which is its
@@ -88,7 +88,8 @@ def elbo_surgery(
     prior = trained.prior
     if prior is None:
         return {}
-    row = bytes_per_draw(trained) if trained.has_levels else 0
+    has_levels = isinstance(prior, LevelPrior)
+    row = bytes_per_draw(trained) if has_levels else 0
     if row * len(split) > LEVEL_BUDGET:
         return {}
     q = trained.encode(split.x, key=evaluation_key(trained, seed=seed))
@@ -98,7 +99,7 @@ def elbo_surgery(
     if kl is None:
         kl = evaluate_elbo(trained, split, seed=seed)["kl"]
     share = _shares(split)
-    if trained.has_levels:
+    if has_levels:
         num_draws = max(1, min(num_draws, LEVEL_PAIRS // len(split)))
     rows, of_row = _choose_rows(share, num_draws)
     key = draw_key(trained, Stream.TEST, 2, seed=seed)

@@ -245,3 +245,15 @@ def test_a_model_without_levels_has_no_temperature(data):
         rule = f"{name} must be left out for a model without levels"
         with pytest.raises(InputError, match=rule):
             run.sample(2, **options)
+
+
+def test_each_epoch_describes_the_levels(trained):
+    """KLs of the draws whose bound the epoch reports, and dimensions above 0.01."""
+    line = trained.history[-1]
+    codes, validation = line["codes"], line["validation"]
+    assert len(codes["kl_per_level"]) == 2
+    assert sum(codes["kl_per_level"]) == pytest.approx(validation["kl"], rel=1e-4)
+    of_dimensions = np.array(codes["kl_per_dimension"])
+    per_level = [of_dimensions[:2].sum(), of_dimensions[2:].sum()]
+    np.testing.assert_allclose(per_level, codes["kl_per_level"], rtol=1e-3, atol=1e-5)
+    assert codes["active_units"] == (of_dimensions > 0.01).sum()

@@ -169,3 +169,20 @@ def test_eight_devices_train_what_one_trains(
             for name, value in one[part].items():
                 found = several[part][name]
                 np.testing.assert_allclose(found, value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("inference", INFERENCES)
+def test_levels_of_one_size_have_noise_of_their_own(inference, key):
+    """Means of zero, variances of one: a draw is its noise."""
+    vae = build(inference, latent_dims=(2, 2))
+    variables = vae.init(key, X, key=key, method=ELBO())
+    variables = jax.tree.map(jnp.zeros_like, variables)
+
+    def method(vae):
+        return vae.encode(X[:1]).draw(key, (500,)).z, vae.prior().sample(key, (500,))
+
+    drawn, of_prior = jax.jit(lambda: vae.apply(variables, method=method))()
+    for codes in (drawn, of_prior):
+        noise = np.concatenate([z.reshape(500, 2) for z in codes.levels], axis=1)
+        correlation = np.corrcoef(noise.T)
+        assert np.abs(correlation - np.eye(4)).max() < 0.25
