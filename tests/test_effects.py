@@ -330,7 +330,7 @@ PROGRAMS = {
     "skip_above": 3.0,
     "ema_decay": 0.9,
     "early_stopping": 1,
-    "freeze": ("encoder",),
+    "freeze": ("decoder",),
 }
 ELSEWHERE = {"monitor"}  # tests/training/test_monitor.py
 

@@ -8,12 +8,7 @@ import numpy as np
 from flaxvae.checks import InputError, as_integer, check_below
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.latent.keys import draw_key
-from flaxvae.latent.levels import (
-    encode_level,
-    flatten_levels,
-    has_levels,
-    level_shapes,
-)
+from flaxvae.latent.levels import encode_level, flatten_levels
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 
@@ -82,8 +77,8 @@ def encode_means(
     Raises:
       InputError: a level that the model does not have.
     """
-    if has_levels(trained):
-        count = len(level_shapes(trained))
+    if trained.has_levels:
+        count = len(trained.level_shapes)
         level = 0 if level is None else as_integer("level", level, 0)
         check_below("level", level, count)
         return flatten_levels([encode_level(trained, split.x, level, key=key)])

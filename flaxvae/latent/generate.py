@@ -24,9 +24,7 @@ from flaxvae.files import TABLE_SUFFIXES, atomic_file, atomic_folder, write_tabl
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.levels import (
     check_temperature,
-    decode,
     mean_of,
-    sample,
     sample_posterior,
 )
 from flaxvae.latent.samplers import (
@@ -137,8 +135,7 @@ def generate(
             code_prior=code_prior,
             seed=seed,
         )
-        drawn = sample(
-            trained,
+        drawn = trained.sample(
             num,
             key=key,
             with_noise=with_noise,
@@ -319,7 +316,8 @@ def _vary(
     conditions = None
     if split.condition is not None:
         conditions = np.repeat(split.condition, num, axis=0)
-    return decode(trained, z, conditions, key=key_x if with_noise else None)
+    p = trained.decode(z, conditions)
+    return np.asarray(p.sample(key_x) if with_noise else p.mean)
 
 
 def check_output(

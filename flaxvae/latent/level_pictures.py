@@ -25,7 +25,7 @@ def level_samples(context: Context) -> Any:
 
     trained, is_series = context.trained, _is_series(context)
     rows, columns = _choose_grid(context)
-    shapes = levels.level_shapes(trained)
+    shapes = trained.level_shapes
     *kept, count = levels.choose_kept(shapes, min(MOST_KEPT, max(rows + 1, 2)))
     if not kept:
         return None
@@ -48,7 +48,7 @@ def level_samples(context: Context) -> Any:
 def level_reconstructions(context: Context) -> Any:
     """Test examples, reconstructed from their first levels alone."""
     trained, split = context.trained, context.shown
-    shapes = levels.level_shapes(trained)
+    shapes = trained.level_shapes
     count = len(shapes)
     if count == 1:
         return None
@@ -86,7 +86,7 @@ def kl_per_level(context: Context) -> Any:
         key=context.key,
         key_noise=draw_key(trained, Stream.TEST, seed=context.seed),
     )
-    groups = [" x ".join(map(str, shape)) for shape in levels.level_shapes(trained)]
+    groups = [" x ".join(map(str, shape)) for shape in trained.level_shapes]
     return plot_kl_per_level(
         kl,
         groups if len(set(groups)) <= MOST_GROUPS else None,

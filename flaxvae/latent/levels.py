@@ -35,18 +35,6 @@ ROWS = 256  # examples computed at once
 NUMBERS = 2**22  # of examples computed at once
 
 
-def has_levels(trained: Trained) -> bool:
-    """Whether codes of the model are `flaxvae.distributions.levels.Codes`."""
-    return isinstance(trained.model, HierarchicalVAE)
-
-
-def level_shapes(trained: Trained) -> list[tuple[int, ...]]:
-    """The shape of a code of each level: ``(D,)``, or ``(H', W', D)`` of a grid."""
-    x = jax.ShapeDtypeStruct((1, *trained.data_shape), jnp.float32)
-    means: Any = jax.eval_shape(_apply_means(trained.model), trained.variables, x)
-    return [level.shape[1:] for level in means]
-
-
 def encode_levels(
     trained: Trained, x: np.ndarray | jax.Array, *, key: jax.Array | None = None
 ) -> tuple[np.ndarray, ...]:
@@ -86,7 +74,7 @@ def encode_level(
         rows = np.minimum(np.arange(start, start + at_once), len(x) - 1)
         q = trained.encode(x[rows] if len(x) > at_once else x)
         parts.append(np.asarray(_means_of(q, level)[0]))
-    shape = level_shapes(trained)[level]
+    shape = trained.level_shapes[level]
     return np.concatenate([np.zeros((0, *shape), np.float32), *parts])[: len(x)]
 
 
@@ -273,38 +261,6 @@ def kl_per_level(
     return np.average(kl, axis=0, weights=split.weights)
 
 
-def sample(
-    trained: Trained,
-    num: int,
-    *,
-    key: jax.Array,
-    with_noise: bool = False,
-    sampler: Any = None,
-    temperature: float = 1.0,
-    condition: Any = None,
-) -> np.ndarray:
-    """`Trained.sample` of any model, with a temperature for one with levels."""
-    if not has_levels(trained):
-        drawn = trained.sample(
-            num, key=key, with_noise=with_noise, sampler=sampler, condition=condition
-        )
-        return np.asarray(drawn)
-    key_z, key_x = jax.random.split(key) if with_noise else (key, None)
-    if sampler is None:
-        z = sample_levels(trained, num, key=key_z, temperature=temperature)
-    else:
-        at_once = _count_at_once(trained)
-        parts = [
-            sampler.sample(
-                key_z if num <= at_once else jax.random.fold_in(key_z, start),
-                (min(at_once, num - start),),
-            )
-            for start in range(0, max(num, 1), at_once)
-        ]
-        z = jax.tree.map(lambda *a: np.concatenate(a), *parts).levels
-    return decode_levels(trained, z, key=key_x)
-
-
 def sample_posterior(q: Any, key: jax.Array, shape: tuple[int, ...] = ()) -> Any:
     """``q.sample(key, shape)`` of any model's q(z|x)."""
     if isinstance(q, LevelPosterior):
@@ -317,33 +273,18 @@ def mean_of(q: Any) -> Any:
     return Codes(_means_of(q)) if isinstance(q, LevelPosterior) else q.mean
 
 
-def decode(
-    trained: Trained, z: Any, condition: Any = None, *, key: jax.Array | None = None
-) -> np.ndarray:
-    """Means of `Trained.decode` of any model, or draws with a ``key``.
-
-    Codes of several levels are `Codes`, or rows ``(N, D)`` of all levels side by side.
-    """
-    if not has_levels(trained):
-        p = trained.decode(z, condition)
-        return np.asarray(p.mean if key is None else p.sample(key))
-    is_rows = not isinstance(z, Codes)
-    levels = split_levels(z, level_shapes(trained)) if is_rows else z.levels
-    return decode_levels(trained, levels, key=key)
+def as_codes(trained: Trained, rows: np.ndarray) -> np.ndarray | Codes:
+    """Rows ``(N, D)`` of codes as `Trained.decode` takes them; see `encode`."""
+    if not trained.has_levels:
+        return rows
+    return Codes(tuple(map(jnp.asarray, split_levels(rows, trained.level_shapes))))
 
 
 def encode(trained: Trained, split: Split) -> np.ndarray:
     """Mean codes ``(N, ...)`` of any model; of all levels side by side, ``(N, D)``."""
-    if has_levels(trained):
+    if trained.has_levels:
         return flatten_levels(encode_levels(trained, split.x))
     return np.asarray(trained.encode(split.x, split.condition).mean)
-
-
-def reconstruct(trained: Trained, split: Split) -> np.ndarray:
-    """`Trained.reconstruct` of any model."""
-    if has_levels(trained):
-        return decode_levels(trained, encode_levels(trained, split.x))
-    return np.asarray(trained.reconstruct(split.x, split.condition))
 
 
 def choose_kept(shapes: Sequence[tuple[int, ...]], most: int = 6) -> list[int]:
@@ -387,7 +328,7 @@ def split_levels(
 def check_temperature(trained: Trained, temperature: float) -> None:
     """Raises `InputError` for a temperature that samples of the model cannot have."""
     check_at_least("temperature", temperature, 0)
-    if temperature != 1.0 and not has_levels(trained):
+    if temperature != 1.0 and not trained.has_levels:
         raise InputError(
             "temperature must be left out for a model without levels of latent "
             f"variables, got {temperature}"
@@ -421,10 +362,6 @@ def _sample_of(
     q: LevelPosterior, key: jax.Array, shape: tuple[int, ...]
 ) -> tuple[jax.Array, ...]:
     return q.sample(key, shape).levels
-
-
-def _apply_means(model: nn.Module) -> Any:
-    return functools.partial(model.apply, method=_means)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num"))

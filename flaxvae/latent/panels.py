@@ -124,7 +124,8 @@ def decode_grid(
 
     def decode(part: slice) -> np.ndarray:
         conditions = None if flat is None else flat[part]
-        return levels.decode(trained, z[part], conditions)
+        codes = levels.as_codes(trained, z[part])
+        return np.asarray(trained.decode(codes, conditions).mean)
 
     images = _in_parts(decode, trained, rows * columns, columns)
     return images.reshape(rows, columns, *images.shape[1:])
@@ -147,13 +148,13 @@ def samples(
 
     def draw(part: slice) -> np.ndarray:
         is_all = part.stop - part.start == num
-        return levels.sample(
-            trained,
+        drawn = trained.sample(
             part.stop - part.start,
             key=key if is_all else jax.random.fold_in(key, part.start),
             sampler=sampler,
             condition=None if condition is None else condition[part],
         )
+        return np.asarray(drawn)
 
     return _in_parts(draw, trained, num, columns)
 
@@ -191,7 +192,7 @@ def reconstructions(trained: Trained, split: Split) -> tuple[np.ndarray, np.ndar
       Two arrays ``(N, H, W, C)`` in [0, 1].
     """
     images = np.asarray(trained.preprocessing.prepare(jnp.asarray(split.x)))
-    return images, levels.reconstruct(trained, split)
+    return images, np.asarray(trained.reconstruct(split.x, split.condition))
 
 
 def manifold(

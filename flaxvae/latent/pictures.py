@@ -17,7 +17,6 @@ from flaxvae.latent.context import Context, Picture
 from flaxvae.latent.embeddings import LEAST_FOR_TSNE, tsne
 from flaxvae.latent.encode import codebook_size, encode_means, share_codes
 from flaxvae.latent.grids import check_dims, choose_grid
-from flaxvae.latent.levels import has_levels, reconstruct, sample
 from flaxvae.latent.samplers import (
     SAMPLERS,
     SamplerName,
@@ -113,7 +112,7 @@ def draw(
 
 def choose_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
     """The pictures of a model's kind."""
-    if has_levels(trained):
+    if trained.has_levels:
         return _choose_level_pictures(dataset)
     if dataset.layout == "series":
         return _choose_series_pictures(trained)
@@ -167,7 +166,7 @@ def latent_scatter(context: Context) -> Any:
     from flaxvae.latent import figures
 
     points, axis_labels, kind = panels.latent_points(context.means)
-    if has_levels(context.trained):
+    if context.trained.has_levels:
         kind = kind.replace("means", "means of the top level")
     return figures.plot_latent_scatter(
         points,
@@ -188,9 +187,11 @@ def reconstructions(context: Context) -> Any:
             *panels.reconstructions(trained, context.shown),
             title=f"Test images and their reconstructions: {context.title}",
         )
+    test = dataset.test
+    means = np.asarray(trained.reconstruct(test.x, test.condition))
     return figures.plot_columns(
-        np.asarray(dataset.test.x),
-        trained.preprocessing.inverse(reconstruct(trained, dataset.test)),
+        np.asarray(test.x),
+        trained.preprocessing.inverse(means),
         dataset.columns,
         title=f"Test rows and their reconstructions: {context.title}",
     )
@@ -233,8 +234,7 @@ def row_samples(context: Context) -> Any:
     from flaxvae.latent import figures
 
     dataset, trained = context.dataset, context.trained
-    drawn = sample(
-        trained,
+    drawn = trained.sample(
         len(dataset.test),
         key=context.key,
         with_noise=True,

@@ -17,7 +17,7 @@ import numpy as np
 from flaxvae.checks import InputError, as_integer, check_choice, check_seed, show_fields
 from flaxvae.dtypes import narrow
 from flaxvae.latent.keys import draw_key
-from flaxvae.latent.levels import has_levels, sample_posterior
+from flaxvae.latent.levels import sample_posterior
 from flaxvae.nn.conditions import check_conditions
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
@@ -232,7 +232,7 @@ def choose_sampler(
 def check_sampler(trained: Trained, name: str) -> None:
     """Raises `InputError` for a sampler that does not exist for the model."""
     check_choice("sampler", name, SAMPLERS)
-    if name == "mixture" and has_levels(trained):
+    if name == "mixture" and trained.has_levels:
         raise InputError(
             "sampler must be prior or aggregate for a model with levels of latent "
             f"variables, got {name}"
@@ -244,7 +244,7 @@ def check_sampler(trained: Trained, name: str) -> None:
 
 def is_grid(trained: Trained) -> bool:
     """Whether the model's code is one grid, which a prior of its own draws."""
-    return not has_levels(trained) and len(trained.code_shape) > 1
+    return not trained.has_levels and len(trained.code_shape) > 1
 
 
 def fit_mixture(

@@ -25,13 +25,13 @@ def in_units(trained: Trained, x: Any) -> np.ndarray:
 
 def reconstructions(trained: Trained, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """A split's series and their mean reconstructions, ``(N, T, F)`` each."""
-    decoded = levels.reconstruct(trained, split)
+    decoded = np.asarray(trained.reconstruct(split.x, split.condition))
     return np.asarray(split.x), in_units(trained, decoded)
 
 
 def samples(trained: Trained, num: int, *, key: jax.Array, source: Any) -> np.ndarray:
     """Mean series ``(num, T, F)`` of codes from a sampler; None: of the prior."""
-    return in_units(trained, levels.sample(trained, num, key=key, sampler=source))
+    return in_units(trained, np.asarray(trained.sample(num, key=key, sampler=source)))
 
 
 def manifold(trained: Trained, dims: Sequence[int]) -> np.ndarray:
@@ -108,6 +108,7 @@ def _decode(
 ) -> np.ndarray:
     """Mean series ``(rows, columns, T, F)`` of codes ``(rows, columns, D)``."""
     rows, columns, D = codes.shape
-    means = levels.decode(trained, codes.reshape(rows * columns, D), condition)
+    flat = levels.as_codes(trained, codes.reshape(rows * columns, D))
+    means = np.asarray(trained.decode(flat, condition).mean)
     decoded = in_units(trained, means)
     return decoded.reshape(rows, columns, *decoded.shape[1:])

@@ -24,6 +24,7 @@ from flaxvae.nn.layers import Network
 from flaxvae.nn.posteriors import DiagonalNormalHead
 
 Inference = Literal["bottom_up", "top_down", "ladder"]
+INFERENCES: tuple[Inference, ...] = get_args(Inference)
 
 
 class DenseLayers(Network):
@@ -86,7 +87,7 @@ class MLPLevels(Network):
         or draw.
         """
         super().check()
-        check_choice("inference", self.inference, get_args(Inference))
+        check_choice("inference", self.inference, INFERENCES)
         if not self.latent_dims:
             raise InputError("latent_dims must have a number for each level, got none")
         check_at_least("latent_dims", min(self.latent_dims), 1)

@@ -93,21 +93,26 @@ class FactorVAE(Objective):
 
     def check(self, model: Any, dataset: Any) -> None:
         """The model must have a place for a critic, and a diagonal posterior."""
-        check_one_level(model, "factor")
-        if not isinstance(model, TakesCritic):
-            raise InputError(
-                "the model must have a critic for the objective factor, got "
-                f"{type(model).__name__}"
-            )
+        _check_place(model)
         check_diagonal(model, "factor")
 
     def complete(self, model: Any, dataset: Any) -> Completed:
         """Adds a `Critic` to a model without one, and an optimizer for it."""
-        self.check(model, dataset)
+        _check_place(model)
         if model.critic is None:
             model = model.clone(critic=Critic())
         wrap = functools.partial(with_critic, learning_rate=self.critic_learning_rate)
         return Completed(self, model, wrap)
+
+
+def _check_place(model: Any) -> None:
+    """Raises `InputError` for a model that cannot have a critic."""
+    check_one_level(model, "factor")
+    if not isinstance(model, TakesCritic):
+        raise InputError(
+            "the model must have a critic for the objective factor, got "
+            f"{type(model).__name__}"
+        )
 
 
 def with_critic(

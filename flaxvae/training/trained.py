@@ -485,19 +485,13 @@ class Trained:
                 array = np.broadcast_to(np.asarray(array), (num, *shape))
             kept.append(_check_code(array, shape, name, num))
 
-        @jax.jit
-        def draw(
-            prior: LevelPrior, key: jax.Array, kept: list[jax.Array], heat: jax.Array
-        ) -> Codes:
-            shape = (min(num, CHUNK),)
-            return prior.sample(key, shape, given=kept, temperature=heat)
-
-        parts = []
+        parts, count = [], min(num, CHUNK)
         for first in range(0, num, CHUNK):
             own = jax.random.fold_in(key, first) if first else key
-            rows = np.minimum(np.arange(first, first + min(num, CHUNK)), num - 1)
+            rows = np.minimum(np.arange(first, first + count), num - 1)
             given_rows = [jnp.asarray(level[rows], jnp.float32) for level in kept]
-            parts.append(draw(prior, own, given_rows, jnp.float32(temperature)))
+            heat = jnp.float32(temperature)
+            parts.append(_draw_prior(prior, own, given_rows, heat, count))
         if not parts:
             return Codes(tuple(jnp.zeros((0, *shape)) for shape in shapes))
         joined: Codes = jax.tree.map(lambda *a: jnp.concatenate(a)[:num], *parts)
@@ -588,6 +582,17 @@ def _describe_parts(model: nn.Module) -> str:
     parts = [vars(model).get(each.name) for each in dataclasses.fields(model)]
     names = [type(p).__name__ for p in parts if isinstance(p, nn.Module)]
     return f"{type(model).__name__}({', '.join(names)})"
+
+
+@functools.partial(jax.jit, static_argnames=("count",))
+def _draw_prior(
+    prior: LevelPrior,
+    key: jax.Array,
+    given: Sequence[jax.Array],
+    temperature: jax.Array,
+    count: int,
+) -> Codes:
+    return prior.sample(key, (count,), given=given, temperature=temperature)
 
 
 def _check_code(

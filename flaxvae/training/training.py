@@ -242,7 +242,7 @@ class Training:
             model,
             objective,
             self.transformation,
-            jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sample),
+            jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _type_of(leaf)), sample),
             seed=seed,
         )
         if self.optimization.ema_decay > 0:  # that of the collections begins in `init`
@@ -312,6 +312,11 @@ def as_training(
                 f"{name} must be left out beside a Training, got {show(value)}"
             )
     return model
+
+
+def _type_of(leaf: jax.ShapeDtypeStruct) -> np.dtype:
+    """The type that the array has on a device."""
+    return jax.dtypes.canonicalize_dtype(leaf.dtype)
 
 
 def _light_options() -> dict[str, int]:

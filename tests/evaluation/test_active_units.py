@@ -15,7 +15,9 @@ def test_only_dimensions_that_move_are_active():
     rng = np.random.default_rng(0)
     mean = rng.normal(size=(5000, 4)) * [1.0, 0.11, 0.09, 0.0] + [0, 0, 5, 3]
     model = SimpleNamespace(
-        encode=lambda x, condition, key: SimpleNamespace(mean=x), seed=0
+        encode=lambda x, condition, key: SimpleNamespace(mean=x),
+        has_levels=False,
+        seed=0,
     )
     active = active_units(model, Split(mean))
     np.testing.assert_array_equal(active, [True, True, False, False])
@@ -29,7 +31,7 @@ def test_means_are_of_the_inputs_and_weights_of_the_report():
         seen.append(key)
         return SimpleNamespace(mean=x)
 
-    model = SimpleNamespace(encode=encode, seed=7)
+    model = SimpleNamespace(encode=encode, has_levels=False, seed=7)
     mean = np.repeat([[0.0, 0.0], [0.3, 3.0]], 10, axis=0)
     assert active_units(model, Split(mean)).all()
     weights = np.repeat([100.0, 1.0], 10)  # variances 0.0009 and 0.09

@@ -230,7 +230,7 @@ def test_only_one_preset_draws_pixels():
     assert BINARIZE.keys() <= MODELS.keys()
     for name in ("mlp", "mlp-binary"):
         trial = make_trial(name, devices, batch_size=4, train_examples=40)
-        step = jax.make_jaxpr(trial.program.step)(trial.loop_state.state, trial.batch)
+        step = jax.make_jaxpr(trial.training.step)(trial.loop_state.state, trial.batch)
         # The noise of z, and that of the pixels.
         draws = str(step).count("random_bits")
         assert draws == 1 + (name in BINARIZE)

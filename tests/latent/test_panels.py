@@ -19,6 +19,7 @@ class Linear:
 
     latent_dim = 2
     code_shape = (2,)
+    has_levels = False
     model = SimpleNamespace(condition=SimpleNamespace(num_classes=3))
     preprocessing = Preprocessing()
 

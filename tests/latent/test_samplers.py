@@ -156,7 +156,7 @@ def test_samplers_by_name():
     assert choose_sampler(Known(), "prior") is None
     aggregate = choose_sampler(Known(), "aggregate", ROWS)
     assert isinstance(aggregate, AggregatePosterior) and aggregate.x is ROWS
-    grid = SimpleNamespace(model=None, code_shape=(2, 2, 4), is_conditional=False)
+    grid = SimpleNamespace(has_levels=False, code_shape=(2, 2, 4), is_conditional=False)
     prior = SimpleNamespace()
     sampler = choose_sampler(grid, "prior", labels=[1], code_prior=prior)
     assert isinstance(sampler, CodeSampler)
