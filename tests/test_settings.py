@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import flaxvae
 from experiments.command import parse
+from flaxvae.capabilities import Support
 from flaxvae.checks import InputError
 from flaxvae.data import DataConfig
 from flaxvae.models import (
@@ -186,13 +187,13 @@ def test_the_names_of_choices_are_those_of_their_table(module, name, choices):
 
 
 def test_every_alias_of_networks_and_models_has_a_table():
-    """Except for those that name a part of another table, checked below."""
+    """Except for parts of another table, checked below, and what classes declare."""
     tables = {choices for _, _, choices in TABLES}
     assert len(tables) > 20
     for module in MODULES:
         if module.__name__.startswith(("flaxvae.nn.", "flaxvae.models.")):
             for name, alias in vars(module).items():
-                is_part = alias in (NoiseKind, ClassifierEncoder)
+                is_part = alias in (NoiseKind, ClassifierEncoder, Support)
                 if typing.get_origin(alias) is Literal and not is_part:
                     assert get_args(alias) in tables, (module.__name__, name)
     assert ["none", *get_args(NoiseKind)] == list(CORRUPTIONS)

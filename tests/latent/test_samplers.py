@@ -19,8 +19,8 @@ class Known:
     """Examples are rows that are the means of their codes; the deviation is 0.1."""
 
     seed = 0
-    model = None
     code_shape = (2,)
+    has_levels = False
     is_conditional = False
 
     def encode(self, x, *, key=None):
@@ -186,6 +186,6 @@ def test_samplers_by_name():
     ],
 )
 def test_samplers_that_do_not_exist_are_refused(model, name, message):
-    known = {"model": None, "code_shape": (2,), "is_conditional": False, **model}
+    known = {"has_levels": False, "code_shape": (2,), "is_conditional": False, **model}
     with pytest.raises(InputError, match=message):
         choose_sampler(SimpleNamespace(**known), name)
