@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from flaxvae.checks import InputError, as_integer, show
 
@@ -23,6 +23,16 @@ def as_shape(shape: Any) -> tuple[int, ...]:
     if not 1 <= len(sizes) <= 3:
         raise InputError(f"data_shape must be (H, W, C) or (F,), got {show(shape)}")
     return tuple(as_integer("data_shape", size, 1) for size in sizes)
+
+
+@runtime_checkable
+class HasExamples(Protocol):
+    """What a data set has that an array or a table has not."""
+
+    shape: tuple[int, ...]
+    levels: int | None
+    num_classes: int | None
+    train: Any
 
 
 @dataclass(frozen=True)
@@ -54,9 +64,18 @@ class DataSpec:
 
     @classmethod
     def of(cls, dataset: Any) -> "DataSpec":
-        """The properties of a `flaxvae.data.Dataset`; a `DataSpec` is returned."""
+        """The properties of a `flaxvae.data.Dataset`; a `DataSpec` is returned.
+
+        Raises:
+          InputError: an array or a table.
+        """
         if isinstance(dataset, DataSpec):
             return dataset
+        if not isinstance(dataset, HasExamples):
+            raise InputError(
+                f"dataset must be a Dataset, got {type(dataset).__name__}: use "
+                "flaxvae.data.from_arrays for arrays and tables in memory"
+            )
         condition = dataset.train.condition
         has_vectors = condition is not None and condition.ndim > 1
         shape = dataset.shape

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 
+from flaxvae.capabilities import PriorInitializedFromData
 from flaxvae.distributions import Distribution
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
 
@@ -57,8 +58,8 @@ class HierarchicalVAE(nn.Module):
         self, variables: Any, examples: Callable[[int], jax.Array]
     ) -> Any:
         """The variables, a VampPrior's pseudo-inputs being examples."""
-        top: Any = self.top
-        if not hasattr(top, "initialize_from_data"):
+        top = self.top
+        if not isinstance(top, PriorInitializedFromData):
             return variables
         params = variables["params"]
         changed = top.initialize_from_data(params["top"], examples(top.num_components))

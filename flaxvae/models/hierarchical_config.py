@@ -127,7 +127,6 @@ class HierarchicalConfig(LikelihoodConfig):
         self._settings_of("prior", self.prior, fields_of(TOP_PRIORS[self.prior]))
         if self.network == "mlp":
             self._check_mlp()
-
         elif self.activation == "glu":
             raise InputError("activation must not be glu unless network is mlp")
 

@@ -162,8 +162,12 @@ class TopDownLevels(nn.Module):
         ]
         self.up_widths = [self._change(widths, i + 1, i) for i in groups[:-1]]
         self.top_posterior_net = Bottleneck((channels[0],) * 2, inner[0], *common, 0.0)
+        # A state gets one bias, that of its grid.
         self.top_project = nn.Dense(
-            widths[0], kernel_init=scaled_init(scale), dtype=self.dtype
+            widths[0],
+            use_bias=False,
+            kernel_init=scaled_init(scale),
+            dtype=self.dtype,
         )
         self.top_residual = ResidualBlock(inner[0], *common, scale)
         counts = (self.blocks[0] - 1, *self.blocks[1:])  # the first is `top_...`
@@ -173,7 +177,9 @@ class TopDownLevels(nn.Module):
             else None
             for i in groups
         ]
-        self.down_widths = [self._change(widths, i, i + 1) for i in groups[:-1]]
+        self.down_widths = [
+            self._change(widths, i, i + 1, use_bias=False) for i in groups[:-1]
+        ]
         self.bias = [
             self.param(
                 f"bias_{i}",
@@ -192,9 +198,13 @@ class TopDownLevels(nn.Module):
         return Conv(features, (side, side), dtype=self.dtype)
 
     @nn.nowrap
-    def _change(self, widths: Sequence[int], i: int, j: int) -> nn.Dense | None:
+    def _change(
+        self, widths: Sequence[int], i: int, j: int, use_bias: bool = True
+    ) -> nn.Dense | None:
         """From the width of group i to that of group j."""
-        return None if widths[i] == widths[j] else nn.Dense(widths[j], dtype=self.dtype)
+        if widths[i] == widths[j]:
+            return None
+        return nn.Dense(widths[j], use_bias=use_bias, dtype=self.dtype)
 
     @nn.nowrap
     def _loop(self, block: type[Block], length: int) -> type[Block]:

@@ -16,6 +16,7 @@ from flaxvae.models import (
     PRESETS,
     AutoencoderConfig,
     CodePriorConfig,
+    HierarchicalConfig,
     VAEConfig,
     VQVAEConfig,
     build_vae,
@@ -330,3 +331,10 @@ def test_a_data_set_needs_only_the_properties_that_a_model_reads():
         shape=(6, 6, 1), levels=4, num_classes=3, train=SimpleNamespace(condition=None)
     )
     assert DataSpec.of(data) == DataSpec((6, 6, 1), 4, 3)
+
+
+@pytest.mark.parametrize("config", [VAEConfig, HierarchicalConfig, VQVAEConfig])
+def test_arrays_are_not_a_data_set(config):
+    rule = "dataset must be a Dataset, got ndarray: use flaxvae.data.from_arrays"
+    with pytest.raises(InputError, match=rule):
+        config().build(np.zeros((4, 8, 8, 1)))

@@ -330,6 +330,13 @@ def gradient(small, rows):
     return jax.jit(jax.value_and_grad(loss))(small)
 
 
+def test_no_two_biases_are_added_to_one_state(variables):
+    params = variables["params"]["network"]
+    assert {"bias_0", "bias_1", "bias_2"} < params.keys()
+    for name in ("top_project", "down_widths_0", "down_widths_1"):
+        assert params[name].keys() == {"kernel"}
+
+
 def test_recomputed_blocks_have_the_same_gradient(small, rows, gradient):
     loss = loss_of(build_small(remat=True), rows, jax.random.key(6))
     again = jax.jit(jax.value_and_grad(loss))(small)
