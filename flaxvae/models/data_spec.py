@@ -71,7 +71,8 @@ class DataSpec:
         """
         if isinstance(dataset, DataSpec):
             return dataset
-        if not isinstance(dataset, HasExamples):
+        has_examples = isinstance(dataset, HasExamples)
+        if not has_examples:
             raise InputError(
                 f"dataset must be a Dataset, got {type(dataset).__name__}: use "
                 "flaxvae.data.from_arrays for arrays and tables in memory"

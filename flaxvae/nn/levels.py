@@ -1,9 +1,11 @@
 """Multilayer perceptrons with several levels of latent variables.
 
-A network of levels has four methods, which `flaxvae.distributions.levels` calls:
-``bottom_up(x)`` computes the features that the posteriors depend on; ``draw(features,
-top)`` passes through the levels under the posterior; ``generate(top)`` does so under
-the prior; ``decode(levels)`` is the decoder's output.
+A network of levels has four methods, which `flaxvae.models.hierarchical` and
+`flaxvae.distributions.levels` call: ``bottom_up(x)`` computes the features that the
+posteriors depend on; ``draw(features, top)`` passes through the levels under the
+posterior; ``generate(top)`` does so under the prior; ``decode(levels)`` is the
+decoder's output. For a VampPrior on top it has ``top_posterior(features)`` too.
+Arguments and results are those of `MLPLevels`.
 """
 
 import math
