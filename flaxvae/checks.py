@@ -174,7 +174,7 @@ def show_fields(thing: Any) -> str:
         text = repr(value)
         if len(text) > 200 or "\n" in text:
             is_several = isinstance(value, tuple | list)
-            text = f"{len(value)} of them" if is_several else show(value)
+            text = f"({len(value)} values)" if is_several else show(value)
         texts.append(f"{field.name}={text}")
     return f"{type(thing).__name__}({', '.join(texts)})"
 

@@ -298,7 +298,13 @@ def level_terms(
         two densities is its part of the KL.
     """
     log_q, log_p = q.log_prob(z), p.log_prob(z)
-    kl = kl_divergence(q, p) if is_after and has_closed_form(q, p) else log_q - log_p
+    if is_after and has_closed_form(q, p):
+        wide = q
+        if isinstance(p, Normal) and p.mean.ndim > q.mean.ndim:
+            wide = _widen(q, p.mean.shape)  # q does not depend on the levels above
+        kl = kl_divergence(wide, p)
+    else:
+        kl = log_q - log_p
     parts = None
     if isinstance(p, Normal):
         parts = (
@@ -336,12 +342,12 @@ def _log_densities(p: Normal, z: jax.Array) -> jax.Array:
 def _broadcast(q: Normal, p: Normal) -> tuple[Normal, Normal]:
     """Both with the leading axes of either."""
     shape = jnp.broadcast_shapes(q.mean.shape, p.mean.shape)
+    return _widen(q, shape), _widen(p, shape)
 
-    def widen(a: Normal) -> Normal:
-        mean, log_var = (jnp.broadcast_to(m, shape) for m in (a.mean, a.log_var))
-        return Normal(mean, log_var, a.event_ndim)
 
-    return widen(q), widen(p)
+def _widen(a: Normal, shape: tuple[int, ...]) -> Normal:
+    mean, log_var = (jnp.broadcast_to(m, shape) for m in (a.mean, a.log_var))
+    return Normal(mean, log_var, a.event_ndim)
 
 
 def _concatenate(a: jax.Array, b: jax.Array) -> jax.Array:

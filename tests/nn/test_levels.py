@@ -11,7 +11,7 @@ from flaxvae.distributions import Normal
 from flaxvae.distributions.levels import Codes
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.nn import BernoulliHead, StandardNormal
-from flaxvae.nn.levels import DenseLayers, MLPLevels, multiply
+from flaxvae.nn.levels import DenseLayers, MLPLevels, level_terms, multiply
 from flaxvae.nn.priors import TopVampPrior
 from flaxvae.objectives import ELBO, IWAE
 from flaxvae.training import Engine, fit, parallel
@@ -186,3 +186,11 @@ def test_levels_of_one_size_have_noise_of_their_own(inference, key):
         noise = np.concatenate([z.reshape(500, 2) for z in codes.levels], axis=1)
         correlation = np.corrcoef(noise.T)
         assert np.abs(correlation - np.eye(4)).max() < 0.25
+
+
+def test_a_posterior_may_be_independent_of_the_levels_above():
+    q = Normal(jnp.ones((2, 3)), jnp.zeros((2, 3)), 1)  # of two examples
+    p = Normal(jnp.zeros((4, 2, 3)), jnp.zeros((4, 2, 3)), 1)  # after four draws
+    _, _, kl, parts = level_terms(q, p, jnp.zeros((4, 2, 3)))
+    np.testing.assert_allclose(kl, np.full((4, 2), 1.5))
+    np.testing.assert_allclose(parts, np.full((4, 2, 3), 0.5))
