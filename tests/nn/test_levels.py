@@ -51,7 +51,7 @@ def test_draws_given_codes_and_the_prior_agree(inference, decoder_skip, key):
         q, p = vae.encode(X), vae.prior()
         draws = q.draw(key, (2,))
         codes = Codes(draws.z.levels)
-        both = vae.decode(draws.z), vae.decode(codes)
+        both = vae.decode(draws), vae.decode(codes)
         given = p.sample(key, (2, 5), given=draws.z.levels[:2])
         return draws, q.at(codes), p.log_prob(codes), both, given
 
