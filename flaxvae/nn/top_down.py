@@ -263,15 +263,15 @@ class TopDownLevels(nn.Module):
         if not given and key is not None:
             z = draw_level(q, jax.random.fold_in(key, 0), shape)
         log_q, log_p, kl, parts = level_terms(q, top, z)
-        kl = jnp.broadcast_to(kl, log_p.shape)
-        parts = repeat_rows(parts, log_p.shape)
+        batch = log_p.shape  # (*shape, B)
+        parts = repeat_rows(parts, batch)
         shared = [Shared(part, key) for part in features]
         levels, terms, output = self._descend(z, given[1:], shared)
         return Draws(
             Codes(levels),
-            _join(log_q, [group.log_q for group in terms]),
-            _join(log_p, [group.log_p for group in terms]),
-            _join(kl, [group.kl for group in terms]),
+            _join(log_q, [group.log_q for group in terms], batch),
+            _join(log_p, [group.log_p for group in terms], batch),
+            _join(kl, [group.kl for group in terms], batch),
             (parts, *(d for group in terms for d in _unstack(group.kl_per_dimension))),
             output,
         )
@@ -306,7 +306,8 @@ class TopDownLevels(nn.Module):
         factor = jnp.asarray(temperature, jnp.float32)
         shared = [Shared(None, key, factor)] * len(self.blocks)
         levels, terms, _ = self._descend(z, given[1:], shared)
-        log_p = _join(top.log_prob(z), [group.log_p for group in terms])
+        log_p = top.log_prob(z)
+        log_p = _join(log_p, [group.log_p for group in terms], log_p.shape)
         return Codes(levels), log_p
 
     def decode(self, levels: Sequence[jax.Array]) -> jax.Array:
@@ -373,9 +374,8 @@ def _unstack(stacked: jax.Array) -> list[jax.Array]:
     return [jnp.squeeze(part, 0) for part in jnp.split(stacked, len(stacked))]
 
 
-def _join(top: jax.Array, groups: Sequence[jax.Array]) -> jax.Array:
-    """The terms of the first level and of groups as one array ``(L, *shape, B)``."""
-    if not groups:
-        return top[None]
-    top = jnp.broadcast_to(top, groups[0].shape[1:])
-    return jnp.concatenate([top[None], *groups])
+def _join(
+    top: jax.Array, groups: Sequence[jax.Array], batch: tuple[int, ...]
+) -> jax.Array:
+    """The terms of the first level and of groups as one array ``(L, *batch)``."""
+    return jnp.concatenate([jnp.broadcast_to(top, batch)[None], *groups])
