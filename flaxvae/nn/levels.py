@@ -3,7 +3,8 @@
 A network of levels has four methods, which `flaxvae.distributions.levels` calls:
 ``bottom_up(x)`` computes the features that the posteriors depend on; ``draw(features,
 top)`` passes through the levels under the posterior; ``generate(top)`` does so under
-the prior; ``decode(levels)`` is the decoder's output.
+the prior; ``decode(levels)`` is the decoder's output. With a `TopVampPrior` on top it
+has a fifth: ``top_posterior(features)``, q(z_1|x).
 """
 
 import math
