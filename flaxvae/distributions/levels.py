@@ -24,12 +24,9 @@ class Codes:
 
     Attributes:
       levels: one array per level, top level first, ``(*shape, B, *event)`` each.
-      output: what the decoder's network computes from them, ``(*shape, B, ...)``, where
-        the pass that drew them has computed it; None: `decode` computes it.
     """
 
     levels: tuple[jax.Array, ...]
-    output: jax.Array | None = None
 
     __repr__ = show_fields
 
@@ -63,6 +60,8 @@ class Draws:
         one, else log_q - log_p. The sum over levels estimates KL(q(z|x) || p(z)).
       kl_per_dimension: the same for each dimension of each level, ``(*shape, B, D)``;
         None for a level with dependent dimensions. A dimension of a grid is a channel.
+      output: what the decoder's network computes from the codes, ``(*shape, B, ...)``,
+        where the pass has computed it; None: `decode` computes it.
     """
 
     z: Codes
@@ -70,21 +69,22 @@ class Draws:
     log_p: jax.Array
     kl: jax.Array
     kl_per_dimension: tuple[jax.Array | None, ...]
+    output: jax.Array | None = None
 
     __repr__ = show_fields
+
+    @property
+    def levels(self) -> tuple[jax.Array, ...]:
+        """The arrays of the codes, so that what decodes codes decodes draws."""
+        return self.z.levels
 
     def of_one(self) -> "Draws":
         """The same without the axis B, of a batch of one example."""
         axis = self.log_q.ndim - 2  # of B in codes
-        z = jax.tree.map(lambda a: a.squeeze(axis), self.z)
+        z, output = jax.tree.map(lambda a: a.squeeze(axis), (self.z, self.output))
         log_q, log_p, kl = (a.squeeze(-1) for a in (self.log_q, self.log_p, self.kl))
         parts = (a if a is None else a.squeeze(-2) for a in self.kl_per_dimension)
-        return Draws(z, log_q, log_p, kl, tuple(parts))
-
-
-def values_of(z: jax.Array | Codes) -> jax.Array | Codes:
-    """Codes without what a pass has computed from them."""
-    return Codes(z.levels) if isinstance(z, Codes) else z
+        return Draws(z, log_q, log_p, kl, tuple(parts), output)
 
 
 class LevelNetwork(Protocol):

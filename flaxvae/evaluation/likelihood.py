@@ -14,7 +14,7 @@ from flaxvae.capabilities import LikelihoodTraits, ModelTraits
 from flaxvae.checks import InputError, as_integer, check_above, check_terms
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
-from flaxvae.distributions.levels import Codes, LevelPosterior
+from flaxvae.distributions.levels import Draws, LevelPosterior
 from flaxvae.dtypes import narrow
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE, bytes_per_row
@@ -147,8 +147,8 @@ def bytes_per_draw(trained: Trained) -> int:
     def draw(count: int) -> jax.Array:
         def method(vae: Any) -> jax.Array:
             x = jnp.zeros((2, *trained.data_shape), jnp.float32)
-            z = vae.encode(x).draw(jax.random.key(0), (count,)).z
-            log_likelihood: jax.Array = vae.decode(z).log_prob(x)
+            draws = vae.encode(x).draw(jax.random.key(0), (count,))
+            log_likelihood: jax.Array = vae.decode(draws).log_prob(x)
             return log_likelihood
 
         found: Any = trained.model.apply(trained.variables, method=method)
@@ -265,16 +265,15 @@ def make_estimate(
         def add_chunk(sums: Sums, number: jax.Array) -> tuple[Sums, None]:
             highest, total, squares, groups = sums
             key_z = jax.random.fold_in(key, number)
-            z: jax.Array | Codes
+            z: jax.Array | Draws
             if isinstance(q, LevelPosterior):  # one pass computes all of it
-                draws = q.draw(key_z, (in_chunk,))
-                z, log_q = draws.z, draws.log_q.sum(0)
+                z = q.draw(key_z, (in_chunk,))
+                log_q, log_p = z.log_q.sum(0), z.log_p.sum(0)
             else:
-                draws = None
                 z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
+                log_p = p.log_prob(z)
             p_x = apply(lambda vae, z: vae.decode(z), z)
             log_likelihood = p_x.log_prob(x)
-            log_p = p.log_prob(z) if draws is None else draws.log_p.sum(0)
             log_w = log_likelihood + log_p - log_q  # (in_chunk, B)
             log_w = narrow(log_w)
             index = number * in_chunk + jnp.arange(in_chunk, dtype=jnp.int32)

@@ -25,6 +25,7 @@ from flaxvae.training.keys import Stream
 MEMORY_BUDGET = 2**25  # bytes of densities that are computed at once
 LEVEL_BUDGET = 2**28  # bytes of the passes of a network of levels at once
 LEVEL_PAIRS = 2**19  # of a draw and an example, each a pass of such a network
+GRID_PAIRS = 2**13  # likewise of a convolutional one, whose passes take milliseconds
 SATURATED = 0.1  # nats below its ceiling, where a mutual information says little
 TITLES = {
     "mutual_information": "  mutual information I(x; z)",
@@ -61,8 +62,8 @@ def elbo_surgery(
       trained: a trained model.
       split: the examples, such as ``dataset.test``.
       num_draws: number of codes, as many of each of evenly spaced examples. Of a model
-        with several levels not more than 2^19 / N, since each pair of a code and an
-        example takes a pass of its network.
+        with several levels not more than 2^19 / N, or 2^13 / N where levels are grids,
+        since each pair of a code and an example takes a pass of its network.
       seed: of the draws; default that of the run.
       kl: of the split, as `evaluate_elbo` returns it under the same seed, which is its
         default.
@@ -74,10 +75,10 @@ def elbo_surgery(
       too the dimension-wise KL ``dimension_kl``, sum_d KL(q(z_d) || p(z_d)): the last
       two sum to ``marginal_kl``. Empty for a posterior whose density at the codes of
       other examples is unknown, such as a flow's, for a model whose prior is missing
-      or depends on a condition, and where the N passes of a network of several levels
-      for one code exceed 256 MB. Of several levels the parts are those of the joint
-      code of all levels; its dimensions depend on each other, so that total correlation
-      and dimension-wise KL are left out.
+      or depends on a condition, and for a network of several levels whose N passes for
+      one code exceed 256 MB, or whose levels are grids and N is above 2^13. Of several
+      levels the parts are those of the joint code of all levels; its dimensions depend
+      on each other, so that total correlation and dimension-wise KL are left out.
 
     Source: Hoffman and Johnson, "ELBO surgery", NIPS workshop 2016; Chen, Li, Grosse
     and Duvenaud, "Isolating Sources of Disentanglement in Variational Autoencoders",
@@ -90,7 +91,9 @@ def elbo_surgery(
         return {}
     has_levels = isinstance(prior, LevelPrior)
     row = bytes_per_draw(trained) if has_levels else 0
-    if row * len(split) > LEVEL_BUDGET:
+    has_grids = has_levels and any(len(shape) > 1 for shape in trained.level_shapes)
+    pairs = GRID_PAIRS if has_grids else LEVEL_PAIRS
+    if row * len(split) > LEVEL_BUDGET or (has_levels and len(split) > pairs):
         return {}
     q = trained.encode(split.x, key=evaluation_key(trained, seed=seed))
     declared = DistributionTraits.of(q)
@@ -100,7 +103,7 @@ def elbo_surgery(
         kl = evaluate_elbo(trained, split, seed=seed)["kl"]
     share = _shares(split)
     if has_levels:
-        num_draws = max(1, min(num_draws, LEVEL_PAIRS // len(split)))
+        num_draws = min(num_draws, pairs // len(split))
     rows, of_row = _choose_rows(share, num_draws)
     key = draw_key(trained, Stream.TEST, 2, seed=seed)
     if isinstance(q, LevelPosterior):

@@ -8,7 +8,7 @@ import jax
 
 from flaxvae.capabilities import PriorInitializedFromData
 from flaxvae.distributions import Distribution
-from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
+from flaxvae.distributions.levels import Codes, Draws, LevelPosterior, LevelPrior
 
 
 class HierarchicalVAE(nn.Module):
@@ -40,9 +40,13 @@ class HierarchicalVAE(nn.Module):
         q: Distribution = self.network.top_posterior(self.network.bottom_up(x))
         return q
 
-    def decode(self, z: Codes) -> Distribution:
-        """p(x|z) for codes of all levels, ``(..., D)`` each."""
-        output = self.network.decode(z.levels) if z.output is None else z.output
+    def decode(self, z: Codes | Draws) -> Distribution:
+        """p(x|z) for codes of all levels, ``(..., D)`` each.
+
+        Of draws from `encode` the pass has computed what the decoder's network does.
+        """
+        output = z.output if isinstance(z, Draws) else None
+        output = self.network.decode(z.levels) if output is None else output
         return self.likelihood(output)
 
     def prior(self) -> LevelPrior:

@@ -174,8 +174,13 @@ class MLPLevels(Network):
           key: of the draws; None, without ``given``: the means.
           shape: of the draws, ``(*shape, B, D)``.
           given: codes in place of draws, all levels.
+
+        Raises:
+          InputError: given codes of some levels only.
         """
         L = len(self.latent_dims)
+        if given:
+            check_levels(given, L)
         z: list[jax.Array] = list(given) or [jnp.zeros(0)] * L
 
         def choose(level: int, q: Normal) -> None:
@@ -215,8 +220,11 @@ class MLPLevels(Network):
             for level in range(L)
         ]
         log_q, log_p, kl, parts = zip(*terms, strict=True)
-        codes = Codes(tuple(z), self.decode(z))
-        return Draws(codes, stack(log_q), stack(log_p), stack(kl), parts)
+        batch = jnp.broadcast_shapes(*(term.shape for term in log_p))
+        kl = (jnp.broadcast_to(kl[0], batch), *kl[1:])
+        parts = tuple(repeat_rows(part, batch) for part in parts)
+        codes, output = Codes(tuple(z)), self.decode(z)
+        return Draws(codes, stack(log_q), stack(log_p), stack(kl), parts, output)
 
     def generate(
         self,
@@ -237,11 +245,10 @@ class MLPLevels(Network):
           temperature: factor of standard deviations.
 
         Raises:
-          InputError: more levels than there are.
+          InputError: more levels than there are, or fewer without a key.
         """
         L = len(self.latent_dims)
-        if len(given) > L:
-            raise InputError(f"given must have {L} levels at most, got {len(given)}")
+        check_given(given, L, key)
         z, log_p = list(given), []
         for level in range(L):
             p: Distribution = top
@@ -255,11 +262,30 @@ class MLPLevels(Network):
         return Codes(tuple(z)), stack(log_p)
 
     def decode(self, levels: Sequence[jax.Array]) -> jax.Array:
-        """The decoder's output ``(..., *output_shape)`` for codes ``(..., D)``."""
+        """The decoder's output ``(..., *output_shape)`` for codes ``(..., D)``.
+
+        Raises:
+          InputError: not all levels.
+        """
+        check_levels(levels, len(self.latent_dims))
         used = list(levels) if self.decoder_skip else [levels[-1]]
         h = self.decoder(jnp.concatenate(used, axis=-1))
         h = self.output(h)
         return h.reshape(*h.shape[:-1], *self.output_shape)  # (..., H, W, C)
+
+
+def check_levels(levels: Sequence[jax.Array], count: int) -> None:
+    """Raises `InputError` for codes that are not of all levels."""
+    if len(levels) != count:
+        raise InputError(f"levels must be {count} arrays, got {len(levels)}")
+
+
+def check_given(given: Sequence[jax.Array], count: int, key: jax.Array | None) -> None:
+    """Raises `InputError` for first levels after which the others cannot be drawn."""
+    if len(given) > count:
+        raise InputError(f"given must have {count} levels at most, got {len(given)}")
+    if key is None:
+        check_levels(given, count)
 
 
 def draw_level(q: Normal, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -325,6 +351,11 @@ def multiply(a: Normal, b: Normal) -> Normal:
     log_var = -jnp.logaddexp(-a.log_var, -b.log_var)
     share = jnp.exp(log_var - a.log_var)  # of a's precision
     return Normal(b.mean + share * (a.mean - b.mean), log_var, a.event_ndim)
+
+
+def repeat_rows(part: jax.Array | None, batch: tuple[int, ...]) -> jax.Array | None:
+    """``(B, D)`` as ``(*batch, D)``: draws of a level whose moments they share."""
+    return part if part is None else jnp.broadcast_to(part, (*batch, part.shape[-1]))
 
 
 def stack(terms: Sequence[jax.Array]) -> jax.Array:

@@ -13,7 +13,14 @@ from flaxvae.distributions.distribution import Distribution
 from flaxvae.distributions.levels import Codes, Draws
 from flaxvae.nn.convolution import Conv
 from flaxvae.nn.layers import ACTIVATIONS, DTYPES, Activation, Dtype
-from flaxvae.nn.levels import draw_level, draw_tempered, level_terms
+from flaxvae.nn.levels import (
+    check_given,
+    check_levels,
+    draw_level,
+    draw_tempered,
+    level_terms,
+    repeat_rows,
+)
 from flaxvae.nn.top_down_blocks import (
     Bottleneck,
     Given,
@@ -255,20 +262,28 @@ class TopDownLevels(nn.Module):
           key: of the draws; None, without ``given``: the means.
           shape: of the draws, ``(*shape, B, ...)``.
           given: codes in place of draws, all levels.
+
+        Raises:
+          InputError: given codes of some levels only.
         """
+        if given:
+            check_levels(given, self.num_levels)
         q = self.top_posterior(features)
         z = given[0] if given else q.mean
         if not given and key is not None:
             z = draw_level(q, jax.random.fold_in(key, 0), shape)
         log_q, log_p, kl, parts = level_terms(q, top, z)
+        batch = log_p.shape  # (*shape, B)
+        parts = repeat_rows(parts, batch)
         shared = [Shared(part, key) for part in features]
         levels, terms, output = self._descend(z, given[1:], shared)
         return Draws(
-            Codes(levels, output),
-            _join(log_q, [group.log_q for group in terms]),
-            _join(log_p, [group.log_p for group in terms]),
-            _join(kl, [group.kl for group in terms]),
+            Codes(levels),
+            _join(log_q, [group.log_q for group in terms], batch),
+            _join(log_p, [group.log_p for group in terms], batch),
+            _join(kl, [group.kl for group in terms], batch),
             (parts, *(d for group in terms for d in _unstack(group.kl_per_dimension))),
+            output,
         )
 
     def generate(
@@ -290,11 +305,9 @@ class TopDownLevels(nn.Module):
           temperature: factor of standard deviations.
 
         Raises:
-          InputError: more levels than there are.
+          InputError: more levels than there are, or fewer without a key.
         """
-        L = self.num_levels
-        if len(given) > L:
-            raise InputError(f"given must have {L} levels at most, got {len(given)}")
+        check_given(given, self.num_levels, key)
         if given:
             z = given[0]
         else:
@@ -302,10 +315,10 @@ class TopDownLevels(nn.Module):
             z = draw_tempered(top, jax.random.fold_in(key, 0), shape, temperature)
         factor = jnp.asarray(temperature, jnp.float32)
         shared = [Shared(None, key, factor)] * len(self.blocks)
-        levels, terms, output = self._descend(z, given[1:], shared)
-        return Codes(levels, output), _join(
-            top.log_prob(z), [group.log_p for group in terms]
-        )
+        levels, terms, _ = self._descend(z, given[1:], shared)
+        log_p = top.log_prob(z)
+        log_p = _join(log_p, [group.log_p for group in terms], log_p.shape)
+        return Codes(levels), log_p
 
     def decode(self, levels: Sequence[jax.Array]) -> jax.Array:
         """The decoder's output ``(..., H, W, C)`` for codes of all levels.
@@ -313,9 +326,7 @@ class TopDownLevels(nn.Module):
         Raises:
           InputError: not all levels.
         """
-        L = self.num_levels
-        if len(levels) != L:
-            raise InputError(f"levels must be {L} arrays, got {len(levels)}")
+        check_levels(levels, self.num_levels)
         shared = [Shared(None, None)] * len(self.blocks)
         output: jax.Array = self._descend(levels[0], levels[1:], shared)[2]
         return output
@@ -373,9 +384,8 @@ def _unstack(stacked: jax.Array) -> list[jax.Array]:
     return [jnp.squeeze(part, 0) for part in jnp.split(stacked, len(stacked))]
 
 
-def _join(top: jax.Array, groups: Sequence[jax.Array]) -> jax.Array:
-    """The terms of the first level and of groups as one array ``(L, *shape, B)``."""
-    if not groups:
-        return top[None]
-    top = jnp.broadcast_to(top, groups[0].shape[1:])
-    return jnp.concatenate([top[None], *groups])
+def _join(
+    top: jax.Array, groups: Sequence[jax.Array], batch: tuple[int, ...]
+) -> jax.Array:
+    """The terms of the first level and of groups as one array ``(L, *batch)``."""
+    return jnp.concatenate([jnp.broadcast_to(top, batch)[None], *groups])

@@ -68,7 +68,7 @@ class ELBO(Objective):
             drawn = q.draw(key, draws)  # all levels in one pass
             parts = drawn.kl if self.kl == "analytic" else drawn.log_q - drawn.log_p
             parts = parts.reshape(len(parts), -1, len(x)).mean(1)  # (L, B)
-            log_likelihood = vae.decode(drawn.z).log_prob(x)  # ([K,] B)
+            log_likelihood = vae.decode(drawn).log_prob(x)  # ([K,] B)
             terms = as_terms(log_likelihood, parts.sum(0))
             parts = parts.T  # (B, L)
         else:

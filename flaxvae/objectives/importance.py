@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from flaxvae.checks import InputError
 from flaxvae.distributions import sample_and_log_prob
-from flaxvae.distributions.levels import Codes, LevelPosterior, values_of
+from flaxvae.distributions.levels import Codes, LevelPosterior
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
 from flaxvae.settings import setting
 
@@ -216,12 +216,12 @@ def _draw(
     q = vae.encode(x)
     if isinstance(q, LevelPosterior) and estimator == "standard" and not rescales:
         drawn = q.draw(key, (num_samples,))  # with log p(z) and the decoder's output
-        log_likelihood = vae.decode(drawn.z).log_prob(x)
+        log_likelihood = vae.decode(drawn).log_prob(x)
         log_p = log_likelihood + drawn.log_p.sum(0)
         zeros = jnp.zeros_like(log_p)
         return _Draws(log_likelihood, log_p, drawn.log_q.sum(0), zeros, zeros)
     z, log_q = sample_and_log_prob(q, key, (num_samples,))  # (K, B, D), (K, B)
-    z, numerator, denominator = _with_handles(values_of(z), jnp.zeros_like(log_q))
+    z, numerator, denominator = _with_handles(z, jnp.zeros_like(log_q))
     if estimator != "standard":  # only the path through z leads to q's parameters
         log_q = jax.lax.stop_gradient(q).log_prob(z)
     log_likelihood = vae.decode(z).log_prob(x)

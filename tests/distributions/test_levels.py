@@ -83,7 +83,7 @@ def test_densities_of_draws_and_of_given_codes(inference, key):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_allclose(of_q, log_q, atol=1e-4)
     np.testing.assert_allclose(of_p, sum(log_p), atol=1e-4)
-    np.testing.assert_allclose(draws.z.output, z2 @ W.T + B, atol=1e-4)
+    np.testing.assert_allclose(draws.output, z2 @ W.T + B, atol=1e-4)
 
 
 def kl(mean, var, other_mean, other_var):

@@ -21,6 +21,7 @@ from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.nn import BernoulliHead, StandardNormal
 from flaxvae.nn.levels import MLPLevels
 from flaxvae.nn.priors import TopVampPrior
+from flaxvae.nn.top_down import TopDownLevels
 from flaxvae.objectives import ELBO
 from flaxvae.training import Trained
 from tests.objectives.linear_levels import (
@@ -137,6 +138,19 @@ def test_the_parts_of_the_kl_by_hand(model, monkeypatch):
 def test_expensive_networks_have_no_surgery(monkeypatch):
     monkeypatch.setattr(surgery, "LEVEL_BUDGET", 30 * 95)  # a row takes 96 bytes
     assert elbo_surgery(as_trained(LinearLevels("ladder", False)), SPLIT) == {}
+
+
+def test_networks_on_grids_have_surgery_of_few_examples_only(monkeypatch):
+    """A pass of theirs takes milliseconds, and each pair of examples needs one."""
+    network = TopDownLevels((4, 4, 1), blocks=(1, 1), widths=2, latent_channels=1)
+    vae = HierarchicalVAE(network, StandardNormal(1), BernoulliHead())
+    x, key = np.zeros((9, 4, 4, 1), np.float32), jax.random.key(0)
+    trained = Trained(vae, vae.init(key, x, key=key, method=ELBO()), (4, 4, 1))
+    monkeypatch.setattr(surgery, "GRID_PAIRS", 8)
+    assert elbo_surgery(trained, Split(x)) == {}
+    monkeypatch.setattr(surgery, "GRID_PAIRS", 9)
+    found = elbo_surgery(trained, Split(x))  # each posterior is the prior
+    assert found["mutual_information"] == pytest.approx(0.0, abs=1e-5)
 
 
 def test_scores_of_examples_are_their_bounds(model):

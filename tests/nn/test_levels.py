@@ -1,5 +1,8 @@
 """Networks of levels: densities, the ladder's product, gated layers, devices."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +16,7 @@ from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.nn import BernoulliHead, StandardNormal
 from flaxvae.nn.levels import DenseLayers, MLPLevels, level_terms, multiply
 from flaxvae.nn.priors import TopVampPrior
+from flaxvae.nn.top_down import TopDownLevels
 from flaxvae.objectives import ELBO, IWAE
 from flaxvae.training import Engine, fit, parallel
 
@@ -51,7 +55,7 @@ def test_draws_given_codes_and_the_prior_agree(inference, decoder_skip, key):
         q, p = vae.encode(X), vae.prior()
         draws = q.draw(key, (2,))
         codes = Codes(draws.z.levels)
-        both = vae.decode(draws.z), vae.decode(codes)
+        both = vae.decode(draws), vae.decode(codes)
         given = p.sample(key, (2, 5), given=draws.z.levels[:2])
         return draws, q.at(codes), p.log_prob(codes), both, given
 
@@ -67,13 +71,20 @@ def test_draws_given_codes_and_the_prior_agree(inference, decoder_skip, key):
     np.testing.assert_allclose(cached.logits, anew.logits, atol=1e-6)
     for kept, z in zip(given.levels[:2], draws.z.levels, strict=False):
         np.testing.assert_array_equal(kept, z)
-    for level in range(3):
-        parts = draws.kl_per_dimension[level].sum(-1)
-        expected = np.broadcast_to(parts, (2, 5))
-        np.testing.assert_allclose(draws.kl[level], expected, atol=1e-4)
+    for level, parts in enumerate(draws.kl_per_dimension):
+        assert parts.shape == (2, 5, 2 + level)
+        np.testing.assert_allclose(draws.kl[level], parts.sum(-1), atol=1e-4)
     # A code of one level moves the decoder's output only if it sees this level.
     changed = Codes((draws.z.levels[0] + 1, *draws.z.levels[1:]))
     moved = vae.apply(variables, changed, method="decode").logits
+    # So does one that is changed in a draw, whose own output has been computed.
+    replaced = dataclasses.replace(draws.z, levels=changed.levels)
+    shifted = jax.tree.map(lambda z: z + 1.0, draws.z)
+    for codes in (replaced, shifted):
+        found = vae.apply(variables, codes, method="decode").logits
+        same = Codes(codes.levels)
+        expected = vae.apply(variables, same, method="decode").logits
+        np.testing.assert_allclose(found, expected, atol=1e-6)
     assert (np.abs(moved - anew.logits).max() > 1e-3) == decoder_skip
 
 
@@ -194,3 +205,52 @@ def test_a_posterior_may_be_independent_of_the_levels_above():
     _, _, kl, parts = level_terms(q, p, jnp.zeros((4, 2, 3)))
     np.testing.assert_allclose(kl, np.full((4, 2), 1.5))
     np.testing.assert_allclose(parts, np.full((4, 2, 3), 0.5))
+
+
+CONV = TopDownLevels(output_shape=(4, 4, 1), blocks=(1, 1), widths=4, latent_channels=2)
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_codes_are_of_all_levels(network, key):
+    """None is silently taken as its mean, or left out."""
+    vae = build()
+    if network == "conv":
+        vae = HierarchicalVAE(CONV, StandardNormal(CONV.top_dim), BernoulliHead())
+    variables = jax.eval_shape(lambda: vae.init(key, X, key=key, method=ELBO()))
+    L = vae.network.num_levels
+
+    def levels_of(vae, count, part):
+        z = vae.encode(X).draw(key, (2,)).z.levels
+        codes = Codes((*z, z[-1])[:count])
+        if part == "posterior":
+            return vae.encode(X).log_prob(codes)
+        return vae.prior().log_prob(codes) if part == "prior" else vae.decode(codes)
+
+    for part in ("posterior", "prior", "decoder"):
+        for count in (L - 1, L, L + 1):
+
+            def method(vae, count=count, part=part):
+                return levels_of(vae, count, part)
+
+            apply = functools.partial(vae.apply, method=method)
+            if count == L:
+                jax.eval_shape(apply, variables)
+                continue
+            with pytest.raises(InputError, match=rf"must (be|have) {L} .*got {count}"):
+                jax.eval_shape(apply, variables)
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_terms_of_one_level_have_the_axes_of_draws(network, key):
+    vae = build(latent_dims=(2,))
+    if network == "conv":
+        one = CONV.clone(blocks=(1,))
+        vae = HierarchicalVAE(one, StandardNormal(one.top_dim), BernoulliHead())
+    variables = jax.eval_shape(lambda: vae.init(key, X, key=key, method=ELBO()))
+
+    def method(vae):
+        return vae.encode(X).draw(key, (3,))
+
+    draws = jax.eval_shape(functools.partial(vae.apply, method=method), variables)
+    assert draws.kl.shape == draws.log_q.shape == draws.log_p.shape == (1, 3, 5)
+    assert draws.kl_per_dimension[0].shape == (3, 5, 2)

@@ -75,7 +75,7 @@ def passes(model, variables, x):
             "mean": q.draw(None),
             "one": q.draw(key),
             "log_prior": m.prior().log_prob(drawn.z),
-            "cached": m.decode(drawn.z).logits,
+            "cached": m.decode(drawn).logits,
             "decoded": m.decode(bare).logits,
             "kept": m.prior().sample(key, (3, 8), given=drawn.z.levels[:3]),
             "cold": m.prior().sample(key, (2,), temperature=0.0),
@@ -297,7 +297,7 @@ def test_a_pass_is_that_of_loops_over_blocks(variables, passes, x):
     for found, wanted in zip(mean.z.levels, levels, strict=True):
         np.testing.assert_allclose(found, wanted.reshape(found.shape), atol=2e-4)
     np.testing.assert_allclose(mean.kl, np.stack(kl), rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(mean.z.output, logits, atol=1e-3)
+    np.testing.assert_allclose(mean.output, logits, atol=1e-3)
 
 
 # Gradients and programs.
@@ -402,7 +402,7 @@ def test_bfloat16_keeps_densities_in_float32(small, rows, key):
         lambda v: model.apply(v, rows, method=lambda m, x: m.encode(x).draw(key)),
         small,
     )
-    assert draws.z.output.dtype == jnp.bfloat16
+    assert draws.output.dtype == jnp.bfloat16
     arrays = [draws.kl, draws.log_q, draws.log_p, *draws.z.levels]
     assert {a.dtype for a in arrays} == {jnp.dtype("float32")}
 
