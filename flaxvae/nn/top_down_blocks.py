@@ -250,7 +250,11 @@ class TopDownBlock(nn.Module):
         terms = find_terms(q, p, z, Z)
         grid = z.reshape(*batch, H, W, Z)  # (*shape, B, H, W, Z)
         dense = nn.Dense(
-            C, kernel_init=scaled_init(self.scale), dtype=self.dtype, name="project"
+            C,
+            use_bias=False,  # that of the change is added to the same state
+            kernel_init=scaled_init(self.scale),
+            dtype=self.dtype,
+            name="project",
         )
         h = h + change + dense(grid)
         block = ResidualBlock(*common, self.scale, name="residual")
