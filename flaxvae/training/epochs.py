@@ -59,7 +59,7 @@ class Layout:
         and of a chunk, and every position that a call begins at. See
         `choose_steps_per_loop`.
       chunk: the examples are not the training split but the batches of so many steps,
-        ``(chunk, B, ...)``, the first of which is that of the call's position.
+        ``(chunk, B, ...)``, beginning with the batch at the call's position.
       halt: whether to stop at a non-finite number and when nothing better was found
         for long. Many runs mapped over one program go on together; then a run that is
         over keeps its best variables, and its host drops the later lines.

@@ -418,7 +418,7 @@ def restore_variables(
       The variables, and ``epochs`` and ``best_epoch`` of a run that was trained.
 
     Raises:
-      InputError: there is no checkpoint, or it is of another model.
+      InputError: the folder has no checkpoint, or that of another model.
     """
     found = None
     if folder.is_dir():
