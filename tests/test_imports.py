@@ -18,6 +18,7 @@ FLOORS = {
     "files": 1,
     "schedules": 1,
     "settings": 1,
+    "types": 1,
     "models": 2,
     "nn": 2,
     "objectives": 2,

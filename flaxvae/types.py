@@ -1,0 +1,12 @@
+"""Types that several folders name."""
+
+from typing import Any, TypeAlias
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+"""What a JSON file holds."""
+
+PyTree: TypeAlias = Any
+"""An array, or nested containers of arrays, as JAX's functions take and return them.
+
+Where the leaves are known, a type says more: ``dict[str, jax.Array]``, `VariableDict`.
+"""
