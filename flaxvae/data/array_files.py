@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -58,24 +59,19 @@ def load_arrays(path: Path, images: ImageOptions = AS_STORED) -> Dataset:
         raise
     except Exception as error:  # these readers report damage in many types
         raise unreadable(path, error) from error
-    parts = {
-        split: Part(named[split, "x"], named.get((split, "y")))
-        for split in SPLITS
-        if (split, "x") in named
-    }
-    if suffix == ".mat" and all(_counts_last(part) for part in parts.values()):
-        parts = {
-            split: part._replace(x=np.moveaxis(part.x, -1, 0))
-            for split, part in parts.items()
-        }
+    xs = {split: named[split, "x"] for split in SPLITS if (split, "x") in named}
+    labels = {split: named.get((split, "y")) for split in xs}
+    if suffix == ".mat" and all(_counts_last(xs[s], labels[s]) for s in xs):
+        xs = {split: np.moveaxis(x, -1, 0) for split, x in xs.items()}
         notes += ("the last axis of the images counts them, as MATLAB has it",)
+    parts = {split: Part(x, labels[split]) for split, x in xs.items()}
     return make_dataset(path.stem, parts, origin=str(path), images=images, notes=notes)
 
 
 def _choose(
     path: Path,
     names: Iterable[str],
-    arrays: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
     left_out: Mapping[str, str],
 ) -> tuple[dict[tuple[str, Role], np.ndarray], tuple[str, ...]]:
     """The arrays of a file by split and role; only these arrays are read.
@@ -123,15 +119,16 @@ def _choose(
     return named, notes
 
 
-def _find_objects(content: Any) -> dict[str, str]:
+def _find_objects(content: np.lib.npyio.NpzFile) -> dict[str, str]:
     """The arrays of Python objects in an .npz file, by their headers."""
     found = {}
+    archive = cast(ZipFile, content.zip)  # None once it is closed
     for name in content.files:
         member = f"{name}.npy"
-        if member not in content.zip.namelist():
+        if member not in archive.namelist():
             found[name] = "no array"
             continue
-        with content.zip.open(member) as file:
+        with archive.open(member) as file:
             version = np.lib.format.read_magic(file)
             read = (
                 np.lib.format.read_array_header_1_0
@@ -143,19 +140,19 @@ def _find_objects(content: Any) -> dict[str, str]:
     return found
 
 
-def _counts_last(part: Part) -> bool:
+def _counts_last(x: np.ndarray, labels: np.ndarray | None) -> bool:
     """Whether the last axis counts the examples: ``(H, W, N)``, ``(H, W, C, N)``.
 
     The labels tell, or without them a third axis of channels.
     """
-    if part.x.ndim not in (3, 4):
+    if x.ndim not in (3, 4):
         return False
-    if part.labels is not None:
-        return bool(part.x.shape[-1] == part.labels.size != len(part.x))
-    return part.x.ndim == 4 and part.x.shape[2] <= MAX_CHANNELS < part.x.shape[3]
+    if labels is not None:
+        return bool(x.shape[-1] == labels.size != len(x))
+    return x.ndim == 4 and x.shape[2] <= MAX_CHANNELS < x.shape[3]
 
 
-def _is_examples(array: Any) -> bool:
+def _is_examples(array: np.ndarray) -> bool:
     """Whether an array of any name has the axes of images or rows."""
     has_axes = array.ndim > 2 or (array.ndim == 2 and 1 not in array.shape)
     return has_axes and array.dtype.kind in NUMBERS

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -57,10 +57,10 @@ class Part(NamedTuple):
       weights: of the examples ``(N,)``, or None.
     """
 
-    x: Any
-    labels: Any = None
-    conditions: Any = None
-    weights: Any = None
+    x: object
+    labels: object = None
+    conditions: object = None
+    weights: object = None
 
 
 def make_dataset(
@@ -89,13 +89,13 @@ def make_dataset(
     """
     there = {split: part for split, part in parts.items() if part.x is not None}
     of = {split: _describe_place(split, origin) for split in there}
-    there["train"] = there["train"]._replace(
-        x=as_numbers(there["train"].x, f"x{of['train']}")
-    )
-    images, guesses = _with_layout(there["train"].x, f"x{of['train']}", images)
+    first = as_numbers(there["train"].x, f"x{of['train']}")
+    images, guesses = _with_layout(first, f"x{of['train']}", images)
     notes += guesses
     xs = {
-        split: as_examples(part.x, f"x{of[split]}", images)
+        split: as_examples(
+            first if split == "train" else part.x, f"x{of[split]}", images
+        )
         for split, part in there.items()
     }
     if xs["train"].dtype == np.float64 or len({x.dtype for x in xs.values()}) > 1:
@@ -153,7 +153,7 @@ def make_dataset(
             f"image_shape too, got {images.max_value:g}"
         )
     elif columns is None and train.ndim == 2:
-        notes += _suggest_shape(there["train"].x, train.shape[1])
+        notes += _suggest_shape(first, train.shape[1])
     splits = {
         split: Split(
             x,
@@ -186,7 +186,7 @@ def _describe_place(split: str, origin: str | None) -> str:
     return ("" if split == "train" else f" of {split}") + _of(origin)
 
 
-def as_numbers(x: Any, name: str) -> np.ndarray:
+def as_numbers(x: object, name: str) -> np.ndarray:
     """Any array of numbers as a NumPy array.
 
     Raises:
@@ -220,7 +220,7 @@ def _with_layout(
     return images._replace(layout=layout), notes
 
 
-def as_examples(x: Any, name: str, images: ImageOptions = AS_STORED) -> Any:
+def as_examples(x: object, name: str, images: ImageOptions = AS_STORED) -> np.ndarray:
     """Images ``(N, H, W, C)``, or series ``(N, T, F)`` and rows ``(N, F)`` of float32.
 
     Images have the type uint8, uint16 or float32. Large memory-mapped arrays become
@@ -328,11 +328,10 @@ def rows_as_images(dataset: Dataset, images: ImageOptions) -> Dataset:
     )
 
 
-def _suggest_shape(x: Any, width: int) -> tuple[str, ...]:
+def _suggest_shape(x: np.ndarray, width: int) -> tuple[str, ...]:
     """A note about rows of integers that may be square images."""
     side = math.isqrt(width)
-    kind = getattr(getattr(x, "dtype", None), "kind", None)
-    if kind not in ("b", "u", "i") or side**2 != width or side < MIN_SIDE:
+    if x.dtype.kind not in ("b", "u", "i") or side**2 != width or side < MIN_SIDE:
         return ()
     return (
         f"rows of {width} integers are read as a table; image_shape={side},{side} "
@@ -349,7 +348,7 @@ def _suggest_axes(shape: tuple[int, ...]) -> str:
     return "; select channels, as x[..., :3], or store rows (N, H*W*C)"
 
 
-def _as_labels(labels: Any, count: int, name: str) -> np.ndarray:
+def _as_labels(labels: object, count: int, name: str) -> np.ndarray:
     """Labels ``(count,)``, numbers or text."""
     labels = as_array(labels, name)
     if labels.ndim == 2 and 1 in labels.shape:
@@ -386,7 +385,7 @@ def _without_objects(labels: np.ndarray, name: str) -> np.ndarray:
     )
 
 
-def _as_conditions(conditions: Any, count: int, name: str) -> np.ndarray:
+def _as_conditions(conditions: object, count: int, name: str) -> np.ndarray:
     """Classes ``(count,)`` int32 or vectors ``(count, C)`` float32."""
     conditions = as_array(conditions, name)
     kind, shape = conditions.dtype.kind, conditions.shape
@@ -407,7 +406,7 @@ def _as_conditions(conditions: Any, count: int, name: str) -> np.ndarray:
     return conditions.astype(np.int32 if is_classes else np.float32)
 
 
-def _as_weights(weights: Any, count: int, name: str) -> np.ndarray:
+def _as_weights(weights: object, count: int, name: str) -> np.ndarray:
     """Weights ``(count,)`` float64; `check_dataset` looks at their values."""
     weights = as_array(weights, name)
     if weights.ndim == 2 and 1 in weights.shape:
@@ -422,7 +421,7 @@ def _as_weights(weights: Any, count: int, name: str) -> np.ndarray:
     return weights.astype(np.float64)
 
 
-def _check_alike(what: str, kinds: Mapping[str, Any]) -> None:
+def _check_alike(what: str, kinds: Mapping[str, object]) -> None:
     for split, kind in kinds.items():
         if kind != kinds["train"]:
             raise InputError(

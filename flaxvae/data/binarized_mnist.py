@@ -15,7 +15,7 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data.array_names import find_split
-from flaxvae.data.cache import Arrays, cached_arrays
+from flaxvae.data.cache import cached_arrays
 from flaxvae.data.dataset import Dataset, Split
 from flaxvae.data.download import md5_of
 
@@ -51,7 +51,7 @@ def load_binarized_mnist(data_dir: Path | None = None) -> Dataset:
             )
         paths[split] = present[find_split(split)]
 
-    def decode() -> Arrays:
+    def decode() -> dict[str, np.ndarray]:
         return {split: read_amat(paths[split], FILES[split]) for split in FILES}
 
     try:

@@ -1,17 +1,14 @@
 """Arrays kept on disk, so that a source is decoded only once."""
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from flaxvae.data.rows import open_rows
 from flaxvae.files import atomic_folder, cache_folder
-
-Arrays = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Pending:
     """
 
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: np.dtype[np.generic]
     rows: Callable[[], Iterable[np.ndarray]]
 
     def write(self, path: Path) -> None:
@@ -48,7 +45,12 @@ class Pending:
         return array
 
 
-def cached_arrays(key: str, names: Sequence[str], make: Callable[[], Arrays]) -> Arrays:
+Arrays = Mapping[str, np.ndarray | Pending]
+
+
+def cached_arrays(
+    key: str, names: Sequence[str], make: Callable[[], Arrays]
+) -> dict[str, np.ndarray]:
     """Returns ``make()``, from the cache after the first call.
 
     Args:
@@ -84,7 +86,7 @@ def cached_arrays(key: str, names: Sequence[str], make: Callable[[], Arrays]) ->
         }
 
 
-def _read(folder: Path, names: Sequence[str]) -> Arrays:
+def _read(folder: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     paths = {name: folder / f"{name}.npy" for name in names}
     return {
         name: open_rows(np.load(path, mmap_mode="r", allow_pickle=False))

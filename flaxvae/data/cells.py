@@ -3,16 +3,20 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.data.arrow import ArrowColumn, ArrowType
 
 EXACT = 2**53  # float64 holds every integer up to this one
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # of a second
 SECONDS_PER_DAY = 86_400.0
 EXAMPLE = 40  # characters of a text that a message shows
+
+Value = bool | int | float | str
+"""Of a category, or one of the two of a binary column."""
 
 
 class Coded(NamedTuple):
@@ -23,7 +27,7 @@ class Coded(NamedTuple):
       codes: the number of each row's value, ``(N,)``; -1: missing.
     """
 
-    values: tuple[Any, ...]
+    values: tuple[Value, ...]
     codes: np.ndarray
 
 
@@ -52,7 +56,7 @@ def first_line(error: Exception) -> str:
     return "; ".join(part for part in parts if part) or type(error).__name__
 
 
-def plain(column: Any, where: str) -> Any:
+def plain(column: ArrowColumn, where: str) -> ArrowColumn:
     """A column of a simple type: dictionaries decoded, text as ``string``.
 
     Raises:
@@ -90,7 +94,7 @@ def plain(column: Any, where: str) -> Any:
     return column
 
 
-def numbers(column: Any, where: str) -> np.ndarray:
+def numbers(column: ArrowColumn, where: str) -> np.ndarray:
     """A column as float64 ``(N,)``, with NaN for missing values.
 
     Booleans are 0 and 1, dates days and other times seconds since 1970, durations
@@ -116,14 +120,14 @@ def numbers(column: Any, where: str) -> np.ndarray:
         return _as_float(column)
 
 
-def _as_float(column: Any) -> np.ndarray:
+def _as_float(column: ArrowColumn) -> np.ndarray:
     import pyarrow
 
     values = column.cast(pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False)
     return np.array(values, np.float64)
 
 
-def _per_unit(kind: Any) -> float:
+def _per_unit(kind: ArrowType) -> float:
     """Counts of a type of time in a second, of dates in a day."""
     import pyarrow
 
@@ -134,7 +138,7 @@ def _per_unit(kind: Any) -> float:
     return UNITS[kind.unit]
 
 
-def from_numbers(x: np.ndarray, is_missing: np.ndarray, name: str) -> Any:
+def from_numbers(x: np.ndarray, is_missing: np.ndarray, name: str) -> ArrowColumn:
     """The inverse of `numbers`: an Arrow array of the type of this name."""
     import pyarrow
 
@@ -160,7 +164,7 @@ def from_numbers(x: np.ndarray, is_missing: np.ndarray, name: str) -> Any:
     return pyarrow.array(x.astype(kind.to_pandas_dtype()), mask=is_missing)
 
 
-def _to_integers(x: np.ndarray, kind: Any) -> np.ndarray:
+def _to_integers(x: np.ndarray, kind: ArrowType) -> np.ndarray:
     dtype = np.dtype(kind.to_pandas_dtype())
     limits = np.iinfo(dtype)
     # The largest integer of 64 bits is not a float64; the number below it is.
@@ -168,7 +172,7 @@ def _to_integers(x: np.ndarray, kind: Any) -> np.ndarray:
     return np.clip(np.round(x), float(limits.min), high).astype(dtype)
 
 
-def arrow_type(name: str) -> Any:
+def arrow_type(name: str) -> ArrowType:
     """The Arrow type of a name such as ``double`` or ``timestamp[us, tz=UTC]``.
 
     Raises:
@@ -187,7 +191,7 @@ def arrow_type(name: str) -> Any:
         raise InputError(f"unknown type of a column {name!r}") from error
 
 
-def coded(column: Any, where: str) -> Coded:
+def coded(column: ArrowColumn, where: str) -> Coded:
     """A column as numbered values; empty text and NaN are missing.
 
     Raises:
@@ -214,7 +218,7 @@ def coded(column: Any, where: str) -> Coded:
     return Coded(tuple(values[i] for i in order), renumbered[codes])
 
 
-def as_text(value: Any, boolean: bool = False) -> str | None:
+def as_text(value: Value | None, boolean: bool = False) -> str | None:
     """The text by which values of different types are the same category.
 
     >>> as_text(1), as_text(1.0), as_text("1"), as_text(True), as_text("x")
@@ -234,13 +238,13 @@ def as_text(value: Any, boolean: bool = False) -> str | None:
     return text.lower() if boolean else text
 
 
-def shorten(value: Any) -> str:
+def shorten(value: object) -> str:
     """A value as a message shows it."""
     text = repr(value)
     return text if len(text) <= EXAMPLE else text[: EXAMPLE - 3] + "..." + text[-1]
 
 
-def parse_text(column: Any) -> Any:
+def parse_text(column: ArrowColumn) -> ArrowColumn | None:
     """A column of text as Arrow numbers if all of it is numbers, else None.
 
     Integers stay integers.
@@ -253,7 +257,7 @@ def parse_text(column: Any) -> Any:
     return None
 
 
-def _parse(column: Any, where: str) -> np.ndarray:
+def _parse(column: ArrowColumn, where: str) -> np.ndarray:
     found = parse_text(column)
     if found is None:
         example = shorten(first_not_number(column))
@@ -261,7 +265,7 @@ def _parse(column: Any, where: str) -> np.ndarray:
     return _as_float(found)
 
 
-def first_not_number(column: Any) -> Any:
+def first_not_number(column: ArrowColumn) -> object:
     """The first text of a column that is not a number."""
     import pyarrow.compute as pc
 

@@ -288,14 +288,14 @@ class DataConfig:
             )
 
 
-def check_fields(choices: Mapping[str, Any], *without: str) -> None:
+def check_fields(choices: Mapping[str, object], *without: str) -> None:
     """Raises `InputError` for a choice that `DataConfig` does not have."""
     fields = {field.name for field in dataclasses.fields(DataConfig)}
     for name in choices:
         check_choice("choice of data", name, fields - {"dataset", *without})
 
 
-def _as_sizes(value: Any) -> Any:
+def _as_sizes(value: object) -> object:
     """One number as a square; lists as tuples."""
     value = as_python(value)
     if isinstance(value, int | float) and not isinstance(value, bool):

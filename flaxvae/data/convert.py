@@ -1,7 +1,7 @@
 """Whatever holds numbers as a NumPy array: tensors, sparse matrices, objects."""
 
 import numbers
-from typing import Any
+from typing import Protocol, TypeGuard
 
 import numpy as np
 
@@ -11,7 +11,7 @@ MAX_DENSE_BYTES = 2**30  # of a sparse matrix, once its zeros are stored
 NUMBERS, TEXT = "buif", "UST"  # NumPy's kinds
 
 
-def as_array(values: Any, name: str) -> np.ndarray:
+def as_array(values: object, name: str) -> np.ndarray:
     """Any array, tensor, or list of equally long lists, as a NumPy array.
 
     Tensors of PyTorch are detached and copied to the host; entries that are masked or
@@ -22,7 +22,7 @@ def as_array(values: Any, name: str) -> np.ndarray:
       InputError: lists of different lengths, arrays that cannot be read, a sparse
         matrix of more than `MAX_DENSE_BYTES`.
     """
-    if hasattr(values, "toarray") and hasattr(values, "nnz"):
+    if _is_sparse(values):
         return _densify(values, name)
     try:
         array = np.asanyarray(_detach(values))
@@ -42,7 +42,18 @@ def as_array(values: Any, name: str) -> np.ndarray:
     return _open_objects(array, name) if array.dtype.kind == "O" else array
 
 
-def _detach(values: Any) -> Any:
+class _Sparse(Protocol):
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+
+    def toarray(self) -> np.ndarray: ...
+
+
+def _is_sparse(values: object) -> TypeGuard[_Sparse]:
+    return hasattr(values, "toarray") and hasattr(values, "nnz")
+
+
+def _detach(values: object) -> object:
     """Tensors of PyTorch, alone or in a list, as what NumPy reads."""
     if isinstance(values, list | tuple):
         if not any(hasattr(value, "detach") for value in values):
@@ -50,13 +61,13 @@ def _detach(values: Any) -> Any:
         return [_detach(value) for value in values]
     if not hasattr(values, "detach"):
         return values
-    values = values.detach().cpu()
-    if getattr(values, "is_sparse", False):
-        values = values.to_dense()
-    return values.float() if "bfloat16" in str(values.dtype) else values
+    tensor = values.detach().cpu()
+    if getattr(tensor, "is_sparse", False):
+        tensor = tensor.to_dense()
+    return tensor.float() if "bfloat16" in str(tensor.dtype) else tensor
 
 
-def _densify(matrix: Any, name: str) -> np.ndarray:
+def _densify(matrix: _Sparse, name: str) -> np.ndarray:
     size = int(np.prod(matrix.shape)) * np.dtype(matrix.dtype).itemsize
     if size > MAX_DENSE_BYTES:
         raise InputError(
@@ -123,5 +134,5 @@ def _open_objects(array: np.ndarray, name: str) -> np.ndarray:
     return array
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     return not isinstance(value, numbers.Real)

@@ -4,7 +4,7 @@ import dataclasses
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from flaxvae.data.layout import Layout, layout_of, suggest_series
 from flaxvae.data.preprocess import Preprocessing
 from flaxvae.data.rows import blocks, extent
 from flaxvae.data.schema import TableSchema
+from flaxvae.types import Json
 
 SPLITS = ("train", "validation", "test")
 FINGERPRINT_BYTES = 2**28  # of a split; of a larger one some rows are read
@@ -108,8 +109,8 @@ class Provenance:
         has been changed in a way that cannot be repeated.
     """
 
-    config: Mapping[str, Any]
-    transforms: tuple[Mapping[str, Any], ...] = ()
+    config: Mapping[str, Json]
+    transforms: tuple[Mapping[str, Json], ...] = ()
     splits: tuple[Split, ...] = ()
 
     def __repr__(self) -> str:
@@ -160,7 +161,7 @@ class Dataset:
         x = self.train.x
         dtype = np.float32 if x.dtype == np.float64 else x.dtype  # as it is stored
         stored = jax.ShapeDtypeStruct((1, *x.shape[1:]), dtype)
-        seen: Any = jax.eval_shape(self.preprocessing.prepare, stored)
+        seen = jax.eval_shape(self.preprocessing.prepare, stored)
         shape: tuple[int, ...] = seen.shape[1:]
         return shape
 
@@ -244,24 +245,28 @@ class Dataset:
 
     def with_source(
         self,
-        config: Mapping[str, Any],
-        transforms: Sequence[Mapping[str, Any]] = (),
+        config: Mapping[str, Json],
+        transforms: Sequence[Mapping[str, Json]] = (),
     ) -> "Dataset":
         """The data set with these as its `Provenance`."""
         source = Provenance(config, tuple(transforms), self.splits)
         return dataclasses.replace(self, source=source)
 
-    def describe(self, *, with_labels: bool = False) -> dict[str, Any]:
+    def describe(self, *, with_labels: bool = False) -> dict[str, Json]:
         """The description as JSON, for ``config.json``.
 
         ``with_labels`` is as in `Split.batch`.
         """
         source = self.readable_source
-        described_source: dict[str, Any] | None = None
+        described_source: dict[str, Json] | None = None
         if source is not None:
-            transforms = [dict(each) for each in source.transforms]
+            transforms: list[Json] = [dict(each) for each in source.transforms]
             described_source = {"config": dict(source.config), "transforms": transforms}
-        lists = {name: getattr(self, name) for name in _NAME_LISTS}
+        lists: dict[str, Json] = {
+            name: list(names)
+            for name in _NAME_LISTS
+            if (names := getattr(self, name)) is not None
+        }
         return {
             "name": self.name,
             "shape": list(self.shape),
@@ -269,10 +274,10 @@ class Dataset:
             "validation_examples": len(self.validation),
             "test_examples": len(self.test),
             "fingerprint": self.fingerprint(with_labels=with_labels),
-            "fingerprints": self.fingerprints(),
+            "fingerprints": {k: dict(v) for k, v in self.fingerprints().items()},
             "source": described_source,
             **self.preprocessing.describe(),
-            **{k: list(v) for k, v in lists.items() if v is not None},
+            **lists,
             "stored": {
                 "shape": list(self.train.x.shape[1:]),
                 "type": str(self.train.x.dtype),
@@ -290,32 +295,68 @@ class Dataset:
         return dataclasses.replace(changed, source=None)
 
     @staticmethod
-    def from_description(described: Mapping[str, Any]) -> "Dataset":
+    def from_description(described: Mapping[str, object]) -> "Dataset":
         """The data set without examples that `describe` described.
 
         Raises:
           KeyError: an entry is missing.
         """
-        stored = described["stored"]
+        stated = cast(Described, described)
+        stored = stated["stored"]
         none = Split(np.zeros((0, *stored["shape"]), stored["type"]))
-        lists: dict[str, Any] = {
-            name: tuple(described[name]) for name in _NAME_LISTS if name in described
-        }
-        table = described.get("table")
+        table = stated.get("table")
         return Dataset(
-            described["name"],
+            stated["name"],
             train=none,
             validation=none,
             test=none,
-            preprocessing=Preprocessing.from_description(dict(described)),
-            **lists,
-            origin=described["origin"],
-            notes=tuple(described["notes"]),
+            preprocessing=Preprocessing.from_description(described),
+            class_names=_as_tuple(stated.get("class_names")),
+            factor_names=_as_tuple(stated.get("factor_names")),
+            columns=_as_tuple(stated.get("columns")),
+            origin=stated["origin"],
+            notes=tuple(stated["notes"]),
             table=None if table is None else TableSchema.from_description(table),
         )
 
 
+class DescribedSource(TypedDict):
+    """A `Provenance` in ``config.json``."""
+
+    config: Mapping[str, Json]
+    transforms: NotRequired[Sequence[Mapping[str, Json]]]
+
+
+class _DescribedArray(TypedDict):
+    shape: Sequence[int]
+    type: str
+
+
+class Described(TypedDict):
+    """What ``config.json`` says about a data set, besides its `Preprocessing`."""
+
+    name: str
+    shape: Sequence[int]
+    train_examples: int
+    validation_examples: int
+    test_examples: int
+    fingerprint: str
+    fingerprints: NotRequired[Mapping[str, Mapping[str, str]]]
+    source: NotRequired[DescribedSource | None]
+    class_names: NotRequired[Sequence[str]]
+    factor_names: NotRequired[Sequence[str]]
+    columns: NotRequired[Sequence[str]]
+    stored: _DescribedArray
+    origin: str
+    notes: Sequence[str]
+    table: NotRequired[Mapping[str, object]]
+
+
 _NAME_LISTS = ("class_names", "factor_names", "columns")
+
+
+def _as_tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
 
 
 def _some_rows(array: np.ndarray) -> np.ndarray:
@@ -377,7 +418,7 @@ def _check_weights(name: str, weights: np.ndarray) -> None:
 
 
 def check_values(
-    name: str, x: Any, preprocessing: Preprocessing, *, is_image: bool
+    name: str, x: np.ndarray, preprocessing: Preprocessing, *, is_image: bool
 ) -> None:
     """Raises `InputError` for stored values that `check_dataset` refuses."""
     is_float = np.issubdtype(x.dtype, np.floating)

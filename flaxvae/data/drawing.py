@@ -19,7 +19,7 @@ FACTOR_SIZES = (3, 6, 40, 32, 32)
 RADIUS = 11.5  # pixels from the centre to the corner of the largest sprite
 
 
-def draw_sprites(factors: jax.Array) -> jax.Array:
+def draw_sprites(factors: jax.Array | np.ndarray) -> jax.Array:
     """Draws sprites on the device that holds the factors.
 
     Args:
@@ -69,7 +69,7 @@ def _heart(u: jax.Array, v: jax.Array) -> jax.Array:
 
 
 Renderer = Literal["sprites"]
-RENDERERS: Mapping[Renderer, Callable[[jax.Array], jax.Array]] = {
+RENDERERS: Mapping[Renderer, Callable[[jax.Array | np.ndarray], jax.Array]] = {
     "sprites": draw_sprites,
 }
 """Functions from rows of factors ``(N, K)`` to images of zeros and ones."""

@@ -1,12 +1,15 @@
 """One image file as an array: its orientation, colours, depth and size."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data.file_formats import describe_content, unreadable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SUFFIXES = {  # of the formats that are read
     **dict.fromkeys((".png", ".apng"), "PNG"),
@@ -113,29 +116,31 @@ def as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     return pixels
 
 
-def _count_bits(image: Any, path: Path) -> int:
+def _count_bits(image: "Image", path: Path) -> int:
     """Bits a channel as stored: Pillow reads some kinds of 16 bits as 8."""
+    from PIL.TiffImagePlugin import TiffImageFile
+
     if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(25)[24]  # signature, length and type, width, height, depth
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         bits = image.tag_v2.get(258, (8,))  # BitsPerSample
         return max(bits) if isinstance(bits, tuple) else int(bits)
     return 8
 
 
-def _turn(image: Any) -> Any:
+def _turn(image: "Image") -> "Image":
     """Applies the EXIF orientation; one that is damaged counts as upright."""
     import PIL.Image
 
     try:
-        method = TURNS.get(image.getexif().get(ORIENTATION))
+        method = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # damaged EXIF data raise many types
         method = None
     return image.transpose(PIL.Image.Transpose[method]) if method else image
 
 
-def _read_pixels(image: Any, size: tuple[int, ...]) -> np.ndarray:
+def _read_pixels(image: "Image", size: tuple[int, ...]) -> np.ndarray:
     import PIL.Image
 
     if image.mode in MODES:

@@ -1,7 +1,7 @@
 """What the axes of an array mean: images, series or rows."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def choose_layout(
     return "series", (note,)
 
 
-def as_series(x: Any, name: str) -> Any:
+def as_series(x: np.ndarray, name: str) -> np.ndarray:
     """Series ``(N, T, F)`` of floats, from any numbers ``(N, T, F)`` or ``(N, T)``.
 
     They are float64 until it is known whether float32 resolves their features. Large

@@ -1,7 +1,7 @@
 """What the stored numbers of images mean: which is white, and how many there are."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,12 +19,12 @@ class Levels(NamedTuple):
       notes: what was guessed.
     """
 
-    xs: dict[str, Any]
+    xs: dict[str, np.ndarray]
     preprocessing: Preprocessing
     notes: tuple[str, ...] = ()
 
 
-def find_levels(xs: Mapping[str, Any], max_value: float | None = None) -> Levels:
+def find_levels(xs: Mapping[str, np.ndarray], max_value: float | None = None) -> Levels:
     """Finds the number that means 1.0, and whether the images are binary.
 
     Images are binary if they hold 0 and one other number only, such as 0 and 255;
@@ -61,7 +61,7 @@ def find_levels(xs: Mapping[str, Any], max_value: float | None = None) -> Levels
     return Levels(xs, Preprocessing(white, "static"), (note,))
 
 
-def find_binary(xs: Any) -> float | None:
+def find_binary(xs: Iterable[np.ndarray]) -> float | None:
     """The largest number of arrays that hold 0 and one other number; otherwise None.
 
     It is 1 if they hold zeros only. Reading stops at the first block that differs.
@@ -82,7 +82,7 @@ def find_binary(xs: Any) -> float | None:
     return white if has_zero else None
 
 
-def _pieces(x: Any) -> Iterator[np.ndarray]:
+def _pieces(x: np.ndarray) -> Iterator[np.ndarray]:
     """Rows of an array, on disk or in memory, a small part at a time."""
     for block in blocks(x):
         count = max(1, BLOCK_BYTES * len(block) // max(1, block.nbytes))
@@ -90,7 +90,9 @@ def _pieces(x: Any) -> Iterator[np.ndarray]:
             yield block[first : first + count]
 
 
-def _with_max_value(xs: dict[str, Any], dtype: Any, max_value: float) -> Levels:
+def _with_max_value(
+    xs: dict[str, np.ndarray], dtype: np.dtype[np.generic], max_value: float
+) -> Levels:
     if dtype.kind != "f":
         if not max_value.is_integer() or max_value > np.iinfo(np.uint16).max:
             raise InputError(

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from flaxvae.data.sources import (
     load_source,
     refuse_table_options,
 )
-from flaxvae.data.tables import OF_TEXT, is_table, read_like, table_suffix
+from flaxvae.data.tables import OF_TEXT, Frame, is_table, read_like, table_suffix
 from flaxvae.data.transforms import as_layout, as_type, binarize, map_splits
 
 SHOWN = 8  # names in a message
@@ -31,7 +31,10 @@ CHOICES = ("data_dir", "image_order", "missing_values", *OF_TEXT)  # about readi
 
 
 def read_new(
-    source: Any, like: Any, choices: Mapping[str, Any], parts: Mapping[str, Part]
+    source: str | Frame | None,
+    like: object,
+    choices: Mapping[str, object],
+    parts: Mapping[str, Part],
 ) -> Dataset:
     """New examples under the columns, categories, moments and classes of a run.
 
@@ -55,12 +58,12 @@ def read_new(
     if not isinstance(source, str):
         text = {name: options.get(name) for name in OF_TEXT}
         refuse_table_options("arrays", text, "a text file")
+    order = cast(ImageOrder, choices.get("image_order", "C"))
+    folder = cast(str | Path | None, choices.get("data_dir"))
     schema = template.preprocessing.schema or template.table
     is_file = isinstance(source, str) and table_suffix(source) in TABLE_READERS
     if schema is not None and (is_table(source) or is_file):
-        order = choices.get("image_order", "C")
         is_shown = template.table is not None and template.layout == "images"
-        folder = choices.get("data_dir")
         for name, value in (
             ("data_dir", folder),
             ("image_order", None if is_shown or order == "C" else order),
@@ -70,14 +73,13 @@ def read_new(
         new = _read_table(source, schema, template, options, parts.get("train"), order)
         new = dataclasses.replace(new, origin=str(source) if is_file else "a table")
     else:
-        images = _options_like(template, source, choices)
-        if source is None or is_table(source):
+        images = _options_like(template, source, order)
+        if not isinstance(source, str):
             refuse_table_options("arrays", options)
             new = make_dataset("arrays", parts, images=images)
         else:
-            folder = choices.get("data_dir")
-            folder = folder and Path(folder)
-            new, _ = load_source(source, folder, images=images, **options)
+            where = Path(folder) if folder else None
+            new, _ = load_source(source, where, images=images, **options)
         new = _rescale(_number_classes(new, template), template)
         moments = template.preprocessing.standardization
         if moments is not None and moments.on_host is not None:
@@ -138,7 +140,7 @@ def check_like(dataset: Dataset, template: Dataset) -> None:
             check_values(f"{name}.x", split.x, own, is_image=is_image)
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     """A number or names, the first of many."""
     if not isinstance(value, tuple):
         return f"{value:g}"
@@ -146,7 +148,7 @@ def _show(value: Any) -> str:
 
 
 def _read_table(
-    source: Any,
+    source: str | Frame | None,
     schema: TableSchema,
     template: Dataset,
     options: Mapping[str, Any],
@@ -177,7 +179,7 @@ def _read_table(
     return _as_test(new, new.train, notes)
 
 
-def _template_of(like: Any) -> Dataset:
+def _template_of(like: object) -> Dataset:
     """The data set, without its examples, of a run, a model or a data set."""
     for found in (
         like,
@@ -193,18 +195,19 @@ def _template_of(like: Any) -> Dataset:
 
 
 def _options_like(
-    template: Dataset, source: Any, choices: Mapping[str, Any]
+    template: Dataset, source: str | Frame | None, order: ImageOrder
 ) -> ImageOptions:
     """How files and arrays become examples of the template's shape."""
-    order = choices.get("image_order", "C")
     if template.layout != "images" and order != "C":
         raise InputError(f"image_order must be left out for rows, got {order}")
     if template.layout != "images" or template.preprocessing.render is not None:
         return ImageOptions(layout=template.layout)
     height, width, channels = template.shape
-    path = Path(source).expanduser() if isinstance(source, str) else None
-    is_named = path is not None and not (is_path(source) and path.exists())
-    is_folder = path is not None and not is_named and path.is_dir()
+    is_named = is_folder = False
+    if isinstance(source, str):
+        path = Path(source).expanduser()
+        is_named = not (is_path(source) and path.exists())
+        is_folder = not is_named and path.is_dir()
     if is_named or is_folder:
         if order != "C":
             raise InputError(

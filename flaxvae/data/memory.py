@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flaxvae.checks import InputError
 from flaxvae.data.array_names import find_split
@@ -17,6 +18,7 @@ from flaxvae.data.sources import refuse_image_options, refuse_table_options
 from flaxvae.data.streams import collect, is_stream
 from flaxvae.data.tables import (
     OF_TEXT,
+    Frame,
     Rows,
     TableOptions,
     as_frame,
@@ -28,7 +30,7 @@ from flaxvae.data.tables import (
 )
 
 
-def load(dataset: Any = "auto", *, like: Any = None, **choices: Any) -> Dataset:
+def load(dataset: object = "auto", *, like: object = None, **choices: Any) -> Dataset:
     """Loads a data set: short for ``DataConfig(dataset=..., **choices).load()``.
 
     >>> load("digits", binarize="dynamic").shape
@@ -69,22 +71,22 @@ def load(dataset: Any = "auto", *, like: Any = None, **choices: Any) -> Dataset:
     return DataConfig(dataset=dataset, **choices).load()
 
 
-def as_dataset(data: Any) -> Dataset:
+def as_dataset(data: object) -> Dataset:
     """A data set as it is; anything else as `load` reads it."""
     return data if isinstance(data, Dataset) else load(data)
 
 
 def from_arrays(
-    x: Any,
-    labels: Any = None,
+    x: object,
+    labels: object = None,
     *,
-    validation: Any = None,
-    test: Any = None,
-    conditions: Any = None,
-    weights: Any = None,
+    validation: object = None,
+    test: object = None,
+    conditions: object = None,
+    weights: object = None,
     name: str = "arrays",
     max_value: float | None = None,
-    like: Any = None,
+    like: object = None,
     **choices: Any,
 ) -> Dataset:
     """Makes a data set of arrays or tables in memory.
@@ -174,13 +176,13 @@ def from_arrays(
 
 
 def _read_like(
-    like: Any,
-    x: Any,
-    labels: Any,
-    conditions: Any,
-    weights: Any,
-    given: Mapping[str, Any],
-    choices: Mapping[str, Any],
+    like: object,
+    x: object,
+    labels: object,
+    conditions: object,
+    weights: object,
+    given: Mapping[str, object],
+    choices: Mapping[str, object],
 ) -> Dataset:
     """Arrays or a data frame as `read_new` reads them."""
     for name, value in given.items():
@@ -194,12 +196,12 @@ def _read_like(
 
 
 def _as_part(
-    value: Any,
+    value: object,
     name: str,
     notes: list[str],
-    labels: Any = None,
-    conditions: Any = None,
-    weights: Any = None,
+    labels: object = None,
+    conditions: object = None,
+    weights: object = None,
 ) -> Part:
     """A split's arrays; what is read batch by batch is noted."""
     if isinstance(value, Dataset | str | Mapping):
@@ -217,10 +219,10 @@ def _as_part(
                 f"labels, conditions, weights), got a tuple of {len(value)}"
             )
         value, *rest = value
-        beside = (labels, conditions, weights)
+        beside = [labels, conditions, weights]
         if any(part is not None for part in beside[: len(rest)]):
             raise InputError(f"labels must be left out where {name} is (x, labels)")
-        labels, conditions, weights = (*rest, *beside[len(rest) :])
+        labels, conditions, weights = rest + beside[len(rest) :]
     if is_stream(value) and not is_table(value):
         collected = collect(value, name)
         notes.append(collected.note)
@@ -230,7 +232,7 @@ def _as_part(
     return Part(as_frame(value), labels, conditions, weights)
 
 
-def _is_pair(value: tuple[Any, ...]) -> bool:
+def _is_pair(value: tuple[ArrayLike, ...]) -> bool:
     """Whether a tuple is ``(x, labels, ...)``, not an array in the form of a tuple."""
     if len(value) not in (2, 3, 4) or not hasattr(value[0], "shape"):
         return False
@@ -244,6 +246,7 @@ def _read_tables(
     parts: Mapping[str, Part], config: DataConfig
 ) -> tuple[dict[str, Part], Rows]:
     """The rows of tables, whose categories are numbered in all splits alike."""
+    tables: dict[str, Frame] = {}
     for split, part in parts.items():
         if not is_table(part.x):
             raise InputError(
@@ -260,8 +263,9 @@ def _read_tables(
                 "weights must be left out where weight_column names the column of "
                 f"weights, got both in {split}"
             )
-    sizes = [len(part.x) for part in parts.values()]
-    table = to_arrow({split: part.x for split, part in parts.items()})
+        tables[split] = part.x
+    sizes = [len(table) for table in tables.values()]
+    table = to_arrow(tables)
     options = TableOptions(**config.table_options())
     rows = read_rows(blank(table, options.missing_values), options)
     read = {}

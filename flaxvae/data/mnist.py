@@ -11,9 +11,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from flaxvae.checks import InputError
 from flaxvae.data import tfds
-from flaxvae.data.cache import Arrays, cached_arrays
+from flaxvae.data.cache import cached_arrays
 from flaxvae.data.dataset import Dataset, Split
 from flaxvae.data.download import DownloadError, download, md5_of
 from flaxvae.data.idx import read_idx
@@ -152,7 +154,7 @@ def read_or_download(data_dir: Path | None, name: str) -> Dataset:
     )
 
 
-def _load_arrays(data_dir: Path | None, name: str) -> tuple[Arrays, str]:
+def _load_arrays(data_dir: Path | None, name: str) -> tuple[dict[str, np.ndarray], str]:
     """The four arrays and a description of their origin."""
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"data_dir must be a folder, got {str(data_dir)!r}")
@@ -187,11 +189,11 @@ def _find_idx_files(folder: Path) -> dict[str, Path]:
     return paths if len(paths) == len(FILES) else {}
 
 
-def _read_idx_files(paths: dict[str, Path], name: str) -> Arrays:
+def _read_idx_files(paths: dict[str, Path], name: str) -> dict[str, np.ndarray]:
     """Checks and decodes four files; later calls read the cache by their checksums."""
     checksums = {array: md5_of(paths[array]) for array in FILES}
 
-    def decode() -> Arrays:
+    def decode() -> dict[str, np.ndarray]:
         arrays = {}
         published = zip(FILES.items(), SETS[name].md5_gz, SETS[name].md5, strict=True)
         for (array, (_, ndim)), md5_gz, md5 in published:

@@ -1,11 +1,12 @@
 """Normal scores: columns of any shape as columns that are normally distributed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from flaxvae.checks import show_fields
+from flaxvae.types import Json
 
 KNOTS = 65
 ATOM = 0.01  # share of rows with one value, from which it has an interval of scores
@@ -129,12 +130,12 @@ class NormalScores:
         found: np.ndarray = np.log(slopes)[np.searchsorted(self.x, x, side="right")]
         return found
 
-    def describe(self) -> list[list[float]]:
+    def describe(self) -> list[Json]:
         """As JSON: the values and the scores at the knots."""
         return [self.x.tolist(), self.z.tolist()]
 
     @staticmethod
-    def from_description(described: Any) -> "NormalScores":
+    def from_description(described: Sequence[Sequence[float]]) -> "NormalScores":
         """The inverse of `describe`."""
         x, z = (np.array(values, np.float64) for values in described)
         return NormalScores(x, z)

@@ -1,26 +1,30 @@
 """From stored values to what the model sees, inside the compiled step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, NotRequired, TypedDict, TypeVar, cast, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from flaxvae.checks import InputError, show_fields
 from flaxvae.collectives import draw_rows
 from flaxvae.data.drawing import RENDERERS, Renderer
 from flaxvae.data.normal_scores import NormalScores
-from flaxvae.data.schema import Block, TableSchema
+from flaxvae.data.schema import TableSchema
 from flaxvae.dtypes import narrow
 from flaxvae.settings import check_settings
+from flaxvae.types import Block, Json
 
 Binarization = Literal["none", "dynamic", "static", "threshold"]
 BINARIZATIONS: tuple[Binarization, ...] = ("none", "dynamic", "static", "threshold")
 
-Preprocess = Callable[[Any, jax.Array], Any]
+A = TypeVar("A", np.ndarray, jax.Array, np.ndarray | jax.Array)
+
+Preprocess = Callable[[jax.Array, jax.Array], jax.Array]
 """A function ``(stored batch, key) -> x``; a `Preprocessing` is one."""
 
 
@@ -60,7 +64,7 @@ class Standardization:
     def __repr__(self) -> str:
         return f"Standardization(of {len(self.mean)} columns)"
 
-    def apply(self, x: jax.Array) -> jax.Array:
+    def apply(self, x: A) -> A:
         """From what `stored` returns ``(..., F)`` to the model's units."""
         mean, std = self.mean, self.std
         if x.shape[-1] != len(mean):  # a single column would be broadcast
@@ -75,7 +79,7 @@ class Standardization:
         mean, std = (np.asarray(v, np.float32).reshape(row) for v in (mean, std))
         return narrow((x - mean) / std)
 
-    def inverse(self, x: Any) -> Any:
+    def inverse(self, x: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
         """From the model's units ``(..., F)`` to the table's.
 
         Where columns are ``on_host`` an array of NumPy, computed in float64.
@@ -145,7 +149,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def __call__(self, x: Any, key: jax.Array) -> Any:
+    def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
         """Maps a stored batch to the model's input.
 
         Args:
@@ -163,7 +167,7 @@ class Preprocessing:
             return x
         return (draw_rows(_uniform, key, x.shape) < x).astype(x.dtype)
 
-    def has_draws(self, dtype: Any) -> bool:
+    def has_draws(self, dtype: DTypeLike) -> bool:
         """Whether the model's input depends on a key: binarization or dequantization.
 
         Args:
@@ -172,7 +176,7 @@ class Preprocessing:
         is_float = jnp.issubdtype(dtype, jnp.floating)
         return self.binarize == "dynamic" or (self.dequantize and not is_float)
 
-    def stored(self, x: Any) -> Any:
+    def stored(self, x: A) -> A:
         """Examples as they lie on a device: float64 becomes float32, see `on_host`.
 
         Args:
@@ -186,7 +190,13 @@ class Preprocessing:
         with np.errstate(over="ignore"):
             return np.asarray(x, np.float32)
 
-    def prepare(self, x: Any) -> Any:
+    @overload
+    def prepare(self, x: jax.Array) -> jax.Array: ...
+
+    @overload
+    def prepare(self, x: np.ndarray) -> np.ndarray | jax.Array: ...
+
+    def prepare(self, x: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
         """The deterministic part: noise is replaced by its mean, grey levels stay.
 
         Args:
@@ -203,7 +213,13 @@ class Preprocessing:
         x = scale(x, self.max_value)
         return (x >= 0.5).astype(x.dtype) if self.binarize == "threshold" else x
 
-    def inverse(self, x: Any) -> Any:
+    @overload
+    def inverse(self, x: np.ndarray) -> np.ndarray: ...
+
+    @overload
+    def inverse(self, x: jax.Array) -> np.ndarray | jax.Array: ...
+
+    def inverse(self, x: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
         """From the model's units to the data's own; images stay in [0, 1]."""
         return x if self.standardization is None else self.standardization.inverse(x)
 
@@ -251,7 +267,7 @@ class Preprocessing:
             return self.schema.blocks()
         return self.schema.blocks(moments.mean, moments.std, moments.scores)
 
-    def levels(self, dtype: Any) -> int | None:
+    def levels(self, dtype: DTypeLike) -> int | None:
         """How many values a number that the model sees can have.
 
         Args:
@@ -268,9 +284,9 @@ class Preprocessing:
             return None
         return int(self.max_value) + 1
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Json]:
         """As JSON, for ``config.json``."""
-        described: dict[str, Any] = {
+        described: dict[str, Json] = {
             "max_value": self.max_value,
             "binarize": self.binarize,
             "dequantize": self.dequantize,
@@ -293,17 +309,18 @@ class Preprocessing:
         return described
 
     @staticmethod
-    def from_description(described: dict[str, Any]) -> "Preprocessing":
+    def from_description(described: Mapping[str, object]) -> "Preprocessing":
         """The inverse of `describe`; missing entries get their defaults."""
+        stated = cast(_Described, described)
         standardization = None
-        if "mean" in described:
-            on_host = described.get("on_host")
+        if "mean" in stated:
+            on_host = stated.get("on_host")
             dtype = np.float32 if on_host is None else np.float64
-            maps = described.get("scores", {})
-            columns = map(str, range(len(described["mean"])))
+            maps = stated.get("scores", {})
+            columns = map(str, range(len(stated["mean"])))
             standardization = Standardization(
-                np.array(described["mean"], dtype),
-                np.array(described["std"], dtype),
+                np.array(stated["mean"], dtype),
+                np.array(stated["std"], dtype),
                 None if on_host is None else np.array(on_host, bool),
                 tuple(
                     NormalScores.from_description(maps[i]) if i in maps else None
@@ -312,19 +329,32 @@ class Preprocessing:
                 if maps
                 else (),
             )
-        schema = described.get("schema")
+        schema = stated.get("schema")
         return Preprocessing(
-            max_value=described["max_value"],
-            binarize=described.get("binarize", "none"),
-            dequantize=described.get("dequantize", False),
+            max_value=stated["max_value"],
+            binarize=stated.get("binarize", "none"),
+            dequantize=stated.get("dequantize", False),
             standardization=standardization,
-            render=described.get("render"),
+            render=stated.get("render"),
             schema=None if schema is None else TableSchema.from_description(schema),
-            masked=described.get("masked", False),
+            masked=stated.get("masked", False),
         )
 
 
-def scale(x: jax.Array, max_value: float) -> jax.Array:
+class _Described(TypedDict):
+    max_value: float
+    binarize: NotRequired[Binarization]
+    dequantize: NotRequired[bool]
+    render: NotRequired[Renderer | None]
+    mean: NotRequired[Sequence[float]]
+    std: NotRequired[Sequence[float]]
+    on_host: NotRequired[Sequence[bool] | None]
+    scores: NotRequired[Mapping[str, Sequence[Sequence[float]]]]
+    schema: NotRequired[Mapping[str, object] | None]
+    masked: NotRequired[bool]
+
+
+def scale(x: A, max_value: float) -> A:
     """Maps stored integers to [0, 1]; float64 to float32, other floats unchanged."""
     if jnp.issubdtype(x.dtype, jnp.floating):
         return narrow(x)

@@ -4,11 +4,11 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flaxvae.checks import InputError, list_names
 from flaxvae.data.config import DataConfig
-from flaxvae.data.dataset import SPLITS, Dataset
+from flaxvae.data.dataset import SPLITS, Dataset, Described
 from flaxvae.data.sources import is_path, uses_default_folder
 from flaxvae.data.transforms import TRANSFORMS, condition_on_labels, map_splits
 from flaxvae.settings import settings_from_description
@@ -16,7 +16,7 @@ from flaxvae.settings import settings_from_description
 SHOWN = 3  # differences in a message
 
 
-def find_config(described: Mapping[str, Any]) -> DataConfig | None:
+def find_config(described: Mapping[str, object]) -> DataConfig | None:
     """How the data of a run were read; None for arrays in memory.
 
     Args:
@@ -30,7 +30,7 @@ def find_config(described: Mapping[str, Any]) -> DataConfig | None:
     return settings_from_description(DataConfig, source["config"])
 
 
-def read_again(described: Mapping[str, Any]) -> Dataset:
+def read_again(described: Mapping[str, object]) -> Dataset:
     """A run's own data, from where the run had them.
 
     Args:
@@ -64,7 +64,7 @@ def read_again(described: Mapping[str, Any]) -> Dataset:
     return dataset
 
 
-def _read_anywhere(config: DataConfig, described: Mapping[str, Any]) -> Dataset:
+def _read_anywhere(config: DataConfig, described: Mapping[str, object]) -> Dataset:
     """`read_by`; a named set that has left its folder from where it usually is."""
     try:
         return read_by(config, described)
@@ -76,26 +76,27 @@ def _read_anywhere(config: DataConfig, described: Mapping[str, Any]) -> Dataset:
         raise
 
 
-def read_by(config: DataConfig, described: Mapping[str, Any]) -> Dataset:
+def read_by(config: DataConfig, described: Mapping[str, object]) -> Dataset:
     """The data of a choice, changed as the described ones were after reading.
 
     Raises:
       InputError: as `DataConfig.load`, or a transform that does not exist.
     """
-    dataset = config.load()
-    for step in (described.get("source") or {}).get("transforms", ()):
+    dataset, stated = config.load(), cast(Described, described)
+    source = stated.get("source")
+    for step in source.get("transforms", ()) if source else ():
         arguments = dict(step)
-        name = arguments.pop("name")
+        name = str(arguments.pop("name"))
         if name not in TRANSFORMS:
             raise InputError(f"unknown transform {name!r} of a newer version")
         dataset = TRANSFORMS[name](dataset, **arguments)
-    is_conditional = "condition" in described.get("fingerprints", {}).get("train", {})
+    is_conditional = "condition" in stated.get("fingerprints", {}).get("train", {})
     if is_conditional and dataset.train.condition is None:
         return condition_on_labels(dataset)
     return dataset
 
 
-def find_own(described: Mapping[str, Any], **choices: Any) -> Dataset | None:
+def find_own(described: Mapping[str, object], **choices: Any) -> Dataset | None:
     """The run's own data at another place; None where they are other data.
 
     Args:
@@ -114,9 +115,9 @@ def find_own(described: Mapping[str, Any], **choices: Any) -> Dataset | None:
     return None if find_differences(found, described) else found
 
 
-def _select_columns(dataset: Dataset, described: Mapping[str, Any]) -> Dataset:
+def _select_columns(dataset: Dataset, described: Mapping[str, object]) -> Dataset:
     """A table with the run's columns in their order; as it is where it lacks one."""
-    own, names = dataset.columns, described.get("columns")
+    own, names = dataset.columns, cast(Described, described).get("columns")
     if not own or not names or [*own] == names or not {*names} <= {*own}:
         return dataset
     like, order = Dataset.from_description(described), [own.index(n) for n in names]
@@ -130,24 +131,25 @@ def _select_columns(dataset: Dataset, described: Mapping[str, Any]) -> Dataset:
     )
 
 
-def find_differences(dataset: Dataset, described: Mapping[str, Any]) -> str:
+def find_differences(dataset: Dataset, described: Mapping[str, object]) -> str:
     """In what a data set differs from the one described; "" where it is the same.
 
     Numbers of examples and checksums of every split are compared, and the examples'
     shape, but no names or paths.
     """
     found: list[str] = []
+    stated = cast(Described, described)
     for name, split in zip(SPLITS, dataset.splits, strict=True):
         before = described.get(f"{name}_examples", 0)
         if len(split) != before:
             found.append(f"{name} has {len(split):,} examples, had {before:,}")
-    if list(dataset.shape) != list(described["shape"]):
-        found.append(f"the shape is {dataset.shape}, was {tuple(described['shape'])}")
-    if not found and "fingerprints" not in described:  # written by an earlier version
-        same = dataset.fingerprint() == described.get("fingerprint")
+    if list(dataset.shape) != list(stated["shape"]):
+        found.append(f"the shape is {dataset.shape}, was {tuple(stated['shape'])}")
+    if not found and "fingerprints" not in stated:  # written by an earlier version
+        same = dataset.fingerprint() == stated.get("fingerprint")
         return "" if same else "examples of train or validation"
     if not found:
-        found = _find_changed(dataset.fingerprints(), described["fingerprints"])
+        found = _find_changed(dataset.fingerprints(), stated["fingerprints"])
     return list_names(found, SHOWN, "; ")
 
 
@@ -166,8 +168,8 @@ def _find_changed(
 
 
 def describe_own(
-    config: Mapping[str, Any], *, is_conditional: bool
-) -> Mapping[str, Any]:
+    config: Mapping[str, object], *, is_conditional: bool
+) -> Mapping[str, object]:
     """What a run's ``config.json`` says about its data, as the functions above take it.
 
     Commands of earlier versions wrote the flags of the data among the notes.
@@ -176,8 +178,9 @@ def describe_own(
       config: the contents of ``config.json``.
       is_conditional: whether the model was conditioned on the labels.
     """
-    described: Mapping[str, Any] = config["data"]
-    flags = config.get("notes", {}).get("data")
+    described = cast(Mapping[str, object], config["data"])
+    notes = config.get("notes")
+    flags = notes.get("data") if isinstance(notes, Mapping) else None
     if "source" in described or not isinstance(flags, Mapping):
         return described
     if flags.get("dataset") == "auto":
@@ -186,7 +189,9 @@ def describe_own(
     return {**described, "source": {"config": flags, "transforms": steps}}
 
 
-def refuse_choices(described: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
+def refuse_choices(
+    described: Mapping[str, object], choices: Mapping[str, object]
+) -> None:
     """Raises `InputError` for choices that need the name of other data.
 
     The folder of the run's own named set may be stated alone.

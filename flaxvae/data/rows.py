@@ -3,11 +3,12 @@
 import mmap
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from flaxvae.checks import InputError
 
@@ -26,7 +27,7 @@ class Rows:
         self,
         file: "RowFile",
         index: np.ndarray | None = None,
-        dtype: np.dtype[Any] | None = None,
+        dtype: np.dtype[np.generic] | None = None,
         factor: float | None = None,
     ) -> None:
         """Selects the rows ``index`` of a file (None: all), to be read as ``dtype``.
@@ -59,12 +60,14 @@ class Rows:
         """Bytes of the array that would be read."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(
+        self, index: int | np.integer | slice | Sequence[int] | np.ndarray
+    ) -> "np.ndarray | Rows":
         if isinstance(index, int | np.integer):
-            return np.asarray(self[[index]])[0]
+            return np.asarray(self[[int(index)]])[0]
         return Rows(self._file, self._index[index], self.dtype, self._factor)
 
-    def astype(self, dtype: Any) -> "Rows":
+    def astype(self, dtype: DTypeLike) -> "Rows":
         """The same rows, to be read as another type."""
         return Rows(self._file, self._index, np.dtype(dtype), self._factor)
 
@@ -72,7 +75,9 @@ class Rows:
         """The same rows, to be multiplied by a number."""
         return Rows(self._file, self._index, self.dtype, factor)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> np.ndarray:
         if copy is False:
             raise ValueError("rows of a file cannot be read without a copy")
         rows = self._file.read(self._index)
@@ -96,7 +101,7 @@ class RowFile:
         first_page = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
         self._offset = first_page + array.ctypes.data - pages.ctypes.data
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Pickles the file's name, not what it holds."""
         array = self.array
         name = str(Path(str(array.filename)).resolve())
@@ -110,7 +115,7 @@ class RowFile:
         size = self.array.strides[0]
         # Rows that are neighbours in the file are read together.
         starts = np.flatnonzero(np.diff(index, prepend=-2) != 1)
-        content: Any = memoryview(rows.reshape(-1).view(np.uint8).data)
+        content = memoryview(rows.reshape(-1).view(np.uint8).data)
         for start, end in zip(starts, [*starts, len(index)][1:], strict=True):
             part = content[start * size : end * size]
             offset = self._offset + int(index[start]) * size
@@ -123,7 +128,7 @@ class RowFile:
 
 
 def _reopen(
-    name: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
+    name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...], offset: int
 ) -> RowFile:
     try:
         return RowFile(np.memmap(name, dtype, "r", offset, shape))
@@ -131,14 +136,19 @@ def _reopen(
         raise InputError(f"{name} cannot be read as it was: {error}") from error
 
 
-def open_rows(array: np.ndarray) -> Any:
-    """`Rows` of a large memory-mapped array; any other array unchanged."""
+def open_rows(array: np.ndarray) -> np.ndarray:
+    """`Rows` of a large memory-mapped array; any other array unchanged.
+
+    Annotations say ``np.ndarray`` for both: `Rows` have the attributes that are used of
+    the examples of a data set.
+    """
     if not isinstance(array, np.memmap) or array.nbytes <= LAZY_BYTES:
         return array
-    return Rows(RowFile(array)) if array.flags.c_contiguous else array
+    rows = Rows(RowFile(array)) if array.flags.c_contiguous else array
+    return cast(np.ndarray, rows)
 
 
-def blocks(x: Any) -> Iterator[np.ndarray]:
+def blocks(x: np.ndarray) -> Iterator[np.ndarray]:
     """The rows of an array, on disk or in memory, in blocks that fit into memory."""
     if not isinstance(x, Rows):
         yield x
@@ -148,7 +158,7 @@ def blocks(x: Any) -> Iterator[np.ndarray]:
         yield np.asarray(x[first : first + count])
 
 
-def extent(x: Any) -> tuple[Any, Any]:
+def extent(x: np.ndarray) -> tuple[float, float]:
     """The smallest and the largest number; NaN if any number is NaN."""
     ends = [(block.min(), block.max()) for block in blocks(x)]
     lows, highs = zip(*ends, strict=True)

@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, NotRequired, TypedDict, cast, get_args
 
 import numpy as np
 
 from flaxvae.checks import InputError, show_fields
+from flaxvae.data.arrow import ArrowColumn, ArrowTable
 from flaxvae.data.cells import (
+    Value,
     arrow_type,
     as_text,
     coded,
@@ -19,11 +21,9 @@ from flaxvae.data.cells import (
     shorten,
 )
 from flaxvae.data.normal_scores import NormalScores
+from flaxvae.types import Block, Json
 
 Kind = Literal["real", "integer", "binary", "category"]
-Block = tuple[Any, ...]
-"""Features of one column: ``("real",)``, ``("integer", edges, levels)`` in the units
-that the model sees, ``("binary",)``, or ``("category", K)``."""
 
 MISSING = "(missing)"  # of a category, in the name of its feature
 MOST_LEVELS = 200  # of an integer column; the density of one with more is real
@@ -50,7 +50,7 @@ class Column:
     name: str
     kind: Kind
     type: str = "double"
-    values: tuple[Any, ...] = ()
+    values: tuple[Value | None, ...] = ()
     low: float | None = None
     high: float | None = None
     missing: bool = False
@@ -157,7 +157,7 @@ class TableSchema:
         return marks
 
     def encode(
-        self, table: Any, *, origin: str | None = None
+        self, table: ArrowTable, *, origin: str | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Rows of numbers of a table with these columns, in any order.
 
@@ -221,13 +221,13 @@ class TableSchema:
                 )
         return x, None if labels is None else labels.astype(np.int32)
 
-    def surplus(self, table: Any) -> list[str]:
+    def surplus(self, table: ArrowTable) -> list[str]:
         """Names of the columns of a table that the schema does not have."""
         own = {column.name for column in self.columns}
         own |= {self.label.name} if self.label is not None else set()
         return [name for name in table.column_names if name not in own]
 
-    def decode(self, x: Any, labels: Any = None) -> Any:
+    def decode(self, x: object, labels: object = None) -> ArrowTable:
         """Rows of numbers as an Arrow table: the inverse of `encode`.
 
         Of one-hot features the largest gives the category; integers are rounded and
@@ -248,7 +248,7 @@ class TableSchema:
         import pyarrow
 
         x = self.snap(x)
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, ArrowColumn] = {}
         for column, features, _ in self.slices():
             part = x[:, features]
             if column.kind == "category":
@@ -269,7 +269,7 @@ class TableSchema:
             arrays[self.label.name] = _take(self.label, codes)
         return pyarrow.table(arrays)
 
-    def snap(self, x: Any) -> np.ndarray:
+    def snap(self, x: object) -> np.ndarray:
         """Rows of numbers as values that the table can have, ``(N, F)`` float64.
 
         Categories become exactly one-hot, integers whole and within the table's limits,
@@ -342,7 +342,7 @@ class TableSchema:
         )
         return dataclasses.replace(self, columns=columns)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Json]:
         """As JSON, for ``config.json``."""
         return {
             "columns": [_describe(column) for column in self.columns],
@@ -352,15 +352,34 @@ class TableSchema:
         }
 
     @staticmethod
-    def from_description(described: Mapping[str, Any]) -> "TableSchema":
+    def from_description(described: Mapping[str, object]) -> "TableSchema":
         """The inverse of `describe`."""
-        label = described.get("label")
+        stated = cast(_DescribedSchema, described)
+        label = stated.get("label")
         return TableSchema(
-            tuple(Column(**column) for column in described["columns"]),
+            tuple(Column(**column) for column in stated["columns"]),
             None if label is None else Column(**label),
-            described.get("masked", False),
-            tuple(described.get("missing_values", ())),
+            stated.get("masked", False),
+            tuple(stated.get("missing_values", ())),
         )
+
+
+class _DescribedColumn(TypedDict):
+    name: str
+    kind: Kind
+    type: NotRequired[str]
+    values: NotRequired[tuple[Value | None, ...]]
+    low: NotRequired[float | None]
+    high: NotRequired[float | None]
+    missing: NotRequired[bool]
+    fill: NotRequired[float | None]
+
+
+class _DescribedSchema(TypedDict):
+    columns: Sequence[_DescribedColumn]
+    label: NotRequired[_DescribedColumn | None]
+    masked: NotRequired[bool]
+    missing_values: NotRequired[Sequence[str]]
 
 
 def check_names(names: Sequence[str], origin: str | None = None) -> None:
@@ -373,7 +392,7 @@ def check_names(names: Sequence[str], origin: str | None = None) -> None:
         )
 
 
-def _codes(values: Any, column: Column, where: str) -> np.ndarray:
+def _codes(values: ArrowColumn, column: Column, where: str) -> np.ndarray:
     """The number of each row's category, ``(N,)``; -1: missing."""
     import pyarrow
 
@@ -414,7 +433,7 @@ def _whole(text: str) -> str | None:
         return None
 
 
-def _numbers_like(values: Any, column: Column, where: str) -> np.ndarray:
+def _numbers_like(values: ArrowColumn, column: Column, where: str) -> np.ndarray:
     """The numbers of a column whose type must be that of the schema's column."""
     import pyarrow
 
@@ -436,7 +455,7 @@ def _numbers_like(values: Any, column: Column, where: str) -> np.ndarray:
     return x
 
 
-def _take(column: Column, codes: np.ndarray) -> Any:
+def _take(column: Column, codes: np.ndarray) -> ArrowColumn:
     """The values of a category's or binary column's codes; -1: missing."""
     import pyarrow
 
@@ -448,10 +467,10 @@ def _floats(values: np.ndarray) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-def _title(value: Any) -> str:
+def _title(value: object) -> str:
     return MISSING if value is None else str(value)
 
 
-def _describe(column: Column) -> dict[str, Any]:
-    described = dataclasses.asdict(column)
+def _describe(column: Column) -> dict[str, Json]:
+    described: dict[str, Json] = dataclasses.asdict(column)
     return described | {"values": list(column.values)}

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from flaxvae.checks import InputError, check_choice
+from flaxvae.data.arrow import ArrowColumn, ArrowTable
 from flaxvae.data.cells import (
     EXACT,
+    Value,
     coded,
     first_not_number,
     numbers,
@@ -25,7 +27,7 @@ LEAST_ROWS = 20  # from which a column without repetition is called an identifie
 
 
 def infer_schema(
-    table: Any,
+    table: ArrowTable,
     *,
     label_column: str | None = None,
     categorical: Collection[str] = (),
@@ -79,7 +81,13 @@ def infer_schema(
     return TableSchema(tuple(columns), label, impute == "mask")
 
 
-def _infer_label(values: Any, name: str, where: str) -> Column:
+class _Range(TypedDict):
+    low: float
+    high: float
+    missing: bool
+
+
+def _infer_label(values: ArrowColumn, name: str, where: str) -> Column:
     found = coded(values, where)
     missing = int((found.codes < 0).sum())
     if missing:
@@ -89,7 +97,9 @@ def _infer_label(values: Any, name: str, where: str) -> Column:
     return Column(name, "category", _value_type(found.values), found.values)
 
 
-def _infer_category(values: Any, name: str, where: str, impute: str | None) -> Column:
+def _infer_category(
+    values: ArrowColumn, name: str, where: str, impute: str | None
+) -> Column:
     found = coded(values, where)
     missing = int((found.codes < 0).sum())
     if missing and impute is None:
@@ -106,7 +116,7 @@ def _infer_category(values: Any, name: str, where: str, impute: str | None) -> C
 
 
 def _infer_column(
-    values: Any, name: str, where: str, impute: str | None, notes: list[str]
+    values: ArrowColumn, name: str, where: str, impute: str | None, notes: list[str]
 ) -> Column:
     import pyarrow
 
@@ -123,7 +133,7 @@ def _infer_column(
     is_gap = np.isnan(x)
     known = x[~is_gap]
     low, high = float(known.min()), float(known.max())
-    shape: dict[str, Any] = {"low": low, "high": high, "missing": bool(is_gap.any())}
+    shape: _Range = {"low": low, "high": high, "missing": bool(is_gap.any())}
     title = "double" if types.is_decimal(kind) else str(kind)
     if types.is_boolean(kind):
         return Column(name, "binary", "bool", **shape)
@@ -142,7 +152,7 @@ def _infer_column(
 
 
 def _infer_text(
-    values: Any, name: str, where: str, impute: str | None, is_category: bool
+    values: ArrowColumn, name: str, where: str, impute: str | None, is_category: bool
 ) -> Column:
     found = coded(values, where)
     count, rows = len(found.values), len(found.codes)
@@ -151,7 +161,7 @@ def _infer_text(
             f"{where} must hold numbers or text, got only missing values: list it in "
             "drop_columns"
         )
-    words = tuple(value.lower() for value in found.values)
+    words = tuple(str(value).lower() for value in found.values)
     if words in WORDS and not is_category:
         missing = bool((found.codes < 0).any())
         x = np.where(found.codes < 0, np.nan, found.codes)
@@ -161,7 +171,7 @@ def _infer_text(
         return _infer_category(values, name, where, impute)
     example = first_not_number(values)
     example = shorten(found.values[0] if example is None else example)
-    if all(THOUSANDS.fullmatch(value.strip()) for value in found.values):
+    if all(THOUSANDS.fullmatch(str(value).strip()) for value in found.values):
         raise InputError(
             f"{where} must hold numbers without thousands separators, got {example}"
         )
@@ -208,7 +218,7 @@ def _note_identifier(x: np.ndarray, name: str, notes: list[str]) -> None:
         )
 
 
-def _value_type(values: Sequence[Any]) -> str:
+def _value_type(values: Sequence[Value]) -> str:
     kinds = {type(value) for value in values}
     if kinds == {bool}:
         return "bool"

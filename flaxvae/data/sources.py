@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data.array_files import load_arrays
@@ -56,7 +55,7 @@ def load_source(
     data_dir: Path | None = None,
     *,
     images: ImageOptions = AS_STORED,
-    **options: Any,
+    **options: object,
 ) -> tuple[Dataset, bool]:
     """Loads a data set as its source has it.
 
@@ -114,7 +113,7 @@ def uses_default_folder(dataset: str) -> bool:
 
 def refuse_table_options(
     dataset: str,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     kind: str = "a table",
     but: Sequence[str] = (),
 ) -> None:
@@ -143,7 +142,7 @@ def refuse_image_options(
 
 
 def _load_path(
-    path: Path, dataset: str, options: Mapping[str, Any], images: ImageOptions
+    path: Path, dataset: str, options: Mapping[str, object], images: ImageOptions
 ) -> Dataset:
     try:
         if path.is_dir():

@@ -1,7 +1,7 @@
 """Examples that come in batches: DataLoader, tf.data, generators, lists of batches."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 
@@ -27,7 +27,20 @@ class Collected(NamedTuple):
     note: str
 
 
-def is_stream(x: Any) -> bool:
+class MapStyle(Protocol):
+    """Examples that are read by their number, as a PyTorch ``Dataset``."""
+
+    def __len__(self) -> int:
+        """The number of examples."""
+
+    def __getitem__(self, row: int) -> object:
+        """One example, or a pair with its label."""
+
+
+Stream = Iterable[object] | MapStyle
+
+
+def is_stream(x: object) -> TypeGuard[Stream]:
     """Whether ``x`` yields batches or examples, and is not an array, list or frame."""
     if isinstance(x, list):
         return bool(x) and _is_batch(x[0])
@@ -38,7 +51,7 @@ def is_stream(x: Any) -> bool:
     return hasattr(x, "__iter__") or _is_map_style(x)
 
 
-def collect(x: Any, name: str = "x") -> Collected:
+def collect(x: Stream, name: str = "x") -> Collected:
     """Reads all batches into memory, once.
 
     Args:
@@ -96,7 +109,7 @@ def collect(x: Any, name: str = "x") -> Collected:
     )
 
 
-def _is_map_style(x: Any) -> bool:
+def _is_map_style(x: object) -> TypeGuard[MapStyle]:
     """Whether examples are read by their number, as from a PyTorch ``Dataset``."""
     if hasattr(x, "__next__") or hasattr(x, "batch_size") or isinstance(x, list):
         return False
@@ -110,7 +123,7 @@ def _is_example(x: np.ndarray, label: np.ndarray | None) -> bool:
     return x.ndim < 2 or (x.ndim == 3 and x.shape[-1] <= MAX_CHANNELS)
 
 
-def _is_batch(item: Any) -> bool:
+def _is_batch(item: object) -> bool:
     """Whether an item of a list is a batch ``(x, labels)`` and not an example."""
     if isinstance(item, Mapping):
         return True
@@ -125,7 +138,7 @@ def _is_batch(item: Any) -> bool:
     return of_label < ndim or (of_label == 2 and item[1].shape[1] == 1)
 
 
-def _iterate(x: Any) -> Iterator[Any]:
+def _iterate(x: Stream) -> Iterator[object]:
     if hasattr(x, "as_numpy_iterator"):  # tf.data
         return iter(x.as_numpy_iterator())
     if isinstance(x, Iterable):
@@ -133,9 +146,9 @@ def _iterate(x: Any) -> Iterator[Any]:
     return (x[i] for i in range(len(x)))
 
 
-def _open(item: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _open(item: object, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """The examples and labels of a batch."""
-    parts: list[Any]
+    parts: list[object]
     if isinstance(item, Mapping):
         chosen = choose_arrays(str(key) for key in item)
         if ("train", "x") not in chosen:
@@ -147,14 +160,14 @@ def _open(item: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         if ("train", "y") in chosen:
             parts.append(item[chosen["train", "y"]])
     else:
-        is_tuple = isinstance(item, tuple) and len(item) > 2
-        if is_tuple and getattr(item[0], "ndim", 0) > 0:
+        several = list(item) if isinstance(item, tuple | list) else []
+        is_tuple = isinstance(item, tuple) and len(several) > 2
+        if is_tuple and getattr(several[0], "ndim", 0) > 0:
             raise InputError(
                 f"{name} must yield batches x or (x, labels), got a tuple of "
-                f"{len(item)}"
+                f"{len(several)}"
             )
-        is_pair = isinstance(item, tuple | list) and len(item) in (1, 2)
-        parts = list(item) if is_pair else [item]
+        parts = several if len(several) in (1, 2) else [item]
     x = as_array(parts[0], name)
     labels = as_array(parts[1], f"labels of {name}") if len(parts) == 2 else None
     if not x.ndim:

@@ -5,12 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data.arrays import ImageOptions, Part, make_dataset
+from flaxvae.data.arrow import ArrowColumn, ArrowTable
 from flaxvae.data.cells import coded, first_line, numbers, reading
 from flaxvae.data.dataset import Dataset
 from flaxvae.data.file_formats import find_foreign, find_format, unreadable
@@ -124,7 +125,7 @@ def make_table_dataset(
 
 
 def read_rows(
-    table: Any,
+    table: ArrowTable,
     options: TableOptions,
     *,
     origin: str | None = None,
@@ -164,8 +165,8 @@ def read_rows(
 
 
 def _take_weights(
-    table: Any, options: TableOptions, origin: str | None
-) -> tuple[Any, np.ndarray | None]:
+    table: ArrowTable, options: TableOptions, origin: str | None
+) -> tuple[ArrowTable, np.ndarray | None]:
     """A table without its column of weights, and the weights ``(N,)``."""
     name = options.weight_column
     if name is None:
@@ -183,7 +184,7 @@ def _take_weights(
 
 
 def read_like(
-    source: Any, schema: TableSchema, *, origin: str | None = None, **options: Any
+    source: object, schema: TableSchema, *, origin: str | None = None, **options: Any
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
     """Rows of another table under the schema of a trained run.
 
@@ -212,7 +213,7 @@ def read_like(
         table = to_arrow({"train": source})
         table = blank(table, chosen.missing_values)
     else:
-        path = Path(source).expanduser()
+        path = Path(str(source)).expanduser()
         origin = origin or str(path)
         try:
             table, notes = _read_file(path, chosen, typed=False)
@@ -235,7 +236,14 @@ def table_suffix(path: str | Path) -> str:
     return "".join(suffixes if is_double else suffixes[-1:]).lower()
 
 
-def is_table(x: Any) -> bool:
+class Frame(Protocol):
+    """A data frame of pandas, polars or Arrow."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+
+
+def is_table(x: object) -> TypeGuard[Frame]:
     """Whether ``x`` is a data frame (pandas, polars, Arrow), not an array or a list."""
     if isinstance(x, np.ndarray):
         return False
@@ -244,16 +252,20 @@ def is_table(x: Any) -> bool:
     return _is_lazy(x) or any(hasattr(x, mark) for mark in marks)
 
 
-def as_frame(x: Any) -> Any:
+def as_frame(x: object) -> object:
     """A lazy frame of polars as a frame; anything else as it is."""
     return x.collect() if _is_lazy(x) else x
 
 
-def _is_lazy(x: Any) -> bool:
+class _LazyFrame(Protocol):
+    def collect(self) -> object: ...
+
+
+def _is_lazy(x: object) -> TypeGuard[_LazyFrame]:
     return type(x).__name__ == "LazyFrame"
 
 
-def to_arrow(tables: Mapping[str, Any]) -> Any:
+def to_arrow(tables: Mapping[str, object]) -> ArrowTable:
     """Data frames as one Arrow table, one below the other.
 
     Args:
@@ -285,7 +297,7 @@ def to_arrow(tables: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _frame_to_arrow(x: Any, split: str) -> Any:
+def _frame_to_arrow(x: object, split: str) -> ArrowTable:
     import pyarrow
 
     try:
@@ -305,7 +317,7 @@ def _frame_to_arrow(x: Any, split: str) -> Any:
         ) from error
 
 
-def _with_plain_text(column: Any) -> Any:
+def _with_plain_text(column: ArrowColumn) -> ArrowColumn:
     """A column of polars' categories, whose kind of text Arrow cannot decode."""
     import pyarrow
 
@@ -325,7 +337,7 @@ def _with_plain_text(column: Any) -> Any:
 
 def _read_file(
     path: Path, options: TableOptions, *, typed: bool = True
-) -> tuple[Any, list[str]]:
+) -> tuple[ArrowTable, list[str]]:
     """A file as an Arrow table, with the notes about it.
 
     Text has types only where it is ``typed``.
@@ -360,7 +372,7 @@ def _read_file(
     return blank(table, options.missing_values), []
 
 
-def blank(table: Any, missing_values: Sequence[str]) -> Any:
+def blank(table: ArrowTable, missing_values: Sequence[str]) -> ArrowTable:
     """The table with null in place of these texts and numbers."""
     import pyarrow
     import pyarrow.compute as pc
@@ -384,8 +396,8 @@ def blank(table: Any, missing_values: Sequence[str]) -> Any:
 
 
 def _select(
-    table: Any, options: TableOptions, origin: str | None, notes: list[str]
-) -> Any:
+    table: ArrowTable, options: TableOptions, origin: str | None, notes: list[str]
+) -> ArrowTable:
     """The columns that are used, each with a name."""
     import pyarrow
 

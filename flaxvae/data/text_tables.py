@@ -8,9 +8,10 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from flaxvae.checks import InputError
+from flaxvae.data.arrow import ArrowColumn, ArrowTable
 from flaxvae.data.cells import parse_text, reading
 
 Decimal = Literal[".", ","]
@@ -41,7 +42,7 @@ class TextTable(NamedTuple):
       notes: a line for each thing that was guessed.
     """
 
-    table: Any
+    table: ArrowTable
     notes: list[str]
 
 
@@ -100,7 +101,7 @@ def read_text_table(
     return TextTable(pyarrow.Table.from_arrays(columns, names=names), notes)
 
 
-def infer_types(table: Any) -> Any:
+def infer_types(table: ArrowTable) -> ArrowTable:
     """A table of text with columns as integers, floats, booleans, times, or text."""
     import pyarrow
 
@@ -108,7 +109,7 @@ def infer_types(table: Any) -> Any:
     return pyarrow.Table.from_arrays(columns, names=table.column_names)
 
 
-def _infer_type(column: Any) -> Any:
+def _infer_type(column: ArrowColumn) -> ArrowColumn:
     import pyarrow
     import pyarrow.compute as pc
 
@@ -288,7 +289,9 @@ def _is_header(rows: list[list[str]]) -> bool:
     return True
 
 
-def _parse_body(body: str, names: Sequence[str], separator: str, path: Path) -> Any:
+def _parse_body(
+    body: str, names: Sequence[str], separator: str, path: Path
+) -> ArrowTable:
     """The cells as an Arrow table of text, its columns named by their numbers."""
     import pyarrow
     from pyarrow import csv as arrow_csv
@@ -313,13 +316,13 @@ def _parse_body(body: str, names: Sequence[str], separator: str, path: Path) -> 
 
 
 def _clean(
-    column: Any,
+    column: ArrowColumn,
     name: str,
     separator: str,
     decimal: Decimal | None,
     missing_values: Sequence[str],
     notes: list[str],
-) -> Any:
+) -> ArrowColumn:
     """A column with null for what is missing, and a dot before decimals."""
     import pyarrow
     import pyarrow.compute as pc
@@ -358,7 +361,7 @@ def _clean(
     return _without_numbers(column, missing_values)
 
 
-def without(column: Any, values: Sequence[str]) -> Any:
+def without(column: ArrowColumn, values: Sequence[str]) -> ArrowColumn:
     """A column of text with null in place of these values."""
     import pyarrow
     import pyarrow.compute as pc
@@ -367,7 +370,7 @@ def without(column: Any, values: Sequence[str]) -> Any:
     return pc.if_else(is_missing, pyarrow.scalar(None, pyarrow.string()), column)
 
 
-def _without_numbers(column: Any, values: Sequence[str]) -> Any:
+def _without_numbers(column: ArrowColumn, values: Sequence[str]) -> ArrowColumn:
     """A column of numbers as text with null for these, as -999.0 for -999."""
     import pyarrow
     import pyarrow.compute as pc
@@ -379,7 +382,7 @@ def _without_numbers(column: Any, values: Sequence[str]) -> Any:
     return pc.if_else(are_among(x, values), nothing, column)
 
 
-def are_among(column: Any, values: Sequence[str]) -> Any:
+def are_among(column: ArrowColumn, values: Sequence[str]) -> ArrowColumn:
     """Which numbers of a column are one of these values, as Arrow booleans."""
     import pyarrow
     import pyarrow.compute as pc

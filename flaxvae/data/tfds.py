@@ -15,9 +15,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data.array_names import find_split
@@ -31,6 +31,9 @@ PARTS = {  # names of each split's arrays
     "test": ("test_x", "test_labels"),
 }
 NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
+
+
+Examples = Iterator[tuple[int, Mapping[str, bytes | int]]]
 
 
 def default_folder() -> Path:
@@ -103,7 +106,7 @@ def find_prepared(folder: Path, name: str, version: str | None = None) -> Path |
     return max(versions, key=lambda p: [*map(int, p.name.split("."))], default=None)
 
 
-def read_prepared(prepared: Path) -> Arrays:
+def read_prepared(prepared: Path) -> dict[str, np.ndarray]:
     """Reads a prepared set of images or rows, cached because records are slow to read.
 
     Args:
@@ -211,7 +214,7 @@ def prepare_images(
         PIL.Image.fromarray(image[..., 0]).save(png, "png")
         return png.getvalue()
 
-    def _info(self: Any) -> Any:
+    def _info(self: object) -> object:
         shape = next(iter(splits.values()))[0].shape[1:]
         features = tensorflow_datasets.features.FeaturesDict(
             {
@@ -228,12 +231,10 @@ def prepare_images(
             disable_shuffling=True,
         )
 
-    def _split_generators(self: Any, _: Any) -> dict[str, Any]:
-        return {split: self._generate_examples(*splits[split]) for split in splits}
+    def _split_generators(self: object, _: object) -> dict[str, Examples]:
+        return {split: _generate_examples(self, *splits[split]) for split in splits}
 
-    def _generate_examples(
-        self: Any, x: np.ndarray, labels: np.ndarray
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self: object, x: np.ndarray, labels: np.ndarray) -> Examples:
         for i, (image, label) in enumerate(zip(x, labels, strict=True)):
             yield i, {"image": encode_png(image), "label": int(label)}
 
@@ -261,7 +262,7 @@ def _read_records(
 ) -> Arrays:
     import tensorflow_datasets
 
-    arrays: Arrays = {}
+    arrays: dict[str, np.ndarray | Pending] = {}
     with _quiet():
         builder = tensorflow_datasets.builder_from_directory(str(prepared))
         for split, own_name in splits.items():
@@ -287,7 +288,7 @@ def _read_records(
 
 def _read_rows(
     prepared: Path,
-    records: Sequence[Any],
+    records: Sequence[Mapping[str, ArrayLike]],
     example: str,
     label: str | None,
     labels: np.ndarray,

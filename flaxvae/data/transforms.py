@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Concatenate, Literal, ParamSpec
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from flaxvae.checks import InputError, check_at_least, check_choice, list_names
 from flaxvae.data.dataset import Dataset, Split
@@ -242,7 +243,7 @@ def _columns(dataset: Dataset, num_features: int) -> list[Column | None]:
     return found
 
 
-def _fit_scores(x: Any, i: int, column: Column | None) -> NormalScores | None:
+def _fit_scores(x: np.ndarray, i: int, column: Column | None) -> NormalScores | None:
     """The map of a column that needs one: of few integers, or far from normal."""
     values = np.concatenate([np.asarray(b[:, i], np.float64) for b in _rows(x)])
     values = values[~np.isnan(values)]
@@ -257,7 +258,7 @@ def as_float32(dataset: Dataset) -> Dataset:
     return as_type(dataset, np.float32) if is_double else dataset
 
 
-def as_type(dataset: Dataset, dtype: Any) -> Dataset:
+def as_type(dataset: Dataset, dtype: DTypeLike) -> Dataset:
     """The data set with examples of this type."""
 
     def change(split: Split) -> Split:
@@ -273,12 +274,14 @@ def _is_float(dataset: Dataset) -> bool:
     return np.issubdtype(dataset.train.x.dtype, np.floating)
 
 
-def _rows(x: Any) -> Iterator[np.ndarray]:
+def _rows(x: np.ndarray) -> Iterator[np.ndarray]:
     """Blocks of rows ``(n, F)``; of series their time steps are rows."""
     return (b.reshape(-1, b.shape[-1]) for b in blocks(x))
 
 
-def _row_weights(x: Any, weights: np.ndarray | None) -> Iterator[Any]:
+def _row_weights(
+    x: np.ndarray, weights: np.ndarray | None
+) -> Iterator[float | np.ndarray]:
     """The weights ``(n, 1)`` of the rows of each block of `_rows`; 1: without any."""
     start = 0
     for block in blocks(x):
@@ -292,14 +295,14 @@ def _row_weights(x: Any, weights: np.ndarray | None) -> Iterator[Any]:
 
 
 def _moments(
-    x: Any, weights: np.ndarray | None = None
+    x: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means, deviations, and whether all is 0 or 1, of columns with or without NaN."""
     largest = _largest(x)
     is_extreme = (largest > 1e100) | ((largest < 1e-100) & (largest > 0))
     unit = np.where(is_extreme, largest, 1.0)  # squares of others are finite
 
-    def weighted() -> Iterator[tuple[np.ndarray, Any]]:
+    def weighted() -> Iterator[tuple[np.ndarray, float | np.ndarray]]:
         return zip(_rows(x), _row_weights(x, weights), strict=True)
 
     count = sum((w * ~np.isnan(b)).sum(axis=0) for b, w in weighted())
@@ -313,7 +316,7 @@ def _moments(
     return mean * unit, std * unit, np.all(known, axis=0)
 
 
-def _largest(x: Any) -> np.ndarray:
+def _largest(x: np.ndarray) -> np.ndarray:
     """The largest magnitude in each column, ``(F,)`` float64; 0 where all is NaN."""
     ends = [np.fmax.reduce(np.abs(b), axis=0) for b in _rows(x)]
     return np.nan_to_num(np.fmax.reduce(ends, axis=0).astype(np.float64))

@@ -338,7 +338,7 @@ class SemiSupervisedStudy:
         seen = dataset.preprocessing
         stored = seen.stored(few.x)
         if not (seen.dequantize and seen.has_draws(stored.dtype)):  # else M2 does it
-            stored = seen.prepare(stored)
+            stored = np.asarray(seen.prepare(stored))
         labelled: dict[str, Any] = {"x": np.asarray(stored), "labels": few.labels}
         return fit(
             model,

@@ -243,7 +243,7 @@ def row_samples(context: Context) -> Any:
     )
     return figures.plot_column_samples(
         np.asarray(dataset.test.x),
-        trained.preprocessing.inverse(drawn),
+        np.asarray(trained.preprocessing.inverse(drawn)),
         dataset.columns,
         title=f"Test rows and samples from {SAMPLERS[context.sampler]}: "
         f"{context.title}",
