@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Architecture:
     heads: tuple[str, ...] = ()
     decoder: tuple[str, ...]
     kind: Literal["vae", "autoencoder"] = "vae"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str | float] = field(default_factory=dict)
 
     @property
     def parts(self) -> dict[str, tuple[str, ...]]:
@@ -52,8 +52,8 @@ _LOG_VARS = (
     "logvar_layer log_var_layer fc1_logvar"
 )
 _TRANSPOSED = "deconv* conv* convT* conv_t* conv_trans* conv_transpose* tconv* convt*"
-_CONV = {"encoder": "conv", "strides": 2, "padding": 1}
-_LEAKY = {"activation": "leaky_relu", "negative_slope": 0.2}
+_CONV: dict[str, str | float] = {"encoder": "conv", "strides": 2, "padding": 1}
+_LEAKY: dict[str, str | float] = {"activation": "leaky_relu", "negative_slope": 0.2}
 
 ARCHITECTURES: dict[str, Architecture] = {
     "pytorch_examples": Architecture(

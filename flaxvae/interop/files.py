@@ -10,9 +10,9 @@ import struct
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict, cast
 
 import ml_dtypes
 import numpy as np
@@ -24,7 +24,7 @@ LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before PyTorc
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names of modules
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz")  # customary
 HEADER_LIMIT = 100_000_000  # bytes of a safetensors header, as in its specification
-SAFETENSORS: dict[str, Any] = {
+SAFETENSORS: dict[str, type[np.generic]] = {
     "F64": np.float64,
     "F32": np.float32,
     "F16": np.float16,
@@ -57,7 +57,7 @@ FOREIGN = {  # first bytes of files that hold something else: what they are
 }
 
 
-def read_file(path: Path) -> Any:
+def read_file(path: Path) -> object:
     """What a weight file holds: a dict of tensors, or a checkpoint around one.
 
     Read are PyTorch's files, safetensors, NumPy's npz, and the index of a checkpoint in
@@ -84,7 +84,7 @@ def read_file(path: Path) -> Any:
         ) from error
 
 
-def _read(file: BinaryIO, start: bytes, path: Path) -> Any:
+def _read(file: BinaryIO, start: bytes, path: Path) -> object:
     if not start:
         raise InputError("an empty file")
     for magic, kind in FOREIGN.items():
@@ -113,7 +113,7 @@ def _read(file: BinaryIO, start: bytes, path: Path) -> Any:
     raise InputError("neither a PyTorch nor a safetensors nor an npz file")
 
 
-def _read_zip(file: BinaryIO, size: int) -> Any:
+def _read_zip(file: BinaryIO, size: int) -> object:
     """A checkpoint of PyTorch, or NumPy's npz."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -168,7 +168,13 @@ def _read_safetensors(file: BinaryIO, length: int, size: int) -> dict[str, np.nd
         ) from error
 
 
-def _slice(entry: Any, data: bytes) -> np.ndarray:
+class _Entry(TypedDict):
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
+def _slice(entry: _Entry, data: bytes) -> np.ndarray:
     if entry["dtype"] not in SAFETENSORS:
         raise InputError(f"numbers of type {entry['dtype']}")
     dtype, shape = np.dtype(SAFETENSORS[entry["dtype"]]), tuple(entry["shape"])
@@ -179,7 +185,7 @@ def _slice(entry: Any, data: bytes) -> np.ndarray:
     return np.frombuffer(data, dtype, count, start).reshape(shape)
 
 
-def _read_index(file: BinaryIO, path: Path) -> dict[str, Any]:
+def _read_index(file: BinaryIO, path: Path) -> dict[str, object]:
     """The tensors of all files that ``*.index.json`` names, which lie beside it."""
     try:
         files = json.loads(file.read())["weight_map"]
@@ -189,15 +195,15 @@ def _read_index(file: BinaryIO, path: Path) -> dict[str, Any]:
         raise InputError("a text file in JSON that names no weights") from error
     if not (is_plain and shards):
         raise InputError("an index of files that are not beside it")
-    tensors: dict[str, Any] = {}
+    tensors: dict[str, object] = {}
     for name in shards:
         if path.with_name(name) == path or not path.with_name(name).is_file():
             raise InputError(f"an index of a file that is missing: {name}")
-        tensors |= read_file(path.with_name(name))
+        tensors |= cast(dict[str, object], read_file(path.with_name(name)))
     return tensors
 
 
-def _read_torch(file: BinaryIO, names: Iterable[str]) -> Any:
+def _read_torch(file: BinaryIO, names: Iterable[str]) -> object:
     """A file of ``torch.save``; what is not a tensor or plain data becomes inert."""
     try:
         import torch
@@ -206,8 +212,10 @@ def _read_torch(file: BinaryIO, names: Iterable[str]) -> Any:
             'torch must be installed to read it: pip install -e ".[torch]"'
         ) from error
 
-    def load(dicts: Iterable[str]) -> Any:
-        inert: list[Any] = [(_Dict if n in dicts else Inert, n) for n in names]
+    def load(dicts: Iterable[str]) -> object:
+        inert: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
+            (_Dict if n in dicts else Inert, n) for n in names
+        ]
         file.seek(0)
         with warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")
@@ -249,21 +257,21 @@ def _globals_of(file: BinaryIO, pickles: int) -> list[str]:
 class Inert:
     """Stands for an object of a class that is not read: nothing is called."""
 
-    def __new__(cls, *args: Any) -> "Inert":
+    def __new__(cls, *args: object) -> "Inert":
         """An object without content."""
         del args
         return super().__new__(cls)
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: object) -> None:
         """Ignores what the class would have been called with."""
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """Ignores the content."""
 
 
 class _Dict:
     """Stands for a dict of a class that is not read: a plain one."""
 
-    def __new__(cls, *args: Any) -> Any:
+    def __new__(cls, *args: object) -> Any:
         """An empty dict, to which the entries are added."""
         return OrderedDict()

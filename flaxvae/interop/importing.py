@@ -1,8 +1,8 @@
 """A trained model from the weights of a PyTorch program alone."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from flaxvae.checks import InputError, check_choice, show
 from flaxvae.data.memory import as_dataset
@@ -10,14 +10,13 @@ from flaxvae.interop.architectures import ARCHITECTURES
 from flaxvae.interop.infer import infer_settings
 from flaxvae.interop.layers import find_layers
 from flaxvae.interop.matching import (
-    NamesLike,
     check_names,
     find_program,
     pair,
     without_prefix,
 )
 from flaxvae.interop.modules import read_modules
-from flaxvae.interop.names import expand_architecture
+from flaxvae.interop.names import NamesLike, expand_architecture
 from flaxvae.interop.program import Program
 from flaxvae.interop.sequential import read_gaps
 from flaxvae.interop.tensors import Weights, print_note, read_weights
@@ -32,7 +31,7 @@ from flaxvae.training import Trained
 
 Config = VAEConfig | AutoencoderConfig
 ModelKind = Literal["vae", "autoencoder"]
-CONFIGS: dict[ModelKind, type[Any]] = {
+CONFIGS: dict[ModelKind, type[VAEConfig] | type[AutoencoderConfig]] = {
     "vae": VAEConfig,
     "autoencoder": AutoencoderConfig,
 }
@@ -62,13 +61,13 @@ class Plan:
 
 
 def infer_config(
-    source: Any,
+    source: object,
     data_shape: int | Sequence[int],
     *,
     names: NamesLike = None,
     entry: str | None = None,
     kind: ModelKind | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> Config:
     """The settings of a model that has the layers of a PyTorch program.
 
@@ -105,13 +104,13 @@ def infer_config(
 
 
 def import_torch(
-    source: Any,
-    data: Any,
+    source: object,
+    data: object,
     *,
     names: NamesLike = None,
     entry: str | None = None,
     kind: ModelKind | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> Trained:
     """The weights of a PyTorch program as a trained model, for `flaxvae.save`.
 
@@ -127,18 +126,18 @@ def import_torch(
       InputError: as `infer_config`.
       NonFiniteError: as `infer_config`.
     """
-    data = as_dataset(data)
+    dataset = as_dataset(data)
     weights = read_weights(source, entry)
-    plan = make_plan(weights, DataSpec.of(data), names, kind, settings)
-    model = plan.config.build(data)
+    plan = make_plan(weights, DataSpec.of(dataset), names, kind, settings)
+    model = plan.config.build(dataset)
     quiet = dataclasses.replace(weights, prefix="", notes=())
     if plan.program is not None:
-        layers, _ = find_layers(model, data.shape)
+        layers, _ = find_layers(model, dataset.shape)
         names = {
             ".".join(path): theirs
             for path, theirs in pair(plan.program, layers).items()
         }
-    variables = from_torch(quiet, model, data.shape, names=names)
+    variables = from_torch(quiet, model, dataset.shape, names=names)
     print_note(weights.notes + plan.notes)
     objective: Objective = ELBO()
     if isinstance(plan.config, AutoencoderConfig):
@@ -146,9 +145,9 @@ def import_torch(
     return Trained(
         model=model,
         variables=variables,
-        data_shape=data.shape,
-        preprocessing=data.preprocessing,
-        template=data.without_examples(),
+        data_shape=dataset.shape,
+        preprocessing=dataset.preprocessing,
+        template=dataset.without_examples(),
         objective=objective,
     )
 
@@ -158,7 +157,7 @@ def make_plan(
     data: DataSpec,
     names: NamesLike,
     kind: ModelKind | None,
-    stated: Mapping[str, Any],
+    stated: Mapping[str, object],
 ) -> Plan:
     """The config that tensors and stated fields describe together."""
     check_names(names)
@@ -180,7 +179,7 @@ def make_plan(
             raise
         is_code = any(name.startswith("code.") for name in weights.tensors)
         kind = kind or ("autoencoder" if is_code else "vae")
-        return Plan(CONFIGS[kind](**stated), None, ())
+        return Plan(_make(kind, stated), None, ())
     found_kind: ModelKind = "autoencoder" if program.is_autoencoder else "vae"
     if kind not in (None, found_kind):
         raise InputError(
@@ -188,7 +187,9 @@ def make_plan(
             f"{kind}"
         )
     architecture = names if isinstance(names, str) else _recognize(program, weights)
-    usual = dict(ARCHITECTURES[architecture].settings) if architecture else {}
+    usual: dict[str, object] = {}
+    if architecture:
+        usual |= ARCHITECTURES[architecture].settings
     usual |= read_modules(weights.modules)
     if usual.get("activation", "leaky_relu") != "leaky_relu":
         usual.pop("negative_slope", None)
@@ -221,8 +222,13 @@ def make_plan(
             f"{min(unknown)} must be left out for the kind {found_kind}, got "
             f"{show(stated[min(unknown)])}"
         )
-    config = CONFIGS[found_kind](**{**assumed, **_short(found), **stated})
+    config = _make(found_kind, {**assumed, **_short(found), **stated})
     return Plan(config, program, (_describe(program, config, data, stated, found),))
+
+
+def _make(kind: ModelKind, settings: Mapping[str, object]) -> Config:
+    make: Callable[..., Config] = CONFIGS[kind]
+    return make(**settings)
 
 
 def _recognize(program: Program, weights: Weights) -> str | None:
@@ -241,7 +247,7 @@ def _recognize(program: Program, weights: Weights) -> str | None:
 
 
 def _check_stated(
-    found: Mapping[str, Any], stated: Mapping[str, Any], program: Program
+    found: Mapping[str, object], stated: Mapping[str, object], program: Program
 ) -> None:
     """Raises `InputError` for a stated field that the tensors contradict."""
     known = dict(found)
@@ -270,18 +276,17 @@ def _check_stated(
             )
 
 
-def _as_tuple(value: Any) -> Any:
-    is_several = isinstance(value, list | tuple)
-    return tuple(value) if is_several else (value,)
+def _as_tuple(value: object) -> tuple[object, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, list | tuple):
         return " ".join(map(str, value)) or "empty"
     return str(value)
 
 
-def _short(found: Mapping[str, Any]) -> dict[str, Any]:
+def _short(found: Mapping[str, object]) -> dict[str, object]:
     """Without fields that are as they are where they are not stated."""
     kept = dict(found)
     if kept["decoder"] == kept["encoder"]:
@@ -297,8 +302,8 @@ def _describe(
     program: Program,
     config: Config,
     data: DataSpec,
-    stated: Mapping[str, Any],
-    found: Mapping[str, Any],
+    stated: Mapping[str, object],
+    found: Mapping[str, object],
 ) -> str:
     """What was read from the weights, and what was assumed, in a few words."""
     kind = "an autoencoder" if program.is_autoencoder else "a VAE"

@@ -3,11 +3,11 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import cast
 
 from flaxvae.checks import InputError
 from flaxvae.interop.program import Program, Shape, TorchLayer
-from flaxvae.nn.convnet import shrink
+from flaxvae.nn.convnet import StagePadding, shrink
 from flaxvae.nn.layers import BIASES
 
 Slot = tuple[TorchLayer, TorchLayer | None]  # a layer and its normalization
@@ -15,8 +15,8 @@ STRIDES = (2, 1, 3, 4)  # that are tried, in this order
 
 
 def infer_settings(
-    program: Program, data_shape: Shape, stated: Mapping[str, Any]
-) -> dict[str, Any]:
+    program: Program, data_shape: Shape, stated: Mapping[str, object]
+) -> dict[str, object]:
     """The fields of a config that the shapes of the tensors tell.
 
     Args:
@@ -32,7 +32,7 @@ def infer_settings(
     _output, output_norm = outwards[-1]
     if output_norm is not None:
         _refuse(f"a normalization of the outputs, {output_norm.name}")
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     if program.latent_dim is not None:
         settings["latent_dim"] = program.latent_dim
     convs = [slot for slot in inwards if slot[0].kernel]
@@ -118,8 +118,8 @@ def _find_steps(
     data_shape: Shape,
     kernels: tuple[int, ...],
     places: int | None,
-    stated: Mapping[str, Any],
-) -> dict[str, Any]:
+    stated: Mapping[str, object],
+) -> dict[str, object]:
     """Strides and padding that lead from the data to an image of ``places`` pixels.
 
     Where that number is unknown, as of a feature map, they are the usual ones.
@@ -131,7 +131,7 @@ def _find_steps(
     if prefix:
         kernels = kernels[::-1]
 
-    def fits(strides: tuple[int, ...], padding: Any) -> bool:
+    def fits(strides: tuple[int, ...], padding: StagePadding) -> bool:
         try:
             found = math.prod(shrink(size, kernels, strides, padding)[-1])
             return places is None or found == places
@@ -143,9 +143,11 @@ def _find_steps(
         for name in ("strides", "padding")
     }
     for name in known:
-        if prefix and isinstance(stated.get(prefix + name), tuple):
-            known[name] = stated[prefix + name][::-1]
-    options = list(_options(kernels, known["strides"], known["padding"]))
+        if prefix and isinstance(own := stated.get(prefix + name), tuple):
+            known[name] = own[::-1]
+    known_strides = cast(int | Sequence[int] | None, known["strides"])
+    known_padding = cast(StagePadding | None, known["padding"])
+    options = list(_options(kernels, known_strides, known_padding))
     found = [option for option in options if fits(*option)]
     if not found:
         side = "decoder" if prefix else "encoder"
@@ -168,7 +170,7 @@ def _find_steps(
         )
     strides, padding = (usual or found)[0]
     strides = strides[::-1] if prefix else strides
-    chosen = {"strides": _short(strides), "padding": padding}
+    chosen: dict[str, object] = {"strides": _short(strides), "padding": padding}
     if not prefix:
         return chosen
     if isinstance(padding, tuple):
@@ -182,13 +184,17 @@ def _find_steps(
     }
 
 
-def _is_usual(kernels: Sequence[int], strides: Sequence[int], padding: Any) -> bool:
+def _is_usual(
+    kernels: Sequence[int], strides: Sequence[int], padding: StagePadding
+) -> bool:
     return set(strides) == {2} and padding == (kernels[0] - 1) // 2
 
 
 def _options(
-    kernels: tuple[int, ...], strides: Any, padding: Any
-) -> Iterator[tuple[tuple[int, ...], Any]]:
+    kernels: tuple[int, ...],
+    strides: int | Sequence[int] | None,
+    padding: StagePadding | None,
+) -> Iterator[tuple[tuple[int, ...], StagePadding]]:
     """Strides of each stage and paddings, those that are stated or the usual ones."""
     n = len(kernels)
     if isinstance(strides, int):
@@ -203,12 +209,12 @@ def _options(
 
 def _normalizations(
     inner: Sequence[Slot], dense: Sequence[Slot], image: Slot | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Kind and place of the normalizations, and the biases before them."""
     main = _kind_of(inner if image or inner else dense)
     if not inner:
         main = _kind_of(dense)
-    settings: dict[str, Any] = {"normalization": main}
+    settings: dict[str, object] = {"normalization": main}
     if inner and dense and (kind := _kind_of(dense)) != main:
         settings["dense_normalization"] = kind
     normalized = [slot for slot in [*inner, *dense] if slot[1] is not None]
@@ -222,7 +228,7 @@ def _normalizations(
     return settings
 
 
-def _biases(inwards: Sequence[Slot], outwards: Sequence[Slot]) -> dict[str, Any]:
+def _biases(inwards: Sequence[Slot], outwards: Sequence[Slot]) -> dict[str, object]:
     """Which layers before a batch normalization have a bias, in each network."""
     encoder, decoder = _bias_kinds(inwards), _bias_kinds(outwards)
     if not (encoder and decoder):

@@ -1,10 +1,13 @@
 """The layers of a model, in the order in which it applies them."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 import flax.linen as nn
+import jax
+from flax.typing import VariableDict
 
 from flaxvae.models.variables import variable_shapes
 from flaxvae.nn import (
@@ -19,7 +22,7 @@ from flaxvae.nn.codes import CodeHead
 from flaxvae.nn.layers import Network
 
 Shape = tuple[int, ...]
-KINDS: dict[Any, str] = {
+KINDS: dict[type[nn.Module], str] = {
     nn.Dense: "dense",
     nn.Conv: "conv",
     Conv: "conv",
@@ -53,7 +56,9 @@ class Layer:
     num_following: int = 0
 
 
-def find_layers(model: nn.Module, data_shape: Shape) -> tuple[list[Layer], Any]:
+def find_layers(
+    model: nn.Module, data_shape: Shape
+) -> tuple[list[Layer], VariableDict]:
     """The layers of a model and the shapes of its variables; nothing is computed.
 
     Args:
@@ -66,7 +71,12 @@ def find_layers(model: nn.Module, data_shape: Shape) -> tuple[list[Layer], Any]:
     calls: list[tuple[Layer | None, Shape, Shape]] = []  # shapes of an example
     seen: set[tuple[str, ...]] = set()  # a module may call that of its base class
 
-    def watch(next_method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    def watch(
+        next_method: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        context: nn.module.InterceptorContext,
+    ) -> object:
         result = next_method(*args, **kwargs)
         module = context.module
         if context.method_name == "__call__":
@@ -74,9 +84,9 @@ def find_layers(model: nn.Module, data_shape: Shape) -> tuple[list[Layer], Any]:
             if kind and module.path not in seen:
                 seen.add(module.path)
                 layer = Layer(module.path, kind, num_following=_following(module))
-                calls.append((layer, args[0].shape[1:], result.shape[1:]))
+                calls.append((layer, _shape(args[0]), _shape(result)))
             elif module.path == ("decoder",):
-                calls.append((None, result.shape[1:], result.shape[1:]))
+                calls.append((None, _shape(result), _shape(result)))
         return result
 
     with nn.intercept_methods(watch):
@@ -100,6 +110,11 @@ def find_layers(model: nn.Module, data_shape: Shape) -> tuple[list[Layer], Any]:
         if layer:
             layers.append(layer)
     return layers, shapes
+
+
+def _shape(x: object) -> Shape:
+    """The shape of an example of what a layer takes or returns, which is an array."""
+    return cast(jax.Array, x).shape[1:]
 
 
 def _following(module: nn.Module) -> int:

@@ -4,12 +4,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flaxvae.checks import InputError, check_choice, show
 from flaxvae.interop.architectures import ARCHITECTURES
 from flaxvae.interop.layers import Layer
-from flaxvae.interop.names import HEAD, Names, expand_architecture, find_names
+from flaxvae.interop.names import (
+    HEAD,
+    Names,
+    NamesLike,
+    expand_architecture,
+    find_names,
+)
 from flaxvae.interop.order import guess_program
 from flaxvae.interop.program import Program, Shape
 from flaxvae.interop.tensors import Weights
@@ -22,10 +27,8 @@ OWN = re.compile(
 )
 KINDS = ("conv", "hidden", "image", "output")  # in the encoder in this order
 
-NamesLike = str | Mapping[str, Any] | None
 
-
-def read_names(text: str) -> str | dict[str, Any]:
+def read_names(text: str) -> str | dict[str, str | Sequence[str]]:
     """The key of an architecture, or the dict in a JSON file.
 
     Raises:
@@ -35,7 +38,7 @@ def read_names(text: str) -> str | dict[str, Any]:
         check_choice("names", text, ARCHITECTURES)
         return text
 
-    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
         if len(found) < len(pairs):
             keys = [key for key, _ in pairs]
@@ -59,7 +62,7 @@ def read_names(text: str) -> str | dict[str, Any]:
     return dict(names)
 
 
-def check_names(names: Any) -> None:
+def check_names(names: object) -> None:
     """Raises `InputError` unless names are a dict from our layers to PyTorch's."""
     if names is None or isinstance(names, str):
         return
@@ -119,7 +122,7 @@ def without_prefix(names: NamesLike, weights: Weights) -> NamesLike:
     }
 
 
-def is_of_heads(names: Mapping[str, Any]) -> bool:
+def is_of_heads(names: Mapping[str, object]) -> bool:
     """Whether a dict names the layers of the code only; the others are to be found."""
     return names.keys() <= HEADS.keys()
 
@@ -163,7 +166,7 @@ def _place(ours: str) -> tuple[int, ...]:
     return kind, int(match["number"] or 0), int(bool(match["norm"]))
 
 
-def _as_tuple(names: Any) -> tuple[str, ...]:
+def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 

@@ -1,7 +1,6 @@
 """The activation of a PyTorch program, from the submodules of its module."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from flaxvae.checks import InputError
 
@@ -15,7 +14,7 @@ ACTIVATIONS = {
 RESIZING = ("Pool1d", "Pool2d", "Upsample", "PixelShuffle")  # in names of classes
 
 
-def read_modules(modules: Sequence[Any]) -> dict[str, Any]:
+def read_modules(modules: Sequence[object]) -> dict[str, str | float | None]:
     """The activation of a network, where its modules have one; else nothing.
 
     Args:
@@ -34,9 +33,12 @@ def read_modules(modules: Sequence[Any]) -> dict[str, Any]:
             )
         kind = ACTIVATIONS.get(name)
         if name == "GELU":
-            kind = "gelu" if module.approximate == "tanh" else "gelu_exact"
+            is_tanh = getattr(module, "approximate", "none") == "tanh"
+            kind = "gelu" if is_tanh else "gelu_exact"
         if kind is not None:
-            slope = float(module.negative_slope) if kind == "leaky_relu" else None
+            slope = None
+            if kind == "leaky_relu":
+                slope = float(getattr(module, "negative_slope", 0.01))
             found[kind, slope] = found.get((kind, slope), 0) + 1
     if found.get(("tanh", None)) == 1 or len(found) > 1:
         found.pop(("tanh", None), None)  # that of the outputs

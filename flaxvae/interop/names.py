@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from flaxvae.checks import InputError, check_choice
 from flaxvae.interop.architectures import ARCHITECTURES, Architecture
@@ -11,6 +10,7 @@ from flaxvae.interop.torch_names import PARTS, torch_names
 
 # From the path of a layer in flaxvae to the name of PyTorch's layer, or to the names of
 # the two layers whose outputs are its first and second half.
+NamesLike = str | Mapping[str, str | Sequence[str]] | None  # as a user states them
 Names = dict[tuple[str, ...], tuple[str, ...]]
 
 HEAD = ("posterior", "mean_and_log_var")
@@ -18,7 +18,7 @@ KINDS = {"vae": "a VAE with a diagonal posterior", "autoencoder": "an autoencode
 
 
 def find_names(
-    names: str | Mapping[str, Any] | None,
+    names: NamesLike,
     layers: Sequence[Layer],
     tensors: Sequence[str] | None,
 ) -> Names:

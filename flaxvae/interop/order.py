@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -288,7 +287,7 @@ class _Search:
         if self.steps > ENOUGH:
             return
         last = {self.patterns[v.name]: self.numbers[v.name] for v in path}
-        seen: set[Any] = set()
+        seen: set[object] = set()
         for name in self.sorted:
             layer = self.layers[name].on(side)
             if layer is None or name in used or not self._is_next(name, used, side):

@@ -8,13 +8,12 @@ inferred.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from flaxvae.checks import InputError
 from flaxvae.interop.program import Program, TorchLayer
 
 
-def read_gaps(program: Program, stated: Mapping[str, Any]) -> dict[str, Any]:
+def read_gaps(program: Program, stated: Mapping[str, object]) -> dict[str, object]:
     """Settings that follow from modules without weights between the layers.
 
     Args:
@@ -30,7 +29,7 @@ def read_gaps(program: Program, stated: Mapping[str, Any]) -> dict[str, Any]:
       InputError: an activation before a normalization, none between two layers, or what
         may be pooling.
     """
-    inferred: dict[str, Any] = {}
+    inferred: dict[str, object] = {}
     layers = [*program.encoder, *program.decoder]
     if program.is_autoencoder:
         layers = [*program.encoder, *program.heads, *program.decoder]

@@ -7,13 +7,19 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flaxvae.checks import InputError, check_choice, list_names, show
 from flaxvae.interop.files import Inert, read_file
 from flaxvae.training import NonFiniteError
+
+if TYPE_CHECKING:
+    import torch
+
+Tensors = Mapping[str, object]  # among other entries
 
 # Entries of checkpoints that hold a model's tensors, the first that is there.
 ENTRIES = ("state_dict", "model_state_dict", "model", "net", "network", "module")
@@ -37,14 +43,14 @@ class Weights:
     tensors: dict[str, np.ndarray]
     prefix: str = ""
     notes: tuple[str, ...] = ()
-    modules: tuple[Any, ...] = ()
+    modules: "tuple[torch.nn.Module, ...]" = ()
 
     def shorten(self, name: str) -> str:
         """A name as the program prints it, without wrappers and prefix."""
         return _without_wrappers(name).removeprefix(self.prefix)
 
 
-def read_weights(source: Any, entry: str | None = None) -> Weights:
+def read_weights(source: object, entry: str | None = None) -> Weights:
     """Reads the tensors of a program.
 
     Args:
@@ -58,7 +64,8 @@ def read_weights(source: Any, entry: str | None = None) -> Weights:
     """
     if isinstance(source, Weights):
         return source
-    modules: list[Any] = []
+    modules: list[torch.nn.Module] = []
+    content: object
     if isinstance(source, str | os.PathLike):
         content, place = read_file(Path(source).expanduser()), repr(str(source))
     elif _is_module(source):
@@ -92,7 +99,7 @@ def read_weights(source: Any, entry: str | None = None) -> Weights:
     return replace(weights, tensors=named)
 
 
-def read_tensors(source: Any) -> dict[str, np.ndarray]:
+def read_tensors(source: object) -> dict[str, np.ndarray]:
     """The tensors of `read_weights` by name."""
     return read_weights(source).tensors
 
@@ -103,17 +110,17 @@ def print_note(notes: Iterable[str]) -> None:
         print(f"NOTE: {'; '.join(notes)}", file=sys.stderr)
 
 
-def _is_module(value: Any) -> bool:
+def _is_module(value: object) -> "TypeGuard[torch.nn.Module]":
     torch = sys.modules.get("torch")  # a module cannot be there without it
     return torch is not None and isinstance(value, torch.nn.Module)
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_tensor(value: object) -> "TypeGuard[torch.Tensor]":
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: object) -> TypeGuard[ArrayLike]:
     if _is_tensor(value):
         return True
     if isinstance(value, Mapping | str | bytes | Inert) or value is None:
@@ -128,7 +135,9 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or hasattr(value, "__array__")
 
 
-def _unwrap(content: Any, entry: str | None, place: str) -> tuple[Any, list[str]]:
+def _unwrap(
+    content: object, entry: str | None, place: str
+) -> tuple[Tensors, list[str]]:
     """The dict of tensors in a checkpoint, and what was assumed."""
     if _is_module(content):
         content = content.state_dict()
@@ -177,7 +186,9 @@ def _unwrap(content: Any, entry: str | None, place: str) -> tuple[Any, list[str]
     )
 
 
-def _find_dicts(content: Mapping[Any, Any], depth: int = DEPTH) -> Iterator[Any]:
+def _find_dicts(
+    content: Mapping[object, object], depth: int = DEPTH
+) -> Iterator[tuple[str, Tensors]]:
     """Pairs of a name and a dict of tensors, of all dicts within a checkpoint."""
     for name, value in content.items():
         if _is_module(value):
@@ -193,23 +204,19 @@ def _find_dicts(content: Mapping[Any, Any], depth: int = DEPTH) -> Iterator[Any]
                 yield f"{name}.{inner}", tensors
 
 
-def _holds_tensors(content: Mapping[Any, Any]) -> bool:
+def _holds_tensors(content: Mapping[object, object]) -> bool:
     """Whether some of the values are tensors with axes, all under names."""
     return all(isinstance(name, str) for name in content) and any(
-        _is_array(value) and _count_axes(value) > 0 for value in content.values()
+        _is_array(value) and np.ndim(value) > 0 for value in content.values()
     )
 
 
-def _count_axes(value: Any) -> int:
-    return np.ndim(value) if isinstance(value, list | tuple) else len(value.shape)
-
-
-def _is_named(content: Mapping[Any, Any]) -> bool:
+def _is_named(content: Mapping[object, object]) -> bool:
     """Whether names are those of a module's tensors, ``layer.weight``."""
     return any(str(name).endswith((".weight", ".bias")) for name in content)
 
 
-def _as_array(name: str, value: Any) -> np.ndarray:
+def _as_array(name: str, value: ArrayLike) -> np.ndarray:
     """Any tensor, also sparse, quantized or on an accelerator, as an array."""
     if _is_tensor(value):
         value = _dense(name, value)
@@ -224,7 +231,7 @@ def _as_array(name: str, value: Any) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def _dense(name: str, tensor: Any) -> Any:
+def _dense(name: str, tensor: "torch.Tensor") -> np.ndarray:
     try:
         tensor = tensor.detach()
         if tensor.is_quantized:

@@ -8,31 +8,36 @@ layer before or after a flattened image has its pixels in another order.
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import flax.traverse_util
+import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import MutableVariableDict, VariableDict
 
 from flaxvae.checks import InputError
 from flaxvae.interop.layers import Layer, find_layers
 from flaxvae.interop.matching import match_names
-from flaxvae.interop.names import Names, find_names
+from flaxvae.interop.names import Names, NamesLike, find_names
 from flaxvae.interop.tensors import print_note, read_weights
+
+if TYPE_CHECKING:
+    import torch
 
 COUNTER = "num_batches_tracked"  # in PyTorch's batch normalization only
 STATISTICS = {"mean": "running_mean", "var": "running_var", "count": COUNTER}
 
 
 def from_torch(
-    source: Any,
+    source: object,
     model: nn.Module,
     data_shape: tuple[int, ...],
     *,
-    names: str | Mapping[str, Any] | None = None,
+    names: NamesLike = None,
     entry: str | None = None,
-) -> dict[str, Any]:
+) -> MutableVariableDict:
     """Converts the parameters and batch statistics of a PyTorch module.
 
     What is assumed (an entry of a checkpoint, a prefix, the order of the layers) is
@@ -74,7 +79,7 @@ def from_torch(
     torch_names, notes = match_names(names, layers, weights, tuple(data_shape))
     expected = _torch_shapes(layers, torch_names, shapes)
     _check_shapes(tensors, expected)
-    variables: dict[tuple[str, ...], Any] = {}
+    variables: dict[tuple[str, ...], jax.Array] = {}
     zero = np.zeros((), np.float32)  # files of old versions count no batches
     for path, leaf in _leaves(shapes).items():
         layer, name = _owner(path, layers)
@@ -90,13 +95,13 @@ def from_torch(
 
 
 def to_torch(
-    variables: Mapping[str, Any],
+    variables: VariableDict,
     model: nn.Module,
     data_shape: tuple[int, ...],
     *,
-    names: str | Mapping[str, Any] | None = None,
-    like: Any = None,
-) -> dict[str, Any]:
+    names: NamesLike = None,
+    like: object = None,
+) -> "dict[str, torch.Tensor]":
     """Converts variables to a PyTorch state dict, the inverse of `from_torch`.
 
     Args:
@@ -124,7 +129,7 @@ def to_torch(
         torch_names, _ = match_names(names, layers, weights, tuple(data_shape))
     else:
         torch_names = find_names(names, layers, None)
-    tensors: dict[str, Any] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for path, leaf in _leaves(variables).items():
         layer, name = _owner(path, layers)
         value = np.asarray(leaf)
@@ -144,7 +149,7 @@ def to_torch(
     return tensors
 
 
-def _leaves(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+def _leaves(variables: VariableDict) -> dict[tuple[str, ...], jax.Array]:
     return flax.traverse_util.flatten_dict(dict(variables))
 
 
@@ -168,7 +173,7 @@ def _torch_names(
 
 
 def _torch_shapes(
-    layers: list[Layer], torch_names: Names, shapes: Any
+    layers: list[Layer], torch_names: Names, shapes: VariableDict
 ) -> dict[str, tuple[int, ...]]:
     """The required shape of each of PyTorch's tensors."""
     expected = {}
