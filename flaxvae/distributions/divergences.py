@@ -1,7 +1,6 @@
 """Kullback-Leibler divergences in closed form."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +86,7 @@ def _kl_full_normal(q: MultivariateNormal, p: Normal) -> jax.Array:
     return sum_event(0.5 * (squares - 1.0 - log_ratio), 1)
 
 
-_CLOSED_FORMS: dict[tuple[type, type], Callable[[Any, Any], jax.Array]] = {
+_CLOSED_FORMS: dict[tuple[type, type], Callable[..., jax.Array]] = {
     (Normal, Normal): _kl_normal_normal,
     (MultivariateNormal, Normal): _kl_full_normal,
 }

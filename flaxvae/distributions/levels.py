@@ -6,7 +6,7 @@ from one pass of a network through all levels, which draws a level from the dens
 that it has computed from the levels before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 from flaxvae.checks import InputError, show_fields
 from flaxvae.distributions.distribution import Distribution
+
+Variables = Mapping[str, Mapping[str, object]]  # of a module, by their collections
 
 
 @jax.tree_util.register_dataclass
@@ -90,7 +92,7 @@ class Draws:
 class LevelNetwork(Protocol):
     """The passes of a network through its levels, see `flaxvae.nn.levels`."""
 
-    def apply(self, variables: Any, *args: Any, method: str, **more: Any) -> Any:
+    def apply(self, variables: Variables, *args: Any, method: str, **more: Any) -> Any:
         """Calls one of the methods ``draw`` and ``generate`` with these variables."""
 
 
@@ -111,7 +113,7 @@ class LevelPosterior:
 
     features: tuple[jax.Array, ...]
     top: Distribution
-    variables: Any
+    variables: Variables
     network: LevelNetwork = field(metadata={"static": True})
     is_one: bool = field(default=False, metadata={"static": True})
 
@@ -155,7 +157,7 @@ class LevelPosterior:
         """See `Distribution.log_prob`."""
         return self.at(z).log_q.sum(0)
 
-    def _pass(self, **choices: Any) -> Draws:
+    def _pass(self, **choices: object) -> Draws:
         draws: Draws = self.network.apply(
             self.variables, self.features, self.top, method="draw", **choices
         )
@@ -174,7 +176,7 @@ class LevelPrior:
     """
 
     top: Distribution
-    variables: Any
+    variables: Variables
     network: LevelNetwork = field(metadata={"static": True})
 
     __repr__ = show_fields

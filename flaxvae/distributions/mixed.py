@@ -1,8 +1,9 @@
 """The distribution of a table's row: columns of several kinds."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from flaxvae.checks import check_event_shape, show_fields
 from flaxvae.distributions.distribution import draw_noise, sum_event
 from flaxvae.distributions.normal import LOG_2PI
 from flaxvae.distributions.softplus import softplus
+from flaxvae.types import Block
 
 
 @jax.tree_util.register_dataclass
@@ -45,7 +47,7 @@ class Mixed:
 
     location: jax.Array
     log_scale: jax.Array
-    columns: tuple[Any, ...] = field(default=(), metadata={"static": True})
+    columns: tuple[Block, ...] = field(default=(), metadata={"static": True})
 
     __repr__ = show_fields
 
@@ -86,7 +88,9 @@ class Mixed:
         x = jnp.broadcast_to(self.location, shape + self.location.shape)
         scale = jnp.exp(self.log_scale)
 
-        def draw(noise: Any, key: jax.Array, features: np.ndarray) -> jax.Array:
+        def draw(
+            noise: Callable[..., jax.Array], key: jax.Array, features: np.ndarray
+        ) -> jax.Array:
             like = self.location[..., features]
             return draw_noise(noise, key, shape, like, features.ndim)
 
@@ -190,23 +194,23 @@ class Layout(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def find_layout(columns: tuple[Any, ...]) -> Layout:
+def find_layout(columns: tuple[Block, ...]) -> Layout:
     """The features by kind of columns as `Mixed` takes them."""
     kinds: dict[str, list[int]] = {"real": [], "integer": [], "binary": []}
-    edges: list[Any] = []
-    levels: list[Any] = []
+    edges: list[tuple[float, ...]] = []
+    levels: list[tuple[float, ...]] = []
     categories: dict[int, list[range]] = {}
     start = 0
-    for kind, *numbers in columns:
-        if kind == "category":
-            (width,) = numbers
+    for column in columns:
+        if column[0] == "category":
+            width = column[1]
             categories.setdefault(width, []).append(range(start, start + width))
             start += width
             continue
-        kinds[kind].append(start)
-        if kind == "integer":
-            edges.append(numbers[0])
-            levels.append(numbers[1])
+        kinds[column[0]].append(start)
+        if column[0] == "integer":
+            edges.append(column[1])
+            levels.append(column[2])
         start += 1
     most = max(map(len, levels), default=1)
     filled_edges = np.full((len(edges), most - 1), np.inf, np.float32)
@@ -220,9 +224,9 @@ def find_layout(columns: tuple[Any, ...]) -> Layout:
     return Layout(real, integer, filled_edges, filled_levels, binary, groups)
 
 
-def count_features(columns: tuple[Any, ...]) -> int:
+def count_features(columns: tuple[Block, ...]) -> int:
     """F, the number of features of columns as `Mixed` takes them."""
-    return sum(rest[0] if kind == "category" else 1 for kind, *rest in columns)
+    return sum(column[1] if column[0] == "category" else 1 for column in columns)
 
 
 class Bins(NamedTuple):

@@ -312,7 +312,7 @@ def _describe(
     likelihood = config.likelihood or ("normal" if data.is_real else "bernoulli")
     if program.is_autoencoder:
         likelihood = config.likelihood or "normal"
-    assumed: dict[str, str] = {"activation": config.activation}
+    assumed: dict[str, object] = {"activation": config.activation}
     if config.normalization in EPSILON_NOTES:
         assumed["normalization"] = EPSILON_NOTES[config.normalization]
     if config.activation == "leaky_relu":

@@ -151,7 +151,7 @@ class AutoencoderConfig(NetworkConfig):
 
     def build(
         self,
-        dataset: Any,
+        dataset: object,
         *,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
@@ -181,7 +181,7 @@ class AutoencoderConfig(NetworkConfig):
         if code is None and self.feature_map is not None:
             code = FeatureMapHead()
         elif code is None:
-            activation: Any = "none"
+            activation: CodeActivation = "none"
             if self.kind == "sparse":
                 activation = "sigmoid" if self.penalty == "rate" else "relu"
             activation = self.code_activation or activation
@@ -221,12 +221,12 @@ class AutoencoderConfig(NetworkConfig):
     ) -> Likelihood:
         return self.likelihood or "normal"
 
-    def _default_networks(self) -> dict[str, Any]:
+    def _default_networks(self) -> dict[str, object]:
         if self.encoder == "mlp":
             return {"hidden": SIZES[self.kind][0]}
         return {"normalization": "batch"}
 
-    def _defaults(self, data: DataSpec) -> Mapping[str, Any]:
+    def _defaults(self, data: DataSpec) -> Mapping[str, object]:
         defaults = self._default_networks()
         if self._choose_likelihood(is_table=data.is_real) == "normal":
             defaults |= {

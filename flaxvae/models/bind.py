@@ -1,7 +1,8 @@
 """The one place where a model meets a batch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -9,8 +10,10 @@ from flaxvae.batch import Batch
 from flaxvae.capabilities import Conditional, ModelTraits
 from flaxvae.checks import InputError
 
+Classifier = Callable[[jax.Array], jax.Array]  # bound, from examples to logits
 
-def bind(model: Any, batch: Batch[jax.Array]) -> tuple[Any, jax.Array]:
+
+def bind(model: object, batch: Batch[jax.Array]) -> tuple[Any, jax.Array]:
     """A bound model as an objective sees it under a batch, and the examples.
 
     An objective is a function of both: ``objective(*bind(model, batch), key=key)``.
@@ -30,7 +33,7 @@ def bind(model: Any, batch: Batch[jax.Array]) -> tuple[Any, jax.Array]:
     if batch.condition is not None:
         model = _under(model, batch.condition)
     if batch.label is not None:
-        model = Labelled(model, batch.label)
+        model = Labelled(cast(Classifier, model), batch.label)
     return model, batch.x
 
 
@@ -43,22 +46,21 @@ class Labelled:
       labels: ``(B,)`` integers.
     """
 
-    model: Any
+    model: Classifier
     labels: jax.Array
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits ``(B, num_classes)``."""
-        logits: jax.Array = self.model(x)
-        return logits
+        return self.model(x)
 
 
-def bind_example(model: Any, count: int) -> Any:
+def bind_example(model: object, count: int) -> Any:
     """A bound model under ``count`` valid conditions, if it is conditional."""
     condition = ModelTraits.of(model).condition
     return model if condition is None else _under(model, condition.example(count))
 
 
-def _under(model: Any, condition: jax.Array) -> Any:
+def _under(model: object, condition: jax.Array) -> Any:
     if not isinstance(model, Conditional):
         raise InputError("the model must be conditional to be given conditions")
     return model.given(condition)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.models.data_spec import HasExamples
 from flaxvae.settings import Except, check_settings, setting
 
 NUM_HEADS = 4
@@ -85,7 +86,8 @@ class CodePrior(nn.Module):
         for n, entries in zip(steps, before, strict=True):
             h = h + nn.Embed(num_embeddings, self.width, name=f"{n}_back")(entries)
         deterministic = not self.has_rng("dropout")
-        rate: Any = np.float32(self.dropout)  # the type in which masks are drawn
+        # In the type in which masks are drawn.
+        rate = cast(float, np.float32(self.dropout))
         for i in range(self.num_layers):
             attention = nn.MultiHeadDotProductAttention(
                 self.num_heads,
@@ -134,18 +136,17 @@ class GivenCodePrior:
       labels: ``(B,)`` integers.
     """
 
-    model: Any
+    model: CodePrior
     labels: jax.Array
 
     def logits(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """See `CodePrior.logits`."""
-        found: tuple[jax.Array, jax.Array] = self.model.logits(x, self.labels)
-        return found
+        return self.model.logits(x, self.labels)
 
     @property
     def class_nats(self) -> float:
         """See `CodePrior.class_nats`."""
-        return float(self.model.class_nats)
+        return self.model.class_nats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +178,7 @@ class CodePriorConfig:
                 f"got {self.prior_width}"
             )
 
-    def build(self, codes: Any) -> CodePrior:
+    def build(self, codes: HasExamples) -> CodePrior:
         """The prior for a data set of codes.
 
         Args:
@@ -185,7 +186,7 @@ class CodePriorConfig:
             of series; the prior is class-conditional if its splits have conditions.
         """
         return CodePrior(
-            codes.levels,
+            cast(int, codes.levels),
             columns=codes.shape[1],
             num_classes=None if codes.train.condition is None else codes.num_classes,
             width=self.prior_width,

@@ -1,13 +1,19 @@
 """The properties of a data set that a model depends on."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, cast, runtime_checkable
+
+import jax
+import numpy as np
+from jax.typing import DTypeLike
 
 from flaxvae.checks import InputError, as_integer, show
+from flaxvae.types import Block
 
 
-def as_shape(shape: Any) -> tuple[int, ...]:
+def as_shape(shape: object) -> tuple[int, ...]:
     """The shape of one example, also of a row from its length.
 
     >>> as_shape(784), as_shape([28, 28, 1])
@@ -25,14 +31,75 @@ def as_shape(shape: Any) -> tuple[int, ...]:
     return tuple(as_integer("data_shape", size, 1) for size in sizes)
 
 
+class Examples(Protocol):
+    """The examples of a split."""
+
+    @property
+    def condition(self) -> np.ndarray | None:
+        """What a conditional model conditions each on: ``(N,)`` or ``(N, C)``."""
+
+    def __len__(self) -> int:
+        """N, the number of examples."""
+
+
 @runtime_checkable
 class HasExamples(Protocol):
     """What a data set has that an array or a table has not."""
 
-    shape: tuple[int, ...]
-    levels: int | None
-    num_classes: int | None
-    train: Any
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an example as the model sees it."""
+
+    @property
+    def levels(self) -> int | None:
+        """See `DataSpec`."""
+
+    @property
+    def num_classes(self) -> int | None:
+        """See `DataSpec`."""
+
+    @property
+    def train(self) -> Examples:
+        """What parameters are fitted to."""
+
+
+class Schema(Protocol):
+    """The columns of a table."""
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some are not numbers."""
+
+
+class Preprocesses(Protocol):
+    """From stored examples to what a model sees: a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]
+
+    @property
+    def masked(self) -> bool:
+        """Whether numbers may be missing."""
+
+    @property
+    def schema(self) -> Schema | None:
+        """Of a table's columns."""
+
+    def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
+        """What the model sees of a stored batch."""
+
+    def has_draws(self, dtype: DTypeLike) -> bool:
+        """Whether the key matters, for stored examples of a type."""
+
+    def blocks(self, num_features: int) -> tuple[Block, ...]:
+        """The features of a table's row by kind."""
+
+
+class Data(HasExamples, Protocol):
+    """A `flaxvae.data.Dataset`, as models and objectives see it."""
+
+    @property
+    def preprocessing(self) -> Preprocesses:
+        """From stored examples to what the model sees."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +120,7 @@ class DataSpec:
     levels: int | None = None
     num_classes: int | None = None
     condition_width: int | None = None
-    columns: tuple[Any, ...] | None = None
+    columns: tuple[Block, ...] | None = None
     is_mixed: bool = False
 
     def __post_init__(self) -> None:
@@ -63,7 +130,7 @@ class DataSpec:
                 object.__setattr__(self, name, as_integer(name, value, 1))
 
     @classmethod
-    def of(cls, dataset: Any) -> "DataSpec":
+    def of(cls, dataset: object) -> "DataSpec":
         """The properties of a `flaxvae.data.Dataset`; a `DataSpec` is returned.
 
         Raises:
@@ -71,18 +138,19 @@ class DataSpec:
         """
         if isinstance(dataset, DataSpec):
             return dataset
-        has_examples = isinstance(dataset, HasExamples)
-        if not has_examples:
+        if not isinstance(dataset, HasExamples):
             raise InputError(
                 f"dataset must be a Dataset, got {type(dataset).__name__}: use "
                 "flaxvae.data.from_arrays for arrays and tables in memory"
             )
         condition = dataset.train.condition
-        has_vectors = condition is not None and condition.ndim > 1
+        width = None
+        if condition is not None and condition.ndim > 1:
+            width = condition.shape[1]
         shape = dataset.shape
         columns, is_mixed = None, False
         if len(shape) == 1:
-            preprocessing = dataset.preprocessing
+            preprocessing = cast(Data, dataset).preprocessing
             columns = preprocessing.blocks(shape[0])
             is_mixed = preprocessing.masked or (
                 preprocessing.schema is not None and preprocessing.schema.is_mixed
@@ -90,8 +158,8 @@ class DataSpec:
         return cls(
             shape,
             dataset.levels,
-            None if has_vectors else dataset.num_classes,
-            condition.shape[1] if has_vectors else None,
+            dataset.num_classes if width is None else None,
+            width,
             columns,
             is_mixed,
         )

@@ -8,15 +8,15 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import flax.linen as nn
 import numpy as np
 
 from flaxvae.checks import InputError, show
+from flaxvae.types import Json
 
 
-def describe_module(module: nn.Module) -> dict[str, Any]:
+def describe_module(module: nn.Module) -> dict[str, Json]:
     """Describes a module as JSON: ``{"module": class name, field: value, ...}``.
 
     >>> from flaxvae.nn import StandardNormal
@@ -38,7 +38,7 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def module_from_description(description: Any, part: str = "model") -> nn.Module:
+def module_from_description(description: object, part: str = "model") -> nn.Module:
     """Rebuilds the module that `describe_module` described.
 
     Args:
@@ -50,7 +50,7 @@ def module_from_description(description: Any, part: str = "model") -> nn.Module:
         fields, or fields of other types.
     """
     name = description.get("module") if isinstance(description, Mapping) else None
-    if not isinstance(name, str):
+    if not isinstance(description, Mapping) or not isinstance(name, str):
         raise InputError(f"{part} must describe a module, got {show(description)}")
     kinds = own_modules()
     if name not in kinds:
@@ -87,7 +87,7 @@ def own_modules() -> dict[str, type[nn.Module]]:
     return found
 
 
-def _describe(value: Any) -> Any:
+def _describe(value: object) -> Json:
     if isinstance(value, nn.Module):
         return describe_module(value)
     if isinstance(value, (list, tuple)):
@@ -102,7 +102,7 @@ def _describe(value: Any) -> Any:
     return {"module": f"{kind.__module__}.{kind.__qualname__}"}
 
 
-def _rebuild(value: Any, part: str) -> Any:
+def _rebuild(value: object, part: str) -> object:
     if isinstance(value, dict):
         return module_from_description(value, part)
     if isinstance(value, list):
@@ -110,7 +110,7 @@ def _rebuild(value: Any, part: str) -> Any:
     return value
 
 
-def _check_type(part: str, hint: Any, value: Any) -> None:
+def _check_type(part: str, hint: object, value: object) -> None:
     """Refuses a number, a text or a list where a field's type has none of them."""
     allowed = _plain_kinds(hint)
     if allowed is None or type(value) in allowed:
@@ -124,7 +124,7 @@ def _check_type(part: str, hint: Any, value: Any) -> None:
     raise InputError(f"{part} must be {' or '.join(names)}, got {show(value)}")
 
 
-def _plain_kinds(hint: Any) -> set[type[Any]] | None:
+def _plain_kinds(hint: object) -> set[type[object]] | None:
     """The JSON types that a field may have; None where it may hold anything else."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):

@@ -1,10 +1,11 @@
 """Variational autoencoders with several levels of latent variables."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
+from flax.typing import VariableDict
 
 from flaxvae.capabilities import PriorInitializedFromData
 from flaxvae.distributions import Distribution
@@ -53,14 +54,14 @@ class HierarchicalVAE(nn.Module):
         """p(z)."""
         return LevelPrior(self.top(), *self._parts())
 
-    def _parts(self) -> tuple[Any, nn.Module]:
+    def _parts(self) -> tuple[VariableDict, nn.Module]:
         network, variables = self.network.unbind()
         return variables, network
 
     @nn.nowrap
     def initialize_from_data(
-        self, variables: Any, examples: Callable[[int], jax.Array]
-    ) -> Any:
+        self, variables: VariableDict, examples: Callable[[int], jax.Array]
+    ) -> VariableDict:
         """The variables, a VampPrior's pseudo-inputs being examples."""
         top = self.top
         if not isinstance(top, PriorInitializedFromData):

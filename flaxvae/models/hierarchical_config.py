@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from flax import linen as nn
 
@@ -173,7 +173,7 @@ class HierarchicalConfig(LikelihoodConfig):
         return dims * (self.depth if isinstance(self.depth, int) else DEPTH)
 
     def build(
-        self, dataset: Any, *, likelihood: nn.Module | None = None
+        self, dataset: object, *, likelihood: nn.Module | None = None
     ) -> HierarchicalVAE:
         """The model for a data set.
 

@@ -64,7 +64,7 @@ class LikelihoodConfig:
         }
         self._check_unused([*self._kinds(), *(LIKELIHOODS[name] for name in either)])
 
-    def _known(self) -> dict[str, Any]:
+    def _known(self) -> dict[str, object]:
         """Values for `check_settings` in place of fields."""
         return {}
 
@@ -72,7 +72,7 @@ class LikelihoodConfig:
         """The chosen parts other than the likelihood."""
         return []
 
-    def _part_settings(self) -> Mapping[str, Any]:
+    def _part_settings(self) -> Mapping[str, object]:
         """Fields that are fields of parts, with their defaults."""
         return SETTINGS
 
@@ -86,11 +86,11 @@ class LikelihoodConfig:
         default: Likelihood = "normal" if is_table else "bernoulli"
         return self.likelihood or ("mixed" if is_mixed else default)
 
-    def _defaults(self, data: DataSpec) -> Mapping[str, Any]:
+    def _defaults(self, data: DataSpec) -> Mapping[str, object]:
         """Values that the model uses for fields that are None."""
         return {}
 
-    def resolve(self, data: DataSpec) -> dict[str, Any]:
+    def resolve(self, data: DataSpec) -> dict[str, object]:
         """The settings of the parts for a data set; those without a value are absent.
 
         Args:
@@ -120,7 +120,9 @@ class LikelihoodConfig:
             )
         return LIKELIHOODS[name]
 
-    def build_likelihood(self, data: DataSpec, values: Mapping[str, Any]) -> nn.Module:
+    def build_likelihood(
+        self, data: DataSpec, values: Mapping[str, object]
+    ) -> nn.Module:
         """The likelihood for a data set.
 
         Args:
@@ -136,7 +138,7 @@ class LikelihoodConfig:
 
     def _settings_of(
         self, part: str, choice: str, known: Collection[str]
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """Settings of a prior or a posterior by the names of its own fields.
 
         Args:
@@ -211,7 +213,7 @@ def feature_shape(
     return data_shape  # of a module of the user's own
 
 
-def build_part(part: type[Part], settings: Mapping[str, Any]) -> Part:
+def build_part(part: type[Part], settings: Mapping[str, object]) -> Part:
     """A module with those of the settings that it has."""
     names = fields_of(part)
     return part(**{name: settings[name] for name in names & settings.keys()})

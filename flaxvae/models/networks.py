@@ -4,14 +4,14 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import flax.linen as nn
 
 from flaxvae.checks import InputError, show
 from flaxvae.models.data_spec import DataSpec
 from flaxvae.models.likelihood import Kinds, LikelihoodConfig, build_part, feature_shape
-from flaxvae.nn.convnet import BeforeReshape
+from flaxvae.nn.convnet import BeforeReshape, ConvEncoder
 from flaxvae.nn.layers import (
     Activation,
     BatchNormStyle,
@@ -21,11 +21,14 @@ from flaxvae.nn.layers import (
     check_gates,
 )
 from flaxvae.nn.likelihoods import LIKELIHOODS
+from flaxvae.nn.mlp import MLPEncoder
 from flaxvae.nn.networks import DECODERS, ENCODERS, Decoder, Encoder
 from flaxvae.nn.resnet import Resampling
 from flaxvae.settings import Except, setting
 
 Padding = Literal["SAME", "VALID"] | int
+T = TypeVar("T")
+Sizes = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,13 +145,13 @@ class NetworkConfig(LikelihoodConfig, NetworkSettings):
     def _decoder(self) -> Decoder:
         return self.decoder or self.encoder
 
-    def _known(self) -> dict[str, Any]:
+    def _known(self) -> dict[str, object]:
         return {"activation": (self.activation, self.decoder_activation)}
 
     def _kinds(self) -> list[type[nn.Module]]:
         return [ENCODERS[self.encoder], DECODERS[self._decoder]]
 
-    def _part_settings(self) -> Mapping[str, Any]:
+    def _part_settings(self) -> Mapping[str, object]:
         return _SETTINGS
 
     def _names_in(self, parts: Iterable[type[nn.Module]]) -> set[str]:
@@ -167,7 +170,7 @@ class NetworkConfig(LikelihoodConfig, NetworkSettings):
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
         likelihood: nn.Module | None = None,
-        **fixed: Any,
+        **fixed: object,
     ) -> tuple[nn.Module, nn.Module, nn.Module]:
         """The encoder, the decoder and the likelihood for a data set.
 
@@ -212,7 +215,7 @@ class NetworkConfig(LikelihoodConfig, NetworkSettings):
         self._check_unused(named)
         return encoder, decoder, likelihood
 
-    def _check_effect(self, values: Mapping[str, Any]) -> None:
+    def _check_effect(self, values: Mapping[str, object]) -> None:
         """Raises `InputError` for a field that has no effect on these networks."""
         kinds = (values.get("normalization"), values.get("dense_normalization"))
         if self.batch_norm == "torch" and "batch" not in kinds:
@@ -241,15 +244,16 @@ class NetworkConfig(LikelihoodConfig, NetworkSettings):
         """Sizes of the data, the networks and the code in a few words."""
         values = self.resolve(data)
         if self.encoder == self._decoder == "mlp":
-            hidden = values.get("hidden", ENCODERS["mlp"].hidden)
+            hidden = cast(Sizes, values.get("hidden", MLPEncoder.hidden))
             sizes = (math.prod(data.shape), *hidden, latent_dim)
-            outwards = values.get("decoder_hidden", hidden[::-1])
+            outwards = cast(Sizes, values.get("decoder_hidden", hidden[::-1]))
             if outwards != hidden[::-1]:  # not the mirror
                 sizes += (*outwards, sizes[0])
             return "-".join(map(str, sizes))
         kinds = dict.fromkeys((self.encoder, self._decoder))
-        filters = values.get("filters", ENCODERS["conv"].filters)
-        widths = "-".join(map(str, (*filters, *values.get("hidden", ()))))
+        filters = cast(Sizes, values.get("filters", ConvEncoder.filters))
+        hidden = cast(Sizes, values.get("hidden", ()))
+        widths = "-".join(map(str, (*filters, *hidden)))
         return f"{' and '.join(kinds)} {widths}, z {latent_dim}"
 
 
@@ -282,6 +286,6 @@ def split_parts(
     return names, modules
 
 
-def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
+def without_none(settings: Mapping[str, T]) -> dict[str, T]:
     """The settings that have a value."""
     return {name: value for name, value in settings.items() if value is not None}

@@ -1,6 +1,6 @@
 """A conditional VAE with a classifier for examples without a label: M2."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -23,16 +23,17 @@ class SemiSupervisedVAE(nn.Module):
     classifier: nn.Module  # x (B, ...) -> logits (B, num_classes)
 
     @property
-    def condition(self) -> Any:
+    def condition(self) -> nn.Module | None:
         """The module that maps classes to features; see `VAE`."""
-        return self.vae.condition
+        condition: nn.Module | None = self.vae.condition
+        return condition
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits of q(y|x), ``(B, num_classes)``."""
         logits: jax.Array = self.classifier(x)
         return logits
 
-    def given(self, labels: jax.Array) -> Any:
+    def given(self, labels: jax.Array) -> object:
         """The conditional VAE under the class ``(B,)`` of each example."""
         return self.vae.given(labels)
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import flax.linen as nn
 import jax
@@ -79,7 +79,7 @@ class VAE(nn.Module):
         return GivenVAE(self, self.condition(c))
 
 
-def check_features(features: Any, posterior: nn.Module) -> jax.Array:
+def check_features(features: object, posterior: nn.Module) -> jax.Array:
     """What an encoder has returned, if flaxvae's posteriors can read it.
 
     Raises:
@@ -88,9 +88,9 @@ def check_features(features: Any, posterior: nn.Module) -> jax.Array:
     rule = "encoder must return features (B, F)"
     if not hasattr(features, "shape"):
         raise InputError(f"{rule}, got a {type(features).__name__}")
-    if features.ndim != 2 and isinstance(posterior, tuple(POSTERIORS.values())):
-        raise InputError(f"{rule}, got the shape {features.shape}")
-    array: jax.Array = features
+    array = cast(jax.Array, features)
+    if array.ndim != 2 and isinstance(posterior, tuple(POSTERIORS.values())):
+        raise InputError(f"{rule}, got the shape {array.shape}")
     return array
 
 
@@ -106,7 +106,7 @@ class GivenVAE:
       condition: the features of the conditions, ``(B, E)``.
     """
 
-    vae: Any
+    vae: VAE
     condition: jax.Array
 
     def encode(self, x: jax.Array) -> Distribution:
@@ -125,13 +125,13 @@ class GivenVAE:
 
     def prior(self) -> Distribution:
         """p(z|c) with batch shape ``(B,)``, or a p(z) that ignores the condition."""
-        prior: Any = self.vae.prior
+        prior = self.vae.prior
         takes = PriorTraits.of(prior).takes_condition
         p: Distribution = prior(self.condition) if takes else prior()
         return p
 
     @property
-    def critic(self) -> Any:
+    def critic(self) -> nn.Module | None:
         """The critic of codes, or None."""
         return self.vae.critic
 
@@ -201,7 +201,7 @@ class VAEConfig(NetworkConfig):
 
     def build(
         self,
-        dataset: Any,
+        dataset: object,
         *,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
@@ -283,7 +283,7 @@ class VAEConfig(NetworkConfig):
             },
         )
 
-    def _kind_of(self, part: str) -> type[Any]:
+    def _kind_of(self, part: str) -> type[nn.Module]:
         return PRIORS[self.prior] if part == "prior" else POSTERIORS[self.posterior]
 
 

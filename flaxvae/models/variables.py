@@ -1,11 +1,11 @@
 """Shape inference and data-dependent initialization."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.typing import VariableDict
 
 from flaxvae.capabilities import (
     HasInitAll,
@@ -18,8 +18,8 @@ from flaxvae.models.bind import bind_example
 
 
 def initialize_from_data(
-    model: nn.Module, variables: Any, examples: Callable[[int], jax.Array]
-) -> Any:
+    model: nn.Module, variables: VariableDict, examples: Callable[[int], jax.Array]
+) -> VariableDict:
     """The initial variables of a model, after data-dependent initialization.
 
     Args:
@@ -40,14 +40,14 @@ def initialize_from_data(
     return {**variables, "params": {**params, "prior": of_prior}}
 
 
-def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
+def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> VariableDict:
     """Shapes and types of a model's variables for examples of ``data_shape``.
 
     Nothing is computed and no objective is needed: the model's method ``init_all``, or
     each part of a VAE that the model has, is called once.
     """
 
-    def init_all(vae: Any, x: jax.Array) -> None:
+    def init_all(vae: nn.Module, x: jax.Array) -> None:
         if isinstance(vae, HasInitAll):
             vae.init_all(x)
             return
@@ -59,7 +59,7 @@ def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> Any:
         if (critic := ModelTraits.of(vae).critic) is not None:
             critic(z)
 
-    def init() -> Any:
+    def init() -> VariableDict:
         x = jnp.zeros((1, *data_shape), jnp.float32)
         return model.init(jax.random.key(0), x, method=init_all)
 

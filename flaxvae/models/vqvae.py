@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import flax.linen as nn
 import jax
+from flax.typing import VariableDict
 
 from flaxvae.checks import InputError
 from flaxvae.distributions import Distribution
@@ -59,23 +60,24 @@ class VQVAE(nn.Module):
 
     @nn.nowrap
     def initialize_from_data(
-        self, variables: Any, examples: Callable[[int], jax.Array]
-    ) -> Any:
+        self, variables: VariableDict, examples: Callable[[int], jax.Array]
+    ) -> VariableDict:
         """The variables with a codebook found by k-means on features of examples.
 
         Args:
           variables: of the model.
           examples: ``(count) -> examples``, ``(count, H, W, C)``.
         """
-        quantizer: Any = self.quantizer
+        quantizer = self.quantizer
         if not isinstance(quantizer, VectorQuantizer):
             return variables
 
-        def features(model: Any, x: jax.Array) -> jax.Array:
+        def features(model: VQVAE, x: jax.Array) -> jax.Array:
             z: jax.Array = model.quantizer.features(model.encoder(x))
             return z
 
-        z: Any = self.apply(variables, examples(NUM_EXAMPLES), method=features)
+        seen = examples(NUM_EXAMPLES)
+        z = cast(jax.Array, self.apply(variables, seen, method=features))
         rows = z.reshape(-1, z.shape[-1])
         codes = k_means(rows, quantizer.num_codes, key=jax.random.key(0))
         initialized = dict(variables)
@@ -133,7 +135,7 @@ class VQVAEConfig(NetworkConfig):
 
     def build(
         self,
-        dataset: Any,
+        dataset: object,
         *,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
@@ -178,7 +180,7 @@ class VQVAEConfig(NetworkConfig):
     ) -> Likelihood:
         return self.likelihood or "normal"
 
-    def _defaults(self, data: DataSpec) -> Mapping[str, Any]:
+    def _defaults(self, data: DataSpec) -> Mapping[str, object]:
         if self._choose_likelihood(is_table=data.is_real) != "normal":
             return {}
         scale = SERIES_SCALE if data.is_real else PIXEL_SCALE

@@ -1,7 +1,7 @@
 """Conditions of a conditional model, classes or vectors, as features."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -51,7 +51,7 @@ class Condition(nn.Module):
 
 
 def check_conditions(
-    values: Any,
+    values: object,
     *,
     num_classes: int | None = None,
     width: int | None = None,

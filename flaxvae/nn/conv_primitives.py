@@ -19,7 +19,7 @@ kernel, other layouts, gathered patches, blocks that fit the cache.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -232,7 +232,9 @@ def _set_up(
     ``folds``: a mapped axis of the first argument can be merged into the batch axis.
     """
 
-    def infer(a: Any, b: Any, *, window: Window) -> Any:
+    def infer(
+        a: jax.core.ShapedArray, b: jax.core.ShapedArray, *, window: Window
+    ) -> jax.core.ShapedArray:
         return jax.core.ShapedArray(shape(a, b, window), jnp.result_type(a, b))
 
     def on_any(*args: jax.Array, window: Window) -> jax.Array:
@@ -242,10 +244,12 @@ def _set_up(
             default=functools.partial(native, window=window),
         )
 
-    def batch(args: Any, axes: Any, *, window: Window) -> tuple[jax.Array, int]:
+    def batch(
+        args: Sequence[jax.Array], axes: Sequence[int | None], *, window: Window
+    ) -> tuple[jax.Array, int]:
         a, b = args
         if folds and axes[1] is None:
-            a = jnp.moveaxis(a, axes[0], 0)
+            a = jnp.moveaxis(a, cast(int, axes[0]), 0)
             out = primitive.bind(a.reshape(-1, *a.shape[2:]), b, window=window)
             return out.reshape(*a.shape[:2], *out.shape[1:]), 0
         mapped = [

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -133,7 +133,7 @@ class ConvDecoder(Network):
 
 
 def first_image(
-    network: Any,
+    network: Network,
     h: jax.Array,
     size: tuple[int, ...],
     condition: jax.Array | None = None,

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from flaxvae.checks import InputError
 from flaxvae.nn.conv_primitives import conv, conv_adjoint
@@ -29,8 +29,8 @@ class Conv(nn.Module):
     strides: Sizes = 1
     padding: Padding = "SAME"
     use_bias: bool = True
-    dtype: Any = None  # of the computation; None: promoted from input and parameters
-    param_dtype: Any = jnp.float32
+    dtype: DTypeLike | None = None  # None: promoted from input and parameters
+    param_dtype: DTypeLike = jnp.float32
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
@@ -62,8 +62,8 @@ class ConvTranspose(nn.Module):
     padding: Padding = "SAME"
     output_size: tuple[int, ...] | None = None  # (H, W), or (T,)
     use_bias: bool = True
-    dtype: Any = None  # of the computation; None: promoted from input and parameters
-    param_dtype: Any = jnp.float32
+    dtype: DTypeLike | None = None  # None: promoted from input and parameters
+    param_dtype: DTypeLike = jnp.float32
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 

@@ -1,14 +1,12 @@
 """Parameters of the affine layers of a `Flow`."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 
 def affine_parameters(
-    module: Any, name: str, inputs: int, outputs: int
+    module: nn.Module, name: str, inputs: int, outputs: int
 ) -> tuple[jax.Array, ...]:
     """Parameters of a network with one hidden layer whose initial output is zero.
 

@@ -2,8 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal, TypeVar, get_args
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,7 @@ from flaxvae.collectives import data_axis, draw_rows
 from flaxvae.nn.batch_norm import TorchBatchNorm
 
 Function = Callable[[jax.Array], jax.Array]
+S = TypeVar("S", int, str, int | str)
 
 
 def _by_rows(function: Function) -> Function:
@@ -248,7 +249,7 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros((), x.dtype))
 
 
-def per_stage(name: str, value: Any, count: int) -> tuple[Any, ...]:
+def per_stage(name: str, value: S | Sequence[S], count: int) -> tuple[S, ...]:
     """One value for each of ``count`` stages; a single value is repeated.
 
     Raises:

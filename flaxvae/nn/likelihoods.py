@@ -7,7 +7,7 @@ head declares about p(x|z) is listed in `flaxvae.capabilities.LikelihoodTraits`.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -39,6 +39,7 @@ from flaxvae.nn.bounds import (
     soft_bound,
     squarable,
 )
+from flaxvae.types import Block
 
 Scale = Literal["shared", "fixed", "learned"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -107,7 +108,7 @@ class LocationScaleHead(nn.Module):
         check_above("init_scale", self.init_scale, 0)
         features = as_float32(features)
         activate = MEAN_ACTIVATIONS[self.mean_activation]
-        log_scale: Any = math.log(self.init_scale)
+        log_scale: float | jax.Array = math.log(self.init_scale)
         if self.scale == "learned":
             if features.shape[-1] % 2:
                 raise InputError(
@@ -262,7 +263,7 @@ class MixedHead(nn.Module):
     support: ClassVar[Support] = "mixed"
     handles_missing: ClassVar[bool] = True
 
-    columns: tuple[Any, ...] = ()  # as `Mixed` takes them
+    columns: tuple[Block, ...] = ()  # as `Mixed` takes them
     scale: Scale = "shared"
     init_scale: float = 1.0  # the constant of "fixed"; the initial value of "shared"
 
@@ -332,7 +333,7 @@ Likelihood = Literal[
     "categorical",
     "mixed",
 ]
-LIKELIHOODS: dict[Likelihood, type[Any]] = {
+LIKELIHOODS: dict[Likelihood, type[nn.Module]] = {
     "bernoulli": BernoulliHead,
     "continuous_bernoulli": ContinuousBernoulliHead,
     "normal": NormalHead,

@@ -1,11 +1,12 @@
 """Heads of approximate posteriors: features -> q(z|x)."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from flaxvae.checks import check_at_least
 from flaxvae.distributions import MultivariateNormal, Normal
@@ -69,7 +70,9 @@ class FullNormalHead(nn.Module):
         return MultivariateNormal(squarable(mean), scale)
 
 
-def _init_mean_only(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
+def _init_mean_only(
+    key: jax.Array, shape: tuple[int, int], dtype: DTypeLike
+) -> jax.Array:
     """Flax's default for the first half of the columns, zeros for the second."""
     F, both = shape
     mean = nn.initializers.lecun_normal()(key, (F, both // 2), dtype)
@@ -169,7 +172,7 @@ def _small(width: int, name: str) -> nn.Dense:
 
 
 Posterior = Literal["diagonal", "full", "iaf", "planar", "radial"]
-POSTERIORS: dict[Posterior, type[Any]] = {
+POSTERIORS: dict[Posterior, type[nn.Module]] = {
     "diagonal": DiagonalNormalHead,
     "full": FullNormalHead,
     "iaf": IAFHead,

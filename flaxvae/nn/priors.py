@@ -1,10 +1,11 @@
 """Priors over the latent code: modules ``() -> p(z)`` over ``(D,)``."""
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, cast, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.typing import Collection
 
 from flaxvae.capabilities import ModelTraits
 from flaxvae.checks import check_at_least, check_choice
@@ -82,7 +83,7 @@ class VampPrior(nn.Module):
         shape = (self.num_components, *self.data_shape)
         uniform = nn.initializers.uniform(1.0)
         u = self.param("pseudo_inputs", uniform, shape, jnp.float32)
-        model: Any = self.parent
+        model = cast(nn.Module, self.parent)
         condition = ModelTraits.of(model).condition
         if condition is not None:  # classes in rotation
             model = model.given(condition.example(self.num_components))
@@ -90,12 +91,14 @@ class VampPrior(nn.Module):
         return mixture_over_batch(q)
 
     @nn.nowrap
-    def _encode(self, model: Any, u: jax.Array) -> Distribution:
+    def _encode(self, model: nn.Module, u: jax.Array) -> Distribution:
         q: Distribution = model.encode(u)
         return q
 
     @nn.nowrap
-    def initialize_from_data(self, params: Any, examples: jax.Array) -> Any:
+    def initialize_from_data(
+        self, params: Collection, examples: jax.Array
+    ) -> Collection:
         """The parameters with ``examples`` ``(M, ...)`` as pseudo-inputs."""
         return {**params, "pseudo_inputs": examples}
 
@@ -107,7 +110,7 @@ class TopVampPrior(VampPrior):
     """
 
     @nn.nowrap
-    def _encode(self, model: Any, u: jax.Array) -> Distribution:
+    def _encode(self, model: nn.Module, u: jax.Array) -> Distribution:
         q: Distribution = model.encode_top(u)
         return q
 
@@ -171,7 +174,7 @@ class ConditionalNormal(nn.Module):
 
 
 Prior = Literal["normal", "mixture", "vamp", "flow", "conditional"]
-PRIORS: dict[Prior, type[Any]] = {
+PRIORS: dict[Prior, type[nn.Module]] = {
     "normal": StandardNormal,
     "mixture": MixturePrior,
     "vamp": VampPrior,

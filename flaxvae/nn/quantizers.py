@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -239,7 +239,7 @@ class FiniteScalarQuantizer(nn.Module):
 
 
 Quantizer = Literal["vq", "fsq"]
-QUANTIZERS: dict[Quantizer, type[Any]] = {
+QUANTIZERS: dict[Quantizer, type[nn.Module]] = {
     "vq": VectorQuantizer,
     "fsq": FiniteScalarQuantizer,
 }

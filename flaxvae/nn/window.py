@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -50,7 +49,7 @@ def make_window(
     Raises:
       InputError: the kernel is larger than the padded image.
     """
-    pads: Any
+    pads: tuple[Pair, ...]
     if padding == "SAME":
         pads = tuple(
             _same_pads(*sizes) for sizes in zip(size, kernel, strides, strict=True)
@@ -61,7 +60,7 @@ def make_window(
         raise InputError(f"unknown padding {padding!r}: choose from SAME, VALID")
     else:
         each = (padding,) * len(size) if isinstance(padding, int) else padding
-        pads = tuple((p, p) if isinstance(p, int) else tuple(p) for p in each)
+        pads = tuple((p, p) if isinstance(p, int) else (p[0], p[1]) for p in each)
     is_series = len(size) == 1
     if is_series:
         size, kernel, strides = (*size, 1), (*kernel, 1), (*strides, 1)
@@ -77,7 +76,9 @@ def make_window(
             f"kernel_size must be <= the padded {place}, got "
             f"{kh if is_series else (kh, kw)}"
         )
-    return Window((H, W), (kh, kw), (down, right), pads, (output[0], output[1]))
+    return Window(
+        (H, W), (kh, kw), (down, right), (pads[0], pads[1]), (output[0], output[1])
+    )
 
 
 def _same_pads(size: int, kernel: int, stride: int) -> Pair:
