@@ -1,10 +1,11 @@
 """The cross-entropy of classes."""
 
-from typing import Any
-
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flaxvae.models.bind import Labelled
+from flaxvae.models.data_spec import Data
 from flaxvae.objectives.objective import Objective, Terms
 from flaxvae.objectives.requirements import check_one_level
 
@@ -19,11 +20,11 @@ class Classification(Objective):
     stopping compares ``loss``.
     """
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """The model must be a classifier."""
         check_one_level(model, "classification")
 
-    def __call__(self, classifier: Any, x: jax.Array, *, key: jax.Array) -> Terms:
+    def __call__(self, classifier: Labelled, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`; ``key`` is not used."""
         del key
         labels = classifier.labels

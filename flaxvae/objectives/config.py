@@ -6,12 +6,14 @@ import textwrap
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union
 
 from flaxvae.checks import InputError
-from flaxvae.objectives.objective import Objective
+from flaxvae.objectives.objective import Objective, weights_of
 from flaxvae.schedules import CYCLES, ScheduleKind, make_schedule
 from flaxvae.settings import check_settings, field_docs, setting
+
+K = TypeVar("K", bound=str)  # names, which may be a Literal
 
 
 class ObjectiveChoice:
@@ -24,16 +26,16 @@ class ObjectiveChoice:
         class ObjectiveConfig(ObjectiveChoice, objectives=OBJECTIVES): ...
     """
 
-    objectives: ClassVar[Mapping[Any, type[Objective]]]
+    objectives: ClassVar[Mapping[str, type[Objective]]]
 
     if TYPE_CHECKING:  # what the dataclass adds
 
-        def __init__(self, **fields: Any) -> None: ...
+        def __init__(self, **fields: object) -> None: ...
 
         def __getattr__(self, name: str) -> Any: ...
 
-    def __init_subclass__(cls, *, objectives: Mapping[Any, type[Objective]]) -> None:
-        cls.objectives = objectives
+    def __init_subclass__(cls, *, objectives: Mapping[K, type[Objective]]) -> None:
+        cls.objectives = dict(objectives.items())
         fields = {"objective": _name_field(objectives)}
         fields |= {n: _merge(n, objectives) for n in _names_in(objectives)}
         fields |= _fields_with_docs(BetaSchedule)
@@ -69,25 +71,27 @@ class ObjectiveChoice:
                     f"{name} must be left out for the objective {self.objective}, "
                     f"which has {', '.join(own)}, got {value}"
                 )
-        objective: Any = kind(**chosen)
+        objective = kind(**chosen)
+        weights = weights_of(objective)
         for name, value in chosen.items():
             weight = own[name].metadata.get("weighted_by")
-            if weight is not None and getattr(objective, weight) == 0:
+            if weight is not None and weights[weight] == 0:
                 raise InputError(
                     f"{name} must be left out where {weight} is 0, got {value}"
                 )
         self._check_schedule("beta" in own)
         if self.kl_schedule == "constant":
-            return typing.cast(Objective, objective)
-        if objective.beta == 0:
+            return objective
+        beta = typing.cast(float, weights["beta"])
+        if beta == 0:
             raise InputError(
                 f"kl_schedule must be constant where beta is 0, got {self.kl_schedule}"
             )
         cycles = CYCLES if self.kl_cycles is None else self.kl_cycles
-        beta = make_schedule(
-            self.kl_schedule, objective.beta, epochs=self.kl_epochs, cycles=cycles
+        schedule = make_schedule(
+            self.kl_schedule, beta, epochs=self.kl_epochs, cycles=cycles
         )
-        return typing.cast(Objective, dataclasses.replace(objective, beta=beta))
+        return dataclasses.replace(objective, beta=schedule)
 
     def _check_schedule(self, has_beta: bool) -> None:
         unused = {"constant": ("kl_epochs", "kl_cycles"), "cyclical": ()}
@@ -118,10 +122,11 @@ class BetaSchedule:
     """Rises of the schedule cyclical. Default: 4 (arXiv 1903.10145)."""
 
 
-_Field = tuple[Any, dataclasses.Field[Any], str]  # type, default and metadata, help
+# Of a field its type, its default and metadata, and its help.
+_Field = tuple[object, dataclasses.Field[object], str]
 
 
-def _name_field(objectives: Mapping[Any, type[Objective]]) -> _Field:
+def _name_field(objectives: Mapping[K, type[Objective]]) -> _Field:
     papers = {
         name: re.search(r"arXiv\s+([\d.]+\d)", kind.__doc__ or "")
         for name, kind in objectives.items()
@@ -131,10 +136,10 @@ def _name_field(objectives: Mapping[Any, type[Objective]]) -> _Field:
     return Literal[tuple(objectives)], setting(next(iter(objectives))), doc
 
 
-def _merge(name: str, objectives: Mapping[Any, type[Objective]]) -> _Field:
+def _merge(name: str, objectives: Mapping[K, type[Objective]]) -> _Field:
     """One field for those of this name, None by default."""
-    hints: dict[Any, None] = {}
-    docs: dict[str, dict[Any, list[str]]] = {}  # doc: default: names of objectives
+    hints: dict[object, None] = {}
+    docs: dict[str, dict[object, list[str]]] = {}  # doc: default: names of objectives
     for label, kind in objectives.items():
         field = _fields_of(kind).get(name)
         if field is None:
@@ -147,7 +152,7 @@ def _merge(name: str, objectives: Mapping[Any, type[Objective]]) -> _Field:
     return Union[(*hints, None)], setting(None), doc
 
 
-def _owners(labels: Mapping[Any, list[str]]) -> str:
+def _owners(labels: Mapping[object, list[str]]) -> str:
     """Objectives with their defaults, such as ``elbo (1), miwae, piwae (64)``."""
     parts = []
     for default, names in labels.items():
@@ -156,24 +161,24 @@ def _owners(labels: Mapping[Any, list[str]]) -> str:
     return ", ".join(parts)
 
 
-def _fields_with_docs(settings: type[Any]) -> dict[str, _Field]:
+def _fields_with_docs(settings: type[BetaSchedule]) -> dict[str, _Field]:
     hints, docs = typing.get_type_hints(settings), field_docs(settings)
     fields = {field.name: field for field in dataclasses.fields(settings)}
     return {name: (hints[name], field, docs[name]) for name, field in fields.items()}
 
 
-def _names_in(objectives: Mapping[Any, type[Objective]]) -> list[str]:
+def _names_in(objectives: Mapping[K, type[Objective]]) -> list[str]:
     names: dict[str, None] = {}
     for kind in objectives.values():
         names |= dict.fromkeys(_fields_of(kind))
     return list(names)
 
 
-def _fields_of(kind: type[Objective]) -> dict[str, dataclasses.Field[Any]]:
+def _fields_of(kind: type[Objective]) -> dict[str, dataclasses.Field[object]]:
     """The fields of an objective that a user chooses, by name."""
     return {
         field.name: field
-        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        for field in dataclasses.fields(kind)
         if not field.metadata.get("from_data")
     }
 

@@ -1,14 +1,16 @@
 """InfoVAE and WAE: the codes of all examples together follow the prior."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from flaxvae.checks import check_at_least, check_choice
 from flaxvae.collectives import gather_rows
 from flaxvae.distributions import sample_and_log_prob
+from flaxvae.models.data_spec import Data
 from flaxvae.objectives.elbo import bound_terms
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
 from flaxvae.objectives.requirements import check_one_level, one_level
@@ -71,7 +73,7 @@ class InfoVAE(Objective):
         loss = loss + (self.alpha + self.mmd_weight - 1) * discrepancy
         return {**terms, "loss": loss, "mmd": jnp.broadcast_to(discrepancy, loss.shape)}
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """The model must have one level."""
         check_one_level(model, "info")
 
@@ -108,7 +110,7 @@ class WAE(Objective):
         loss = -terms["log_likelihood"] + self.mmd_weight * discrepancy
         return {**terms, "loss": loss, "mmd": jnp.broadcast_to(discrepancy, loss.shape)}
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """The model must have one level."""
         check_one_level(model, "wae")
 

@@ -1,7 +1,8 @@
 """The evidence lower bound."""
 
-from typing import Any, Literal
+from typing import Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +10,7 @@ from flaxvae.collectives import gather_rows
 from flaxvae.distributions import Distribution, kl_divergence, sample_and_log_prob
 from flaxvae.distributions.divergences import has_closed_form, kl_per_dimension
 from flaxvae.distributions.levels import LevelPosterior
+from flaxvae.models.data_spec import Data
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
 from flaxvae.objectives.requirements import check_diagonal, check_standard_prior
 from flaxvae.settings import setting
@@ -88,7 +90,7 @@ class ELBO(Objective):
         penalty = jnp.broadcast_to(penalty, terms["kl"].shape)
         return {"loss": -(terms["log_likelihood"] - self.beta * penalty), **terms}
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """Free bits need a diagonal posterior and a standard normal prior."""
         if self.free_bits is None:
             return

@@ -1,8 +1,10 @@
 """FactorVAE: the total correlation by a critic that is trained against the model."""
 
 import functools
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
 
+import flax.linen as nn
 import jax
 import optax
 
@@ -10,6 +12,7 @@ from flaxvae.capabilities import ModelTraits, TakesCritic
 from flaxvae.checks import InputError, check_above
 from flaxvae.collectives import gather_rows, take_part
 from flaxvae.distributions import sample_and_log_prob
+from flaxvae.models.data_spec import Data
 from flaxvae.nn.critic import Critic
 from flaxvae.objectives.elbo import bound_terms
 from flaxvae.objectives.objective import (
@@ -25,6 +28,7 @@ from flaxvae.objectives.requirements import (
     check_one_level,
     diagonal,
 )
+from flaxvae.types import PyTree
 
 
 class BoundVAEWithCritic(BoundVAE, Protocol):
@@ -91,12 +95,12 @@ class FactorVAE(Objective):
             "critic_loss": critic_loss,
         }
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """The model must have a place for a critic, and a diagonal posterior."""
         _check_place(model)
         check_diagonal(model, "factor")
 
-    def complete(self, model: Any, dataset: Any) -> Completed:
+    def complete(self, model: nn.Module, dataset: Data) -> Completed:
         """Adds a `Critic` to a model without one, and an optimizer for it."""
         _check_place(model)
         if model.critic is None:
@@ -105,7 +109,7 @@ class FactorVAE(Objective):
         return Completed(self, model, wrap)
 
 
-def _check_place(model: Any) -> None:
+def _check_place(model: object) -> None:
     """Raises `InputError` for a model that cannot have a critic."""
     check_one_level(model, "factor")
     if not isinstance(model, TakesCritic):
@@ -136,7 +140,7 @@ def with_critic(
         "critic": optax.adam(learning_rate, b1=0.5, b2=0.9),
     }
 
-    def label(params: Any) -> Any:
+    def label(params: Mapping[str, PyTree]) -> dict[str, PyTree]:
         return {
             name: jax.tree.map(lambda _, n=name: _player(n), part)
             for name, part in params.items()

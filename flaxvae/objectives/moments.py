@@ -1,12 +1,14 @@
 """DIP-VAE: the codes of all examples get the covariance of the prior."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from flaxvae.collectives import gather_rows
 from flaxvae.distributions import sample_and_log_prob
+from flaxvae.models.data_spec import Data
 from flaxvae.objectives.elbo import bound_terms
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
 from flaxvae.objectives.requirements import (
@@ -65,7 +67,7 @@ class DIPVAE(Objective):
             "covariance_penalty": jnp.broadcast_to(penalty, terms["elbo"].shape),
         }
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """The posterior must be diagonal, of one level."""
         check_one_level(model, "dip")
         check_diagonal(model, "dip")

@@ -6,18 +6,28 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, dataclass_transform
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Protocol,
+    TypeVar,
+    cast,
+    dataclass_transform,
+)
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from flaxvae.checks import InputError, check_choice, show
 from flaxvae.distributions import Distribution
 from flaxvae.dtypes import narrow
+from flaxvae.models.data_spec import Data
 from flaxvae.schedules import Schedule, at_full_value
 from flaxvae.settings import (
     as_python,
@@ -26,6 +36,7 @@ from flaxvae.settings import (
     setting,
     settings_from_description,
 )
+from flaxvae.types import Json
 
 Terms = dict[str, jax.Array]
 """Named quantities, each ``(B,)`` in nats per example. ``"loss"`` is minimised."""
@@ -41,6 +52,8 @@ if TYPE_CHECKING:  # in `Objective.__call__` its value has taken a schedule's pl
 else:
     Weight = float | jax.Array | Schedule
 """A number that may be traced: swept, scheduled, changed without recompiling."""
+Value = float | jax.Array | Schedule | None  # of a weight; None: it is left out
+Own = TypeVar("Own", bound="Objective")
 
 
 class BoundVAE(Protocol):
@@ -85,6 +98,9 @@ class Objective(abc.ABC):
     `flaxvae.collectives.gather_rows`, such as ``gather_rows(z).mean(0)``. A batch of an
     evaluation holds 500 different examples, or the whole split if that is smaller.
     """
+
+    if TYPE_CHECKING:  # subclasses are dataclasses
+        __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]
 
     least_batch: ClassVar[int] = 1
     """Examples that a batch must hold, more than 1 for terms that compare them."""
@@ -133,7 +149,7 @@ class Objective(abc.ABC):
           ``"loss"``, and reports the others under their names.
         """
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """Raises `InputError` for a model or data that it cannot be trained on.
 
         Called before training; by default it raises nothing.
@@ -148,7 +164,7 @@ class Objective(abc.ABC):
         """
         return False
 
-    def complete(self, model: Any, dataset: Any) -> "Completed":
+    def complete(self, model: nn.Module, dataset: Data) -> "Completed":
         """The objective, the model and the optimizer's wrapper, ready to be trained.
 
         Args:
@@ -208,7 +224,7 @@ def as_objective(objective: Objective | Callable[..., Terms]) -> Objective:
     return FunctionObjective(function=objective)
 
 
-def check_terms(terms: Any, batch_size: int, objective: Any) -> None:
+def check_terms(terms: object, batch_size: int, objective: object) -> None:
     """Raises `InputError` unless an objective has returned terms ``(B,)`` and a loss.
 
     A number for the whole batch, ``()``, passes too.
@@ -238,7 +254,7 @@ def with_arrays(objective: Objective) -> Objective:
     Floating-point numbers become float32; the arrays are copies.
     """
 
-    def to_array(value: Any) -> jax.Array:
+    def to_array(value: ArrayLike) -> jax.Array:
         if isinstance(value, jax.core.Tracer):
             return value
         array = narrow(np.asarray(value))
@@ -249,16 +265,16 @@ def with_arrays(objective: Objective) -> Objective:
     return arrays
 
 
-def weights_of(objective: Objective) -> dict[str, Any]:
+def weights_of(objective: Objective) -> dict[str, Value]:
     """The weights of an objective by name, None for those that are left out."""
     return {
         field.name: getattr(objective, field.name)
-        for field in dataclasses.fields(objective)  # type: ignore[arg-type]
+        for field in dataclasses.fields(objective)
         if not field.metadata.get("static")
     }
 
 
-def set_weights(objective: Objective, weights: Mapping[str, Any]) -> Objective:
+def set_weights(objective: Objective, weights: Mapping[str, Value]) -> Objective:
     """The objective with other weights; a schedule stays, with the value in it.
 
     >>> from flaxvae.objectives import ELBO
@@ -271,20 +287,17 @@ def set_weights(objective: Objective, weights: Mapping[str, Any]) -> Objective:
     own = weights_of(objective)
     for name in weights:
         check_choice("weight", name, own)
-    changed = {
-        name: dataclasses.replace(own[name], value=value)
-        if isinstance(own[name], Schedule)
-        else value
-        for name, value in weights.items()
-    }
+    changed = dict(weights)
+    for name, value in weights.items():
+        if isinstance(before := own[name], Schedule):
+            full = cast(float | jax.Array, value)
+            changed[name] = dataclasses.replace(before, value=full)
     _, fixed = _flatten(objective)
-    replaced: Objective = _unflatten(
-        type(objective), fixed, [changed.get(n, value) for n, value in own.items()]
-    )
-    return replaced
+    leaves = [changed.get(name, value) for name, value in own.items()]
+    return _unflatten(type(objective), fixed, leaves)
 
 
-def describe_objective(objective: Objective) -> dict[str, Any]:
+def describe_objective(objective: Objective) -> dict[str, Json]:
     """The class and the fields of an objective as JSON, for ``config.json``."""
     kind = type(objective)
     if isinstance(objective, FunctionObjective):
@@ -294,7 +307,7 @@ def describe_objective(objective: Objective) -> dict[str, Any]:
     return {"name": name, **describe_settings(objective)}
 
 
-def objective_from_description(described: Mapping[str, Any]) -> Objective | None:
+def objective_from_description(described: Mapping[str, object]) -> Objective | None:
     """The objective that `describe_objective` described, if that is enough to build it.
 
     None for a function or a class of the user's own, and for an objective that holds
@@ -305,7 +318,7 @@ def objective_from_description(described: Mapping[str, Any]) -> Objective | None
     """
     values = dict(described)
     own = {kind.__name__: kind for kind in Objective.__subclasses__() if _is_own(kind)}
-    kind = own.get(values.pop("name"))
+    kind = own.get(str(values.pop("name")))
     if kind is None:
         return None
     weights = (values.get(name) for name in _names(kind, is_static=False))
@@ -318,7 +331,7 @@ def _is_own(kind: type[Objective]) -> bool:
     return kind.__module__.startswith("flaxvae.objectives.")
 
 
-def _full_name(function: Any) -> str:
+def _full_name(function: Callable[..., object]) -> str:
     if isinstance(function, functools.partial):
         name = f"{_full_name(function.func)} with {function.args} {function.keywords}"
         return re.sub(r" at 0x[0-9a-f]+", "", name)  # another one in every process
@@ -326,7 +339,7 @@ def _full_name(function: Any) -> str:
     return f"{function.__module__}.{name}"
 
 
-def _names(cls: type[Any], *, is_static: bool) -> list[str]:
+def _names(cls: type[Objective], *, is_static: bool) -> list[str]:
     return [
         field.name
         for field in dataclasses.fields(cls)
@@ -334,11 +347,11 @@ def _names(cls: type[Any], *, is_static: bool) -> list[str]:
     ]
 
 
-def _comparable(value: Any) -> Any:
+def _comparable(value: object) -> Hashable:
     """What can be compared and hashed: of an array its shape and its numbers."""
     value = as_python(value)
     if isinstance(value, Objective | Schedule):
-        fields = dataclasses.fields(value)  # type: ignore[arg-type]
+        fields = dataclasses.fields(value)
         own = (_comparable(getattr(value, field.name)) for field in fields)
         return (type(value), *own)
     if isinstance(value, tuple | list):
@@ -350,7 +363,9 @@ def _comparable(value: Any) -> Any:
     return value if isinstance(value, Hashable) else id(value)
 
 
-def _flatten(objective: Any) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
+def _flatten(
+    objective: Objective,
+) -> tuple[list[tuple[jax.tree_util.GetAttrKey, Value]], tuple[object, ...]]:
     cls = type(objective)
     leaves = [
         (jax.tree_util.GetAttrKey(name), getattr(objective, name))
@@ -360,7 +375,9 @@ def _flatten(objective: Any) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
     return leaves, tuple(fixed)
 
 
-def _unflatten(cls: type[Any], fixed: Any, leaves: Any) -> Any:
+def _unflatten(
+    cls: type[Own], fixed: Iterable[object], leaves: Iterable[object]
+) -> Own:
     # Without __init__, whose checks do not apply: leaves may be any objects.
     objective = object.__new__(cls)
     for is_static, values in ((True, fixed), (False, leaves)):
@@ -375,6 +392,6 @@ class FunctionObjective(Objective):
 
     function: Callable[..., Terms] = static(None)
 
-    def __call__(self, vae: Any, x: jax.Array, *, key: jax.Array) -> Terms:
+    def __call__(self, vae: object, x: jax.Array, *, key: jax.Array) -> Terms:
         """Calls the function."""
         return self.function(vae, x, key=key)

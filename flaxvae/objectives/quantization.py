@@ -1,11 +1,15 @@
 """Vector quantization: the loss of a VQ-VAE, and of the prior over its codes."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from flaxvae.collectives import gather_rows
+from flaxvae.models.code_prior import CodePrior, GivenCodePrior
+from flaxvae.models.data_spec import Data
+from flaxvae.models.vqvae import VQVAE
 from flaxvae.objectives.objective import Objective, Terms, Weight
 from flaxvae.objectives.requirements import check_one_level
 from flaxvae.settings import setting
@@ -40,11 +44,11 @@ class Quantization(Objective):
         """See `Objective.has_batch_terms`."""
         return True
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """The model must have a codebook in place of levels."""
         check_one_level(model, "quantization")
 
-    def __call__(self, model: Any, x: jax.Array, *, key: jax.Array) -> Terms:
+    def __call__(self, model: VQVAE, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`; ``key`` is not used."""
         del key
         q = model.encode(x)
@@ -80,11 +84,13 @@ class Autoregressive(Objective):
     1711.00937, section 3.3.
     """
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """The model must be a prior over codes."""
         check_one_level(model, "autoregressive")
 
-    def __call__(self, prior: Any, x: jax.Array, *, key: jax.Array) -> Terms:
+    def __call__(
+        self, prior: CodePrior | GivenCodePrior, x: jax.Array, *, key: jax.Array
+    ) -> Terms:
         """See `Objective.__call__`; ``key`` is not used."""
         del key
         indices, logits = prior.logits(x)

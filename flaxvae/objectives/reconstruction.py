@@ -1,13 +1,13 @@
 """Autoencoders: the reconstruction error, and penalties for a sparse code."""
 
-from typing import Any
-
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from flaxvae.checks import InputError
 from flaxvae.collectives import gather_rows
 from flaxvae.models import AutoencoderConfig
+from flaxvae.models.data_spec import Data
 from flaxvae.objectives.corruption import Corruption, corrupt
 from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, static
 from flaxvae.objectives.requirements import check_one_level, one_level
@@ -65,7 +65,7 @@ class Reconstruction(Objective):
         """See `Objective.has_batch_terms`."""
         return self.rate_weight is not None
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """The model must have one level."""
         check_one_level(model, "reconstruction")
 

@@ -2,18 +2,39 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.models.data_spec import Data
 from flaxvae.nn.conditions import check_conditions
 from flaxvae.objectives.elbo import ELBO
-from flaxvae.objectives.objective import Completed, Objective, Terms, Weight, static
+from flaxvae.objectives.objective import (
+    BoundVAE,
+    Completed,
+    Objective,
+    Terms,
+    Weight,
+    static,
+)
 from flaxvae.objectives.requirements import check_one_level
 from flaxvae.settings import setting
+
+Draw = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class BoundM2(Protocol):
+    """What `M2` sees: a classifier, and a VAE under the classes that it is given."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logits of q(y|x), ``(B, Y)``."""
+
+    def given(self, labels: jax.Array) -> BoundVAE:
+        """The VAE under the class ``(B,)`` of each example."""
 
 
 class M2(Objective):
@@ -55,7 +76,7 @@ class M2(Objective):
     batch_size: int = static(100, at_least=1)
     """Labelled examples that a step draws, with replacement; all, if there are not
     more."""
-    preprocess: Callable[[Any, jax.Array], Any] | None = static(None, from_data=True)
+    preprocess: Draw | None = static(None, from_data=True)
     """From x and a key to the model's input, anew in each step; None: read from the
     data, where binarization or dequantization is drawn."""
 
@@ -74,7 +95,7 @@ class M2(Objective):
         """See `Objective.has_batch_terms`."""
         return True
 
-    def complete(self, model: Any, dataset: Any) -> Completed:
+    def complete(self, model: nn.Module, dataset: Data) -> Completed:
         """Labelled examples are binarized and dequantized as the others are."""
         of_data, dtype = dataset.preprocessing, np.asarray(self.x).dtype
         if self.preprocess is not None or not of_data.has_draws(dtype):
@@ -82,7 +103,7 @@ class M2(Objective):
         draws = dataclasses.replace(of_data, render=None, schema=None)
         return Completed(dataclasses.replace(self, preprocess=draws), model)
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """Labelled examples must be like the data's, and of the model's classes."""
         check_one_level(model, "m2")
         num_classes = model.condition.num_classes
@@ -97,7 +118,7 @@ class M2(Objective):
                 f"{np.shape(self.x)}"
             )
 
-    def __call__(self, model: Any, x: jax.Array, *, key: jax.Array) -> Terms:
+    def __call__(self, model: BoundM2, x: jax.Array, *, key: jax.Array) -> Terms:
         """See `Objective.__call__`."""
         key_rows, key = jax.random.split(key)
         labelled, labels = jnp.asarray(self.x), jnp.asarray(self.labels)

@@ -1,8 +1,9 @@
 """beta-TCVAE: the KL split into mutual information, dependence and the rest."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from flaxvae.checks import InputError
 from flaxvae.collectives import gather_rows, take_part
 from flaxvae.distributions import Normal
 from flaxvae.distributions.normal import LOG_2PI
+from flaxvae.models.data_spec import Data
 from flaxvae.objectives.objective import (
     BoundVAE,
     Completed,
@@ -96,12 +98,12 @@ class TCVAE(Objective):
             **terms,
         }
 
-    def check(self, model: Any, dataset: Any) -> None:
+    def check(self, model: nn.Module, dataset: Data) -> None:
         """The posterior must be diagonal, of one level."""
         check_one_level(model, "tcvae")
         check_diagonal(model, "tcvae")
 
-    def complete(self, model: Any, dataset: Any) -> Completed:
+    def complete(self, model: nn.Module, dataset: Data) -> Completed:
         """Reads the number of training examples from the data."""
         if self.num_examples is not None:
             return Completed(self, model)
