@@ -617,7 +617,7 @@ def _with_run(function: Callable[P, Trained]) -> Callable[P, Run]:
         try:
             return Run.of(function(*bound.args, **bound.kwargs), dataset)
         except Interrupted as error:
-            if error.trained is not None:
+            if isinstance(error.trained, Trained):
                 error.trained = Run.of(error.trained, dataset)
             raise
 
@@ -641,7 +641,8 @@ def _with_runs(function: Callable[P, list[Member]]) -> Callable[P, list[RunMembe
         try:
             return as_runs(function(*bound.args, **bound.kwargs))
         except Interrupted as error:
-            error.trained = as_runs(error.trained or [])
+            found = error.trained
+            error.trained = as_runs(found if isinstance(found, list) else [])
             raise
 
     return _annotate(call, signature, list[RunMember])

@@ -44,9 +44,9 @@ def _describe(member: Member, dataset: Dataset | None) -> dict[str, Any]:
     row = dict(member.setting)
     lines = {line["epoch"]: line for line in trained.history}
     counting = trained.best_epoch or max(lines, default=0)
-    line = lines.get(counting, {"validation": {}})
+    known = lines[counting]["validation"] if counting in lines else {}
     failure = member.failure
-    row |= {f"validation_{name}": line["validation"].get(name) for name in TERMS}
+    row |= {f"validation_{name}": known.get(name) for name in TERMS}
     if dataset is not None:
         test: dict[str, float] = {}
         if failure is None:

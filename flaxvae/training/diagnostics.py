@@ -1,6 +1,6 @@
 """What a model does with its codes: numbers of every epoch, beside the objective's."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +36,7 @@ def code_moments(model: object, x: jax.Array, *, key: jax.Array) -> Moments:
         return {}
     mean, z = codes.mean, q.sample(key)
     moments = {"mean": mean, "mean_squared": mean**2, "z": z, "z_squared": z**2}
-    p: Any = model.prior() if isinstance(model, HasPrior) else None
-    if has_kl_per_dimension(q, p):
+    if isinstance(model, HasPrior) and has_kl_per_dimension(q, p := model.prior()):
         moments["kl_per_dimension"] = kl_per_dimension(q, p)
     return moments
 

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
@@ -38,6 +39,7 @@ from flaxvae.training.evaluate import draw_inputs
 from flaxvae.training.inputs import as_array, check_examples, conditions_of
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import count_parameters
+from flaxvae.training.storage.stored import Line
 
 CHUNK = 1024  # rows computed at once
 
@@ -71,10 +73,10 @@ class Trained:
     """
 
     model: nn.Module
-    variables: dict[str, Any]
+    variables: dict[str, optax.Params]
     data_shape: tuple[int, ...]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Line] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
     epochs: int = 0
     best_epoch: int | None = None
