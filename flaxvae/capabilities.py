@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import jax
 
+from flaxvae.types import PyTree
+
 Support = Literal["binary", "unit", "real", "levels", "mixed"]
 
 
@@ -92,7 +94,7 @@ class LikelihoodTraits(Traits):
 
     support: Support | None = None
     levels: int | None = None
-    columns: tuple[Any, ...] | None = None
+    columns: tuple[object, ...] | None = None
     handles_missing: bool = False
 
     @property
@@ -225,8 +227,8 @@ class InitializedFromData(Protocol):
     """A model with data-dependent initialization."""
 
     def initialize_from_data(
-        self, variables: Any, examples: Callable[[int], jax.Array]
-    ) -> Any:
+        self, variables: PyTree, examples: Callable[[int], jax.Array]
+    ) -> PyTree:
         """The variables, from ``(count) -> examples`` as the model sees them."""
 
 
@@ -236,7 +238,7 @@ class PriorInitializedFromData(Protocol):
 
     num_components: int
 
-    def initialize_from_data(self, params: Any, examples: jax.Array) -> Any:
+    def initialize_from_data(self, params: PyTree, examples: jax.Array) -> PyTree:
         """The parameters, from ``num_components`` examples."""
 
 
@@ -244,7 +246,7 @@ class PriorInitializedFromData(Protocol):
 class TakesCritic(Protocol):
     """A model with a place for a critic of codes."""
 
-    critic: Any
+    critic: object
 
 
 @runtime_checkable
