@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from flaxvae.capabilities import DistributionTraits
 from flaxvae.checks import as_integer
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
+from flaxvae.distributions import Normal
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
 from flaxvae.evaluation.bound import evaluate_elbo
 from flaxvae.evaluation.likelihood import bytes_per_draw
@@ -153,7 +153,7 @@ def _choose_rows(share: np.ndarray, num_draws: int) -> tuple[np.ndarray, np.ndar
 
 
 def _log_aggregate(
-    q: Any, share: np.ndarray, z: jax.Array
+    q: Normal, share: np.ndarray, z: jax.Array
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log q(z) of codes, and log prod_d q(z_d) where q(z|x) is diagonal, ``(A,)``."""
     with np.errstate(divide="ignore"):
@@ -161,7 +161,7 @@ def _log_aggregate(
 
     is_factorized = DistributionTraits.of(q).is_factorized
 
-    def measure(q: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def measure(q: Normal, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         if is_factorized:
             log_weights = jnp.broadcast_to(log_share, (len(z), len(log_share)))
             return log_marginals(z, q, log_weights)

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from flaxvae.capabilities import LikelihoodTraits, ModelTraits
 from flaxvae.data import Split
@@ -17,7 +17,7 @@ PER_EXAMPLE = "nats per example"
 
 
 def add_own_units(
-    trained: Trained, split: Split, numbers: Mapping[str, Any]
+    trained: Trained, split: Split, numbers: Mapping[str, float]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """The numbers of a report that are densities, in the data's own units.
 
@@ -121,7 +121,7 @@ def _own(trained: Trained) -> str:
     return f"{kind} own units"
 
 
-def _code_length(numbers: Mapping[str, Any]) -> float | None:
+def _code_length(numbers: Mapping[str, float]) -> float | None:
     """-log p(x) of a VAE or a VQ-VAE with its prior, or an upper bound, in nats."""
     if "nll" in numbers:
         return float(numbers["nll"])
@@ -136,7 +136,7 @@ def _likelihood(trained: Trained) -> LikelihoodTraits:
     return LikelihoodTraits.of(ModelTraits.of(trained.model).likelihood)
 
 
-def _is_density(trained: Trained, dtype: Any) -> bool:
+def _is_density(trained: Trained, dtype: DTypeLike) -> bool:
     """Whether p(x|z) is a density of numbers, not a probability."""
     likelihood = _likelihood(trained)
     if likelihood.is_probability:
