@@ -1,8 +1,8 @@
 """What models, their parts and distributions declare about themselves.
 
 A class declares a capability by a class variable, a field or a method with one of the
-names below. Any module or model may stand in the place of flaxvae's own, and needs no
-base class: what it does not declare has the default stated here. This file is the only
+names below. Other modules and models may stand in the place of flaxvae's own, without a
+base class: what they do not declare has the default stated here. This file is the only
 one that reads declarations.
 """
 
@@ -210,7 +210,7 @@ class HasPrior(Protocol):
 class Conditional(Protocol):
     """A model that may be conditional; it is if it has the module ``condition``."""
 
-    def given(self, condition: jax.Array) -> Any:
+    def given(self, condition: jax.Array) -> object:
         """The model under a condition for each example, ``(B,)`` or ``(B, C)``."""
 
 

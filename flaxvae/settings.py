@@ -333,7 +333,7 @@ def describe_settings(settings: object) -> dict[str, Json]:
 
 
 def describe_value(value: object) -> Json:
-    """Any value as JSON; an array by its shape and checksum, NaN and infinity as text.
+    """A value as JSON; an array by its shape and checksum, NaN and infinity as text.
 
     >>> describe_value({"sizes": {2, 1}, 3: np.float32(0.1), "path": Path("a/b")})
     {'sizes': [1, 2], '3': 0.1, 'path': 'a/b'}

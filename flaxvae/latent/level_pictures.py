@@ -1,7 +1,7 @@
 """The pictures that only models with several levels have; see `pictures`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -12,6 +12,9 @@ from flaxvae.latent.grids import choose_grid
 from flaxvae.latent.keys import draw_key
 from flaxvae.training.keys import Stream
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TEMPERATURES = (0.0, 0.4, 0.7, 1.0)
 ROWS, COLUMNS = 10, 12  # of nearly square images
 MOST_ANCHORS = 4  # samples whose levels are varied
@@ -19,7 +22,7 @@ MOST_KEPT = 6  # numbers of levels in a picture
 MOST_GROUPS = 10  # of levels with a colour each
 
 
-def level_samples(context: Context) -> Any:
+def level_samples(context: Context) -> "Figure | None":
     """What each level decides: samples with their first levels, the rest redrawn."""
     from flaxvae.latent.figures.levels import plot_variations
 
@@ -45,7 +48,7 @@ def level_samples(context: Context) -> Any:
     return _plot_rows(context, both.reshape(-1, *both.shape[2:]), names, title)
 
 
-def level_reconstructions(context: Context) -> Any:
+def level_reconstructions(context: Context) -> "Figure | None":
     """Test examples, reconstructed from their first levels alone."""
     trained, split = context.trained, context.shown
     shapes = trained.level_shapes
@@ -64,7 +67,7 @@ def level_reconstructions(context: Context) -> Any:
     )
 
 
-def temperatures(context: Context) -> Any:
+def temperatures(context: Context) -> "Figure":
     """Samples at several temperatures, from the same noise."""
     _, columns = _choose_grid(context)
     rows = levels.sample_temperatures(
@@ -75,7 +78,7 @@ def temperatures(context: Context) -> Any:
     return _plot_rows(context, rows, names, f"{title}: {context.title}")
 
 
-def kl_per_level(context: Context) -> Any:
+def kl_per_level(context: Context) -> "Figure":
     """What each level costs: its part of the KL of test examples."""
     from flaxvae.latent.figures.levels import plot_kl_per_level
 
@@ -94,7 +97,7 @@ def kl_per_level(context: Context) -> Any:
     )
 
 
-def kl_by_epoch(context: Context) -> Any:
+def kl_by_epoch(context: Context) -> "Figure | None":
     """Each level's part of the KL of validation examples by epoch."""
     from flaxvae.latent.figures.levels import plot_kl_by_epoch
 
@@ -126,7 +129,7 @@ def _choose_grid(context: Context) -> tuple[int, int]:
 
 def _plot_rows(
     context: Context, rows: np.ndarray, names: Sequence[str], title: str
-) -> Any:
+) -> "Figure":
     """Images or series ``(rows, columns, ...)`` in the model's units."""
     from flaxvae.latent import figures
     from flaxvae.latent.figures.series import plot_series_rows

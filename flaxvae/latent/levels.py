@@ -28,6 +28,7 @@ from flaxvae.distributions.levels import Codes, LevelPosterior
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.training import Trained
 from flaxvae.training.diagnostics import code_moments
+from flaxvae.training.trained import Posterior
 
 Levels = Sequence[np.ndarray | jax.Array]
 
@@ -63,7 +64,7 @@ def encode_level(
     """
     if key is not None:
 
-        def mean(model: Any, x: jax.Array) -> jax.Array:
+        def mean(model: HierarchicalVAE, x: jax.Array) -> jax.Array:
             return _means(model, x)[level]
 
         return np.asarray(trained.compute(mean, x, key=key))
@@ -261,14 +262,16 @@ def kl_per_level(
     return np.average(kl, axis=0, weights=split.weights)
 
 
-def sample_posterior(q: Any, key: jax.Array, shape: tuple[int, ...] = ()) -> Any:
+def sample_posterior(
+    q: Posterior, key: jax.Array, shape: tuple[int, ...] = ()
+) -> jax.Array | Codes:
     """``q.sample(key, shape)`` of any model's q(z|x)."""
     if isinstance(q, LevelPosterior):
         return Codes(_sample_of(q, key, shape))
     return q.sample(key, shape)
 
 
-def mean_of(q: Any) -> Any:
+def mean_of(q: Posterior) -> jax.Array | Codes:
     """``q.mean`` of any model's q(z|x)."""
     return Codes(_means_of(q)) if isinstance(q, LevelPosterior) else q.mean
 
@@ -346,9 +349,8 @@ def _count_at_once(trained: Trained) -> int:
     return max(1, min(ROWS, NUMBERS // math.prod(trained.data_shape)))
 
 
-def _means(model: Any, x: jax.Array) -> tuple[jax.Array, ...]:
-    levels: tuple[jax.Array, ...] = model.encode(x).mean.levels
-    return levels
+def _means(model: HierarchicalVAE, x: jax.Array) -> tuple[jax.Array, ...]:
+    return model.encode(x).mean.levels
 
 
 @functools.partial(jax.jit, static_argnames=("level",))
