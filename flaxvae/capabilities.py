@@ -8,7 +8,7 @@ one that reads declarations.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import jax
 
@@ -186,7 +186,7 @@ class CodeTraits(DistributionTraits):
 class Encodes(Protocol):
     """A model with codes."""
 
-    def encode(self, x: jax.Array) -> Any:
+    def encode(self, x: jax.Array) -> object:
         """q(z|x) of a batch."""
 
 
@@ -194,7 +194,7 @@ class Encodes(Protocol):
 class Decodes(Protocol):
     """A model of p(x|z)."""
 
-    def decode(self, z: jax.Array) -> Any:
+    def decode(self, z: jax.Array) -> object:
         """p(x|z) of codes."""
 
 
@@ -202,7 +202,7 @@ class Decodes(Protocol):
 class HasPrior(Protocol):
     """A model with p(z); an autoencoder and a VQ-VAE have none."""
 
-    def prior(self) -> Any:
+    def prior(self) -> object:
         """p(z)."""
 
 

@@ -520,7 +520,7 @@ class Trained:
         return None if self.is_conditional else self._prior(None, 1)
 
     def _prior(self, condition: object, num: int) -> Prior | None:
-        def prior(vae: nn.Module, batch: Batch[jax.Array]) -> Prior | None:
+        def prior(vae: nn.Module, batch: Batch[jax.Array]) -> object:
             seen, _ = bind(vae, batch)
             return seen.prior() if isinstance(seen, HasPrior) else None
 
