@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from flaxvae.capabilities import LikelihoodTraits, ModelTraits
 from flaxvae.data import Split
@@ -136,7 +135,7 @@ def _likelihood(trained: Trained) -> LikelihoodTraits:
     return LikelihoodTraits.of(ModelTraits.of(trained.model).likelihood)
 
 
-def _is_density(trained: Trained, dtype: DTypeLike) -> bool:
+def _is_density(trained: Trained, dtype: np.dtype) -> bool:
     """Whether p(x|z) is a density of numbers, not a probability."""
     likelihood = _likelihood(trained)
     if likelihood.is_probability:

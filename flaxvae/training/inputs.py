@@ -37,7 +37,7 @@ def check_examples(
         return
     if x.dtype.kind not in "iuf" and not jax.dtypes.issubdtype(x.dtype, np.floating):
         raise InputError(f"{name} must hold numbers, got {x.dtype}")
-    check_values(name, x, preprocessing, is_image=is_image)
+    check_values(name, cast(np.ndarray, x), preprocessing, is_image=is_image)
 
 
 def conditions_of(
