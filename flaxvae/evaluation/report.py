@@ -135,7 +135,7 @@ def evaluate(
         )
     units: dict[str, str] = {}
     if not isinstance(trained.model, Autoencoder):  # whose loss is not a bound
-        densities = cast(Mapping[str, float], numbers)  # as those are that it reads
+        densities = cast(Mapping[str, float], numbers)  # the others are not read
         own, units = add_own_units(trained, split, densities)
         numbers |= own
     report: dict[str, object] = {name: numbers, **units}
