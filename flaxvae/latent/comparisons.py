@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from flaxvae.latent.figures.style import Figure
 
 
 def draw_sweep(

@@ -18,7 +18,7 @@ from flaxvae.training.keys import Stream
 from flaxvae.training.trained import Sampler
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from flaxvae.latent.figures.style import Figure
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from flaxvae.latent.keys import draw_key
 from flaxvae.training.keys import Stream
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from flaxvae.latent.figures.style import Figure
 
 TEMPERATURES = (0.0, 0.4, 0.7, 1.0)
 ROWS, COLUMNS = 10, 12  # of nearly square images

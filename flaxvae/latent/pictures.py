@@ -29,7 +29,7 @@ from flaxvae.objectives.reconstruction import ACTIVE, Reconstruction
 from flaxvae.training import Trained
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from flaxvae.latent.figures.style import Figure
 
 DENOISED = 12  # test images in the picture of a denoising autoencoder
 SERIES = 8  # test series and their reconstructions
