@@ -12,7 +12,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 import jax
 
-from flaxvae.types import PyTree
+from flaxvae.types import Block, PyTree
 
 Support = Literal["binary", "unit", "real", "levels", "mixed"]
 
@@ -94,7 +94,7 @@ class LikelihoodTraits(Traits):
 
     support: Support | None = None
     levels: int | None = None
-    columns: tuple[object, ...] | None = None
+    columns: tuple[Block, ...] | None = None
     handles_missing: bool = False
 
     @property

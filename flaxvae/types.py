@@ -1,6 +1,6 @@
 """Types that several folders name."""
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """What a JSON file holds."""
@@ -10,3 +10,12 @@ PyTree: TypeAlias = Any
 
 Where the leaves are known, a type says more: ``dict[str, jax.Array]``, `VariableDict`.
 """
+
+Block: TypeAlias = (
+    tuple[Literal["real"]]
+    | tuple[Literal["integer"], tuple[float, ...], tuple[float, ...]]
+    | tuple[Literal["binary"]]
+    | tuple[Literal["category"], int]
+)
+"""Features of one column of a table: ``("real",)``, ``("integer", edges, levels)`` in
+the units that the model sees, ``("binary",)``, or ``("category", K)``."""

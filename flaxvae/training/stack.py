@@ -6,7 +6,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import flax.linen as nn
 import jax
@@ -151,7 +151,7 @@ class Stack:
 
     def objective_of(self, setting: Setting) -> Objective:
         """The objective with a member's weights."""
-        weights = {name: setting[name] for name in self.grid.weights}
+        weights = {name: cast(float, setting[name]) for name in self.grid.weights}
         return set_weights(self.training.completed.objective, weights)
 
     def init(self, settings: Sequence[Setting]) -> LoopState:
