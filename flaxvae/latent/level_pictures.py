@@ -32,9 +32,9 @@ def level_samples(context: Context) -> Any:
     anchors = max(1, min(MOST_ANCHORS, rows // len(kept)))
     draws = max(columns - (1 if is_series else 2), 2)  # beside each sample
     key_z, key_redrawn = jax.random.split(context.key)
-    z = levels.sample_levels(trained, anchors, key=key_z)
+    z = trained.draw_levels(anchors, key=key_z)
     own = levels.decode_levels(trained, z)
-    drawn = levels.vary_levels(trained, z, kept, draws, key=key_redrawn)
+    drawn = levels.vary_levels(trained, z.levels, kept, draws, key=key_redrawn)
     title = f"Samples that share their top levels, the rest drawn anew: {context.title}"
     if not is_series:
         names = [f"top {k} of {count}" for k in kept]

@@ -15,17 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.checks import (
-    InputError,
-    as_integer,
-    as_integers,
-    check_at_least,
-    check_numbers,
-)
+from flaxvae.checks import InputError, as_integer, as_integers, check_at_least
 from flaxvae.data import Split
-from flaxvae.distributions import Distribution
 from flaxvae.distributions.levels import Codes, LevelPosterior
-from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.training import Trained
 from flaxvae.training.diagnostics import code_moments
 
@@ -78,59 +70,14 @@ def encode_level(
     return np.concatenate([np.zeros((0, *shape), np.float32), *parts])[: len(x)]
 
 
-def sample_levels(
-    trained: Trained,
-    num: int,
-    *,
-    key: jax.Array,
-    given: Levels = (),
-    temperature: float = 1.0,
-) -> tuple[np.ndarray, ...]:
-    """Codes of the prior, ``(num, *event)`` for each level.
-
-    Args:
-      trained: a model with levels.
-      num: how many; more than a few hundred are drawn in parts, with a key for each.
-      key: of the draws.
-      given: the first levels, ``(num, *event)`` each, which are kept.
-      temperature: factor of the standard deviations of all levels that are normal.
-    """
+def decode_levels(trained: Trained, codes: Codes) -> np.ndarray:
+    """Mean examples ``(N, *data_shape)`` of codes, a few at once."""
     at_once = _count_at_once(trained)
     parts = []
-    for start in range(0, max(num, 1), at_once):
-        end = min(start + at_once, num)
-        z = _draw(
-            trained.model,
-            trained.variables,
-            key if num <= at_once else jax.random.fold_in(key, start),
-            tuple(jnp.asarray(level[start:end]) for level in given),
-            temperature,
-            end - start,
-        )
-        parts.append([np.asarray(level) for level in z])
-    levels = tuple(np.concatenate(level) for level in zip(*parts, strict=True))
-    for level in levels:
-        check_numbers("a drawn code", level)
-    return levels
-
-
-def decode_levels(
-    trained: Trained, levels: Levels, *, key: jax.Array | None = None
-) -> np.ndarray:
-    """Examples ``(N, *data_shape)`` of the codes of all levels.
-
-    Means of p(x|z); with a ``key`` draws from it.
-    """
-    at_once, num = _count_at_once(trained), len(levels[0])
-    parts = []
-    for start in range(0, max(num, 1), at_once):
-        z = tuple(jnp.asarray(level[start : start + at_once]) for level in levels)
-        p = _decode(trained.model, trained.variables, z)
-        own = None if key is None else jax.random.fold_in(key, start)
-        parts.append(np.asarray(p.mean if own is None else p.sample(own)))
-    x = np.concatenate(parts)
-    check_numbers("a decoded example", x)
-    return x
+    for start in range(0, max(len(codes), 1), at_once):
+        part = [level[start : start + at_once] for level in codes.levels]
+        parts.append(np.asarray(trained.decode(part).mean))
+    return np.concatenate(parts)
 
 
 def vary_levels(
@@ -153,7 +100,7 @@ def vary_levels(
       kept: how many levels are kept, from 0 (none) to L (all), one or more numbers.
       num: draws of each code.
       key: of the draws.
-      temperature: see `sample_levels`.
+      temperature: see `Trained.sample`.
 
     Returns:
       Means ``(A, len(kept), num, *data_shape)``.
@@ -167,9 +114,7 @@ def vary_levels(
     for k in as_integers("kept", kept):
         _check_kept(k, 0, count)
         given = [np.repeat(np.asarray(level), num, axis=0) for level in levels[:k]]
-        z = sample_levels(
-            trained, A * num, key=key, given=given, temperature=temperature
-        )
+        z = trained.draw_levels(A * num, key=key, given=given, temperature=temperature)
         x = decode_levels(trained, z)
         images.append(x.reshape(A, num, *x.shape[1:]))
     return np.stack(images, axis=1)  # (A, len(kept), num, ...)
@@ -210,8 +155,7 @@ def complete_levels(
 
     The rest is as in `reconstruct_from_levels`.
     """
-    drawn = sample_levels(
-        trained,
+    drawn = trained.draw_levels(
         len(given[0]),
         key=jax.random.key(0) if key is None else key,
         given=given,
@@ -233,7 +177,7 @@ def sample_temperatures(
     rows = []
     for temperature in temperatures:
         check_at_least("temperature", temperature, 0)
-        z = sample_levels(trained, num, key=key, temperature=temperature)
+        z = trained.draw_levels(num, key=key, temperature=temperature)
         rows.append(decode_levels(trained, z))
     return np.stack(rows)
 
@@ -362,28 +306,3 @@ def _sample_of(
     q: LevelPosterior, key: jax.Array, shape: tuple[int, ...]
 ) -> tuple[jax.Array, ...]:
     return q.sample(key, shape).levels
-
-
-@functools.partial(jax.jit, static_argnames=("model", "num"))
-def _draw(
-    model: nn.Module,
-    variables: Any,
-    key: jax.Array,
-    given: tuple[jax.Array, ...],
-    temperature: float,
-    num: int,
-) -> tuple[jax.Array, ...]:
-    def method(vae: HierarchicalVAE) -> tuple[jax.Array, ...]:
-        prior = vae.prior()
-        return prior.sample(key, (num,), given=given, temperature=temperature).levels
-
-    levels: Any = model.apply(variables, method=method)
-    return tuple(levels)
-
-
-@functools.partial(jax.jit, static_argnames=("model",))
-def _decode(
-    model: nn.Module, variables: Any, levels: tuple[jax.Array, ...]
-) -> Distribution:
-    p: Any = model.apply(variables, Codes(levels), method="decode")
-    return p

@@ -431,19 +431,19 @@ class Trained:
         self._check_level_options(temperature, given, sampler)
         key = stream_key(self.key, Stream.FIGURES) if key is None else key
         key_z, key_x = jax.random.split(key) if with_noise else (key, key)
-        source = sampler or self._prior(condition, num)
-        if source is None:
-            raise InputError(
-                "sampler must be stated for a model without a prior, such as the one "
-                "that flaxvae.latent.fit_mixture returns"
-            )
-        if isinstance(source, LevelPrior):
-            z = self._draw_levels(source, key_z, num, temperature, given)
+        if not sampler and self.has_levels and isinstance(self.prior, LevelPrior):
+            z = self.draw_levels(num, key=key_z, given=given, temperature=temperature)
         else:
+            source = sampler or self._prior(condition, num)
+            if source is None:
+                raise InputError(
+                    "sampler must be stated for a model without a prior, such as the "
+                    "one that flaxvae.latent.fit_mixture returns"
+                )
             # A prior that depends on the condition is a batch of one for each.
             shape = () if not sampler and batch_shape(source) else (num,)
             z = source.sample(key_z, shape)
-        check_numbers("a drawn code", z)
+            check_numbers("a drawn code", z)
         p = self.decode(z, condition)
         x: jax.Array = p.sample(key_x) if with_noise else p.mean
         check_numbers("a sample", x)
@@ -463,15 +463,29 @@ class Trained:
             if sampler is not None:
                 raise InputError(f"{name} must be left out where sampler is stated")
 
-    def _draw_levels(
+    def draw_levels(
         self,
-        prior: LevelPrior,
-        key: jax.Array,
         num: int,
-        temperature: float,
-        given: Sequence[Any],
+        *,
+        key: jax.Array,
+        given: Sequence[np.ndarray | jax.Array] = (),
+        temperature: float = 1.0,
     ) -> Codes:
-        """Codes of ``num`` examples, a chunk at a time."""
+        """Codes of all levels ``(num, ...)``, drawn from the prior.
+
+        The arguments are those of `sample`.
+
+        Raises:
+          InputError: a model without levels, or levels as `sample` refuses them.
+          NonFiniteError: parameters or codes that are infinite or NaN.
+        """
+        self.check_finite()
+        prior = self.prior
+        if not isinstance(prior, LevelPrior):
+            raise InputError(
+                "the model must have levels of latent variables, got "
+                f"{type(self.model).__name__}"
+            )
         shapes = self.level_shapes
         if len(given) > len(shapes):
             raise InputError(
@@ -495,6 +509,7 @@ class Trained:
         if not parts:
             return Codes(tuple(jnp.zeros((0, *shape)) for shape in shapes))
         joined: Codes = jax.tree.map(lambda *a: jnp.concatenate(a)[:num], *parts)
+        check_numbers("a drawn code", joined)
         return joined
 
     @functools.cached_property

@@ -114,16 +114,16 @@ def close(a, b, **tolerance):
 
 
 def test_a_temperature_scales_the_deviation_of_each_level(trained, key):
-    full = levels.sample_levels(trained, 5, key=key)
+    full = trained.draw_levels(5, key=key).levels
     assert [z.shape for z in full] == [(5, D) for D in DIMS]
-    half = levels.sample_levels(trained, 5, key=key, temperature=0.5)
+    half = trained.draw_levels(5, key=key, temperature=0.5).levels
     close(half[0], 0.5 * full[0])
     for level in (1, 2):
         mean, std = prior_of(trained, level, full[level - 1])
         eps = (full[level] - mean) / std  # the same noise
         mean, std = prior_of(trained, level, half[level - 1])
         close(half[level], mean + 0.5 * std * eps, rtol=1e-3)
-    cold = levels.sample_levels(trained, 2, key=key, temperature=0.0)
+    cold = trained.draw_levels(2, key=key, temperature=0.0).levels
     close(cold[0], 0.0)
     close(cold[1], prior_of(trained, 1, cold[0])[0])
     close(cold[2], prior_of(trained, 2, cold[1])[0])
@@ -135,9 +135,9 @@ def test_a_temperature_scales_the_deviation_of_each_level(trained, key):
 
 
 def test_levels_that_are_kept_stay_and_the_rest_is_redrawn(trained, key):
-    z = levels.sample_levels(trained, 3, key=key)
+    z = trained.draw_levels(3, key=key).levels
     other = jax.random.fold_in(key, 1)
-    redrawn = levels.sample_levels(trained, 3, key=other, given=z[:2])
+    redrawn = trained.draw_levels(3, key=other, given=z[:2]).levels
     for kept in (0, 1):
         np.testing.assert_array_equal(redrawn[kept], z[kept])
     assert (redrawn[2] != z[2]).all()
@@ -147,9 +147,9 @@ def test_levels_that_are_kept_stay_and_the_rest_is_redrawn(trained, key):
     close(images[:, 2], np.broadcast_to(own[:, None], images[:, 2].shape))
     assert (images[:, :2].std(axis=2) > 0).any(axis=(2, 3, 4)).all()
     # All redrawn from the same noise: a sample of the prior, whatever the anchor.
-    fresh = levels.sample_levels(trained, 12, key=other)
+    fresh = trained.draw_levels(12, key=other).levels
     close(images[:, 0].reshape(12, 4, 4, 1), decode(trained, fresh))
-    given = levels.sample_levels(trained, 12, key=other, given=[z[0].repeat(4, axis=0)])
+    given = trained.draw_levels(12, key=other, given=[z[0].repeat(4, axis=0)]).levels
     close(images[:, 1].reshape(12, 4, 4, 1), decode(trained, given))
 
 
@@ -192,11 +192,8 @@ def test_many_examples_are_drawn_and_encoded_in_parts(trained, data, key, monkey
     monkeypatch.setattr(levels, "ROWS", 4)
     close(encode_means(trained, data.test, level=1), whole)
     assert encode_means(trained, data.test[:0], level=1).shape == (0, 3)
-    z = levels.sample_levels(trained, 10, key=key)
-    assert len(np.unique(z[0], axis=0)) == 10  # a key for each part
-    given = levels.sample_levels(trained, 10, key=key, given=z[:1])
-    np.testing.assert_array_equal(given[0], z[0])
-    close(levels.decode_levels(trained, z), decode(trained, z))
+    z = trained.draw_levels(10, key=key).levels
+    close(levels.decode_levels(trained, Codes(z)), decode(trained, z))
     source = AggregatePosterior(trained, data.train.x)
     images = np.asarray(trained.sample(10, key=key, sampler=source))
     assert len(np.unique(images.reshape(10, -1), axis=0)) == 10
