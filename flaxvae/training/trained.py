@@ -473,7 +473,8 @@ class Trained:
     ) -> Codes:
         """Codes of all levels ``(num, ...)``, drawn from the prior.
 
-        The arguments are those of `sample`.
+        The arguments are those of `sample`. One program is compiled for draws without
+        given levels, and one for any number of these.
 
         Raises:
           InputError: a model without levels, or levels as `sample` refuses them.
@@ -491,21 +492,24 @@ class Trained:
             raise InputError(
                 f"given must have {len(shapes)} levels at most, got {len(given)}"
             )
-        kept = []
+        codes: list[np.ndarray] = []
         for number, (level, shape) in enumerate(zip(given, shapes, strict=False), 1):
             name = f"level {number} of given"
             array = as_array(level, name)
             if array.shape == shape:
                 array = np.broadcast_to(np.asarray(array), (num, *shape))
-            kept.append(_check_code(array, shape, name, num))
+            codes.append(np.asarray(_check_code(array, shape, name, num), np.float32))
+        kept = len(codes)
+        if codes:  # zeros in place of draws: one program for any number of levels
+            codes += [np.zeros((num, *shape), np.float32) for shape in shapes[kept:]]
 
         parts, count = [], min(num, CHUNK)
         for first in range(0, num, CHUNK):
             own = jax.random.fold_in(key, first) if first else key
             rows = np.minimum(np.arange(first, first + count), num - 1)
-            given_rows = [jnp.asarray(level[rows], jnp.float32) for level in kept]
-            heat = jnp.float32(temperature)
-            parts.append(_draw_prior(prior, own, given_rows, heat, count))
+            part = [jnp.asarray(level[rows]) for level in codes]
+            options = jnp.int32(kept), jnp.float32(temperature), count
+            parts.append(_draw_prior(prior, own, part, *options))
         if not parts:
             return Codes(tuple(jnp.zeros((0, *shape)) for shape in shapes))
         joined: Codes = jax.tree.map(lambda *a: jnp.concatenate(a)[:num], *parts)
@@ -604,10 +608,17 @@ def _draw_prior(
     prior: LevelPrior,
     key: jax.Array,
     given: Sequence[jax.Array],
+    kept: jax.Array,
     temperature: jax.Array,
     count: int,
 ) -> Codes:
-    return prior.sample(key, (count,), given=given, temperature=temperature)
+    return prior.sample(
+        key,
+        (count,),
+        given=given,
+        kept=kept if given else None,
+        temperature=temperature,
+    )
 
 
 def _check_code(

@@ -12,7 +12,7 @@ from experiments import generate as command
 from flaxvae import Run
 from flaxvae.checks import InputError
 from flaxvae.data import from_arrays
-from flaxvae.distributions.levels import Codes
+from flaxvae.distributions.levels import Codes, LevelPrior
 from flaxvae.latent import encode_dataset, generate, level_pictures, levels
 from flaxvae.latent.context import Context
 from flaxvae.latent.encode import encode_means
@@ -151,6 +151,20 @@ def test_levels_that_are_kept_stay_and_the_rest_is_redrawn(trained, key):
     close(images[:, 0].reshape(12, 4, 4, 1), decode(trained, fresh))
     given = trained.draw_levels(12, key=other, given=[z[0].repeat(4, axis=0)]).levels
     close(images[:, 1].reshape(12, 4, 4, 1), decode(trained, given))
+
+
+def test_one_program_draws_below_any_number_of_levels(trained, key, monkeypatch):
+    traces, sample = [], LevelPrior.sample
+
+    def counted(prior, *args, **options):
+        traces.append(1)
+        return sample(prior, *args, **options)
+
+    monkeypatch.setattr(LevelPrior, "sample", counted)
+    z = trained.draw_levels(2, key=key).levels
+    traces.clear()
+    levels.vary_levels(trained, z, (1, 2, 3), 7, key=key)
+    assert len(traces) == 1
 
 
 def test_reconstruction_from_the_first_levels(trained, data, key):
