@@ -122,7 +122,13 @@ class LevelPosterior:
         return self._pass(key=key, shape=shape)
 
     def at(self, z: Codes) -> Draws:
-        """The densities of given codes ``(*shape, B, ...)``."""
+        """The densities of given codes ``(*shape, B, ...)``.
+
+        Raises:
+          InputError: codes that are not of all levels.
+        """
+        if not z.levels:
+            raise InputError("codes must be of all levels, got none")
         if not self.is_one:
             return self._pass(given=z.levels)
         means = jax.eval_shape(lambda: self.mean)

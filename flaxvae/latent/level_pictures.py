@@ -25,7 +25,7 @@ def level_samples(context: Context) -> Any:
 
     trained, is_series = context.trained, _is_series(context)
     rows, columns = _choose_grid(context)
-    shapes = trained.level_shapes
+    shapes = levels.grid_shapes(trained)
     *kept, count = levels.choose_kept(shapes, min(MOST_KEPT, max(rows + 1, 2)))
     if not kept:
         return None
@@ -48,12 +48,11 @@ def level_samples(context: Context) -> Any:
 def level_reconstructions(context: Context) -> Any:
     """Test examples, reconstructed from their first levels alone."""
     trained, split = context.trained, context.shown
-    shapes = trained.level_shapes
-    count = len(shapes)
+    count = len(trained.level_shapes)
     if count == 1:
         return None
     means = levels.encode_levels(trained, split.x)
-    kept = levels.choose_kept(shapes, MOST_KEPT)
+    kept = levels.choose_kept(levels.grid_shapes(trained), MOST_KEPT)
     x = np.asarray(trained.preprocessing.prepare(split.x))
     rows = [x, *(levels.complete_levels(trained, means[:k]) for k in kept)]
     names = ["original", *(f"top {k} of {count}" for k in kept[:-1]), f"all {count}"]
@@ -80,13 +79,9 @@ def kl_per_level(context: Context) -> Any:
     from flaxvae.latent.figures.levels import plot_kl_per_level
 
     trained = context.trained
-    kl = levels.kl_per_level(
-        trained,
-        context.dataset.test,
-        key=context.key,
-        key_noise=draw_key(trained, Stream.TEST, seed=context.seed),
-    )
-    groups = [" x ".join(map(str, shape)) for shape in trained.level_shapes]
+    key = draw_key(trained, Stream.TEST, seed=context.seed)
+    kl = levels.kl_per_level(trained, context.dataset.test, key=key)
+    groups = [" x ".join(map(str, shape)) for shape in levels.grid_shapes(trained)]
     return plot_kl_per_level(
         kl,
         groups if len(set(groups)) <= MOST_GROUPS else None,

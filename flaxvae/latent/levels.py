@@ -14,12 +14,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
 from flaxvae.checks import InputError, as_integer, as_integers, check_at_least
 from flaxvae.data import Split
 from flaxvae.distributions.levels import Codes, LevelPosterior
+from flaxvae.models.hierarchical import HierarchicalVAE
+from flaxvae.nn.top_down import TopDownLevels
 from flaxvae.training import Trained
 from flaxvae.training.diagnostics import code_moments
+from flaxvae.training.evaluate import draw_inputs
 
 Levels = Sequence[np.ndarray | jax.Array]
 
@@ -182,27 +186,33 @@ def sample_temperatures(
     return np.stack(rows)
 
 
-def kl_per_level(
-    trained: Trained,
-    split: Split,
-    *,
-    key: jax.Array,
-    key_noise: jax.Array | None = None,
-) -> np.ndarray:
+def kl_per_level(trained: Trained, split: Split, *, key: jax.Array) -> np.ndarray:
     """Each level's part of the KL in nats, means over a split's examples, ``(L,)``.
 
     Args:
       trained: a model with levels.
       split: the examples, with their weights.
-      key: of one draw from each posterior.
-      key_noise: of binarization and dequantization, see `Trained.encode`.
+      key: of inputs and of one draw from each posterior, which are those of an
+        evaluation under the same key.
     """
+    trained.check_finite()
+    trained.check(split.x)
 
-    def method(model: nn.Module, x: jax.Array) -> jax.Array:
-        return code_moments(model, x, key=key)["kl_per_level"]  # (B, L)
+    @jax.jit
+    def find(variables: VariableDict, x: jax.Array, key: jax.Array) -> jax.Array:
+        def method(model: nn.Module) -> jax.Array:
+            return code_moments(model, x, key=key)["kl_per_level"]  # (B, L)
 
-    kl = np.asarray(trained.compute(method, split.x, key=key_noise), np.float64)
-    return np.average(kl, axis=0, weights=split.weights)
+        return jnp.asarray(trained.model.apply(variables, method=method))
+
+    size, parts = 0, []
+    for number, seen in enumerate(draw_inputs(trained.preprocessing, split, key)):
+        # The last batch is filled: draws depend on the shape.
+        size, count = size or len(seen.x), len(seen.x)
+        x = seen.x[np.minimum(np.arange(size), count - 1)]
+        _, key_z = jax.random.split(jax.random.fold_in(key, number))
+        parts.append(np.asarray(find(trained.variables, x, key_z), np.float64)[:count])
+    return np.average(np.concatenate(parts), axis=0, weights=split.weights)
 
 
 def sample_posterior(q: Any, key: jax.Array, shape: tuple[int, ...] = ()) -> Any:
@@ -229,6 +239,14 @@ def encode(trained: Trained, split: Split) -> np.ndarray:
     if trained.has_levels:
         return flatten_levels(encode_levels(trained, split.x))
     return np.asarray(trained.encode(split.x, split.condition).mean)
+
+
+def grid_shapes(trained: Trained) -> tuple[tuple[int, ...], ...]:
+    """`Trained.level_shapes`, but of a grid drawn as a vector the grid's shape."""
+    model = trained.model
+    if isinstance(model, HierarchicalVAE) and isinstance(model.network, TopDownLevels):
+        return model.network.level_shapes
+    return trained.level_shapes
 
 
 def choose_kept(shapes: Sequence[tuple[int, ...]], most: int = 6) -> list[int]:

@@ -252,7 +252,9 @@ class MLPLevels(Network):
         """
         L = len(self.latent_dims)
         check_given(given, L, key)
-        p, z, log_p = top, [], []
+        p: Distribution = top
+        z: list[jax.Array] = []
+        log_p: list[jax.Array] = []
         for level in range(L):
             if level:
                 p = self.prior_heads[level - 1](self.down[level - 1](z[level - 1]))
@@ -302,7 +304,9 @@ def keep_or_draw(
         return given[level]
     assert key is not None
     drawn = draw_tempered(p, jax.random.fold_in(key, level), shape, temperature)
-    return jnp.where(level < kept, given[level], drawn) if is_given else drawn
+    if not is_given or kept is None:
+        return drawn
+    return jnp.where(level < kept, given[level], drawn)
 
 
 def draw_level(q: Normal, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

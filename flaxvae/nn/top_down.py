@@ -101,6 +101,17 @@ class TopDownLevels(nn.Module):
         return h * w * self._per_group(self.latent_channels)[0]
 
     @property
+    def level_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """(h, w, Z) of each level; the first level's code is a vector of its numbers.
+
+        >>> TopDownLevels((28, 28, 1), blocks=(1, 2)).level_shapes
+        ((1, 1, 16), (4, 4, 16), (4, 4, 16))
+        """
+        channels = self._per_group(self.latent_channels)
+        groups = zip(self.sizes, channels, self.blocks, strict=True)
+        return tuple((*size, Z) for size, Z, count in groups for _ in range(count))
+
+    @property
     def _image(self) -> Pair:
         H, W = self.output_shape[:2]
         return H, W

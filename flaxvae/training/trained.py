@@ -31,7 +31,7 @@ from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.tables import is_table, read_like
 from flaxvae.distributions.distribution import batch_shape
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
-from flaxvae.dtypes import narrow
+from flaxvae.dtypes import at_least_float32, narrow
 from flaxvae.models.bind import bind, bind_example
 from flaxvae.objectives.objective import Objective
 from flaxvae.training.evaluate import draw_inputs
@@ -493,12 +493,15 @@ class Trained:
                 f"given must have {len(shapes)} levels at most, got {len(given)}"
             )
         codes: list[np.ndarray] = []
+        is_wide = _has_wide(self.variables)
         for number, (level, shape) in enumerate(zip(given, shapes, strict=False), 1):
             name = f"level {number} of given"
             array = as_array(level, name)
             if array.shape == shape:
                 array = np.broadcast_to(np.asarray(array), (num, *shape))
-            codes.append(np.asarray(_check_code(array, shape, name, num), np.float32))
+            code = _check_code(array, shape, name, num)
+            code = code.astype(at_least_float32(code.dtype))
+            codes.append(np.asarray(code if is_wide else narrow(code)))
         kept = len(codes)
         if codes:  # zeros in place of draws: one program for any number of levels
             codes += [np.zeros((num, *shape), np.float32) for shape in shapes[kept:]]
@@ -627,9 +630,12 @@ def _check_code(
     """Codes ``(N, *shape)`` as an array.
 
     Raises:
-      InputError: another shape, or numbers that are not finite.
+      InputError: another shape, or what is not a finite real number.
     """
     array = as_array(z, name)
+    is_real = array.dtype.kind in "iu" or jnp.issubdtype(array.dtype, jnp.floating)
+    if not is_real:
+        raise InputError(f"{name} must hold real numbers, got {array.dtype}")
     if not array.ndim or array.shape[1:] != shape or num not in (None, len(array)):
         rows = "N" if num is None else num
         raise InputError(

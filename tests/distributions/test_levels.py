@@ -186,6 +186,13 @@ def test_prior_draws_below_given_levels(key):
     np.testing.assert_array_equal(again, z)
 
 
+def test_a_posterior_refuses_codes_without_levels():
+    q = LinearLevels("ladder", False).apply(lambda vae: vae.encode(X[:1]))
+    for codes in (Codes(()), Codes((jnp.zeros((1, 2)),))):
+        with pytest.raises(InputError, match=r"(codes|levels) must be .* got (none|1)"):
+            q.log_prob(codes)
+
+
 def test_what_a_prior_refuses(key):
     model = LinearLevels("top_down", True)
     with pytest.raises(InputError, match="shape must have an axis"):
