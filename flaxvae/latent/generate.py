@@ -37,6 +37,7 @@ from flaxvae.models import Autoencoder, Classifier, CodePrior
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 from flaxvae.training.storage.run_folder import check_new_file
+from flaxvae.training.trained import CHUNK
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -306,19 +307,34 @@ def _vary(
 ) -> np.ndarray:
     """Samples whose codes lie around those of a split's examples."""
     check_varied(trained)
-    q = trained.encode(split.x, split.condition)
-    key_z, key_x = jax.random.split(key)
 
     def vary(draws: jax.Array, mean: jax.Array) -> jax.Array:
-        z = mean[None] + spread * (draws - mean[None])  # (num, N, D)
-        return z.swapaxes(0, 1).reshape(-1, *mean.shape[1:])  # (N * num, D)
+        z = mean[None] + spread * (draws - mean[None])  # (n, A, D)
+        return z.swapaxes(0, 1).reshape(-1, *mean.shape[1:])  # (A * n, D)
 
-    z = jax.tree.map(vary, sample_posterior(q, key_z, (num,)), mean_of(q))
-    conditions = None
-    if split.condition is not None:
-        conditions = np.repeat(split.condition, num, axis=0)
-    p = trained.decode(z, conditions)
-    return np.asarray(p.sample(key_x) if with_noise else p.mean)
+    blocks, number = [], 0
+    for first in range(0, max(len(split), 1), CHUNK):
+        block = split[first : first + CHUNK]  # A examples
+        A = len(block)
+        q = trained.encode(block.x, block.condition)
+        mean = mean_of(q)
+        at_once = max(1, CHUNK // max(A, 1))
+        parts = []
+        for start in range(0, num, at_once):
+            n = min(at_once, num - start)
+            own = jax.random.fold_in(key, number) if number else key
+            key_z, key_x = jax.random.split(own)
+            z = jax.tree.map(vary, sample_posterior(q, key_z, (n,)), mean)
+            conditions = None
+            if block.condition is not None:
+                conditions = np.repeat(block.condition, n, axis=0)
+            p = trained.decode(z, conditions)
+            x = np.asarray(p.sample(key_x) if with_noise else p.mean)
+            parts.append(x.reshape(A, n, *x.shape[1:]))
+            number += 1
+        blocks.append(np.concatenate(parts, axis=1))  # (A, num, ...)
+    x = np.concatenate(blocks)
+    return x.reshape(-1, *x.shape[2:])  # (N * num, ...)
 
 
 def check_output(

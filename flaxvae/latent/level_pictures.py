@@ -28,16 +28,16 @@ def level_samples(context: Context) -> "Figure | None":
 
     trained, is_series = context.trained, _is_series(context)
     rows, columns = _choose_grid(context)
-    shapes = trained.level_shapes
+    shapes = levels.grid_shapes(trained)
     *kept, count = levels.choose_kept(shapes, min(MOST_KEPT, max(rows + 1, 2)))
     if not kept:
         return None
     anchors = max(1, min(MOST_ANCHORS, rows // len(kept)))
     draws = max(columns - (1 if is_series else 2), 2)  # beside each sample
     key_z, key_redrawn = jax.random.split(context.key)
-    z = levels.sample_levels(trained, anchors, key=key_z)
+    z = trained.draw_levels(anchors, key=key_z)
     own = levels.decode_levels(trained, z)
-    drawn = levels.vary_levels(trained, z, kept, draws, key=key_redrawn)
+    drawn = levels.vary_levels(trained, z.levels, kept, draws, key=key_redrawn)
     title = f"Samples that share their top levels, the rest drawn anew: {context.title}"
     if not is_series:
         names = [f"top {k} of {count}" for k in kept]
@@ -51,12 +51,11 @@ def level_samples(context: Context) -> "Figure | None":
 def level_reconstructions(context: Context) -> "Figure | None":
     """Test examples, reconstructed from their first levels alone."""
     trained, split = context.trained, context.shown
-    shapes = trained.level_shapes
-    count = len(shapes)
+    count = len(trained.level_shapes)
     if count == 1:
         return None
     means = levels.encode_levels(trained, split.x)
-    kept = levels.choose_kept(shapes, MOST_KEPT)
+    kept = levels.choose_kept(levels.grid_shapes(trained), MOST_KEPT)
     x = np.asarray(trained.preprocessing.prepare(split.x))
     rows = [x, *(levels.complete_levels(trained, means[:k]) for k in kept)]
     names = ["original", *(f"top {k} of {count}" for k in kept[:-1]), f"all {count}"]
@@ -83,13 +82,9 @@ def kl_per_level(context: Context) -> "Figure":
     from flaxvae.latent.figures.levels import plot_kl_per_level
 
     trained = context.trained
-    kl = levels.kl_per_level(
-        trained,
-        context.dataset.test,
-        key=context.key,
-        key_noise=draw_key(trained, Stream.TEST, seed=context.seed),
-    )
-    groups = [" x ".join(map(str, shape)) for shape in trained.level_shapes]
+    key = draw_key(trained, Stream.TEST, seed=context.seed)
+    kl = levels.kl_per_level(trained, context.dataset.test, key=key)
+    groups = [" x ".join(map(str, shape)) for shape in levels.grid_shapes(trained)]
     return plot_kl_per_level(
         kl,
         groups if len(set(groups)) <= MOST_GROUPS else None,

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import flax.linen as nn
 import jax
@@ -32,7 +32,7 @@ from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.tables import is_table, read_like
 from flaxvae.distributions.distribution import Distribution, batch_shape
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
-from flaxvae.dtypes import narrow
+from flaxvae.dtypes import at_least_float32, narrow
 from flaxvae.models.bind import bind, bind_example
 from flaxvae.objectives.objective import Objective
 from flaxvae.training.evaluate import draw_inputs
@@ -446,21 +446,21 @@ class Trained:
         self._check_level_options(temperature, given, sampler)
         key = stream_key(self.key, Stream.FIGURES) if key is None else key
         key_z, key_x = jax.random.split(key) if with_noise else (key, key)
-        source = sampler or self._prior(condition, num)
-        if source is None:
-            raise InputError(
-                "sampler must be stated for a model without a prior, such as the one "
-                "that flaxvae.latent.fit_mixture returns"
-            )
         z: jax.Array | Codes
-        if isinstance(source, LevelPrior):
-            z = self._draw_levels(source, key_z, num, temperature, given)
+        if not sampler and self.has_levels and isinstance(self.prior, LevelPrior):
+            z = self.draw_levels(num, key=key_z, given=given, temperature=temperature)
         else:
+            source = sampler or self._prior(condition, num)
+            if source is None:
+                raise InputError(
+                    "sampler must be stated for a model without a prior, such as the "
+                    "one that flaxvae.latent.fit_mixture returns"
+                )
             # A prior that depends on the condition is a batch of one for each.
             own = cast(Distribution, source)
             shape = () if not sampler and batch_shape(own) else (num,)
             z = source.sample(key_z, shape)
-        check_numbers("a drawn code", z)
+            check_numbers("a drawn code", z)
         p = self.decode(z, condition)
         x: jax.Array = p.sample(key_x) if with_noise else p.mean
         check_numbers("a sample", x)
@@ -480,38 +480,60 @@ class Trained:
             if sampler is not None:
                 raise InputError(f"{name} must be left out where sampler is stated")
 
-    def _draw_levels(
+    def draw_levels(
         self,
-        prior: LevelPrior,
-        key: jax.Array,
         num: int,
-        temperature: float,
-        given: Sequence[Any],
+        *,
+        key: jax.Array,
+        given: Sequence[np.ndarray | jax.Array] = (),
+        temperature: float = 1.0,
     ) -> Codes:
-        """Codes of ``num`` examples, a chunk at a time."""
+        """Codes of all levels ``(num, ...)``, drawn from the prior.
+
+        The arguments are those of `sample`. One program is compiled for draws without
+        given levels, and one for any number of these.
+
+        Raises:
+          InputError: a model without levels, or levels as `sample` refuses them.
+          NonFiniteError: parameters or codes that are infinite or NaN.
+        """
+        self.check_finite()
+        prior = self.prior
+        if not isinstance(prior, LevelPrior):
+            raise InputError(
+                "the model must have levels of latent variables, got "
+                f"{type(self.model).__name__}"
+            )
         shapes = self.level_shapes
         if len(given) > len(shapes):
             raise InputError(
                 f"given must have {len(shapes)} levels at most, got {len(given)}"
             )
-        kept = []
+        codes: list[np.ndarray] = []
+        is_wide = _has_wide(self.variables)
         for number, (level, shape) in enumerate(zip(given, shapes, strict=False), 1):
             name = f"level {number} of given"
             array = as_array(level, name)
             if array.shape == shape:
                 array = np.broadcast_to(np.asarray(array), (num, *shape))
-            kept.append(_check_code(array, shape, name, num))
+            code = _check_code(array, shape, name, num)
+            code = code.astype(at_least_float32(code.dtype))
+            codes.append(np.asarray(code if is_wide else narrow(code)))
+        kept = len(codes)
+        if codes:  # zeros in place of draws: one program for any number of levels
+            codes += [np.zeros((num, *shape), np.float32) for shape in shapes[kept:]]
 
         parts, count = [], min(num, CHUNK)
         for first in range(0, num, CHUNK):
             own = jax.random.fold_in(key, first) if first else key
             rows = np.minimum(np.arange(first, first + count), num - 1)
-            given_rows = [jnp.asarray(level[rows], jnp.float32) for level in kept]
-            heat = jnp.float32(temperature)
-            parts.append(_draw_prior(prior, own, given_rows, heat, count))
+            part = [jnp.asarray(level[rows]) for level in codes]
+            options = jnp.int32(kept), jnp.float32(temperature), count
+            parts.append(_draw_prior(prior, own, part, *options))
         if not parts:
             return Codes(tuple(jnp.zeros((0, *shape)) for shape in shapes))
         joined: Codes = jax.tree.map(lambda *a: jnp.concatenate(a)[:num], *parts)
+        check_numbers("a drawn code", joined)
         return joined
 
     @functools.cached_property
@@ -608,10 +630,17 @@ def _draw_prior(
     prior: LevelPrior,
     key: jax.Array,
     given: Sequence[jax.Array],
+    kept: jax.Array,
     temperature: jax.Array,
     count: int,
 ) -> Codes:
-    return prior.sample(key, (count,), given=given, temperature=temperature)
+    return prior.sample(
+        key,
+        (count,),
+        given=given,
+        kept=kept if given else None,
+        temperature=temperature,
+    )
 
 
 def _check_code(
@@ -620,9 +649,12 @@ def _check_code(
     """Codes ``(N, *shape)`` as an array.
 
     Raises:
-      InputError: another shape, or numbers that are not finite.
+      InputError: another shape, or what is not a finite real number.
     """
     array = as_array(z, name)
+    is_real = array.dtype.kind in "iu" or jnp.issubdtype(array.dtype, jnp.floating)
+    if not is_real:
+        raise InputError(f"{name} must hold real numbers, got {array.dtype}")
     if not array.ndim or array.shape[1:] != shape or num not in (None, len(array)):
         rows = "N" if num is None else num
         raise InputError(
