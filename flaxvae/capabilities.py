@@ -1,16 +1,18 @@
 """What models, their parts and distributions declare about themselves.
 
 A class declares a capability by a class variable, a field or a method with one of the
-names below. Any module or model may stand in the place of flaxvae's own, and needs no
-base class: what it does not declare has the default stated here. This file is the only
+names below. Other modules and models may stand in the place of flaxvae's own, without a
+base class: what they do not declare has the default stated here. This file is the only
 one that reads declarations.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import jax
+
+from flaxvae.types import Block, PyTree
 
 Support = Literal["binary", "unit", "real", "levels", "mixed"]
 
@@ -92,7 +94,7 @@ class LikelihoodTraits(Traits):
 
     support: Support | None = None
     levels: int | None = None
-    columns: tuple[Any, ...] | None = None
+    columns: tuple[Block, ...] | None = None
     handles_missing: bool = False
 
     @property
@@ -184,7 +186,7 @@ class CodeTraits(DistributionTraits):
 class Encodes(Protocol):
     """A model with codes."""
 
-    def encode(self, x: jax.Array) -> Any:
+    def encode(self, x: jax.Array) -> object:
         """q(z|x) of a batch."""
 
 
@@ -192,7 +194,7 @@ class Encodes(Protocol):
 class Decodes(Protocol):
     """A model of p(x|z)."""
 
-    def decode(self, z: jax.Array) -> Any:
+    def decode(self, z: jax.Array) -> object:
         """p(x|z) of codes."""
 
 
@@ -200,7 +202,7 @@ class Decodes(Protocol):
 class HasPrior(Protocol):
     """A model with p(z); an autoencoder and a VQ-VAE have none."""
 
-    def prior(self) -> Any:
+    def prior(self) -> object:
         """p(z)."""
 
 
@@ -208,7 +210,7 @@ class HasPrior(Protocol):
 class Conditional(Protocol):
     """A model that may be conditional; it is if it has the module ``condition``."""
 
-    def given(self, condition: jax.Array) -> Any:
+    def given(self, condition: jax.Array) -> object:
         """The model under a condition for each example, ``(B,)`` or ``(B, C)``."""
 
 
@@ -225,8 +227,8 @@ class InitializedFromData(Protocol):
     """A model with data-dependent initialization."""
 
     def initialize_from_data(
-        self, variables: Any, examples: Callable[[int], jax.Array]
-    ) -> Any:
+        self, variables: PyTree, examples: Callable[[int], jax.Array]
+    ) -> PyTree:
         """The variables, from ``(count) -> examples`` as the model sees them."""
 
 
@@ -236,7 +238,7 @@ class PriorInitializedFromData(Protocol):
 
     num_components: int
 
-    def initialize_from_data(self, params: Any, examples: jax.Array) -> Any:
+    def initialize_from_data(self, params: PyTree, examples: jax.Array) -> PyTree:
         """The parameters, from ``num_components`` examples."""
 
 
@@ -244,7 +246,7 @@ class PriorInitializedFromData(Protocol):
 class TakesCritic(Protocol):
     """A model with a place for a critic of codes."""
 
-    critic: Any
+    critic: object
 
 
 @runtime_checkable

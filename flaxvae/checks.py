@@ -11,12 +11,17 @@ import difflib
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex, cast
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flaxvae.capabilities import CodeTraits
+from flaxvae.types import PyTree
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 IMPOSSIBLE = "p(x|z) gives an example the probability 0, as outside a bounded support"
 
@@ -53,7 +58,7 @@ def check_below(name: str, value: float, bound: float) -> None:
         raise InputError(f"{name} must be < {bound}, got {value}")
 
 
-def _is_finite(name: str, value: Any) -> bool:
+def _is_finite(name: str, value: float) -> bool:
     try:
         return math.isfinite(value)
     except (TypeError, OverflowError) as error:  # a text, a list, no number at all
@@ -72,7 +77,7 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     raise InputError(f"unknown {name} {shown}: choose from {', '.join(known)}{hint}")
 
 
-def check_boolean(name: str, value: Any) -> None:
+def check_boolean(name: str, value: object) -> None:
     """Raises `InputError` unless ``value`` is True or False, of Python or NumPy.
 
     A text such as ``"no"`` would count as true.
@@ -81,7 +86,7 @@ def check_boolean(name: str, value: Any) -> None:
         raise InputError(f"{name} must be True or False, got {show(value)}")
 
 
-def as_integer(name: str, value: Any, minimum: int | None = None) -> int:
+def as_integer(name: str, value: object, minimum: int | None = None) -> int:
     """A Python integer from any whole number: of Python, NumPy or JAX, also ``2.0``.
 
     >>> as_integer("latent_dim", 2.0)
@@ -93,9 +98,9 @@ def as_integer(name: str, value: Any, minimum: int | None = None) -> int:
     number: int | None = None
     if str(getattr(value, "dtype", type(value).__name__)) != "bool":
         try:
-            number = operator.index(value)
+            number = operator.index(cast(SupportsIndex, value))
         except TypeError:
-            if hasattr(value, "__float__") and not isinstance(value, str):
+            if isinstance(value, SupportsFloat) and not isinstance(value, str):
                 number = _whole(value)
     if number is None:
         raise InputError(f"{name} must be an integer, got {show(value)}")
@@ -105,7 +110,7 @@ def as_integer(name: str, value: Any, minimum: int | None = None) -> int:
     return number
 
 
-def as_integers(name: str, value: Any) -> tuple[int, ...]:
+def as_integers(name: str, value: object) -> tuple[int, ...]:
     """Python integers from one whole number or several.
 
     >>> as_integers("around", 3), as_integers("around", [0.0, 2])
@@ -114,11 +119,13 @@ def as_integers(name: str, value: Any) -> tuple[int, ...]:
     Raises:
       InputError: something else.
     """
-    is_several = isinstance(value, list | tuple | range) or np.ndim(value) > 0
-    return tuple(as_integer(name, each) for each in (value if is_several else [value]))
+    is_list = isinstance(value, list | tuple | range)
+    if isinstance(value, Iterable) and (is_list or np.ndim(cast(ArrayLike, value))):
+        return tuple(as_integer(name, each) for each in value)
+    return (as_integer(name, value),)
 
 
-def _whole(value: Any) -> int | None:
+def _whole(value: SupportsFloat) -> int | None:
     try:
         number = float(value)
     except (TypeError, ValueError):  # an array of several numbers
@@ -126,17 +133,16 @@ def _whole(value: Any) -> int | None:
     return int(number) if number.is_integer() else None
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """A value as a message quotes it: its ``repr``, or the kind of what has a long one.
 
     >>> show(0.5), show(print), show([0.5] * 100)
     ('0.5', 'the function print', 'a list')
     """
-    is_array = hasattr(value, "shape") and hasattr(value, "dtype")
-    if is_array and (value.shape or isinstance(value, jax.core.Tracer)):
-        return f"an array of shape {tuple(value.shape)}"
-    if is_array and hasattr(value, "item"):
-        value = value.item()
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        if value.shape or isinstance(value, jax.core.Tracer):
+            return f"an array of shape {tuple(value.shape)}"
+        value = value.item() if hasattr(value, "item") else value
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if callable(value) and hasattr(value, "__name__"):
@@ -146,7 +152,7 @@ def show(value: Any) -> str:
     return text if is_short else f"a {type(value).__name__}"
 
 
-def list_names(names: Iterable[Any], most: int = 10, separator: str = ", ") -> str:
+def list_names(names: Iterable[object], most: int = 10, separator: str = ", ") -> str:
     """Names in one line, the first of many.
 
     >>> list_names("abc", most=2)
@@ -157,13 +163,18 @@ def list_names(names: Iterable[Any], most: int = 10, separator: str = ", ") -> s
     return separator.join(texts[:most]) + more
 
 
-def show_fields(thing: Any) -> str:
+def fields_of(thing: object) -> tuple[dataclasses.Field[object], ...]:
+    """The fields of a dataclass, or of an instance of one."""
+    return dataclasses.fields(cast("DataclassInstance", thing))
+
+
+def show_fields(thing: object) -> str:
     """A short ``repr`` of a dataclass: of arrays and long tuples their sizes.
 
     Fields at their default are left out.
     """
     texts = []
-    for field in dataclasses.fields(thing):
+    for field in fields_of(thing):
         value = getattr(thing, field.name)
         shape = getattr(value, "shape", None)
         if hasattr(value, "dtype") and shape:
@@ -179,7 +190,7 @@ def show_fields(thing: Any) -> str:
     return f"{type(thing).__name__}({', '.join(texts)})"
 
 
-def check_seed(seed: Any, name: str = "seed") -> int:
+def check_seed(seed: object, name: str = "seed") -> int:
     """The seed as a Python integer.
 
     Raises:
@@ -208,7 +219,7 @@ class NonFiniteError(ArithmeticError):
     """A quantity of a run became infinite or NaN; the message says which."""
 
 
-def describe_bad_variables(variables: Any) -> str | None:
+def describe_bad_variables(variables: PyTree) -> str | None:
     """The first variable that is infinite or NaN, or None.
 
     >>> describe_bad_variables({"params": {"bias": np.array([0.0, np.nan])}})
@@ -223,13 +234,13 @@ def describe_bad_variables(variables: Any) -> str | None:
     return None
 
 
-def check_variables(variables: Any, where: str) -> None:
+def check_variables(variables: PyTree, where: str) -> None:
     """Raises `NonFiniteError` unless parameters and statistics are finite."""
     if bad := describe_bad_variables(variables):
         raise NonFiniteError(f"{where} is not finite: {bad}")
 
 
-def check_numbers(name: str, numbers: Any, *, or_nan: bool = False) -> None:
+def check_numbers(name: str, numbers: PyTree, *, or_nan: bool = False) -> None:
     """Raises `NonFiniteError` unless arrays are finite.
 
     Args:
@@ -248,7 +259,7 @@ def check_numbers(name: str, numbers: Any, *, or_nan: bool = False) -> None:
             raise NonFiniteError(f"{name} is {array[is_bad].flat[0]}{count}")
 
 
-def check_density(name: str, distribution: Any) -> None:
+def check_density(name: str, distribution: object) -> None:
     """Raises `NonFiniteError` for a distribution of NaN, or of an infinite mean.
 
     A parameter may be infinite, such as the logit of an impossible category.
@@ -262,7 +273,7 @@ def check_density(name: str, distribution: Any) -> None:
     check_numbers(f"the mean of {name}", distribution if mean is None else mean)
 
 
-def check_terms(what: str, terms: Mapping[str, Any]) -> None:
+def check_terms(what: str, terms: Mapping[str, ArrayLike]) -> None:
     """Raises `NonFiniteError` for means that are not finite; the message names them.
 
     >>> check_terms("test", {"elbo": -90.0})
@@ -273,19 +284,20 @@ def check_terms(what: str, terms: Mapping[str, Any]) -> None:
         raise NonFiniteError(f"{what} {numbers}{explain_infinite(bad)}")
 
 
-def show_bad(numbers: Any) -> str:
+def show_bad(numbers: ArrayLike) -> str:
     """The first number that is not finite."""
     array = np.asarray(numbers)
     return str(array[~np.isfinite(array)].flat[0])
 
 
-def explain_infinite(bad: Mapping[str, Any]) -> str:
+def explain_infinite(bad: Mapping[str, ArrayLike]) -> str:
     """What a log-likelihood of minus infinity means; empty for anything else."""
-    is_log = [np.isneginf(bad[n]).any() for n in ("log_likelihood", "elbo") if n in bad]
-    return f": {IMPOSSIBLE}" if any(is_log) else ""
+    known = [np.asarray(bad[n]) for n in ("log_likelihood", "elbo") if n in bad]
+    is_log = any(np.isneginf(each).any() for each in known)
+    return f": {IMPOSSIBLE}" if is_log else ""
 
 
-def _is_known(leaf: Any) -> bool:
+def _is_known(leaf: object) -> bool:
     """Whether a leaf holds floats, and is not being traced."""
     is_traced = isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct)
     has_type = hasattr(leaf, "dtype") or isinstance(leaf, float)

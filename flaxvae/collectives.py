@@ -12,13 +12,14 @@ of their number, which `gather_rows` leaves out, under ``jit`` too.
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
 DATA_AXIS = "data"  # name of the mesh axis along which a batch is split
 
+T = TypeVar("T")
 Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 
@@ -54,16 +55,18 @@ def padded_by(rows: int) -> Iterator[None]:
         _padding.reset(token)
 
 
-def mean_over_devices(tree: Any) -> Any:
+def mean_over_devices(tree: T) -> T:
     """The means of arrays that are themselves means over equal parts of the batch."""
     axis = data_axis()
-    return tree if axis is None else jax.lax.pmean(tree, axis)
+    means: T = tree if axis is None else jax.lax.pmean(tree, axis)
+    return means
 
 
-def sum_over_devices(tree: Any) -> Any:
+def sum_over_devices(tree: T) -> T:
     """The sums of arrays that are themselves sums over parts of the batch."""
     axis = data_axis()
-    return tree if axis is None else jax.lax.psum(tree, axis)
+    sums: T = tree if axis is None else jax.lax.psum(tree, axis)
+    return sums
 
 
 def take_part(rows: jax.Array, axis: int = 0) -> jax.Array:
@@ -106,7 +109,7 @@ def draw_rows(
     return _cut_part(draw(key, tuple(whole)), axis)
 
 
-def gather_rows(tree: Any) -> Any:
+def gather_rows(tree: T) -> T:
     """The rows of the whole batch, on every device: ``(B / devices, ...) -> (B, ...)``.
 
     Their order is that of the batch. Padding, which makes a batch of an evaluation
@@ -115,4 +118,6 @@ def gather_rows(tree: Any) -> Any:
     axis, padding = data_axis(), _padding.get()
     if axis is not None:
         tree = jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), tree)
-    return jax.tree.map(lambda x: x[: len(x) - padding], tree) if padding else tree
+    if padding:
+        tree = jax.tree.map(lambda x: x[: len(x) - padding], tree)
+    return tree

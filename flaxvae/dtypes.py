@@ -6,15 +6,22 @@ that a run is the same under both settings. Parameters of a user's own module ma
 float64, and what is computed from them is, too.
 """
 
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from flaxvae.types import PyTree
+
+A = TypeVar("A", np.ndarray, jax.Array, np.ndarray | jax.Array)
+T = TypeVar("T")
 
 NARROW = {"float64": "float32", "int64": "int32", "uint64": "uint32"}
 
 
-def narrow(x: Any) -> Any:
+def narrow(x: A) -> A:
     """An array of 64-bit numbers in 32 bits; any other array as it is.
 
     >>> import numpy as np
@@ -25,17 +32,18 @@ def narrow(x: Any) -> Any:
     return x if name is None else x.astype(name)
 
 
-def at_least_float32(dtype: Any) -> Any:
+def at_least_float32(dtype: DTypeLike) -> np.dtype:
     """The floating-point type of noise for parameters of a type."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def keep_types(after: Any, before: Any) -> Any:
+def keep_types(after: T, before: PyTree) -> T:
     """A tree of arrays in the types of another one, as loops of JAX need it."""
 
-    def keep(new: Any, old: Any) -> Any:
+    def keep(new: jax.Array, old: jax.Array) -> jax.Array:
         if jax.dtypes.issubdtype(old.dtype, jax.dtypes.prng_key):
             return new
         return new if new.dtype == old.dtype else new.astype(old.dtype)
 
-    return jax.tree.map(keep, after, before)
+    kept: T = jax.tree.map(keep, after, before)
+    return kept

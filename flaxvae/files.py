@@ -6,9 +6,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from flaxvae.checks import NonFiniteError, describe_bad_variables
 
@@ -83,7 +82,7 @@ def cache_folder() -> Path:
 TABLE_SUFFIXES = (".csv", ".parquet")
 
 
-def write_table(path: Path, columns: Any) -> None:
+def write_table(path: Path, columns: object) -> None:
     """Writes a table to ``path``, a .csv or a .parquet file, atomically.
 
     Args:
@@ -95,7 +94,7 @@ def write_table(path: Path, columns: Any) -> None:
     import pyarrow.parquet
 
     table = columns
-    if not isinstance(columns, pyarrow.Table):
+    if isinstance(columns, Mapping):
         table = pyarrow.table(dict(columns))
     with atomic_file(path) as temporary:
         if path.suffix.lower() == ".parquet":
@@ -104,7 +103,7 @@ def write_table(path: Path, columns: Any) -> None:
             pyarrow.csv.write_csv(table, temporary)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Writes ``content`` to ``path`` as indented JSON, atomically.
 
     Raises:
@@ -115,7 +114,7 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(text + "\n")
 
 
-def as_json(content: Any, path: Path, indent: int | None = None) -> str:
+def as_json(content: object, path: Path, indent: int | None = None) -> str:
     """``content`` as JSON for ``path``; see `write_json`."""
     try:
         return json.dumps(content, indent=indent, allow_nan=False)

@@ -15,6 +15,7 @@ import flax.linen as nn
 import numpy as np
 
 from flaxvae import evaluation, latent, training
+from flaxvae.capabilities import ModelTraits
 from flaxvae.checks import (
     InputError,
     as_integer,
@@ -58,7 +59,7 @@ TIMES = (
 PRIOR_FOLDER = "prior"  # in a VQ-VAE's run: the run of the prior over its codes
 
 P = ParamSpec("P")
-F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -131,7 +132,7 @@ class Run(TrainedOnData):
 
     def score(
         self,
-        data: Any = "test",
+        data: object = "test",
         *,
         num_samples: int = 10,
         seed: int | None = None,
@@ -499,9 +500,9 @@ class Run(TrainedOnData):
 
     def summarize(
         self,
-        report: Mapping[str, Any],
+        report: Mapping[str, object],
         figures: Sequence[str | Path] = (),
-        **described: Any,
+        **described: object,
     ) -> dict[str, Any]:
         """What ``summary.json`` holds: the data, the model, the report, the figures.
 
@@ -513,7 +514,7 @@ class Run(TrainedOnData):
         names = [str(_relative(Path(path), self.workdir)) for path in figures]
         known = self.dataset or self.__dict__.get("data")
         template = known or self.template
-        summary: dict[str, Any] = {
+        summary: dict[str, object] = {
             "dataset": None if template is None else self.title_of(template),
             **described,
             "parameters": self.parameters,
@@ -521,10 +522,11 @@ class Run(TrainedOnData):
             "device": device_name(),
         }
         if isinstance(self.model, VQVAE):
-            prior: Any = self.code_prior
+            prior = self.code_prior
+            classes = ModelTraits.of(prior.model).num_classes if prior else None
             summary |= {
                 "prior_parameters": prior.parameters if prior else 0,
-                "prior_classes": prior.model.num_classes if prior else None,
+                "prior_classes": classes,
                 "prior_epochs": prior.epochs if prior else 0,
             }
         elif not isinstance(self.model, Autoencoder):
@@ -540,9 +542,9 @@ class Run(TrainedOnData):
 
     def write_summary(
         self,
-        report: Mapping[str, Any],
+        report: Mapping[str, object],
         figures: Sequence[str | Path] = (),
-        **described: Any,
+        **described: object,
     ) -> dict[str, Any]:
         """Writes ``summary.json`` to the run's folder, and returns its contents.
 
@@ -557,7 +559,7 @@ class Run(TrainedOnData):
             folder.write_summary(summary)
         return summary
 
-    def _summary_before(self) -> Mapping[str, Any]:
+    def _summary_before(self) -> Mapping[str, object]:
         return (self.workdir and RunFolder(self.workdir).summary) or {}
 
     def _codes(self, dataset: Dataset, seed: int | None = None) -> Dataset:
@@ -617,7 +619,7 @@ def _with_run(function: Callable[P, Trained]) -> Callable[P, Run]:
         try:
             return Run.of(function(*bound.args, **bound.kwargs), dataset)
         except Interrupted as error:
-            if error.trained is not None:
+            if isinstance(error.trained, Trained):
                 error.trained = Run.of(error.trained, dataset)
             raise
 
@@ -641,7 +643,8 @@ def _with_runs(function: Callable[P, list[Member]]) -> Callable[P, list[RunMembe
         try:
             return as_runs(function(*bound.args, **bound.kwargs))
         except Interrupted as error:
-            error.trained = as_runs(error.trained or [])
+            found = error.trained
+            error.trained = as_runs(found if isinstance(found, list) else [])
             raise
 
     return _annotate(call, signature, list[RunMember])
@@ -661,7 +664,9 @@ def _bind(
     return bound, dataset
 
 
-def _annotate(function: F, signature: inspect.Signature, result: Any) -> F:
+def _annotate(
+    function: Callable[P, R], signature: inspect.Signature, result: object
+) -> Callable[P, R]:
     """What ``help()`` shows: the signature with another type of result."""
     changed = signature.replace(return_annotation=result)
     function.__signature__ = changed  # type: ignore[attr-defined]  # read by inspect

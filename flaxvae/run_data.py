@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flaxvae.checks import InputError, as_integer, check_choice, show
 from flaxvae.data import Dataset, Split, condition_on_labels
@@ -53,7 +52,7 @@ class TrainedOnData(Trained):
             return self.dataset
         return self._as_seen(read_again(self._described))
 
-    def load(self, data: Any, **choices: Any) -> Dataset:
+    def load(self, data: object, **choices: object) -> Dataset:
         """New data, read as the run's own; see `flaxvae.data.load`.
 
         Args:
@@ -69,7 +68,7 @@ class TrainedOnData(Trained):
         """
         return load_data(data, like=self, **choices)
 
-    def read(self, dataset: str | Path | None = None, **choices: Any) -> Dataset:
+    def read(self, dataset: str | Path | None = None, **choices: object) -> Dataset:
         """The run's own data at another place, or other data that are asked for.
 
         The source is read as the run read its own, splits included. If every example
@@ -160,7 +159,7 @@ class TrainedOnData(Trained):
         return known.index(label)
 
     @property
-    def _described(self) -> Mapping[str, Any]:
+    def _described(self) -> Mapping[str, object]:
         """What is known about the data that it was trained on."""
         if self.workdir is not None and (self.workdir / "config.json").exists():
             config = RunFolder(self.workdir).config
@@ -172,7 +171,9 @@ class TrainedOnData(Trained):
             )
         return self.dataset.describe()
 
-    def _named(self, found: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+    def _named(
+        self, found: Mapping[str, object], dataset: Dataset
+    ) -> dict[str, object]:
         """Results with the name of the data where these are not the run's own."""
         if self.owns(dataset):
             return dict(found)
@@ -195,7 +196,7 @@ class TrainedOnData(Trained):
             print("\n".join(f"NOTE: {each}" for each in notes), file=sys.stderr)
         return found
 
-    def _fit(self, dataset: Any) -> Dataset:
+    def _fit(self, dataset: object) -> Dataset:
         """A data set whose examples the model takes.
 
         Raises:

@@ -6,9 +6,10 @@ pytree whose one leaf is the weight's full value; training turns epochs into ste
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, get_args
+from typing import Literal, TypeGuard, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ from flaxvae.checks import (
 )
 from flaxvae.dtypes import narrow
 from flaxvae.settings import as_python
+
+T = TypeVar("T")
 
 ScheduleKind = Literal["linear", "sigmoid", "cyclical"]
 SCHEDULES: tuple[str, ...] = get_args(ScheduleKind)
@@ -157,10 +160,9 @@ def make_schedule(
       InputError: an unknown kind, a number out of range, or ``epochs`` and ``share``.
     """
     check_choice("schedule", kind, SCHEDULES)
-    value = as_python(value)
-    is_array = isinstance(value, jax.Array)
-    if not is_array and not (isinstance(value, Real) and math.isfinite(value)):
-        raise InputError(f"value must be a finite number, got {show(value)}")
+    full = as_python(value)
+    if not isinstance(full, jax.Array) and not _is_finite(full):
+        raise InputError(f"value must be a finite number, got {show(full)}")
     if epochs is not None:
         check_above("epochs", epochs, 0)
     if share is not None:
@@ -168,10 +170,14 @@ def make_schedule(
         if epochs is not None:
             raise InputError(f"share must be left out where epochs is set, got {share}")
     cycles = as_integer("cycles", cycles, 1)
-    return Schedule(value, kind, epochs, share, cycles)
+    return Schedule(full, kind, epochs, share, cycles)
 
 
-def at_step(tree: Any, step: int | jax.Array, clock: Clock | None) -> Any:
+def _is_finite(value: object) -> TypeGuard[float]:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def at_step(tree: T, step: int | jax.Array, clock: Clock | None) -> T:
     """A tree with each schedule replaced by its weight at a step.
 
     Raises:
@@ -186,25 +192,26 @@ def at_step(tree: Any, step: int | jax.Array, clock: Clock | None) -> Any:
     return _replace(tree, weight)
 
 
-def at_full_value(tree: Any) -> Any:
+def at_full_value(tree: T) -> T:
     """A tree with each schedule replaced by its full weight."""
     return _replace(tree, lambda schedule: schedule.value)
 
 
-def resolve(tree: Any, epochs: int) -> Any:
+def resolve(tree: T, epochs: int) -> T:
     """A tree whose schedules state how many of a run's ``epochs`` they take."""
     return _replace(tree, lambda schedule: schedule.resolve(epochs))
 
 
-def _replace(tree: Any, function: Any) -> Any:
-    def is_schedule(node: Any) -> bool:
+def _replace(tree: T, function: Callable[[Schedule], object]) -> T:
+    def is_schedule(node: object) -> bool:
         return isinstance(node, Schedule)
 
-    return jax.tree.map(
+    replaced: T = jax.tree.map(
         lambda node: function(node) if is_schedule(node) else node,
         tree,
         is_leaf=is_schedule,
     )
+    return replaced
 
 
 def sigmoid_schedule(steps: int, steepness: float = 12.0) -> optax.Schedule:

@@ -19,7 +19,7 @@ import typing
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal, TypeVar, Union, cast
 
 import jax
 import numpy as np
@@ -31,22 +31,24 @@ from flaxvae.checks import (
     check_at_most,
     check_below,
     check_choice,
+    fields_of,
     show,
 )
+from flaxvae.types import Json
 
 T = TypeVar("T")
 
 
 def setting(
-    default: Any,
+    default: object,
     *,
     at_least: float | None = None,
     at_most: float | None = None,
     above: float | None = None,
     below: float | None = None,
     infinite: bool = False,
-    needs: Mapping[str, Any] | None = None,
-    **more: Any,
+    needs: Mapping[str, object] | None = None,
+    **more: object,
 ) -> Any:
     """A dataclass field with the rules that `check_settings` applies to its value.
 
@@ -71,10 +73,10 @@ def setting(
 class Except:
     """Every value of a field but this one; see `setting`."""
 
-    value: Any
+    value: object
 
 
-def check_settings(settings: Any, **known: Any) -> None:
+def check_settings(settings: object, **known: object) -> None:
     """Checks every field of a dataclass against its type and its bounds.
 
     A field annotated ``Literal`` must hold one of its choices, one annotated ``int`` an
@@ -90,8 +92,8 @@ def check_settings(settings: Any, **known: Any) -> None:
         hints = typing.get_type_hints(type(settings))
     except NameError:  # a type that only the user's function knows
         hints = {}
-    for field in dataclasses.fields(settings):
-        value, hint = getattr(settings, field.name), hints.get(field.name, Any)
+    for field in fields_of(settings):
+        value, hint = getattr(settings, field.name), hints.get(field.name, object)
         plain = _as_python(value, hint)
         if isinstance(plain, list) and _has_tuple(hint):
             plain = tuple(plain)
@@ -100,14 +102,14 @@ def check_settings(settings: Any, **known: Any) -> None:
         if plain is not value:
             object.__setattr__(settings, field.name, plain)
         is_tuple = isinstance(plain, tuple | list)
-        if is_tuple and hint is not Any and not _has_tuple(hint):
+        if is_tuple and hint not in (Any, object) and not _has_tuple(hint):
             raise InputError(f"{field.name} must be a single value, got {plain}")
-        for entry in plain if is_tuple else (plain,):
+        for entry in plain if isinstance(plain, tuple | list) else (plain,):
             _check_entry(field, hint, entry)
     check_needs(settings, **known)
 
 
-def check_needs(settings: Any, **known: Any) -> None:
+def check_needs(settings: object, **known: object) -> None:
     """Refuses a value that changes nothing under the values of other fields.
 
     A field at its default passes, one that is False too (what has no effect is off),
@@ -120,8 +122,8 @@ def check_needs(settings: Any, **known: Any) -> None:
     Raises:
       InputError: a field without effect; the message says what it needs.
     """
-    values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-    for field in dataclasses.fields(settings):
+    values = {f.name: getattr(settings, f.name) for f in fields_of(settings)}
+    for field in fields_of(settings):
         value, needs = values[field.name], field.metadata.get("needs", {})
         if not needs or value is False or value == field.default:
             continue
@@ -135,7 +137,7 @@ def check_needs(settings: Any, **known: Any) -> None:
                 )
 
 
-def _describe_lack(name: str, found: Any, wanted: Any) -> str | None:
+def _describe_lack(name: str, found: object, wanted: object) -> str | None:
     """Why a field is without effect, such as ``without figures``; None: it has one."""
     if found is wanted:
         return None
@@ -152,7 +154,7 @@ def _describe_lack(name: str, found: Any, wanted: Any) -> str | None:
     return f"unless {name} is {' or '.join(map(str, options))}"
 
 
-def _as_python(value: Any, hint: Any) -> Any:
+def _as_python(value: object, hint: object) -> object:
     """The value with Python's own numbers, and integers where integers are meant."""
     if isinstance(value, tuple | list):
         entries = [_as_python(entry, hint) for entry in value]
@@ -160,31 +162,35 @@ def _as_python(value: Any, hint: Any) -> Any:
         return value if same else type(value)(entries)
     value = as_python(value)
     kinds = _kinds_of(hint)
-    is_array = isinstance(value, np.ndarray | jax.Array) and value.ndim > 0
-    is_several = is_array and (float not in kinds or value.size == 1)
-    if is_several and kinds <= _PLAIN and not isinstance(value, jax.core.Tracer):
-        return _as_python(value.tolist(), hint)
-    is_whole = isinstance(value, float) and value.is_integer()
-    return int(value) if is_whole and int in kinds and float not in kinds else value
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim > 0:
+        is_several = float not in kinds or value.size == 1
+        if is_several and kinds <= _PLAIN and not isinstance(value, jax.core.Tracer):
+            return _as_python(value.tolist(), hint)
+    is_whole = int in kinds and float not in kinds
+    if is_whole and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
-def as_python(value: Any) -> Any:
+def as_python(value: object) -> object:
     """A number of NumPy or JAX as Python's own; anything else as it is.
 
     >>> as_python(np.float32(0.5)), as_python(np.array(3)), as_python("adam")
     (0.5, 3, 'adam')
     """
-    is_array = isinstance(value, np.generic | np.ndarray | jax.Array)
-    if not is_array or value.ndim or isinstance(value, jax.core.Tracer):
+    if not isinstance(value, np.generic | np.ndarray | jax.Array):
         return value
-    return value if _is_key(value) else value.item()
+    if value.ndim or isinstance(value, jax.core.Tracer) or _is_key(value):
+        return value
+    plain: object = value.item()
+    return plain
 
 
-def _is_key(value: Any) -> bool:
+def _is_key(value: np.generic | np.ndarray | jax.Array) -> bool:
     return jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
-def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
+def _check_entry(field: dataclasses.Field[object], hint: object, value: object) -> None:
     choices, kinds, name = choices_of(hint), _kinds_of(hint), field.name
     if choices and not isinstance(value, bool) and value in choices:
         return
@@ -211,7 +217,7 @@ def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
         raise InputError(f"{name} must be a text, got {show(value)}")
     elif bool in kinds and not isinstance(value, bool):
         raise InputError(f"{name} must be True or False, got {value!r}")
-    if not is_number:
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return
     if choices and not kinds & _NUMBERS:
         expected = " or ".join(map(str, choices))
@@ -231,7 +237,7 @@ def _check_entry(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
         raise InputError(f"{name} must be finite, got {value}")
 
 
-def _takes_several(hint: Any) -> bool:
+def _takes_several(hint: object) -> bool:
     """Whether a type is a tuple of any length, or None."""
     is_union = typing.get_origin(hint) in (Union, types.UnionType)
     members = typing.get_args(hint) if is_union else (hint,)
@@ -239,7 +245,7 @@ def _takes_several(hint: Any) -> bool:
     return len(parts) == 1 and typing.get_args(parts[0])[1:] == (Ellipsis,)
 
 
-def _has_tuple(hint: Any) -> bool:
+def _has_tuple(hint: object) -> bool:
     return typing.get_origin(hint) is tuple or any(
         _has_tuple(part) for part in typing.get_args(hint)
     )
@@ -255,30 +261,30 @@ _BOUNDS = {
 }
 
 
-def choices_of(hint: Any) -> tuple[Any, ...]:
+def choices_of(hint: object) -> tuple[object, ...]:
     """The values that a ``Literal`` anywhere in a type names; empty without one."""
     if typing.get_origin(hint) is Literal:
         return typing.get_args(hint)
-    found: tuple[Any, ...] = ()
+    found: tuple[object, ...] = ()
     for part in typing.get_args(hint):
         found += choices_of(part)
     return found
 
 
-def _kinds_of(hint: Any) -> set[Any]:
+def _kinds_of(hint: object) -> set[object]:
     """The plain types in a union or a tuple."""
     if typing.get_origin(hint) in (Union, types.UnionType, tuple):
         return set().union(*(_kinds_of(part) for part in typing.get_args(hint)))
     return {hint}
 
 
-def field_docs(settings: type[Any]) -> dict[str, str]:
+def field_docs(settings: type[object]) -> dict[str, str]:
     """The docstring below each field of a dataclass, those it inherits too.
 
     A field without a line in the source has it as ``doc`` in its metadata. Of a class
     without a source file, as of ``python -c``, there are no docstrings.
     """
-    fields = dataclasses.fields(settings)
+    fields = fields_of(settings)
     docs = {f.name: f.metadata["doc"] for f in fields if "doc" in f.metadata}
     for cls in reversed(settings.__mro__):
         if not dataclasses.is_dataclass(cls):
@@ -296,10 +302,10 @@ def field_docs(settings: type[Any]) -> dict[str, str]:
     return docs
 
 
-def flatten_settings(settings: Any) -> dict[str, Any]:
+def flatten_settings(settings: object) -> dict[str, object]:
     """Every field of a dataclass by name, those of nested dataclasses too."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(settings):
+    values: dict[str, object] = {}
+    for field in fields_of(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             values |= flatten_settings(value)
@@ -308,26 +314,26 @@ def flatten_settings(settings: Any) -> dict[str, Any]:
     return values
 
 
-def flatten_tree(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flatten_tree(tree: object, prefix: str = "") -> dict[str, object]:
     """Nested dicts as one dict with dotted names."""
     if not isinstance(tree, dict):
         return {prefix.removesuffix("."): tree}
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for name, value in tree.items():
         flat |= flatten_tree(value, f"{prefix}{name}.")
     return flat
 
 
-def describe_settings(settings: Any) -> dict[str, Any]:
+def describe_settings(settings: object) -> dict[str, Json]:
     """A dataclass as JSON: ``{field: value}``, nested dataclasses likewise."""
     return {
         field.name: describe_value(getattr(settings, field.name))
-        for field in dataclasses.fields(settings)
+        for field in fields_of(settings)
     }
 
 
-def describe_value(value: Any) -> Any:
-    """Any value as JSON; an array by its shape and checksum, NaN and infinity as text.
+def describe_value(value: object) -> Json:
+    """A value as JSON; an array by its shape and checksum, NaN and infinity as text.
 
     >>> describe_value({"sizes": {2, 1}, 3: np.float32(0.1), "path": Path("a/b")})
     {'sizes': [1, 2], '3': 0.1, 'path': 'a/b'}
@@ -365,12 +371,13 @@ def describe_value(value: Any) -> Any:
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))  # another one in every process
 
 
-def _sort_key(described: Any) -> tuple[str, Any]:
-    is_number = isinstance(described, int | float)
-    return ("", described) if is_number else ("text", str(described))
+def _sort_key(described: Json) -> tuple[str, float | str]:
+    if isinstance(described, int | float):
+        return "", described
+    return "text", str(described)
 
 
-def settings_from_description(kind: type[T], described: Mapping[str, Any]) -> T:
+def settings_from_description(kind: type[T], described: Mapping[str, object]) -> T:
     """The dataclass that `describe_settings` described.
 
     Raises:
@@ -384,11 +391,11 @@ def settings_from_description(kind: type[T], described: Mapping[str, Any]) -> T:
     return kind(**values)
 
 
-def _rebuild(hint: Any, value: Any) -> Any:
+def _rebuild(hint: object, value: object) -> object:
     kinds = _kinds_of(hint)
     for kind in kinds:
         if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-            return settings_from_description(typing.cast(type[Any], kind), value)
+            return settings_from_description(cast(type[object], kind), value)
     if isinstance(value, list):
         return tuple(_rebuild(hint, entry) for entry in value)
     if isinstance(value, str) and Path in kinds and str not in kinds:

@@ -55,7 +55,7 @@ def describe_machine() -> dict[str, Any]:
 
     from flaxvae.training.storage.environment import describe_environment
 
-    described = describe_environment()
+    described: dict[str, Any] = {**describe_environment()}
     described["versions"] |= {"torch": torch.__version__}
     described["processor"] = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")

@@ -124,7 +124,13 @@ class LevelPosterior:
         return self._pass(key=key, shape=shape)
 
     def at(self, z: Codes) -> Draws:
-        """The densities of given codes ``(*shape, B, ...)``."""
+        """The densities of given codes ``(*shape, B, ...)``.
+
+        Raises:
+          InputError: codes that are not of all levels.
+        """
+        if not z.levels:
+            raise InputError("codes must be of all levels, got none")
         if not self.is_one:
             return self._pass(given=z.levels)
         means = jax.eval_shape(lambda: self.mean)
@@ -187,6 +193,7 @@ class LevelPrior:
         shape: tuple[int, ...] = (),
         *,
         given: Sequence[jax.Array] = (),
+        kept: int | jax.Array | None = None,
         temperature: float | jax.Array = 1.0,
     ) -> Codes:
         """Draws codes ``(*shape, ...)``.
@@ -195,6 +202,8 @@ class LevelPrior:
           key: one PRNG key.
           shape: of the draws, one axis at least.
           given: the first levels, which are kept, ``(*shape, *event)`` each.
+          kept: how many of the given levels are kept; the others are drawn. An array
+            lets one compiled program serve every number. Default: all.
           temperature: factor of the standard deviations of normal levels; 0 gives the
             mean of each level given those above. A top level of another kind is drawn
             as it is.
@@ -210,6 +219,7 @@ class LevelPrior:
             key=key,
             shape=shape,
             given=tuple(given),
+            kept=kept,
             temperature=temperature,
             method="generate",
         )[0]

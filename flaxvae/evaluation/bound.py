@@ -1,7 +1,6 @@
 """Means of an objective's terms over a whole split, the ELBO's above all."""
 
-from typing import Any
-
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,7 +131,7 @@ def objective_of(trained: Trained) -> Objective:
     return ELBO()
 
 
-_DEFAULTS: dict[type[Any], Objective] = {
+_DEFAULTS: dict[type[nn.Module], Objective] = {
     Autoencoder: Reconstruction(),
     VQVAE: Quantization(),
     CodePrior: Autoregressive(),

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -130,7 +129,7 @@ def evaluate_code_prior(
     if code_prior is None:
         return {}
     codes = encode_indices(trained, split, seed=seed) if codes is None else codes
-    model: Any = code_prior.model
+    model = code_prior.model
     if isinstance(model, CodePrior) and model.num_classes is not None:
         if codes.labels is None:
             raise InputError("split must have labels for a class-conditional prior")

@@ -3,11 +3,13 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar, cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
 from flaxvae.capabilities import LikelihoodTraits, ModelTraits
@@ -21,11 +23,14 @@ from flaxvae.evaluation.memory import ARRAYS_AT_ONCE, bytes_per_row
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import bind
+from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH, draw_inputs
 from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
+from flaxvae.types import PyTree
 
+R = TypeVar("R")
 Sums = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 EXAMPLES_AT_ONCE = 50  # divides EVALUATION_BATCH
@@ -145,13 +150,12 @@ def bytes_per_draw(trained: Trained) -> int:
         return 4 * ARRAYS_AT_ONCE * math.prod(trained.data_shape)
 
     def draw(count: int) -> jax.Array:
-        def method(vae: Any) -> jax.Array:
+        def method(vae: HierarchicalVAE) -> jax.Array:
             x = jnp.zeros((2, *trained.data_shape), jnp.float32)
             draws = vae.encode(x).draw(jax.random.key(0), (count,))
-            log_likelihood: jax.Array = vae.decode(draws).log_prob(x)
-            return log_likelihood
+            return vae.decode(draws).log_prob(x)
 
-        found: Any = trained.model.apply(trained.variables, method=method)
+        found = trained.model.apply(trained.variables, method=method)
         return jnp.asarray(found)
 
     return bytes_per_row(draw, trained.data_shape) // 2  # of one of the two examples
@@ -231,7 +235,7 @@ def check_density(model: object, levels: int | None) -> None:
 
 
 def make_estimate(
-    model: Any, num_samples: int, in_chunk: int
+    model: nn.Module, num_samples: int, in_chunk: int
 ) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
     """Makes ``estimate(variables, batch, key) -> (log p(x), samples, groups)``.
 
@@ -248,15 +252,15 @@ def make_estimate(
     in_group = num_samples // G
 
     def estimate(
-        variables: Any, batch: Batch[jax.Array], key: jax.Array
+        variables: VariableDict, batch: Batch[jax.Array], key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        def apply(method: Callable[..., Any], x: Any) -> Any:
+        def apply(method: Callable[..., R], x: PyTree) -> R:
             """``method(model, x)`` of the model under the conditions of the batch."""
 
-            def on_batch(model: Any, batch: Batch[jax.Array]) -> Any:
+            def on_batch(model: nn.Module, batch: Batch[jax.Array]) -> R:
                 return method(*bind(model, batch))
 
-            return model.apply(variables, batch.with_x(x), method=on_batch)
+            return cast(R, model.apply(variables, batch.with_x(x), method=on_batch))
 
         x = batch.x
         q = apply(lambda vae, x: vae.encode(x), x)

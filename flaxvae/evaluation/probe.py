@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -50,7 +49,7 @@ def probe(
     trained.check_finite()
     labels, test_labels = check_probed(dataset, num_train=num_train, seed=seed)
     codes = codes or encode_dataset(trained, dataset)
-    chosen: Any = slice(int(num_train))
+    chosen: slice | np.ndarray = slice(int(num_train))
     if seed is not None:
         order = np.random.default_rng(seed).permutation(len(labels))
         chosen = np.sort(order[:num_train])

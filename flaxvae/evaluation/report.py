@@ -5,7 +5,9 @@ own, one line in `SPLIT_METRICS` or `CODE_METRICS`, and its test.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
+
+import flax.linen as nn
 
 from flaxvae.checks import check_terms
 from flaxvae.data import Split
@@ -30,10 +32,14 @@ from flaxvae.models import (
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.training import NonFiniteError, Trained
 
-Metric = Callable[..., Any]
-"""``(trained, split, *, seed=None, ...)`` -> numbers by name, or one number."""
+Number = float | list[float] | None
+SplitMetric = Callable[..., Mapping[str, Number]]
+"""``(trained, split, *, seed=None, ...)`` -> numbers by name."""
+CodeMetric = Callable[..., Mapping[str, float] | int]
+"""The same, or one number."""
+M = TypeVar("M")
 
-SPLIT_METRICS: dict[type[Any], dict[str, Metric]] = {
+SPLIT_METRICS: dict[type[nn.Module], dict[str, SplitMetric]] = {
     VAE: {"bound": evaluate_elbo, "nll": estimate_nll},
     HierarchicalVAE: {"bound": evaluate_levels, "nll": estimate_nll},
     Autoencoder: {"terms": evaluate_terms, "input": input_error},
@@ -48,7 +54,7 @@ SPLIT_METRICS: dict[type[Any], dict[str, Metric]] = {
 }
 """Numbers about a split's examples, which stand under the name of the split."""
 
-CODE_METRICS: dict[type[Any], dict[str, Metric]] = {
+CODE_METRICS: dict[type[nn.Module], dict[str, CodeMetric]] = {
     VAE: {"active_dimensions": count_active_units, "surgery": elbo_surgery},
     HierarchicalVAE: {"surgery": elbo_surgery},
 }
@@ -111,12 +117,12 @@ def evaluate(
     """
     trained.check_finite()
     check_examples(split)
-    options: dict[str, dict[str, Any]] = {
+    options: dict[str, dict[str, object]] = {
         "nll": {"num_samples": nll_samples, "on_progress": on_progress},
         "usage": {"codes": codes, "train_codes": train_codes},
         "code_prior": {"codes": codes, "code_prior": code_prior},
     }
-    numbers: dict[str, Any] = {}
+    numbers: dict[str, Number] = {}
     for key, metric in _of_kind(SPLIT_METRICS, trained).items():
         if key == "nll" and nll_samples is None:
             continue
@@ -129,9 +135,10 @@ def evaluate(
         )
     units: dict[str, str] = {}
     if not isinstance(trained.model, Autoencoder):  # whose loss is not a bound
-        own, units = add_own_units(trained, split, numbers)
+        densities = cast(Mapping[str, float], numbers)  # the others are not read
+        own, units = add_own_units(trained, split, densities)
         numbers |= own
-    report: dict[str, Any] = {name: numbers, **units}
+    report: dict[str, object] = {name: numbers, **units}
     if isinstance(trained.model, VQVAE):
         numbers.pop("code_usage", None)  # of evaluation batches
         return report | {"code": [*trained.code_shape[:-1], codebook_size(trained)]}
@@ -141,19 +148,19 @@ def evaluate(
         report["active_dimensions"] = numbers.pop("active_dimensions")
     if trained.has_levels or len(trained.code_shape) == 1:
         options["surgery"] = {"kl": numbers.get("kl")}  # which the parts sum to
-        for key, metric in _of_kind(CODE_METRICS, trained).items():
-            found = report[key] = metric(
+        for key, measure in _of_kind(CODE_METRICS, trained).items():
+            found = report[key] = measure(
                 trained, split, seed=seed, **options.get(key, {})
             )
             check_terms(
-                f"{name} split:", found if isinstance(found, dict) else {key: found}
+                f"{name} split:", found if isinstance(found, Mapping) else {key: found}
             )
     return report | {"latent_dim": trained.latent_dim}
 
 
 def _of_kind(
-    metrics: Mapping[type[Any], dict[str, Metric]], trained: Trained
-) -> dict[str, Metric]:
+    metrics: Mapping[type[nn.Module], dict[str, M]], trained: Trained
+) -> dict[str, M]:
     """The metrics of a model's kind; one of the user's own is a VAE, or has levels."""
     kinds = [kind for kind in SPLIT_METRICS if isinstance(trained.model, kind)]
     if not kinds:

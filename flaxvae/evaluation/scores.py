@@ -2,11 +2,13 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
 from flaxvae.checks import InputError, as_integer, explain_infinite
@@ -23,7 +25,7 @@ from flaxvae.models import (
     SemiSupervisedVAE,
 )
 from flaxvae.models.bind import bind
-from flaxvae.objectives import ELBO, Objective, Quantization, Reconstruction
+from flaxvae.objectives import ELBO, Objective, Quantization, Reconstruction, Terms
 from flaxvae.training import NonFiniteError, Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH
 from flaxvae.training.inputs import check_split
@@ -32,7 +34,7 @@ from flaxvae.training.keys import Stream
 MEMORY_BUDGET = 2**28  # bytes of the arrays of the data's shape that a batch makes
 ARRAYS_AT_ONCE = 4
 
-SCORES: dict[type[Any], tuple[Objective, tuple[str, ...]]] = {
+SCORES: dict[type[nn.Module], tuple[Objective, tuple[str, ...]]] = {
     VAE: (ELBO(), ("elbo", "log_likelihood", "kl")),
     Autoencoder: (Reconstruction(), ("log_likelihood", "squared_error")),
     VQVAE: (Quantization(), ("log_likelihood", "squared_error")),
@@ -125,7 +127,7 @@ def _score_batch(
     trained: Trained,
     objective: Objective,
     names: tuple[str, ...],
-    variables: Any,
+    variables: VariableDict,
     batch: Batch[jax.Array],
     keys: jax.Array,
 ) -> dict[str, jax.Array]:
@@ -135,10 +137,10 @@ def _score_batch(
         key_x, key_z = jax.random.split(key)
         seen = batch.with_x(trained.preprocessing(batch.x, key_x))
 
-        def method(model: Any, seen: Batch[jax.Array]) -> dict[str, jax.Array]:
+        def method(model: nn.Module, seen: Batch[jax.Array]) -> Terms:
             return objective(*bind(model, seen), key=key_z)
 
-        terms: Any = trained.model.apply(variables, seen, method=method)
+        terms = cast(Terms, trained.model.apply(variables, seen, method=method))
         return {name: terms[name] for name in names}
 
     drawn: dict[str, jax.Array] = jax.lax.map(draw, keys)  # one after the other
@@ -192,9 +194,8 @@ def score_dataset(
     return columns | {k: np.concatenate([s[k] for s in scores]) for k in scores[0]}
 
 
-def _name_classes(labels: Any, names: Sequence[str] | None) -> np.ndarray:
+def _name_classes(labels: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
     """The names of labels ``(N,)``, or the labels themselves without names."""
-    labels = np.asarray(labels)
     if names is None or labels.dtype.kind in "UO":
         return labels
     if labels.dtype.kind not in "bui" or not 0 <= labels.min() <= labels.max() < len(

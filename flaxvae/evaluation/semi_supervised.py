@@ -15,11 +15,12 @@ arXiv 1406.5298.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import flax.linen as nn
 import numpy as np
 
 from flaxvae.checks import InputError, as_integer, check_choice
@@ -33,10 +34,11 @@ from flaxvae.models import (
     build_classifier,
     build_vae,
 )
-from flaxvae.objectives import M2, Classification
-from flaxvae.schedules import warm_up
+from flaxvae.objectives import M2, Classification, Objective
+from flaxvae.schedules import Schedule, warm_up
 from flaxvae.settings import check_needs, check_settings, setting
 from flaxvae.training import Trained, fit
+from flaxvae.training.training import DEFAULT_OBJECTIVE
 
 NEIGHBOURS = 10  # of a code, in label spreading
 CLASSIFIER_EPOCHS = 300
@@ -235,12 +237,11 @@ class SemiSupervisedStudy:
         """The VAE of all training examples."""
         config = self.config
         shape, D = self.dataset.shape, config.m1_latent_dim
-        return fit(
+        return self._fit(
+            "m1",
             build_vae(shape, D, hidden=config.m1_hidden),
             self.dataset,
             epochs=config.m1_epochs,
-            **self._training(),
-            workdir=self._folder("m1"),
         )
 
     @functools.cached_property
@@ -253,11 +254,11 @@ class SemiSupervisedStudy:
         }
         mean, std = z["train"].mean(axis=0), z["train"].std(axis=0)
         scale = np.maximum(std, LEAST_DEVIATION)
-        splits: dict[str, Any] = {
-            name: Split((each - mean) / scale, self.dataset.split(name).labels)
+        train, validation, test = (
+            Split((each - mean) / scale, self.dataset.split(name).labels)
             for name, each in z.items()
-        }
-        return Dataset(f"codes of {self.dataset.name}", **splits)
+        )
+        return Dataset(f"codes of {self.dataset.name}", train, validation, test)
 
     @functools.cached_property
     def m2(self) -> Trained:
@@ -331,7 +332,8 @@ class SemiSupervisedStudy:
         dataset: Dataset,
         *,
         epochs: int,
-        **weights: Any,
+        alpha: float,
+        feedback: float | Schedule,
     ) -> Trained:
         """Trains M2 on all examples, a few of them with labels."""
         few = dataset.train[self.rows]
@@ -340,26 +342,40 @@ class SemiSupervisedStudy:
         if not (seen.dequantize and seen.has_draws(stored.dtype)):  # else M2 does it
             stored = np.asarray(seen.prepare(stored))
         labelled: dict[str, Any] = {"x": np.asarray(stored), "labels": few.labels}
+        return self._fit(
+            name,
+            model,
+            dataset,
+            objective=M2(**labelled, alpha=alpha, feedback=feedback),
+            epochs=epochs,
+            settings={"labelled": self.rows.tolist()},
+        )
+
+    def _fit(
+        self,
+        name: str,
+        model: nn.Module,
+        dataset: Dataset,
+        *,
+        epochs: int,
+        objective: Objective = DEFAULT_OBJECTIVE,
+        settings: Mapping[str, object] | None = None,
+    ) -> Trained:
+        """Trains a model of all examples."""
         return fit(
             model,
             dataset,
-            objective=M2(**labelled, **weights),
+            objective=objective,
             epochs=epochs,
-            **self._training(),
-            settings={"labelled": self.rows.tolist()},
+            batch_size=self.config.batch_size,
+            learning_rate=self.config.learning_rate,
+            lr_schedule="cosine",
+            seed=self.seed,
             workdir=self._folder(name),
+            settings=settings,
+            progress=self.progress,
+            on_interrupt="raise",
         )
-
-    def _training(self) -> dict[str, Any]:
-        """How every model of all examples is trained, as arguments of `fit`."""
-        return {
-            "batch_size": self.config.batch_size,
-            "learning_rate": self.config.learning_rate,
-            "lr_schedule": "cosine",
-            "seed": self.seed,
-            "progress": self.progress,
-            "on_interrupt": "raise",
-        }
 
     def _folder(self, name: str) -> Path | None:
         return None if self.workdir is None else self.workdir / name

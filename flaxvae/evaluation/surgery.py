@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from flaxvae.capabilities import DistributionTraits
 from flaxvae.checks import as_integer
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
+from flaxvae.distributions import Distribution, Normal
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
 from flaxvae.evaluation.bound import evaluate_elbo
 from flaxvae.evaluation.likelihood import bytes_per_draw
@@ -153,7 +154,7 @@ def _choose_rows(share: np.ndarray, num_draws: int) -> tuple[np.ndarray, np.ndar
 
 
 def _log_aggregate(
-    q: Any, share: np.ndarray, z: jax.Array
+    q: Distribution, share: np.ndarray, z: jax.Array
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log q(z) of codes, and log prod_d q(z_d) where q(z|x) is diagonal, ``(A,)``."""
     with np.errstate(divide="ignore"):
@@ -161,10 +162,10 @@ def _log_aggregate(
 
     is_factorized = DistributionTraits.of(q).is_factorized
 
-    def measure(q: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def measure(q: Distribution, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         if is_factorized:
             log_weights = jnp.broadcast_to(log_share, (len(z), len(log_share)))
-            return log_marginals(z, q, log_weights)
+            return log_marginals(z, cast(Normal, q), log_weights)
         densities = q.log_prob(z[:, None]) + log_share[None]  # (chunk, N)
         log_q_z = jax.nn.logsumexp(densities, axis=1)
         return log_q_z, log_q_z

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flaxvae.data import Dataset
 from flaxvae.evaluation.bound import evaluate_elbo
@@ -18,7 +17,7 @@ def tabulate(
     dataset: Dataset | None = None,
     *,
     folder: str | Path | None = None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """One row per model of a sweep, in the order of its members.
 
     Args:
@@ -39,14 +38,14 @@ def tabulate(
     return rows
 
 
-def _describe(member: Member, dataset: Dataset | None) -> dict[str, Any]:
+def _describe(member: Member, dataset: Dataset | None) -> dict[str, object]:
     trained = member.trained
     row = dict(member.setting)
     lines = {line["epoch"]: line for line in trained.history}
     counting = trained.best_epoch or max(lines, default=0)
-    line = lines.get(counting, {"validation": {}})
+    known = lines[counting]["validation"] if counting in lines else {}
     failure = member.failure
-    row |= {f"validation_{name}": line["validation"].get(name) for name in TERMS}
+    row |= {f"validation_{name}": known.get(name) for name in TERMS}
     if dataset is not None:
         test: dict[str, float] = {}
         if failure is None:
@@ -63,7 +62,7 @@ def _describe(member: Member, dataset: Dataset | None) -> dict[str, Any]:
     return row
 
 
-def _write(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def _write(rows: Sequence[Mapping[str, object]], folder: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ PER_EXAMPLE = "nats per example"
 
 
 def add_own_units(
-    trained: Trained, split: Split, numbers: Mapping[str, Any]
+    trained: Trained, split: Split, numbers: Mapping[str, float]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """The numbers of a report that are densities, in the data's own units.
 
@@ -121,7 +120,7 @@ def _own(trained: Trained) -> str:
     return f"{kind} own units"
 
 
-def _code_length(numbers: Mapping[str, Any]) -> float | None:
+def _code_length(numbers: Mapping[str, float]) -> float | None:
     """-log p(x) of a VAE or a VQ-VAE with its prior, or an upper bound, in nats."""
     if "nll" in numbers:
         return float(numbers["nll"])
@@ -136,7 +135,7 @@ def _likelihood(trained: Trained) -> LikelihoodTraits:
     return LikelihoodTraits.of(ModelTraits.of(trained.model).likelihood)
 
 
-def _is_density(trained: Trained, dtype: Any) -> bool:
+def _is_density(trained: Trained, dtype: np.dtype) -> bool:
     """Whether p(x|z) is a density of numbers, not a probability."""
     likelihood = _likelihood(trained)
     if likelihood.is_probability:

@@ -1,10 +1,11 @@
 """Names of classes."""
 
 from collections.abc import Sequence
-from typing import Any
+
+import numpy as np
 
 
-def name_class(label: Any, class_names: Sequence[Any] | None) -> str:
+def name_class(label: int | np.integer, class_names: Sequence[object] | None) -> str:
     """The name of a class by its label, whichever classes a split holds.
 
     >>> [name_class(label, ("ant", "bee")) for label in (1, 7, -1)]
@@ -16,4 +17,4 @@ def name_class(label: Any, class_names: Sequence[Any] | None) -> str:
         own name.
     """
     names = () if class_names is None else class_names
-    return str(names[label] if 0 <= label < len(names) else label)
+    return str(names[int(label)] if 0 <= label < len(names) else label)

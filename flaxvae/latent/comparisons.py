@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from flaxvae.latent.figures.style import Figure
+
 
 def draw_sweep(
-    rows: Sequence[Mapping[str, Any]],
-    grid: Mapping[str, Sequence[Any]],
+    rows: Sequence[Mapping[str, object]],
+    grid: Mapping[str, Sequence[object]],
     folder: str | Path,
     *,
     title: str,
@@ -50,14 +53,17 @@ def draw_sweep(
     if "seed" in swept:
         title += ", means over seeds"
 
-    def label(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    def label(row: Mapping[str, object], names: Sequence[str]) -> str:
         return ", ".join(f"{name} {format_value(row[name])}" for name in names)
+
+    def column(name: str) -> np.ndarray:
+        return np.array([row[name] for row in rows])
 
     by_size = [name for name in settings if name != "beta"]
     drawn = {
         "rate_distortion": plot_rate_distortion(
-            np.array([row["validation_kl"] for row in rows]),
-            np.array([-row["validation_log_likelihood"] for row in rows]),
+            column("validation_kl"),
+            -column("validation_log_likelihood"),
             [label(row, by_size) or "models" for row in rows],
             [f"β {row['beta']:g}" if "beta" in swept else "" for row in rows],
             title=f"Rate and distortion: {title}",
@@ -68,7 +74,7 @@ def draw_sweep(
         others = [other for other in settings if other != name]
         drawn[f"elbo_against_{name}"] = plot_setting(
             [row[name] for row in rows],
-            np.array([-row["validation_elbo"] for row in rows]),
+            -column("validation_elbo"),
             [label(row, others) for row in rows],
             name=name,
             title=f"-ELBO against {name}: {title}",
@@ -94,7 +100,7 @@ def draw_accuracies(
     return path
 
 
-def _save(drawn: Mapping[str, Any], folder: str | Path) -> list[Path]:
+def _save(drawn: Mapping[str, "Figure"], folder: str | Path) -> list[Path]:
     from flaxvae.latent import figures
 
     paths = [Path(folder) / f"{name}.png" for name in drawn]

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -15,6 +15,10 @@ from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, choose_sampler
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
+from flaxvae.training.trained import Sampler
+
+if TYPE_CHECKING:
+    from flaxvae.latent.figures.style import Figure
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Context:
         return encode_means(self.trained, self.dataset.test)
 
     @functools.cached_property
-    def source(self) -> Any:
+    def source(self) -> Sampler | None:
         """The sampler of codes; None: the model's prior."""
         x, seed = self.dataset.train.x, self.seed
         return choose_sampler(self.trained, self.sampler, x, seed=seed)
@@ -61,5 +65,5 @@ class Context:
         return encode_dataset(self.trained, self.dataset, indices=True, seed=self.seed)
 
 
-Picture = Callable[[Context], Any]
+Picture = Callable[[Context], "Figure | None"]
 """From a context to a figure, or to None where the picture does not apply."""

@@ -1,14 +1,16 @@
 """Whole data sets as codes."""
 
-from typing import Any
+from typing import cast
 
 import jax
 import numpy as np
 
 from flaxvae.checks import InputError, as_integer, check_below
 from flaxvae.data import Dataset, Preprocessing, Split
-from flaxvae.latent.keys import draw_key
+from flaxvae.latent.keys import Seeded, draw_key
 from flaxvae.latent.levels import encode_level, flatten_levels
+from flaxvae.models import VQVAE
+from flaxvae.nn.quantizers import Quantized
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 
@@ -46,18 +48,18 @@ def encode_dataset(
     Raises:
       InputError: a level that the model does not have.
     """
-    splits: dict[str, Any] = {}
-    for name in ("train", "validation", "test"):
-        split = dataset.split(name)
-        splits[name] = (
-            encode_indices(trained, split, seed=seed)
-            if indices
-            else Split(encode_means(trained, split, level=level), split.labels)
-        )
+
+    def encode(split: Split) -> Split:
+        if indices:
+            return encode_indices(trained, split, seed=seed)
+        return Split(encode_means(trained, split, level=level), split.labels)
+
     largest = codebook_size(trained) - 1 if indices else 1.0
     return Dataset(
         f"codes of {dataset.name}",
-        **splits,
+        encode(dataset.train),
+        encode(dataset.validation),
+        encode(dataset.test),
         preprocessing=Preprocessing(max_value=largest),
         class_names=dataset.class_names,
     )
@@ -101,20 +103,19 @@ def encode_indices(trained: Trained, split: Split, *, seed: int | None = None) -
     x = np.zeros((0, *trained.code_shape[:-1], 1), dtype)
     if len(split):
         key = evaluation_key(trained, seed=seed)
-        indices = trained.encode(split.x, key=key).indices
-        x = np.asarray(indices)[..., None].astype(dtype)
+        q = cast(Quantized, trained.encode(split.x, key=key))
+        x = np.asarray(q.indices)[..., None].astype(dtype)
     return Split(x, split.labels, weights=split.weights)
 
 
-def evaluation_key(trained: Any, *, seed: int | None = None) -> jax.Array:
+def evaluation_key(trained: Seeded, *, seed: int | None = None) -> jax.Array:
     """The key under which `flaxvae.evaluation.evaluate` draws a split's inputs."""
     return draw_key(trained, Stream.TEST, seed=seed)
 
 
 def codebook_size(trained: Trained) -> int:
     """M, the number of entries of a trained `flaxvae.models.VQVAE`'s codebook."""
-    model: Any = trained.model
-    return int(model.quantizer.num_codes)
+    return int(cast(VQVAE, trained.model).quantizer.num_codes)
 
 
 def share_codes(

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
-from flaxvae.capabilities import ConditionTraits
+from flaxvae.capabilities import ConditionTraits, ModelTraits
 from flaxvae.checks import (
     InputError,
     as_integer,
@@ -37,6 +37,10 @@ from flaxvae.models import Autoencoder, Classifier, CodePrior
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 from flaxvae.training.storage.run_folder import check_new_file
+from flaxvae.training.trained import CHUNK
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SIDE_OF_SMALL = 600  # pixels to which a picture of small images is enlarged
 MOST_PIXELS = 20_000  # on a side of one picture of all images
@@ -155,14 +159,12 @@ def count_classes(trained: Trained, code_prior: Trained | None = None) -> int | 
 
     Those of a conditional model, or of the prior over a VQ-VAE's codes.
     """
-    model: Any = trained.model
     if trained.is_conditional:
-        return ConditionTraits.of(model.condition).num_classes
+        condition = ModelTraits.of(trained.model).condition
+        return ConditionTraits.of(condition).num_classes
     if code_prior is None or not is_grid(trained):
         return None
-    prior: Any = code_prior.model
-    num_classes: int | None = prior.num_classes
-    return num_classes
+    return ModelTraits.of(code_prior.model).num_classes
 
 
 def needs_data(
@@ -305,19 +307,34 @@ def _vary(
 ) -> np.ndarray:
     """Samples whose codes lie around those of a split's examples."""
     check_varied(trained)
-    q = trained.encode(split.x, split.condition)
-    key_z, key_x = jax.random.split(key)
 
     def vary(draws: jax.Array, mean: jax.Array) -> jax.Array:
-        z = mean[None] + spread * (draws - mean[None])  # (num, N, D)
-        return z.swapaxes(0, 1).reshape(-1, *mean.shape[1:])  # (N * num, D)
+        z = mean[None] + spread * (draws - mean[None])  # (n, A, D)
+        return z.swapaxes(0, 1).reshape(-1, *mean.shape[1:])  # (A * n, D)
 
-    z = jax.tree.map(vary, sample_posterior(q, key_z, (num,)), mean_of(q))
-    conditions = None
-    if split.condition is not None:
-        conditions = np.repeat(split.condition, num, axis=0)
-    p = trained.decode(z, conditions)
-    return np.asarray(p.sample(key_x) if with_noise else p.mean)
+    blocks, number = [], 0
+    for first in range(0, max(len(split), 1), CHUNK):
+        block = split[first : first + CHUNK]  # A examples
+        A = len(block)
+        q = trained.encode(block.x, block.condition)
+        mean = mean_of(q)
+        at_once = max(1, CHUNK // max(A, 1))
+        parts = []
+        for start in range(0, num, at_once):
+            n = min(at_once, num - start)
+            own = jax.random.fold_in(key, number) if number else key
+            key_z, key_x = jax.random.split(own)
+            z = jax.tree.map(vary, sample_posterior(q, key_z, (n,)), mean)
+            conditions = None
+            if block.condition is not None:
+                conditions = np.repeat(block.condition, n, axis=0)
+            p = trained.decode(z, conditions)
+            x = np.asarray(p.sample(key_x) if with_noise else p.mean)
+            parts.append(x.reshape(A, n, *x.shape[1:]))
+            number += 1
+        blocks.append(np.concatenate(parts, axis=1))  # (A, num, ...)
+    x = np.concatenate(blocks)
+    return x.reshape(-1, *x.shape[2:])  # (N * num, ...)
 
 
 def check_output(
@@ -418,7 +435,7 @@ def _as_table(
     labels: np.ndarray | None,
     columns: Sequence[str] | None,
     schema: TableSchema | None,
-) -> Any:
+) -> object:
     """Rows as an Arrow table, with their labels where they have some."""
     import pyarrow as pa
 
@@ -461,7 +478,7 @@ def _tile(levels: np.ndarray) -> np.ndarray:
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _as_picture(image: np.ndarray) -> Any:
+def _as_picture(image: np.ndarray) -> "Image":
     import PIL.Image
 
     return PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
@@ -488,7 +505,7 @@ def write_codes(codes: Dataset, folder: str | Path) -> list[Path]:
     splits = {name: split for name, split in splits.items() if len(split)}
     sizes = [len(split) for split in splits.values()]
     z = np.concatenate([split.x for split in splits.values()])
-    columns: dict[str, Any] = {
+    columns: dict[str, np.ndarray] = {
         "split": np.repeat(list(splits), sizes),
         "index": np.concatenate([np.arange(size) for size in sizes]),
     }

@@ -1,6 +1,6 @@
 """The PRNG keys of what is drawn from a trained model."""
 
-from typing import Any
+from typing import Protocol
 
 import jax
 
@@ -8,8 +8,16 @@ from flaxvae.checks import check_seed
 from flaxvae.training.keys import Stream, stream_key
 
 
+class Seeded(Protocol):
+    """What has a seed of its own, as a trained model has that of its run."""
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+
+
 def draw_key(
-    trained: Any, stream: Stream, count: int = 0, *, seed: int | None = None
+    trained: Seeded, stream: Stream, count: int = 0, *, seed: int | None = None
 ) -> jax.Array:
     """The key of one stream of a run.
 

@@ -1,7 +1,7 @@
 """The pictures that only models with several levels have; see `pictures`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -12,6 +12,9 @@ from flaxvae.latent.grids import choose_grid
 from flaxvae.latent.keys import draw_key
 from flaxvae.training.keys import Stream
 
+if TYPE_CHECKING:
+    from flaxvae.latent.figures.style import Figure
+
 TEMPERATURES = (0.0, 0.4, 0.7, 1.0)
 ROWS, COLUMNS = 10, 12  # of nearly square images
 MOST_ANCHORS = 4  # samples whose levels are varied
@@ -19,22 +22,22 @@ MOST_KEPT = 6  # numbers of levels in a picture
 MOST_GROUPS = 10  # of levels with a colour each
 
 
-def level_samples(context: Context) -> Any:
+def level_samples(context: Context) -> "Figure | None":
     """What each level decides: samples with their first levels, the rest redrawn."""
     from flaxvae.latent.figures.levels import plot_variations
 
     trained, is_series = context.trained, _is_series(context)
     rows, columns = _choose_grid(context)
-    shapes = trained.level_shapes
+    shapes = levels.grid_shapes(trained)
     *kept, count = levels.choose_kept(shapes, min(MOST_KEPT, max(rows + 1, 2)))
     if not kept:
         return None
     anchors = max(1, min(MOST_ANCHORS, rows // len(kept)))
     draws = max(columns - (1 if is_series else 2), 2)  # beside each sample
     key_z, key_redrawn = jax.random.split(context.key)
-    z = levels.sample_levels(trained, anchors, key=key_z)
+    z = trained.draw_levels(anchors, key=key_z)
     own = levels.decode_levels(trained, z)
-    drawn = levels.vary_levels(trained, z, kept, draws, key=key_redrawn)
+    drawn = levels.vary_levels(trained, z.levels, kept, draws, key=key_redrawn)
     title = f"Samples that share their top levels, the rest drawn anew: {context.title}"
     if not is_series:
         names = [f"top {k} of {count}" for k in kept]
@@ -45,15 +48,14 @@ def level_samples(context: Context) -> Any:
     return _plot_rows(context, both.reshape(-1, *both.shape[2:]), names, title)
 
 
-def level_reconstructions(context: Context) -> Any:
+def level_reconstructions(context: Context) -> "Figure | None":
     """Test examples, reconstructed from their first levels alone."""
     trained, split = context.trained, context.shown
-    shapes = trained.level_shapes
-    count = len(shapes)
+    count = len(trained.level_shapes)
     if count == 1:
         return None
     means = levels.encode_levels(trained, split.x)
-    kept = levels.choose_kept(shapes, MOST_KEPT)
+    kept = levels.choose_kept(levels.grid_shapes(trained), MOST_KEPT)
     x = np.asarray(trained.preprocessing.prepare(split.x))
     rows = [x, *(levels.complete_levels(trained, means[:k]) for k in kept)]
     names = ["original", *(f"top {k} of {count}" for k in kept[:-1]), f"all {count}"]
@@ -64,7 +66,7 @@ def level_reconstructions(context: Context) -> Any:
     )
 
 
-def temperatures(context: Context) -> Any:
+def temperatures(context: Context) -> "Figure":
     """Samples at several temperatures, from the same noise."""
     _, columns = _choose_grid(context)
     rows = levels.sample_temperatures(
@@ -75,18 +77,14 @@ def temperatures(context: Context) -> Any:
     return _plot_rows(context, rows, names, f"{title}: {context.title}")
 
 
-def kl_per_level(context: Context) -> Any:
+def kl_per_level(context: Context) -> "Figure":
     """What each level costs: its part of the KL of test examples."""
     from flaxvae.latent.figures.levels import plot_kl_per_level
 
     trained = context.trained
-    kl = levels.kl_per_level(
-        trained,
-        context.dataset.test,
-        key=context.key,
-        key_noise=draw_key(trained, Stream.TEST, seed=context.seed),
-    )
-    groups = [" x ".join(map(str, shape)) for shape in trained.level_shapes]
+    key = draw_key(trained, Stream.TEST, seed=context.seed)
+    kl = levels.kl_per_level(trained, context.dataset.test, key=key)
+    groups = [" x ".join(map(str, shape)) for shape in levels.grid_shapes(trained)]
     return plot_kl_per_level(
         kl,
         groups if len(set(groups)) <= MOST_GROUPS else None,
@@ -94,7 +92,7 @@ def kl_per_level(context: Context) -> Any:
     )
 
 
-def kl_by_epoch(context: Context) -> Any:
+def kl_by_epoch(context: Context) -> "Figure | None":
     """Each level's part of the KL of validation examples by epoch."""
     from flaxvae.latent.figures.levels import plot_kl_by_epoch
 
@@ -126,7 +124,7 @@ def _choose_grid(context: Context) -> tuple[int, int]:
 
 def _plot_rows(
     context: Context, rows: np.ndarray, names: Sequence[str], title: str
-) -> Any:
+) -> "Figure":
     """Images or series ``(rows, columns, ...)`` in the model's units."""
     from flaxvae.latent import figures
     from flaxvae.latent.figures.series import plot_series_rows

@@ -8,26 +8,22 @@ see `Preprocessing.inverse`.
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
-from flaxvae.checks import (
-    InputError,
-    as_integer,
-    as_integers,
-    check_at_least,
-    check_numbers,
-)
+from flaxvae.checks import InputError, as_integer, as_integers, check_at_least
 from flaxvae.data import Split
-from flaxvae.distributions import Distribution
 from flaxvae.distributions.levels import Codes, LevelPosterior
 from flaxvae.models.hierarchical import HierarchicalVAE
+from flaxvae.nn.top_down import TopDownLevels
 from flaxvae.training import Trained
 from flaxvae.training.diagnostics import code_moments
+from flaxvae.training.evaluate import draw_inputs
+from flaxvae.training.trained import Posterior
 
 Levels = Sequence[np.ndarray | jax.Array]
 
@@ -63,7 +59,7 @@ def encode_level(
     """
     if key is not None:
 
-        def mean(model: Any, x: jax.Array) -> jax.Array:
+        def mean(model: HierarchicalVAE, x: jax.Array) -> jax.Array:
             return _means(model, x)[level]
 
         return np.asarray(trained.compute(mean, x, key=key))
@@ -78,59 +74,14 @@ def encode_level(
     return np.concatenate([np.zeros((0, *shape), np.float32), *parts])[: len(x)]
 
 
-def sample_levels(
-    trained: Trained,
-    num: int,
-    *,
-    key: jax.Array,
-    given: Levels = (),
-    temperature: float = 1.0,
-) -> tuple[np.ndarray, ...]:
-    """Codes of the prior, ``(num, *event)`` for each level.
-
-    Args:
-      trained: a model with levels.
-      num: how many; more than a few hundred are drawn in parts, with a key for each.
-      key: of the draws.
-      given: the first levels, ``(num, *event)`` each, which are kept.
-      temperature: factor of the standard deviations of all levels that are normal.
-    """
+def decode_levels(trained: Trained, codes: Codes) -> np.ndarray:
+    """Mean examples ``(N, *data_shape)`` of codes, a few at once."""
     at_once = _count_at_once(trained)
     parts = []
-    for start in range(0, max(num, 1), at_once):
-        end = min(start + at_once, num)
-        z = _draw(
-            trained.model,
-            trained.variables,
-            key if num <= at_once else jax.random.fold_in(key, start),
-            tuple(jnp.asarray(level[start:end]) for level in given),
-            temperature,
-            end - start,
-        )
-        parts.append([np.asarray(level) for level in z])
-    levels = tuple(np.concatenate(level) for level in zip(*parts, strict=True))
-    for level in levels:
-        check_numbers("a drawn code", level)
-    return levels
-
-
-def decode_levels(
-    trained: Trained, levels: Levels, *, key: jax.Array | None = None
-) -> np.ndarray:
-    """Examples ``(N, *data_shape)`` of the codes of all levels.
-
-    Means of p(x|z); with a ``key`` draws from it.
-    """
-    at_once, num = _count_at_once(trained), len(levels[0])
-    parts = []
-    for start in range(0, max(num, 1), at_once):
-        z = tuple(jnp.asarray(level[start : start + at_once]) for level in levels)
-        p = _decode(trained.model, trained.variables, z)
-        own = None if key is None else jax.random.fold_in(key, start)
-        parts.append(np.asarray(p.mean if own is None else p.sample(own)))
-    x = np.concatenate(parts)
-    check_numbers("a decoded example", x)
-    return x
+    for start in range(0, max(len(codes), 1), at_once):
+        part = [level[start : start + at_once] for level in codes.levels]
+        parts.append(np.asarray(trained.decode(part).mean))
+    return np.concatenate(parts)
 
 
 def vary_levels(
@@ -153,7 +104,7 @@ def vary_levels(
       kept: how many levels are kept, from 0 (none) to L (all), one or more numbers.
       num: draws of each code.
       key: of the draws.
-      temperature: see `sample_levels`.
+      temperature: see `Trained.sample`.
 
     Returns:
       Means ``(A, len(kept), num, *data_shape)``.
@@ -167,9 +118,7 @@ def vary_levels(
     for k in as_integers("kept", kept):
         _check_kept(k, 0, count)
         given = [np.repeat(np.asarray(level), num, axis=0) for level in levels[:k]]
-        z = sample_levels(
-            trained, A * num, key=key, given=given, temperature=temperature
-        )
+        z = trained.draw_levels(A * num, key=key, given=given, temperature=temperature)
         x = decode_levels(trained, z)
         images.append(x.reshape(A, num, *x.shape[1:]))
     return np.stack(images, axis=1)  # (A, len(kept), num, ...)
@@ -210,8 +159,7 @@ def complete_levels(
 
     The rest is as in `reconstruct_from_levels`.
     """
-    drawn = sample_levels(
-        trained,
+    drawn = trained.draw_levels(
         len(given[0]),
         key=jax.random.key(0) if key is None else key,
         given=given,
@@ -233,42 +181,50 @@ def sample_temperatures(
     rows = []
     for temperature in temperatures:
         check_at_least("temperature", temperature, 0)
-        z = sample_levels(trained, num, key=key, temperature=temperature)
+        z = trained.draw_levels(num, key=key, temperature=temperature)
         rows.append(decode_levels(trained, z))
     return np.stack(rows)
 
 
-def kl_per_level(
-    trained: Trained,
-    split: Split,
-    *,
-    key: jax.Array,
-    key_noise: jax.Array | None = None,
-) -> np.ndarray:
+def kl_per_level(trained: Trained, split: Split, *, key: jax.Array) -> np.ndarray:
     """Each level's part of the KL in nats, means over a split's examples, ``(L,)``.
 
     Args:
       trained: a model with levels.
       split: the examples, with their weights.
-      key: of one draw from each posterior.
-      key_noise: of binarization and dequantization, see `Trained.encode`.
+      key: of inputs and of one draw from each posterior, which are those of an
+        evaluation under the same key.
     """
+    trained.check_finite()
+    trained.check(split.x)
 
-    def method(model: nn.Module, x: jax.Array) -> jax.Array:
-        return code_moments(model, x, key=key)["kl_per_level"]  # (B, L)
+    @jax.jit
+    def find(variables: VariableDict, x: jax.Array, key: jax.Array) -> jax.Array:
+        def method(model: nn.Module) -> jax.Array:
+            return code_moments(model, x, key=key)["kl_per_level"]  # (B, L)
 
-    kl = np.asarray(trained.compute(method, split.x, key=key_noise), np.float64)
-    return np.average(kl, axis=0, weights=split.weights)
+        return jnp.asarray(trained.model.apply(variables, method=method))
+
+    size, parts = 0, []
+    for number, seen in enumerate(draw_inputs(trained.preprocessing, split, key)):
+        # The last batch is filled: draws depend on the shape.
+        size, count = size or len(seen.x), len(seen.x)
+        x = seen.x[np.minimum(np.arange(size), count - 1)]
+        _, key_z = jax.random.split(jax.random.fold_in(key, number))
+        parts.append(np.asarray(find(trained.variables, x, key_z), np.float64)[:count])
+    return np.average(np.concatenate(parts), axis=0, weights=split.weights)
 
 
-def sample_posterior(q: Any, key: jax.Array, shape: tuple[int, ...] = ()) -> Any:
+def sample_posterior(
+    q: Posterior, key: jax.Array, shape: tuple[int, ...] = ()
+) -> jax.Array | Codes:
     """``q.sample(key, shape)`` of any model's q(z|x)."""
     if isinstance(q, LevelPosterior):
         return Codes(_sample_of(q, key, shape))
     return q.sample(key, shape)
 
 
-def mean_of(q: Any) -> Any:
+def mean_of(q: Posterior) -> jax.Array | Codes:
     """``q.mean`` of any model's q(z|x)."""
     return Codes(_means_of(q)) if isinstance(q, LevelPosterior) else q.mean
 
@@ -285,6 +241,14 @@ def encode(trained: Trained, split: Split) -> np.ndarray:
     if trained.has_levels:
         return flatten_levels(encode_levels(trained, split.x))
     return np.asarray(trained.encode(split.x, split.condition).mean)
+
+
+def grid_shapes(trained: Trained) -> tuple[tuple[int, ...], ...]:
+    """`Trained.level_shapes`, but of a grid drawn as a vector the grid's shape."""
+    model = trained.model
+    if isinstance(model, HierarchicalVAE) and isinstance(model.network, TopDownLevels):
+        return model.network.level_shapes
+    return trained.level_shapes
 
 
 def choose_kept(shapes: Sequence[tuple[int, ...]], most: int = 6) -> list[int]:
@@ -346,9 +310,8 @@ def _count_at_once(trained: Trained) -> int:
     return max(1, min(ROWS, NUMBERS // math.prod(trained.data_shape)))
 
 
-def _means(model: Any, x: jax.Array) -> tuple[jax.Array, ...]:
-    levels: tuple[jax.Array, ...] = model.encode(x).mean.levels
-    return levels
+def _means(model: HierarchicalVAE, x: jax.Array) -> tuple[jax.Array, ...]:
+    return model.encode(x).mean.levels
 
 
 @functools.partial(jax.jit, static_argnames=("level",))
@@ -362,28 +325,3 @@ def _sample_of(
     q: LevelPosterior, key: jax.Array, shape: tuple[int, ...]
 ) -> tuple[jax.Array, ...]:
     return q.sample(key, shape).levels
-
-
-@functools.partial(jax.jit, static_argnames=("model", "num"))
-def _draw(
-    model: nn.Module,
-    variables: Any,
-    key: jax.Array,
-    given: tuple[jax.Array, ...],
-    temperature: float,
-    num: int,
-) -> tuple[jax.Array, ...]:
-    def method(vae: HierarchicalVAE) -> tuple[jax.Array, ...]:
-        prior = vae.prior()
-        return prior.sample(key, (num,), given=given, temperature=temperature).levels
-
-    levels: Any = model.apply(variables, method=method)
-    return tuple(levels)
-
-
-@functools.partial(jax.jit, static_argnames=("model",))
-def _decode(
-    model: nn.Module, variables: Any, levels: tuple[jax.Array, ...]
-) -> Distribution:
-    p: Any = model.apply(variables, Codes(levels), method="decode")
-    return p

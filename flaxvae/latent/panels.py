@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.capabilities import ConditionTraits, ModelTraits
 from flaxvae.data import Dataset, Split
+from flaxvae.distributions import Distribution
 from flaxvae.latent import levels
 from flaxvae.latent.classes import name_class
 from flaxvae.latent.embeddings import fit_pca, pca
@@ -24,6 +26,7 @@ from flaxvae.objectives import Reconstruction
 from flaxvae.objectives.corruption import corrupt
 from flaxvae.schedules import at_full_value
 from flaxvae.training import Trained
+from flaxvae.training.trained import Sampler
 
 EXAMPLES = 10  # of a picture's row
 MOST_CLASSES = 20  # with a row each
@@ -70,9 +73,10 @@ def choose_conditions(
       The classes ``(rows, columns)`` with their names; or, where conditions are
       vectors, those of the examples in ``shown``, ``(rows, columns, C)``, and None.
     """
-    model: Any = trained.model
-    labels, names = choose_classes(dataset, model.condition.num_classes)
-    if model.condition.num_classes is None:
+    condition = ModelTraits.of(trained.model).condition
+    num_classes = ConditionTraits.of(condition).num_classes
+    labels, names = choose_classes(dataset, num_classes)
+    if num_classes is None:
         vectors = np.asarray(shown.condition)
         return np.repeat(vectors[:, None], labels.shape[1], axis=1), None
     known, conditions = dataset.test.labels, dataset.test.condition
@@ -137,7 +141,7 @@ def samples(
     *,
     key: jax.Array,
     columns: int,
-    sampler: Any = None,
+    sampler: Sampler | None = None,
     condition: np.ndarray | None = None,
 ) -> np.ndarray:
     """Images ``(num, H, W, C)`` that `Trained.sample` returns, for a picture.
@@ -308,10 +312,10 @@ def corrupted(
 
 def denoised(trained: Trained, noisy: np.ndarray) -> np.ndarray:
     """Mean reconstructions of examples in the model's own units, ``(N, ...)``."""
-    found: Any = trained.model.apply(
+    found = trained.model.apply(
         trained.variables, noisy, method=lambda m, x: m.decode(m.encode(x).mean)
     )
-    return np.asarray(found.mean)
+    return np.asarray(cast(Distribution, found).mean)
 
 
 def code_maps(trained: Trained, codes: np.ndarray, size: Sequence[int]) -> np.ndarray:
@@ -328,7 +332,7 @@ def code_maps(trained: Trained, codes: np.ndarray, size: Sequence[int]) -> np.nd
       ``(N, H, W, 3)`` in [0, 1].
     """
     numbers = np.arange(codebook_size(trained))
-    looked_up: Any = trained.model.apply(trained.variables, numbers, method="lookup")
+    looked_up = trained.model.apply(trained.variables, numbers, method="lookup")
     entries = np.asarray(looked_up)  # (M, D)
     axes = fit_pca(entries, 3)  # fewer where D < 3
     low, high = np.quantile(axes.project(entries), [0.02, 0.98], axis=0)

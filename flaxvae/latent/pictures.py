@@ -5,11 +5,12 @@ A new one is its function below, one line in the dictionaries at the end, and it
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
+from flaxvae.capabilities import ConditionTraits, ModelTraits
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset
 from flaxvae.latent import level_pictures, panels, series
@@ -26,6 +27,9 @@ from flaxvae.latent.samplers import (
 from flaxvae.models import VQVAE, Autoencoder
 from flaxvae.objectives.reconstruction import ACTIVE, Reconstruction
 from flaxvae.training import Trained
+
+if TYPE_CHECKING:
+    from flaxvae.latent.figures.style import Figure
 
 DENOISED = 12  # test images in the picture of a denoising autoencoder
 SERIES = 8  # test series and their reconstructions
@@ -142,18 +146,18 @@ def _choose_series_pictures(trained: Trained) -> dict[str, Picture]:
     return SERIES_PICTURES
 
 
-def training_curves(context: Context) -> Any:
+def training_curves(context: Context) -> "Figure | None":
     """The objective's terms by epoch."""
     return _plot_history(context.trained, f"Training: {context.title}")
 
 
-def prior_training_curves(context: Context) -> Any:
+def prior_training_curves(context: Context) -> "Figure | None":
     """The loss of the prior over codes by epoch."""
     title = f"Training of the prior over codes: {context.title}"
     return _plot_history(context.code_prior, title)
 
 
-def _plot_history(trained: Trained | None, title: str) -> Any:
+def _plot_history(trained: Trained | None, title: str) -> "Figure | None":
     from flaxvae.latent import figures
 
     if trained is None or not trained.history:
@@ -161,7 +165,7 @@ def _plot_history(trained: Trained | None, title: str) -> Any:
     return figures.plot_training_curves(trained.history, title=title)
 
 
-def latent_scatter(context: Context) -> Any:
+def latent_scatter(context: Context) -> "Figure":
     """Posterior means of the test split, coloured by class."""
     from flaxvae.latent import figures
 
@@ -177,7 +181,7 @@ def latent_scatter(context: Context) -> Any:
     )
 
 
-def reconstructions(context: Context) -> Any:
+def reconstructions(context: Context) -> "Figure":
     """Test examples and their reconstructions: images, or a table's columns."""
     from flaxvae.latent import figures
 
@@ -197,7 +201,7 @@ def reconstructions(context: Context) -> Any:
     )
 
 
-def manifold(context: Context) -> Any:
+def manifold(context: Context) -> "Figure":
     """Decoded images on a grid of codes."""
     from flaxvae.latent import figures
 
@@ -210,7 +214,7 @@ def manifold(context: Context) -> Any:
     )
 
 
-def samples(context: Context) -> Any:
+def samples(context: Context) -> "Figure":
     """Images decoded from codes of the prior, or of another sampler."""
     from flaxvae.latent import figures
 
@@ -229,7 +233,7 @@ def samples(context: Context) -> Any:
     )
 
 
-def row_samples(context: Context) -> Any:
+def row_samples(context: Context) -> "Figure":
     """A table's columns, in the test split and in samples."""
     from flaxvae.latent import figures
 
@@ -251,7 +255,7 @@ def row_samples(context: Context) -> Any:
     )
 
 
-def interpolations(context: Context) -> Any:
+def interpolations(context: Context) -> "Figure":
     """Decoded linear interpolations between the codes of test images."""
     from flaxvae.latent import figures
 
@@ -261,7 +265,7 @@ def interpolations(context: Context) -> Any:
     )
 
 
-def class_samples(context: Context) -> Any:
+def class_samples(context: Context) -> "Figure":
     """Samples of a conditional model, a row per class or condition."""
     from flaxvae.latent import figures
 
@@ -275,7 +279,7 @@ def class_samples(context: Context) -> Any:
     )
 
 
-def class_change(context: Context) -> Any:
+def class_change(context: Context) -> "Figure":
     """The same codes, decoded under each class or condition."""
     from flaxvae.latent import figures
 
@@ -293,7 +297,7 @@ def _conditions(context: Context) -> tuple[np.ndarray, list[str] | None]:
     return panels.choose_conditions(context.trained, context.dataset, context.shown)
 
 
-def activity(context: Context) -> Any:
+def activity(context: Context) -> "Figure":
     """How much of an autoencoder's code is in use."""
     from flaxvae.latent.figures.codes import plot_activity
 
@@ -301,7 +305,7 @@ def activity(context: Context) -> Any:
     return plot_activity(context.means, ACTIVE, title=title)
 
 
-def tsne_scatter(context: Context) -> Any:
+def tsne_scatter(context: Context) -> "Figure | None":
     """An autoencoder's codes of the test split in a plane."""
     from flaxvae.latent import figures
 
@@ -319,7 +323,7 @@ def tsne_scatter(context: Context) -> Any:
     )
 
 
-def denoised(context: Context) -> Any:
+def denoised(context: Context) -> "Figure | None":
     """Test images, the same with noise, and their denoised reconstructions."""
     from flaxvae.latent import figures
 
@@ -341,7 +345,7 @@ def denoised(context: Context) -> Any:
     )
 
 
-def autoencoder_and_vae(context: Context) -> Any:
+def autoencoder_and_vae(context: Context) -> "Figure | None":
     """Paths and samples of an autoencoder and of a VAE, side by side."""
     from flaxvae.latent.figures.images import plot_comparison
 
@@ -356,7 +360,7 @@ def autoencoder_and_vae(context: Context) -> Any:
     )
 
 
-def code_maps(context: Context) -> Any:
+def code_maps(context: Context) -> "Figure":
     """Test images, their codes as colours, and their reconstructions."""
     from flaxvae.latent import figures
 
@@ -375,7 +379,7 @@ def code_maps(context: Context) -> Any:
     )
 
 
-def code_usage(context: Context) -> Any:
+def code_usage(context: Context) -> "Figure":
     """How often each entry of the codebook is used."""
     from flaxvae.latent.figures.codes import plot_code_usage
 
@@ -384,7 +388,7 @@ def code_usage(context: Context) -> Any:
     return plot_code_usage(shares, title=title)
 
 
-def code_samples(context: Context) -> Any:
+def code_samples(context: Context) -> "Figure | None":
     """Samples of a VQ-VAE from the prior over its codes, a row per class."""
     from flaxvae.latent import figures
 
@@ -392,8 +396,8 @@ def code_samples(context: Context) -> Any:
     if prior is None:
         return None
     title = f"Samples from the prior over codes: {context.title}"
-    model: Any = prior.model
-    if model.num_classes is None:
+    num_classes = ModelTraits.of(prior.model).num_classes
+    if num_classes is None:
         source = choose_sampler(trained, "prior", code_prior=prior)
         rows, columns = choose_grid(*panels.SAMPLES, trained.data_shape)
         drawn = panels.samples(
@@ -404,14 +408,14 @@ def code_samples(context: Context) -> Any:
             sampler=source,
         )
         return figures.plot_samples(drawn, title=title, columns=columns)
-    labels, names = panels.choose_classes(context.dataset, model.num_classes)
+    labels, names = panels.choose_classes(context.dataset, num_classes)
     source = choose_sampler(trained, "prior", labels=labels.ravel(), code_prior=prior)
     drawn = np.asarray(trained.sample(labels.size, key=context.key, sampler=source))
     shape = (*labels.shape, *trained.data_shape)
     return figures.plot_rows(drawn.reshape(shape), names, title=title)
 
 
-def series_reconstructions(context: Context) -> Any:
+def series_reconstructions(context: Context) -> "Figure":
     """Test series and their reconstructions."""
     from flaxvae.latent.figures.series import plot_series
 
@@ -421,7 +425,7 @@ def series_reconstructions(context: Context) -> Any:
     )
 
 
-def series_manifold(context: Context) -> Any:
+def series_manifold(context: Context) -> "Figure":
     """Decoded series on a grid of codes."""
     from flaxvae.latent.figures.series import plot_series_manifold
 
@@ -434,7 +438,7 @@ def series_manifold(context: Context) -> Any:
     )
 
 
-def series_samples(context: Context) -> Any:
+def series_samples(context: Context) -> "Figure":
     """Series decoded from codes of the prior, or of another sampler."""
     from flaxvae.latent.figures.series import plot_series
 
@@ -444,7 +448,7 @@ def series_samples(context: Context) -> Any:
     )
 
 
-def series_interpolations(context: Context) -> Any:
+def series_interpolations(context: Context) -> "Figure":
     """Decoded linear paths between the codes of test series."""
     from flaxvae.latent.figures.series import plot_series_paths
 
@@ -454,7 +458,7 @@ def series_interpolations(context: Context) -> Any:
     )
 
 
-def series_class_samples(context: Context) -> Any:
+def series_class_samples(context: Context) -> "Figure":
     """Samples of a conditional model, a row per class or condition."""
     from flaxvae.latent.figures.series import plot_series_rows
 
@@ -468,7 +472,7 @@ def series_class_samples(context: Context) -> Any:
     )
 
 
-def series_class_change(context: Context) -> Any:
+def series_class_change(context: Context) -> "Figure":
     """The same codes, decoded under each class or condition."""
     from flaxvae.latent.figures.series import plot_series_rows
 
@@ -485,15 +489,15 @@ def series_class_change(context: Context) -> Any:
 
 def _describe_rows(context: Context, rows: int) -> str:
     """What the rows of a conditional model's picture are."""
-    model: Any = context.trained.model
-    num_classes = model.condition.num_classes
+    condition = ModelTraits.of(context.trained.model).condition
+    num_classes = ConditionTraits.of(condition).num_classes
     if num_classes is None:
         return "conditions of test examples"
     is_part = rows < num_classes
     return f"the first {rows} of {num_classes} classes" if is_part else "each class"
 
 
-def series_denoised(context: Context) -> Any:
+def series_denoised(context: Context) -> "Figure | None":
     """Test series, the same with noise, and their denoised reconstructions."""
     from flaxvae.latent.figures.series import plot_series_rows
 
@@ -510,7 +514,7 @@ def series_denoised(context: Context) -> Any:
     )
 
 
-def series_code_samples(context: Context) -> Any:
+def series_code_samples(context: Context) -> "Figure | None":
     """Samples of a VQ-VAE from the prior over its codes, a row per class."""
     from flaxvae.latent.figures.series import plot_series, plot_series_rows
 
@@ -518,18 +522,18 @@ def series_code_samples(context: Context) -> Any:
     if prior is None:
         return None
     title = f"Samples from the prior over codes: {context.title}"
-    model: Any = prior.model
-    rows = min(model.num_classes or 1, series.ROWS)
+    num_classes = ModelTraits.of(prior.model).num_classes
+    rows = min(num_classes or 1, series.ROWS)
     labels = np.repeat(np.arange(rows), series.COLUMNS)
     source = choose_sampler(
         trained,
         "prior",
-        labels=None if model.num_classes is None else labels,
+        labels=None if num_classes is None else labels,
         code_prior=prior,
     )
-    num = 12 if model.num_classes is None else len(labels)
+    num = 12 if num_classes is None else len(labels)
     drawn = series.samples(trained, num, key=context.key, source=source)
-    if model.num_classes is None:
+    if num_classes is None:
         return plot_series(drawn, title=title)
     names = [str(name) for name in context.dataset.class_names or range(rows)][:rows]
     each = drawn.reshape(rows, series.COLUMNS, *drawn.shape[1:])

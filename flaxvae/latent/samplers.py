@@ -8,19 +8,25 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
+from flaxvae.capabilities import ModelTraits
 from flaxvae.checks import InputError, as_integer, check_choice, check_seed, show_fields
+from flaxvae.distributions import Distribution
+from flaxvae.distributions.levels import Codes, LevelPosterior
 from flaxvae.dtypes import narrow
-from flaxvae.latent.keys import draw_key
+from flaxvae.latent.keys import Seeded, draw_key
 from flaxvae.latent.levels import sample_posterior
 from flaxvae.nn.conditions import check_conditions
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
+from flaxvae.training.trained import Sampler
+from flaxvae.types import PyTree
 
 MOST_CODES = 20_000  # that a mixture is fitted to
 MOST_COMPONENTS = 10  # of a mixture that `choose_sampler` fits
@@ -35,14 +41,12 @@ SAMPLERS: dict[SamplerName, str] = {
 """What samples can be drawn from, as titles say it."""
 
 
-class Encoder(Protocol):
+class Encoder(Seeded, Protocol):
     """What a sampler needs of a trained model."""
 
-    @property
-    def seed(self) -> int:
-        """The seed of its run."""
-
-    def encode(self, x: Any, *, key: jax.Array | None = None) -> Any:
+    def encode(
+        self, x: np.ndarray | jax.Array, *, key: jax.Array | None = None
+    ) -> Distribution | LevelPosterior:
         """q(z|x) of examples as they are stored; see `Trained.encode`."""
 
 
@@ -84,11 +88,11 @@ class AggregatePosterior:
     """
 
     encoder: Encoder
-    x: Any
+    x: np.ndarray | jax.Array
 
     __repr__ = show_fields
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> Any:
+    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array | Codes:
         """Draws codes ``(*shape, D)``, of each level in a model with several."""
         key_x, key_z = jax.random.split(key)
         count = int(np.prod(shape, dtype=int))
@@ -96,7 +100,9 @@ class AggregatePosterior:
         key_noise = jax.random.fold_in(key, 2)
         x = self.x[np.asarray(rows)]
         z = sample_posterior(self.encoder.encode(x, key=key_noise), key_z)
-        return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), z)
+        shaped: jax.Array | Codes
+        shaped = jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), z)
+        return shaped
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +116,9 @@ class CodeSampler:
         the classes of a class-conditional prior.
     """
 
-    prior: Any
-    model: Any
-    labels: Any = None
+    prior: Trained
+    model: Trained
+    labels: object = None
 
     __repr__ = show_fields
 
@@ -134,11 +140,11 @@ class CodeSampler:
         )
         indices = drawn[:count].reshape(count, *self.model.code_shape[:-1])
         z = self.model.model.apply(self.model.variables, indices, method="lookup")
-        return z.reshape(*shape, *self.model.code_shape)
+        return cast(jax.Array, z).reshape(*shape, *self.model.code_shape)
 
     def _choose(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """The class of each code, ``shape``; zeros for a prior without classes."""
-        Y = self.prior.model.num_classes
+        Y = self._num_classes
         if self.labels is None:
             return jax.random.randint(key, shape, 0, Y or 1, jnp.int32)
         if Y is None:
@@ -150,23 +156,31 @@ class CodeSampler:
             )
         return jnp.asarray(np.broadcast_to(labels, shape))
 
-    def __getstate__(self) -> dict[str, Any]:
+    @property
+    def _num_classes(self) -> int | None:
+        return ModelTraits.of(self.prior.model).num_classes
+
+    def __getstate__(self) -> dict[str, object]:
         """The fields, without the compiled function."""
         fields = dataclasses.fields(self)
         return {each.name: getattr(self, each.name) for each in fields}
 
     @functools.cached_property
-    def _draw(self) -> Callable[..., jax.Array]:
+    def _draw(self) -> Callable[[VariableDict, jax.Array, jax.Array], jax.Array]:
         module = self.prior.model
         T = int(np.prod(self.model.code_shape[:-1]))
 
-        def draw(variables: Any, key: jax.Array, labels: jax.Array) -> jax.Array:
+        def draw(
+            variables: VariableDict, key: jax.Array, labels: jax.Array
+        ) -> jax.Array:
             """Numbers of entries, ``(CODES_AT_ONCE, T)``."""
-            classes = None if module.num_classes is None else labels
+            classes = None if self._num_classes is None else labels
             empty = jnp.zeros((CODES_AT_ONCE, T), jnp.int32)
             cache = module.init(jax.random.key(0), empty, classes, 0)["cache"]
 
-            def next_entry(place: jax.Array, carry: Any) -> Any:
+            def next_entry(
+                place: jax.Array, carry: tuple[jax.Array, PyTree]
+            ) -> tuple[jax.Array, PyTree]:
                 indices, cache = carry
                 logits, changed = module.apply(
                     {**variables, "cache": cache},
@@ -189,12 +203,12 @@ class CodeSampler:
 def choose_sampler(
     trained: Trained,
     name: SamplerName,
-    x: Any = None,
+    x: np.ndarray | jax.Array | None = None,
     *,
-    labels: Any = None,
+    labels: object = None,
     code_prior: Trained | None = None,
     seed: int | None = None,
-) -> Any:
+) -> Sampler | None:
     """The sampler of a name, as `Trained.sample` takes it; None: the model's own prior.
 
     A mixture has 10 components, or one fewer than there are examples; of a single
@@ -248,7 +262,11 @@ def is_grid(trained: Trained) -> bool:
 
 
 def fit_mixture(
-    trained: Encoder, x: Any, num_components: int = 10, *, seed: int | None = None
+    trained: Encoder,
+    x: np.ndarray | jax.Array,
+    num_components: int = 10,
+    *,
+    seed: int | None = None,
 ) -> CodeMixture:
     """Fits a mixture of normal distributions to the codes of examples.
 

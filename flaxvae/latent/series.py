@@ -1,24 +1,25 @@
 """What pictures of series show: arrays in the data's own units."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
+from flaxvae.capabilities import ConditionTraits, ModelTraits
 from flaxvae.data import Dataset, Split
 from flaxvae.latent import levels
 from flaxvae.latent.classes import name_class
 from flaxvae.latent.grids import quantile_grid
 from flaxvae.latent.paths import interpolate
 from flaxvae.training import Trained
+from flaxvae.training.trained import Sampler
 
 GRID_STEPS = 10  # codes along each axis of a grid
 PATH_STEPS = 12
 ROWS, COLUMNS = 10, 6  # classes, and samples of each
 
 
-def in_units(trained: Trained, x: Any) -> np.ndarray:
+def in_units(trained: Trained, x: np.ndarray | jax.Array) -> np.ndarray:
     """From the model's units to the data's own."""
     return np.asarray(trained.preprocessing.inverse(np.asarray(x)))
 
@@ -29,7 +30,9 @@ def reconstructions(trained: Trained, split: Split) -> tuple[np.ndarray, np.ndar
     return np.asarray(split.x), in_units(trained, decoded)
 
 
-def samples(trained: Trained, num: int, *, key: jax.Array, source: Any) -> np.ndarray:
+def samples(
+    trained: Trained, num: int, *, key: jax.Array, source: Sampler | None
+) -> np.ndarray:
     """Mean series ``(num, T, F)`` of codes from a sampler; None: of the prior."""
     return in_units(trained, np.asarray(trained.sample(num, key=key, sampler=source)))
 
@@ -66,8 +69,8 @@ def choose_conditions(
 
     The classes, or where conditions are vectors those of the examples in ``shown``.
     """
-    model: Any = trained.model
-    num_classes = model.condition.num_classes
+    condition = ModelTraits.of(trained.model).condition
+    num_classes = ConditionTraits.of(condition).num_classes
     if num_classes is None:
         vectors = np.asarray(shown.condition)[:ROWS]
         return vectors, [f"condition {i + 1}" for i in range(len(vectors))]

@@ -233,15 +233,18 @@ class MLPLevels(Network):
         key: jax.Array | None = None,
         shape: tuple[int, ...] = (),
         given: tuple[jax.Array, ...] = (),
-        temperature: float = 1.0,
+        kept: int | jax.Array | None = None,
+        temperature: float | jax.Array = 1.0,
     ) -> tuple[Codes, jax.Array]:
         """Codes of the prior and their log-densities ``(L, *shape)``.
 
         Args:
           top: p(z_1).
-          key: of the draws, of the levels that are not given.
+          key: of the draws, of the levels that are not given and kept.
           shape: of the draws.
           given: the first levels, ``(*shape, D)`` each.
+          kept: how many of the given levels are kept, a number or an array. Default:
+            all.
           temperature: factor of standard deviations.
 
         Raises:
@@ -249,15 +252,13 @@ class MLPLevels(Network):
         """
         L = len(self.latent_dims)
         check_given(given, L, key)
-        z, log_p = list(given), []
+        p: Distribution = top
+        z: list[jax.Array] = []
+        log_p: list[jax.Array] = []
         for level in range(L):
-            p: Distribution = top
             if level:
                 p = self.prior_heads[level - 1](self.down[level - 1](z[level - 1]))
-            if level == len(z):
-                assert key is not None
-                own = jax.random.fold_in(key, level)
-                z.append(draw_tempered(p, own, shape, temperature))
+            z.append(keep_or_draw(level, p, key, shape, given, kept, temperature))
             log_p.append(p.log_prob(z[level]))
         return Codes(tuple(z)), stack(log_p)
 
@@ -286,6 +287,26 @@ def check_given(given: Sequence[jax.Array], count: int, key: jax.Array | None) -
         raise InputError(f"given must have {count} levels at most, got {len(given)}")
     if key is None:
         check_levels(given, count)
+
+
+def keep_or_draw(
+    level: int,
+    p: Distribution,
+    key: jax.Array | None,
+    shape: tuple[int, ...],
+    given: Sequence[jax.Array],
+    kept: int | jax.Array | None,
+    temperature: float | jax.Array,
+) -> jax.Array:
+    """The given code of a level, or a draw from its prior if none is given and kept."""
+    is_given = level < len(given)
+    if is_given and kept is None:
+        return given[level]
+    assert key is not None
+    drawn = draw_tempered(p, jax.random.fold_in(key, level), shape, temperature)
+    if not is_given or kept is None:
+        return drawn
+    return jnp.where(level < kept, given[level], drawn)
 
 
 def draw_level(q: Normal, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -17,7 +17,7 @@ from flaxvae.nn.levels import (
     check_given,
     check_levels,
     draw_level,
-    draw_tempered,
+    keep_or_draw,
     level_terms,
     repeat_rows,
 )
@@ -99,6 +99,17 @@ class TopDownLevels(nn.Module):
         """D of the first level."""
         h, w = self.sizes[0]
         return h * w * self._per_group(self.latent_channels)[0]
+
+    @property
+    def level_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """(h, w, Z) of each level; the first level's code is a vector of its numbers.
+
+        >>> TopDownLevels((28, 28, 1), blocks=(1, 2)).level_shapes
+        ((1, 1, 16), (4, 4, 16), (4, 4, 16))
+        """
+        channels = self._per_group(self.latent_channels)
+        groups = zip(self.sizes, channels, self.blocks, strict=True)
+        return tuple((*size, Z) for size, Z, count in groups for _ in range(count))
 
     @property
     def _image(self) -> Pair:
@@ -293,29 +304,28 @@ class TopDownLevels(nn.Module):
         key: jax.Array | None = None,
         shape: tuple[int, ...] = (),
         given: tuple[jax.Array, ...] = (),
-        temperature: float = 1.0,
+        kept: int | jax.Array | None = None,
+        temperature: float | jax.Array = 1.0,
     ) -> tuple[Codes, jax.Array]:
         """Codes of the prior and their log-densities ``(L, *shape)``.
 
         Args:
           top: p(z_1).
-          key: of the draws, of the levels that are not given.
+          key: of the draws, of the levels that are not given and kept.
           shape: of the draws.
           given: the first levels, ``(*shape, *event)`` each.
+          kept: how many of the given levels are kept, a number or an array. Default:
+            all.
           temperature: factor of standard deviations.
 
         Raises:
           InputError: more levels than there are, or fewer without a key.
         """
         check_given(given, self.num_levels, key)
-        if given:
-            z = given[0]
-        else:
-            assert key is not None
-            z = draw_tempered(top, jax.random.fold_in(key, 0), shape, temperature)
+        z = keep_or_draw(0, top, key, shape, given, kept, temperature)
         factor = jnp.asarray(temperature, jnp.float32)
         shared = [Shared(None, key, factor)] * len(self.blocks)
-        levels, terms, _ = self._descend(z, given[1:], shared)
+        levels, terms, _ = self._descend(z, given[1:], shared, kept)
         log_p = top.log_prob(z)
         log_p = _join(log_p, [group.log_p for group in terms], log_p.shape)
         return Codes(levels), log_p
@@ -333,7 +343,11 @@ class TopDownLevels(nn.Module):
 
     @nn.nowrap
     def _descend(
-        self, z: jax.Array, given: Sequence[jax.Array], shared: Sequence[Shared]
+        self,
+        z: jax.Array,
+        given: Sequence[jax.Array],
+        shared: Sequence[Shared],
+        kept: int | jax.Array | None = None,
     ) -> tuple[tuple[jax.Array, ...], list[Terms], jax.Array]:
         """Passes through all levels from the first level's codes ``(*shape, B, D)``.
 
@@ -354,8 +368,8 @@ class TopDownLevels(nn.Module):
                 continue
             first = len(levels)
             count = self.blocks[i] - int(i == 0)
-            kept = _stack(given[first - 1 :][:count], first, count)
-            state, (codes, group) = down(state, kept, shared[i])
+            each = _stack(given[first - 1 :][:count], first, count, kept)
+            state, (codes, group) = down(state, each, shared[i])
             levels += _unstack(codes)
             terms.append(group)
         output = self.output(activate(state, self.activation))
@@ -370,14 +384,19 @@ def _through(dense: nn.Dense | None, x: jax.Array) -> jax.Array:
     return x if dense is None else dense(x)
 
 
-def _stack(given: Sequence[jax.Array], first: int, count: int) -> Given:
+def _stack(
+    given: Sequence[jax.Array], first: int, count: int, kept: int | jax.Array | None
+) -> Given:
     """What the blocks of a group get: the codes that are given, the others zeros."""
     level = jnp.arange(first, first + count, dtype=jnp.int32)
     if not given:
         return Given(level)
     missing = count - len(given)
     z = jnp.stack([*given, *[jnp.zeros_like(given[0])] * missing])
-    return Given(level, z, level < first + len(given) if missing else None)
+    if kept is None and not missing:
+        return Given(level, z)
+    last = first + len(given)
+    return Given(level, z, level < (last if kept is None else jnp.minimum(kept, last)))
 
 
 def _unstack(stacked: jax.Array) -> list[jax.Array]:

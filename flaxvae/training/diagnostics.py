@@ -1,12 +1,13 @@
 """What a model does with its codes: numbers of every epoch, beside the objective's."""
 
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.capabilities import CodeTraits, Encodes, HasPrior
+from flaxvae.distributions import Distribution, Normal
 from flaxvae.distributions.divergences import has_kl_per_dimension, kl_per_dimension
 from flaxvae.distributions.levels import Draws, LevelPosterior
 
@@ -34,11 +35,11 @@ def code_moments(model: object, x: jax.Array, *, key: jax.Array) -> Moments:
     codes = CodeTraits.of(q)
     if codes.mean is None or not codes.are_vectors:
         return {}
-    mean, z = codes.mean, q.sample(key)
+    mean, z = codes.mean, cast(Distribution, q).sample(key)
     moments = {"mean": mean, "mean_squared": mean**2, "z": z, "z_squared": z**2}
-    p: Any = model.prior() if isinstance(model, HasPrior) else None
-    if has_kl_per_dimension(q, p):
-        moments["kl_per_dimension"] = kl_per_dimension(q, p)
+    if isinstance(model, HasPrior) and has_kl_per_dimension(q, p := model.prior()):
+        both = cast(Normal, q), cast(Normal, p)
+        moments["kl_per_dimension"] = kl_per_dimension(*both)
     return moments
 
 

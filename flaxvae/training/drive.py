@@ -4,7 +4,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,8 @@ from flaxvae.training.interrupt import Watch
 from flaxvae.training.processes import hosts
 from flaxvae.training.progress import show_progress
 from flaxvae.training.state import LoopState
-from flaxvae.training.storage.recorder import Line, Recorder
+from flaxvae.training.storage.recorder import Recorder
+from flaxvae.training.storage.stored import Entry, Line
 from flaxvae.training.training import Training
 
 Advance = Callable[
@@ -153,23 +153,28 @@ def read_line(
     report: Report, index: tuple[int, ...], epoch: int, *, count_skipped: bool
 ) -> Line:
     """The line of an epoch at its place in a report, or in those of a stack."""
-    line: Line = {
-        "epoch": epoch,
+    return {"epoch": epoch, **read_entry(report, index, count_skipped=count_skipped)}
+
+
+def read_entry(report: Report, index: tuple[int, ...], *, count_skipped: bool) -> Entry:
+    """The same without the number of the epoch."""
+    entry: Entry = {
         "train": {n: float(v[index]) for n, v in report.train.items()},
         "validation": {n: float(v[index]) for n, v in report.validation.items()},
         "codes": {n: _as_known(v[index]) for n, v in report.codes.items()},
     }
     if count_skipped:
-        line["skipped"] = int(report.skipped[index])
-    return line
+        entry["skipped"] = int(report.skipped[index])
+    return entry
 
 
-def _as_known(numbers: ArrayLike) -> Any:
+def _as_known(numbers: ArrayLike) -> float | list[float | None] | None:
     """Numbers about codes for a line of JSON: None for what float32 cannot hold."""
     array = np.asarray(numbers)
     known = array.astype(object)
     known[~np.isfinite(array)] = None
-    return known.tolist()
+    plain: float | list[float | None] | None = known.tolist()
+    return plain
 
 
 def describe_bad_line(line: Line, per_epoch: int) -> str | None:

@@ -8,8 +8,9 @@ do not fit the device come in chunks, shuffled by the host in the same order.
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import flax.struct
 import jax
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from flaxvae.batch import Batch
 from flaxvae.objectives.objective import Objective
 from flaxvae.schedules import Clock
 from flaxvae.training.keys import Stream, stream_key
@@ -30,10 +32,12 @@ LINES = 256  # epochs that one call can report
 STEPS_PER_LOOP = {"cpu": 1, "tpu": 1}
 STEPS_PER_LOOP_ELSEWHERE = 32
 
-# As stored: the training split, or a chunk of its batches, and the validation split.
-Examples = tuple[Any, Any]
+Stored = Batch[jax.Array] | jax.Array  # examples as they are stored, ``(N, ...)``
+# The training split, or a chunk of its batches, and the validation split.
+Examples = tuple[Stored, Stored]
 Position = jax.Array  # () int32, steps done in all
 T = TypeVar("T")
+Mean = TypeVar("Mean", jax.Array, float)
 
 
 @flax.struct.dataclass
@@ -97,11 +101,11 @@ class Steps(Protocol):
     def has_validation(self) -> bool:
         """Whether an epoch ends with `validate`."""
 
-    def step(self, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    def step(self, state: TrainState, batch: Stored) -> tuple[TrainState, Metrics]:
         """One train step on a stored batch."""
 
     def validate(
-        self, state: TrainState, examples: Any, devices: Devices
+        self, state: TrainState, examples: Stored, devices: Devices
     ) -> tuple[Metrics, Metrics]:
         """The terms on stored examples, and how the codes are used."""
 
@@ -228,11 +232,11 @@ class _Call:
         run, _ = jax.lax.scan(self.step, run, batches)
         return run, position + count
 
-    def step(self, run: LoopState, batch: Any) -> tuple[LoopState, None]:
+    def step(self, run: LoopState, batch: Stored) -> tuple[LoopState, None]:
         """One step on the rows of a batch, or on the batch itself."""
         before, devices = run.state.skipped, self.layout.devices
         if self.layout.chunk is None:
-            rows = devices.split(batch)
+            rows = devices.split(cast(jax.Array, batch))
             batch = jax.tree.map(lambda leaf: leaf[rows], self.examples[0])
         else:
             batch = jax.tree.map(devices.own_part, batch)
@@ -311,8 +315,8 @@ def choose_steps_per_loop(num_batches: int, position: int = 0, chunk: int = 0) -
 
 
 def validation_value(
-    objective: Objective, validation: Metrics, monitor: str | None = None
-) -> jax.Array:
+    objective: Objective, validation: Mapping[str, Mean], monitor: str | None = None
+) -> Mean:
     """What early stopping compares, a lower value being better.
 
     Args:

@@ -1,7 +1,7 @@
 """A whole evaluation as one compiled scan."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Protocol, TypeVar
 
 import flax.linen as nn
 import jax
@@ -16,11 +16,25 @@ from flaxvae.data.preprocess import Preprocess
 from flaxvae.models.bind import bind
 from flaxvae.schedules import at_full_value
 from flaxvae.training.parallel import ONE_DEVICE, Devices
-from flaxvae.training.state import Metrics
 
-Evaluate = Callable[..., Metrics]
+R = TypeVar("R")
 
 EVALUATION_BATCH = 500  # examples; fixed, so that results do not depend on a flag
+
+
+class Evaluate(Protocol):
+    """What `make_evaluate` returns."""
+
+    def __call__(
+        self,
+        variables: VariableDict,
+        objective: Callable[..., R],
+        examples: Batch[jax.Array] | jax.Array,
+        key: jax.Array,
+        number: int | jax.Array = 0,
+        count: int | None = None,
+    ) -> R:
+        """The means of what an objective returns, over all examples."""
 
 
 def make_evaluate(
@@ -50,12 +64,12 @@ def make_evaluate(
 
     def evaluate(
         variables: VariableDict,
-        objective: Any,
+        objective: Callable[..., R],
         examples: Batch[jax.Array] | jax.Array,
         key: jax.Array,
         number: int | jax.Array = 0,
         count: int | None = None,
-    ) -> Metrics:
+    ) -> R:
         at_full = at_full_value(objective)
         examples = as_batch(examples)
         examples, weight = examples.without_weight(), examples.weight
@@ -65,7 +79,7 @@ def make_evaluate(
         num_batches = -(-counted // batch_size)
         first = jnp.arange(num_batches, dtype=jnp.int32) * batch_size  # (num_batches,)
 
-        def body(number: jax.Array, first: jax.Array) -> tuple[jax.Array, Metrics]:
+        def body(number: jax.Array, first: jax.Array) -> tuple[jax.Array, R]:
             key_x, key_z = jax.random.split(jax.random.fold_in(key, number))
             # Padding changes no other row's draw, where an example has one.
             row, padding = devices.number_rows(batch_size)
@@ -75,9 +89,8 @@ def make_evaluate(
             batch = examples[rows]
             batch = batch.with_x(preprocess(batch.x, key_x))
 
-            def method(model: Any, batch: Batch[jax.Array]) -> Metrics:
-                terms: Metrics = at_full(*bind(model, batch), key=key_z)
-                return terms
+            def method(model: nn.Module, batch: Batch[jax.Array]) -> R:
+                return at_full(*bind(model, batch), key=key_z)
 
             with padded_by(padding):
                 terms = model.apply(variables, batch, method=method)
@@ -92,7 +105,7 @@ def make_evaluate(
 
         _, sums = jax.lax.scan(body, jnp.asarray(number, jnp.int32), first)
         totals = sum_over_devices(jax.tree.map(lambda s: jnp.sum(s, axis=0), sums))
-        means: Metrics = jax.tree.map(lambda total: total / counted, totals)
+        means: R = jax.tree.map(lambda total: total / counted, totals)
         return means
 
     return evaluate

@@ -9,12 +9,13 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.batch import Batch
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset
 from flaxvae.schedules import Clock
@@ -127,7 +128,7 @@ class Streamed:
         """Ends the threads."""
         self._chunks.close()
 
-    def _read(self, start: int) -> Any:
+    def _read(self, start: int) -> Batch[np.ndarray]:
         """The batches of the steps from ``start`` on, ``(chunk, own rows, ...)``."""
         B = self._batch_size
         num_batches = Clock.of(len(self._split), B).steps_per_epoch
@@ -139,7 +140,7 @@ class Streamed:
             index.append(rows[self._own])
         rows = np.concatenate(index)
 
-        def gather(leaf: Any) -> np.ndarray:
+        def gather(leaf: np.ndarray) -> np.ndarray:
             array = np.asarray(leaf[rows])
             return array.reshape(self.chunk, -1, *array.shape[1:])
 
@@ -235,6 +236,6 @@ def bytes_of_examples(dataset: Dataset) -> int:
     return _bytes(dataset.train.x) + _bytes(dataset.validation.x)
 
 
-def _bytes(x: Any) -> int:
+def _bytes(x: np.ndarray) -> int:
     """Of examples on a device, where float64 becomes float32."""
     return int(x.nbytes) // (2 if x.dtype == np.float64 else 1)

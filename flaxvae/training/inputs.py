@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias, cast
 
 import flax.linen as nn
 import jax
@@ -16,9 +16,11 @@ from flaxvae.data.dataset import check_values
 from flaxvae.data.rows import Rows
 from flaxvae.nn.conditions import check_conditions
 
+Array: TypeAlias = np.ndarray | jax.Array  # or `Rows`, which are read like one
+
 
 def check_examples(
-    x: Any, preprocessing: Preprocessing, *, is_image: bool, name: str = "x"
+    x: Array, preprocessing: Preprocessing, *, is_image: bool, name: str = "x"
 ) -> None:
     """Raises `InputError` for examples unlike those of a model's data set.
 
@@ -35,7 +37,7 @@ def check_examples(
         return
     if x.dtype.kind not in "iuf" and not jax.dtypes.issubdtype(x.dtype, np.floating):
         raise InputError(f"{name} must hold numbers, got {x.dtype}")
-    check_values(name, x, preprocessing, is_image=is_image)
+    check_values(name, cast(np.ndarray, x), preprocessing, is_image=is_image)
 
 
 def conditions_of(
@@ -170,7 +172,7 @@ def _check_labels(model: nn.Module, split: Split, name: str) -> None:
         )
 
 
-def as_array(x: Any, name: str = "x") -> Any:
+def as_array(x: object, name: str = "x") -> Array:
     """An array of NumPy or JAX, or `Rows`; of lists, tensors and frames a NumPy array.
 
     Truth values become 0.0 and 1.0.
@@ -179,7 +181,7 @@ def as_array(x: Any, name: str = "x") -> Any:
       InputError: what is not an array of numbers.
     """
     if isinstance(x, np.ndarray | jax.Array | Rows):
-        return x.astype(np.float32) if x.dtype == bool else x
+        return cast(Array, x.astype(np.float32) if x.dtype == bool else x)
     if hasattr(x, "detach"):  # a tensor of PyTorch
         x = x.detach().cpu()
     try:

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from flaxvae.checks import InputError
 from flaxvae.training.processes import hosts
 from flaxvae.training.state import LoopState
-from flaxvae.training.storage.recorder import Line
+from flaxvae.training.storage.stored import Line
 from flaxvae.training.storage.tensorboard import TensorBoard
 from flaxvae.training.trained import Trained
 
@@ -34,7 +34,7 @@ class Interrupted(KeyboardInterrupt):
         where a second signal has ended it at once.
     """
 
-    def __init__(self, number: int, how: str = "", trained: Any = None) -> None:
+    def __init__(self, number: int, how: str = "", trained: object = None) -> None:
         """Names the signal; ``how`` says what was done and how to go on."""
         super().__init__(f"{_name(number)}: {how or CONTINUES}")
         self.number = number
@@ -61,7 +61,7 @@ class Watch:
 
     def end(
         self,
-        trained: Any,
+        trained: object,
         done: str,
         on_interrupt: OnInterrupt,
         *,

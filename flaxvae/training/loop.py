@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import flax.linen as nn
 import jax
@@ -55,13 +55,15 @@ from flaxvae.training.processes import hosts
 from flaxvae.training.processes.agreement import describe_process
 from flaxvae.training.processes.together import meet, together
 from flaxvae.training.start import begin_with
-from flaxvae.training.state import LoopState
+from flaxvae.training.state import LoopState, Variables
 from flaxvae.training.storage.checkpoint import checksum, from_host, to_host
 from flaxvae.training.storage.config import check_settings, describe_run
 from flaxvae.training.storage.environment import peak_memory
-from flaxvae.training.storage.recorder import Line, Recorder
+from flaxvae.training.storage.recorder import Recorder
+from flaxvae.training.storage.stored import Line
 from flaxvae.training.trained import Trained
 from flaxvae.training.training import DEFAULT_OBJECTIVE, Training, as_training
+from flaxvae.types import Json
 
 
 @together
@@ -74,15 +76,15 @@ def fit(
     optimizer: str | optax.GradientTransformation | None = None,
     seed: int = 0,
     workdir: str | Path | None = None,
-    settings: Mapping[str, Any] | None = None,
-    notes: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
+    notes: Mapping[str, object] | None = None,
     engine: Engine | None = None,
     on_epoch: OnEpoch | Sequence[OnEpoch] | None = None,
     start_from: Trained | str | Path | None = None,
     start_parts: Sequence[str] = (),
     progress: bool = True,
     on_interrupt: OnInterrupt = "return",
-    **choices: Any,
+    **choices: object,
 ) -> Trained:
     """Trains a model; with a ``workdir``, a run that the same call continues.
 
@@ -158,10 +160,10 @@ def fit(
             f"start_parts must be left out without start_from, got {start_parts}"
         )
     own_folder = workdir if hosts.is_main() else None
-    config: dict[str, Any] = {}
+    config: dict[str, dict[str, Json]] = {}
     if own_folder is not None or hosts.are_several():
         config = describe_run(training, run, seed, settings, notes)
-        config["program"] = training.fingerprint(run)
+        config["program"] = {**training.fingerprint(run)}
     meet(lambda: describe_process(config, workdir))
     if not hosts.is_main():
         engine = dataclasses.replace(engine, tensorboard=False, profile=False)
@@ -325,17 +327,38 @@ class _Session:
         )
 
 
-def make_trained(training: Training, run: LoopState, **more: Any) -> Trained:
-    """What a training hands out; ``more`` are fields of `Trained`."""
+def make_trained(
+    training: Training,
+    run: LoopState,
+    *,
+    history: list[Line],
+    timing: dict[str, float],
+    epochs: int,
+    seed: int,
+    workdir: Path | None,
+    variables: Variables | None = None,
+    objective: Objective | None = None,
+    failure: str | None = None,
+) -> Trained:
+    """What a training hands out; for the arguments see `Trained`.
+
+    Without ``variables`` and ``objective`` they are those of the run.
+    """
     dataset, completed = training.dataset, training.completed
-    known = {"variables": run.variables, "objective": completed.objective}
     return Trained(
         model=completed.model,
+        variables=dict(run.variables if variables is None else variables),
         data_shape=dataset.shape,
         preprocessing=dataset.preprocessing,
-        template=dataset.without_examples(),
+        history=history,
+        timing=timing,
+        epochs=epochs,
         best_epoch=None if run.best is None else int(run.best.epoch),
-        **{**known, **more},
+        failure=failure,
+        objective=completed.objective if objective is None else objective,
+        seed=seed,
+        workdir=workdir,
+        template=dataset.without_examples(),
     )
 
 

@@ -1,13 +1,15 @@
 """Optimizers and learning-rate schedules by name, put together from Optax."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import KeyPath
 
 from flaxvae.checks import InputError, check_above, check_at_least, check_choice
+from flaxvae.types import PyTree
 
 OptimizerName = Literal[
     "adabelief",
@@ -145,13 +147,13 @@ def freeze(
     )
 
 
-def is_below(path: Any, parents: Sequence[str]) -> bool:
+def is_below(path: KeyPath, parents: Sequence[str]) -> bool:
     """Whether a leaf's path lies below one of the named parts, or is one."""
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     return any(f"{name}/".startswith(f"{parent}/") for parent in parents)
 
 
-def check_paths(name: str, paths: Sequence[str], params: Any) -> None:
+def check_paths(name: str, paths: Sequence[str], params: optax.Params) -> None:
     """Raises `InputError` unless each path names a part of the parameters."""
     leaves = [path for path, _ in jax.tree.leaves_with_path(params)]
     for parent in paths:
@@ -169,8 +171,10 @@ def _decay_kernels(
     its structure.
     """
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def mask(path: Any, leaf: jax.Array) -> jax.Array:
+    def update(
+        grads: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        def mask(path: KeyPath, leaf: jax.Array) -> jax.Array:
             is_left_alone = jnp.ndim(leaf) >= 2 and not _is_kernel(path)
             return jnp.zeros_like(leaf) if is_left_alone else leaf
 
@@ -179,7 +183,7 @@ def _decay_kernels(
     return optax.GradientTransformation(optimizer.init, update)
 
 
-def _is_kernel(path: Any) -> bool:
+def _is_kernel(path: KeyPath) -> bool:
     """Whether the name of a parameter has the word kernel, as ``flow_0_kernel_in``."""
     name = jax.tree_util.keystr(path, simple=True, separator="/").rpartition("/")[2]
     return "kernel" in name.split("_")
@@ -194,13 +198,13 @@ def _join_vectors(
     with BatchNorm two thirds of its arrays are vectors.
     """
 
-    def join(tree: Any) -> list[jax.Array]:
+    def join(tree: PyTree) -> list[jax.Array]:
         leaves = jax.tree.leaves(tree)
         vectors = [leaf for leaf in leaves if _is_vector(leaf)]
         rest = [leaf for leaf in leaves if not _is_vector(leaf)]
         return [*rest, jnp.concatenate(vectors)] if vectors else rest
 
-    def part(joined: list[jax.Array], like: Any) -> Any:
+    def part(joined: list[jax.Array], like: optax.Updates) -> optax.Updates:
         leaves, structure = jax.tree.flatten(like)
         rest, first, parted = iter(joined), 0, []
         for leaf in leaves:
@@ -211,7 +215,9 @@ def _join_vectors(
                 parted.append(next(rest))
         return jax.tree.unflatten(structure, parted)
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(
+        grads: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
         joined = None if params is None else join(params)
         updates, state = optimizer.update(join(grads), state, joined)
         return part(updates, grads), state
@@ -246,5 +252,5 @@ def _make_factor(
     return optax.join_schedules([rise, after], [warmup_steps])
 
 
-def _has_axes(params: Any) -> Any:
+def _has_axes(params: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params)

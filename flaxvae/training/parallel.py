@@ -8,7 +8,7 @@ once a device, with explicit means over the axis (`flaxvae.collectives`).
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flaxvae.checks import InputError, check_at_least, check_choice
 from flaxvae.collectives import DATA_AXIS, take_part
+from flaxvae.types import PyTree
 
+R = TypeVar("R")
 Parallel = Literal["jit", "pmap"]
 PARALLEL: tuple[Parallel, ...] = get_args(Parallel)
 
@@ -31,7 +33,7 @@ class Devices:
       parallel: ``"jit"`` or ``"pmap"``.
     """
 
-    devices: tuple[Any, ...] = ()
+    devices: tuple[jax.Device, ...] = ()
     parallel: str = "jit"
 
     @property
@@ -100,23 +102,23 @@ class Devices:
     def _by_batch(self) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec(None, DATA_AXIS))
 
-    def put(self, tree: Any) -> Any:
+    def put(self, tree: PyTree) -> PyTree:
         """Places a tree of arrays whole on every device."""
         if self.count == 1 or self.parallel == "pmap":
             return jax.tree.map(jnp.asarray, tree)  # Rows are read
 
-        def put(x: Any) -> jax.Array:
-            x = x if isinstance(x, jax.Array) else np.asarray(x)
+        def put(x: object) -> jax.Array:
+            array = x if isinstance(x, jax.Array) else np.asarray(x)
             # Unlike device_put: no check by communication, and takes PRNG keys.
             return jax.make_array_from_callback(
-                x.shape, self.replicated, lambda index: x[index]
+                array.shape, self.replicated, lambda index: array[index]
             )
 
         return jax.tree.map(put, tree)
 
     def compile(
-        self, function: Callable[..., Any], *args: Any, donate: Sequence[int] = ()
-    ) -> Callable[..., Any]:
+        self, function: Callable[..., R], *args: PyTree, donate: Sequence[int] = ()
+    ) -> Callable[..., R]:
         """Compiles ``function`` for arguments like ``args``.
 
         Args:
@@ -133,8 +135,8 @@ class Devices:
         return jitted.lower(*args).compile()
 
     def _pmap(
-        self, function: Callable[..., Any], args: Sequence[Any]
-    ) -> Callable[..., Any]:
+        self, function: Callable[..., R], args: Sequence[PyTree]
+    ) -> Callable[..., R]:
         """`compile` by ``pmap``; what goes in is copied to each device, not donated."""
         mapped = jax.pmap(
             lambda device, *args: function(*args),
@@ -151,7 +153,7 @@ class Devices:
 ONE_DEVICE = Devices()
 
 
-def visible_devices() -> list[Any]:
+def visible_devices() -> list[jax.Device]:
     """The devices of all processes."""
     return jax.devices()
 

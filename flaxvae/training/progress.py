@@ -4,11 +4,11 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+
+from flaxvae.training.storage.stored import Line
 
 SECONDS_BETWEEN_LINES = 5.0
 
-Line = dict[str, Any]
 Update = Callable[[Line | None, float, float], None]
 
 

@@ -6,7 +6,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, cast
 
 import flax.linen as nn
 import jax
@@ -23,19 +23,18 @@ from flaxvae.objectives.objective import (
 )
 from flaxvae.settings import as_python
 from flaxvae.training.drive import (
-    Advance,
     as_steps,
     describe_bad_line,
     describe_bad_step,
-    read_line,
+    read_entry,
 )
 from flaxvae.training.epochs import Examples, Layout, Report, choose_steps_per_loop
 from flaxvae.training.state import LoopState
 from flaxvae.training.storage.config import describe_optimizer
-from flaxvae.training.storage.recorder import Line
+from flaxvae.training.storage.stored import Entry, Line
 from flaxvae.training.training import Training
 
-Setting = dict[str, Any]  # one value for each name of the grid
+Setting = Mapping[str, object]  # one value for each name of the grid
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Grid:
       model: arguments of the function that builds the model.
     """
 
-    values: Mapping[str, Sequence[Any]]
+    values: Mapping[str, Sequence[object]]
     weights: tuple[str, ...]
     hyperparameters: tuple[str, ...]
     model: tuple[str, ...]
@@ -72,7 +71,7 @@ class Grid:
 
 
 def sort_grid(
-    values: Mapping[str, Sequence[Any]],
+    values: Mapping[str, Sequence[object]],
     objective: Objective,
     optimizer: optax.GradientTransformation,
     build: Callable[..., nn.Module] | None,
@@ -108,7 +107,7 @@ def sort_grid(
     )
 
 
-def as_lists(grid: object) -> dict[str, list[Any]]:
+def as_lists(grid: object) -> dict[str, list[object]]:
     """The grid with lists of Python's own numbers, also from arrays and ranges."""
     if not isinstance(grid, Mapping):
         raise InputError(f"grid must be a dict of lists, got {show(grid)}")
@@ -144,15 +143,15 @@ class Stack:
         self.seed = seed
         self.examples = examples
         self._mapping = mapping
-        self._compiled: dict[tuple[int, int], Advance] = {}
+        self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
 
     def seed_of(self, setting: Setting) -> int:
         """The seed of a member's root key."""
-        return int(setting.get("seed", self.seed))
+        return check_seed(setting.get("seed", self.seed))
 
     def objective_of(self, setting: Setting) -> Objective:
         """The objective with a member's weights."""
-        weights = {name: setting[name] for name in self.grid.weights}
+        weights = {name: cast(float, setting[name]) for name in self.grid.weights}
         return set_weights(self.training.completed.objective, weights)
 
     def init(self, settings: Sequence[Setting]) -> LoopState:
@@ -171,7 +170,7 @@ class Stack:
         state = dataclasses.replace(runs.state, opt_state=opt_state)
         return dataclasses.replace(runs, state=state)
 
-    def compile(self, size: int, position: int = 0) -> Advance:
+    def compile(self, size: int, position: int = 0) -> jax.stages.Compiled:
         """The program that advances ``size`` members, compiled once for each size."""
         steps_per_epoch = self.training.clock.steps_per_epoch
         steps_per_loop = choose_steps_per_loop(steps_per_epoch, position)
@@ -217,7 +216,7 @@ class Stack:
         return -(-len(group) // programs)  # programs of about one size
 
 
-def bytes_needed(compiled: Any) -> int:
+def bytes_needed(compiled: jax.stages.Compiled) -> int:
     """What a compiled program takes of the device's memory."""
     memory = compiled.memory_analysis()
     if memory is None:  # the backend does not say
@@ -258,10 +257,10 @@ class Table:
     ) -> tuple[list[Line], bool]:
         """Lines with an entry a member: its metrics, a failure, or None if over."""
         bad_steps = np.asarray(runs.bad_step)
-        lines = []
+        lines: list[Line] = []
         for i in range(int(np.max(report.num_lines))):
             epoch = epochs_done + i + 1
-            entries = []
+            entries: list[Entry | None] = []
             for m, bad_step in enumerate(bad_steps):
                 is_bad = 0 <= bad_step < epoch * self._per_epoch
                 if self._over[m] or is_bad or i >= report.num_lines[m]:
@@ -275,17 +274,16 @@ class Table:
             self._over[m] |= bool(bad_step >= 0)
         return lines, self.is_over
 
-    def _read_entry(self, report: Report, m: int, i: int, epoch: int) -> dict[str, Any]:
+    def _read_entry(self, report: Report, m: int, i: int, epoch: int) -> Entry:
         count_skipped = self._optimization.skip_above is not None
-        entry = read_line(report, (m, i), epoch, count_skipped=count_skipped)
-        if bad := describe_bad_line(entry, self._per_epoch):
+        entry = read_entry(report, (m, i), count_skipped=count_skipped)
+        if bad := describe_bad_line({"epoch": epoch, **entry}, self._per_epoch):
             return {"failure": bad}
         if self._optimization.early_stopping is not None:
             entry["waited"] = int(report.waited[m, i])
-        del entry["epoch"]
         return entry
 
-    def _note(self, m: int, entry: Mapping[str, Any] | None) -> None:
+    def _note(self, m: int, entry: Entry | None) -> None:
         if entry is None:
             return
         self._failures[m] = entry.get("failure")
@@ -296,12 +294,12 @@ class Table:
 
 def lines_of(history: Sequence[Line], m: int) -> list[Line]:
     """The lines that member ``m``'s own `fit` would have written."""
-    lines = []
+    lines: list[Line] = []
     for line in history:
         entry = line["members"][m]
         if entry and "failure" not in entry:
-            own = {name: entry[name] for name in entry if name != "waited"}
-            lines.append({"epoch": line["epoch"], **own})
+            lines.append({"epoch": line["epoch"], **entry})
+            lines[-1].pop("waited", None)
     return lines
 
 
@@ -309,7 +307,7 @@ def mean_line(line: Line) -> Line:
     """Means over the members that are not over, for the terminal."""
     entries = [e for e in line["members"] if e and "failure" not in e]
 
-    def mean(split: str) -> dict[str, float]:
+    def mean(split: Literal["train", "validation"]) -> dict[str, float]:
         names = entries[0][split] if entries else {"loss": np.nan}
         return {
             name: float(np.mean([e[split][name] for e in entries] or np.nan))

@@ -3,13 +3,13 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from flax.typing import VariableDict
 
 from flaxvae.batch import Batch, as_batch
 from flaxvae.checks import InputError
@@ -125,7 +125,7 @@ def create_state(
     model: nn.Module,
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    x: Any,
+    x: Batch[jax.Array] | jax.Array,
     *,
     seed: int | jax.Array = 0,
     keep_ema: bool = False,
@@ -150,10 +150,10 @@ def create_state(
     key_params, key_network, key_objective = jax.random.split(key, 3)
     rngs = {"params": key_params, "dropout": key_network}
 
-    def init() -> Any:
+    def init() -> VariableDict:
         at_full = at_full_value(objective)
 
-        def method(vae: Any, batch: Batch[jax.Array]) -> None:
+        def method(vae: nn.Module, batch: Batch[jax.Array]) -> None:
             seen, x = bind(vae, batch)
             with _explain_missing(seen, model, objective):
                 terms = at_full(seen, x, key=key_objective)

@@ -1,8 +1,7 @@
 """One train step: a pure function, compiled by whoever calls it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -25,7 +24,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     preprocess: Preprocess,
     state: TrainState,
-    batch: Any,
+    batch: Batch[jax.Array] | jax.Array,
     *,
     ema_decay: float = 0.0,
     skip_above: float | None = None,
@@ -68,13 +67,10 @@ def train_step(
     key_network = stream_key(state.key, Stream.NETWORK, state.step)
     objective = at_step(state.objective, state.step, clock)
 
-    def method(model: Any, batch: Batch[jax.Array]) -> Metrics:
-        terms: Metrics = objective(*bind(model, batch), key=key)
-        return terms
+    def method(model: nn.Module, batch: Batch[jax.Array]) -> Metrics:
+        return objective(*bind(model, batch), key=key)
 
-    def loss_fn(
-        params: optax.Params,
-    ) -> tuple[jax.Array, tuple[Metrics, Mapping[str, Any]]]:
+    def loss_fn(params: optax.Params) -> tuple[jax.Array, tuple[Metrics, Variables]]:
         terms, collections = model.apply(
             {"params": params, **state.collections},
             batch,

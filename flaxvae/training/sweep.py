@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -53,6 +53,7 @@ from flaxvae.training.storage.environment import device_memory
 from flaxvae.training.storage.recorder import Recorder
 from flaxvae.training.trained import Trained
 from flaxvae.training.training import DEFAULT_OBJECTIVE, Training, as_training
+from flaxvae.types import Json
 
 MappingKind = Literal["auto", "map", "vmap"]
 MAPPINGS: tuple[MappingKind, ...] = get_args(MappingKind)
@@ -79,20 +80,20 @@ class Member:
 def sweep(
     build: Callable[..., nn.Module] | Training,
     dataset: Dataset | None = None,
-    grid: Mapping[str, Sequence[Any]] | None = None,
+    grid: Mapping[str, Sequence[object]] | None = None,
     *,
     objective: Objective | Callable[..., Terms] = DEFAULT_OBJECTIVE,
     optimization: Optimization | None = None,
     optimizer: str | optax.GradientTransformation | None = None,
     seed: int = 0,
     workdir: str | Path | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     mapping: MappingKind = "auto",
     memory_limit: float | None = None,
     engine: Engine | None = None,
     progress: bool = True,
     on_interrupt: OnInterrupt = "return",
-    **choices: Any,
+    **choices: object,
 ) -> list[Member]:
     """Trains every combination of a grid; each member equals its own `fit`.
 
@@ -222,7 +223,7 @@ class _Runner:
     engine: Engine
     watch: Watch
     folder: Path | None
-    settings: Mapping[str, Any] | None
+    settings: Mapping[str, object] | None
     progress: bool
 
     def train(
@@ -231,12 +232,12 @@ class _Runner:
         """The members of one program."""
         training, clock, size = stack.training, stack.training.clock, len(settings)
         runs = stack.init(settings)
-        config: dict[str, Any] = {}
-        program: dict[str, Any] = {}
+        config: dict[str, dict[str, Json]] = {}
+        program: dict[str, Json] = {}
         folder = None
         if self.folder is not None:
             first = _take(runs, 0)
-            program = training.fingerprint(first)
+            program = {**training.fingerprint(first)}
             config = describe_run(training, first, stack.seed, self.settings)
             config["settings"]["members"] = [name_setting(each) for each in settings]
             config["program"] = program
@@ -300,13 +301,13 @@ class _Runner:
         member: Member,
         training: Training,
         run: LoopState,
-        program: Mapping[str, Any],
+        program: dict[str, Json],
         times: Mapping[int, float],
     ) -> None:
         """Writes a member into a folder of its own, as `fit` would have."""
         trained, per_epoch = member.trained, training.clock.steps_per_epoch
-        config = describe_run(training, run, trained.seed, self.settings)
-        config["program"] = program
+        described = describe_run(training, run, trained.seed, self.settings)
+        config: dict[str, Json] = {**described, "program": program}
         if member.failure is not None:
             config["failure"] = member.failure
         engine = dataclasses.replace(self.engine, profile=False)

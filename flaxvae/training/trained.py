@@ -5,12 +5,13 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
@@ -29,21 +30,33 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.tables import is_table, read_like
-from flaxvae.distributions.distribution import batch_shape
+from flaxvae.distributions.distribution import Distribution, batch_shape
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
-from flaxvae.dtypes import narrow
+from flaxvae.dtypes import at_least_float32, narrow
 from flaxvae.models.bind import bind, bind_example
 from flaxvae.objectives.objective import Objective
 from flaxvae.training.evaluate import draw_inputs
 from flaxvae.training.inputs import as_array, check_examples, conditions_of
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import count_parameters
+from flaxvae.training.storage.stored import Line
+from flaxvae.types import PyTree
 
 CHUNK = 1024  # rows computed at once
 
-A = TypeVar("A", bound=np.ndarray | jax.Array)
-Compute = Callable[[VariableDict, Batch[jax.Array]], Any]
+A = TypeVar("A", bound=np.ndarray | jax.Array | Codes)
+R = TypeVar("R")
+Compute = Callable[[VariableDict, Batch[jax.Array]], R]
 """``(variables, batch) -> result``, a tree of arrays."""
+Posterior = Distribution | LevelPosterior
+Prior = Distribution | LevelPrior
+
+
+class Sampler(Protocol):
+    """A distribution of codes, as `Trained.sample` takes it in place of the prior."""
+
+    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array | Codes:
+        """Draws codes ``(*shape, ...)``."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,10 +84,10 @@ class Trained:
     """
 
     model: nn.Module
-    variables: dict[str, Any]
+    variables: dict[str, optax.Params]
     data_shape: tuple[int, ...]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Line] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
     epochs: int = 0
     best_epoch: int | None = None
@@ -96,7 +109,7 @@ class Trained:
     def _data_name(self) -> str:
         return "examples of "
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """The fields; compiled functions are made again where they are needed."""
         fields = dataclasses.fields(self)
         return {each.name: getattr(self, each.name) for each in fields}
@@ -132,13 +145,13 @@ class Trained:
     def _code(self) -> jax.Array | Codes:
         """The code of one example, without its numbers."""
 
-        def encode(vae: Any, x: jax.Array) -> jax.Array | Codes:
+        def encode(vae: nn.Module, x: jax.Array) -> jax.Array | Codes:
             mean: jax.Array | Codes = bind_example(vae, 1).encode(x).mean
             return mean
 
         x = jax.ShapeDtypeStruct((1, *self.data_shape), jnp.float32)
         apply = functools.partial(self.model.apply, method=encode)
-        code: Any = jax.eval_shape(apply, self.variables, x)
+        code: jax.Array | Codes = jax.eval_shape(apply, self.variables, x)
         return code
 
     @property
@@ -184,7 +197,7 @@ class Trained:
         condition: object = None,
         *,
         key: jax.Array | None = None,
-    ) -> Any:
+    ) -> Posterior:
         """q(z|x) of each example; its ``mean`` ``(N, D)`` is the code to look at.
 
         Of a model with several levels it is a `LevelPosterior`, whose ``mean`` are
@@ -238,9 +251,11 @@ class Trained:
         if isinstance(q, LevelPosterior):
             return dataclasses.replace(q, is_one=True)
         has_rows = _find_rows(encode, batch.with_x(self.preprocessing.stored(x)))
-        return jax.tree.map(lambda rows, leaf: leaf[0] if rows else leaf, has_rows, q)
+        one: Distribution
+        one = jax.tree.map(lambda rows, leaf: leaf[0] if rows else leaf, has_rows, q)
+        return one
 
-    def check(self, x: Any) -> None:
+    def check(self, x: np.ndarray | jax.Array) -> None:
         """Raises `InputError` for examples unlike those of the model's data set.
 
         Args:
@@ -261,7 +276,7 @@ class Trained:
                 "has none"
             )
 
-    def _as_rows(self, x: Any) -> Any:
+    def _as_rows(self, x: object) -> object:
         """A data frame of the run's columns, in any order, as rows of numbers."""
         if self.preprocessing.schema is not None and is_table(x):
             return read_like(x, self.preprocessing.schema)[0]
@@ -271,13 +286,13 @@ class Trained:
         return x
 
     @functools.cached_property
-    def _takes(self) -> Callable[[tuple[int, ...], Any], bool]:
+    def _takes(self) -> Callable[[tuple[int, ...], np.dtype], bool]:
         """Whether the model takes stored examples of a shape and a type."""
 
         @functools.cache  # traced once, not for every batch
-        def takes(shape: tuple[int, ...], dtype: Any) -> bool:
-            dtype = np.float32 if dtype == np.float64 else dtype  # as it is stored
-            stored = jax.ShapeDtypeStruct((1, *shape), dtype)
+        def takes(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+            kind = np.float32 if dtype == np.float64 else dtype  # as it is stored
+            stored = jax.ShapeDtypeStruct((1, *shape), kind)
             try:
                 x = jax.eval_shape(self.preprocessing.prepare, stored)
             except (TypeError, ValueError):  # a row of another table
@@ -290,7 +305,7 @@ class Trained:
         self,
         z: np.ndarray | jax.Array | Codes | Sequence[np.ndarray | jax.Array],
         condition: object = None,
-    ) -> Any:
+    ) -> Distribution:
         """p(x|z) of each code ``(N, D)``; its ``mean`` is the image to look at.
 
         Of a model with several levels ``z`` is `Codes`, or one array ``(N, ...)`` per
@@ -303,7 +318,7 @@ class Trained:
         """
         self._check_has("decode", isinstance(self.model, Decodes))
         self.check_finite()
-        given: Sequence[Any] = self._as_levels(z, "z") if self.has_levels else [z]
+        given = self._as_levels(z, "z") if self.has_levels else [z]
         names = [f"level {i + 1} of z" for i in range(len(given))]
         names = names if self.has_levels else ["z"]
         levels = [
@@ -316,14 +331,14 @@ class Trained:
                 "the levels of z must have one number of codes, got "
                 f"{list_names(map(len, levels))}"
             )
-        arrays: tuple[Any, ...] = tuple(levels)
+        arrays = cast(tuple[jax.Array, ...], tuple(levels))
         codes = Codes(arrays) if self.has_levels else arrays[0]
         decode = functools.partial(self._decode, self.variables)
         p = _in_chunks(decode, self._as_batch(codes, condition))
         check_density("p(x|z)", p)
         return p
 
-    def _as_levels(self, z: object, name: str) -> Sequence[Any]:
+    def _as_levels(self, z: object, name: str) -> Sequence[object]:
         """The arrays of codes of several levels.
 
         Raises:
@@ -342,12 +357,12 @@ class Trained:
 
     def compute(
         self,
-        method: Callable[..., Any],
+        method: Callable[..., R],
         x: np.ndarray | jax.Array,
         *,
         check: bool = True,
         key: jax.Array | None = None,
-    ) -> Any:
+    ) -> R:
         """``method(model, x)`` of examples as they are stored, in chunks.
 
         Such as ``trained.compute(lambda model, x: model(x), images)`` of a classifier.
@@ -371,9 +386,9 @@ class Trained:
             )
             return self._draw_and_apply(on_seen, Batch(x), key)
 
-        def apply(batch: Batch[jax.Array]) -> Any:
+        def apply(batch: Batch[jax.Array]) -> R:
             seen = self.preprocessing.prepare(batch.x)
-            return self.model.apply(self.variables, seen, method=method)
+            return cast(R, self.model.apply(self.variables, seen, method=method))
 
         return _in_chunks(jax.jit(apply), Batch(x), self.preprocessing.stored)
 
@@ -400,7 +415,7 @@ class Trained:
         *,
         key: jax.Array | None = None,
         with_noise: bool = False,
-        sampler: Any = None,
+        sampler: Sampler | None = None,
         condition: object = None,
         temperature: float = 1.0,
         given: Sequence[np.ndarray | jax.Array] = (),
@@ -431,26 +446,28 @@ class Trained:
         self._check_level_options(temperature, given, sampler)
         key = stream_key(self.key, Stream.FIGURES) if key is None else key
         key_z, key_x = jax.random.split(key) if with_noise else (key, key)
-        source = sampler or self._prior(condition, num)
-        if source is None:
-            raise InputError(
-                "sampler must be stated for a model without a prior, such as the one "
-                "that flaxvae.latent.fit_mixture returns"
-            )
-        if isinstance(source, LevelPrior):
-            z = self._draw_levels(source, key_z, num, temperature, given)
+        z: jax.Array | Codes
+        if not sampler and self.has_levels and isinstance(self.prior, LevelPrior):
+            z = self.draw_levels(num, key=key_z, given=given, temperature=temperature)
         else:
+            source = sampler or self._prior(condition, num)
+            if source is None:
+                raise InputError(
+                    "sampler must be stated for a model without a prior, such as the "
+                    "one that flaxvae.latent.fit_mixture returns"
+                )
             # A prior that depends on the condition is a batch of one for each.
-            shape = () if not sampler and batch_shape(source) else (num,)
+            own = cast(Distribution, source)
+            shape = () if not sampler and batch_shape(own) else (num,)
             z = source.sample(key_z, shape)
-        check_numbers("a drawn code", z)
+            check_numbers("a drawn code", z)
         p = self.decode(z, condition)
         x: jax.Array = p.sample(key_x) if with_noise else p.mean
         check_numbers("a sample", x)
         return x
 
     def _check_level_options(
-        self, temperature: float, given: Sequence[Any], sampler: Any
+        self, temperature: float, given: Sequence[object], sampler: Sampler | None
     ) -> None:
         check_at_least("temperature", temperature, 0)
         options = {"temperature": temperature != 1.0, "given": bool(len(given))}
@@ -463,52 +480,75 @@ class Trained:
             if sampler is not None:
                 raise InputError(f"{name} must be left out where sampler is stated")
 
-    def _draw_levels(
+    def draw_levels(
         self,
-        prior: LevelPrior,
-        key: jax.Array,
         num: int,
-        temperature: float,
-        given: Sequence[Any],
+        *,
+        key: jax.Array,
+        given: Sequence[np.ndarray | jax.Array] = (),
+        temperature: float = 1.0,
     ) -> Codes:
-        """Codes of ``num`` examples, a chunk at a time."""
+        """Codes of all levels ``(num, ...)``, drawn from the prior.
+
+        The arguments are those of `sample`. One program is compiled for draws without
+        given levels, and one for any number of these.
+
+        Raises:
+          InputError: a model without levels, or levels as `sample` refuses them.
+          NonFiniteError: parameters or codes that are infinite or NaN.
+        """
+        self.check_finite()
+        prior = self.prior
+        if not isinstance(prior, LevelPrior):
+            raise InputError(
+                "the model must have levels of latent variables, got "
+                f"{type(self.model).__name__}"
+            )
         shapes = self.level_shapes
         if len(given) > len(shapes):
             raise InputError(
                 f"given must have {len(shapes)} levels at most, got {len(given)}"
             )
-        kept = []
+        codes: list[np.ndarray] = []
+        is_wide = _has_wide(self.variables)
         for number, (level, shape) in enumerate(zip(given, shapes, strict=False), 1):
             name = f"level {number} of given"
             array = as_array(level, name)
             if array.shape == shape:
                 array = np.broadcast_to(np.asarray(array), (num, *shape))
-            kept.append(_check_code(array, shape, name, num))
+            code = _check_code(array, shape, name, num)
+            code = code.astype(at_least_float32(code.dtype))
+            codes.append(np.asarray(code if is_wide else narrow(code)))
+        kept = len(codes)
+        if codes:  # zeros in place of draws: one program for any number of levels
+            codes += [np.zeros((num, *shape), np.float32) for shape in shapes[kept:]]
 
         parts, count = [], min(num, CHUNK)
         for first in range(0, num, CHUNK):
             own = jax.random.fold_in(key, first) if first else key
             rows = np.minimum(np.arange(first, first + count), num - 1)
-            given_rows = [jnp.asarray(level[rows], jnp.float32) for level in kept]
-            heat = jnp.float32(temperature)
-            parts.append(_draw_prior(prior, own, given_rows, heat, count))
+            part = [jnp.asarray(level[rows]) for level in codes]
+            options = jnp.int32(kept), jnp.float32(temperature), count
+            parts.append(_draw_prior(prior, own, part, *options))
         if not parts:
             return Codes(tuple(jnp.zeros((0, *shape)) for shape in shapes))
         joined: Codes = jax.tree.map(lambda *a: jnp.concatenate(a)[:num], *parts)
+        check_numbers("a drawn code", joined)
         return joined
 
     @functools.cached_property
-    def prior(self) -> Any:
+    def prior(self) -> Prior | None:
         """p(z), or None where the model has none or it depends on a condition."""
         return None if self.is_conditional else self._prior(None, 1)
 
-    def _prior(self, condition: object, num: int) -> Any:
-        def prior(vae: Any, batch: Batch[Any]) -> Any:
-            vae, _ = bind(vae, batch)
-            return vae.prior() if isinstance(vae, HasPrior) else None
+    def _prior(self, condition: object, num: int) -> Prior | None:
+        def prior(vae: nn.Module, batch: Batch[jax.Array]) -> object:
+            seen, _ = bind(vae, batch)
+            return seen.prior() if isinstance(seen, HasPrior) else None
 
         batch = self._as_batch(np.zeros(num, np.float32), condition)
-        return self.model.apply(self.variables, batch, method=prior)
+        found = self.model.apply(self.variables, batch, method=prior)
+        return cast(Prior | None, found)
 
     def _class_names(self) -> Sequence[str] | None:
         """Names of the classes, where they are known."""
@@ -520,20 +560,19 @@ class Trained:
         Raises:
           InputError: conditions that are missing, or that the model does not have.
         """
-        conditions: Any = conditions_of(
-            self.model, condition, len(x), self._class_names()
-        )
-        return Batch(x, condition=conditions)
+        conditions = conditions_of(self.model, condition, len(x), self._class_names())
+        return Batch(x, condition=cast(A | None, conditions))
 
     def _draw_and_apply(
         self,
-        compute: Compute,
-        batch: Batch[Any],
+        compute: Compute[R],
+        batch: Batch[A],
         key: jax.Array,
-    ) -> Any:
+    ) -> R:
         """``compute(variables, batch)`` of the inputs that a key draws."""
         apply = functools.partial(compute, self.variables)
-        split = Split(batch.x, condition=batch.condition)
+        examples = cast(Batch[np.ndarray], batch)
+        split = Split(examples.x, condition=examples.condition)
         size, parts = 0, []
         for seen in draw_inputs(self.preprocessing, split, key):
             size = size or len(seen.x)
@@ -542,37 +581,39 @@ class Trained:
         return _join(_find_rows(apply, seen), parts, len(batch.x))
 
     @functools.cached_property
-    def _encode(self) -> Compute:
-        def encode(variables: VariableDict, batch: Batch[jax.Array]) -> Any:
+    def _encode(self) -> Compute[Posterior]:
+        def encode(variables: VariableDict, batch: Batch[jax.Array]) -> Posterior:
             batch = batch.with_x(self.preprocessing.prepare(batch.x))
             return self._apply_encoder(variables, batch)
 
         return jax.jit(encode)
 
     @functools.cached_property
-    def _encode_seen(self) -> Compute:
+    def _encode_seen(self) -> Compute[Posterior]:
         return jax.jit(self._apply_encoder)
 
-    def _apply_encoder(self, variables: VariableDict, batch: Batch[jax.Array]) -> Any:
+    def _apply_encoder(
+        self, variables: VariableDict, batch: Batch[jax.Array]
+    ) -> Posterior:
         """q(z|x) of the network's inputs."""
 
-        def method(model: Any, batch: Batch[jax.Array]) -> Any:
+        def method(model: nn.Module, batch: Batch[jax.Array]) -> Posterior:
             vae, x = bind(model, batch)
             return vae.encode(x)
 
-        return self.model.apply(variables, batch, method=method)
+        return cast(Posterior, self.model.apply(variables, batch, method=method))
 
     @functools.cached_property
-    def _decode(self) -> Compute:
-        def decode(variables: VariableDict, codes: Batch[Any]) -> Any:
+    def _decode(self) -> Compute[Distribution]:
+        def decode(variables: VariableDict, codes: Batch[jax.Array]) -> Distribution:
             if not _has_wide(variables):
                 codes = codes.with_x(jax.tree.map(narrow, codes.x))
 
-            def method(model: Any, codes: Batch[Any]) -> Any:
+            def method(model: nn.Module, codes: Batch[jax.Array]) -> Distribution:
                 vae, z = bind(model, codes)
                 return vae.decode(z)
 
-            return self.model.apply(variables, codes, method=method)
+            return cast(Distribution, self.model.apply(variables, codes, method=method))
 
         return jax.jit(decode)
 
@@ -589,21 +630,31 @@ def _draw_prior(
     prior: LevelPrior,
     key: jax.Array,
     given: Sequence[jax.Array],
+    kept: jax.Array,
     temperature: jax.Array,
     count: int,
 ) -> Codes:
-    return prior.sample(key, (count,), given=given, temperature=temperature)
+    return prior.sample(
+        key,
+        (count,),
+        given=given,
+        kept=kept if given else None,
+        temperature=temperature,
+    )
 
 
 def _check_code(
-    z: Any, shape: tuple[int, ...], name: str, num: int | None = None
+    z: object, shape: tuple[int, ...], name: str, num: int | None = None
 ) -> np.ndarray | jax.Array:
     """Codes ``(N, *shape)`` as an array.
 
     Raises:
-      InputError: another shape, or numbers that are not finite.
+      InputError: another shape, or what is not a finite real number.
     """
     array = as_array(z, name)
+    is_real = array.dtype.kind in "iu" or jnp.issubdtype(array.dtype, jnp.floating)
+    if not is_real:
+        raise InputError(f"{name} must hold real numbers, got {array.dtype}")
     if not array.ndim or array.shape[1:] != shape or num not in (None, len(array)):
         rows = "N" if num is None else num
         raise InputError(
@@ -613,8 +664,7 @@ def _check_code(
     is_traced = isinstance(array, jax.core.Tracer)
     if not is_traced and not np.isfinite(np.asarray(array)).all():
         raise InputError(f"{name} must hold finite numbers, got NaN or infinity")
-    checked: np.ndarray | jax.Array = array
-    return checked
+    return array
 
 
 def _has_wide(variables: VariableDict) -> bool:
@@ -623,10 +673,10 @@ def _has_wide(variables: VariableDict) -> bool:
 
 
 def _in_chunks(
-    compute: Callable[[Batch[Any]], Any],
-    batch: Batch[Any],
-    stored: Callable[[Any], Any] = lambda x: x,
-) -> Any:
+    compute: Callable[[Batch[jax.Array]], R],
+    batch: Batch[A],
+    stored: Callable[[A], A] = lambda x: x,
+) -> R:
     """Applies ``compute`` to at most CHUNK rows at a time, and joins the results.
 
     ``stored`` prepares examples for the device; see `Preprocessing.stored`.
@@ -637,33 +687,36 @@ def _in_chunks(
         batch = batch.with_x(stored(batch.x))
         one = jax.tree.map(lambda a: np.zeros((1, *a.shape[1:]), a.dtype), batch)
         has_rows = _find_rows(compute, batch)
-        return jax.tree.map(
+        none: R = jax.tree.map(
             lambda rows, leaf: leaf[:0] if rows else leaf, has_rows, compute(one)
         )
+        return none
     if N <= CHUNK:
-        return compute(batch.with_x(jax.tree.map(jnp.asarray, stored(batch.x))))
+        whole = batch.with_x(jax.tree.map(jnp.asarray, stored(batch.x)))
+        return compute(cast(Batch[jax.Array], whole))
     parts = []
     for start in range(0, N, CHUNK):
         # The last chunk is filled with its last row: one shape, one compilation.
-        part = batch[np.minimum(np.arange(start, start + CHUNK), N - 1)]
-        part = jax.tree.map(jnp.asarray, part.with_x(stored(part.x)))
+        rows = batch[np.minimum(np.arange(start, start + CHUNK), N - 1)]
+        part = jax.tree.map(jnp.asarray, rows.with_x(stored(rows.x)))
         parts.append(compute(part))
     return _join(_find_rows(compute, part), parts, N)
 
 
-def _join(has_rows: Any, parts: Sequence[Any], count: int) -> Any:
+def _join(has_rows: PyTree, parts: Sequence[R], count: int) -> R:
     """One result of ``count`` rows; what all rows share exists once."""
 
     def join(has_rows: bool, *leaves: jax.Array) -> jax.Array:
         return jnp.concatenate(leaves)[:count] if has_rows else leaves[0]
 
-    return jax.tree.map(join, has_rows, *parts)
+    joined: R = jax.tree.map(join, has_rows, *parts)
+    return joined
 
 
-def _find_rows(compute: Callable[[Batch[Any]], Any], batch: Batch[Any]) -> Any:
+def _find_rows(compute: Callable[[Batch[jax.Array]], R], batch: Batch[A]) -> PyTree:
     """Which arrays of a result have an axis of rows: not, say, a flow's kernels."""
 
-    def shapes(count: int) -> Any:
+    def shapes(count: int) -> PyTree:
         rows = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype),
             batch,

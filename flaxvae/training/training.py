@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from flaxvae.batch import Batch
 from flaxvae.checks import InputError, check_choice, show
 from flaxvae.data import Dataset
 from flaxvae.models.variables import initialize_from_data
@@ -32,7 +32,7 @@ from flaxvae.training.compatibility import (
     check_weights,
 )
 from flaxvae.training.diagnostics import code_moments, describe_codes
-from flaxvae.training.epochs import PLAIN, Examples, Layout, Report, run_epochs
+from flaxvae.training.epochs import PLAIN, Examples, Layout, Report, Stored, run_epochs
 from flaxvae.training.evaluate import make_evaluate
 from flaxvae.training.inputs import learns_labels
 from flaxvae.training.keys import Stream, stream_key
@@ -134,13 +134,14 @@ class Training:
         return self.optimization.clock(self.num_examples)
 
     @functools.cached_property
-    def batch(self) -> Any:
+    def batch(self) -> Batch[jax.ShapeDtypeStruct]:
         """The shapes of a stored batch."""
         one = self.dataset.train[:1].batch(with_labels=learns_labels(self.model))
-        return jax.tree.map(
+        shapes: Batch[jax.ShapeDtypeStruct] = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((self.batch_size, *x.shape[1:]), x.dtype),
             self.dataset.stored(one),
         )
+        return shapes
 
     def init(
         self, seed: int | jax.Array, objective: Objective | None = None
@@ -168,7 +169,7 @@ class Training:
         check_paths("freeze", self.optimization.freeze, state.params)
         return dataclasses.replace(run, state=state.begin_collections())
 
-    def step(self, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    def step(self, state: TrainState, batch: Stored) -> tuple[TrainState, Metrics]:
         """The state after a step on a stored batch ``(B, ...)``; see `train_step`."""
         return train_step(
             self.completed.model,
@@ -183,7 +184,7 @@ class Training:
         )
 
     def validate(
-        self, state: TrainState, examples: Any, devices: Devices = ONE_DEVICE
+        self, state: TrainState, examples: Stored, devices: Devices = ONE_DEVICE
     ) -> tuple[Metrics, Metrics]:
         """The objective's terms on stored examples, and what `describe_codes` says."""
         evaluate = make_evaluate(
@@ -191,7 +192,7 @@ class Training:
         )
         key = stream_key(state.key, Stream.VALIDATION)
         measure = WithCodes(at_full_value(state.objective))
-        means: Any = evaluate(state.variables, measure, examples, key)
+        means = evaluate(state.variables, measure, examples, key)
         return means["terms"], describe_codes(means["codes"])
 
     def epochs(
@@ -226,11 +227,11 @@ class Training:
         return fingerprint(created.jaxpr, step.jaxpr) | {"optimizer": of_optimizer}
 
     @functools.cached_property
-    def _compiled_step(self) -> Any:
+    def _compiled_step(self) -> jax.stages.Wrapped:
         return jax.jit(self.step)
 
     @functools.cached_property
-    def _compiled_init(self) -> Any:
+    def _compiled_init(self) -> jax.stages.Wrapped:
         # One compilation instead of one per operation, and a light one: it runs once.
         return jax.jit(self._init, compiler_options=_light_options())
 
@@ -252,7 +253,7 @@ class Training:
         of_data = initialize_from_data(model, variables, self._some_examples)
         collections = dict(of_data)
         state = state.begin(collections.pop("params"), collections)
-        _, terms = self._compiled_step.eval_shape(state, self.batch)
+        _, terms = self._compiled_step.trace(state, self.batch).out_info
         stops_early = self.optimization.early_stopping is not None
         if stops_early:
             monitor = self.optimization.monitor
@@ -276,7 +277,9 @@ class WithCodes:
 
     objective: Objective
 
-    def __call__(self, vae: Any, x: jax.Array, *, key: jax.Array) -> Any:
+    def __call__(
+        self, vae: nn.Module, x: jax.Array, *, key: jax.Array
+    ) -> dict[str, Metrics]:
         """The objective's terms, and `code_moments` with the same key."""
         terms = self.objective(vae, x, key=key)
         return {"terms": terms, "codes": code_moments(vae, x, key=key)}
@@ -289,7 +292,7 @@ def as_training(
     objective: Objective | Callable[..., Terms] = DEFAULT_OBJECTIVE,
     optimization: Optimization | None = None,
     optimizer: str | optax.GradientTransformation | None = None,
-    choices: Mapping[str, Any] = MappingProxyType({}),
+    choices: Mapping[str, object] = MappingProxyType({}),
 ) -> Training:
     """The training that the arguments of `flaxvae.training.fit` describe.
 

@@ -176,6 +176,21 @@ def test_prior_draws_below_given_levels(key):
     whole = [jnp.zeros((4, 2)), jnp.ones((4, 3))]
     z = sample(model, key, (4,), given=whole)
     np.testing.assert_array_equal(z, np.tile([0, 0, 1, 1, 1], (4, 1)))
+    prior = model.apply(lambda vae: vae.prior())
+    draw = jax.jit(lambda kept: prior.sample(key, (4,), given=whole, kept=kept))
+    for kept in (0, 1, 2):
+        z = sample(model, key, (4,), given=whole[:kept])
+        np.testing.assert_allclose(joined(draw(kept)), z, rtol=1e-6)
+    z = sample(model, key, (4,), given=whole[:1])
+    again = sample(model, key, (4,), given=whole[:1], kept=2)
+    np.testing.assert_array_equal(again, z)
+
+
+def test_a_posterior_refuses_codes_without_levels():
+    q = LinearLevels("ladder", False).apply(lambda vae: vae.encode(X[:1]))
+    for codes in (Codes(()), Codes((jnp.zeros((1, 2)),))):
+        with pytest.raises(InputError, match=r"(codes|levels) must be .* got (none|1)"):
+            q.log_prob(codes)
 
 
 def test_what_a_prior_refuses(key):

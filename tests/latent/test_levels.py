@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +12,23 @@ import pytest
 from experiments import generate as command
 from flaxvae import Run
 from flaxvae.checks import InputError
-from flaxvae.data import from_arrays
-from flaxvae.distributions.levels import Codes
+from flaxvae.data import Preprocessing, from_arrays
+from flaxvae.distributions.levels import Codes, LevelPrior
+from flaxvae.evaluation import bound
+from flaxvae.evaluation.levels import evaluate_levels
 from flaxvae.latent import encode_dataset, generate, level_pictures, levels
 from flaxvae.latent.context import Context
-from flaxvae.latent.encode import encode_means
+from flaxvae.latent.encode import encode_means, evaluation_key
 from flaxvae.latent.figures import levels as drawn
 from flaxvae.latent.samplers import AggregatePosterior
 from flaxvae.models import build_vae
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.nn import BernoulliHead, NormalHead, StandardNormal
 from flaxvae.nn.levels import MLPLevels
+from flaxvae.nn.top_down import TopDownLevels
 from flaxvae.objectives import ELBO
 from flaxvae.run import fit, load, save
+from flaxvae.training import evaluate
 
 DIMS = (2, 3, 4)
 SMALL = {"epochs": 2, "batch_size": 40, "progress": False, "learning_rate": 0.02}
@@ -114,16 +119,16 @@ def close(a, b, **tolerance):
 
 
 def test_a_temperature_scales_the_deviation_of_each_level(trained, key):
-    full = levels.sample_levels(trained, 5, key=key)
+    full = trained.draw_levels(5, key=key).levels
     assert [z.shape for z in full] == [(5, D) for D in DIMS]
-    half = levels.sample_levels(trained, 5, key=key, temperature=0.5)
+    half = trained.draw_levels(5, key=key, temperature=0.5).levels
     close(half[0], 0.5 * full[0])
     for level in (1, 2):
         mean, std = prior_of(trained, level, full[level - 1])
         eps = (full[level] - mean) / std  # the same noise
         mean, std = prior_of(trained, level, half[level - 1])
         close(half[level], mean + 0.5 * std * eps, rtol=1e-3)
-    cold = levels.sample_levels(trained, 2, key=key, temperature=0.0)
+    cold = trained.draw_levels(2, key=key, temperature=0.0).levels
     close(cold[0], 0.0)
     close(cold[1], prior_of(trained, 1, cold[0])[0])
     close(cold[2], prior_of(trained, 2, cold[1])[0])
@@ -135,9 +140,9 @@ def test_a_temperature_scales_the_deviation_of_each_level(trained, key):
 
 
 def test_levels_that_are_kept_stay_and_the_rest_is_redrawn(trained, key):
-    z = levels.sample_levels(trained, 3, key=key)
+    z = trained.draw_levels(3, key=key).levels
     other = jax.random.fold_in(key, 1)
-    redrawn = levels.sample_levels(trained, 3, key=other, given=z[:2])
+    redrawn = trained.draw_levels(3, key=other, given=z[:2]).levels
     for kept in (0, 1):
         np.testing.assert_array_equal(redrawn[kept], z[kept])
     assert (redrawn[2] != z[2]).all()
@@ -147,10 +152,24 @@ def test_levels_that_are_kept_stay_and_the_rest_is_redrawn(trained, key):
     close(images[:, 2], np.broadcast_to(own[:, None], images[:, 2].shape))
     assert (images[:, :2].std(axis=2) > 0).any(axis=(2, 3, 4)).all()
     # All redrawn from the same noise: a sample of the prior, whatever the anchor.
-    fresh = levels.sample_levels(trained, 12, key=other)
+    fresh = trained.draw_levels(12, key=other).levels
     close(images[:, 0].reshape(12, 4, 4, 1), decode(trained, fresh))
-    given = levels.sample_levels(trained, 12, key=other, given=[z[0].repeat(4, axis=0)])
+    given = trained.draw_levels(12, key=other, given=[z[0].repeat(4, axis=0)]).levels
     close(images[:, 1].reshape(12, 4, 4, 1), decode(trained, given))
+
+
+def test_one_program_draws_below_any_number_of_levels(trained, key, monkeypatch):
+    traces, sample = [], LevelPrior.sample
+
+    def counted(prior, *args, **options):
+        traces.append(1)
+        return sample(prior, *args, **options)
+
+    monkeypatch.setattr(LevelPrior, "sample", counted)
+    z = trained.draw_levels(2, key=key).levels
+    traces.clear()
+    levels.vary_levels(trained, z, (1, 2, 3), 7, key=key)
+    assert len(traces) == 1
 
 
 def test_reconstruction_from_the_first_levels(trained, data, key):
@@ -182,9 +201,26 @@ def test_the_kl_of_each_level_is_the_weighted_mean_of_the_diagnostics(
 ):
     split = dataclasses.replace(data.test, weights=np.linspace(0, 2, len(data.test)))
     q = trained.model.apply(trained.variables, jnp.asarray(split.x), method="encode")
-    kl = np.asarray(q.draw(key).kl)  # (L, N)
+    _, key_z = jax.random.split(jax.random.fold_in(key, 0))
+    kl = np.asarray(q.draw(key_z).kl)  # (L, N)
     expected = (kl * split.weights).sum(1) / split.weights.sum()
     close(levels.kl_per_level(trained, split, key=key), expected, rtol=1e-3)
+
+
+def test_the_kl_of_each_level_is_that_of_the_report(trained, data, monkeypatch):
+    """Draws of each batch of an evaluation, whose examples differ in noise alone."""
+    monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 8)
+    monkeypatch.setattr(bound, "EVALUATION_BATCH", 8)
+    binarized = dataclasses.replace(
+        trained, preprocessing=Preprocessing(binarize="dynamic")
+    )
+    same = data.test[np.zeros(19, int)]
+    key, found = evaluation_key(binarized, seed=5), []
+    for part in (same, same[:8], dataclasses.replace(same, weights=np.arange(19) > 7)):
+        kl = levels.kl_per_level(binarized, part, key=key)
+        close(kl, evaluate_levels(binarized, part, seed=5)["kl_per_level"], rtol=1e-5)
+        found.append(kl)
+    assert (found[1] != found[2]).all()
 
 
 def test_many_examples_are_drawn_and_encoded_in_parts(trained, data, key, monkeypatch):
@@ -192,11 +228,8 @@ def test_many_examples_are_drawn_and_encoded_in_parts(trained, data, key, monkey
     monkeypatch.setattr(levels, "ROWS", 4)
     close(encode_means(trained, data.test, level=1), whole)
     assert encode_means(trained, data.test[:0], level=1).shape == (0, 3)
-    z = levels.sample_levels(trained, 10, key=key)
-    assert len(np.unique(z[0], axis=0)) == 10  # a key for each part
-    given = levels.sample_levels(trained, 10, key=key, given=z[:1])
-    np.testing.assert_array_equal(given[0], z[0])
-    close(levels.decode_levels(trained, z), decode(trained, z))
+    z = trained.draw_levels(10, key=key).levels
+    close(levels.decode_levels(trained, Codes(z)), decode(trained, z))
     source = AggregatePosterior(trained, data.train.x)
     images = np.asarray(trained.sample(10, key=key, sampler=source))
     assert len(np.unique(images.reshape(10, -1), axis=0)) == 10
@@ -244,6 +277,19 @@ def test_generated_samples(trained, data):
     close(near, own.repeat(3, axis=0))
     far, _ = generate(trained, 3, around=data.test[:2])
     assert (far != near).any()
+
+
+def test_many_samples_around_examples_are_drawn_in_parts(trained, data, monkeypatch):
+    """A few examples or draws at once, each with noise of its own."""
+    for num_examples in (2, 5):
+        around = data.test[:num_examples]
+        near, _ = generate(trained, 3, around=around, spread=0.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[generate.__module__], "CHUNK", 4)
+            close(generate(trained, 3, around=around, spread=0.0)[0], near)
+            far, _ = generate(trained, 3, around=around)
+        assert far.shape == near.shape
+        assert len(np.unique(far.reshape(len(far), -1), axis=0)) == len(far)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +354,7 @@ def test_bars_are_the_kl_of_the_test_split(trained, data):
     context = Context(trained=trained, dataset=data, title="grey")
     figure = level_pictures.kl_per_level(context)
     axes = figure.axes[0]
-    kl = levels.kl_per_level(trained, data.test, key=context.key)
+    kl = levels.kl_per_level(trained, data.test, key=evaluation_key(trained))
     bars = axes.containers[0]
     close([bar.get_width() for bar in bars], kl)
     assert [bar.get_y() + 0.4 for bar in bars] == pytest.approx([1, 2, 3])
@@ -323,6 +369,19 @@ def test_bars_are_the_kl_of_the_test_split(trained, data):
         context, trained=dataclasses.replace(trained, history=[])
     )
     assert level_pictures.kl_by_epoch(empty) is None
+
+
+def test_levels_on_grids_are_named_by_their_grids(data):
+    """The first one too, whose code is a vector."""
+    network = TopDownLevels(data.shape, (2, 1), widths=4, latent_channels=2)
+    vae = HierarchicalVAE(network, StandardNormal(2), BernoulliHead())
+    deep = as_run(vae, data)
+    assert deep.level_shapes == ((2,), (1, 1, 2), (4, 4, 2))
+    assert network.level_shapes == ((1, 1, 2), (1, 1, 2), (4, 4, 2))
+    context = Context(trained=deep, dataset=data, title="deep")
+    legend = level_pictures.kl_per_level(context).legends[0]
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["1 x 1 x 2", "4 x 4 x 2"]
 
 
 def test_many_levels_are_rows_of_colours():

@@ -1,6 +1,9 @@
 """Models with levels: what trains them, and what a trained one computes."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -171,6 +174,10 @@ BAD_CODES = {
         np.zeros((1, 3)),
     ),
     "level 1 of z must be an array of numbers": ("ab", np.zeros((1, 3))),
+    "level 1 of z must hold real numbers, got complex64": (
+        np.zeros((1, 2), np.complex64),
+        np.zeros((1, 3)),
+    ),
 }
 
 
@@ -194,6 +201,11 @@ def test_samples_at_a_temperature_below_given_levels(trained, key, monkeypatch):
     assert_close(kept, same)
     other = trained.sample(4, key=key, given=[-top], temperature=0.0)
     assert np.abs(kept - other).max() > 1e-6
+    whole = [[1, -1], np.float64(top), jnp.bfloat16(top), np.int8(top)]
+    for level in whole:
+        same = trained.draw_levels(4, key=key, given=[level], temperature=0.0)
+        assert_close(trained.decode(same).mean, kept)
+        assert {level.dtype for level in same.levels} == {np.dtype("float32")}
     whole = [codes.levels[0], codes.levels[1]]
     assert_close(trained.sample(9, key=key, given=whole), x)
     noisy = trained.sample(9, key=key, with_noise=True)
@@ -204,6 +216,16 @@ def test_samples_at_a_temperature_below_given_levels(trained, key, monkeypatch):
     assert_close(parts, x)
     parts = np.asarray(trained.sample(9, key=key)).reshape(9, -1)
     assert len(np.unique(parts, axis=0)) == 9
+
+
+def test_given_levels_keep_their_digits_where_parameters_have_them(trained, key):
+    """Parameters of a user's own in float64."""
+    top = np.array([1 / 3, -1 / 7])
+    with jax.enable_x64():
+        variables = jax.tree.map(lambda leaf: leaf.astype("f8"), trained.variables)
+        wide = dataclasses.replace(trained, variables=variables)
+        z = wide.draw_levels(3, key=key, given=[top])
+        np.testing.assert_array_equal(z.levels[0], np.tile(top, (3, 1)))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +244,14 @@ def test_samples_at_a_temperature_below_given_levels(trained, key, monkeypatch):
             {"given": [np.zeros(2), np.zeros((4, 3))]},
         ),
         ("level 1 of given must hold finite", {"given": [np.full(2, np.inf)]}),
+        (
+            "level 2 of given must hold real numbers, got complex128",
+            {"given": [np.zeros(2), np.full(3, 1j)]},
+        ),
+        (
+            "level 1 of given must hold real numbers, got object",
+            {"given": [np.array([None, 1])]},
+        ),
         (
             "temperature must be left out where sampler",
             {"temperature": 2, "sampler": 1},

@@ -64,7 +64,7 @@ def variables(model, x):
 def passes(model, variables, x):
     """Three draws of each level, and what other passes compute from them."""
 
-    def run(m, x, key):
+    def run(m, x, key, three):
         q = m.encode(x)
         drawn = q.draw(key, (3,))
         at = q.at(drawn.z)
@@ -78,13 +78,17 @@ def passes(model, variables, x):
             "cached": m.decode(drawn).logits,
             "decoded": m.decode(bare).logits,
             "kept": m.prior().sample(key, (3, 8), given=drawn.z.levels[:3]),
+            "kept_of_all": m.prior().sample(
+                key, (3, 8), given=drawn.z.levels, kept=three
+            ),
             "cold": m.prior().sample(key, (2,), temperature=0.0),
             "coldest": m.prior().sample(jax.random.key(9), (2,), temperature=0.0),
             "prior": m.prior().sample(key, (2,)),
         }
 
     key = jax.random.key(1)
-    return jax.jit(lambda v: model.apply(v, x, key, method=run))(variables)
+    apply = jax.jit(lambda v, three: model.apply(v, x, key, three, method=run))
+    return apply(variables, 3)
 
 
 # Grids.
@@ -182,6 +186,8 @@ def test_given_levels_are_kept_and_the_others_drawn(passes):
         np.testing.assert_array_equal(kept[level], drawn[level])
     for level in (3, 4):
         assert np.abs(kept[level] - drawn[level]).min() > 0
+    for a, b in zip(passes["kept_of_all"].levels, passes["kept"].levels, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
     for a, b in zip(passes["cold"].levels, passes["coldest"].levels, strict=True):
         np.testing.assert_array_equal(a, b)
     assert np.abs(passes["prior"].levels[4] - passes["cold"].levels[4]).max() > 0.1

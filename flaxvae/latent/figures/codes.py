@@ -11,7 +11,6 @@ from flaxvae.latent.figures.style import (
     CLASS_COLORS,
     DPI,
     LEGEND_ROWS,
-    OFFSET,
     add_legend,
     axis_text,
     class_color,
@@ -173,7 +172,15 @@ def plot_code_usage(shares: np.ndarray, *, title: str) -> Figure:
     M = len(shares)
     _fill_steps(axes, ordered)
     axes.axhline(1 / M, color="#717581", linewidth=1, linestyle="--")
-    axes.annotate("uniform usage", (M, 1 / M), (0, 4), ha="right", **OFFSET)
+    axes.annotate(
+        "uniform usage",
+        (M, 1 / M),
+        (0, 4),
+        ha="right",
+        textcoords="offset points",
+        fontsize=9,
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+    )
     axes.set_yscale("log")
     used = ordered[ordered > 0]
     axes.set_ylim(min(used.min(), 1 / M) / 2, 2 * used.max())

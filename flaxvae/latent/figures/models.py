@@ -1,11 +1,12 @@
 """Many models, or many features, against each other."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from flaxvae.latent.figures.style import (
@@ -56,7 +57,7 @@ def plot_rate_distortion(
     points = np.stack([rates, distortions], axis=1)  # (M, 2)
     places, kinds = _order_groups(groups, order)
     means: list[tuple[np.ndarray, str]] = []
-    lines: list[Any] = []
+    lines: list[Line2D] = []
     for k, kind in zip(places, kinds, strict=True):
         color, marker = class_color(k), MARKERS[k % len(MARKERS)]
         of_kind = np.array(groups) == kind
@@ -94,7 +95,7 @@ def plot_rate_distortion(
 
 
 def plot_setting(
-    values: Sequence[Any],
+    values: Sequence[object],
     scores: np.ndarray,
     groups: Sequence[str],
     *,
@@ -188,7 +189,7 @@ def plot_accuracies(
     return figure
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """A setting's value as text."""
     is_number = isinstance(value, int | float | np.number)
     return f"{value:g}" if is_number and not isinstance(value, bool) else str(value)
@@ -208,12 +209,12 @@ def _group_names(kinds: Sequence[str]) -> list[str]:
     return [plain_text(kind, GROUP_CHARACTERS) for kind in kinds]
 
 
-def _sort_values(values: Sequence[Any]) -> list[Any]:
+def _sort_values(values: Sequence[object]) -> list[object]:
     """The different values: in order where they have one, else as they come."""
-    different: list[Any] = []
+    different: list[object] = []
     different += (v for v in values if v not in different)
     try:
-        return sorted(different)
+        return [*sorted(cast(list[float], different))]
     except TypeError:  # such as None among numbers
         return different
 

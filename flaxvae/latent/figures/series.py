@@ -1,7 +1,6 @@
 """Series as lines: small panels, features as colours."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -250,7 +249,7 @@ def decimate(values: np.ndarray, buckets: int) -> tuple[np.ndarray, np.ndarray]:
 def _draw_line(
     axes: Axes,
     values: np.ndarray,
-    color: Any,
+    color: str,
     width: float,
     style: str = "-",
     alpha: float = 1.0,

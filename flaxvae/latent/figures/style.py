@@ -7,10 +7,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -18,7 +19,6 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.mathtext import MathTextParser
-from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextPath
 
 from flaxvae.files import atomic_file
@@ -50,13 +50,6 @@ NO_CLASS = "#c8cacb"  # of a negative label, which marks an unlabelled example
 
 
 MARKERS = "osD^vPX*"  # so that colour is not the only key
-
-
-OFFSET: dict[str, Any] = {
-    "textcoords": "offset points",
-    "fontsize": 9,
-    "path_effects": [withStroke(linewidth=3, foreground="white")],
-}
 
 
 MOST_CHARACTERS = 24  # of a name in a legend or on an axis
@@ -99,7 +92,7 @@ def class_colors(count: int) -> list[str]:
 
 def class_texts(
     labels: Sequence[int],
-    class_names: Sequence[Any] | None,
+    class_names: Sequence[object] | None,
     most: int = MOST_CHARACTERS,
 ) -> list[str]:
     """A name to draw for each label, the same in every figure of one ``class_names``.
@@ -126,7 +119,7 @@ def class_texts(
     return texts
 
 
-def plain_text(text: Any, most: int = MOST_CHARACTERS) -> str:
+def plain_text(text: object, most: int = MOST_CHARACTERS) -> str:
     r"""A user's text as one short line that Matplotlib draws as it was written.
 
     >>> plain_text("price_$\tin  $"), plain_text("n" * 60, most=5), plain_text("")
@@ -181,7 +174,7 @@ def set_title(where: Axes | Figure, text: str, width: float, note: str = "") -> 
     return 0.2 * title.count("\n")
 
 
-def wrap_text(text: Any, width: int) -> str:
+def wrap_text(text: object, width: int) -> str:
     """A plain text in at most three lines of about ``width`` characters."""
     lines = textwrap.wrap(
         _clean(text),
@@ -195,11 +188,14 @@ def wrap_text(text: Any, width: int) -> str:
 
 def add_legend(
     where: Axes | Figure,
-    handles: Sequence[Any],
+    handles: Sequence[Artist | tuple[Artist, ...]],
     names: Sequence[str],
     *,
     rows: int = LEGEND_ROWS,
-    **options: Any,
+    ncols: int | None = None,
+    title: str | None = None,
+    loc: Literal["upper left", "outside right center"] | None = None,
+    fontsize: float | None = None,
 ) -> Legend:
     """A legend of bounded size; the last entry counts those that are left out.
 
@@ -208,7 +204,10 @@ def add_legend(
       handles: artists.
       names: of the artists, as `plain_text` returns them.
       rows: at most; short names stand in up to three columns.
-      **options: of ``legend``.
+      ncols: number of columns. Default: as few as ``rows`` allow.
+      title: as of ``legend``; so are the next two.
+      loc: the place.
+      fontsize: of the names, in points.
     """
     longest = max(map(len, names), default=0)
     most_columns = 3 if longest <= 4 else 2 if longest <= 10 else 1
@@ -218,8 +217,15 @@ def add_legend(
         rest = len(names) - (columns * rows - 1)
         handles = [*handles[:-rest], Line2D([], [], linestyle="none")]
         names = [*names[:-rest], f"and {rest} more"]
-    options = {"frameon": False, "ncols": max(columns, 1)} | options
-    return where.legend(handles, names, **options)
+    return where.legend(
+        cast(list[Artist], handles),
+        names,
+        frameon=False,
+        ncols=ncols or max(columns, 1),
+        title=title,
+        loc=loc,
+        fontsize=fontsize,
+    )
 
 
 def keep_width(figure: Figure, axes: Axes, least: float) -> None:
@@ -293,7 +299,7 @@ def strip(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _clean(text: Any) -> str:
+def _clean(text: object) -> str:
     """One line of characters that can be drawn, not yet escaped."""
     drawable = _drawable(tuple(mpl.rcParams["font.family"]))
     kept = []

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -107,7 +106,10 @@ def plot_column_samples(
     return figure
 
 
-def _draw_bars(axes: Axes, both: Sequence[Any], names: Sequence[str]) -> None:
+Kind = tuple[np.ndarray, str, str, bool]  # values, and as `DATA` and `SAMPLES`
+
+
+def _draw_bars(axes: Axes, both: Sequence[Kind], names: Sequence[str]) -> None:
     """Shares of the categories, side by side; the most frequent ones of many."""
     shares = []
     for values, *_ in both:
@@ -134,7 +136,7 @@ def _draw_bars(axes: Axes, both: Sequence[Any], names: Sequence[str]) -> None:
     axes.set_xticks(places, [plain_text(names[i], 9) for i in shown])
 
 
-def _draw_histograms(axes: Axes, both: Sequence[Any]) -> None:
+def _draw_histograms(axes: Axes, both: Sequence[Kind]) -> None:
     known = [_finite(values.ravel()) for values, *_ in both]
     low, high = _limits(np.concatenate(known))
     whole = [(v == np.round(v)).all() for v in known]

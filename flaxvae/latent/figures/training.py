@@ -1,13 +1,14 @@
 """How a training went."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flaxvae.latent.figures.style import DPI, plain_text, set_title, strip
+from flaxvae.training.storage.stored import Line
 
 CURVES = (  # a term, its sign, and what it is called
     ("loss", 1, "loss, nats per example"),
@@ -22,10 +23,13 @@ CURVES = (  # a term, its sign, and what it is called
 MOST_PANELS = 6  # of terms that are not among the above
 
 
-TRAIN_COLOR, VALIDATION_COLOR = "#3f90da", "#e76300"
+COLORS: dict[Literal["train", "validation"], str] = {
+    "train": "#3f90da",
+    "validation": "#e76300",
+}
 
 
-def plot_training_curves(history: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
+def plot_training_curves(history: Sequence[Line], *, title: str) -> Figure:
     """Loss, reconstruction and KL by epoch, for training and validation.
 
     Only terms of the history are drawn: an autoencoder has squared errors, a VQ-VAE the
@@ -50,10 +54,7 @@ def plot_training_curves(history: Sequence[Mapping[str, Any]], *, title: str) ->
     epochs = [line["epoch"] for line in history]
     grid = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]
     for axes, (key, sign, name) in zip(grid, panels, strict=False):
-        for split, color in (
-            ("train", TRAIN_COLOR),
-            ("validation", VALIDATION_COLOR),
-        ):
+        for split, color in COLORS.items():
             if all(key in line[split] for line in history):
                 values = [sign * line[split][key] for line in history]
                 marker = "o" if len(values) == 1 else None

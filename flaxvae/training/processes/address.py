@@ -6,7 +6,6 @@ import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flaxvae.checks import InputError, as_integer, show
 
@@ -32,7 +31,7 @@ class Address:
         return f"{host}:{self.port}"
 
     @staticmethod
-    def of(coordinator: Any, num_processes: Any, process_id: Any) -> "Address":
+    def of(coordinator: object, num_processes: object, process_id: object) -> "Address":
         """The checked address.
 
         Raises:

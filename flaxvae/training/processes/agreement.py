@@ -8,7 +8,7 @@ connects them, and in `peers`, afterwards.
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import jax
 
@@ -35,7 +35,14 @@ class ProcessLostError(ConnectionError):
     """Another process of the run has ended; the message says which, and why."""
 
 
-def compare(descriptions: Sequence[dict[str, Any]]) -> str | None:
+class Verdict(TypedDict, total=False):
+    """Whether processes go on: ``failed`` says why not, and exits with ``code``."""
+
+    failed: str | None
+    code: int
+
+
+def compare(descriptions: Sequence[Mapping[str, object]]) -> str | None:
     """What differs between the descriptions of several processes, or None.
 
     >>> print(compare([{"settings": {"epochs": 2}}, {"settings": {"epochs": 3}}]))
@@ -47,7 +54,7 @@ def compare(descriptions: Sequence[dict[str, Any]]) -> str | None:
     """
     first = descriptions[0].get("workdir")  # the others need not state it
     descriptions = [
-        c | {"workdir": first} if c.get("workdir") is None else c for c in descriptions
+        {**c, "workdir": first} if c.get("workdir") is None else c for c in descriptions
     ]
     names = dict.fromkeys(name for description in descriptions for name in description)
     for part in names:
@@ -76,20 +83,20 @@ def compare(descriptions: Sequence[dict[str, Any]]) -> str | None:
     return None
 
 
-def describe_program() -> dict[str, Any]:
+def describe_program() -> dict[str, object]:
     """The versions of the packages, and JAX's options that change what is computed."""
     options = {name: jax.config.values[name] for name in OPTIONS}
     return {"version of": describe_versions(), "options": options}
 
 
-def describe_devices() -> dict[str, Any]:
+def describe_devices() -> dict[str, object]:
     """What every process must have as many of as the others."""
     return {"backend": jax.default_backend(), "local devices": jax.local_device_count()}
 
 
 def describe_process(
-    config: Mapping[str, Any], workdir: str | Path | None
-) -> dict[str, Any]:
+    config: Mapping[str, Mapping[str, object]], workdir: str | Path | None
+) -> dict[str, object]:
     """The description of a process that is about to train.
 
     Args:
@@ -99,9 +106,8 @@ def describe_process(
     """
     described = config["data"]
     examples = {name: described[name] for name in SIZES}
-    for split, arrays in described["fingerprints"].items():
-        for name, checksum in arrays.items():
-            examples[f"{split} {name} fingerprint"] = checksum
+    for name, checksum in flatten_tree(described["fingerprints"]).items():
+        examples[f"{name.replace('.', ' ')} fingerprint"] = checksum
     return {
         **describe_program(),
         **describe_devices(),
@@ -114,7 +120,7 @@ def describe_process(
     }
 
 
-def _name(part: str, key: str, differing: Mapping[str, Any]) -> str:
+def _name(part: str, key: str, differing: Mapping[str, object]) -> str:
     """``learning_rate`` of ``optimization.learning_rate``, where that is clear."""
     if not key:
         return part

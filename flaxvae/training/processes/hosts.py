@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -20,6 +20,8 @@ from flaxvae.checks import InputError
 from flaxvae.training.processes import agreement, rendezvous, together
 from flaxvae.training.processes.address import Address, read_address
 from flaxvae.training.processes.rendezvous import SECONDS_IN_SILENCE
+
+T = TypeVar("T")
 
 SECONDS_TO_CONNECT = 120.0  # until all processes must have appeared
 SECONDS_TO_TELL = 20.0  # for one that has failed before it could connect
@@ -31,7 +33,7 @@ def connect(
     num_processes: int | None = None,
     process_id: int | None = None,
     *,
-    description: Mapping[str, Any] | None = None,
+    description: Mapping[str, object] | None = None,
 ) -> None:
     """Joins the processes of a run; must come before the first array.
 
@@ -53,7 +55,7 @@ def connect(
       ProcessLostError: another process has ended.
     """
     description = {**(description or {}), **agreement.describe_program()}
-    values: tuple[Any, Any, Any] = (coordinator, num_processes, process_id)
+    values = (coordinator, num_processes, process_id)
     if all(value is None for value in values):
         if not _in_cluster():
             return
@@ -141,7 +143,7 @@ def agree(stop: int, until: int) -> tuple[int, int]:
     return int(values[:, 0].max()), int(values[0, 1])
 
 
-def share(tree: Any) -> Any:
+def share(tree: T) -> T:
     """Process 0's arrays on every process, bit for bit.
 
     Args:
@@ -156,9 +158,10 @@ def share(tree: Any) -> Any:
         lambda x: np.ascontiguousarray(x).reshape(-1).view(np.uint8), tree
     )
     received = multihost_utils.broadcast_one_to_all(data)
-    return jax.tree.map(
+    shared: T = jax.tree.map(
         lambda r, x: np.asarray(r).view(x.dtype).reshape(x.shape), received, tree
     )
+    return shared
 
 
 def _in_cluster() -> bool:

@@ -23,7 +23,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn, Protocol, cast
 
 import jax
 
@@ -31,10 +31,12 @@ from flaxvae.checks import InputError
 from flaxvae.settings import describe_value
 from flaxvae.training.processes.agreement import (
     ProcessLostError,
+    Verdict,
     compare,
     name_processes,
 )
 from flaxvae.training.processes.rendezvous import SECONDS_IN_SILENCE, say
+from flaxvae.types import Json
 
 SECONDS_TO_MEET = 1800.0  # until all have loaded their data
 SECONDS_BETWEEN_HEARTBEATS = 1.0
@@ -45,13 +47,24 @@ SECONDS_OF_GRACE = 5.0  # for the main thread to find out by itself
 CONTINUES = "the same command, started everywhere, continues the run"
 
 
+class Store(Protocol):
+    """What is used of a client of JAX's coordination service."""
+
+    def key_value_set(
+        self, key: str, value: str, *, allow_overwrite: bool = False
+    ) -> None:
+        """Writes an entry."""
+
+    def key_value_dir_get(self, key: str) -> list[tuple[str, str]]:
+        """The entries of a folder, each with its whole key."""
+
+
 class Peers:
     """This process among the others, by the store of JAX's coordination service."""
 
-    def __init__(self, state: Any) -> None:
-        self.client = state.client
-        # Of JAX's state: `jax.process_index` would look for devices.
-        self.own, self.count = state.process_id, state.num_processes
+    def __init__(self, client: Store, own: int, count: int) -> None:
+        self.client = client
+        self.own, self.count = own, count
         self.lost: dict[int, str] = {}  # why they were taken for dead
         self.round = 0  # trainings begun
         self.has_left = False
@@ -61,21 +74,25 @@ class Peers:
         thread = threading.Thread(target=self._watch, daemon=True)
         thread.start()
 
-    def write(self, name: str, content: Any) -> None:
+    def write(self, name: str, content: object) -> None:
         """Writes an entry of the store, again if need be."""
         key = f"flaxvae/{name}"
         self.client.key_value_set(key, json.dumps(content), allow_overwrite=True)
 
-    def read(self, folder: str) -> dict[int, Any]:
+    def read(self, folder: str) -> dict[int, Json]:
         """The entries ``folder/PROCESS`` of the store by process."""
         found = self.client.key_value_dir_get(f"flaxvae/{folder}")
         return {int(key.rpartition("/")[2]): json.loads(text) for key, text in found}
+
+    def read_ends(self, folder: str) -> dict[int, Verdict]:
+        """`read`, where the entries say why processes have ended."""
+        return cast(dict[int, Verdict], self.read(folder))
 
     def begin(self) -> None:
         """Begins a training."""
         self.round, self._met = self.round + 1, 0
 
-    def meet(self, description: Mapping[str, Any]) -> None:
+    def meet(self, description: Mapping[str, object]) -> None:
         """Waits until all processes are here; see `together`."""
         self._met += 1
         here = f"round {self.round}, meeting {self._met}"
@@ -85,28 +102,30 @@ class Peers:
                 self.write(
                     f"{here}/description/{self.own}", describe_value(description)
                 )
-                verdict = self._wait(f"{here}/verdict", [0])[0]
+                verdict = cast(Verdict, self._wait(f"{here}/verdict", [0])[0])
         except jax.errors.JaxRuntimeError as error:
             raise ProcessLostError("process 0 cannot be reached") from error
         if verdict["failed"]:
             _raise(verdict)
 
-    def _collect(self, here: str, description: Mapping[str, Any]) -> dict[str, Any]:
+    def _collect(self, here: str, description: Mapping[str, object]) -> Verdict:
         """Process 0's verdict on the descriptions of all, which it tells the others."""
-        own = json.loads(
+        own: Json = json.loads(
             json.dumps(describe_value(description))
         )  # as it reads the others
+        verdict: Verdict
         try:
-            descriptions = self._wait(f"{here}/description", range(1, self.count))
-            ordered = [own, *(descriptions[i] for i in range(1, self.count))]
-            verdict = {"failed": compare(ordered), "code": 2}
+            others = self._wait(f"{here}/description", range(1, self.count))
+            ordered = [own, *(others[i] for i in range(1, self.count))]
+            failed = compare(cast(list[dict[str, Json]], ordered))
+            verdict = {"failed": failed, "code": 2}
         except (InputError, ProcessLostError) as error:
             code = 2 if isinstance(error, InputError) else 1
             verdict = {"failed": str(error), "code": code}
         self.write(f"{here}/verdict/0", verdict)
         return verdict
 
-    def _wait(self, folder: str, expected: Sequence[int]) -> dict[int, Any]:
+    def _wait(self, folder: str, expected: Sequence[int]) -> dict[int, Json]:
         """The entries of ``expected`` processes, when all of them are there."""
         began, pause, has_said = time.monotonic(), 0.02, False
         while True:
@@ -115,7 +134,8 @@ class Peers:
             if not missing:
                 return found
             # Process 0 tells the others of a failure, so that all name the same one.
-            failed, ended = self.read(f"round {self.round}/failed"), self.read("ended")
+            failed = self.read_ends(f"round {self.round}/failed")
+            ended = self.read_ends("ended")
             for i in expected:
                 if i in failed:
                     _raise(failed[i], f"process {i} has ended")
@@ -148,7 +168,7 @@ class Peers:
         until = time.monotonic() + SECONDS_OF_GRACE / 2
         with contextlib.suppress(Exception):  # the store has gone
             while time.monotonic() < until:
-                for i, end in self.read("ended").items():
+                for i, end in self.read_ends("ended").items():
                     if i != self.own and end["failed"]:
                         return f"process {i} has ended: {end['failed']}"
                 time.sleep(0.2)
@@ -182,7 +202,7 @@ class Peers:
           ProcessLostError: one of them has failed.
         """
         while True:
-            ended = self.read("ended")
+            ended = self.read_ends("ended")
             for i, end in ended.items():
                 if end["failed"]:
                     _raise(end, f"process {i} has ended")
@@ -195,14 +215,14 @@ class Peers:
 
     def _watch(self) -> None:
         """Shows that this process lives, and ends it if another one does not."""
-        seen: dict[int, tuple[int, float]] = {}
+        seen: dict[int, tuple[Json, float]] = {}
         since: dict[int, float] = {}
         beat, before = 0, time.monotonic()
         while not self._stopped.wait(SECONDS_BETWEEN_HEARTBEATS):
             beat += 1
             try:
                 self.write(f"heartbeat/{self.own}", beat)
-                heartbeats, ended = self.read("heartbeat"), self.read("ended")
+                heartbeats, ended = self.read("heartbeat"), self.read_ends("ended")
             except Exception:  # process 0 has gone, of which JAX speaks
                 return
             now = time.monotonic()
@@ -242,13 +262,13 @@ class Peers:
         os._exit(code)
 
 
-def _raise(failure: Mapping[str, Any], who: str = "") -> NoReturn:
+def _raise(failure: Verdict, who: str = "") -> NoReturn:
     kind = InputError if failure["code"] == 2 else ProcessLostError
     reason = failure["failed"] or "it takes no part in this training"
     raise kind(f"{who}: {reason}" if who else reason)
 
 
-def describe_error(error: BaseException) -> dict[str, Any]:
+def describe_error(error: BaseException) -> Verdict:
     """An error as the other processes read it: ``failed``, one line, and ``code``."""
     code = 2 if isinstance(error, InputError) else 1
     text = " ".join(str(error).split())

@@ -19,15 +19,17 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from flaxvae.checks import InputError
 from flaxvae.training.processes.address import Address
 from flaxvae.training.processes.agreement import (
     ProcessLostError,
+    Verdict,
     compare,
     name_processes,
 )
+from flaxvae.types import Json
 
 GREETING = "flaxvae rendezvous 1"
 SECONDS_IN_SILENCE = 5.0  # before a line says who is waited for
@@ -36,7 +38,7 @@ SECONDS_TO_ANSWER = 10.0  # of whoever listens at the address, or connects to it
 MOST_BYTES = 2**20  # of a message
 
 
-def meet(address: Address, description: Mapping[str, Any], seconds: float) -> None:
+def meet(address: Address, description: Mapping[str, object], seconds: float) -> None:
     """Waits until all processes are there and their descriptions agree.
 
     Args:
@@ -61,19 +63,18 @@ def meet(address: Address, description: Mapping[str, Any], seconds: float) -> No
     finally:
         if host is not None:
             host.close()
-    if verdict.get("failed"):
-        kind = InputError if verdict.get("code") == 2 else ProcessLostError
-        raise kind(verdict["failed"])
+    if failed := verdict.get("failed"):
+        raise (InputError if verdict.get("code") == 2 else ProcessLostError)(failed)
 
 
 def _ask(
     address: Address,
-    description: Mapping[str, Any],
+    description: Mapping[str, object],
     deadline: float,
     seconds: float,
     *,
     quiet: bool,
-) -> Mapping[str, Any]:
+) -> Verdict:
     """Sends the description to process 0 and returns its verdict."""
     mine = {
         "process_id": address.process_id,
@@ -99,7 +100,7 @@ def _ask(
             while line := lines.readline(MOST_BYTES):
                 message = json.loads(line)
                 if "verdict" in message:
-                    verdict: Mapping[str, Any] = message["verdict"]
+                    verdict: Verdict = message["verdict"]
                     return verdict
                 if not quiet:
                     say(message["waiting"])
@@ -136,18 +137,18 @@ def _connect(
 
 def _explain_bind(
     address: Address,
-    description: Mapping[str, Any],
+    description: Mapping[str, object],
     deadline: float,
     seconds: float,
     error: OSError,
 ) -> NoReturn:
     """Raises `InputError` for a port that process 0 cannot listen at."""
-    verdict: Mapping[str, Any] = {}
+    verdict: Verdict = {}
     with contextlib.suppress(InputError, ProcessLostError):  # another program
         deadline = min(deadline, time.monotonic() + 1.0)
         verdict = _ask(address, description, deadline, seconds, quiet=True)
-    if verdict.get("failed"):  # two processes are the first one
-        raise InputError(verdict["failed"])
+    if failed := verdict.get("failed"):  # two processes are the first one
+        raise InputError(failed)
     raise InputError(
         f"coordinator must have a free port on the machine of process 0, got {address} "
         f"({os.strerror(error.errno or 0)})"
@@ -160,12 +161,8 @@ class _Peer:
 
     connection: socket.socket
     received: bytes = b""
-    description: dict[str, Any] | None = None
-
-    @property
-    def shared(self) -> dict[str, Any]:
-        """The part of the description that must be equal."""
-        return {k: v for k, v in (self.description or {}).items() if k != "process_id"}
+    number: int | None = None  # of the process; None before it has sent a description
+    description: Mapping[str, Json] = field(default_factory=dict)  # what must be equal
 
 
 @dataclass(eq=False)
@@ -176,7 +173,7 @@ class _Host:
     deadline: float
     seconds: float
     peers: list[_Peer] = field(default_factory=list)
-    verdict: dict[str, Any] | None = None
+    verdict: Verdict | None = None
 
     def __post_init__(self) -> None:
         """Listens; raises `OSError` for a port in use."""
@@ -208,7 +205,8 @@ class _Host:
             now = time.monotonic()
             missing = self._missing()
             if self.verdict is None and not missing:
-                self._decide(compare([peer.shared for peer in self._present()]))
+                present = self._present()
+                self._decide(compare([peer.description for peer in present]))
             if self.verdict is None and now >= self.deadline:
                 self._decide(
                     f"{name_processes(missing)} of {self.address.num_processes} did "
@@ -230,17 +228,13 @@ class _Host:
                 )
                 say(f"process 0 is {waiting}")
                 for peer in self._present():
-                    if number := (peer.description or {})["process_id"]:
-                        _send(peer, {"waiting": f"process {number} is {waiting}"})
+                    if peer.number:
+                        _send(peer, {"waiting": f"process {peer.number} is {waiting}"})
 
     def _present(self) -> list[_Peer]:
         """Those that have sent a description, in the order of their numbers."""
-        present = [
-            (peer.description["process_id"], peer)
-            for peer in self.peers
-            if peer.description
-        ]
-        return [peer for _, peer in sorted(present, key=lambda pair: pair[0])]
+        present = [peer for peer in self.peers if peer.number is not None]
+        return sorted(present, key=lambda peer: peer.number or 0)
 
     def _missing(self) -> list[int]:
         return sorted(set(range(self.address.num_processes)) - self._heard)
@@ -265,27 +259,28 @@ class _Host:
             self._selector.unregister(peer.connection)
             peer.connection.close()
             self.peers.remove(peer)
-            if peer.description is not None and self.verdict is None:
-                number = peer.description["process_id"]
+            if peer.number is not None and self.verdict is None:
                 self._decide(
-                    f"process {number} has ended before all processes had appeared", 1
+                    f"process {peer.number} has ended before all processes had "
+                    "appeared",
+                    1,
                 )
-        elif peer.description is None and peer.received.endswith(b"\n"):
+        elif peer.number is None and peer.received.endswith(b"\n"):
             with contextlib.suppress(ValueError, TypeError, KeyError):
-                description = json.loads(peer.received)
-                self._accept(
-                    peer, {**description, "process_id": int(description["process_id"])}
-                )
+                description = {**json.loads(peer.received)}
+                self._accept(peer, int(description.pop("process_id")), description)
 
-    def _accept(self, peer: _Peer, description: dict[str, Any]) -> None:
-        number, count = description["process_id"], description.get("num_processes")
+    def _accept(
+        self, peer: _Peer, number: int, description: Mapping[str, Json]
+    ) -> None:
+        count = description.get("num_processes")
         is_second = number in self._heard
-        peer.description = description
+        peer.number, peer.description = number, description
         self._heard.add(number)
         if self.verdict is not None:
             self._tell(peer)
         elif "failed" in description:
-            code = description.get("code", 1)
+            code = 2 if description.get("code") == 2 else 1
             self._decide(f"process {number} has ended: {description['failed']}", code)
         elif count != self.address.num_processes:
             self._decide(
@@ -302,7 +297,8 @@ class _Host:
 
     def _tell(self, peer: _Peer) -> None:
         _send(peer, {"verdict": self.verdict})
-        self._answered.add((peer.description or {})["process_id"])
+        if peer.number is not None:
+            self._answered.add(peer.number)
 
 
 def say(line: str) -> None:
@@ -321,10 +317,10 @@ def _listen(port: int) -> socket.socket:
     )
 
 
-def _send(peer: _Peer, message: Mapping[str, Any]) -> None:
+def _send(peer: _Peer, message: Mapping[str, object]) -> None:
     with contextlib.suppress(OSError):  # it has ended, which is seen elsewhere
         peer.connection.sendall(_encode(message))
 
 
-def _encode(message: Mapping[str, Any]) -> bytes:
+def _encode(message: Mapping[str, object]) -> bytes:
     return json.dumps(message).encode() + b"\n"

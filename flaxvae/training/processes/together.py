@@ -8,7 +8,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import jax
 
@@ -31,9 +31,11 @@ def joined() -> Peers | None:
     if "run" not in _run:
         from jax._src import distributed  # JAX has no public name for its store
 
-        if distributed.global_state.num_processes == 1:
+        # Of JAX's state: `jax.process_index` would look for devices.
+        state = distributed.global_state
+        if state.client is None or state.num_processes == 1:
             return None
-        _run["run"] = Peers(distributed.global_state)
+        _run["run"] = Peers(state.client, state.process_id, state.num_processes)
     return _run["run"]
 
 
@@ -57,7 +59,7 @@ def together(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def meet(description: Callable[[], Mapping[str, Any]]) -> None:
+def meet(description: Callable[[], Mapping[str, object]]) -> None:
     """Inside `together`: waits for all processes and compares what they will do.
 
     Args:
@@ -89,7 +91,7 @@ def leave() -> None:
         run.wait_for_all()
 
 
-def end(failed: str, code: int) -> None:
+def end(failed: str | None, code: int) -> None:
     """Tells the other processes that this one ends, and why."""
     run = joined()
     if run is not None:

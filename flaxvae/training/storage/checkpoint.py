@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeAlias, TypeVar
 
 import jax
 import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.types import Json, PyTree
 
-Tree = Any  # nested dicts of arrays
+Tree: TypeAlias = "Mapping[str, Tree | np.ndarray | jax.Array]"
 T = TypeVar("T")
 
 SPARE_BYTES = 160_000  # that a checkpoint takes beside its arrays, and a little more
@@ -40,7 +41,7 @@ class Restored:
 
     step: int
     trees: dict[str, Tree]
-    progress: dict[str, Any]
+    progress: dict[str, Json]
     replaced: Sequence[str]
     where: str
 
@@ -111,7 +112,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         args = self._ocp.args
-        content: dict[str, Any] = {
+        content: dict[str, object] = {
             name: {"checksum": checksum(tree), "arrays": _describe(tree)}
             for name, tree in trees.items()
         }
@@ -274,10 +275,10 @@ def _is_not_of_orbax(record: logging.LogRecord) -> bool:
 class _Unraisable:
     """The hook before, but for writes that end after the save they belong to."""
 
-    def __init__(self, before: Callable[[Any], Any]) -> None:
+    def __init__(self, before: Callable[["sys.UnraisableHookArgs"], object]) -> None:
         self._before = before
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: "sys.UnraisableHookArgs") -> None:
         if str(event.exc_value) != "Event loop is closed":
             self._before(event)
 
@@ -314,7 +315,7 @@ def _check_same_model(
             )
 
 
-def _describe(tree: Tree) -> dict[str, tuple[str, list[int]]]:
+def _describe(tree: PyTree) -> dict[str, tuple[str, list[int]]]:
     """Type and shape of each array by its path."""
     return {
         path: (str(leaf.dtype), list(leaf.shape))
@@ -322,7 +323,7 @@ def _describe(tree: Tree) -> dict[str, tuple[str, list[int]]]:
     }
 
 
-def checksum(tree: Tree) -> int:
+def checksum(tree: PyTree) -> int:
     """CRC-32 of all arrays of a tree, in its order."""
     found = 0
     for leaf in jax.tree.leaves(tree):
@@ -362,7 +363,7 @@ def _is_key(leaf: jax.Array) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def by_path(tree: Tree) -> dict[str, jax.Array]:
+def by_path(tree: PyTree) -> dict[str, jax.Array]:
     """The leaves of any tree by their path, in the tree's order."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf

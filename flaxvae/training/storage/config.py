@@ -1,7 +1,6 @@
 """What ``config.json`` says of a run: what it is compared by when it is continued."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +16,7 @@ from flaxvae.training.optimization import NAMED_OPTIMIZER
 from flaxvae.training.state import LoopState
 from flaxvae.training.storage.environment import describe_environment
 from flaxvae.training.training import Training
+from flaxvae.types import Json
 
 OWN_SETTINGS = (
     "objective",
@@ -50,7 +50,7 @@ def describe_run(
     seed: int,
     settings: Mapping[str, object] | None = None,
     notes: Mapping[str, object] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Json]]:
     """The content of ``config.json`` for a run at step 0.
 
     Args:
@@ -64,7 +64,7 @@ def describe_run(
     of_run = jax.tree.map(np.asarray, run.state.objective)
     precision = jax.config.values["jax_default_matmul_precision"]
     optimization = describe_settings(training.optimization)
-    optimization["freeze"] = sorted(optimization["freeze"])
+    optimization["freeze"] = [*sorted(training.optimization.freeze)]
     found = describe_optimizer(run.state.opt_state)
     of_length: dict[str, int] = {}
     if training.optimizer is not None:
@@ -92,10 +92,10 @@ def describe_run(
     }
 
 
-def describe_optimizer(opt_state: optax.OptState) -> dict[str, Any]:
+def describe_optimizer(opt_state: optax.OptState) -> dict[str, Json]:
     """The kinds of an optimizer's states, and its hyper-parameters by name."""
-    kinds: list[str] = []
-    hyperparameters: dict[str, Any] = {}
+    kinds: list[Json] = []
+    hyperparameters: dict[str, Json] = {}
 
     def visit(node: object) -> None:
         if isinstance(node, tuple):

@@ -8,20 +8,20 @@ import sys
 import warnings
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from flaxvae.files import cache_folder
+from flaxvae.types import Json
 
 LEAST_CACHE_BYTES = 2**20  # free on its disk, of the order of a program
 PACKAGES = ("flaxvae", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Json]:
     """Versions and the device, for ``config.json``."""
     return {
-        "versions": {"python": platform.python_version()} | describe_versions(),
+        "versions": {"python": platform.python_version(), **describe_versions()},
         "device": device_name(),
         "platform": platform.platform(),
     }

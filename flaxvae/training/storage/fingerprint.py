@@ -7,17 +7,20 @@ so the traced train step is compared: its operations, their parameters and const
 
 import hashlib
 import re
+from collections.abc import Callable, Iterable
 from importlib import metadata
-from typing import Any
 
 import jax
-import jax.extend.core
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 ADDRESS = re.compile(r"0x[0-9a-f]+|<function [^>]*>|\bid=\d+")
 
 
-def fingerprint(*traced: Any) -> dict[str, str]:
+Update = Callable[[bytes], object]  # of a checksum
+
+
+def fingerprint(*traced: ClosedJaxpr) -> dict[str, str]:
     """The checksum of functions as they are traced, such as by `jax.make_jaxpr`.
 
     Returns:
@@ -26,22 +29,22 @@ def fingerprint(*traced: Any) -> dict[str, str]:
     """
     digest = hashlib.sha256()
     for closed in traced:
-        _add_jaxpr(digest, closed.jaxpr, closed.consts)
+        _add_jaxpr(digest.update, closed.jaxpr, closed.consts)
     versions = ", ".join(f"{n} {metadata.version(n)}" for n in ("jax", "flax", "optax"))
     return {"checksum": digest.hexdigest()[:16], "versions": versions}
 
 
-def _add_jaxpr(digest: Any, jaxpr: Any, consts: Any) -> None:
+def _add_jaxpr(update: Update, jaxpr: Jaxpr, consts: Iterable[object]) -> None:
     """Adds operations in order, variables by the order in which they appear."""
-    numbers: dict[Any, int] = {}
+    numbers: dict[Var, int] = {}
 
-    def name(variable: Any) -> str:
-        if isinstance(variable, jax.extend.core.Literal):
+    def name(variable: Var | Literal) -> str:
+        if isinstance(variable, Literal):
             return _describe_array(variable.val)
         return f"{numbers.setdefault(variable, len(numbers))}:{variable.aval}"
 
     def add(*texts: str) -> None:
-        digest.update("\n".join(texts).encode())
+        update("\n".join(texts).encode())
 
     add("constants", *map(_describe_array, consts))
     add("arguments", *map(name, (*jaxpr.constvars, *jaxpr.invars)))
@@ -49,27 +52,27 @@ def _add_jaxpr(digest: Any, jaxpr: Any, consts: Any) -> None:
         add(equation.primitive.name, *map(name, equation.invars))
         for key, value in sorted(equation.params.items()):
             add(key)
-            _add_value(digest, value)
+            _add_value(update, value)
         add(*map(name, equation.outvars))
     add("results", *map(name, jaxpr.outvars))
 
 
-def _add_value(digest: Any, value: Any) -> None:
+def _add_value(update: Update, value: object) -> None:
     """Adds a parameter of an operation, which may hold other computations."""
     if isinstance(value, tuple | list):
         for entry in value:
-            _add_value(digest, entry)
-    elif isinstance(value, jax.extend.core.ClosedJaxpr):
-        _add_jaxpr(digest, value.jaxpr, value.consts)
-    elif isinstance(value, jax.extend.core.Jaxpr):
-        _add_jaxpr(digest, value, ())
+            _add_value(update, entry)
+    elif isinstance(value, ClosedJaxpr):
+        _add_jaxpr(update, value.jaxpr, value.consts)
+    elif isinstance(value, Jaxpr):
+        _add_jaxpr(update, value, ())
     elif isinstance(value, np.ndarray | jax.Array):
-        digest.update(_describe_array(value).encode())
+        update(_describe_array(value).encode())
     else:
-        digest.update(ADDRESS.sub("", repr(value)).encode())
+        update(ADDRESS.sub("", repr(value)).encode())
 
 
-def _describe_array(value: Any) -> str:
+def _describe_array(value: object) -> str:
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(
         value.dtype, jax.dtypes.prng_key
     ):

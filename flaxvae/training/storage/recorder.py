@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -26,19 +25,19 @@ from flaxvae.training.storage.checkpoint import (
     to_host,
 )
 from flaxvae.training.storage.run_folder import RunFolder
+from flaxvae.training.storage.stored import Line
 from flaxvae.training.storage.tensorboard import FOLDER, TensorBoard
+from flaxvae.types import Json
 
 AVERAGES, COLLECTIONS = "state.ema_collections.", "state.collections."
 """Prefixes of the paths of averaged collections and of those which they begin with."""
-
-Line = dict[str, Any]  # one epoch: its number, training and validation metrics, codes
 
 
 class Recorder:
     """A context in which a run's folder is locked and its checkpoints are written."""
 
     def __init__(
-        self, workdir: str | Path | None, config: Mapping[str, Any], engine: Engine
+        self, workdir: str | Path | None, config: Mapping[str, object], engine: Engine
     ) -> None:
         self.history: list[Line] = []
         self.seconds: list[float] = []
@@ -80,7 +79,8 @@ class Recorder:
             return 0, run
         position, run, progress = restore_run(self._checkpoints, run)
         done = position // steps_per_epoch
-        self._epochs = min(done, progress.get("epochs", done))
+        epochs = progress.get("epochs")
+        self._epochs = min(done, epochs) if isinstance(epochs, int) else done
         self._folder.rewind(done)
         self.history = self._folder.read_history(members)
         self.seconds = self._folder.read_seconds()
@@ -91,8 +91,9 @@ class Recorder:
         """The folder's event files with its settings and ``more``, if asked for."""
         if not (self._folder and self._engine.tensorboard):
             return None
-        settings = {**self._config.get("settings", {}), **more}
-        return TensorBoard(self._folder.path / FOLDER, settings)
+        settings = self._config.get("settings")
+        known = settings if isinstance(settings, Mapping) else {}
+        return TensorBoard(self._folder.path / FOLDER, {**known, **more})
 
     def record(self, lines: Sequence[Line], seconds: Sequence[float | None]) -> None:
         """Adds finished epochs to the history and the folder; see `append`."""
@@ -120,7 +121,8 @@ class Recorder:
         if now or since >= self._engine.checkpoint_seconds:
             last = self.history[-1]["epoch"] if self.history else 0
             best = None if run.best is None else np.asarray(run.best.epoch).tolist()
-            progress = {"epochs": max(last, self._epochs), "best_epoch": best}
+            epochs = max(last, self._epochs)
+            progress = {"epochs": epochs, "best_epoch": best}
             self._checkpoints.save(position, trees_of(run), progress)
             self._saved_at = time.monotonic()
 
@@ -133,7 +135,7 @@ def trees_of(run: LoopState) -> dict[str, Tree]:
 
 def restore_run(
     checkpoints: Checkpoints, like: LoopState
-) -> tuple[int, LoopState, dict[str, Any]]:
+) -> tuple[int, LoopState, dict[str, Json]]:
     """The number of steps, the run after them, and what was recorded of its epochs.
 
     Args:

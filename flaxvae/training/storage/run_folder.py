@@ -18,11 +18,12 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar, cast
 
 import flax.linen as nn
 import jax
 import numpy as np
+import optax
 
 from flaxvae.checks import (
     InputError,
@@ -48,6 +49,7 @@ from flaxvae.training.storage.checkpoint import Checkpoints
 from flaxvae.training.storage.environment import describe_environment
 from flaxvae.training.storage.stored import (
     PARTS,
+    Line,
     check_data,
     check_line,
     check_names,
@@ -59,6 +61,9 @@ from flaxvae.training.storage.stored import (
     written_by,
 )
 from flaxvae.training.trained import Trained
+from flaxvae.types import Json
+
+T = TypeVar("T")
 
 EPOCHS = "optimization.epochs"
 MOST_DIFFERENCES = 20  # that a message lists
@@ -84,7 +89,7 @@ class RunFolder:
         self._config = self.path / "config.json"
         self._summary = self.path / "summary.json"
 
-    def open(self, config: Mapping[str, Any]) -> None:
+    def open(self, config: Mapping[str, object]) -> None:
         """Creates the folder, or checks that it belongs to a run of this config.
 
         A config with more epochs, and otherwise the same, replaces the one before.
@@ -94,18 +99,19 @@ class RunFolder:
             message names what differs.
         """
         _check_local(self.path)
-        config = json.loads(json.dumps(describe_value(config), allow_nan=False))
+        now: dict[str, Json]
+        now = json.loads(json.dumps(describe_value(config), allow_nan=False))
         if self._config.exists():
-            self._check_same_run(config)
+            self._check_same_run(now)
             before = self.config
-            if _epochs(config) != _epochs(before):
-                write_json(self._config, config)
-            elif _is_news(before.get("data"), config.get("data")):
-                write_json(self._config, {**before, "data": config["data"]})
+            if _epochs(now) != _epochs(before):
+                write_json(self._config, now)
+            elif _is_news(_part(before, "data"), _part(now, "data")):
+                write_json(self._config, {**before, "data": now["data"]})
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self._config, config)
+            write_json(self._config, now)
         except OSError as error:
             if error.errno in FULL:
                 raise
@@ -114,7 +120,7 @@ class RunFolder:
                 f"workdir must be a writable folder, got {str(self.path)!r} ({reason})"
             ) from error
 
-    def _check_same_run(self, config: Mapping[str, Any]) -> None:
+    def _check_same_run(self, config: Mapping[str, Json]) -> None:
         before = self.config
         for part in COMPARED:
             old, new = flatten_tree(before.get(part)), flatten_tree(config.get(part))
@@ -133,16 +139,15 @@ class RunFolder:
                 self._refuse(f"{part}: {'; '.join(shown)}{written_by(before)}")
         if _epochs(config) < _epochs(before):
             self._refuse(f"its epochs were {_epochs(before)}, now {_epochs(config)}")
-        own, new = before.get("program"), config.get("program", {})
-        old = own if isinstance(own, dict) else {}
-        if old.get("versions") != new.get("versions"):
+        own, now = _part(before, "program"), _part(config, "program")
+        if own.get("versions") != now.get("versions"):
             return
-        if old.get("optimizer") != new.get("optimizer") and "optimizer" in old:
+        if own.get("optimizer") != now.get("optimizer") and "optimizer" in own:
             self._refuse(
                 "the compiled train step differs: the optimizer computes something "
                 "else, by another learning rate, schedule or constant"
             )
-        if old.get("checksum") != new.get("checksum"):
+        if own.get("checksum") != now.get("checksum"):
             self._refuse(
                 "the compiled train step differs: the objective, or a function or a "
                 "module of your own, or this version of flaxvae computes something else"
@@ -155,7 +160,7 @@ class RunFolder:
         )
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, Json]:
         """What ``config.json`` says.
 
         Raises:
@@ -164,17 +169,15 @@ class RunFolder:
         return read_json(self._config)
 
     @property
-    def summary(self) -> dict[str, Any] | None:
+    def summary(self) -> dict[str, Json] | None:
         """What ``summary.json`` says, or None before the run's end."""
         return read_json(self._summary) if self._summary.exists() else None
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
+    def write_summary(self, summary: Mapping[str, object]) -> None:
         """Writes ``summary.json``."""
         write_json(self._summary, summary)
 
-    def append(
-        self, lines: Sequence[Mapping[str, Any]], seconds: Sequence[float | None]
-    ) -> None:
+    def append(self, lines: Sequence[Line], seconds: Sequence[float | None]) -> None:
         """Adds epochs to ``metrics.jsonl`` and ``timing.jsonl``, one write each.
 
         ``seconds`` of an epoch are None where they are not known.
@@ -192,17 +195,18 @@ class RunFolder:
     def rewind(self, epochs: int) -> None:
         """Cuts ``metrics.jsonl`` and ``timing.jsonl`` back to the first ``epochs``."""
         for path in (self._metrics, self._timing):
-            lines = [line for line in read_lines(path) if line["epoch"] <= epochs]
-            text = "".join(json.dumps(line) + "\n" for line in lines)
+            lines = read_lines(path)
+            kept = [line for epoch, line in lines.items() if epoch <= epochs]
+            text = "".join(json.dumps(line) + "\n" for line in kept)
             if path.exists() and path.read_text() != text:
                 with atomic_file(path) as temporary:
                     temporary.write_text(text)
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> list[dict[str, Json]]:
         """One dict per epoch, without a line that was cut off by a kill."""
-        return read_lines(self._metrics)
+        return [*read_lines(self._metrics).values()]
 
-    def read_history(self, members: int | None = None) -> list[dict[str, Any]]:
+    def read_history(self, members: int | None = None) -> list[Line]:
         """`read_metrics` of a training, or of the trainings of a sweep's program.
 
         Raises:
@@ -214,10 +218,10 @@ class RunFolder:
                 check_line(line, members)
             except InputError as error:
                 raise InputError(f"{self._metrics}: {error}") from None
-        return lines
+        return cast(list[Line], lines)
 
     def note_gaps(
-        self, history: Sequence[Mapping[str, Any]], epochs: int, timed: int | None
+        self, history: Sequence[Line], epochs: int, timed: int | None
     ) -> None:
         """Says on the standard error stream which epochs the run's files have lost."""
         known = {line["epoch"] for line in history}
@@ -237,7 +241,7 @@ class RunFolder:
     def read_seconds(self) -> list[float]:
         """Seconds of each epoch."""
         seconds = []
-        for line in read_lines(self._timing):
+        for line in read_lines(self._timing).values():
             value = line.get("seconds")
             if not (isinstance(value, int | float) and 0 <= value < np.inf):
                 raise InputError(f"{self._timing} must hold seconds, got {show(value)}")
@@ -299,7 +303,8 @@ def load(
         check_names(config, dict.fromkeys(PARTS), "config.json")
     with rebuilding(path, config, "data"):
         check_data(data)
-        shape = tuple(as_integer("shape", n, 1) for n in data["shape"])
+        sizes = cast(list[Json], data["shape"])
+        shape = tuple(as_integer("shape", n, 1) for n in sizes)
         template = None
         if "stored" in data:
             _check_object("stored", data["stored"])
@@ -310,18 +315,18 @@ def load(
             check_names(own, template.describe())
     with rebuilding(path, config, "settings"):
         check_optimization(settings.get("optimization", {}))
-        described = settings.get("objective", {"name": ""})
+        described = cast(dict[str, Json], settings.get("objective", {"name": ""}))
         objective = objective_from_description(described)
         if objective is None and str(described["name"]).isidentifier():
             # Those of a user's own have a full name, with dots.
             known = [kind.__name__ for kind in Objective.__subclasses__()]
-            check_choice("objective", described["name"], known)
+            check_choice("objective", str(described["name"]), known)
         seed = check_seed(settings.get("seed", 0))
-        timing = {k: float(v) for k, v in config.get("timing", {}).items()}
-        best_epoch, epochs, failure = (
-            _optional(kind, config.get(name), name)
-            for name, kind in (("best_epoch", int), ("epochs", int), ("failure", str))
-        )
+        seconds = cast(dict[str, float], config.get("timing", {}))
+        timing = {k: float(v) for k, v in seconds.items()}
+        best_epoch = _optional(int, config, "best_epoch")
+        epochs = _optional(int, config, "epochs")
+        failure = _optional(str, config, "failure")
         check_at_least("epochs", epochs or 0, 0)
     if model is not None:
         like = variable_shapes(model, shape)
@@ -332,10 +337,10 @@ def load(
     history = folder.read_history()
     variables, progress = restore_variables(folder.checkpoints, like)
     last = history[-1]["epoch"] if history else 0
-    epochs = epochs or progress.get("epochs") or last
+    epochs = epochs or _optional(int, progress, "epochs") or last
     folder.note_gaps(history, epochs, timed=None)
     if "best_epoch" in progress:
-        best_epoch = progress["best_epoch"]
+        best_epoch = _optional(int, progress, "best_epoch")
     elif best_epoch is None:
         best_epoch = _find_best(history, settings)
     trained = Trained(
@@ -375,6 +380,7 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
     """
     trained.check_finite()
     folder = RunFolder(workdir)
+    data: object
     if dataset is not None:
         data = dataset.describe(with_labels=learns_labels(trained.model))
     elif trained.workdir is not None:
@@ -407,7 +413,7 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
 
 def restore_variables(
     folder: Path, like: Variables
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, optax.Params], dict[str, Json]]:
     """The variables of a folder's newest checkpoint, and how long they were trained.
 
     Args:
@@ -466,27 +472,32 @@ def _check_local(workdir: Path) -> None:
         )
 
 
-def _has_same_fingerprint(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def _has_same_fingerprint(old: Mapping[str, object], new: Mapping[str, object]) -> bool:
     """Whether the data are the same, such as of a file with another name."""
     return "fingerprint" in old and old["fingerprint"] == new.get("fingerprint")
 
 
-def _is_news(before: Any, now: Any) -> bool:
+def _part(config: Mapping[str, Json], name: str) -> dict[str, Json]:
+    """An object in an object; empty where there is none."""
+    found = config.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _is_news(before: Mapping[str, Json], now: Mapping[str, Json]) -> bool:
     """Whether the same data are described with a source that the run did not know."""
     if not now or now == before:
         return False
-    return now.get("source") is not None or "fingerprints" not in (before or {})
+    return now.get("source") is not None or "fingerprints" not in before
 
 
-def _find_best(
-    history: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
-) -> int | None:
+def _find_best(history: Sequence[Line], settings: Mapping[str, Json]) -> int | None:
     """The epoch that early stopping chose, if it was on.
 
     For runs of a version whose checkpoints do not say it: -ELBO was compared, or the
     loss without one.
     """
-    if settings.get("optimization", {}).get("early_stopping") is None or not history:
+    chosen = _part(settings, "optimization")
+    if chosen.get("early_stopping") is None or not history:
         return None
     if history[-1]["epoch"] != len(history):  # it may be among those that are lost
         return None
@@ -495,22 +506,23 @@ def _find_best(
     return int(history[int(np.argmin(values))]["epoch"])
 
 
-def _epochs(config: Mapping[str, Any]) -> int:
+def _epochs(config: Mapping[str, Json]) -> int:
     """Epochs of the whole run; 0 where a config states none."""
-    settings = config.get("settings")
-    chosen = settings.get("optimization") if isinstance(settings, dict) else None
-    epochs = chosen.get("epochs") if isinstance(chosen, dict) else None
+    epochs = _part(_part(config, "settings"), "optimization").get("epochs")
     return epochs if isinstance(epochs, int) else 0
 
 
-def _optional(kind: type[Any], value: Any, name: str) -> Any:
-    """A value of ``config.json`` that may be missing."""
-    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+def _optional(kind: type[T], described: Mapping[str, Json], name: str) -> T | None:
+    """A value of ``config.json``, or of a checkpoint, that may be missing."""
+    value = described.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, kind) or isinstance(value, bool):
         raise InputError(f"{name} must be {kind.__name__}, got {show(value)}")
     return value
 
 
-def _check_object(name: str, value: Any) -> None:
+def _check_object(name: str, value: Json) -> None:
     if not isinstance(value, dict):
         raise InputError(f"{name} must be an object, got {show(value)}")
 

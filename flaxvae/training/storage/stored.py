@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, TypeGuard
 
 from flaxvae.checks import InputError, as_integer, show
 from flaxvae.data.dataset import SPLITS
 from flaxvae.data.recorded import find_config
 from flaxvae.training.optimization import Optimization
+from flaxvae.types import Json
 
 PARTS = (  # of config.json
     *("settings", "model", "data", "notes", "environment", "program"),
@@ -26,7 +27,26 @@ PARTS = (  # of config.json
 SOURCE = ("config", "transforms")  # of data
 
 
-def read_json(path: Path) -> dict[str, Any]:
+class Entry(TypedDict, total=False):
+    """What a line of ``metrics.jsonl`` says of one run; of a failed one, only why."""
+
+    train: dict[str, float]
+    validation: dict[str, float]
+    codes: dict[str, float | list[float | None] | None]  # None: infinite, or NaN
+    skipped: int
+    waited: int
+    failure: str
+
+
+class Line(Entry):
+    """A line of ``metrics.jsonl``; ``members`` of a sweep's program, None if over."""
+
+    epoch: int
+    seconds: NotRequired[float | None]
+    members: NotRequired[list[Entry | None]]
+
+
+def read_json(path: Path) -> dict[str, Json]:
     """An object from a JSON file of a run's folder.
 
     Raises:
@@ -49,7 +69,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> dict[int, dict[str, Json]]:
     """One object per epoch from a file of JSON lines, in the order of epochs.
 
     A last line that was cut off by a kill is left out; of two lines of one epoch the
@@ -59,12 +79,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
       InputError: a line that is not about an epoch.
     """
     if not path.exists():
-        return []
+        return {}
     try:
         texts = path.read_text().split("\n")[:-1]
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    lines: dict[int, dict[str, Any]] = {}
+    lines: dict[int, dict[str, Json]] = {}
     for number, text in enumerate(texts, 1):
         try:
             line = json.loads(text)
@@ -79,12 +99,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
                 f"{number}"
             )
         lines[epoch] = line
-    return [lines[epoch] for epoch in sorted(lines)]
+    return dict(sorted(lines.items()))
 
 
 def section(
-    config: Mapping[str, Any], name: str, path: Path, *, optional: bool = False
-) -> dict[str, Any]:
+    config: Mapping[str, Json], name: str, path: Path, *, optional: bool = False
+) -> dict[str, Json]:
     """An object within a run's ``config.json``.
 
     Raises:
@@ -104,7 +124,7 @@ def section(
 
 
 @contextlib.contextmanager
-def rebuilding(path: Path, config: Mapping[str, Any], name: str) -> Iterator[None]:
+def rebuilding(path: Path, config: Mapping[str, Json], name: str) -> Iterator[None]:
     """Whatever goes wrong in the block is about a part of ``config.json``.
 
     Raises:
@@ -133,7 +153,7 @@ def _explain(name: str, error: Exception) -> str:
     return f"{name} cannot be used: {text}"
 
 
-def written_by(config: Mapping[str, Any]) -> str:
+def written_by(config: Mapping[str, Json]) -> str:
     """The version that wrote a ``config.json``, where it is not this one's."""
     environment = config.get("environment")
     versions = environment.get("versions") if isinstance(environment, dict) else None
@@ -149,7 +169,7 @@ def written_by(config: Mapping[str, Any]) -> str:
     return f" (written by flaxvae {version[:20]}, this is {own})"
 
 
-def check_names(described: Any, known: Any, name: str = "data") -> None:
+def check_names(described: object, known: object, name: str = "data") -> None:
     """Raises `InputError` for a field that this version does not know.
 
     Args:
@@ -167,23 +187,23 @@ def check_names(described: Any, known: Any, name: str = "data") -> None:
             check_names(value, like, f"{name}.{number}")
 
 
-def check_data(described: Mapping[str, Any]) -> None:
+def check_data(described: Mapping[str, Json]) -> None:
     """Raises `InputError` for a description of data with entries of another kind.
 
     Args:
       described: of ``config.json``; entries that an earlier version did not write may
         be missing.
     """
-    source = described.get("source")
     fingerprints = _as_object("fingerprints", described.get("fingerprints", {}))
     if not isinstance(described.get("name", ""), str):
         raise InputError(f"name must be a text, got {show(described['name'])}")
     for split in SPLITS:
         as_integer(f"{split}_examples", described.get(f"{split}_examples", 0), 0)
         _as_object(f"fingerprints.{split}", fingerprints.get(split, {}))
-    if source is None:
+    if described.get("source") is None:
         return
-    check_names(_as_object("source", source), dict.fromkeys(SOURCE), "data.source")
+    source = _as_object("source", described["source"])
+    check_names(source, dict.fromkeys(SOURCE), "data.source")
     _as_object("source.config", source.get("config"))
     transforms = source.get("transforms")
     if not isinstance(transforms, list):
@@ -194,7 +214,7 @@ def check_data(described: Mapping[str, Any]) -> None:
     find_config(described)
 
 
-def check_line(line: Mapping[str, Any], members: int | None = None) -> None:
+def check_line(line: Mapping[str, Json], members: int | None = None) -> None:
     """Raises `InputError` for a line of ``metrics.jsonl`` that is not of its run.
 
     Args:
@@ -214,7 +234,7 @@ def check_line(line: Mapping[str, Any], members: int | None = None) -> None:
         _check_metrics(line, name)
 
 
-def _check_metrics(line: Mapping[str, Any], name: str) -> None:
+def _check_metrics(line: Mapping[str, Json], name: str) -> None:
     for split in ("train", "validation"):
         if not isinstance(metrics := line.get(split), dict):
             raise InputError(f"{name} lacks the metrics of {split}")
@@ -233,18 +253,18 @@ def _check_metrics(line: Mapping[str, Any], name: str) -> None:
             )
 
 
-def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+def _is_number(value: Json) -> TypeGuard[float]:
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    return is_number and not isinstance(value, bool)
 
 
-def _as_object(name: str, value: Any) -> dict[str, Any]:
+def _as_object(name: str, value: Json) -> dict[str, Json]:
     if not isinstance(value, dict):
         raise InputError(f"{name} must be an object, got {show(value)}")
     return value
 
 
-def check_optimization(described: Any) -> None:
+def check_optimization(described: Json) -> None:
     """Raises `InputError` for settings of a training that this version does not know.
 
     Those of a user's own optimizer, whose kinds are a list, are not looked at.

@@ -8,16 +8,52 @@ import contextlib
 import importlib.util
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from flaxvae.checks import InputError
 from flaxvae.files import writing
 from flaxvae.objectives.objective import describe_objective
+from flaxvae.training.storage.stored import Line
+from flaxvae.training.trained import Trained
 
 FOLDER = "tensorboard"  # in a run's folder
 COMPARED = ("validation/elbo", "validation/loss")  # in the table of hyper-parameters
+
+
+class EventFile(Protocol):
+    """A file of events."""
+
+    def close(self) -> object:
+        """Closes the file."""
+
+
+class EventWriter(Protocol):
+    """What is used of tensorboardX's `EventsWriter`."""
+
+    _py_recordio_writer: EventFile
+
+    def write_event(self, event: object) -> object:
+        """Adds an event."""
+
+    def flush(self) -> object:
+        """Writes what has been added."""
+
+    def close(self) -> object:
+        """Writes what has been added, and closes the file."""
+
+
+class Image(Protocol):
+    """An image of tensorboardX's `Summary`."""
+
+    encoded_image_string: bytes
+
+
+class Value(Protocol):
+    """A value of tensorboardX's `Summary`."""
+
+    image: Image
 
 
 def check_tensorboard() -> None:
@@ -43,16 +79,16 @@ class TensorBoard:
     """
 
     def __init__(
-        self, folder: str | Path, hyperparameters: Mapping[str, Any] | None = None
+        self, folder: str | Path, hyperparameters: Mapping[str, object] | None = None
     ) -> None:
         check_tensorboard()
         self._folder = Path(folder)
         self._hyperparameters = hyperparameters
-        self._writer: Any = None
+        self._writer: EventWriter | None = None
 
-    def __call__(self, line: Mapping[str, Any], trained: Any = None) -> None:
+    def __call__(self, line: Line, trained: Trained | None = None) -> None:
         """Adds one point per epoch to each curve."""
-        points: dict[str, float] = {}
+        points: dict[str, float | None] = {}
         for split in ("train", "validation"):
             points |= {f"{split}/{name}": value for name, value in line[split].items()}
         for name, values in line.get("codes", {}).items():
@@ -60,17 +96,17 @@ class TensorBoard:
                 points[f"codes/{name}"] = values
                 continue
             points |= {f"codes/{name}/{d}": value for d, value in enumerate(values)}
-        points |= {name: line[name] for name in ("skipped", "seconds") if name in line}
+        points["skipped"] = line.get("skipped")
+        points["seconds"] = line.get("seconds")
         with self._writing():
-            if self._writer is None:
-                self._open(line["epoch"], trained, points)
-            values = [
+            writer = self._writer or self._open(line["epoch"], trained, points)
+            known = [
                 {"tag": tag, "simple_value": value}
                 for tag, value in points.items()
                 if value is not None
             ]
-            self._add(line["epoch"], summary={"value": values})
-            self._writer.flush()
+            _add(writer, line["epoch"], summary={"value": known})
+            writer.flush()
 
     def add_figures(self, paths: Sequence[str | Path], step: int) -> None:
         """Adds PNG files as images under their names, such as ``figures/samples``.
@@ -94,9 +130,8 @@ class TensorBoard:
             if before and before.image.encoded_image_string == path.read_bytes():
                 continue
             with self._writing():
-                if self._writer is None:
-                    self._open_file()
-                self._add(step, summary={"value": [{"tag": tag, "image": image}]})
+                writer = self._writer or self._open_file()
+                _add(writer, step, summary={"value": [{"tag": tag, "image": image}]})
         self.close()
 
     def close(self) -> None:
@@ -119,14 +154,16 @@ class TensorBoard:
                     writer._py_recordio_writer.close()
             raise
 
-    def _open(self, epoch: int, trained: Any, points: Mapping[str, float]) -> None:
+    def _open(
+        self, epoch: int, trained: Trained | None, points: Iterable[str]
+    ) -> EventWriter:
         """A new file: what later epochs there are is void; the hyper-parameters."""
         from tensorboardX.proto.event_pb2 import SessionLog
         from tensorboardX.summary import hparams
 
         known = read_values(self._folder)
-        self._open_file()
-        self._add(epoch, session_log={"status": SessionLog.START})
+        writer = self._open_file()
+        _add(writer, epoch, session_log={"status": SessionLog.START})
         found = self._hyperparameters
         if found is None and trained is not None:
             found = {"seed": trained.seed}
@@ -136,21 +173,24 @@ class TensorBoard:
             names = [name for name in COMPARED if name in points]
             for summary in hparams(flatten_hyperparameters(found), names):
                 if known.get((summary.value[0].tag, 0)) != summary.value[0]:
-                    self._add(0, summary=summary)
+                    _add(writer, 0, summary=summary)
+        return writer
 
-    def _open_file(self) -> None:
+    def _open_file(self) -> EventWriter:
         from tensorboardX.event_file_writer import EventsWriter
 
         self._folder.mkdir(parents=True, exist_ok=True)
         # A file is named by the second; a second writer within it would replace it.
         suffix = f".{time.time_ns()}"
-        self._writer = EventsWriter(str(self._folder / "events"), suffix)
+        writer: EventWriter = EventsWriter(str(self._folder / "events"), suffix)
+        self._writer = writer
+        return writer
 
-    def _add(self, step: int, **content: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
 
-        event = Event(wall_time=time.time(), step=step, **content)
-        self._writer.write_event(event)
+def _add(writer: EventWriter, step: int, **content: object) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    writer.write_event(Event(wall_time=time.time(), step=step, **content))
 
 
 def add_figures(run_folder: str | Path, paths: Sequence[str | Path], step: int) -> None:
@@ -166,11 +206,11 @@ def add_figures(run_folder: str | Path, paths: Sequence[str | Path], step: int) 
         TensorBoard(folder).add_figures(paths, step)
 
 
-def read_values(folder: Path) -> dict[tuple[str, int], Any]:
+def read_values(folder: Path) -> dict[tuple[str, int], Value]:
     """What a folder's event files hold, by tag and step, without what is void."""
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    values: dict[tuple[str, int], Any] = {}
+    values: dict[tuple[str, int], Value] = {}
     for path in sorted(folder.glob("*tfevents*")):
         content, start = path.read_bytes(), 0
         while start + 12 <= len(content):
@@ -189,14 +229,14 @@ def read_values(folder: Path) -> dict[tuple[str, int], Any]:
 
 
 def flatten_hyperparameters(
-    tree: Mapping[str, Any], prefix: str = ""
-) -> dict[str, Any]:
+    tree: Mapping[str, object], prefix: str = ""
+) -> dict[str, bool | int | float | str]:
     """Nested settings as numbers, texts and truth values under dotted names.
 
     >>> flatten_hyperparameters({"model": {"hidden": [16, 8], "decoder": None}})
     {'model.hidden': '16, 8'}
     """
-    flat: dict[str, Any] = {}
+    flat: dict[str, bool | int | float | str] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
             flat |= flatten_hyperparameters(value, f"{prefix}{name}.")
