@@ -103,9 +103,7 @@ def main(flags: Flags) -> None:
     hosts.leave()
     if not hosts.is_main():
         return
-    shown = flags.nll_samples is not None
-    with terminal.show_count("-log p(x)", len(dataset.test), shown=shown) as count:
-        report = run.evaluate(nll_samples=flags.nll_samples, on_progress=count)
+    report = terminal.evaluate(run, len(dataset.test), nll_samples=flags.nll_samples)
     network, figures = flags.model.describe_network(dataset.shape), []
     title = f"{dataset.name}, {network}"
     if flags.figures:

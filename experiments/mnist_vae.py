@@ -23,7 +23,6 @@ from experiments import command, inputs, terminal
 from flaxvae import InputError
 from flaxvae.checks import check_seed
 from flaxvae.data import DataConfig, condition_on_labels
-from flaxvae.evaluation.active_units import explain_collapse
 from flaxvae.evaluation.likelihood import check_density
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VAEConfig
@@ -104,11 +103,7 @@ def main(flags: Flags) -> None:
     hosts.leave()
     if not hosts.is_main():
         return
-    shown = flags.nll_samples is not None
-    with terminal.show_count("-log p(x)", len(dataset.test), shown=shown) as count:
-        report = run.evaluate(nll_samples=flags.nll_samples, on_progress=count)
-    if collapse := explain_collapse(report):
-        terminal.print_notes([collapse])
+    report = terminal.evaluate(run, len(dataset.test), nll_samples=flags.nll_samples)
     network, figures = flags.model.describe_network(dataset.shape), []
     if flags.figures:
         figures = run.draw(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from flaxvae import Run
+from flaxvae.evaluation.active_units import explain_collapse
 from flaxvae.evaluation.surgery import describe_parts
 
 
@@ -23,6 +25,19 @@ def show_count(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+def evaluate(run: Run, num_examples: int, *, nll_samples: int | None) -> dict[str, Any]:
+    """The report of a VAE's test examples.
+
+    Shows a bar while -log p(x) is estimated, and a note if the codes say nothing.
+    """
+    shown = nll_samples is not None
+    with show_count("-log p(x)", num_examples, shown=shown) as count:
+        report = run.evaluate(nll_samples=nll_samples, on_progress=count)
+    if collapse := explain_collapse(report):
+        print_notes([collapse])
+    return report
 
 
 def print_notes(notes: Iterable[str]) -> None:

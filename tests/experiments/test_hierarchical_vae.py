@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import flaxvae
-from experiments import generate, hierarchical_vae, probe, score
+from experiments import generate, hierarchical_vae, probe, score, terminal
 from experiments.command import run_command
 from experiments.inputs import name_workdir
 from flaxvae.models import HierarchicalConfig
@@ -30,7 +30,9 @@ def call(capsys):
     return call
 
 
-def test_from_flags_to_files(call, tmp_path):
+def test_from_flags_to_files(call, tmp_path, monkeypatch):
+    explain = "{latent_dim} dimensions have collapsed".format_map
+    monkeypatch.setattr(terminal, "explain_collapse", explain)
     folder = tmp_path / "run"
     command = (*TINY, *SMALL, "--epochs=2", "--objective=iwae", "--num_samples=3")
     command += ("--inference=bottom_up", "--nll_samples=4", "--no_figures")
@@ -40,6 +42,7 @@ def test_from_flags_to_files(call, tmp_path):
         assert part in out
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["network"] == "64-8-z3-6-z2"
+    assert "NOTE: 5 dimensions have collapsed\n" in err
     test = summary["test"]
     assert test["elbo"] == pytest.approx(test["log_likelihood"] - test["kl"], rel=1e-5)
     config = json.loads((folder / "config.json").read_text())
