@@ -39,12 +39,12 @@ from flaxvae.training import Engine, NonFiniteError, Trained, fit
 
 ALONE = {"engine": Engine(devices=1), "progress": False}
 SMALL = {"epochs": 1, "batch_size": 50, "progress": False}
-EVERY_METRIC = {
+EVERY_METRIC = dict.fromkeys(  # in one order in every process
     metric
     for group in (SPLIT_METRICS, CODE_METRICS)
     for metrics in group.values()
     for metric in metrics.values()
-}
+)
 
 
 @pytest.mark.parametrize("metric", EVERY_METRIC, ids=lambda metric: metric.__name__)
