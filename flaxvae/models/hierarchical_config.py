@@ -97,8 +97,8 @@ class HierarchicalConfig(LikelihoodConfig):
     remat: bool = setting(False, needs=OF_CONV)
     """conv: compute activations again for the gradient: less memory, more time."""
     activation: Activation | None = None
-    """Activation function (mlp: relu, conv: silu); glu gates the layers of an mlp, as
-    in arXiv 1705.07120."""
+    """Activation function (silu); glu gates the layers of an mlp, as in arXiv
+    1705.07120."""
     negative_slope: float | None = setting(
         None, needs={**OF_MLP, "activation": "leaky_relu"}
     )

@@ -8,6 +8,7 @@ decoder's output. For a VampPrior on top it has ``top_posterior(features)`` too.
 Arguments and results are those of `MLPLevels`.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, get_args
@@ -22,7 +23,7 @@ from flaxvae.distributions.distribution import Distribution
 from flaxvae.distributions.divergences import has_closed_form, kl_per_dimension
 from flaxvae.distributions.levels import Codes, Draws
 from flaxvae.distributions.normal import LOG_2PI, reparameterize
-from flaxvae.nn.layers import Network
+from flaxvae.nn.layers import Activation, Network
 from flaxvae.nn.posteriors import DiagonalNormalHead
 
 Inference = Literal["bottom_up", "top_down", "ladder"]
@@ -68,8 +69,9 @@ class MLPLevels(Network):
     latent_dims: tuple[int, ...]  # D of each level, top level first
     hidden: tuple[int, ...] = (256, 256)  # widths between the data and the last level
     level_hidden: tuple[int, ...] = (256,)  # widths between two levels
-    inference: Inference = "ladder"
+    inference: Inference = "top_down"
     decoder_skip: bool = False  # the decoder sees all levels, not the last alone
+    activation: Activation = dataclasses.field(default="silu", kw_only=True)
 
     @property
     def num_levels(self) -> int:
