@@ -1,7 +1,5 @@
 """The beta-VAE score."""
 
-import warnings
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -14,6 +12,7 @@ from flaxvae.evaluation.disentanglement.codes import (
     bootstrap,
     check_codes,
 )
+from flaxvae.evaluation.disentanglement.logistic import predict_probabilities
 
 
 def beta_vae_score(
@@ -30,15 +29,13 @@ def beta_vae_score(
 
     A point: a factor is drawn, and a batch of pairs of examples that share its value;
     the point is the mean of |z_1 - z_2| over the batch, ``(D,)``. The score is the
-    accuracy of a logistic regression from points to factors on other points. Codes
-    without information, such as constant ones, have the score of chance, about 1 / F,
-    not 0; rotated codes may have 1. Since the regression is regularized, the score
-    depends on the scale of codes.
+    accuracy of logistic regressions (see `predict_probabilities`) from points to
+    factors on other points. Codes without information, such as constant ones, have the
+    score of chance, about 1 / F, not 0; rotated codes may have 1. Since the regressions
+    are regularized, the score depends on the scale of codes.
 
     Deviations from disentanglement_lib: pairs are drawn from the examples at hand, see
-    `Groups`, and are of two different examples. The regression is scikit-learn's
-    ``LogisticRegression`` of today with its defaults (C = 1, multinomial, L-BFGS) but
-    1,000 iterations.
+    `Groups`, and are of two different examples.
 
     Args:
       codes: ``(N, D)``.
@@ -70,8 +67,11 @@ def beta_vae_score(
         groups = Groups.of(factors[rows])
         factor = groups.draw_factors(num_train + num_eval, rng)
         points = _differences(codes[rows], groups, factor, batch_size, rng)
-        found = _predict(points[:num_train], factor[:num_train], points[num_train:])
-        return np.stack([factor[num_train:], found == factor[num_train:]], axis=1)
+        known, expected = np.split(factor, [num_train])
+        values, shares = predict_probabilities(
+            points[:num_train], known, points[num_train:]
+        )
+        return np.stack([expected, values[shares.argmax(axis=1)] == expected], axis=1)
 
     right = classify(slice(None))
     of_factor = np.bincount(right[:, 0], right[:, 1], minlength=factors.shape[1])
@@ -99,16 +99,3 @@ def _differences(
         partners = groups.draw_partners(shared, rows, rng)
         points.append(np.abs(codes[rows] - codes[partners]).mean(axis=1))
     return np.concatenate(points)
-
-
-def _predict(x: np.ndarray, y: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The classes that a logistic regression finds for other points."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    if len(np.unique(y)) < 2:
-        return np.full(len(other), y[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        found: np.ndarray = LogisticRegression(max_iter=1000).fit(x, y).predict(other)
-    return found

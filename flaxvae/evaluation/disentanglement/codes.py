@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from flaxvae.checks import InputError, as_integer, list_names
 
 BINS = 20  # of each dimension, as in disentanglement_lib
-LARGEST = 1e100  # of the magnitude of a code, so that no square overflows
+ROUNDING = 1e-12  # nats, below which a mutual information is 0
+LARGEST = 1e18  # of the magnitude of a code, so that no square overflows, as float32
 NUMBERS_AT_ONCE = 2**22  # of gathered codes
 
 Seed = int | np.random.Generator
@@ -37,7 +38,7 @@ def check_codes(codes: ArrayLike, factors: ArrayLike) -> tuple[np.ndarray, np.nd
 
     Raises:
       InputError: other shapes or types, fewer than two examples, codes that are not
-        finite or exceed 1e100 in magnitude, or a factor with one value only.
+        finite or exceed 1e18 in magnitude, or a factor with one value only.
     """
     codes, factors = np.asarray(codes), np.asarray(factors)
     for name, array in (("codes", codes), ("factors", factors)):
@@ -140,7 +141,8 @@ class Histograms:
         of_code = _entropy_terms(self._code_shares(shares)).sum(axis=1)
         of_value = _entropy_terms(shares[0].sum(axis=0))
         of_factor = np.add.reduceat(of_value, self.first)
-        return np.maximum(of_code[:, None] + of_factor[None] - joint, 0), of_factor
+        information = of_code[:, None] + of_factor[None] - joint
+        return np.where(information > ROUNDING, information, 0), of_factor
 
     def information_bias(self) -> np.ndarray:
         """The bias of the mutual informations of independent variables, ``(D, F)``.

@@ -1,7 +1,5 @@
 """Explicitness: whether factors can be read linearly from codes."""
 
-import warnings
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -12,21 +10,20 @@ from flaxvae.evaluation.disentanglement.codes import (
     check_codes,
     divide_rows,
 )
+from flaxvae.evaluation.disentanglement.logistic import predict_probabilities
 
 
 def explicitness(codes: ArrayLike, factors: ArrayLike, *, rng: Seed = 0) -> Score:
     """How well a linear classifier of the whole code tells each value of a factor.
 
     The mean over factors of the mean over their values of the area under the ROC curve
-    of the probability that a logistic regression gives to the value, against all
-    others. 0.5 is chance, 1 is perfect; the score is not rescaled, as in
-    disentanglement_lib. Codes are standardized.
+    of the probability that logistic regressions (see `predict_probabilities`) give to
+    the value, against all others. 0.5 is chance, 1 is perfect; the score is not
+    rescaled, as in disentanglement_lib. Codes are standardized.
 
     Deviations from disentanglement_lib: both sets of examples are parts of one finite
     set, two thirds to fit and one third to test; values that are not in both are left
-    out of the mean. Constant dimensions are left out: theirs are NaN. The regression is
-    scikit-learn's ``LogisticRegression`` of today with its defaults (C = 1,
-    multinomial, L-BFGS, 100 iterations).
+    out of the mean. Constant dimensions are left out: theirs are NaN.
 
     Args:
       codes: ``(N, D)``.
@@ -51,7 +48,7 @@ def explicitness(codes: ArrayLike, factors: ArrayLike, *, rng: Seed = 0) -> Scor
     z = (varied - mean) / std
     areas, influences = [], []
     for factor in factors.T:
-        values, scores = _probabilities(z[train], factor[train], z[test])
+        values, scores = predict_probabilities(z[train], factor[train], z[test])
         is_value = factor[test][:, None] == values[None]  # (N, V)
         known = is_value.any(axis=0) & ~is_value.all(axis=0)
         if not known.any():
@@ -104,19 +101,3 @@ def roc_areas(
     area = np.where(is_positive, lower, 0).sum(axis=0) / positive
     wins = np.where(is_positive, lower, 1 - lower) - area
     return area, wins / np.where(is_positive, share, 1 - share)
-
-
-def _probabilities(
-    x: np.ndarray, y: np.ndarray, other: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The classes ``(V,)`` and their probabilities for other examples, ``(N, V)``."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    values = np.unique(y)
-    if len(values) < 2 or not x.shape[1]:
-        return values, np.zeros((len(other), len(values)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        found = LogisticRegression().fit(x, y).predict_proba(other)
-    return values, found
