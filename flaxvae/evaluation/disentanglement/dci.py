@@ -77,17 +77,17 @@ def dci(
     rng = np.random.default_rng(rng)
     # Trees see float32, which may not tell apart codes of another range.
     low, high = codes.min(axis=0), codes.max(axis=0)
-    codes = (codes - low) / np.where(high > low, high - low, 1)
-    train, test = divide_rows(len(codes), rng)
-    importance, found = _fit(codes[train], factors[train], codes[test], trees, rng)
+    z = (codes - low) / np.where(high > low, high - low, 1)
+    train, test = divide_rows(len(z), rng)
+    importance, found = _fit(z[train], factors[train], z[test], trees, rng)
     right = found == factors[test]
     per_dimension, disentanglement = score_importance(importance)
     per_factor, completeness = score_importance(importance.T)
     errors: tuple[float | None, float | None] = (None, None)
-    if len(codes) >= 2 * PARTS:
+    if len(z) >= 2 * PARTS:
         scores = []
-        for rows in np.array_split(rng.permutation(len(codes)), PARTS):
-            part, _ = _fit(codes[rows], factors[rows], codes[:1], trees, rng)
+        for rows in np.array_split(rng.permutation(len(z)), PARTS):
+            part, _ = _fit(z[rows], factors[rows], z[:1], trees, rng)
             scores.append([score_importance(part)[1], score_importance(part.T)[1]])
         spread = np.std(scores, axis=0, ddof=1) / math.sqrt(PARTS)
         errors = (float(spread[0]), float(spread[1]))
