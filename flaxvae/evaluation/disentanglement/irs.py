@@ -102,7 +102,6 @@ def _deviations(
 
 def _deviation(codes: np.ndarray, quantile: float) -> np.ndarray:
     """The quantile of the distances from the mean in each dimension, ``(D,)``."""
-    centred = codes - codes[0]  # a constant one has the distance 0, exactly
-    distance = np.abs(centred - centred.mean(axis=0))
+    distance = np.abs(codes - codes.mean(axis=0))
     found: np.ndarray = np.quantile(distance, quantile, axis=0)
     return found

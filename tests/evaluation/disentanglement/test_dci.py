@@ -39,6 +39,16 @@ def test_a_forest_is_deep_enough_for_many_values():
     assert [found[k].value for k in SCORES] == pytest.approx([1, 1, 1], abs=1e-3)
 
 
+def test_a_noisy_code_leaves_little_importance_to_noise():
+    rng = np.random.default_rng(0)
+    factors = all_combinations(32, 2, repeats=12)
+    codes = np.concatenate([factors, rng.normal(size=(768, 3))], axis=1)
+    codes[:, 0] += 0.5 * rng.normal(size=768)
+    found = dci(codes, factors)
+    importance = found["disentanglement"].parts["importance"]
+    assert importance[0, 0] > 0.925 and importance[2:, 0].max() < 0.03
+
+
 def test_a_constant_code_has_the_scores_0_and_that_of_chance():
     found = dci(CONSTANT, FACTORS)
     assert [found[k].value for k in SCORES[:2]] == [0, 0]

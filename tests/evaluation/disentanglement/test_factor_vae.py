@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from flaxvae.evaluation.disentanglement import factor_vae_score
+from flaxvae.evaluation.disentanglement.codes import Groups
+from flaxvae.evaluation.disentanglement.factor_vae import _least_varied
 
 from .known import (
     CONSTANT,
@@ -46,7 +48,7 @@ def test_a_rotated_code_has_the_score_of_chance():
 
 def test_variances_are_relative_to_those_of_all_examples():
     """Fixing a leaves b / 10 with the least variance, but not of its own."""
-    codes = np.stack([EQUAL[:, 0] + 0.3 * EQUAL[:, 1], 0.1 * EQUAL[:, 1]], axis=1)
+    codes = np.stack([EQUAL[:, 0] + 0.3 * EQUAL[:, 1], 5 + 0.1 * EQUAL[:, 1]], axis=1)
     assert factor_vae_score(codes, EQUAL, **FEW).value == 1
 
 
@@ -67,3 +69,11 @@ def test_a_code_of_one_of_two_factors():
         EQUAL[:, :1], EQUAL, num_train=500, num_eval=4000, resamples=2
     )
     assert score.value == pytest.approx(0.5, abs=0.04)
+
+
+def test_a_vote_is_for_the_least_variance():
+    z = np.random.default_rng(0).normal(size=(240, 5)) + 3
+    groups, factor = Groups.of(EQUAL), np.arange(400) % 2
+    found = _least_varied(z, groups, factor, 6, np.random.default_rng(1))
+    rows = groups.draw_group(factor, 6, np.random.default_rng(1))
+    np.testing.assert_array_equal(found, z[rows].var(axis=1).argmin(axis=1))

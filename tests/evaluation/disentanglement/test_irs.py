@@ -54,6 +54,21 @@ def test_deviations_are_means_over_values_of_quantiles():
     assert score.parts["robustness"][0, 0] == pytest.approx(1 - 0.75 / 1.5)
 
 
+def test_the_formula_is_that_of_a_loop():
+    rng = np.random.default_rng(0)
+    codes = FACTORS @ rng.normal(size=(3, 4)) + rng.normal(size=(240, 4))
+    score = irs(codes, FACTORS, quantile=0.9)
+    most, robustness = [], np.zeros((4, 3))
+    for d, z in enumerate(codes.T):
+        most.append(max(abs(z - z.mean())))
+        for k, factor in enumerate(FACTORS.T):
+            groups = [z[factor == value] for value in np.unique(factor)]
+            distances = [np.quantile(abs(g - g.mean()), 0.9) for g in groups]
+            robustness[d, k] = 1 - np.mean(distances) / most[d]
+    np.testing.assert_allclose(score.parts["robustness"], robustness)
+    assert score.value == pytest.approx(np.dot(robustness.max(1), most) / sum(most))
+
+
 @pytest.mark.parametrize("quantile", [0.5, 0.9])
 def test_uniform_noise_has_the_score_1_less_the_quantile(quantile):
     factors = np.tile(EQUAL, (20, 1))

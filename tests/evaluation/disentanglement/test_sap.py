@@ -4,6 +4,7 @@ from sklearn.svm import LinearSVC
 
 from flaxvae.evaluation.disentanglement import sap
 from flaxvae.evaluation.disentanglement.codes import divide_rows
+from flaxvae.evaluation.disentanglement.sap import _products, _squared_correlations
 
 from .known import (
     CONSTANT,
@@ -81,6 +82,10 @@ def test_squared_correlations():
     codes, factors = rng.normal(size=(50, 3)) + 9, rng.integers(0, 5, (50, 2)) ** 2
     found = sap(codes, factors, continuous=True).parts["predictability"]
     reference = np.corrcoef(codes.T, factors.T)[:3, 3:] ** 2
+    np.testing.assert_allclose(found, reference, atol=1e-12)
+    rows = rng.integers(0, 50, 20)  # as the bootstrap draws them
+    found = _squared_correlations(_products(codes, factors)[rows].mean(axis=0), 3)
+    reference = np.corrcoef(codes[rows].T, factors[rows].T)[:3, 3:] ** 2
     np.testing.assert_allclose(found, reference, atol=1e-12)
 
 
