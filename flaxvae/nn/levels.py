@@ -8,7 +8,6 @@ decoder's output. For a VampPrior on top it has ``top_posterior(features)`` too.
 Arguments and results are those of `MLPLevels`.
 """
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, get_args
@@ -46,7 +45,7 @@ class DenseLayers(Network):
         return x
 
 
-class MLPLevels(Network):
+class MLPLevels(Network, kw_only=True):
     """L levels of latent variables between dense layers.
 
     A deterministic path upwards computes features of x for each level; under the prior
@@ -71,7 +70,7 @@ class MLPLevels(Network):
     level_hidden: tuple[int, ...] = (256,)  # widths between two levels
     inference: Inference = "top_down"
     decoder_skip: bool = False  # the decoder sees all levels, not the last alone
-    activation: Activation = dataclasses.field(default="silu", kw_only=True)
+    activation: Activation = "silu"
 
     @property
     def num_levels(self) -> int:
