@@ -1,11 +1,13 @@
 """Classifier-based evaluation of generated samples."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
 from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
 from flaxvae.data import Dataset, Preprocessing, Split
@@ -15,10 +17,11 @@ from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.generate import check_sampled, count_classes
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, choose_sampler
-from flaxvae.models import build_classifier
+from flaxvae.models import Classifier, build_classifier
 from flaxvae.objectives import Classification
 from flaxvae.training import Trained, fit
 from flaxvae.training.keys import Stream
+from flaxvae.training.trained import CHUNK
 
 CONFIDENT = 0.9  # probability of a class
 
@@ -155,6 +158,34 @@ def classify(classifier: Trained, x: np.ndarray | jax.Array) -> np.ndarray:
     )
     check_numbers("the classifier's probability", probabilities)
     return np.asarray(probabilities)
+
+
+def make_extract(classifier: Trained) -> Callable[[np.ndarray], np.ndarray]:
+    """Makes ``extract(x) -> (N, F)``, the last hidden layer of a classifier.
+
+    It is compiled once for calls with as many examples; ``x`` is as in `classify`.
+    """
+
+    def features(model: Classifier, x: jax.Array) -> jax.Array:
+        return model.features(x).reshape(len(x), -1)
+
+    def apply(variables: VariableDict, x: jax.Array) -> jax.Array:
+        found = classifier.model.apply(variables, x, method=features)
+        return jnp.asarray(found)
+
+    compiled = jax.jit(apply)
+
+    def extract(x: np.ndarray) -> np.ndarray:
+        size, parts = min(len(x), CHUNK), []
+        for first in range(0, len(x), CHUNK):
+            rows = np.minimum(np.arange(first, first + size), len(x) - 1)
+            seen = np.asarray(x[rows], np.float32)
+            parts.append(np.asarray(compiled(classifier.variables, seen)))
+        found = np.concatenate(parts)[: len(x)]
+        check_numbers("the classifier's feature", found)
+        return found
+
+    return extract
 
 
 def describe_classes(

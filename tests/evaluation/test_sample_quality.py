@@ -1,0 +1,282 @@
+"""Precision, recall, density, coverage and Frechet distance: known answers, models."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import linalg
+
+from flaxvae.checks import InputError
+from flaxvae.data import Split, condition_on_labels, from_arrays
+from flaxvae.evaluation.recognition import classify, make_extract, train_classifier
+from flaxvae.evaluation.sample_quality import (
+    density_coverage,
+    frechet_distance,
+    precision_recall,
+    sample_quality,
+)
+from flaxvae.evaluation.sample_quality.frechet import Moments, distance_of_moments
+from flaxvae.evaluation.sample_quality.halves import split_halves, summarize
+from flaxvae.evaluation.sample_quality.neighbours import measure_neighbours
+from flaxvae.models import build_autoencoder, build_vae, build_vqvae
+from flaxvae.training import fit
+
+RNG = np.random.default_rng(0)
+NAMES = ("precision", "recall", "density", "coverage")
+
+
+def values(real, generated, **options):
+    found = measure_neighbours(real, generated, **options)
+    return {name: found[name]["value"] for name in NAMES}
+
+
+def loop(real, generated, k):
+    """The four measures pair by pair, in double precision."""
+
+    def radius(x, i):
+        others = [np.sum((x[i] - x[j]) ** 2) for j in range(len(x)) if j != i]
+        return sorted(others)[k - 1]
+
+    r_real = [radius(real, i) for i in range(len(real))]
+    r_generated = [radius(generated, j) for j in range(len(generated))]
+    d = [[np.sum((a - b) ** 2) for b in generated] for a in real]
+    n, m = range(len(real)), range(len(generated))
+    return {
+        "precision": np.mean([any(d[i][j] <= r_real[i] for i in n) for j in m]),
+        "recall": np.mean([any(d[i][j] <= r_generated[j] for j in m) for i in n]),
+        "density": sum(d[i][j] <= r_real[i] for i in n for j in m) / (k * len(m)),
+        "coverage": np.mean([any(d[i][j] <= r_real[i] for j in m) for i in n]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("N", "M", "F", "k"), [(40, 40, 2, 1), (61, 50, 3, 5), (50, 37, 24, 3)]
+)
+def test_they_are_those_of_a_loop_for_any_memory(N, M, F, k):
+    real = RNG.normal(size=(N, F)) * 7 + 100
+    generated = RNG.normal(size=(M, F)) * 6 + 102
+    expected = loop(real, generated, k)
+    assert 0 < expected["recall"] < 1
+    for memory in (1, 2**14, 2**26):
+        found = values(real, generated, k=k, memory_budget=memory)
+        assert found == pytest.approx(expected, abs=1e-6)
+    halves = (
+        precision_recall(real, generated, k=k),
+        density_coverage(real, generated, k=k),
+    )
+    joined = {**halves[0], **halves[1]}
+    assert {n: joined[n]["value"] for n in NAMES} == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("F", [3, 40])
+def test_equal_sets_have_ones_and_disjoint_sets_zeros(F):
+    x = RNG.normal(size=(100, F))
+    found = values(x, x)
+    assert [found[name] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
+    assert values(x, x + 50) == dict.fromkeys(NAMES, 0.0)
+    far = np.where(np.arange(100)[:, None] < 3, 1e30, x)
+    assert values(x, far)["precision"] == pytest.approx(0.97)
+
+
+def test_repeated_rows_have_balls_of_radius_zero_which_hold_themselves():
+    x = np.repeat(RNG.normal(size=(10, 30)), 10, axis=0)
+    found = values(x, x, k=5)
+    assert [found[name] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
+    assert found["density"] == pytest.approx(10 * 10 / (5 * 10))
+    assert values(x, x + 1e-2, k=5) == dict.fromkeys(NAMES, 0.0)
+
+
+def test_a_subset_of_modes_loses_recall_and_coverage_but_not_precision():
+    modes = np.array([[0.0, 0], [20, 0], [0, 20], [20, 20]])
+    real, half = (
+        modes[RNG.integers(0, count, 400)] + RNG.normal(size=(400, 2))
+        for count in (4, 2)
+    )
+    found = measure_neighbours(real, half)
+    assert found["precision"]["value"] > 0.97
+    assert found["recall"]["value"] == pytest.approx(0.5, abs=0.06)
+    assert found["coverage"]["value"] == pytest.approx(0.5, abs=0.06)
+    assert found["density"]["value"] == pytest.approx(1.0, abs=0.15)
+    for name in ("precision", "recall"):
+        assert found[name]["reference"] > 0.95
+    assert found["coverage"]["reference"] == pytest.approx(1 - 2**-5, abs=0.03)
+    back = values(half, real)
+    assert back["precision"] == pytest.approx(found["recall"]["value"])
+
+
+def test_standard_errors_are_the_spread_over_data_sets():
+    found, distances = [], []
+    for _ in range(25):
+        real, generated = RNG.normal(size=(2, 200, 2))
+        generated = generated * 1.5 + 1
+        found.append(measure_neighbours(real, generated))
+        distances.append(frechet_distance(real, generated))
+    for name in NAMES:
+        every = [each[name] for each in found]
+        stated = np.mean([each["standard_error"] for each in every])
+        spread = np.std([each["value"] for each in every], ddof=1)
+        assert 0.6 < stated / spread < 1.7, name
+    stated = np.mean([each["standard_error"] for each in distances])
+    spread = np.std([each["value"] for each in distances], ddof=1)
+    assert 0.6 < stated / spread < 1.5
+
+
+def test_halves_are_disjoint_and_of_one_size():
+    for first, second in split_halves(11, 6):
+        for part, size in (("real", 5), ("generated", 3)):
+            rows = np.concatenate([getattr(half, part) for half in (first, second)])
+            assert len(np.unique(rows)) == 2 * size
+    mean = summarize(2.0, [(1.0, 3.0), (2.0, 2.0)], [4.0, 5.0])
+    assert mean == {
+        "value": 2.0,
+        "standard_error": pytest.approx((4 / 2 / 4) ** 0.5),
+        "halves": 2.0,
+        "reference": 4.5,
+    }
+
+
+def test_the_frechet_distance_of_normal_distributions():
+    """The closed form by a general square root; then samples, less their bias."""
+    a, b = RNG.normal(size=(2, 4, 4))
+    one = Moments(np.array([1.0, 0, -1, 2]), a @ a.T)
+    other = Moments(np.zeros(4), b @ b.T + np.eye(4))
+    root = linalg.sqrtm(one.covariance @ other.covariance).real
+    exact = 6 + np.trace(one.covariance + other.covariance - 2 * root)
+    assert distance_of_moments(one, other) == pytest.approx(exact)
+    assert distance_of_moments(other, one) == pytest.approx(exact)
+    flat = Moments(np.zeros(4), np.diag([1.0, 0, 0, 0]))
+    assert distance_of_moments(flat, flat) == pytest.approx(0, abs=1e-12)
+    errors = []
+    for _ in range(6):
+        x = RNG.multivariate_normal(one.mean, one.covariance, 3000)
+        y = RNG.multivariate_normal(other.mean, other.covariance, 3000)
+        found = frechet_distance(x, y)
+        corrected = found["value"] - found["bias"]
+        errors.append((corrected - exact) / found["standard_error"])
+    assert np.abs(errors).max() < 4
+    assert abs(np.mean(errors)) < 1.5
+
+
+def test_the_bias_of_a_frechet_distance_of_equal_distributions():
+    x, y = RNG.normal(size=(2, 600, 20))
+    found = frechet_distance(x, y)
+    assert found["bias"] == pytest.approx(found["value"], rel=0.3)  # the truth is 0
+    assert found["halves"] == pytest.approx(found["reference"], rel=0.1)
+    assert frechet_distance(x, x)["value"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("real", "generated", "message"),
+    [
+        (np.zeros(9), np.zeros((9, 1)), r"real must hold numbers \(N, F\)"),
+        (np.zeros((9, 2)), np.zeros((20, 2)), "real must hold 12 examples at least"),
+        (np.zeros((20, 2)), np.zeros((9, 2)), "generated must hold 12 examples"),
+        (np.zeros((20, 2)), np.zeros((20, 3)), "generated must have 2 features"),
+        (np.zeros((20, 2)), np.full((20, 2), np.nan), "generated must hold finite"),
+    ],
+)
+def test_what_they_refuse(real, generated, message):
+    with pytest.raises(InputError, match=message):
+        precision_recall(real, generated)
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 240)
+    x = rng.integers(0, 40, (240, 4, 4, 1))
+    x[np.arange(240), labels] += 200
+    return from_arrays(x, labels)
+
+
+@pytest.fixture(scope="module")
+def classifier(images):
+    return train_classifier(images, epochs=8, progress=False)
+
+
+def test_features_are_those_of_the_logits(images, classifier):
+    x = images.test.x / 255.0
+    features = make_extract(classifier)(x)
+    assert features.shape == (len(x), 128)
+    dense = classifier.variables["params"]["logits"]
+    logits = features @ dense["kernel"] + dense["bias"][None]
+    assert (np.argmax(logits, 1) == classify(classifier, x).argmax(1)).all()
+
+
+def test_a_model_of_images_is_compared_by_a_classifier(images, classifier):
+    data = condition_on_labels(images)
+    model = build_vae(
+        images.shape, 2, hidden=(32,), conditional="concat", num_classes=4
+    )
+    options = {"batch_size": 30, "learning_rate": 1e-2, "progress": False}
+    good = fit(model, data, epochs=60, **options)
+    bad = fit(model, data, epochs=1, **options)
+    found, worse = (
+        sample_quality(each, data, classifier=classifier, k=3) for each in (good, bad)
+    )
+    assert found["features"] == "classifier" and found["samples"] == "means"
+    assert found["num"] == len(images.test)
+    assert found["classifier_accuracy"] > 0.9
+    distance = found["frechet_distance"]["value"]
+    assert distance < 0.5 * worse["frechet_distance"]["value"]
+    assert found["precision"]["value"] > worse["precision"]["value"]
+    other = sample_quality(good, data, classifier=classifier, k=3, seed=1)
+    assert other["frechet_distance"]["value"] != distance
+    # Without conditions, those are the classes of the test examples.
+    assert sample_quality(good, images, classifier=classifier, k=3) == found
+
+
+def test_models_without_a_prior_and_of_codes(images, classifier):
+    options = {"epochs": 1, "batch_size": 60, "progress": False}
+    autoencoder = fit(
+        build_autoencoder(images.shape, 2, hidden=(8,)), images, **options
+    )
+    found = sample_quality(
+        autoencoder, images, classifier=classifier, sampler="mixture", num=20
+    )
+    assert found["num"] == 20
+    with pytest.raises(InputError, match="sampler must be mixture or aggregate"):
+        sample_quality(autoencoder, images, classifier=classifier)
+    with pytest.raises(InputError, match="must have a prior over its codes"):
+        vqvae = fit(build_vqvae(images.shape), images, **options)
+        sample_quality(vqvae, images, classifier=classifier)
+    with pytest.raises(InputError, match="a model that decodes codes, got Classifier"):
+        sample_quality(classifier, images, classifier=classifier)
+
+
+def test_rows_of_a_table_are_compared_by_their_columns():
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(300, 1)) * [1.0, -50.0, 3.0] + rng.normal(size=(300, 3))
+    data = from_arrays(rows)
+    model = build_vae(data.shape, 2, likelihood="normal", hidden=(16,))
+    options = {"batch_size": 40, "learning_rate": 1e-2, "progress": False}
+    found = sample_quality(fit(model, data, epochs=40, **options), data)
+    assert found["features"] == "columns" and found["samples"] == "draws"
+    assert found["classifier_accuracy"] is None
+    trained = fit(model, data, epochs=1, **options)
+    worse = sample_quality(trained, data)
+    for name in ("precision", "recall", "coverage"):
+        assert 0 <= worse[name]["value"] <= found[name]["value"] + 0.1 <= 1.1
+    assert found["frechet_distance"]["value"] < worse["frechet_distance"]["value"]
+    means = sample_quality(trained, data, with_noise=False)
+    assert means["samples"] == "means"
+    few = replace(data, test=data.test[:5])
+    with pytest.raises(InputError, match="must hold 12 examples at least"):
+        sample_quality(trained, few)
+    missing = data.test.x.copy()
+    missing[0, 0] = np.nan
+    with pytest.raises(InputError, match="must hold no missing values"):
+        sample_quality(trained, replace(data, test=Split(missing)))
+    weighted = replace(data.test, weights=np.ones(len(data.test)))
+    with pytest.raises(InputError, match="weights must be left out"):
+        sample_quality(trained, replace(data, test=weighted))
+    with pytest.raises(InputError, match="classifier must be left out for a table"):
+        sample_quality(trained, data, classifier=trained)
+
+
+def test_images_without_labels_are_refused(images):
+    unlabelled = from_arrays(images.train.x)
+    vae = build_vae(images.shape, 2, hidden=(8,))
+    trained = fit(vae, unlabelled, epochs=1, batch_size=60, progress=False)
+    with pytest.raises(InputError, match="labels of two classes must be known"):
+        sample_quality(trained, unlabelled)
