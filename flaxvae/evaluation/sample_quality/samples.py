@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 import jax
 import numpy as np
 
-from flaxvae.capabilities import ConditionTraits, ModelTraits
+from flaxvae.capabilities import ModelTraits
 from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import check_examples
@@ -21,6 +21,7 @@ from flaxvae.latent.generate import check_sampled
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, check_sampler, choose_sampler, is_grid
 from flaxvae.training import Trained
+from flaxvae.training.inputs import own_conditions
 from flaxvae.training.keys import Stream
 from flaxvae.training.trained import CHUNK
 
@@ -212,7 +213,7 @@ def _draw_features(
     conditions: np.ndarray | None = None
     labels = None
     if trained.is_conditional:
-        conditions = _conditions_of(trained, real)
+        conditions = own_conditions(trained.model, real)
     elif is_codes and code_prior is not None:
         has_classes = ModelTraits.of(code_prior.model).num_classes is not None
         labels = real.labels if has_classes else None
@@ -241,23 +242,6 @@ def _draw_features(
     features = np.concatenate(parts)[:num]
     check_numbers("a feature of a sample", features)
     return features
-
-
-def _conditions_of(trained: Trained, real: Split) -> np.ndarray:
-    """The condition of each real example: stated, or its class.
-
-    Raises:
-      InputError: the examples have neither.
-    """
-    if real.condition is not None:
-        return real.condition
-    module = ModelTraits.of(trained.model).condition
-    if real.labels is None or ConditionTraits.of(module).num_classes is None:
-        raise InputError(
-            "condition must be stated for each test example of a conditional model: "
-            "see flaxvae.data.condition_on_labels"
-        )
-    return real.labels
 
 
 def _own(trained: Trained, dataset: Dataset, x: np.ndarray) -> np.ndarray:
