@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -160,30 +161,42 @@ def classify(classifier: Trained, x: np.ndarray | jax.Array) -> np.ndarray:
     return np.asarray(probabilities)
 
 
-def make_extract(classifier: Trained) -> Callable[[np.ndarray], np.ndarray]:
-    """Makes ``extract(x) -> (N, F)``, the last hidden layer of a classifier.
+class Extracted(NamedTuple):
+    """What a classifier finds in N examples.
 
-    It is compiled once for calls with as many examples; ``x`` is as in `classify`.
+    Attributes:
+      features: its last hidden layer, ``(N, F)``.
+      classes: the most probable class of each, ``(N,)``.
     """
 
-    def features(model: Classifier, x: jax.Array) -> jax.Array:
-        return model.features(x).reshape(len(x), -1)
+    features: np.ndarray
+    classes: np.ndarray
 
-    def apply(variables: VariableDict, x: jax.Array) -> jax.Array:
-        found = classifier.model.apply(variables, x, method=features)
-        return jnp.asarray(found)
 
-    compiled = jax.jit(apply)
+def make_extract(classifier: Trained) -> Callable[[np.ndarray], Extracted]:
+    """Makes ``extract(x) -> Extracted``, compiled once for calls with as many examples.
 
-    def extract(x: np.ndarray) -> np.ndarray:
+    ``x`` is as in `classify`.
+    """
+
+    def method(model: Classifier, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return model.features(x).reshape(len(x), -1), model(x)
+
+    @jax.jit
+    def compute(variables: VariableDict, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = classifier.model.apply(variables, x, method=method)
+        return cast(tuple[jax.Array, jax.Array], found)
+
+    def extract(x: np.ndarray) -> Extracted:
         size, parts = min(len(x), CHUNK), []
         for first in range(0, len(x), CHUNK):
             rows = np.minimum(np.arange(first, first + size), len(x) - 1)
             seen = np.asarray(x[rows], np.float32)
-            parts.append(np.asarray(compiled(classifier.variables, seen)))
-        found = np.concatenate(parts)[: len(x)]
-        check_numbers("the classifier's feature", found)
-        return found
+            parts.append([np.asarray(a) for a in compute(classifier.variables, seen)])
+        every = zip(*parts, strict=True)
+        features, logits = (np.concatenate(a)[: len(x)] for a in every)
+        check_numbers("the classifier's feature", features)
+        return Extracted(features, logits.argmax(axis=1))
 
     return extract
 

@@ -3,18 +3,22 @@
 import functools
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
 from flaxvae.checks import InputError
-from flaxvae.data import Split, condition_on_labels
+from flaxvae.data import Split, from_arrays
 from flaxvae.data.preprocess import Preprocessing
 from flaxvae.distributions import MultivariateNormal
+from flaxvae.evaluation import calibration
 from flaxvae.evaluation.calibration import describe_ranks, rank_calibration
 from flaxvae.models import build_autoencoder, build_vae
 from flaxvae.models.hierarchical_config import HierarchicalConfig
-from flaxvae.training import Trained, fit
+from flaxvae.objectives import ELBO
+from flaxvae.training import Trained
 from tests.objectives.linear_gaussian import LinearGaussian
 
 ROWS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
@@ -105,21 +109,38 @@ def test_statistics_of_known_ranks():
         assert stated == pytest.approx(spread, rel=0.15)
 
 
-def test_conditions_and_levels(stripes):
+def initialize(model, x, condition=None):
+    """A model with its first parameters."""
+
+    def method(model, x, *, key):
+        vae = model if condition is None else model.given(jnp.asarray(condition))
+        return ELBO()(vae, x, key=key)
+
+    key = jax.random.key(0)
+    variables = jax.jit(
+        lambda: model.init(key, jnp.asarray(x), key=key, method=method)
+    )()
+    return Trained(model, variables, x.shape[1:])
+
+
+def test_conditions_and_levels():
     """The conditions are those of the split; each dimension of each level is ranked."""
-    options = {"epochs": 1, "batch_size": 50, "progress": False}
-    data = condition_on_labels(stripes)
-    choices = {"conditional": "concat", "num_classes": 8, "prior": "conditional"}
-    likelihood = {"likelihood": "continuous_bernoulli"}
-    vae = build_vae(data.shape, 2, hidden=(8,), **choices, **likelihood)
-    trained = fit(vae, data, **options)
-    found = rank_calibration(trained, data.test, num=100)
-    assert found.counts.shape == (2, 20) and found.level_sizes is None
+    condition = np.arange(7) % 3
+    choices = {"conditional": "concat", "num_classes": 3, "prior": "conditional"}
+    vae = build_vae((3,), 2, likelihood="normal", hidden=(8,), **choices)
+    trained = initialize(vae, ROWS, condition)
+    for split in (Split(ROWS, condition=condition), Split(ROWS, labels=condition)):
+        found = rank_calibration(trained, split, num=100)
+        assert found.counts.shape == (2, 20) and found.level_sizes is None
     with pytest.raises(InputError, match="condition must be stated"):
-        rank_calibration(trained, Split(data.test.x), num=100)
-    model = HierarchicalConfig(latent_dims=(2, 3), hidden=(8,), **likelihood)
-    levels = fit(model.build(stripes), stripes, **options)
-    found = rank_calibration(levels, stripes.test, num=100, num_draws=19)
+        rank_calibration(trained, Split(ROWS), num=100)
+    weights = (np.arange(7) == 1).astype(float)
+    weighted = Split(ROWS, condition=condition, weights=weights)
+    conditions = calibration._draw_conditions(trained, weighted, 20, jax.random.key(0))
+    assert conditions.tolist() == [1] * 20
+    config = HierarchicalConfig(latent_dims=(2, 3), hidden=(8,), likelihood="normal")
+    levels = initialize(config.build(from_arrays(ROWS)), ROWS)
+    found = rank_calibration(levels, Split(ROWS), num=100, num_draws=19)
     assert found.level_sizes == (2, 3)
     assert found.counts.shape == (5, 20)
 

@@ -10,7 +10,7 @@ from flaxvae.capabilities import ModelTraits
 from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import check_examples
-from flaxvae.evaluation.recognition import accuracy, make_extract, train_classifier
+from flaxvae.evaluation.recognition import make_extract, train_classifier
 from flaxvae.evaluation.sample_quality.frechet import FrechetDistance, frechet_distance
 from flaxvae.evaluation.sample_quality.halves import Measured
 from flaxvae.evaluation.sample_quality.neighbours import (
@@ -39,7 +39,7 @@ class SampleQuality(TypedDict):
       samples: ``"means"`` or ``"draws"`` of p(x|z).
       num: how many real and how many generated examples.
       k: number of the neighbour.
-      classifier_accuracy: the share of the test examples that it classifies correctly;
+      classifier_accuracy: the share of the real examples that it classifies correctly;
         None for columns and unlabelled test examples.
       precision: see `precision_recall`.
       recall: likewise.
@@ -125,13 +125,18 @@ def sample_quality(
     chosen = np.random.default_rng(seed).permutation(len(dataset.test))[:num]
     real = dataset.test[np.sort(chosen)]
     share: float | None = None
-    find: Callable[[np.ndarray], np.ndarray] = _columns
-    if not is_table:
-        classifier = classifier or train_classifier(dataset, seed=seed)
-        if dataset.test.labels is not None:
-            share = accuracy(classifier, dataset.test, seed=seed)["accuracy"]
-        find = make_extract(classifier)
-    x = find(_seen(dataset, real.x))
+    seen = _seen(dataset, real.x)
+    if is_table:
+        find, x = _columns, _columns(seen)
+    else:
+        extract = make_extract(classifier or train_classifier(dataset, seed=seed))
+
+        def find(x: np.ndarray) -> np.ndarray:
+            return extract(x).features
+
+        x, classes = extract(seen)
+        if real.labels is not None:
+            share = float(np.mean(classes == real.labels))
     drawn = _draw_features(
         trained,
         dataset,
