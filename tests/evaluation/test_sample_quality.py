@@ -9,7 +9,8 @@ import pytest
 from scipy import linalg
 
 from flaxvae.checks import InputError
-from flaxvae.data import Preprocessing, Split, condition_on_labels, from_arrays
+from flaxvae.data import Split, condition_on_labels, from_arrays
+from flaxvae.distributions import Normal
 from flaxvae.evaluation import recognition
 from flaxvae.evaluation.recognition import classify, make_extract
 from flaxvae.evaluation.sample_quality import (
@@ -118,7 +119,7 @@ def test_a_subset_of_modes_loses_recall_and_coverage_but_not_precision():
 
 def test_standard_errors_are_the_spread_over_data_sets():
     found, distances = [], []
-    for _ in range(25):
+    for _ in range(20):
         real, generated = RNG.normal(size=(2, 200, 2))
         generated = generated * 1.5 + 1
         found.append(measure_neighbours(real, generated))
@@ -259,7 +260,9 @@ def untrained(model, images, objective):
     return Trained(model, variables, images.shape, images.preprocessing)
 
 
-def test_models_without_a_prior_with_levels_and_of_codes(images, classifier):
+def test_models_without_a_prior_with_levels_and_of_codes(
+    images, classifier, monkeypatch
+):
     options = {"classifier": classifier, "k": 2}
     model = build_autoencoder(images.shape, 2, hidden=(8,))
     autoencoder = untrained(model, images, Reconstruction())
@@ -274,13 +277,20 @@ def test_models_without_a_prior_with_levels_and_of_codes(images, classifier):
     vqvae = untrained(model, images, Quantization())
     with pytest.raises(InputError, match="must have a prior over its codes"):
         sample_quality(vqvae, images, **options)
-    rows, columns, _ = vqvae.code_shape
-    module = CodePrior(6, columns=columns, num_classes=4, width=4, num_layers=1)
-    codes, key = jnp.zeros((1, rows, columns, 1)), jax.random.key(0)
-    variables = module.init(key, codes, jnp.zeros(1, jnp.int32), method="logits")
-    prior = Trained(module, variables, (rows, columns, 1), Preprocessing(max_value=5.0))
+    given = {}
+
+    def choose(*args, **choices):
+        given.update(choices)
+        return Normal(jnp.zeros(vqvae.code_shape), jnp.zeros(vqvae.code_shape), 3)
+
+    monkeypatch.setattr(samples, "choose_sampler", choose)
+    shape = vqvae.code_shape[:-1]
+    module = CodePrior(6, columns=shape[1], num_classes=4, width=4, num_layers=1)
+    prior = Trained(module, {"params": {}}, (*shape, 1))
     found = sample_quality(vqvae, images, code_prior=prior, **options)
     assert found["samples"] == "means" and found["num"] == len(images.test)
+    np.testing.assert_array_equal(np.sort(given["labels"]), np.sort(images.test.labels))
+    assert given["code_prior"] is prior
     with pytest.raises(InputError, match="a model that decodes codes, got Classifier"):
         sample_quality(classifier, images, **options)
 
