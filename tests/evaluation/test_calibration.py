@@ -129,9 +129,8 @@ def test_conditions_and_levels():
     choices = {"conditional": "concat", "num_classes": 3, "prior": "conditional"}
     vae = build_vae((3,), 2, likelihood="normal", hidden=(8,), **choices)
     trained = initialize(vae, ROWS, condition)
-    for split in (Split(ROWS, condition=condition), Split(ROWS, labels=condition)):
-        found = rank_calibration(trained, split, num=100)
-        assert found.counts.shape == (2, 20) and found.level_sizes is None
+    found = rank_calibration(trained, Split(ROWS, labels=condition), num=100)
+    assert found.counts.shape == (2, 20) and found.level_sizes is None
     with pytest.raises(InputError, match="condition must be stated"):
         rank_calibration(trained, Split(ROWS), num=100)
     weights = (np.arange(7) == 1).astype(float)
