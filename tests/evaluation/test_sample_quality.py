@@ -20,9 +20,16 @@ from flaxvae.evaluation.sample_quality import (
     sample_quality,
     samples,
 )
-from flaxvae.evaluation.sample_quality.frechet import Moments, distance_of_moments
+from flaxvae.evaluation.sample_quality.frechet import (
+    Moments,
+    distance_of_moments,
+    find_moments,
+)
 from flaxvae.evaluation.sample_quality.halves import split_halves, summarize
-from flaxvae.evaluation.sample_quality.neighbours import measure_neighbours
+from flaxvae.evaluation.sample_quality.neighbours import (
+    _kth_smallest,
+    measure_neighbours,
+)
 from flaxvae.models import (
     CodePrior,
     build_autoencoder,
@@ -74,7 +81,7 @@ def test_they_are_those_of_a_loop_for_any_memory(N, M, F, k, rng):
     generated = rng.normal(size=(M, F)) * 6 + 102
     generated[:, 0] += 6
     expected = loop(real, generated, k)
-    assert 0 < expected["recall"] and 0 < expected["coverage"] < 1
+    assert expected["recall"] > 0 and 0 < expected["coverage"] < 1
     for memory in (2**26, 2**13) if k == 5 else (1,):
         found = values(real, generated, k=k, memory_budget=memory)
         assert found == pytest.approx(expected, abs=1e-6)
@@ -139,6 +146,13 @@ def test_standard_errors_are_the_spread_over_data_sets(rng):
     assert 0.6 < stated / spread < 1.5
 
 
+def test_the_kth_smallest_is_that_of_a_sort(rng):
+    for N, k in ((3, 2), (20, 5), (23, 5), (200, 1), (101, 7)):
+        x = rng.integers(0, 30, (6, N)).astype(np.float32)
+        x[:, rng.integers(N)] = np.inf
+        np.testing.assert_array_equal(_kth_smallest(x, k), np.sort(x)[:, k - 1])
+
+
 def test_halves_are_disjoint_and_of_one_size():
     for first, second in split_halves(11, 6):
         for part, size in (("real", 5), ("generated", 3)):
@@ -164,6 +178,9 @@ def test_the_frechet_distance_of_normal_distributions(rng):
     assert distance_of_moments(other, one) == pytest.approx(exact)
     flat = Moments(np.zeros(4), np.diag([1.0, 0, 0, 0]))
     assert distance_of_moments(flat, flat) == pytest.approx(0, abs=1e-12)
+    found = find_moments(a)
+    np.testing.assert_allclose(found.mean, a.mean(0))
+    np.testing.assert_allclose(found.covariance, np.cov(a.T))
     errors = []
     for _ in range(6):
         x = rng.multivariate_normal(one.mean, one.covariance, 3000)

@@ -237,8 +237,8 @@ def _kth_smallest(values: jax.Array, k: int) -> jax.Array:
     """
     A, N = values.shape
     size = math.isqrt(N // k)
-    groups = -(-N // max(size, 1))
-    if size >= 2 and groups > k:
+    if size >= 2:
+        groups = -(-N // size)  # 2 k at least
         padding = ((0, 0), (0, size * groups - N))
         values = jnp.pad(values, padding, constant_values=jnp.inf)
         values = values.reshape(A, size, groups)
