@@ -58,8 +58,9 @@ def summarize(
     the bootstrap repeats no example (each would be its own nearest neighbour) and which
     a bias common to both halves does not reach.
 
-    >>> summarize(0.5, [(0.4, 0.6), (0.5, 0.5)], [0.7])["standard_error"]
-    0.07071067811865475
+    >>> found = summarize(0.5, [(0.4, 0.6), (0.5, 0.5)], [0.7])
+    >>> round(found["standard_error"], 4)
+    0.0707
 
     Args:
       value: of all examples.
