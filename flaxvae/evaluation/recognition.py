@@ -1,11 +1,14 @@
 """Classifier-based evaluation of generated samples."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
 from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
 from flaxvae.data import Dataset, Preprocessing, Split
@@ -15,10 +18,11 @@ from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.generate import check_sampled, count_classes
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, choose_sampler
-from flaxvae.models import build_classifier
+from flaxvae.models import Classifier, build_classifier
 from flaxvae.objectives import Classification
 from flaxvae.training import Trained, fit
 from flaxvae.training.keys import Stream
+from flaxvae.training.trained import CHUNK
 
 CONFIDENT = 0.9  # probability of a class
 
@@ -155,6 +159,46 @@ def classify(classifier: Trained, x: np.ndarray | jax.Array) -> np.ndarray:
     )
     check_numbers("the classifier's probability", probabilities)
     return np.asarray(probabilities)
+
+
+class Extracted(NamedTuple):
+    """What a classifier finds in N examples.
+
+    Attributes:
+      features: its last hidden layer, ``(N, F)``.
+      classes: the most probable class of each, ``(N,)``.
+    """
+
+    features: np.ndarray
+    classes: np.ndarray
+
+
+def make_extract(classifier: Trained) -> Callable[[np.ndarray], Extracted]:
+    """Makes ``extract(x) -> Extracted``, compiled once for calls with as many examples.
+
+    ``x`` is as in `classify`.
+    """
+
+    def method(model: Classifier, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return model.features(x).reshape(len(x), -1), model(x)
+
+    @jax.jit
+    def compute(variables: VariableDict, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = classifier.model.apply(variables, x, method=method)
+        return cast(tuple[jax.Array, jax.Array], found)
+
+    def extract(x: np.ndarray) -> Extracted:
+        size, parts = min(len(x), CHUNK), []
+        for first in range(0, len(x), CHUNK):
+            rows = np.minimum(np.arange(first, first + size), len(x) - 1)
+            seen = np.asarray(x[rows], np.float32)
+            parts.append([np.asarray(a) for a in compute(classifier.variables, seen)])
+        every = zip(*parts, strict=True)
+        features, logits = (np.concatenate(a)[: len(x)] for a in every)
+        check_numbers("the classifier's feature", features)
+        return Extracted(features, logits.argmax(axis=1))
+
+    return extract
 
 
 def describe_classes(

@@ -23,7 +23,12 @@ class Classifier(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits ``(B, num_classes)`` of a batch."""
-        return nn.Dense(self.num_classes, name="logits")(self.encoder(x))
+        return nn.Dense(self.num_classes, name="logits")(self.features(x))
+
+    def features(self, x: jax.Array) -> jax.Array:
+        """The last hidden layer ``(B, F)``, from which the logits are computed."""
+        features: jax.Array = self.encoder(x)
+        return features
 
     def init_all(self, x: jax.Array) -> None:
         """Calls every part once, to initialize its variables."""

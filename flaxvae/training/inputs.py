@@ -90,6 +90,21 @@ def conditions_of(
     return array
 
 
+def own_conditions(model: nn.Module, split: Split) -> np.ndarray:
+    """The condition of each example of a split for a conditional model.
+
+    Those of the split, or of a model conditional on classes its labels.
+
+    Raises:
+      InputError: the split has neither, or conditions that the model does not have.
+    """
+    sizes = ConditionTraits.of(ModelTraits.of(model).condition)
+    given = split.condition
+    if given is None and sizes.num_classes is not None:
+        given = split.labels
+    return np.asarray(conditions_of(model, given, len(split)))
+
+
 def learns_labels(model: nn.Module) -> bool:
     """Whether a model is taught the labels of its examples, as a classifier is."""
     return ModelTraits.of(model).learns_labels
