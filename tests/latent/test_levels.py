@@ -359,8 +359,9 @@ def test_bars_are_the_kl_of_the_test_split(trained, data):
     close([bar.get_width() for bar in bars], kl)
     assert [bar.get_y() + 0.4 for bar in bars] == pytest.approx([1, 2, 3])
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the top level is uppermost
-    assert [text.get_text() for text in axes.texts] == [f"{v:.2f}" for v in kl]
-    assert axes.get_title().endswith(f"grey\n{kl.sum():.2f} nats in total")
+    shown = [f"{v:.2f}" if v < 10 else f"{v:.1f}" for v in kl]
+    assert [text.get_text() for text in axes.texts] == shown
+    assert axes.get_title().endswith(f"grey\n{kl.sum():.1f} nats in total")
     assert axes.get_xlabel() == "KL, nats per example"
     lines = level_pictures.kl_by_epoch(context).axes[0].lines
     history = [line["codes"]["kl_per_level"] for line in trained.history]
