@@ -163,7 +163,7 @@ def list_names(names: Iterable[object], most: int = 10, separator: str = ", ") -
     return separator.join(texts[:most]) + more
 
 
-def fields_of(thing: object) -> tuple[dataclasses.Field[object], ...]:
+def dataclass_fields(thing: object) -> tuple[dataclasses.Field[object], ...]:
     """The fields of a dataclass, or of an instance of one."""
     return dataclasses.fields(cast("DataclassInstance", thing))
 
@@ -174,7 +174,7 @@ def show_fields(thing: object) -> str:
     Fields at their default are left out.
     """
     texts = []
-    for field in fields_of(thing):
+    for field in dataclass_fields(thing):
         value = getattr(thing, field.name)
         shape = getattr(value, "shape", None)
         if hasattr(value, "dtype") and shape:

@@ -31,7 +31,7 @@ from flaxvae.checks import (
     check_at_most,
     check_below,
     check_choice,
-    fields_of,
+    dataclass_fields,
     show,
 )
 from flaxvae.types import Json
@@ -92,7 +92,7 @@ def check_settings(settings: object, **known: object) -> None:
         hints = typing.get_type_hints(type(settings))
     except NameError:  # a type that only the user's function knows
         hints = {}
-    for field in fields_of(settings):
+    for field in dataclass_fields(settings):
         value, hint = getattr(settings, field.name), hints.get(field.name, object)
         plain = _as_python(value, hint)
         if isinstance(plain, list) and _has_tuple(hint):
@@ -122,8 +122,8 @@ def check_needs(settings: object, **known: object) -> None:
     Raises:
       InputError: a field without effect; the message says what it needs.
     """
-    values = {f.name: getattr(settings, f.name) for f in fields_of(settings)}
-    for field in fields_of(settings):
+    values = {f.name: getattr(settings, f.name) for f in dataclass_fields(settings)}
+    for field in dataclass_fields(settings):
         value, needs = values[field.name], field.metadata.get("needs", {})
         if not needs or value is False or value == field.default:
             continue
@@ -284,7 +284,7 @@ def field_docs(settings: type[object]) -> dict[str, str]:
     A field without a line in the source has it as ``doc`` in its metadata. Of a class
     without a source file, as of ``python -c``, there are no docstrings.
     """
-    fields = fields_of(settings)
+    fields = dataclass_fields(settings)
     docs = {f.name: f.metadata["doc"] for f in fields if "doc" in f.metadata}
     for cls in reversed(settings.__mro__):
         if not dataclasses.is_dataclass(cls):
@@ -305,7 +305,7 @@ def field_docs(settings: type[object]) -> dict[str, str]:
 def flatten_settings(settings: object) -> dict[str, object]:
     """Every field of a dataclass by name, those of nested dataclasses too."""
     values: dict[str, object] = {}
-    for field in fields_of(settings):
+    for field in dataclass_fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             values |= flatten_settings(value)
@@ -328,7 +328,7 @@ def describe_settings(settings: object) -> dict[str, Json]:
     """A dataclass as JSON: ``{field: value}``, nested dataclasses likewise."""
     return {
         field.name: describe_value(getattr(settings, field.name))
-        for field in fields_of(settings)
+        for field in dataclass_fields(settings)
     }
 
 

@@ -35,7 +35,7 @@ from flaxvae.training.keys import Stream
 from flaxvae.types import Json
 
 MEMORY_BUDGET = 2**26  # bytes of examples and draws that are computed at once
-STREAM_COUNT = 11  # of the keys of `Stream.TEST`
+KEY_NUMBER = 11  # in `Stream.TEST`, see `draw_key`
 
 Simulate = Callable[
     [VariableDict, Batch[jax.Array], jax.Array], tuple[jax.Array, jax.Array]
@@ -144,7 +144,7 @@ def rank_calibration(
         ranks, but not their distribution, depend on it.
 
     Raises:
-      InputError: a model without a prior; a likelihood that is no distribution of the
+      InputError: a model without a prior; a likelihood that is not normalized for the
         data (grey levels under Bernoulli), whose draws are unlike the examples that the
         network has learned from; numbers that do not fit.
       NonFiniteError: parameters or draws that are infinite or NaN.
@@ -159,7 +159,7 @@ def rank_calibration(
     check_above("memory_budget", memory_budget, 0)
     trained.check_finite()
     check_simulated(trained, split)
-    key = draw_key(trained, Stream.TEST, STREAM_COUNT, seed=seed)
+    key = draw_key(trained, Stream.TEST, KEY_NUMBER, seed=seed)
     conditions = _draw_conditions(trained, split, num, key)
     row = bytes_per_draw(trained)
     codes = 4 * ARRAYS_AT_ONCE * sum(_level_sizes(trained))

@@ -11,7 +11,7 @@ from flaxvae.data.dataset import check_examples
 from flaxvae.latent.encode import encode_means
 from flaxvae.training import Trained
 
-RESTARTS = 10  # of k-means, of which the best counts
+RESTARTS = 10  # of k-means; the best result is kept
 RESAMPLES = 200  # of the bootstrap
 
 
@@ -160,8 +160,9 @@ def _entropy(shares: np.ndarray) -> np.ndarray:
 def adjusted_rand(tables: np.ndarray) -> np.ndarray:
     """The adjusted Rand index of two partitions, 1 where both are constant.
 
-    With n2 = n (n - 1) / 2 pairs of examples, of which A puts a together, B puts b, and
-    both c: (c - a b / n2) / ((a + b) / 2 - a b / n2).
+    There are m = n (n - 1) / 2 pairs of examples. If a pairs share a part of A, b pairs
+    share a part of B, and c pairs share both, the index is (c - a b / m) /
+    ((a + b) / 2 - a b / m).
 
     >>> float(adjusted_rand(np.array([[5, 0], [0, 5]])))
     1.0

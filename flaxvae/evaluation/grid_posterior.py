@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -24,7 +24,7 @@ from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.likelihood import bytes_per_draw
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
-from flaxvae.models.bind import bind
+from flaxvae.models.bind import apply_bound, bind
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import draw_inputs
 from flaxvae.training.inputs import own_conditions
@@ -36,9 +36,8 @@ MOST_EXAMPLES = 100  # for which there is a grid each
 RANGE_DRAWS = 512  # whose range, and half of it on either side, a density is within
 ZOOMS = 2  # passes that find where p(z|x) is
 NEGLIGIBLE = 20.0  # nats below the highest point of a density
-STREAM_COUNT = 12  # of the keys of `Stream.TEST`
+KEY_NUMBER = 12  # in `Stream.TEST`, see `draw_key`
 
-R = TypeVar("R")
 Evaluate = Callable[
     [VariableDict, Batch[jax.Array], jax.Array], tuple[jax.Array, jax.Array]
 ]
@@ -87,7 +86,8 @@ def grid_posterior(
 
     The inputs are those of the ELBO that `flaxvae.evaluation.evaluate` reports under
     the same seed. Where p(x|z) is not normalized (grey levels under Bernoulli), p(z|x)
-    is what the ELBO takes it for, and ``log_evidence`` is no density.
+    is the normalized product of the same p(x|z) and p(z) as in the ELBO, and
+    ``log_evidence`` is not the logarithm of a density.
 
     Args:
       trained: a trained model with one or two latent dimensions in one level.
@@ -107,8 +107,8 @@ def grid_posterior(
     check_examples(split)
     if len(split) > MOST_EXAMPLES:
         raise InputError(
-            f"split must hold {MOST_EXAMPLES} examples at most, for each of which a "
-            f"grid is decoded, got {len(split)}"
+            f"split must hold {MOST_EXAMPLES} examples at most, since a grid is "
+            f"decoded for each, got {len(split)}"
         )
     G = as_integer("points", POINTS[D] if points is None else points, 5)
     if G % 2 == 0:
@@ -118,7 +118,7 @@ def grid_posterior(
     batch = _seen(trained, split, seed)
     at_once = memory_budget // (len(split) * bytes_per_draw(trained))
     evaluate = _make_evaluate(trained.model, int(max(1, min(G**D, at_once))))
-    key = draw_key(trained, Stream.TEST, STREAM_COUNT, seed=seed)
+    key = draw_key(trained, Stream.TEST, KEY_NUMBER, seed=seed)
     of_prior, of_q = _find_ranges(trained, batch, key)
     box = _join_boxes(of_prior, of_q)  # (N, D, 2)
     for _ in range(ZOOMS):
@@ -298,21 +298,16 @@ def _make_evaluate(model: nn.Module, at_once: int) -> Evaluate:
         D, G = axes.shape[1:]
         P = G**D
 
-        def apply(method: Callable[..., R], x: jax.Array) -> R:
-            def on_batch(model: nn.Module, batch: Batch[jax.Array]) -> R:
-                return method(*bind(model, batch))
-
-            return cast(R, model.apply(variables, batch.with_x(x), method=on_batch))
-
         x = batch.x
-        q = apply(lambda vae, x: vae.encode(x), x)
-        prior = apply(lambda vae, x: vae.prior(), x)
+        q = apply_bound(model, variables, batch, lambda vae, x: vae.encode(x))
+        prior = apply_bound(model, variables, batch, lambda vae, x: vae.prior())
 
         def of_points(point: jax.Array) -> tuple[jax.Array, jax.Array]:
             place = jnp.unravel_index(point, (G,) * D)
             columns = [axes[:, d][:, place[d]].T for d in range(D)]
             z = jnp.stack(columns, axis=-1)  # (points, N, D)
-            p_x = apply(lambda vae, z: vae.decode(z), z)
+            codes = batch.with_x(z)
+            p_x = apply_bound(model, variables, codes, lambda vae, z: vae.decode(z))
             return p_x.log_prob(x) + prior.log_prob(z), q.log_prob(z)
 
         numbers = jnp.arange(-(-P // at_once) * at_once, dtype=jnp.int32)

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
@@ -16,13 +16,13 @@ from flaxvae.capabilities import LikelihoodTraits, ModelTraits
 from flaxvae.checks import InputError, as_integer, check_above, check_terms
 from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
-from flaxvae.distributions.levels import Draws, LevelPosterior
+from flaxvae.distributions.levels import LevelPosterior
 from flaxvae.dtypes import narrow
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE, bytes_per_row
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
-from flaxvae.models.bind import bind
+from flaxvae.models.bind import apply_bound
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH, draw_inputs
@@ -254,29 +254,22 @@ def make_estimate(
     def estimate(
         variables: VariableDict, batch: Batch[jax.Array], key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        def apply(method: Callable[..., R], x: PyTree) -> R:
-            """``method(model, x)`` of the model under the conditions of the batch."""
-
-            def on_batch(model: nn.Module, batch: Batch[jax.Array]) -> R:
-                return method(*bind(model, batch))
-
-            return cast(R, model.apply(variables, batch.with_x(x), method=on_batch))
-
         x = batch.x
-        q = apply(lambda vae, x: vae.encode(x), x)
-        p = apply(lambda vae, x: vae.prior(), x)
+        q = apply_bound(model, variables, batch, lambda vae, x: vae.encode(x))
+        p = apply_bound(model, variables, batch, lambda vae, x: vae.prior())
 
         def add_chunk(sums: Sums, number: jax.Array) -> tuple[Sums, None]:
             highest, total, squares, groups = sums
             key_z = jax.random.fold_in(key, number)
-            z: jax.Array | Draws
+            z: PyTree  # an array of codes, or draws of all levels
             if isinstance(q, LevelPosterior):  # one pass computes all of it
                 z = q.draw(key_z, (in_chunk,))
                 log_q, log_p = z.log_q.sum(0), z.log_p.sum(0)
             else:
                 z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
                 log_p = p.log_prob(z)
-            p_x = apply(lambda vae, z: vae.decode(z), z)
+            codes = batch.with_x(z)
+            p_x = apply_bound(model, variables, codes, lambda vae, z: vae.decode(z))
             log_likelihood = p_x.log_prob(x)
             log_w = log_likelihood + log_p - log_q  # (in_chunk, B)
             log_w = narrow(log_w)

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+import flax.linen as nn
 import jax
+from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
 from flaxvae.capabilities import Conditional, ModelTraits
 from flaxvae.checks import InputError
 
+R = TypeVar("R")
 Classifier = Callable[[jax.Array], jax.Array]  # bound, from examples to logits
 
 
@@ -52,6 +55,20 @@ class Labelled:
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits ``(B, num_classes)``."""
         return self.model(x)
+
+
+def apply_bound(
+    model: nn.Module,
+    variables: VariableDict,
+    batch: Batch[jax.Array],
+    method: Callable[..., R],
+) -> R:
+    """``method(model, x)`` of an unbound model under a batch; see `bind`."""
+
+    def on_batch(model: nn.Module, batch: Batch[jax.Array]) -> R:
+        return method(*bind(model, batch))
+
+    return cast(R, model.apply(variables, batch, method=on_batch))
 
 
 def bind_example(model: object, count: int) -> Any:

@@ -26,7 +26,7 @@ from flaxvae.training.keys import Stream
 from flaxvae.training.trained import CHUNK
 
 SAMPLES_AT_ONCE = 2 * CHUNK
-STREAM_COUNT = 10  # of the keys of `Stream.TEST`
+KEY_NUMBER = 10  # in `Stream.TEST`, see `draw_key`
 
 
 class SampleQuality(TypedDict):
@@ -230,7 +230,7 @@ def _draw_features(
         code_prior=code_prior,
         seed=seed,
     )
-    root = draw_key(trained, Stream.TEST, STREAM_COUNT, seed=seed)
+    root = draw_key(trained, Stream.TEST, KEY_NUMBER, seed=seed)
     # A prior over codes has a class for each, and is compiled for them.
     size = num if is_codes else min(num, SAMPLES_AT_ONCE)
     parts = []

@@ -49,8 +49,8 @@ def test_noise_has_the_score_of_chance():
 def test_points_are_mean_absolute_differences():
     """Of two independent uniform values of {0, 1, 2, 3} |a - b| is 5/4 on average.
 
-    Among the 60 examples of a group that share the other factor, a partner is one of 59
-    others, of which 14 have the same value: 60 / 59 of 5/4.
+    A group holds 60 examples, 15 of each value. The partner of an example is one of the
+    other 59, so that the mean over different examples is 60 / 59 times as large.
     """
     groups = Groups.of(EQUAL)
     rng = np.random.default_rng(0)
