@@ -36,8 +36,8 @@ class Flags(GridFlags):
         super().__post_init__()
         if self.model.depth is not None:
             raise InputError(
-                f"depth must be left out of a sweep, got {self.model.depth}: num_levels "
-                "has its values"
+                f"depth must be left out, got {self.model.depth}: a sweep's num_levels "
+                "has the values"
             )
         for num_levels in self.num_levels:
             self.model_of(num_levels)  # checks the combination

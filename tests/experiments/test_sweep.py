@@ -93,7 +93,7 @@ def test_numbers_of_levels_are_swept(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--depth=2",), "depth must be left out of a sweep"),
+        (("--depth=2",), "depth must be left out, got 2"),
         (("--num_levels=0",), "num_levels must be >= 1, got 0"),
         (("--latent_dims", "2", "3", "--num_levels=3"), "one for each of 3 levels"),
     ],
