@@ -55,7 +55,7 @@ def plot_latent_scatter(
     shown = np.random.default_rng(0).permutation(len(codes))[:MAX_POINTS]
     codes = np.asarray(codes)[shown]
     labels = np.zeros(len(codes), int) if labels is None else np.asarray(labels)[shown]
-    kinds, classes, class_names = _number_labels(labels, class_names)
+    kinds, classes, class_names = number_labels(labels, class_names)
     if codes.shape[1] == 1:
         spread = np.random.default_rng(1).uniform(-0.35, 0.35, len(codes))
         codes = np.stack([codes[:, 0], classes + spread], axis=1)  # (N, 2)
@@ -85,7 +85,7 @@ def plot_latent_scatter(
     return figure
 
 
-def _number_labels(
+def number_labels(
     labels: np.ndarray, class_names: Sequence[str] | None
 ) -> tuple[list[int], np.ndarray, Sequence[str] | None]:
     """The classes that there are, which of them each example is of, and the names.
