@@ -24,7 +24,7 @@ from flaxvae.latent.figures.style import (
 
 MOST_BARS = 64  # dimensions with a bar each; more become steps
 MOST_NUMBERS = 32  # bars with the number of their dimension
-PRIOR = "#e76300"  # of what belongs to the prior
+PRIOR = "#30323a"  # of what belongs to the prior
 
 
 def plot_kl_per_dimension(kl: np.ndarray, *, active: float, title: str) -> Figure:
