@@ -152,14 +152,13 @@ def _muon() -> optax.GradientTransformation:
 
 
 def _matrix_axes(ndim: int) -> contrib.MuonDimensionNumbers | None:
-    """Inputs and outputs of a kernel as a matrix; those of stacked layers are many.
+    """Inputs and outputs of a kernel ``(in, out)`` or ``(H, W, in, out)`` as a matrix.
 
-    The last axis of Linen's kernels is the outputs; up to three before it are the
-    inputs, with rows and columns of an image's patch.
+    An axis before these is of layers that a scan has stacked: they are many matrices.
     """
     if ndim < 2:
         return None
-    return contrib.MuonDimensionNumbers(tuple(range(max(0, ndim - 4), ndim - 1)), -1)
+    return contrib.MuonDimensionNumbers(tuple(range(ndim % 2, ndim - 1)), -1)
 
 
 def freeze(

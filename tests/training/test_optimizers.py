@@ -204,6 +204,7 @@ def test_muon_sees_a_convolution_as_a_matrix_and_stacked_layers_one_by_one():
     np.testing.assert_allclose(
         of(patch).reshape(18, 5), of(patch.reshape(18, 5)), atol=1e-5
     )
-    stacked = jax.random.normal(jax.random.key(1), (2, 3, 3, 2, 5))
-    for layer, expected in zip(of(stacked), stacked, strict=True):
-        np.testing.assert_allclose(layer, of(expected), atol=1e-5)
+    for shape in ((3, 3, 2, 5), (4, 6)):
+        stacked = jax.random.normal(jax.random.key(1), (2, *shape))
+        for layer, expected in zip(of(stacked), stacked, strict=True):
+            np.testing.assert_allclose(layer, of(expected), atol=1e-5)
