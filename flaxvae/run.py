@@ -32,6 +32,7 @@ from flaxvae.evaluation.recognition import check_recognized, train_classifier
 from flaxvae.evaluation.scores import score_dataset
 from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
 from flaxvae.latent.comparisons import draw_accuracies
+from flaxvae.latent.context import Picture
 from flaxvae.latent.generate import (
     check_output,
     check_sampled,
@@ -48,6 +49,7 @@ from flaxvae.training.processes import hosts
 from flaxvae.training.storage.environment import device_name
 from flaxvae.training.storage.run_folder import check_new_file, check_writable
 from flaxvae.training.storage.tensorboard import add_figures
+from flaxvae.types import PictureFormat, PictureStyle
 
 TIMES = (
     "seconds_per_epoch",
@@ -185,6 +187,10 @@ class Run(TrainedOnData):
         manifold_dims: Sequence[int] | None = None,
         other: Trained | None = None,
         seed: int | None = None,
+        pictures: Mapping[str, Picture] | Sequence[str] | None = None,
+        file_format: PictureFormat = "png",
+        style: PictureStyle = "light",
+        on_picture: Callable[[str], None] | None = None,
         dataset: DataSource | None = None,
     ) -> list[Path]:
         """Draws the pictures of the run; see `flaxvae.latent.draw`.
@@ -196,6 +202,10 @@ class Run(TrainedOnData):
           manifold_dims: dimensions of the grid of decoded codes.
           other: a VAE to compare a plain autoencoder with.
           seed: of the samples.
+          pictures: names, or functions by name; default those that every run draws.
+          file_format: ``png``, ``pdf`` or ``svg``.
+          style: ``light`` or ``dark``.
+          on_picture: called with each picture's name before it is drawn.
           dataset: in place of the run's own: a data set, or what `read` takes.
 
         Returns:
@@ -220,8 +230,12 @@ class Run(TrainedOnData):
             code_prior=self.code_prior,
             codes=self._codes(dataset) if isinstance(self.model, VQVAE) else None,
             seed=seed,
+            pictures=pictures,
+            file_format=file_format,
+            style=style,
+            on_picture=on_picture,
         )
-        if own:
+        if own and file_format == "png":
             add_figures(self._workdir(), paths, self.epochs)
         return paths
 

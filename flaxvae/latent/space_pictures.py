@@ -31,18 +31,24 @@ def traversals(context: Context) -> "Figure | None":
     """One dimension at a time, from the code of a test image; largest KL first."""
     from flaxvae.latent import figures
 
-    means, trained = context.means, context.trained
+    if context.dataset.is_table or context.dataset.layout == "series":
+        return None
+    means, trained, shown = context.means, context.trained, context.shown
     spread, kl = means.std(axis=0), context.kl_per_dimension
     dims = np.asarray(rank_dimensions(spread if kl is None else kl, ROWS))
     values = posterior_values(
         means.mean(axis=0)[dims], context.aggregate_std[dims], COLUMNS, extent=EXTENT
     )
-    origin = levels.encode(trained, context.shown)[0]
+    origin = levels.encode(trained, shown)[0]
     codes = np.asarray(traverse(origin, dims, values))
+    condition = None
+    if trained.is_conditional and shown.condition is not None:
+        of_origin = np.asarray(shown.condition)[0]
+        condition = np.broadcast_to(of_origin, (*codes.shape[:2], *of_origin.shape))
     names = [f"z{d + 1}" if kl is None else f"z{d + 1}: {kl[d]:.1f}" for d in dims]
     by = "standard deviation" if kl is None else "KL in nats"
     return figures.plot_rows(
-        panels.decode_grid(trained, codes),
+        panels.decode_grid(trained, codes, condition),
         names,
         title=f"Traversals of one dimension, -{EXTENT:g} to {EXTENT:g} standard "
         f"deviations, sorted by {by}: {context.title}",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import LogNorm, PowerNorm
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -16,15 +16,16 @@ from flaxvae.latent.figures.style import (
     DPI,
     add_legend,
     axis_text,
+    background,
     class_color,
     class_texts,
+    foreground,
     set_title,
     strip,
 )
 
 MOST_BARS = 64  # dimensions with a bar each; more become steps
 MOST_NUMBERS = 32  # bars with the number of their dimension
-PRIOR = "#30323a"  # of what belongs to the prior
 
 
 def plot_kl_per_dimension(kl: np.ndarray, *, active: float, title: str) -> Figure:
@@ -38,7 +39,8 @@ def plot_kl_per_dimension(kl: np.ndarray, *, active: float, title: str) -> Figur
     """
     D = len(kl)
     order = np.argsort(-kl, kind="stable")
-    figure = Figure(figsize=(8, 3.6), dpi=DPI, layout="constrained")
+    width = float(np.clip(2 + 0.4 * D, 5, 8))
+    figure = Figure(figsize=(width, 3.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     places = np.arange(1, D + 1)
     if D <= MOST_BARS:
@@ -54,10 +56,10 @@ def plot_kl_per_dimension(kl: np.ndarray, *, active: float, title: str) -> Figur
     axes.set_ylim(bottom=0)
     axes.set_ylabel("KL divergence, nats per example")
     note = (
-        f"{kl.sum():.2f} nats in total, {int((kl > active).sum())} of {D} dimensions "
-        f"above {active:g}"
+        f"{kl.sum():.2f} nats in total, {int((kl > active).sum())} of {D} above "
+        f"{active:g}"
     )
-    figure.set_figheight(3.6 + set_title(axes, title, 8, note))
+    figure.set_figheight(3.6 + set_title(axes, title, width, note))
     strip(axes)
     axes.grid(visible=False, axis="x")
     return figure
@@ -92,7 +94,9 @@ def plot_densities(
     figure.set_figheight(5.2 + set_title(figure, title, 11.5))
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     norm = PowerNorm(0.5, vmin=0, vmax=float(density.max()))
-    mesh = left.pcolormesh(x, y, density, cmap="Blues", norm=norm, rasterized=True)
+    shades = [background(), CLASS_COLORS[0], foreground()]
+    cmap = LinearSegmentedColormap.from_list("density", shades)
+    mesh = left.pcolormesh(x, y, density, cmap=cmap, norm=norm, rasterized=True)
     figure.colorbar(mesh, ax=left, label="density", shrink=0.8)
     numbers = np.zeros(len(outlines), int) if labels is None else np.asarray(labels)
     kinds, classes, class_names = number_labels(numbers, class_names)
@@ -215,7 +219,7 @@ def plot_reparameterization(
     right.set_title("codes, $z = \\mu + \\sigma \\epsilon$", fontsize=10)
     left.set_ylabel("density")
     handles = [Patch(facecolor=color, alpha=0.45) for color in colors]
-    more = Line2D([], [], color="black", linewidth=1.2)
+    more = Line2D([], [], color=foreground(), linewidth=1.2)
     add_legend(
         figure,
         [*handles, more],
@@ -239,10 +243,10 @@ def _draw_density(
         axes.hist(m + s * noise, bins=50, density=True, color=color, alpha=0.45)
         z = np.linspace(m - 4 * s, m + 4 * s, 200)
         density = np.exp(-0.5 * ((z - m) / s) ** 2) / (s * np.sqrt(2 * np.pi))
-        axes.plot(z, density, color="black", linewidth=1.2)
+        axes.plot(z, density, color=foreground(), linewidth=1.2)
 
 
 def _draw_circle(axes: Axes, radius: float, style: str) -> list[Line2D]:
     angle = np.linspace(0, 2 * np.pi, 200)
     x, y = radius * np.cos(angle), radius * np.sin(angle)
-    return axes.plot(x, y, color=PRIOR, linestyle=style, linewidth=1.4)
+    return axes.plot(x, y, color=foreground(), linestyle=style, linewidth=1.4)
