@@ -83,6 +83,7 @@ def draw(
         not exist for the model.
     """
     from flaxvae.latent import figures
+    from flaxvae.latent.figures.style import use_style
 
     check_choice("file_format", file_format, get_args(PictureFormat))
     check_choice("style", style, get_args(PictureStyle))
@@ -128,7 +129,7 @@ def draw(
     for name, picture in chosen.items():
         if on_picture is not None:
             on_picture(name)
-        with figures.use_style(style):
+        with use_style(style):
             figure = picture(context)
             if figure is not None:
                 paths.append(Path(folder) / f"{name}.{file_format}")

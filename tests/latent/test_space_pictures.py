@@ -73,7 +73,9 @@ def test_traversals_move_the_dimension_of_their_row(context, monkeypatch):
     monkeypatch.setattr(
         space.panels,
         "decode_grid",
-        lambda trained, codes: seen.update(codes=codes) or decode(trained, codes),
+        lambda trained, codes, *more: (
+            seen.update(codes=codes) or decode(trained, codes, *more)
+        ),
     )
     space.traversals(context)
     first, second = np.argsort(-context.kl_per_dimension)

@@ -11,7 +11,7 @@ from flaxvae.latent.figures.images import (
     plot_rows,
     plot_samples,
 )
-from flaxvae.latent.figures.style import save_figure, use_style
+from flaxvae.latent.figures.style import save_figure
 from flaxvae.latent.figures.tables import plot_column_samples, plot_columns
 from flaxvae.latent.figures.training import plot_training_curves
 
@@ -26,5 +26,4 @@ __all__ = [
     "plot_samples",
     "plot_training_curves",
     "save_figure",
-    "use_style",
 ]
