@@ -31,6 +31,7 @@ from flaxvae.evaluation.probe import check_probed
 from flaxvae.evaluation.recognition import check_recognized, train_classifier
 from flaxvae.evaluation.scores import score_dataset
 from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
+from flaxvae.latent.animations import animate
 from flaxvae.latent.comparisons import draw_accuracies
 from flaxvae.latent.context import Picture
 from flaxvae.latent.generate import (
@@ -49,7 +50,7 @@ from flaxvae.training.processes import hosts
 from flaxvae.training.storage.environment import device_name
 from flaxvae.training.storage.run_folder import check_new_file, check_writable
 from flaxvae.training.storage.tensorboard import add_figures
-from flaxvae.types import PictureFormat, PictureStyle
+from flaxvae.types import AnimationFormat, PictureFormat, PictureStyle
 
 TIMES = (
     "seconds_per_epoch",
@@ -238,6 +239,40 @@ class Run(TrainedOnData):
         if own and file_format == "png":
             add_figures(self._workdir(), paths, self.epochs)
         return paths
+
+    def animate(
+        self,
+        folder: str | Path | None = None,
+        *,
+        animations: Sequence[str] | None = None,
+        file_format: AnimationFormat = "gif",
+        on_picture: Callable[[str], None] | None = None,
+        dataset: DataSource | None = None,
+    ) -> list[Path]:
+        """Writes animations of latent space; see `flaxvae.latent.animations.animate`.
+
+        Args:
+          folder: where the files are written; default ``figures`` in the run's folder.
+          animations: names; default all that suit the model.
+          file_format: ``gif`` or ``mp4``.
+          on_picture: called with each animation's name before it is computed.
+          dataset: in place of the run's own: a data set, or what `read` takes.
+
+        Returns:
+          The paths of the files.
+
+        Raises:
+          InputError: no data set or no folder, or what `animate` refuses.
+        """
+        folder = self._workdir() / "figures" if folder is None else folder
+        return animate(
+            self,
+            self._dataset(dataset),
+            folder,
+            animations=animations,
+            file_format=file_format,
+            on_picture=on_picture,
+        )
 
     def generate(
         self,

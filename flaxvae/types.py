@@ -25,3 +25,6 @@ PictureFormat: TypeAlias = Literal["png", "pdf", "svg"]
 
 PictureStyle: TypeAlias = Literal["light", "dark"]
 """Of figures on paper, and on dark slides."""
+
+AnimationFormat: TypeAlias = Literal["gif", "mp4"]
+"""Of an animation's file."""

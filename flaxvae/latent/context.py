@@ -15,6 +15,7 @@ from flaxvae.distributions.divergences import has_kl_per_dimension, kl_per_dimen
 from flaxvae.latent import panels
 from flaxvae.latent.encode import encode_dataset, encode_means
 from flaxvae.latent.keys import draw_key
+from flaxvae.latent.paths import rank_dimensions
 from flaxvae.latent.samplers import SamplerName, choose_sampler
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
@@ -84,6 +85,20 @@ class Context:
         if self.posteriors is not None:
             variance = variance + np.asarray(self.posteriors.std**2).mean(axis=0)
         return np.sqrt(variance)
+
+    @functools.cached_property
+    def ranked_dims(self) -> np.ndarray:
+        """Latent dimensions by their KL or else by their spread, largest first."""
+        kl = self.kl_per_dimension
+        return np.asarray(rank_dimensions(self.means.std(axis=0) if kl is None else kl))
+
+    def repeat_condition(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        """The condition of the first example shown, for codes of this shape."""
+        condition = self.shown.condition if self.trained.is_conditional else None
+        if condition is None:
+            return None
+        first = np.asarray(condition)[0]
+        return np.broadcast_to(first, (*shape, *first.shape))
 
     @property
     def has_normal_prior(self) -> bool:

@@ -10,7 +10,7 @@ from flaxvae.latent import levels, panels
 from flaxvae.latent.context import Context, Picture
 from flaxvae.latent.density import aggregate_log_density, posterior_ellipses
 from flaxvae.latent.geometry import geodesic, magnification, mean_decoder
-from flaxvae.latent.paths import posterior_values, rank_dimensions, traverse
+from flaxvae.latent.paths import posterior_values, traverse
 from flaxvae.training.diagnostics import ACTIVE_KL
 
 if TYPE_CHECKING:
@@ -33,18 +33,14 @@ def traversals(context: Context) -> "Figure | None":
 
     if context.dataset.is_table or context.dataset.layout == "series":
         return None
-    means, trained, shown = context.means, context.trained, context.shown
-    spread, kl = means.std(axis=0), context.kl_per_dimension
-    dims = np.asarray(rank_dimensions(spread if kl is None else kl, ROWS))
+    means, trained, kl = context.means, context.trained, context.kl_per_dimension
+    dims = context.ranked_dims[:ROWS]
     values = posterior_values(
         means.mean(axis=0)[dims], context.aggregate_std[dims], COLUMNS, extent=EXTENT
     )
-    origin = levels.encode(trained, shown)[0]
+    origin = levels.encode(trained, context.shown)[0]
     codes = np.asarray(traverse(origin, dims, values))
-    condition = None
-    if trained.is_conditional and shown.condition is not None:
-        of_origin = np.asarray(shown.condition)[0]
-        condition = np.broadcast_to(of_origin, (*codes.shape[:2], *of_origin.shape))
+    condition = context.repeat_condition(codes.shape[:2])
     names = [f"z{d + 1}" if kl is None else f"z{d + 1}: {kl[d]:.1f}" for d in dims]
     by = "standard deviation" if kl is None else "KL in nats"
     return figures.plot_rows(
