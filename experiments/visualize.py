@@ -9,7 +9,7 @@ Without names, those that every run of its kind draws; ``all``: also traversals,
 the KL of each dimension, the aggregate posterior beside the prior, the magnification of
 the decoder with shortest paths, and the reparameterization. A name that does not suit
 the run lists those that do. As ``gif`` or ``mp4``: animations of traversals, and of a
-loop through the codes of test images.
+loop through the codes of test images. The run's ``gallery.html`` shows all of them.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from flaxvae.checks import check_seed
 from flaxvae.data import Dataset
 from flaxvae.latent.animations import FILMS
 from flaxvae.latent.context import Picture
+from flaxvae.latent.gallery import write_gallery
 from flaxvae.latent.pictures import available_pictures, choose_pictures
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.settings import check_settings
@@ -90,6 +91,8 @@ def main(flags: Flags) -> None:
         paths = animate(flags, run, dataset, output, flags.format)
     else:
         paths = draw(flags, run, dataset, output, flags.format)
+    if flags.output is None:
+        write_gallery(flags.workdir.expanduser())
     for path in paths:
         print(path)
 

@@ -34,6 +34,7 @@ from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
 from flaxvae.latent.animations import animate
 from flaxvae.latent.comparisons import draw_accuracies
 from flaxvae.latent.context import Picture
+from flaxvae.latent.gallery import write_gallery
 from flaxvae.latent.generate import (
     check_output,
     check_sampled,
@@ -597,7 +598,8 @@ class Run(TrainedOnData):
     ) -> dict[str, Any]:
         """Writes ``summary.json`` to the run's folder, and returns its contents.
 
-        The arguments are those of `summarize`.
+        Beside it ``gallery.html`` shows the numbers and pictures of the folder on one
+        page; see `flaxvae.latent.gallery`. The arguments are those of `summarize`.
 
         Raises:
           InputError: a run without a folder.
@@ -606,6 +608,7 @@ class Run(TrainedOnData):
         folder = RunFolder(self._workdir())
         if hosts.is_main():
             folder.write_summary(summary)
+            write_gallery(self._workdir())
         return summary
 
     def _summary_before(self) -> Mapping[str, object]:
