@@ -175,9 +175,8 @@ def _show_group(name: str, values: Mapping[str, Json]) -> str:
         "</div>"
         for key, value in values.items()
     )
-    return (
-        f"<h2>{html.escape(name.replace('_', ' ')).capitalize()}</h2>\n<dl>{rows}</dl>"
-    )
+    title = html.escape(name.replace("_", " ")).capitalize()
+    return f"<h2>{title}</h2>\n<dl>{rows}</dl>"
 
 
 def _words(name: str) -> str:
