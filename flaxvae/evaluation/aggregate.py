@@ -192,9 +192,7 @@ def draw_aggregate(
     ) -> tuple[jax.Array, jax.Array]:
         key_z, key_p = jax.random.split(key)
         B = len(batch.x)
-        q = apply_bound(
-            trained.model, variables, batch, lambda vae, x: vae.encode(x)
-        )
+        q = apply_bound(trained.model, variables, batch, lambda vae, x: vae.encode(x))
         p = apply_bound(trained.model, variables, batch, lambda vae, x: vae.prior())
         # A prior that depends on the condition is a batch of one for each.
         is_batch = not isinstance(p, LevelPrior) and batch_shape(p)
@@ -330,9 +328,7 @@ def mmd_with_error(
 
 
 @partial(jax.jit, static_argnames="kernel")
-def _sum_rows(
-    x: jax.Array, y: jax.Array, rows: jax.Array, kernel: Kernel
-) -> jax.Array:
+def _sum_rows(x: jax.Array, y: jax.Array, rows: jax.Array, kernel: Kernel) -> jax.Array:
     """The sum over m != n of h_nm, for each n of ``rows``."""
 
     def values(a: jax.Array, b: jax.Array) -> jax.Array:

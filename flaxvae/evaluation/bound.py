@@ -135,7 +135,10 @@ def evaluate_each(
         key_x, key_z = jax.random.split(key)
         seen = examples.with_x(trained.preprocessing(examples.x, key_x))
         return apply_bound(
-            trained.model, variables, seen, lambda model, x: at_full(model, x, key=key_z)
+            trained.model,
+            variables,
+            seen,
+            lambda model, x: at_full(model, x, key=key_z),
         )
 
     N = len(split)

@@ -67,10 +67,10 @@ class NLLCurve:
 
     @property
     def gap(self) -> Estimate:
-        """log p(x) - ELBO by the largest K, from the same draws, in nats per example.
+        """The difference log p(x) - ELBO by the largest K, from the same draws.
 
-        In expectation a lower bound of the mean of KL(q(z|x) || p(z|x)). Its error is
-        that of paired differences, over examples.
+        In nats per example; in expectation a lower bound of the mean of KL(q(z|x) ||
+        p(z|x)). Its error is that of paired differences, over examples.
         """
         return estimate_mean(self.nll[:, 0] - self.nll[:, -1], self.weights)
 
@@ -129,7 +129,8 @@ def nll_curve(
     root = draw_key(trained, Stream.TEST, KEY_NUMBER, seed=seed)
     key = evaluation_key(trained, seed=seed)
     steps = choose_steps(num_samples)
-    means, variances = [], []
+    means: list[np.ndarray] = []
+    variances: list[np.ndarray] = []
     done = 0
     for inputs in draw_inputs(trained.preprocessing, split, key):
         for start in range(0, len(inputs.x), B):
@@ -158,7 +159,7 @@ def choose_steps(num_samples: int) -> list[int]:
     ([1, 10, 100, 500], [1], [1, 10, 100])
     """
     powers = [10**k for k in range(math.ceil(math.log10(num_samples)) + 1)]
-    return [K for K in powers if K < num_samples] + [num_samples]
+    return [*(K for K in powers if num_samples > K), num_samples]
 
 
 def average_groups(

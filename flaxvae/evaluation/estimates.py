@@ -8,9 +8,6 @@ from numpy.typing import ArrayLike
 
 from flaxvae.types import Json
 
-NATS = "nats per example"
-SHARE = "of 1"  # a share, such as an accuracy
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -19,7 +16,7 @@ class Estimate:
     Attributes:
       value: the number, or the numbers.
       standard_error: of each; None where none can be stated.
-      unit: such as ``nats per example``; empty for a number without unit.
+      unit: such as ``nats``; empty for a number without unit.
     """
 
     value: float | list[float]
@@ -76,9 +73,14 @@ def estimate_mean(
     else:
         share = np.asarray(weights, np.float64) / np.sum(weights, dtype=np.float64)
         mean = share @ x
-        count = np.count_nonzero(share)
+        count = int(np.count_nonzero(share))
         error = np.sqrt(share**2 @ (x - mean) ** 2) if count > 1 else None
     return Estimate(mean.tolist(), None if error is None else error.tolist(), unit)
+
+
+def estimate_share(share: float, count: int) -> Estimate:
+    """A share of ``count`` independent examples, with its binomial error."""
+    return Estimate(share, float(np.sqrt(share * (1 - share) / count)), "of 1")
 
 
 def collect(

@@ -1,0 +1,133 @@
+"""Bounds of log p(x), their parts and estimates of it, as metrics of a `Context`."""
+
+import dataclasses
+
+import numpy as np
+
+from flaxvae.checks import InputError
+from flaxvae.data import Split
+from flaxvae.evaluation.aggregate import check_vae
+from flaxvae.evaluation.bound import evaluate_each, evaluate_terms, objective_of
+from flaxvae.evaluation.convergence import nll_curve
+from flaxvae.evaluation.estimates import (
+    Estimate,
+    Measurement,
+    collect,
+    estimate_mean,
+)
+from flaxvae.evaluation.levels import elbo_and_moments
+from flaxvae.evaluation.likelihood import estimate_nll
+from flaxvae.evaluation.measures.context import Context
+from flaxvae.evaluation.units import add_own_units, bits_per_dim, describe_units
+from flaxvae.models import VQVAE
+from flaxvae.objectives import ELBO
+from flaxvae.objectives.objective import FunctionObjective
+from flaxvae.training import Trained
+from flaxvae.types import Json
+
+TERMS = ("elbo", "log_likelihood", "kl")
+OWN_UNITS = "nats, own units"
+BITS = "bits"
+
+
+def elbo(context: Context) -> Measurement:
+    """The ELBO and its two terms, by one draw of z for each example."""
+    trained, split = context.trained, context.split
+    check_vae(trained)
+    each = evaluate_each(trained, split, ELBO(), seed=context.seed)
+    units = describe_units(trained).replace(" per example", "")
+    numbers = {
+        name: estimate_mean(
+            each[name], split.weights, "nats" if name == "kl" else units
+        )
+        for name in TERMS
+    }
+    return Measurement(numbers | _convert(trained, split, numbers, "elbo"))
+
+
+def kl(context: Context) -> Measurement:
+    """The KL of each level and of each dimension; their sum is the KL of the ELBO."""
+    trained, split = context.trained, context.split
+    check_vae(trained)
+    objective = FunctionObjective(function=elbo_and_moments)
+    each = evaluate_each(trained, split, objective, seed=context.seed)
+    names = [name for name in ("kl_per_level", "kl_per_dimension") if name in each]
+    if not names:
+        raise InputError(
+            "the KL has parts for normal posteriors and priors with independent "
+            "dimensions and for several levels, and this one has none"
+        )
+    return Measurement(
+        {name: estimate_mean(each[name], split.weights, "nats") for name in names}
+    )
+
+
+def nll(context: Context) -> Measurement:
+    """-log p(x) by importance sampling, of some examples of the split."""
+    trained, split = context.trained, context.few
+    check_vae(trained)
+    found = estimate_nll(
+        trained, split, num_samples=context.nll_samples, seed=context.seed
+    )
+    units = describe_units(trained).replace(" per example", "")
+    numbers = collect(found, ["nll"], units)
+    numbers |= collect(found, ["nll_monte_carlo_error"], "nats")
+    numbers |= collect(found, ["nll_effective_samples"], "draws")
+    numbers |= _convert(trained, split, numbers, "nll")
+    return Measurement(
+        numbers, {"num_samples": context.nll_samples, "num_examples": len(split)}
+    )
+
+
+def convergence(context: Context) -> Measurement:
+    """-log p(x) by K = 1, 10, 100, ... draws, and the gap of the ELBO."""
+    split = context.few
+    curve = nll_curve(
+        context.trained, split, num_samples=context.nll_samples, seed=context.seed
+    )
+    numbers = {
+        f"nll_by_{K}": estimate_mean(column, curve.weights, "nats")
+        for K, column in zip(curve.num_samples.tolist(), curve.nll.T, strict=True)
+    }
+    last = {"elbo_gap": curve.gap, "last_step": curve.last_step}
+    errors: list[Json] = [
+        None if np.isnan(e) else float(e) for e in curve.monte_carlo_error
+    ]
+    return Measurement(
+        numbers | {n: dataclasses.replace(e, unit="nats") for n, e in last.items()},
+        {
+            "num_samples": curve.num_samples.tolist(),
+            "monte_carlo_error": errors,
+            "num_examples": len(split),
+        },
+    )
+
+
+def objective(context: Context) -> Measurement:
+    """The terms of the training objective, at the full values of its schedules."""
+    trained, split = context.trained, context.split
+    of_training = objective_of(trained)
+    if len(split) < of_training.least_batch or of_training.has_batch_terms:
+        found = evaluate_terms(trained, split, seed=context.seed)
+        return Measurement({name: Estimate(value) for name, value in found.items()})
+    each = evaluate_each(trained, split, of_training, seed=context.seed)
+    if isinstance(trained.model, VQVAE):
+        each.pop("code_usage", None)  # of evaluation batches
+        each.pop("perplexity", None)
+    weights = split.weights
+    numbers = {name: estimate_mean(term, weights) for name, term in each.items()}
+    return Measurement(numbers)
+
+
+def _convert(
+    trained: Trained, split: Split, numbers: dict[str, Estimate], source: str
+) -> dict[str, Estimate]:
+    """Densities in the data's own units, and bits per dimension by ``source``."""
+    plain = {n: e.value for n, e in numbers.items() if isinstance(e.value, float)}
+    own, _ = add_own_units(trained, split, plain)
+    found = collect(own, [f"{name}_own_units" for name in plain], OWN_UNITS)
+    if "bits_per_dim" in own:
+        error = numbers[source].standard_error
+        of_bits = bits_per_dim(trained, error) if isinstance(error, float) else None
+        found["bits_per_dim"] = Estimate(own["bits_per_dim"], of_bits, BITS)
+    return found
