@@ -1,14 +1,19 @@
 """What commands print: tables, and a bar for what takes long."""
 
 import contextlib
+import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flaxvae import Run
 from flaxvae.evaluation.active_units import explain_collapse
+from flaxvae.evaluation.metrics import METRICS, Result
 from flaxvae.evaluation.surgery import describe_parts
+from flaxvae.types import Json
+
+MOST_NUMBERS = 8  # of the dimensions of a metric, in a table
 
 
 @contextlib.contextmanager
@@ -72,6 +77,81 @@ def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     for name, value in rows:
         table.add_row(name, value)
     Console().print(table)
+
+
+def print_result(result: Result) -> None:
+    """Prints one line about a metric that has been computed."""
+    outcome = f"{result.seconds:.1f} s"
+    if isinstance(result.found, str):
+        outcome = "does not apply"
+    print(f"{result.name}: {outcome}", file=sys.stderr, flush=True)
+
+
+def print_metrics(found: Mapping[str, Json]) -> None:
+    """Prints metrics as `flaxvae.Run.measure` returns them, by kind, with their errors.
+
+    Of numbers for each dimension the largest are shown.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    content: Any = found
+    title = f"{content['dataset']}, {content['examples']:,} {content['split']} examples"
+    table = Table(title=title)
+    for name in ("metric", "", "value ± standard error", "unit", "seconds"):
+        is_right = name.startswith(("value", "seconds"))
+        table.add_column(name, justify="right" if is_right else "left", overflow="fold")
+    for kind, metrics in METRICS.items():
+        shown = [name for name in metrics if name in content["metrics"]]
+        if shown:
+            table.add_section()
+            table.add_row(kind, style="bold")
+        for name in shown:
+            metric = content["metrics"][name]
+            heads = [name, f"{metric['seconds']:.1f}"]
+            for row in describe_numbers(metric["numbers"]):
+                table.add_row(heads[0], *row, heads[1])
+                heads = ["", ""]
+    console = Console()
+    console.print(table)
+    if content["not_applicable"]:
+        rest = Table(title="metrics that do not apply", show_header=False)
+        for name, reason in content["not_applicable"].items():
+            rest.add_row(name, reason)
+        console.print(rest)
+
+
+def describe_numbers(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows of a metric's numbers: name, value with its standard error, unit."""
+    rows = []
+    for name, number in numbers.items():
+        value, error = number["value"], number["standard_error"]
+        shown = name.replace("_", " ")
+        if not isinstance(value, list):
+            rows.append((shown, format_estimate(value, error), number["unit"]))
+            continue
+        order = sorted(range(len(value)), key=lambda d: -abs(value[d]))[:MOST_NUMBERS]
+        for d in sorted(order):
+            of_each = format_estimate(value[d], error and error[d])
+            rows.append((f"{shown}: {d + 1}", of_each, number["unit"]))
+        if len(value) > len(order):
+            rest = f"{len(value) - len(order)} smaller ones"
+            rows.append((f"{shown}: {rest}", "", ""))
+    return rows
+
+
+def format_estimate(value: float, error: float | None) -> str:
+    """A number to the second digit of its standard error.
+
+    >>> format_estimate(155.5664, 0.4922), format_estimate(0.051, 0.00293)
+    ('155.57 ± 0.49', '0.0510 ± 0.0029')
+    >>> format_estimate(2500.0, 130.0), format_estimate(2.0, None)
+    ('2500 ± 130', '2')
+    """
+    if error is None or not error:
+        return f"{value:.4g}"
+    digits = min(max(1 - math.floor(math.log10(error)), 0), 6)
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
 def describe_bounds(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The aggregate posterior q(z) of a split's examples against the prior p(z)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, cast, get_args
@@ -11,7 +12,14 @@ from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
 from flaxvae.capabilities import Decodes, DistributionTraits, Encodes, HasPrior
-from flaxvae.checks import InputError, check_choice, check_numbers, show_fields
+from flaxvae.checks import (
+    InputError,
+    as_integer,
+    check_choice,
+    check_numbers,
+    check_seed,
+    show_fields,
+)
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
 from flaxvae.distributions import Normal
@@ -99,7 +107,7 @@ class AggregateMoments:
         place = int(np.argmax(np.abs(gap) / scale))
         values = np.abs(gap[place]), error[place]
         value, of_value = (float(each / scale[place]) for each in values)
-        return Estimate(value, of_value, "prior's std" if kind == "mean" else "")
+        return Estimate(value, of_value, "std of the prior" if kind == "mean" else "")
 
 
 def aggregate_moments(
@@ -147,11 +155,12 @@ def aggregate_mmd(
     trained: Trained,
     split: Split,
     *,
-    kernel: Kernel = "rbf",
+    kernels: Sequence[Kernel] = ("rbf", "imq"),
     seed: int | None = None,
+    max_examples: int = 5000,
     memory_budget: float = MEMORY_BUDGET,
-) -> Estimate:
-    """The squared maximum mean discrepancy between q(z) and p(z).
+) -> dict[Kernel, Estimate]:
+    """The squared maximum mean discrepancy between q(z) and p(z), by several kernels.
 
     It compares the codes of `aggregate_moments`, one for each example, with as many
     draws from the prior. 0 for equal distributions; see `mmd_with_error`.
@@ -159,9 +168,11 @@ def aggregate_mmd(
     Args:
       trained: as in `aggregate_moments`; so are the next two.
       split: without weights.
-      kernel: as in `flaxvae.objectives.mmd`, by whose definition its width grows with
-        the number of dimensions.
+      kernels: as in `flaxvae.objectives.mmd`, by whose definition their width grows
+        with the number of dimensions.
       seed: of the draws.
+      max_examples: of a larger split, so many are drawn without replacement: the time
+        grows with their square.
       memory_budget: approximate bytes of kernel values that are computed at once.
 
     Raises:
@@ -169,8 +180,18 @@ def aggregate_mmd(
     """
     if split.weights is not None:
         raise InputError("weights must be left out for the MMD, whose draws have none")
+    max_examples = as_integer("max_examples", max_examples, 3)
+    if len(split) > max_examples:
+        number = check_seed(trained.seed if seed is None else seed)
+        order = np.random.default_rng(number).permutation(len(split))
+        split = split[np.sort(order[:max_examples])]
     z, from_prior = draw_aggregate(trained, split, seed=seed)
-    return mmd_with_error(z, from_prior, kernel=kernel, memory_budget=memory_budget)
+    return {
+        kernel: mmd_with_error(
+            z, from_prior, kernel=kernel, memory_budget=memory_budget
+        )
+        for kernel in kernels
+    }
 
 
 def draw_aggregate(

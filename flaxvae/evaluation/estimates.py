@@ -80,7 +80,7 @@ def estimate_mean(
 
 def estimate_share(share: float, count: int) -> Estimate:
     """A share of ``count`` independent examples, with its binomial error."""
-    return Estimate(share, float(np.sqrt(share * (1 - share) / count)), "of 1")
+    return Estimate(share, float(np.sqrt(share * (1 - share) / count)))
 
 
 def collect(

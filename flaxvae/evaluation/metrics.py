@@ -1,7 +1,7 @@
 """All metrics of trained models: one function each, one line in `METRICS`."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,13 +62,19 @@ class Result:
     seconds: float
 
 
-def measure(context: Context, names: Sequence[str] | None = None) -> Iterator[Result]:
+def measure(
+    context: Context,
+    names: Sequence[str] | None = None,
+    *,
+    known: Collection[str] = (),
+) -> Iterator[Result]:
     """Computes metrics one after the other.
 
     Args:
       context: the model and its data.
       names: of metrics; None: all of `METRICS`, of which those that do not apply have a
         reason as their result.
+      known: names of metrics that are left out, since their results are known.
 
     Yields:
       The result of each metric as soon as it is known.
@@ -81,6 +87,8 @@ def measure(context: Context, names: Sequence[str] | None = None) -> Iterator[Re
     for name in names or ():
         check_choice("metric", name, every)
     for name in every if names is None else dict.fromkeys(names):
+        if name in known:
+            continue
         start = time.perf_counter()
         found: Measurement | str
         try:

@@ -23,7 +23,6 @@ from flaxvae.models import VQVAE
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import FunctionObjective
 from flaxvae.training import Trained
-from flaxvae.types import Json
 
 TERMS = ("elbo", "log_likelihood", "kl")
 OWN_UNITS = "nats, own units"
@@ -51,15 +50,18 @@ def kl(context: Context) -> Measurement:
     check_vae(trained)
     objective = FunctionObjective(function=elbo_and_moments)
     each = evaluate_each(trained, split, objective, seed=context.seed)
-    names = [name for name in ("kl_per_level", "kl_per_dimension") if name in each]
-    if not names:
+    numbers = {
+        name: estimate_mean(term, split.weights, "nats")
+        for name, term in each.items()
+        if name.startswith("kl_per_")
+    }
+    if not numbers:
         raise InputError(
             "the KL has parts for normal posteriors and priors with independent "
             "dimensions and for several levels, and this one has none"
         )
-    return Measurement(
-        {name: estimate_mean(each[name], split.weights, "nats") for name in names}
-    )
+    arrays = {n: np.asarray(e.value) for n, e in numbers.items() if "dimension" in n}
+    return Measurement(numbers, arrays=arrays)
 
 
 def nll(context: Context) -> Measurement:
@@ -90,15 +92,21 @@ def convergence(context: Context) -> Measurement:
         for K, column in zip(curve.num_samples.tolist(), curve.nll.T, strict=True)
     }
     last = {"elbo_gap": curve.gap, "last_step": curve.last_step}
-    errors: list[Json] = [
-        None if np.isnan(e) else float(e) for e in curve.monte_carlo_error
-    ]
+    error = curve.monte_carlo_error
+    found = curve.mean
     return Measurement(
         numbers | {n: dataclasses.replace(e, unit="nats") for n, e in last.items()},
         {
             "num_samples": curve.num_samples.tolist(),
-            "monte_carlo_error": errors,
+            "monte_carlo_error": [None if np.isnan(e) else float(e) for e in error],
             "num_examples": len(split),
+        },
+        {
+            "num_samples": curve.num_samples,
+            "nll": curve.nll,
+            "nll_mean": np.asarray(found.value),
+            "nll_error": np.asarray(found.standard_error or [], float),
+            "monte_carlo_error": error,
         },
     )
 

@@ -24,7 +24,6 @@ from flaxvae.evaluation.measures.context import Context
 from flaxvae.evaluation.surgery import elbo_surgery
 from flaxvae.evaluation.units import add_own_units
 from flaxvae.models import VQVAE
-from flaxvae.objectives.discrepancy import KERNELS
 from flaxvae.training.diagnostics import ACTIVE_KL
 from flaxvae.types import Json
 
@@ -86,12 +85,8 @@ def moments(context: Context) -> Measurement:
 
 def mmd(context: Context) -> Measurement:
     """The discrepancy between the aggregate posterior and the prior, by each kernel."""
-    trained, split, seed = context.trained, context.split, context.seed
-    numbers = {
-        f"mmd_{kernel}": aggregate_mmd(trained, split, kernel=kernel, seed=seed)
-        for kernel in KERNELS
-    }
-    return Measurement(numbers)
+    found = aggregate_mmd(context.trained, context.split, seed=context.seed)
+    return Measurement({f"mmd_{kernel}": each for kernel, each in found.items()})
 
 
 def codebook(context: Context) -> Measurement:
@@ -111,7 +106,7 @@ def codebook(context: Context) -> Measurement:
         train_codes=train if len(train) else None,
     )
     numbers = collect(usage, ["perplexity"], "entries")
-    numbers |= collect(usage, ["dead_entries"], "of 1")
+    numbers |= collect(usage, ["dead_entries"])
     prior = context.code_prior
     if prior is None:
         return Measurement(numbers)
@@ -139,7 +134,14 @@ def calibration(context: Context) -> Measurement:
     }
     for name, (value, error) in errors.items():
         numbers[name] = Estimate(value.tolist(), error.tolist())
-    return Measurement(numbers, found.describe())
+    arrays = {
+        "counts": found.counts,
+        "p_value": found.p_value,
+        "num_draws": np.asarray(found.num_draws),
+    }
+    if found.level_sizes is not None:
+        arrays["level_sizes"] = np.asarray(found.level_sizes)
+    return Measurement(numbers, found.describe(), arrays)
 
 
 def posterior(context: Context) -> Measurement:
@@ -154,7 +156,7 @@ def posterior(context: Context) -> Measurement:
         "kl_error": found.kl_error.tolist(),
         "mass": found.mass.tolist(),
     }
-    arrays = {name: getattr(found, name) for name in ("axes", "log_p", "log_q")}
+    arrays = {name: getattr(found, name) for name in ("axes", "log_p", "log_q", "kl")}
     if len(trained.data_shape) == 3:
         stored = trained.preprocessing.stored(np.asarray(rows.x))
         arrays["images"] = np.asarray(trained.preprocessing.prepare(stored))

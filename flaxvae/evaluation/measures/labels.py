@@ -26,7 +26,7 @@ def accuracy(context: Context) -> Measurement:
             f"the model must classify, and {type(trained.model).__name__} does not"
         )
     errors = find_errors(trained, split, seed=context.seed)
-    numbers = {"accuracy": estimate_mean(~errors, split.weights, "of 1")}
+    numbers = {"accuracy": estimate_mean(~errors, split.weights)}
     if isinstance(trained.model, Classifier):
         each = evaluate_each(trained, split, Classification(), seed=context.seed)
         loss = estimate_mean(each["loss"], split.weights, "nats")
@@ -48,9 +48,7 @@ def probes(context: Context) -> Measurement:
 def clusters(context: Context) -> Measurement:
     """Whether clusters of codes are classes."""
     found = cluster(context.trained, context.split, seed=context.seed)
-    return Measurement(
-        collect(found, ["nmi", "ari"], "of 1"), {"clusters": found["clusters"]}
-    )
+    return Measurement(collect(found, ["nmi", "ari"]), {"clusters": found["clusters"]})
 
 
 def factors(context: Context) -> Measurement:
@@ -64,5 +62,5 @@ def factors(context: Context) -> Measurement:
         if isinstance(score, dict) and isinstance(value := score["value"], float):
             error = score["standard_error"]
             of_value = error if isinstance(error, float) else None
-            numbers[name] = Estimate(value, of_value, "of 1")
+            numbers[name] = Estimate(value, of_value)
     return Measurement(numbers, found)

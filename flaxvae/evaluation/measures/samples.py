@@ -35,7 +35,7 @@ def quality(context: Context) -> Measurement:
         "coverage": found["coverage"],
     }
     numbers = {
-        name: Estimate(part["value"], part["standard_error"], "of 1")
+        name: Estimate(part["value"], part["standard_error"])
         for name, part in shares.items()
     }
     distance = found["frechet_distance"]
