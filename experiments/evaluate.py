@@ -2,7 +2,7 @@
 
     python -m experiments.evaluate --workdir=runs/mnist_vae/...
     python -m experiments.evaluate --workdir=runs/... --metrics nll mmd --split=train
-    python -m experiments.evaluate --workdir=runs/... --nll_samples=5000 --num_examples=10000
+    python -m experiments.evaluate --workdir=runs/... --nll_samples=5000
 
 Prints a table, and why the other metrics do not apply. Writes ``evaluation.json`` after
 each metric, and figures: -log p(x) by the number of draws, the KL of each dimension,

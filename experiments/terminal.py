@@ -90,17 +90,20 @@ def print_result(result: Result) -> None:
 def print_metrics(found: Mapping[str, Json]) -> None:
     """Prints metrics as `flaxvae.Run.measure` returns them, by kind, with their errors.
 
-    Of numbers for each dimension the largest are shown.
+    Of numbers for each dimension the largest are shown. Metrics that do not apply for
+    one reason share a line.
     """
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     content: Any = found
     title = f"{content['dataset']}, {content['examples']:,} {content['split']} examples"
-    table = Table(title=title)
-    for name in ("metric", "", "value ± standard error", "unit", "seconds"):
-        is_right = name.startswith(("value", "seconds"))
-        table.add_column(name, justify="right" if is_right else "left", overflow="fold")
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    table.add_column("metric", no_wrap=True)
+    table.add_column("value ± std. error", justify="right", no_wrap=True)
+    table.add_column("unit")
+    table.add_column("seconds", justify="right")
     for kind, metrics in METRICS.items():
         shown = [name for name in metrics if name in content["metrics"]]
         if shown:
@@ -108,16 +111,20 @@ def print_metrics(found: Mapping[str, Json]) -> None:
             table.add_row(kind, style="bold")
         for name in shown:
             metric = content["metrics"][name]
-            heads = [name, f"{metric['seconds']:.1f}"]
+            table.add_row(f" {name}", "", "", f"{metric['seconds']:.1f}")
             for row in describe_numbers(metric["numbers"]):
-                table.add_row(heads[0], *row, heads[1])
-                heads = ["", ""]
+                table.add_row(f"   {row[0]}", *row[1:])
     console = Console()
     console.print(table)
-    if content["not_applicable"]:
-        rest = Table(title="metrics that do not apply", show_header=False)
-        for name, reason in content["not_applicable"].items():
-            rest.add_row(name, reason)
+    reasons: dict[str, list[str]] = {}
+    for name, reason in content["not_applicable"].items():
+        reasons.setdefault(reason, []).append(name)
+    if reasons:
+        rest = Table(title="metrics that do not apply", box=box.SIMPLE_HEAD)
+        rest.add_column("metric", max_width=30)
+        rest.add_column("reason")
+        for reason, names in reasons.items():
+            rest.add_row(", ".join(names), reason)
         console.print(rest)
 
 

@@ -259,8 +259,8 @@ def check_vae(trained: Trained) -> None:
     has_codes = isinstance(model, Encodes) and isinstance(model, Decodes)
     if not has_codes or not (trained.is_conditional or isinstance(model, HasPrior)):
         raise InputError(
-            "the model must have q(z|x), p(x|z) and a prior p(z) over one code, and "
-            f"{type(model).__name__} has not"
+            "the model must have an encoder, a decoder and a prior p(z) of its own, "
+            f"got {type(model).__name__}"
         )
 
 

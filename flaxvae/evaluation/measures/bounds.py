@@ -19,7 +19,7 @@ from flaxvae.evaluation.levels import elbo_and_moments
 from flaxvae.evaluation.likelihood import estimate_nll
 from flaxvae.evaluation.measures.context import Context
 from flaxvae.evaluation.units import add_own_units, bits_per_dim, describe_units
-from flaxvae.models import VQVAE
+from flaxvae.models import VQVAE, SemiSupervisedVAE
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import FunctionObjective
 from flaxvae.training import Trained
@@ -27,6 +27,7 @@ from flaxvae.training import Trained
 TERMS = ("elbo", "log_likelihood", "kl")
 OWN_UNITS = "nats, own units"
 BITS = "bits"
+OF_BATCHES = ("code_usage", "perplexity")  # see `codebook`
 
 
 def elbo(context: Context) -> Measurement:
@@ -66,15 +67,16 @@ def kl(context: Context) -> Measurement:
 
 def nll(context: Context) -> Measurement:
     """-log p(x) by importance sampling, of some examples of the split."""
+    check_vae(context.trained)
     trained, split = context.trained, context.few
-    check_vae(trained)
     found = estimate_nll(
         trained, split, num_samples=context.nll_samples, seed=context.seed
     )
     units = describe_units(trained).replace(" per example", "")
     numbers = collect(found, ["nll"], units)
-    numbers |= collect(found, ["nll_monte_carlo_error"], "nats")
-    numbers |= collect(found, ["nll_effective_samples"], "draws")
+    for name, unit in (("monte_carlo_error", "nats"), ("effective_samples", "draws")):
+        if (value := found[f"nll_{name}"]) is not None:
+            numbers[name] = Estimate(value, None, unit)
     numbers |= _convert(trained, split, numbers, "nll")
     return Measurement(
         numbers, {"num_samples": context.nll_samples, "num_examples": len(split)}
@@ -83,6 +85,7 @@ def nll(context: Context) -> Measurement:
 
 def convergence(context: Context) -> Measurement:
     """-log p(x) by K = 1, 10, 100, ... draws, and the gap of the ELBO."""
+    check_vae(context.trained)
     split = context.few
     curve = nll_curve(
         context.trained, split, num_samples=context.nll_samples, seed=context.seed
@@ -114,16 +117,20 @@ def convergence(context: Context) -> Measurement:
 def objective(context: Context) -> Measurement:
     """The terms of the training objective, at the full values of its schedules."""
     trained, split = context.trained, context.split
-    of_training = objective_of(trained)
+    if trained.objective is None and isinstance(trained.model, SemiSupervisedVAE):
+        raise InputError(
+            "the training objective must be known, and that of a loaded run with "
+            "labelled examples of its own is not"
+        )
+    of_training, weights = objective_of(trained), split.weights
     if len(split) < of_training.least_batch or of_training.has_batch_terms:
         found = evaluate_terms(trained, split, seed=context.seed)
-        return Measurement({name: Estimate(value) for name, value in found.items()})
-    each = evaluate_each(trained, split, of_training, seed=context.seed)
-    if isinstance(trained.model, VQVAE):
-        each.pop("code_usage", None)  # of evaluation batches
-        each.pop("perplexity", None)
-    weights = split.weights
-    numbers = {name: estimate_mean(term, weights) for name, term in each.items()}
+        numbers = {name: Estimate(value) for name, value in found.items()}
+    else:
+        each = evaluate_each(trained, split, of_training, seed=context.seed)
+        numbers = {name: estimate_mean(term, weights) for name, term in each.items()}
+    if isinstance(trained.model, VQVAE):  # those of evaluation batches
+        numbers = {n: e for n, e in numbers.items() if n not in OF_BATCHES}
     return Measurement(numbers)
 
 

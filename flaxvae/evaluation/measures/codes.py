@@ -69,11 +69,11 @@ def moments(context: Context) -> Measurement:
     numbers = {
         "mean": Estimate(q.mean.tolist(), q.mean_error.tolist()),
         "variance": Estimate(q.variance.tolist(), variance_error.tolist()),
-        "largest_mean_deviation": found.largest("mean"),
-        "largest_variance_deviation": found.largest("variance"),
+        "largest_mean_gap": found.largest("mean"),
+        "largest_variance_gap": found.largest("variance"),
     }
     if len(q.mean) > 1:
-        numbers["largest_covariance_deviation"] = found.largest("covariance")
+        numbers["largest_covariance_gap"] = found.largest("covariance")
     details: dict[str, Json] = {
         "covariance": q.covariance.tolist(),
         "covariance_standard_error": q.covariance_error.tolist(),

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from flaxvae.latent.figures.style import CLASS_COLORS, DPI, set_title, strip
 
 MOST_NUMBERED = 40  # dimensions with their numbers below the bars
+LEAST_PLACES = 6
 BLUE = CLASS_COLORS[0]
 
 
@@ -28,8 +29,8 @@ def plot_nll_curve(
     """
     figure = Figure(figsize=(6.5, 4.2), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    look = {"color": BLUE, "marker": "o", "markersize": 5}
-    axes.errorbar(num_samples, nll, np.nan_to_num(errors), capsize=3, **look)
+    bars = np.nan_to_num(errors)
+    axes.errorbar(num_samples, nll, bars, color=BLUE, marker="o", capsize=3)
     for K, value in zip(num_samples, nll, strict=True):
         axes.annotate(
             f"{value:.2f}",
@@ -39,6 +40,8 @@ def plot_nll_curve(
             fontsize=9,
         )
     axes.set_xscale("log")
+    axes.set_xticks(num_samples, [f"{K:,}" for K in num_samples])
+    axes.minorticks_off()
     axes.margins(x=0.12, y=0.15)
     axes.set_xlabel("importance samples K per example")
     axes.set_ylabel("$-\\log\\,p(x)$, nats per example")
@@ -61,7 +64,8 @@ def plot_kl_per_dimension(kl: np.ndarray, *, title: str) -> Figure:
     axes = figure.subplots()
     is_numbered = D <= MOST_NUMBERED
     axes.bar(np.arange(D), kl[order], 0.8 if is_numbered else 1.0, color=BLUE)
-    axes.set_xlim(-0.6, D - 0.4)
+    more = max(LEAST_PLACES - D, 0) / 2  # around a few bars
+    axes.set_xlim(-0.6 - more, D - 0.4 + more)
     if is_numbered:
         names = [str(d + 1) for d in order]
         axes.set_xticks(np.arange(D), names, size=9 if D <= 20 else 7)
