@@ -17,6 +17,7 @@ from flaxvae.distributions import sample_and_log_prob
 from flaxvae.distributions.levels import LevelPosterior
 from flaxvae.dtypes import narrow
 from flaxvae.evaluation.aggregate import check_vae
+from flaxvae.evaluation.batches import map_batches
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.evaluation.estimates import Estimate, estimate_mean
 from flaxvae.evaluation.likelihood import (
@@ -25,16 +26,12 @@ from flaxvae.evaluation.likelihood import (
     bytes_per_draw,
     check_density,
 )
-from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import apply_bound
 from flaxvae.training import Trained
-from flaxvae.training.evaluate import draw_inputs
 from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
 from flaxvae.types import PyTree
-
-KEY_NUMBER = 14  # in `Stream.TEST`, see `draw_key`
 
 LogWeights = Callable[[VariableDict, Batch[jax.Array], jax.Array], jax.Array]
 
@@ -95,7 +92,8 @@ def nll_curve(
 ) -> NLLCurve:
     """-log p(x) by K = 1, 10, 100, ... and ``num_samples`` draws, in one pass.
 
-    All estimates are of the same draws. The inputs are those of the ELBO that
+    All estimates are of the same draws. Batches are shared among the devices of the
+    process, with the numbers of one device. The inputs are those of the ELBO that
     `flaxvae.evaluation.evaluate` reports under the same seed.
 
     Args:
@@ -121,35 +119,30 @@ def nll_curve(
     check_density(trained.model, trained.preprocessing.levels(split.x.dtype))
     check_examples(split)
     split = check_split(trained.model, split)
-    trained.check(split.x)
     B = min(EXAMPLES_AT_ONCE, len(split))
     row = bytes_per_draw(trained)
     in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
     compute = make_log_weights(trained.model, num_samples, in_chunk)
-    root = draw_key(trained, Stream.TEST, KEY_NUMBER, seed=seed)
-    key = evaluation_key(trained, seed=seed)
+    root = draw_key(trained, Stream.TEST, 1, seed=seed)  # as `estimate_nll`
     steps = choose_steps(num_samples)
     means: list[np.ndarray] = []
     variances: list[np.ndarray] = []
     done = 0
-    for inputs in draw_inputs(trained.preprocessing, split, key):
-        for start in range(0, len(inputs.x), B):
-            # The last batch is padded with its last example; the padding is dropped.
-            rows = np.minimum(np.arange(start, start + B), len(inputs.x) - 1)
-            key_z = jax.random.fold_in(root, len(means))
-            log_w = compute(trained.variables, inputs[rows], key_z)
-            mean, variance = average_groups(np.asarray(log_w, np.float64), steps)
-            means.append(mean[: len(inputs.x) - start])
-            variances.append(variance[: len(inputs.x) - start])
-            done += len(means[-1])
-            if on_progress:
-                on_progress(done)
-    nll, variance = -np.concatenate(means), np.concatenate(variances)
+    batches = map_batches(compute, trained, split, size=B, key=root, seed=seed)
+    for log_w, count in batches:
+        mean, variance = average_groups(np.asarray(log_w, np.float64), steps)
+        means.append(mean[:count])
+        variances.append(variance[:count])
+        done += count
+        if on_progress:
+            on_progress(done)
+    nll = -np.concatenate(means)
+    of_draws = np.concatenate(variances)
     check_terms("log p(x):", {"log_likelihood": -nll})
     weights = split.weights
     share = np.ones(len(nll)) if weights is None else np.asarray(weights, np.float64)
     share = share / share.sum()
-    return NLLCurve(np.array(steps), nll, np.sqrt(share**2 @ variance), weights)
+    return NLLCurve(np.array(steps), nll, np.sqrt(share**2 @ of_draws), weights)
 
 
 def choose_steps(num_samples: int) -> list[int]:
@@ -182,11 +175,12 @@ def average_groups(
         groups = log_w[: G * K].reshape(G, K, -1)  # (G, K, B)
         highest = groups.max(axis=1)
         shifted = np.exp(groups - np.where(np.isfinite(highest), highest, 0)[:, None])
-        with np.errstate(divide="ignore"):  # of groups whose weights are all 0
-            log_means = highest + np.log(shifted.mean(axis=1))  # (G, B)
-        means.append(log_means.mean(axis=0))
         none = np.full(log_w.shape[1], np.nan)
-        variances.append(log_means.var(axis=0, ddof=1) / G if G > 1 else none)
+        # Of groups whose weights are all 0 the logarithm is minus infinity.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_means = highest + np.log(shifted.mean(axis=1))  # (G, B)
+            variances.append(log_means.var(axis=0, ddof=1) / G if G > 1 else none)
+        means.append(log_means.mean(axis=0))
     return np.stack(means, axis=1), np.stack(variances, axis=1)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from flaxvae.capabilities import ModelTraits
 from flaxvae.checks import InputError
 from flaxvae.data import Split
 from flaxvae.evaluation.aggregate import check_vae
@@ -35,7 +36,7 @@ def elbo(context: Context) -> Measurement:
     trained, split = context.trained, context.split
     check_vae(trained)
     each = evaluate_each(trained, split, ELBO(), seed=context.seed)
-    units = describe_units(trained).replace(" per example", "")
+    units = _units(trained)
     numbers = {
         name: estimate_mean(
             each[name], split.weights, "nats" if name == "kl" else units
@@ -72,7 +73,7 @@ def nll(context: Context) -> Measurement:
     found = estimate_nll(
         trained, split, num_samples=context.nll_samples, seed=context.seed
     )
-    units = describe_units(trained).replace(" per example", "")
+    units = _units(trained)
     numbers = collect(found, ["nll"], units)
     for name, unit in (("monte_carlo_error", "nats"), ("effective_samples", "draws")):
         if (value := found[f"nll_{name}"]) is not None:
@@ -90,8 +91,9 @@ def convergence(context: Context) -> Measurement:
     curve = nll_curve(
         context.trained, split, num_samples=context.nll_samples, seed=context.seed
     )
+    units = _units(context.trained)
     numbers = {
-        f"nll_by_{K}": estimate_mean(column, curve.weights, "nats")
+        f"nll_by_{K}": estimate_mean(column, curve.weights, units)
         for K, column in zip(curve.num_samples.tolist(), curve.nll.T, strict=True)
     }
     last = {"elbo_gap": curve.gap, "last_step": curve.last_step}
@@ -122,6 +124,8 @@ def objective(context: Context) -> Measurement:
             "the training objective must be known, and that of a loaded run with "
             "labelled examples of its own is not"
         )
+    if ModelTraits.of(trained.model).trains_without_condition:
+        split = dataclasses.replace(split, condition=None)
     of_training, weights = objective_of(trained), split.weights
     if len(split) < of_training.least_batch or of_training.has_batch_terms:
         found = evaluate_terms(trained, split, seed=context.seed)
@@ -132,6 +136,11 @@ def objective(context: Context) -> Measurement:
     if isinstance(trained.model, VQVAE):  # those of evaluation batches
         numbers = {n: e for n, e in numbers.items() if n not in OF_BATCHES}
     return Measurement(numbers)
+
+
+def _units(trained: Trained) -> str:
+    """Those of densities of what the model sees."""
+    return describe_units(trained).replace(" per example", "")
 
 
 def _convert(
