@@ -9,9 +9,10 @@ from typing import Any
 
 from flaxvae import Run
 from flaxvae.evaluation.active_units import explain_collapse
+from flaxvae.evaluation.estimates import Described
 from flaxvae.evaluation.metrics import METRICS, Result
+from flaxvae.evaluation.record import Record
 from flaxvae.evaluation.surgery import describe_parts
-from flaxvae.types import Json
 
 MOST_NUMBERS = 8  # of the dimensions of a metric, in a table
 
@@ -87,7 +88,7 @@ def print_result(result: Result) -> None:
     print(f"{result.name}: {outcome}", file=sys.stderr, flush=True)
 
 
-def print_metrics(found: Mapping[str, Json]) -> None:
+def print_metrics(found: Record) -> None:
     """Prints metrics as `flaxvae.Run.measure` returns them, by kind, with their errors.
 
     Of numbers for each dimension the largest are shown. Metrics that do not apply for
@@ -97,27 +98,26 @@ def print_metrics(found: Mapping[str, Json]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    content: Any = found
-    title = f"{content['dataset']}, {content['examples']:,} {content['split']} examples"
+    title = f"{found['dataset']}, {found['examples']:,} {found['split']} examples"
     table = Table(title=title, box=box.SIMPLE_HEAD)
     table.add_column("metric", no_wrap=True)
     table.add_column("value ± std. error", justify="right", no_wrap=True)
     table.add_column("unit")
     table.add_column("seconds", justify="right")
     for kind, metrics in METRICS.items():
-        shown = [name for name in metrics if name in content["metrics"]]
+        shown = [name for name in metrics if name in found["metrics"]]
         if shown:
             table.add_section()
             table.add_row(kind, style="bold")
         for name in shown:
-            metric = content["metrics"][name]
+            metric = found["metrics"][name]
             table.add_row(f" {name}", "", "", f"{metric['seconds']:.1f}")
             for row in describe_numbers(metric["numbers"]):
                 table.add_row(f"   {row[0]}", *row[1:])
     console = Console()
     console.print(table)
     reasons: dict[str, list[str]] = {}
-    for name, reason in content["not_applicable"].items():
+    for name, reason in found["not_applicable"].items():
         reasons.setdefault(reason, []).append(name)
     if reasons:
         rest = Table(title="metrics that do not apply", box=box.SIMPLE_HEAD)
@@ -128,18 +128,21 @@ def print_metrics(found: Mapping[str, Json]) -> None:
         console.print(rest)
 
 
-def describe_numbers(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def describe_numbers(numbers: Mapping[str, Described]) -> list[tuple[str, str, str]]:
     """Rows of a metric's numbers: name, value with its standard error, unit."""
     rows = []
     for name, number in numbers.items():
         value, error = number["value"], number["standard_error"]
+        of_one: float | None
         shown = name.replace("_", " ")
         if not isinstance(value, list):
-            rows.append((shown, format_estimate(value, error), number["unit"]))
+            of_one = None if isinstance(error, list) else error
+            rows.append((shown, format_estimate(value, of_one), number["unit"]))
             continue
         order = sorted(range(len(value)), key=lambda d: -abs(value[d]))[:MOST_NUMBERS]
         for d in sorted(order):
-            of_each = format_estimate(value[d], error and error[d])
+            of_one = error[d] if isinstance(error, list) else None
+            of_each = format_estimate(value[d], of_one)
             rows.append((f"{shown}: {d + 1}", of_each, number["unit"]))
         if len(value) > len(order):
             rest = f"{len(value) - len(order)} smaller ones"

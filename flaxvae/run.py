@@ -32,7 +32,7 @@ from flaxvae.evaluation.measures.context import Context, MeasureConfig
 from flaxvae.evaluation.metrics import Result
 from flaxvae.evaluation.probe import check_probed
 from flaxvae.evaluation.recognition import check_recognized, train_classifier
-from flaxvae.evaluation.record import record_metrics
+from flaxvae.evaluation.record import Record, record_metrics
 from flaxvae.evaluation.scores import score_dataset
 from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
 from flaxvae.latent.comparisons import draw_accuracies
@@ -52,7 +52,6 @@ from flaxvae.training.processes import hosts
 from flaxvae.training.storage.environment import device_name
 from flaxvae.training.storage.run_folder import check_new_file, check_writable
 from flaxvae.training.storage.tensorboard import add_figures
-from flaxvae.types import Json
 
 TIMES = (
     "seconds_per_epoch",
@@ -137,7 +136,7 @@ class Run(TrainedOnData):
 
     def measure(
         self,
-        metrics: Sequence[str] | None = None,
+        metrics: str | Sequence[str] | None = None,
         split: str | None = None,
         *,
         config: MeasureConfig | None = None,
@@ -146,13 +145,14 @@ class Run(TrainedOnData):
         on_result: Callable[[Result], None] | None = None,
         progress: bool = True,
         dataset: DataSource | None = None,
-    ) -> dict[str, Json]:
+    ) -> Record:
         """All metrics of the run that apply, with their standard errors.
 
         ``run.measure(["nll", "mmd"])["metrics"]["mmd"]["numbers"]``
 
         Args:
-          metrics: names of `flaxvae.evaluation.metrics.METRICS`; None: all of them.
+          metrics: one name or several of `flaxvae.evaluation.metrics.METRICS`; None:
+            all of them.
           split: the name of a split; None: ``test``, where that has no examples
             ``validation``, and else ``train``.
           config: how much is computed.
@@ -165,7 +165,7 @@ class Run(TrainedOnData):
           dataset: in place of the run's own: a data set, or what `read` takes.
 
         Returns:
-          See `flaxvae.evaluation.record.record_metrics`.
+          See `flaxvae.evaluation.record.Record`: what ``evaluation.json`` holds.
 
         Raises:
           InputError: no data set, a split without examples, an unknown metric, one that
@@ -174,6 +174,7 @@ class Run(TrainedOnData):
           NonFiniteError: a model or a number that is infinite or NaN.
         """
         self.check_finite()
+        names = (metrics,) if isinstance(metrics, str) else metrics
         folder = self.workdir if folder is None else Path(folder).expanduser()
         if folder is not None:
             check_writable(folder, "folder")
@@ -200,7 +201,7 @@ class Run(TrainedOnData):
         )
         title = self.title_of(dataset)
         return record_metrics(
-            context, metrics, title=title, folder=folder, on_result=on_result
+            context, names, title=title, folder=folder, on_result=on_result
         )
 
     def score(

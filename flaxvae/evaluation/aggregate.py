@@ -11,7 +11,7 @@ import numpy as np
 from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
-from flaxvae.capabilities import Decodes, DistributionTraits, Encodes, HasPrior
+from flaxvae.capabilities import DistributionTraits
 from flaxvae.checks import (
     InputError,
     as_integer,
@@ -25,6 +25,7 @@ from flaxvae.data.dataset import check_examples
 from flaxvae.distributions import Normal
 from flaxvae.distributions.distribution import batch_shape
 from flaxvae.distributions.levels import LevelPrior
+from flaxvae.evaluation.bound import check_vae
 from flaxvae.evaluation.estimates import Estimate
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
@@ -250,17 +251,6 @@ def check_compared(trained: Trained, split: Split) -> None:
         raise InputError(
             f"codes must have {MOST_DIMENSIONS} dimensions at most to be compared with "
             f"the prior as a whole, got {D}"
-        )
-
-
-def check_vae(trained: Trained) -> None:
-    """Raises `InputError` for a model without q(z|x), p(x|z) or p(z)."""
-    model = trained.model
-    has_codes = isinstance(model, Encodes) and isinstance(model, Decodes)
-    if not has_codes or not (trained.is_conditional or isinstance(model, HasPrior)):
-        raise InputError(
-            "the model must have an encoder, a decoder and a prior p(z) of its own, "
-            f"got {type(model).__name__}"
         )
 
 

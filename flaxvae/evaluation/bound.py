@@ -7,6 +7,7 @@ import numpy as np
 from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
+from flaxvae.capabilities import Decodes, Encodes, HasPrior
 from flaxvae.checks import InputError, check_terms
 from flaxvae.data import Split
 from flaxvae.latent.encode import evaluation_key
@@ -202,3 +203,14 @@ def check_examples(split: Split) -> None:
     """Raises `InputError` for a split without examples."""
     if not len(split):
         raise InputError("split must hold an example, got none")
+
+
+def check_vae(trained: Trained) -> None:
+    """Raises `InputError` for a model without q(z|x), p(x|z) or p(z)."""
+    model = trained.model
+    has_codes = isinstance(model, Encodes) and isinstance(model, Decodes)
+    if not has_codes or not (trained.is_conditional or isinstance(model, HasPrior)):
+        raise InputError(
+            "the model must have an encoder, a decoder and a prior p(z) of its own, "
+            f"got {type(model).__name__}"
+        )

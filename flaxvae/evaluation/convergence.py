@@ -16,9 +16,8 @@ from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.distributions.levels import LevelPosterior
 from flaxvae.dtypes import narrow
-from flaxvae.evaluation.aggregate import check_vae
 from flaxvae.evaluation.batches import map_batches
-from flaxvae.evaluation.bound import check_examples
+from flaxvae.evaluation.bound import check_examples, check_vae
 from flaxvae.evaluation.estimates import Estimate, estimate_mean
 from flaxvae.evaluation.likelihood import (
     EXAMPLES_AT_ONCE,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,12 +24,21 @@ class Estimate:
     standard_error: float | list[float] | None = None
     unit: str = ""
 
-    def describe(self) -> dict[str, Json]:
+    def describe(self) -> "Described":
         """As JSON."""
-        value: Json = list(self.value) if isinstance(self.value, list) else self.value
-        error = self.standard_error
-        of_each: Json = list(error) if isinstance(error, list) else error
-        return {"value": value, "standard_error": of_each, "unit": self.unit}
+        return {
+            "value": self.value,
+            "standard_error": self.standard_error,
+            "unit": self.unit,
+        }
+
+
+class Described(TypedDict):
+    """An `Estimate` as JSON."""
+
+    value: float | list[float]
+    standard_error: float | list[float] | None
+    unit: str
 
 
 @dataclass(frozen=True)

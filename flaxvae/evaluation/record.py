@@ -4,17 +4,47 @@ import json
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypedDict, cast
 
-from flaxvae.evaluation.estimates import Measurement
+from flaxvae.evaluation.estimates import Described, Measurement
 from flaxvae.evaluation.measures.context import Context
 from flaxvae.evaluation.metrics import Result, measure
 from flaxvae.evaluation.pictures import draw_measurement
 from flaxvae.files import write_json
 from flaxvae.settings import describe_settings, describe_value
 from flaxvae.training.processes import hosts
+from flaxvae.training.storage.environment import describe_versions
 from flaxvae.types import Json
 
 FILE = "evaluation.json"
+
+
+class RecordedMetric(TypedDict):
+    """What a metric has found, and the seconds that it took."""
+
+    seconds: float
+    numbers: dict[str, Described]
+    details: dict[str, Json]
+
+
+class Record(TypedDict):
+    """What ``evaluation.json`` holds.
+
+    Attributes:
+      dataset: name of the data.
+      split: that was evaluated.
+      examples: their number.
+      settings: what the numbers depend on, see `describe_context`.
+      metrics: results by name.
+      not_applicable: why the other metrics do not apply.
+    """
+
+    dataset: str
+    split: str
+    examples: int
+    settings: dict[str, Json]
+    metrics: dict[str, RecordedMetric]
+    not_applicable: dict[str, str]
 
 
 def record_metrics(
@@ -24,7 +54,7 @@ def record_metrics(
     title: str,
     folder: Path | None = None,
     on_result: Callable[[Result], None] | None = None,
-) -> dict[str, Json]:
+) -> Record:
     """Computes metrics, and writes ``evaluation.json`` after each, and their figures.
 
     A file of the same model, data, split, seed and settings is continued: what it has
@@ -38,10 +68,7 @@ def record_metrics(
       on_result: called with each result.
 
     Returns:
-      What the file holds: ``dataset``, ``split``, ``examples``, ``settings``;
-      ``metrics``, by name their ``seconds``, ``numbers`` (``value``,
-      ``standard_error`` and ``unit``, one or one for each dimension) and ``details``;
-      and ``not_applicable``, a reason for each of the other metrics.
+      What the file holds, also without a folder.
 
     Raises:
       InputError: as `measure`.
@@ -49,7 +76,7 @@ def record_metrics(
     settings = describe_context(context)
     path = None if folder is None else folder / FILE
     content = None if path is None else _read(path)
-    if content is None or content.get("settings") != settings:
+    if content is None or content["settings"] != settings:
         content = {
             "dataset": title,
             "split": context.name,
@@ -59,7 +86,6 @@ def record_metrics(
             "not_applicable": {},
         }
     metrics, reasons = content["metrics"], content["not_applicable"]
-    assert isinstance(metrics, dict) and isinstance(reasons, dict)
     known = [*metrics, *(reasons if names is None else ())]
     for result in measure(context, names, known=known):
         found = result.found
@@ -84,13 +110,13 @@ def describe_context(context: Context) -> dict[str, Json]:
     """What numbers depend on: the model, the data and the settings."""
     prior = context.code_prior
     variables = [context.trained.variables, None if prior is None else prior.variables]
-    parts = {name: context.dataset.fingerprints()[name] for name in ("train", "test")}
-    parts[context.name] = context.dataset.fingerprints()[context.name]
+    parts = context.dataset.fingerprints()
     return {
+        "version": describe_versions()["flaxvae"],
         **describe_settings(context.config),
         "seed": context.number,
         "model": _checksum([repr(context.trained.model), variables]),
-        "data": _checksum(parts),
+        "data": _checksum([context.name, parts]),
     }
 
 
@@ -98,7 +124,7 @@ def _checksum(value: object) -> str:
     return f"{zlib.crc32(json.dumps(describe_value(value)).encode()):08x}"
 
 
-def _describe(seconds: float, found: Measurement) -> dict[str, Json]:
+def _describe(seconds: float, found: Measurement) -> RecordedMetric:
     return {
         "seconds": round(seconds, 2),
         "numbers": {name: each.describe() for name, each in found.numbers.items()},
@@ -106,11 +132,11 @@ def _describe(seconds: float, found: Measurement) -> dict[str, Json]:
     }
 
 
-def _read(path: Path) -> dict[str, Json] | None:
+def _read(path: Path) -> Record | None:
     """An earlier file; None where there is none that can be read."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    is_one = isinstance(content, dict) and {"metrics", "not_applicable"} <= {*content}
-    return content if is_one else None
+    is_one = isinstance(content, dict) and Record.__annotations__.keys() <= {*content}
+    return cast(Record, content) if is_one else None

@@ -7,8 +7,12 @@ import numpy as np
 from flaxvae.capabilities import ModelTraits
 from flaxvae.checks import InputError
 from flaxvae.data import Split
-from flaxvae.evaluation.aggregate import check_vae
-from flaxvae.evaluation.bound import evaluate_each, evaluate_terms, objective_of
+from flaxvae.evaluation.bound import (
+    check_vae,
+    evaluate_each,
+    evaluate_terms,
+    objective_of,
+)
 from flaxvae.evaluation.convergence import nll_curve
 from flaxvae.evaluation.estimates import (
     Estimate,
