@@ -302,7 +302,7 @@ def mmd_with_error(
     >>> rng = np.random.default_rng(0)
     >>> found = mmd_with_error(rng.normal(size=(500, 1)), rng.normal(1, 1, (500, 1)))
     >>> print(f"{found.value:.2f} {found.standard_error:.2f}")
-    0.18 0.02
+    0.17 0.02
 
     Args:
       x: ``(N, D)``, N >= 3.

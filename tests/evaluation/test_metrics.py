@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,7 +69,7 @@ def test_means_of_examples_are_those_of_the_evaluation(run):
         assert each[name].mean() == pytest.approx(float(mean), rel=1e-5)
 
 
-def test_batches_of_examples_are_filled_up_as_in_the_evaluation(run, monkeypatch):
+def test_the_padding_of_a_short_last_batch_is_dropped(run, monkeypatch):
     from flaxvae.evaluation import bound
     from flaxvae.training import evaluate
 
@@ -210,3 +212,9 @@ def test_of_many_dimensions_the_largest_are_shown():
     assert rows[0] == ("gap: 2", "5.00 ± 0.10", "nats")
     assert rows[-2] == ("gap: 10", "-9.00 ± 0.10", "nats")
     assert rows[-1] == ("gap: 3 smaller ones", "", "")
+
+
+def test_the_documentation_lists_every_metric():
+    page = Path(__file__).parents[2] / "experiments" / "README.md"
+    table = page.read_text().split("## Metrics")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*list_metrics()]
