@@ -3,6 +3,7 @@
 `fit`, `sweep` and `load` are those of `flaxvae.training`, and return a `Run`.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -27,8 +28,11 @@ from flaxvae.checks import (
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS, check_examples
 from flaxvae.data.memory import as_dataset
+from flaxvae.evaluation.measures.context import Context, MeasureConfig
+from flaxvae.evaluation.metrics import Result
 from flaxvae.evaluation.probe import check_probed
 from flaxvae.evaluation.recognition import check_recognized, train_classifier
+from flaxvae.evaluation.record import Record, record_metrics
 from flaxvae.evaluation.scores import score_dataset
 from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
 from flaxvae.latent.animations import animate
@@ -133,6 +137,76 @@ class Run(TrainedOnData):
             train_codes=codes.train if len(codes.train) else None,
         )
         return found | named
+
+    def measure(
+        self,
+        metrics: str | Sequence[str] | None = None,
+        split: str | None = None,
+        *,
+        config: MeasureConfig | None = None,
+        seed: int | None = None,
+        folder: str | Path | None = None,
+        on_result: Callable[[Result], None] | None = None,
+        progress: bool = True,
+        dataset: DataSource | None = None,
+    ) -> Record:
+        """All metrics of the run that apply, with their standard errors.
+
+        ``run.measure(["nll", "mmd"])["metrics"]["mmd"]["numbers"]``
+
+        Args:
+          metrics: one name or several of `flaxvae.evaluation.metrics.METRICS`; None:
+            all of them.
+          split: the name of a split; None: ``test``, where that has no examples
+            ``validation``, and else ``train``.
+          config: how much is computed.
+          seed: of all draws; default that of the run.
+          folder: where ``evaluation.json``, ``figures`` and the classifier of real
+            examples are written, each number as soon as it is known; the same call
+            continues. Default: the run's folder, if it has one.
+          on_result: called with each result.
+          progress: of the training of the classifier.
+          dataset: in place of the run's own: a data set, or what `read` takes.
+
+        Returns:
+          See `flaxvae.evaluation.record.Record`: what ``evaluation.json`` holds.
+
+        Raises:
+          InputError: no data set, a split without examples, an unknown metric, one that
+            does not apply but was asked for by its name, or a folder that cannot be
+            written.
+          NonFiniteError: a model or a number that is infinite or NaN.
+        """
+        self.check_finite()
+        names = (metrics,) if isinstance(metrics, str) else metrics
+        folder = self.workdir if folder is None else Path(folder).expanduser()
+        if folder is not None:
+            check_writable(folder, "folder")
+        seed = None if seed is None else check_seed(seed)
+        dataset = self._dataset(dataset)
+        if split is None:
+            sizes = {name: len(dataset.split(name)) for name in reversed(SPLITS)}
+            split = next((name for name, size in sizes.items() if size), "test")
+        _split_of(dataset, split)
+        with contextlib.suppress(InputError):  # few metrics need them, and say so
+            dataset = self._with_training_examples(dataset)
+        config = config or MeasureConfig()
+        kept = self._name_classifier(dataset, config.classifier_epochs, seed)
+        context = Context(
+            trained=self,
+            dataset=dataset,
+            name=split,
+            config=config,
+            seed=seed,
+            code_prior=self.code_prior,
+            stored_codes=self._stored_codes(dataset, seed),
+            classifier_folder=folder and folder / kept,
+            progress=progress,
+        )
+        title = self.title_of(dataset)
+        return record_metrics(
+            context, names, title=title, folder=folder, on_result=on_result
+        )
 
     def score(
         self,
@@ -474,9 +548,7 @@ class Run(TrainedOnData):
         check_sampled(self, sampler=sampler, code_prior=self.code_prior)
         dataset = self._with_training_examples(self._dataset(dataset))
         check_recognized(dataset)
-        kept = f"classifier-{classifier_epochs}-{seed}"
-        if not self.owns(dataset):
-            kept += f"-{dataset.fingerprint(with_labels=True)}"
+        kept = self._name_classifier(dataset, classifier_epochs, seed)
         classifier = train_classifier(
             dataset,
             epochs=classifier_epochs,
@@ -616,11 +688,21 @@ class Run(TrainedOnData):
 
     def _codes(self, dataset: Dataset, seed: int | None = None) -> Dataset:
         """The data set as numbers of entries, of the inputs drawn under a seed."""
+        stored = self._stored_codes(dataset, seed)
+        return stored or latent.encode_dataset(self, dataset, indices=True, seed=seed)
+
+    def _stored_codes(self, dataset: Dataset, seed: int | None) -> Dataset | None:
+        """The same, if it has been encoded already."""
         has_draws = dataset.preprocessing.has_draws(dataset.train.x.dtype)
         is_own = seed is None or seed == self.seed or not has_draws
-        if self.codes is not None and dataset is self.dataset and is_own:
-            return self.codes
-        return latent.encode_dataset(self, dataset, indices=True, seed=seed)
+        return self.codes if dataset is self.dataset and is_own else None
+
+    def _name_classifier(self, dataset: Dataset, epochs: int, seed: int | None) -> str:
+        """The folder of a classifier of a data set's examples."""
+        name = f"classifier-{epochs}-{self.seed if seed is None else seed}"
+        if self.owns(dataset):
+            return name
+        return f"{name}-{dataset.fingerprint(with_labels=True)}"
 
     def _workdir(self) -> Path:
         if self.workdir is None:

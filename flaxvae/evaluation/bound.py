@@ -4,12 +4,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
+from flaxvae.capabilities import Decodes, Encodes, HasPrior
 from flaxvae.checks import InputError, check_terms
 from flaxvae.data import Split
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.models import VQVAE, Autoencoder, Classifier, CodePrior
+from flaxvae.models.bind import apply_bound
 from flaxvae.objectives import (
     ELBO,
     Autoregressive,
@@ -17,7 +20,9 @@ from flaxvae.objectives import (
     Objective,
     Quantization,
     Reconstruction,
+    Terms,
 )
+from flaxvae.schedules import at_full_value
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH, make_evaluate
 from flaxvae.training.inputs import batch_of, check_split
@@ -100,6 +105,61 @@ def evaluate_means(
     return means
 
 
+def evaluate_each(
+    trained: Trained, split: Split, objective: Objective, *, seed: int | None = None
+) -> dict[str, np.ndarray]:
+    """The terms ``(N, ...)`` of every example, whose means are `evaluate_means`.
+
+    Their inputs and draws are those of `evaluate_means` under the same seed. A
+    batch-level term is that of the example's batch.
+
+    Args:
+      trained: a trained model.
+      split: the examples; at least one.
+      objective: with terms ``(B, ...)``.
+      seed: of the draws; default that of the run.
+
+    Raises:
+      InputError: no example.
+      NonFiniteError: a term that is infinite or NaN, or a model that is not finite.
+    """
+    trained.check_finite()
+    check_examples(split)
+    split = check_split(trained.model, split)
+    at_full = at_full_value(objective)
+    key = evaluation_key(trained, seed=seed)
+
+    @jax.jit
+    def compute(
+        variables: VariableDict, examples: Batch[jax.Array], key: jax.Array
+    ) -> Terms:
+        key_x, key_z = jax.random.split(key)
+        seen = examples.with_x(trained.preprocessing(examples.x, key_x))
+        return apply_bound(
+            trained.model,
+            variables,
+            seen,
+            lambda model, x: at_full(model, x, key=key_z),
+        )
+
+    N = len(split)
+    B = min(EVALUATION_BATCH, N)
+    parts = []
+    for number, first in enumerate(range(0, N, B)):
+        # The last batch is filled up with the first examples, as in `make_evaluate`.
+        part = split[np.arange(first, first + B) % N]
+        trained.check(part.x)
+        batch = batch_of(trained.model, part).without_weight()
+        batch = batch.with_x(trained.preprocessing.stored(part.x))
+        examples: Batch[jax.Array] = jax.tree.map(jnp.asarray, batch)
+        terms = compute(trained.variables, examples, jax.random.fold_in(key, number))
+        parts.append({name: np.asarray(term) for name, term in terms.items()})
+    each = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    each = {name: term.astype(np.float64)[:N] for name, term in each.items()}
+    check_terms("of an example", each)
+    return each
+
+
 def evaluate_elbo(
     trained: Trained, split: Split, *, seed: int | None = None
 ) -> dict[str, float]:
@@ -143,3 +203,14 @@ def check_examples(split: Split) -> None:
     """Raises `InputError` for a split without examples."""
     if not len(split):
         raise InputError("split must hold an example, got none")
+
+
+def check_vae(trained: Trained) -> None:
+    """Raises `InputError` for a model without q(z|x), p(x|z) or p(z)."""
+    model = trained.model
+    has_codes = isinstance(model, Encodes) and isinstance(model, Decodes)
+    if not has_codes or not (trained.is_conditional or isinstance(model, HasPrior)):
+        raise InputError(
+            "the model must have an encoder, a decoder and a prior p(z) of its own, "
+            f"got {type(model).__name__}"
+        )

@@ -33,7 +33,7 @@ def evaluate_levels(
       NonFiniteError: a mean that is infinite or NaN, or a model that is not finite.
     """
     means = evaluate_means(
-        trained, split, FunctionObjective(function=_terms), seed=seed
+        trained, split, FunctionObjective(function=elbo_and_moments), seed=seed
     )
     active = describe_codes(
         {name: jnp.asarray(means[name]) for name in means if name.startswith("kl_per_")}
@@ -45,6 +45,6 @@ def evaluate_levels(
     }
 
 
-def _terms(vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
-    """The bound and the KLs of the same draws."""
+def elbo_and_moments(vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> Terms:
+    """The bound, and `code_moments` of the same draws."""
     return {**ELBO()(vae, x, key=key), **code_moments(vae, x, key=key)}

@@ -18,14 +18,13 @@ from flaxvae.data import Split
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.distributions.levels import LevelPosterior
 from flaxvae.dtypes import narrow
+from flaxvae.evaluation.batches import map_batches
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE, bytes_per_row
-from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import apply_bound
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.training import Trained
-from flaxvae.training.evaluate import EVALUATION_BATCH, draw_inputs
 from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
 from flaxvae.types import PyTree
@@ -54,7 +53,8 @@ def estimate_nll(
 
     In expectation the estimate is an upper bound, which tightens as K grows. It is
     about the inputs that `evaluate_elbo` sees under the same seed: one draw of dynamic
-    binarization or dequantization for both.
+    binarization or dequantization for both. Batches are shared among the devices of the
+    process, with the numbers of one device.
 
     Args:
       trained: a trained model.
@@ -97,26 +97,14 @@ def estimate_nll(
     in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
     estimate = jax.jit(make_estimate(trained.model, num_samples, in_chunk))
     root = draw_key(trained, Stream.TEST, 1, seed=seed)  # 0: the ELBO's
-    inputs = draw_inputs(
-        trained.preprocessing, split, evaluation_key(trained, seed=seed)
-    )
     found: list[tuple[np.ndarray, ...]] = []
     done = 0
-    for first in range(0, len(split), EVALUATION_BATCH):
-        trained.check(split[first : first + EVALUATION_BATCH].x)
-        drawn = next(inputs)
-        size = min(EVALUATION_BATCH, len(split) - first)
-        for start in range(0, size, B):
-            # The last batch is padded with its last example; the padding is dropped.
-            index = np.minimum(np.arange(start, start + B), size - 1)
-            batch = drawn[index]
-            _, key_z = jax.random.split(jax.random.fold_in(root, len(found)))
-            rows = slice(size - start)
-            estimated = estimate(trained.variables, batch, key_z)
-            found.append(tuple(np.asarray(a, np.float64)[rows] for a in estimated))
-            done += len(found[-1][0])
-            if on_progress:
-                on_progress(done)
+    batches = map_batches(estimate, trained, split, size=B, key=root, seed=seed)
+    for estimated, count in batches:
+        found.append(tuple(np.asarray(a, np.float64)[:count] for a in estimated))
+        done += count
+        if on_progress:
+            on_progress(done)
     log_p, samples, groups = (np.concatenate(each) for each in zip(*found, strict=True))
     check_terms("log p(x):", {"log_likelihood": log_p})
     nll, n = -log_p, len(log_p)

@@ -1,7 +1,7 @@
 """The report of a run: the numbers that ``summary.json`` holds, by kind of model.
 
-A new metric is its function ``(trained, split, *, seed=None, ...)`` in a file of its
-own, one line in `SPLIT_METRICS` or `CODE_METRICS`, and its test.
+It is what a training ends with: a few numbers that take seconds. All metrics, with
+standard errors, are those of `flaxvae.evaluation.metrics`.
 """
 
 from collections.abc import Callable, Mapping

@@ -136,10 +136,7 @@ def mmd(x: jax.Array, y: jax.Array, kernel: Kernel = "rbf") -> jax.Array:
     check_choice("kernel", kernel, KERNELS)
 
     def mean(a: jax.Array, b: jax.Array, pairs: int) -> jax.Array:
-        squares = (a**2).sum(-1)[:, None] + (b**2).sum(-1)[None]
-        products = jnp.matmul(a, b.T, precision="highest")
-        distance = jnp.maximum(squares - 2 * products, 0.0)  # (A, B)
-        values = KERNELS[kernel](distance, 2.0 * a.shape[-1])
+        values = kernel_values(a, b, kernel)
         if a is b:  # an example does not pair with itself
             values = jnp.where(jnp.eye(len(a), dtype=bool), 0.0, values)
         return values.sum() / pairs
@@ -147,6 +144,14 @@ def mmd(x: jax.Array, y: jax.Array, kernel: Kernel = "rbf") -> jax.Array:
     N, M = len(x), len(y)
     check_at_least("examples that are compared", min(N, M), 2)
     return mean(x, x, N * (N - 1)) + mean(y, y, M * (M - 1)) - 2 * mean(x, y, N * M)
+
+
+def kernel_values(a: jax.Array, b: jax.Array, kernel: Kernel) -> jax.Array:
+    """The kernel of `mmd` at all pairs of ``(A, D)`` and ``(B, D)``, ``(A, B)``."""
+    squares = (a**2).sum(-1)[:, None] + (b**2).sum(-1)[None]
+    products = jnp.matmul(a, b.T, precision="highest")
+    distance = jnp.maximum(squares - 2 * products, 0.0)  # (A, B)
+    return KERNELS[kernel](distance, 2.0 * a.shape[-1])
 
 
 def _terms(

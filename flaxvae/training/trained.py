@@ -144,6 +144,8 @@ class Trained:
     @functools.cached_property
     def _code(self) -> jax.Array | Codes:
         """The code of one example, without its numbers."""
+        has_codes = self.is_conditional or isinstance(self.model, Encodes)
+        self._check_has("encode", has_codes)
 
         def encode(vae: nn.Module, x: jax.Array) -> jax.Array | Codes:
             mean: jax.Array | Codes = bind_example(vae, 1).encode(x).mean

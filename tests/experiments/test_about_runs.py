@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +13,18 @@ import PIL.Image
 import pytest
 
 import flaxvae
-from experiments import generate, probe, recognize, score, visualize
+from experiments import evaluate, generate, probe, recognize, score, visualize
 from experiments.command import run_command
 from flaxvae import Run
 from flaxvae.data import DataConfig, condition_on_labels, rows
+from flaxvae.evaluation.metrics import list_metrics
 from flaxvae.latent import encode_dataset
 from flaxvae.models import CodePriorConfig, VAEConfig, build_autoencoder, build_vqvae
 from flaxvae.models.variables import variable_shapes
 from flaxvae.training import Engine, Trained
 
-COMMANDS = {
-    m.__name__.split(".")[-1]: m for m in (generate, probe, recognize, score, visualize)
-}
+MODULES = (evaluate, generate, probe, recognize, score, visualize)
+COMMANDS = {m.__name__.split(".")[-1]: m for m in MODULES}
 TRAIN = {"epochs": 1, "batch_size": 16, "progress": False}
 SPLITS = {"split_seed": 3, "test_size": 0.25, "validation_size": 0.1}
 LABELS = np.repeat(["cat", "dog", "owl"], 40)
@@ -164,7 +165,7 @@ NO_PRIOR = "sampler must be mixture or aggregate for the model Autoencoder, whic
 NO_LABELS = "dataset must have labels to be probed"
 NO_CLASSES = "labels must be known to train a classifier"
 WORKS = ""
-OUTCOMES = {  # of generate, probe, recognize, score
+OUTCOMES = {  # of generate, probe, recognize, score; `evaluate` works with all
     "vae": (WORKS, WORKS, WORKS, WORKS),
     "conditional": (WORKS, WORKS, WORKS, WORKS),
     "autoencoder": (NO_PRIOR, WORKS, NO_PRIOR, WORKS),
@@ -180,16 +181,22 @@ FLAGS = {
     "probe": ("--output=probed", "--num_train=40"),
     "recognize": ("--output=classified", "--num=5", "--classifier_epochs=1"),
     "score": ("--output=scores.csv",),
+    "evaluate": (
+        "--output=evaluated",
+        *("--nll_samples=5", "--num_examples=10", "--num_samples=12"),
+        "--classifier_epochs=1",
+    ),
 }
 
 
 def cells():
     for kind, outcomes in OUTCOMES.items():
-        for command, outcome in zip(FLAGS, outcomes, strict=True):
+        for command, outcome in zip(FLAGS, (*outcomes, WORKS), strict=True):
             # Each compiles programs of its own; `recognize` trains a classifier.
             is_slow = command == "recognize" and not outcome and kind != "vae"
             is_slow |= command == "score" and kind in ("conditional", "autoencoder")
             is_slow |= kind in ("sweep", "imported") and command != "generate"
+            is_slow |= command == "evaluate"
             marks = [pytest.mark.slow] if is_slow else []
             yield pytest.param(kind, command, outcome, marks=marks)
 
@@ -208,6 +215,12 @@ def test_a_command_works_with_the_runs_own_data_or_says_why_not(
     assert code == 0, err
     assert "NOTE" not in err and "Traceback" not in err
     assert "not the run's own" not in out
+    if command == "evaluate":
+        found = json.loads(Path("evaluated/evaluation.json").read_text())
+        assert found["metrics"].keys() | found["not_applicable"].keys() == {
+            *list_metrics()
+        }
+        assert "metrics that do not apply" in out
     if command == "score":
         table = pandas.read_csv("scores.csv")
         config = json.loads((workdir / "config.json").read_text())["data"]
@@ -218,6 +231,14 @@ def test_a_command_works_with_the_runs_own_data_or_says_why_not(
 @pytest.mark.parametrize(
     ("kind", "command", "flags", "message"),
     [
+        ("vae", "evaluate", ("--metrics=nil",), "unknown metric 'nil': choose from"),
+        (
+            "vae",
+            "evaluate",
+            ("--metrics", "codebook"),
+            "the model must have a codebook",
+        ),
+        ("vae", "evaluate", ("--split=tset",), "unknown split 'tset': choose from"),
         ("vae", "generate", ("--dataset=digits",), "dataset must be left out where no"),
         ("vae", "generate", ("--data_dir=/x",), "data_dir must be left out where no"),
         ("vae", "generate", ("--separator=;",), "separator must be left out where no"),
@@ -362,6 +383,18 @@ def test_other_data_are_asked_for_by_name_and_named(find_run, call, folder, tmp_
     scores = pandas.read_csv("scores.csv")
     assert scores["file"].tolist()[:4] == [f"cat/{i}.png" for i in range(4)]
     assert scores["label"].tolist() == LABELS[::12].tolist()
+
+
+def test_the_metrics_of_a_run_are_printed_and_continued(find_run, call, tmp_path):
+    flags = (f"--workdir={find_run('vae')}", "--output=here", "--metrics")
+    code, out, err = call("evaluate", *flags, "active_units")
+    assert code == 0 and err.startswith("active_units: ")
+    assert "active units" in out and "of 2 dimensions" in out
+    code, out, err = call("evaluate", *flags, "active_units", "clustering")
+    assert code == 0 and err.count("\n") == 1 and err.startswith("clustering: ")
+    assert "active units" in out and "ari" in out and "30 test examples" in out
+    found = json.loads((tmp_path / "here" / "evaluation.json").read_text())
+    assert found["metrics"].keys() == {"active_units", "clustering"}
 
 
 def test_the_runs_own_data_are_known_at_another_place(find_run, call, folder, tmp_path):

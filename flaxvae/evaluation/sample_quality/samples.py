@@ -107,19 +107,17 @@ def sample_quality(
     """
     trained.check_finite()
     k = as_integer("k", k, 1)
-    num = min(as_integer("num", num, 2 * (k + 1)), len(dataset.test))
     seed = check_seed(trained.seed if seed is None else seed)
+    num = check_quality(
+        trained,
+        dataset,
+        num=num,
+        k=k,
+        sampler=sampler,
+        has_classifier=classifier is not None,
+        code_prior=code_prior,
+    )
     is_table = len(trained.data_shape) == 1
-    _check_compared(dataset, is_table=is_table, has_classifier=classifier is not None)
-    if trained.is_conditional:
-        check_sampler(trained, sampler)
-    else:
-        check_sampled(trained, sampler=sampler, code_prior=code_prior)
-    if num < 2 * (k + 1):
-        raise InputError(
-            f"test of {dataset.name!r} must hold {2 * (k + 1)} examples at least to be "
-            f"compared by the neighbour k = {k}, got {num}"
-        )
     is_binary = dataset.preprocessing.binarize in ("static", "threshold")
     is_drawn = (is_table or is_binary) if with_noise is None else bool(with_noise)
     chosen = np.random.default_rng(seed).permutation(len(dataset.test))[:num]
@@ -162,6 +160,36 @@ def sample_quality(
         "coverage": by_neighbours["coverage"],
         "frechet_distance": frechet_distance(x, drawn, seed=seed),
     }
+
+
+def check_quality(
+    trained: Trained,
+    dataset: Dataset,
+    *,
+    num: int = 10_000,
+    k: int = 5,
+    sampler: SamplerName = "prior",
+    has_classifier: bool = False,
+    code_prior: Trained | None = None,
+) -> int:
+    """The number of samples and examples that `sample_quality` compares.
+
+    Raises:
+      InputError: as `sample_quality`.
+    """
+    num = min(as_integer("num", num, 2 * (k + 1)), len(dataset.test))
+    is_table = len(trained.data_shape) == 1
+    _check_compared(dataset, is_table=is_table, has_classifier=has_classifier)
+    if trained.is_conditional:
+        check_sampler(trained, sampler)
+    else:
+        check_sampled(trained, sampler=sampler, code_prior=code_prior)
+    if num < 2 * (k + 1):
+        raise InputError(
+            f"test of {dataset.name!r} must hold {2 * (k + 1)} examples at least to be "
+            f"compared by the neighbour k = {k}, got {num}"
+        )
+    return num
 
 
 def _check_compared(dataset: Dataset, *, is_table: bool, has_classifier: bool) -> None:

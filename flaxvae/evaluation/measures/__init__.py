@@ -1,0 +1,1 @@
+"""Metrics of a run, each from a `Context` to a `Measurement`."""

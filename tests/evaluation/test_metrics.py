@@ -1,0 +1,220 @@
+"""All metrics of a run by one call: numbers, reasons, files, what is continued."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flaxvae
+from experiments import terminal
+from flaxvae.checks import InputError
+from flaxvae.data import Split, binarize
+from flaxvae.evaluation import evaluate_elbo, metrics
+from flaxvae.evaluation.bound import evaluate_each, evaluate_means
+from flaxvae.evaluation.estimates import Measurement, estimate_mean
+from flaxvae.evaluation.measures.context import Context, MeasureConfig
+from flaxvae.evaluation.metrics import METRICS, list_metrics, measure
+from flaxvae.evaluation.record import record_metrics
+from flaxvae.models import build_autoencoder, build_vae
+from flaxvae.objectives import ELBO, Reconstruction
+from flaxvae.training import Engine
+
+ALONE = {"engine": Engine(devices=1), "progress": False}
+TRAIN = {"epochs": 1, "batch_size": 30, **ALONE}
+SMALL = MeasureConfig(nll_samples=20, num_examples=12, num_samples=12)
+QUICK = [  # what a small model takes no time for
+    *("elbo", "kl", "convergence", "active_units", "moments", "mmd", "posterior"),
+    *("clustering", "disentanglement", "codebook", "accuracy"),
+]
+
+
+@pytest.fixture(scope="module")
+def run():
+    rng = np.random.default_rng(0)
+    x = (rng.random((90, 4, 4, 1)) < rng.random((90, 1, 1, 1))).astype(np.float32)
+    data = flaxvae.data.from_arrays(x, np.arange(90) % 3, test_size=30)
+    vae = build_vae(data.shape, 2, hidden=(8,))
+    return flaxvae.fit(vae, binarize(data, "threshold"), **TRAIN)
+
+
+@pytest.fixture(scope="module")
+def context(run):
+    return Context(trained=run, dataset=run.data, config=SMALL)
+
+
+@pytest.fixture(scope="module")
+def evaluated(run, tmp_path_factory):
+    """The quick metrics of a run, in a folder."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    names = list_metrics()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "list_metrics", lambda: {n: names[n] for n in QUICK})
+        found = run.measure(config=SMALL, folder=folder, progress=False)
+    return found, folder
+
+
+def number(found, metric, name):
+    return found["metrics"][metric]["numbers"][name]["value"]
+
+
+def test_means_of_examples_are_those_of_the_evaluation(run):
+    split = run.data.test
+    each = evaluate_each(run, split, ELBO(), seed=3)
+    means = evaluate_means(run, split, ELBO(), seed=3)
+    assert each["elbo"].shape == (30,)
+    for name, mean in means.items():
+        assert each[name].mean() == pytest.approx(float(mean), rel=1e-5)
+
+
+def test_the_padding_of_a_short_last_batch_is_dropped(run, monkeypatch):
+    from flaxvae.evaluation import bound
+    from flaxvae.training import evaluate
+
+    for module in (bound, evaluate):
+        monkeypatch.setattr(module, "EVALUATION_BATCH", 13)  # 30 = 13 + 13 + 4
+    each = evaluate_each(run, run.data.test, ELBO(), seed=3)
+    means = evaluate_means(run, run.data.test, ELBO(), seed=3)
+    assert each["elbo"].mean() == pytest.approx(float(means["elbo"]), rel=1e-5)
+
+
+def test_numbers_agree_with_each_other_and_with_the_report(run, evaluated):
+    found, _ = evaluated
+    report = evaluate_elbo(run, run.data.test)
+    for name, value in report.items():
+        assert number(found, "elbo", name) == pytest.approx(value, rel=1e-5)
+    of_dimensions = number(found, "kl", "kl_per_dimension")
+    assert sum(of_dimensions) == pytest.approx(report["kl"], rel=1e-4)
+    each = evaluate_each(run, run.data.test, ELBO())["elbo"]
+    error = found["metrics"]["elbo"]["numbers"]["elbo"]["standard_error"]
+    assert error == pytest.approx(each.std(ddof=1) / np.sqrt(30))
+    falling = [number(found, "convergence", f"nll_by_{K}") for K in (1, 10, 20)]
+    assert falling == sorted(falling, reverse=True)
+    gap = number(found, "convergence", "elbo_gap")
+    assert gap == pytest.approx(falling[0] - falling[-1])
+    assert number(found, "active_units", "active_units") <= 2
+
+
+def test_what_does_not_apply_has_a_reason(evaluated):
+    found, _ = evaluated
+    assert found["not_applicable"].keys() == {"disentanglement", "codebook", "accuracy"}
+    assert "split must have factors" in found["not_applicable"]["disentanglement"]
+    assert found["metrics"].keys() | found["not_applicable"].keys() == {*QUICK}
+
+
+def test_the_file_is_what_is_returned_and_figures_are_drawn(evaluated):
+    found, folder = evaluated
+    assert json.loads((folder / "evaluation.json").read_text()) == found
+    drawn = {path.stem for path in (folder / "figures").iterdir()}
+    assert drawn == {"kl_per_dimension", "nll_by_draws", "posteriors"}
+    assert all(each["seconds"] >= 0 for each in found["metrics"].values())
+
+
+def test_a_metric_asked_for_by_name_must_apply(context):
+    with pytest.raises(InputError, match="codebook: the model must have a codebook"):
+        list(measure(context, ["codebook"]))
+    with pytest.raises(InputError, match="unknown metric 'nil': choose from accuracy"):
+        list(measure(context, ["nil"]))
+
+
+def test_an_unexpected_exception_is_not_swallowed(context, monkeypatch):
+    def broken(context):
+        raise KeyError("a bug")
+
+    monkeypatch.setitem(METRICS["codes"], "mmd", broken)
+    with pytest.raises(KeyError, match="a bug"):
+        list(measure(context, known=[n for n in list_metrics() if n != "mmd"]))
+
+
+def test_a_file_is_continued_under_the_same_settings_only(
+    context, monkeypatch, tmp_path
+):
+    calls = []
+
+    def count(context):
+        calls.append(context.name)
+        return Measurement({"one": estimate_mean([1.0, 2.0])})
+
+    def end(context):
+        raise KeyboardInterrupt
+
+    def record(context, *names):
+        return record_metrics(context, names, title="t", folder=tmp_path)
+
+    monkeypatch.setitem(METRICS["codes"], "mmd", count)
+    monkeypatch.setitem(METRICS["codes"], "moments", end)
+    with pytest.raises(KeyboardInterrupt):
+        record(context, "mmd", "moments")  # a kill loses what runs
+    kept = json.loads((tmp_path / "evaluation.json").read_text())
+    assert kept["metrics"].keys() == {"mmd"} and kept["examples"] == 30
+    monkeypatch.setitem(METRICS["codes"], "moments", count)
+    found = record(context, "mmd", "moments")
+    assert found["metrics"].keys() == {"mmd", "moments"} and len(calls) == 2
+    others = (
+        {"seed": 7},
+        {"config": MeasureConfig(nll_samples=3)},
+        {"name": "validation"},
+        {"trained": dataclasses.replace(context.trained, variables={"params": {}})},
+        {"dataset": dataclasses.replace(context.dataset, test=Split(np.ones((2, 4))))},
+    )
+    for change in others:
+        before = len(calls)
+        changed = record(dataclasses.replace(context, **change), "mmd")
+        assert len(calls) == before + 1, change
+        assert changed["metrics"].keys() == {"mmd"}
+    (tmp_path / "evaluation.json").write_text("{")  # not JSON
+    assert record(context, "mmd")["metrics"].keys() == {"mmd"}
+
+
+def test_runs_without_a_test_split_and_of_other_kinds(tmp_path):
+    x = np.random.default_rng(0).random((40, 4, 4, 1)).astype(np.float32)
+    data = flaxvae.data.from_arrays(x, test_size=0, validation_size=8)
+    model = build_autoencoder(data.shape, 2, hidden=(4,))
+    run = flaxvae.fit(
+        model, data, objective=Reconstruction(), **TRAIN | {"batch_size": 8}
+    )
+    found = run.measure(["objective"])
+    assert (found["split"], found["examples"]) == ("validation", 8)
+    error = found["metrics"]["objective"]["numbers"]["squared_error"]
+    assert error["standard_error"] > 0
+    with pytest.raises(InputError, match="elbo: the model must have an encoder, a dec"):
+        run.measure(["elbo"])
+    with pytest.raises(InputError, match="test of 'arrays' has none"):
+        run.measure(["objective"], "test")
+
+
+def test_weighted_means_have_the_error_of_weighted_sums():
+    values = np.array([1.0, 2.0, 6.0])
+    found = estimate_mean(values, np.array([1.0, 2.0, 1.0]))
+    assert found.value == pytest.approx(11 / 4)
+    squares = np.array([1, 4, 1]) / 16 @ (values - 11 / 4) ** 2
+    assert found.standard_error == pytest.approx(np.sqrt(squares))
+    assert estimate_mean([3.0]).standard_error is None
+    assert estimate_mean([3.0, 4.0], np.array([1.0, 0.0])).standard_error is None
+
+
+def test_the_table_shows_numbers_by_kind_and_joins_reasons(evaluated, capsys):
+    found, _ = evaluated
+    reasons = dict.fromkeys(("elbo", "kl"), "one reason")
+    terminal.print_metrics(found | {"not_applicable": reasons})
+    out = capsys.readouterr().out
+    assert out.index("bounds and likelihood") < out.index("codes")
+    assert "kl per dimension: 2" in out and "elbo, kl" in out
+    assert out.count("one reason") == 1 and "30 test examples" in out
+
+
+def test_of_many_dimensions_the_largest_are_shown():
+    value = [0.0, 5.0, *[1.0] * 7, -9.0, 0.5]
+    each = {"value": value, "standard_error": [0.1] * 11, "unit": "nats"}
+    rows = terminal.describe_numbers({"gap": each})
+    assert rows[0] == ("gap: 2", "5.00 ± 0.10", "nats")
+    assert rows[-2] == ("gap: 10", "-9.00 ± 0.10", "nats")
+    assert rows[-1] == ("gap: 3 smaller ones", "", "")
+
+
+def test_the_documentation_lists_every_metric():
+    page = Path(__file__).parents[2] / "experiments" / "README.md"
+    table = page.read_text().split("## Metrics")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*list_metrics()]
