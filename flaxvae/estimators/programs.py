@@ -1,0 +1,296 @@
+"""Compiled programs that all estimators of a process share.
+
+A program is compiled for a `Network` or a `Recipe`, never for a table: rows are filled
+up to a multiple of `COLUMNS` columns that are missing everywhere, which p(x|z) leaves
+out; training reads batches from the host, so that it does not depend on the number of
+rows; predictions are computed in batches of two sizes. Hence a grid search compiles
+once for each architecture, not once for each fit.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.typing import VariableDict
+
+from flaxvae.batch import Batch
+from flaxvae.checks import NonFiniteError
+from flaxvae.data import Dataset, Preprocessing, Split
+from flaxvae.models import SemiSupervisedVAE, VAEConfig, build_classifier
+from flaxvae.models.data_spec import DataSpec
+from flaxvae.objectives import ELBO, M2, Objective
+from flaxvae.training import Optimization, Training
+from flaxvae.training.drive import Advance, as_steps, describe_bad_step
+from flaxvae.training.epochs import Layout, choose_steps_per_loop
+from flaxvae.training.training import light_options
+
+COLUMNS = 16  # rows have a multiple of so many columns
+BATCH = 128  # examples in a training step
+ROUNDS = 20  # of a training; each ends with a validation, if there is one
+PATIENCE = 5  # rounds without a better validation value
+VALIDATION = 1000  # examples that a validation is compiled for
+CHUNK_BYTES = 2**25  # of the batches that a call trains on
+SIZES = (256, 4096)  # examples computed at once
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model by its settings, from which it can be built again.
+
+    Attributes:
+      shape: of an example as the model sees it.
+      config: of the VAE.
+      num_classes: Y of a model with a classifier, see `SemiSupervisedVAE`; None: a VAE.
+    """
+
+    shape: tuple[int, ...]
+    config: VAEConfig
+    num_classes: int | None = None
+
+    @property
+    def masks(self) -> bool:
+        """Whether numbers that are NaN count as missing."""
+        return self.config.likelihood == "mixed"
+
+
+@functools.lru_cache(maxsize=64)
+def build_model(network: Network) -> nn.Module:
+    """The unbound model."""
+    columns = (("real",),) * network.shape[0] if network.masks else None
+    spec = DataSpec(
+        network.shape,
+        num_classes=network.num_classes,
+        columns=columns,
+        is_mixed=network.masks,
+    )
+    vae = network.config.build(spec)
+    if network.num_classes is None:
+        return vae
+    hidden = network.config.hidden or ()
+    classifier = build_classifier("mlp", network.num_classes, hidden=hidden)
+    return SemiSupervisedVAE(vae, classifier)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a compiled training depends on.
+
+    Attributes:
+      network: what is trained.
+      steps_per_round: train steps from one validation to the next.
+      rounds: of the training.
+      learning_rate: of Adam, at its highest; it falls to 0 along a cosine.
+      is_validated: whether there are validation examples, which end a training early.
+      num_labelled: L, of the labelled examples that M2 is given.
+    """
+
+    network: Network
+    steps_per_round: int
+    rounds: int
+    learning_rate: float
+    is_validated: bool = False
+    num_labelled: int = 0
+
+    @property
+    def total_steps(self) -> int:
+        """Train steps in all."""
+        return self.rounds * self.steps_per_round
+
+    @property
+    def chunk(self) -> int:
+        """Steps whose batches one call takes."""
+        step_bytes = 4 * BATCH * int(np.prod(self.network.shape))
+        return max(1, min(self.total_steps, CHUNK_BYTES // step_bytes))
+
+
+class _Program(NamedTuple):
+    training: Training
+    advance: Advance
+
+
+@functools.lru_cache(maxsize=32)
+def _compile_training(recipe: Recipe) -> _Program:
+    """The training of a data set of zeros, to be run on other batches."""
+    network = recipe.network
+    shape = network.shape
+    validation = np.zeros((VALIDATION * recipe.is_validated, *shape), np.float32)
+    round_ = np.zeros((recipe.steps_per_round * BATCH, *shape), np.float32)
+    data = Dataset(
+        "rows",
+        Split(round_),
+        Split(validation),
+        Split(round_[:0]),
+        preprocessing=Preprocessing(masked=network.masks),
+    )
+    objective: Objective = ELBO()
+    if network.num_classes is not None:
+        L = recipe.num_labelled
+        objective = M2(x=jnp.zeros((L, *shape)), labels=jnp.zeros(L, jnp.int32))
+    training = Training(
+        build_model(network),
+        data,
+        objective,
+        Optimization(
+            epochs=recipe.rounds,
+            batch_size=BATCH,
+            learning_rate=recipe.learning_rate,
+            lr_schedule="cosine",
+            early_stopping=PATIENCE if recipe.is_validated else None,
+        ),
+    )
+    per_loop = choose_steps_per_loop(recipe.steps_per_round, 0, recipe.chunk)
+    layout = Layout(steps_per_loop=per_loop, chunk=recipe.chunk)
+    advance = jax.jit(
+        functools.partial(training.epochs, layout=layout),
+        compiler_options=light_options(),
+    )
+    return _Program(training, advance)
+
+
+class Fitted(NamedTuple):
+    """What a training has found.
+
+    Attributes:
+      variables: of the model, NumPy arrays.
+      elbo: the ELBO per example in each round, of the validation examples if there are
+        any, otherwise of those trained on; in nats of what the model sees.
+      steps: train steps done.
+    """
+
+    variables: VariableDict
+    elbo: np.ndarray
+    steps: int
+
+
+def train(
+    recipe: Recipe,
+    objective: Objective,
+    draw: Callable[[np.ndarray], np.ndarray],
+    num_examples: int,
+    *,
+    validation: np.ndarray | None = None,
+    seed: int,
+) -> Fitted:
+    """Trains a model on examples that the host draws, batch by batch.
+
+    Batches are cut from one permutation of the examples after the other, so that each
+    counts alike and no batch is short.
+
+    Args:
+      recipe: the model and its training.
+      objective: that of the recipe with its own weights and labelled examples.
+      draw: from numbers of examples ``(n,)`` to these examples ``(n, *shape)``.
+      num_examples: N.
+      validation: examples ``(V, *shape)``, V at most `VALIDATION`, if the recipe is
+        validated.
+      seed: of all randomness.
+
+    Raises:
+      NonFiniteError: a term became infinite or NaN.
+    """
+    training, advance = _compile_training(recipe)
+    run = training.init(seed, objective)
+    shape = recipe.network.shape
+    held_out: Batch[jax.Array] | jax.Array = jnp.zeros((0, *shape))
+    if validation is not None:
+        held_out = _fill_validation(validation)
+    curve: list[float] = []
+    total, chunk, position = recipe.total_steps, recipe.chunk, 0
+    numbers = _permutations(np.random.default_rng(seed), num_examples, chunk * BATCH)
+    while position < total:
+        x = draw(next(numbers)).reshape(chunk, BATCH, *shape)  # (chunk, B, *shape)
+        until = min(position + chunk, total)
+        steps = as_steps(position, until)
+        run, report = advance(run, (jnp.asarray(x), held_out), *steps)
+        if problem := describe_bad_step(run, recipe.steps_per_round, 0):
+            raise NonFiniteError(f"{problem}: a lower learning_rate may help")
+        terms = report.validation or report.train
+        curve += np.asarray(terms["elbo"])[: int(report.num_lines)].tolist()
+        position = int(report.position)
+        if position < until:  # nothing better was found for long
+            break
+    variables = cast(VariableDict, jax.device_get(run.variables))
+    return Fitted(variables, np.array(curve), position)
+
+
+def _permutations(
+    rng: np.random.Generator, num_examples: int, count: int
+) -> Iterator[np.ndarray]:
+    """Numbers of examples, ``count`` at a time, permutation after permutation."""
+    repeats = -(-count // num_examples)
+    every = np.tile(np.arange(num_examples), (repeats, 1))
+    left = np.zeros(0, np.int64)
+    while True:
+        while len(left) < count:
+            left = np.concatenate([left, rng.permuted(every, axis=1).ravel()])
+        yield left[:count]
+        left = left[count:]
+
+
+def _fill_validation(x: np.ndarray) -> Batch[jax.Array]:
+    """`VALIDATION` examples, of which those that fill have the weight 0."""
+    rows = np.arange(VALIDATION)
+    weight = np.where(rows < len(x), VALIDATION / len(x), 0.0)
+    filled = x[np.minimum(rows, len(x) - 1)]
+    return Batch(jnp.asarray(filled), weight=jnp.asarray(weight, jnp.float32))
+
+
+def apply(
+    network: Network,
+    variables: VariableDict,
+    method: Callable[..., R],
+    x: np.ndarray,
+    *,
+    seed: int = 0,
+) -> R:
+    """``method(model, x, key=key)`` of each example, in batches.
+
+    An example's key depends on its number, so its draws do not depend on the batches.
+
+    Args:
+      network: the model.
+      variables: its variables.
+      method: from a bound model, examples ``(1, ...)`` and a key to a tree of arrays
+        ``(1, ...)``; a function of a module, as it is a part of the program's identity.
+      x: examples or codes, ``(N, ...)`` float32.
+      seed: of the keys.
+
+    Returns:
+      A tree of NumPy arrays ``(N, ...)``.
+    """
+    N = len(x)
+    size = SIZES[0] if N <= SIZES[0] else SIZES[1]
+    parts = []
+    for first in range(0, N, size):
+        rows = np.minimum(np.arange(first, first + size), N - 1)
+        numbers = (seed, first)
+        part = _apply(network, method, variables, jnp.asarray(x[rows]), numbers)
+        parts.append(jax.tree.map(lambda a, n=N - first: np.asarray(a)[:n], part))
+    joined: R = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    return joined
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _apply(
+    network: Network,
+    method: Callable[..., R],
+    variables: VariableDict,
+    x: jax.Array,
+    numbers: tuple[jax.Array, jax.Array],
+) -> R:
+    seed, first = numbers
+    model, root = build_model(network), jax.random.key(seed)
+
+    def one(x: jax.Array, row: jax.Array) -> R:
+        key = jax.random.fold_in(root, row)
+        result = model.apply(variables, x[None], key=key, method=method)
+        return cast(R, jax.tree.map(lambda leaf: leaf[0], result))
+
+    return jax.vmap(one)(x, first + jnp.arange(len(x), dtype=jnp.int32))
