@@ -38,6 +38,8 @@ CHUNK_BYTES = 2**25  # of the batches that a call trains on
 SIZES = (256, 4096)  # examples computed at once
 
 R = TypeVar("R")
+Classifies = Callable[[jax.Array], jax.Array]
+"""A bound model with a classifier: from examples to logits."""
 
 
 @dataclass(frozen=True)
@@ -267,17 +269,16 @@ def apply(
     """
     N = len(x)
     size = SIZES[0] if N <= SIZES[0] else SIZES[1]
-    parts = []
+    compute, parts = _compiled_apply(), []
     for first in range(0, N, size):
         rows = np.minimum(np.arange(first, first + size), N - 1)
         numbers = (seed, first)
-        part = _apply(network, method, variables, jnp.asarray(x[rows]), numbers)
+        part = compute(network, method, variables, jnp.asarray(x[rows]), numbers)
         parts.append(jax.tree.map(lambda a, n=N - first: np.asarray(a)[:n], part))
     joined: R = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     return joined
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _apply(
     network: Network,
     method: Callable[..., R],
@@ -294,3 +295,9 @@ def _apply(
         return cast(R, jax.tree.map(lambda leaf: leaf[0], result))
 
     return jax.vmap(one)(x, first + jnp.arange(len(x), dtype=jnp.int32))
+
+
+@functools.cache
+def _compiled_apply() -> jax.stages.Wrapped:
+    """`_apply`; asking for the options of the backend must wait for the first call."""
+    return jax.jit(_apply, static_argnums=(0, 1), compiler_options=light_options())
