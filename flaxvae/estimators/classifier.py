@@ -1,12 +1,15 @@
 """A classifier that learns from few labels and many rows without one."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from flax.typing import VariableDict
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
@@ -15,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from flaxvae.checks import InputError
 from flaxvae.estimators import programs
 from flaxvae.estimators.estimator import FLOATS, RowsEstimator, draw_seed
-from flaxvae.estimators.programs import Network
+from flaxvae.estimators.programs import Network, Recipe
 from flaxvae.estimators.rows import choose_steps
 from flaxvae.models import VAEConfig
 from flaxvae.objectives import M2
@@ -24,6 +27,9 @@ UNLABELLED = -1
 LABELLED_EXAMPLES = 512  # that M2 is compiled for at least; fewer are repeated
 LEAST_DEVIATION = 0.1  # of a code's dimension: one that M1 does not use stays small
 LATENT_DIM = 10  # of M2, beside the class
+LEAST_CLASSES = 4  # that M2 is compiled for
+NEVER = -1e4  # the logit of a class that does not exist
+M2_STEPS = (250, 4_000)  # least and most of a training whose length nobody chose
 
 
 class VAEClassifier(ClassifierMixin, RowsEstimator):
@@ -131,6 +137,7 @@ class VAEClassifier(ClassifierMixin, RowsEstimator):
 
     def predict(self, X: object) -> np.ndarray:
         """The most probable class of each row, ``(N,)``."""
+        check_is_fitted(self)
         best: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
         return best
 
@@ -152,12 +159,14 @@ class CodeClassifier:
     Attributes:
       network: of the model.
       variables: of the model, NumPy arrays.
+      num_classes: Y; the network has more.
       mean: of the codes that it was trained on, ``(D,)``.
       std: likewise, `LEAST_DEVIATION` at least.
     """
 
     network: Network
     variables: VariableDict
+    num_classes: int
     mean: np.ndarray
     std: np.ndarray
 
@@ -165,6 +174,7 @@ class CodeClassifier:
         """q(y|code) of codes ``(N, D)``, ``(N, Y)`` float64."""
         seen = (codes - self.mean) / self.std
         logits = programs.apply(self.network, self.variables, _classify, seen)
+        logits = logits[:, : self.num_classes]
         unscaled = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
         shares: np.ndarray = unscaled / unscaled.sum(axis=1, keepdims=True)
         return shares
@@ -193,30 +203,49 @@ def fit_m2(
         likelihood="normal",
         conditional=True,
     )
-    network = Network((D,), vae, num_classes=int(labels.max()) + 1)
+    num_classes = int(labels.max()) + 1
+    network = Network((D,), vae, num_classes=_round_up(num_classes, LEAST_CLASSES))
     mean, std = codes.mean(axis=0), np.maximum(codes.std(axis=0), LEAST_DEVIATION)
-    fitted = CodeClassifier(network, {}, mean, std)
+    fitted = CodeClassifier(network, {}, num_classes, mean, std)
     seen = (codes - mean) / std
-    size = LABELLED_EXAMPLES * 2 ** max(
-        0, int(np.ceil(np.log2(len(labelled) / LABELLED_EXAMPLES)))
-    )
+    size = _round_up(len(labelled), LABELLED_EXAMPLES)
     rng = np.random.default_rng(seed)
     repeats = -(-size // len(labelled))
     every = np.tile(np.arange(len(labelled)), (repeats, 1))
     chosen = rng.permuted(every, axis=1).ravel()[:size]
-    steps = choose_steps(N, config.max_epochs)
-    recipe = programs.Recipe(
-        network, *steps, learning_rate=config.learning_rate, num_labelled=size
-    )
+    steps = choose_steps(N, config.max_epochs, M2_STEPS)
     objective = M2(
         x=jnp.asarray(seen[labelled[chosen]]),
         labels=jnp.asarray(labels[chosen], jnp.int32),
         alpha=config.alpha,
     )
     trained = programs.train(
-        recipe, objective, lambda numbers: seen[numbers], N, seed=seed
+        Recipe(network, num_labelled=size),
+        objective,
+        lambda numbers: seen[numbers],
+        N,
+        steps=steps,
+        learning_rate=config.learning_rate,
+        seed=seed,
+        begin=functools.partial(_without_classes, num_classes),
     )
     return dataclasses.replace(fitted, variables=trained.variables)
+
+
+def _round_up(count: int, least: int) -> int:
+    """One of few sizes, so that programs are shared: ``least`` times a power of 2."""
+    return int(least * 2 ** max(0, math.ceil(math.log2(count / least))))
+
+
+def _without_classes(num_classes: int, params: VariableDict) -> VariableDict:
+    """Parameters of M2 with q(y|code) = 0 for classes that do not exist.
+
+    Their bias has no gradient, and so stays as it is.
+    """
+    flat = flatten_dict(dict(params), sep="/")
+    bias = flat["classifier/logits/bias"]
+    flat["classifier/logits/bias"] = bias.at[num_classes:].set(NEVER)
+    return unflatten_dict(flat, sep="/")
 
 
 def _classify(model: programs.Classifies, x: jax.Array, *, key: jax.Array) -> jax.Array:

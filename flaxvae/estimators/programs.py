@@ -7,7 +7,9 @@ rows; predictions are computed in batches of two sizes. Hence a grid search comp
 once for each architecture, not once for each fit.
 """
 
+import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, cast
@@ -16,10 +18,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
-from flaxvae.checks import NonFiniteError
+from flaxvae.checks import NonFiniteError, check_above
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.models import SemiSupervisedVAE, VAEConfig, build_classifier
 from flaxvae.models.data_spec import DataSpec
@@ -31,10 +34,12 @@ from flaxvae.training.training import light_options
 
 COLUMNS = 16  # rows have a multiple of so many columns
 BATCH = 128  # examples in a training step
-ROUNDS = 20  # of a training; each ends with a validation, if there is one
+LEAST_ROUND = 25  # steps from one validation to the next, if there are any
+ROUNDS = 20  # of a training, at most
 PATIENCE = 5  # rounds without a better validation value
 VALIDATION = 1000  # examples that a validation is compiled for
-CHUNK_BYTES = 2**25  # of the batches that a call trains on
+CHUNK = 500  # steps of one call, at most
+CHUNK_BYTES = 2**25  # of the batches of one call
 SIZES = (256, 4096)  # examples computed at once
 
 R = TypeVar("R")
@@ -87,29 +92,29 @@ class Recipe:
     Attributes:
       network: what is trained.
       steps_per_round: train steps from one validation to the next.
-      rounds: of the training.
-      learning_rate: of Adam, at its highest; it falls to 0 along a cosine.
       is_validated: whether there are validation examples, which end a training early.
       num_labelled: L, of the labelled examples that M2 is given.
     """
 
     network: Network
-    steps_per_round: int
-    rounds: int
-    learning_rate: float
+    steps_per_round: int = LEAST_ROUND
     is_validated: bool = False
     num_labelled: int = 0
 
     @property
-    def total_steps(self) -> int:
-        """Train steps in all."""
-        return self.rounds * self.steps_per_round
-
-    @property
     def chunk(self) -> int:
         """Steps whose batches one call takes."""
-        step_bytes = 4 * BATCH * int(np.prod(self.network.shape))
-        return max(1, min(self.total_steps, CHUNK_BYTES // step_bytes))
+        step_bytes = 4 * BATCH * math.prod(self.network.shape)
+        return max(1, min(CHUNK, CHUNK_BYTES // step_bytes))
+
+
+def choose_round(steps: int) -> int:
+    """Steps of a round such that a training of so many ``steps`` has `ROUNDS` at most.
+
+    One of few numbers, so that trainings of about the same length share a program.
+    """
+    doublings = math.ceil(math.log2(max(1.0, steps / (ROUNDS * LEAST_ROUND))))
+    return int(LEAST_ROUND * 2**doublings)
 
 
 class _Program(NamedTuple):
@@ -135,17 +140,13 @@ def _compile_training(recipe: Recipe) -> _Program:
     if network.num_classes is not None:
         L = recipe.num_labelled
         objective = M2(x=jnp.zeros((L, *shape)), labels=jnp.zeros(L, jnp.int32))
+    patience = PATIENCE if recipe.is_validated else None
     training = Training(
         build_model(network),
         data,
         objective,
-        Optimization(
-            epochs=recipe.rounds,
-            batch_size=BATCH,
-            learning_rate=recipe.learning_rate,
-            lr_schedule="cosine",
-            early_stopping=PATIENCE if recipe.is_validated else None,
-        ),
+        Optimization(epochs=1, batch_size=BATCH, early_stopping=patience),
+        optax.inject_hyperparams(_decaying_adam)(learning_rate=1e-3, total_steps=1.0),
     )
     per_loop = choose_steps_per_loop(recipe.steps_per_round, 0, recipe.chunk)
     layout = Layout(steps_per_loop=per_loop, chunk=recipe.chunk)
@@ -154,6 +155,17 @@ def _compile_training(recipe: Recipe) -> _Program:
         compiler_options=light_options(),
     )
     return _Program(training, advance)
+
+
+def _decaying_adam(
+    learning_rate: jax.Array, total_steps: jax.Array
+) -> optax.GradientTransformation:
+    """Adam whose rate falls to 0 along a cosine, at a step that may be traced."""
+
+    def factor(step: jax.Array) -> jax.Array:
+        return 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(step / total_steps, 1.0)))
+
+    return optax.chain(optax.adam(learning_rate), optax.scale_by_schedule(factor))
 
 
 class Fitted(NamedTuple):
@@ -177,8 +189,11 @@ def train(
     draw: Callable[[np.ndarray], np.ndarray],
     num_examples: int,
     *,
-    validation: np.ndarray | None = None,
+    steps: int,
+    learning_rate: float,
     seed: int,
+    validation: np.ndarray | None = None,
+    begin: Callable[[VariableDict], VariableDict] = lambda params: params,
 ) -> Fitted:
     """Trains a model on examples that the host draws, batch by batch.
 
@@ -190,50 +205,55 @@ def train(
       objective: that of the recipe with its own weights and labelled examples.
       draw: from numbers of examples ``(n,)`` to these examples ``(n, *shape)``.
       num_examples: N.
+      steps: train steps in all.
+      learning_rate: of Adam, at its highest; it falls to 0 along a cosine.
+      seed: of all randomness.
       validation: examples ``(V, *shape)``, V at most `VALIDATION`, if the recipe is
         validated.
-      seed: of all randomness.
+      begin: changes the initial parameters.
 
     Raises:
+      InputError: a learning rate out of range.
       NonFiniteError: a term became infinite or NaN.
     """
+    check_above("learning_rate", learning_rate, 0)
     training, advance = _compile_training(recipe)
     run = training.init(seed, objective)
-    shape = recipe.network.shape
+    opt_state = optax.tree.set(
+        run.state.opt_state,
+        learning_rate=jnp.float32(learning_rate),
+        total_steps=jnp.float32(steps),
+    )
+    state = dataclasses.replace(
+        run.state, params=begin(run.state.params), opt_state=opt_state
+    )
+    run = dataclasses.replace(run, state=state)
+    shape, chunk = recipe.network.shape, recipe.chunk
     held_out: Batch[jax.Array] | jax.Array = jnp.zeros((0, *shape))
     if validation is not None:
         held_out = _fill_validation(validation)
     curve: list[float] = []
-    total, chunk, position = recipe.total_steps, recipe.chunk, 0
-    numbers = _permutations(np.random.default_rng(seed), num_examples, chunk * BATCH)
-    while position < total:
-        x = draw(next(numbers)).reshape(chunk, BATCH, *shape)  # (chunk, B, *shape)
-        until = min(position + chunk, total)
-        steps = as_steps(position, until)
-        run, report = advance(run, (jnp.asarray(x), held_out), *steps)
+    numbers = _permutations(np.random.default_rng(seed), num_examples)
+    for position in range(0, steps, chunk):
+        count = min(chunk, steps - position)
+        x = np.zeros((chunk * BATCH, *shape), np.float32)
+        x[: count * BATCH] = draw(np.fromiter(numbers, np.int64, count * BATCH))
+        examples = jnp.asarray(x.reshape(chunk, BATCH, *shape)), held_out
+        run, report = advance(run, examples, *as_steps(position, position + count))
         if problem := describe_bad_step(run, recipe.steps_per_round, 0):
             raise NonFiniteError(f"{problem}: a lower learning_rate may help")
         terms = report.validation or report.train
         curve += np.asarray(terms["elbo"])[: int(report.num_lines)].tolist()
-        position = int(report.position)
-        if position < until:  # nothing better was found for long
+        if int(report.position) < position + count:  # nothing better was found for long
             break
     variables = cast(VariableDict, jax.device_get(run.variables))
-    return Fitted(variables, np.array(curve), position)
+    return Fitted(variables, np.array(curve), int(report.position))
 
 
-def _permutations(
-    rng: np.random.Generator, num_examples: int, count: int
-) -> Iterator[np.ndarray]:
-    """Numbers of examples, ``count`` at a time, permutation after permutation."""
-    repeats = -(-count // num_examples)
-    every = np.tile(np.arange(num_examples), (repeats, 1))
-    left = np.zeros(0, np.int64)
+def _permutations(rng: np.random.Generator, num_examples: int) -> Iterator[int]:
+    """Numbers of examples without end, permutation after permutation."""
     while True:
-        while len(left) < count:
-            left = np.concatenate([left, rng.permuted(every, axis=1).ravel()])
-        yield left[:count]
-        left = left[count:]
+        yield from rng.permutation(num_examples).tolist()
 
 
 def _fill_validation(x: np.ndarray) -> Batch[jax.Array]:
@@ -268,7 +288,7 @@ def apply(
       A tree of NumPy arrays ``(N, ...)``.
     """
     N = len(x)
-    size = SIZES[0] if N <= SIZES[0] else SIZES[1]
+    size = next((size for size in SIZES if size >= N), SIZES[-1])
     compute, parts = _compiled_apply(), []
     for first in range(0, N, size):
         rows = np.minimum(np.arange(first, first + size), N - 1)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +16,14 @@ from flaxvae.data.preprocess import Standardization
 from flaxvae.data.transforms import standardize
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.estimators import programs
-from flaxvae.estimators.programs import BATCH, COLUMNS, ROUNDS, VALIDATION, Network
+from flaxvae.estimators.programs import (
+    BATCH,
+    COLUMNS,
+    VALIDATION,
+    Network,
+    Recipe,
+    choose_round,
+)
 from flaxvae.models import VAEConfig
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import BoundVAE
@@ -156,40 +162,34 @@ def fit_rows(x: np.ndarray, config: RowsConfig, seed: int, mask: float = 0) -> R
             rows[rng.random(rows.shape, np.float32) < mask] = np.nan
         return rows
 
-    steps = choose_steps(len(used), config.max_epochs)
+    steps = choose_steps(len(used), config.max_epochs, STEPS)
+    is_validated = len(held_out) > 0
+    recipe = Recipe(network)
+    if is_validated:
+        recipe = Recipe(network, choose_round(steps), is_validated)
     fitted = programs.train(
-        programs.Recipe(
-            network,
-            *steps,
-            learning_rate=config.learning_rate,
-            is_validated=len(held_out) > 0,
-        ),
+        recipe,
         ELBO(beta=config.beta),
         draw,
         len(used),
-        validation=seen[held_out] if len(held_out) else None,
+        steps=steps,
+        learning_rate=config.learning_rate,
         seed=seed,
+        validation=seen[held_out] if is_validated else None,
     )
     epochs = math.ceil(fitted.steps * BATCH / len(used))
     variables, elbo, _ = fitted
     return RowsVAE(network, variables, preprocessing, F, seed, elbo, epochs)
 
 
-def choose_steps(num_examples: int, max_epochs: int | None) -> tuple[int, int]:
-    """Steps of a round, and rounds.
-
-    Without a choice of epochs the number of steps is one of few, so that tables of
-    about the same size share a program.
-    """
+def choose_steps(
+    num_examples: int, max_epochs: int | None, bounds: tuple[int, int]
+) -> int:
+    """Train steps: of so many epochs, or a number within bounds by the examples."""
     if max_epochs is not None:
         epochs = as_integer("max_epochs", max_epochs, 1)
-        steps = max(1, math.ceil(epochs * num_examples / BATCH))
-        rounds = min(steps, ROUNDS)
-        return math.ceil(steps / rounds), rounds
-    least, most = STEPS
-    wanted = min(max(EPOCHS * num_examples / BATCH, least), most)
-    steps = least * 2 ** round(math.log2(wanted / least))
-    return steps // ROUNDS, ROUNDS
+        return math.ceil(epochs * num_examples / BATCH)
+    return min(max(math.ceil(EPOCHS * num_examples / BATCH), bounds[0]), bounds[1])
 
 
 def choose_validation(
@@ -197,9 +197,7 @@ def choose_validation(
 ) -> np.ndarray:
     """Numbers of the held-out examples; none where they would be few."""
     if not 0 <= fraction < 1:
-        raise InputError(
-            f"validation_fraction must be >= 0 and < 1, got {fraction}"
-        )
+        raise InputError(f"validation_fraction must be >= 0 and < 1, got {fraction}")
     count = min(int(fraction * num_examples), VALIDATION)
     if count < LEAST_VALIDATION:
         count = 0
@@ -274,5 +272,5 @@ def _expect(vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> jax.Array:
     z, log_q = sample_and_log_prob(q, key, (IMPUTE_DRAWS,))  # (K, B, D), (K, B)
     p = vae.decode(z)
     log_weights = p.log_prob(x) + vae.prior().log_prob(z) - log_q  # (K, B)
-    weights = nn.softmax(log_weights, axis=0)
+    weights = jax.nn.softmax(log_weights, axis=0)
     return jnp.sum(weights[..., None] * p.mean, axis=0)  # (B, F)

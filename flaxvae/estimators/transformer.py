@@ -9,9 +9,7 @@ from flaxvae.checks import InputError, as_integer
 from flaxvae.estimators.estimator import FLOATS, RowsEstimator, draw_seed
 
 
-class VAETransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, RowsEstimator
-):
+class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RowsEstimator):
     """Rows to the means of a variational autoencoder's posterior, and back.
 
     Columns are standardized inside. p(x|z) is normal with a learned variance for each
