@@ -65,8 +65,7 @@ class Columns:
         return Columns(shape, median, low, high, mean, std, used, clip)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Examples ``(N, ...)`` as the models see them, ``(N, columns used)`` float32.
-        """
+        """Examples ``(N, ...)`` as the models see them: ``(N, columns used)``."""
         x = flatten(x)
         x = np.clip(np.where(np.isnan(x), self.median, x), self.low, self.high)
         scaled = ((x - self.mean) / self.std)[:, self.used]

@@ -129,7 +129,9 @@ def train(
     seeds = np.random.default_rng(seed).integers(2**32, size=count, dtype=np.uint32)
     betas, trims = (
         np.repeat(np.array(values, np.float32), config.copies)
-        for values in zip(*((part.variance, part.trim) for part in modelled), strict=True)
+        for values in zip(
+            *((part.variance, part.trim) for part in modelled), strict=True
+        )
     )
     run = functools.partial(_train_one, training, config.steps, B)
     compiled = jax.jit(

@@ -1,6 +1,7 @@
 """How well scores rank labelled anomalies, with bootstrap intervals."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -96,6 +97,32 @@ def rank(
         num_anomalies=int(positive.sum()),
         num_rows=len(scores),
     )
+
+
+class Curves(NamedTuple):
+    """The ROC and the precision-recall curve, a point for each threshold.
+
+    Attributes:
+      false_alarm_rate: share of normal rows above the threshold, rising from 0 to 1.
+      recall: share of anomalies above it, likewise.
+      precision: share of anomalies among the rows above it; of no row 1.
+    """
+
+    false_alarm_rate: np.ndarray
+    recall: np.ndarray
+    precision: np.ndarray
+
+
+def curves(scores: np.ndarray, labels: np.ndarray) -> Curves:
+    """Both curves of scores ``(N,)`` and labels ``(N,)``, see `rank`."""
+    order = np.argsort(-scores, kind="stable")
+    scores, positive = scores[order], labels[order] == 1
+    ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    hits = np.append(0, np.cumsum(positive)[ends])
+    alarms = np.append(0, np.cumsum(~positive)[ends])
+    found = np.maximum(hits + alarms, 1)
+    precision = np.where(hits + alarms > 0, hits / found, 1.0)
+    return Curves(alarms / alarms[-1], hits / hits[-1], precision)
 
 
 def _areas(weights: np.ndarray, positive: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -119,13 +119,18 @@ class Scale:
 
 
 def fit_scale(scores: np.ndarray) -> Scale:
-    """The mean and the standard deviation of scores ``(N, M)``."""
-    center, spread = scores.mean(axis=0), scores.std(axis=0)
+    """The median and the interquartile range of scores ``(N, M)``.
+
+    The range is divided by 1.349, so that of a normal distribution it is the standard
+    deviation; anomalies among the training rows hardly change it.
+    """
+    low, center, high = np.percentile(scores, [25, 50, 75], axis=0)
+    spread = (high - low) / 1.349
     return Scale(center, np.maximum(spread, 1e-6 * (1 + np.abs(center))))
 
 
 def combine(config: DetectorConfig, scores: np.ndarray, scale: Scale) -> np.ndarray:
-    """Of scores ``(N, M)`` the weighted mean in standard deviations, ``(N,)``."""
+    """Of scores ``(N, M)`` the weighted mean on one scale, ``(N,)``."""
     combined = _combine(config, scores, scale.center, scale.spread)
     return np.asarray(combined, np.float64)
 
@@ -209,8 +214,7 @@ def _call(
 
 
 def _in_chunks(compute: Callable[[jax.Array], jax.Array], x: np.ndarray) -> np.ndarray:
-    """``compute`` of rows, at most `CHUNK` at once, float64; the last chunk is filled.
-    """
+    """``compute`` of rows in chunks of equal size, float64."""
     B = min(CHUNK, len(x))
     parts = []
     for first in range(0, len(x), B):
