@@ -5,6 +5,7 @@ Importing this package loads scikit-learn; ``import flaxvae`` does not.
 
 from flaxvae.estimators.classifier import VAEClassifier
 from flaxvae.estimators.imputer import VAEImputer
+from flaxvae.estimators.outliers import VAEOutlierDetector
 from flaxvae.estimators.transformer import VAETransformer
 
-__all__ = ["VAEClassifier", "VAEImputer", "VAETransformer"]
+__all__ = ["VAEClassifier", "VAEImputer", "VAEOutlierDetector", "VAETransformer"]

@@ -149,7 +149,7 @@ def fit_rows(x: np.ndarray, config: RowsConfig, seed: int, mask: float = 0) -> R
     N, F = x.shape
     x = _as_double(x)
     rng = np.random.default_rng(seed)
-    shape = _image_shape(config.image_shape, F)
+    shape = read_image_shape(config.image_shape, F)
     network = Network(shape or (-(-F // COLUMNS) * COLUMNS,), _vae_config(config))
     preprocessing = _standardize(x, is_image=shape is not None)
     seen = see(x, preprocessing, network.shape)
@@ -212,7 +212,7 @@ def _vae_config(config: RowsConfig) -> VAEConfig:
     return VAEConfig(latent_dim=D, hidden=hidden, likelihood="normal", encoder="conv")
 
 
-def _image_shape(
+def read_image_shape(
     image_shape: Sequence[int] | None, num_columns: int
 ) -> tuple[int, ...] | None:
     """``(H, W, C)`` of the images that rows hold."""

@@ -323,7 +323,7 @@ def _type_of(leaf: jax.ShapeDtypeStruct) -> np.dtype:
 
 
 def light_options() -> dict[str, int]:
-    """For a CPU, where optimizing takes most of a compilation's time."""
+    """XLA's for a CPU, where optimizing takes most of a compilation's time."""
     return (
         {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
     )
