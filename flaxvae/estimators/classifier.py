@@ -19,7 +19,7 @@ from flaxvae.checks import InputError
 from flaxvae.estimators import programs
 from flaxvae.estimators.estimator import FLOATS, RowsEstimator, draw_seed
 from flaxvae.estimators.programs import Network, Recipe
-from flaxvae.estimators.rows import choose_steps
+from flaxvae.estimators.rows import Length
 from flaxvae.models import VAEConfig
 from flaxvae.objectives import M2
 
@@ -29,7 +29,7 @@ LEAST_DEVIATION = 0.1  # of a code's dimension: one that M1 does not use stays s
 LATENT_DIM = 10  # of M2, beside the class
 LEAST_CLASSES = 4  # that M2 is compiled for
 NEVER = -1e4  # the logit of a class that does not exist
-M2_STEPS = (250, 4_000)  # least and most of a training whose length nobody chose
+LENGTH = Length(epochs=100, least=250, most=4_000)  # of M2's training
 
 
 class VAEClassifier(ClassifierMixin, RowsEstimator):
@@ -72,7 +72,7 @@ class VAEClassifier(ClassifierMixin, RowsEstimator):
         n_components: int = 16,
         *,
         hidden_layer_sizes: Sequence[int] = (128,),
-        alpha: float = 10.0,
+        alpha: float = 1.0,
         beta: float = 1.0,
         learning_rate: float = 3e-3,
         max_epochs: int | None = None,
@@ -213,7 +213,7 @@ def fit_m2(
     repeats = -(-size // len(labelled))
     every = np.tile(np.arange(len(labelled)), (repeats, 1))
     chosen = rng.permuted(every, axis=1).ravel()[:size]
-    steps = choose_steps(N, config.max_epochs, M2_STEPS)
+    steps = LENGTH.steps(N, config.max_epochs)
     objective = M2(
         x=jnp.asarray(seen[labelled[chosen]]),
         labels=jnp.asarray(labels[chosen], jnp.int32),

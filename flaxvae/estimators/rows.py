@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -28,11 +28,28 @@ from flaxvae.models import VAEConfig
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import BoundVAE
 
-EPOCHS = 300  # of a training whose length nobody chose, as far as the steps allow it
-STEPS = (500, 16_000)  # least and most of such a training
 LEAST_VALIDATION = 50  # examples; a validation part of fewer is not held out
 SCORE_DRAWS = 16  # of the code, for the ELBO of a row
 IMPUTE_DRAWS = 256  # of the code, for the missing numbers of a row
+
+
+class Length(NamedTuple):
+    """How long to train where nobody says: so many epochs, within bounds of steps."""
+
+    epochs: int
+    least: int
+    most: int
+
+    def steps(self, num_examples: int, max_epochs: int | None) -> int:
+        """Train steps, of so many epochs where they are stated."""
+        if max_epochs is not None:
+            epochs = as_integer("max_epochs", max_epochs, 1)
+            return math.ceil(epochs * num_examples / BATCH)
+        steps = math.ceil(self.epochs * num_examples / BATCH)
+        return min(max(steps, self.least), self.most)
+
+
+LENGTH = Length(epochs=300, least=500, most=16_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +179,7 @@ def fit_rows(x: np.ndarray, config: RowsConfig, seed: int, mask: float = 0) -> R
             rows[rng.random(rows.shape, np.float32) < mask] = np.nan
         return rows
 
-    steps = choose_steps(len(used), config.max_epochs, STEPS)
+    steps = LENGTH.steps(len(used), config.max_epochs)
     is_validated = len(held_out) > 0
     recipe = Recipe(network)
     if is_validated:
@@ -180,16 +197,6 @@ def fit_rows(x: np.ndarray, config: RowsConfig, seed: int, mask: float = 0) -> R
     epochs = math.ceil(fitted.steps * BATCH / len(used))
     variables, elbo, _ = fitted
     return RowsVAE(network, variables, preprocessing, F, seed, elbo, epochs)
-
-
-def choose_steps(
-    num_examples: int, max_epochs: int | None, bounds: tuple[int, int]
-) -> int:
-    """Train steps: of so many epochs, or a number within bounds by the examples."""
-    if max_epochs is not None:
-        epochs = as_integer("max_epochs", max_epochs, 1)
-        return math.ceil(epochs * num_examples / BATCH)
-    return min(max(math.ceil(EPOCHS * num_examples / BATCH), bounds[0]), bounds[1])
 
 
 def choose_validation(

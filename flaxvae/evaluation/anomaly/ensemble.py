@@ -21,7 +21,6 @@ from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import TrainState
 from flaxvae.training.training import light_options
 
-
 LEAST_ROWS = 256  # that a training is compiled for; of more, a power of 2 times it
 
 
