@@ -164,7 +164,7 @@ def test_samples_have_the_moments_of_the_rows(rows, fitted):
     "change",
     [
         lambda x: x * [1.0, 0.0, 1.0],  # a constant column
-        lambda x: x + [0.0, 1e30, 0.0],
+        lambda x: x + np.array([0.0, 1e30, 0.0]),
         lambda x: x * [1.0, 1e300, 1.0],
         lambda x: x**9,  # heavy tails
         lambda x: x[:, :1],
