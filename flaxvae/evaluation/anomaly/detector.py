@@ -33,6 +33,8 @@ class Detector:
       columns: from an example's columns to what the models see.
       variables: of the models of each part of the score, each leaf ``(copies, ...)``.
       scale: of each model's score over the training rows.
+      typical: ``(columns used,)``, what the models see of the training row of the
+        lowest score; of images that of the mean image.
       training_scores: ``(N,)``, of the training rows in their order.
     """
 
@@ -40,6 +42,7 @@ class Detector:
     columns: Columns
     variables: tuple[VariableDict, ...]
     scale: Scale
+    typical: np.ndarray
     training_scores: np.ndarray
 
     def score(self, rows: ArrayLike) -> np.ndarray:
@@ -63,9 +66,9 @@ class Detector:
     def contributions(self, rows: ArrayLike) -> np.ndarray:
         """How much each column adds to the score of rows.
 
-        Integrated gradients from the means of the columns to the row: the contributions
-        of a row add up to its score less that of a row of means, up to the error of the
-        integral's sum.
+        Integrated gradients from the most typical training row to the row: the
+        contributions of a row add up to its score less that of the most typical one, up
+        to the error of the integral's sum. Of images the path begins at the mean image.
 
         Args:
           rows: as in `score`.
@@ -87,6 +90,7 @@ class Detector:
             self.variables,
             self.columns(examples),
             self.scale,
+            self.typical,
             is_image=self.columns.is_image,
         )
         return found.reshape(examples.shape)
@@ -134,6 +138,7 @@ class Detector:
             "columns": {n: np.asarray(v) for n, v in vars(self.columns).items()},
             "variables": {str(i): dict(v) for i, v in enumerate(self.variables)},
             "scale": vars(self.scale),
+            "typical": self.typical,
             "training_scores": self.training_scores,
         }
         with atomic_file(Path(path)) as temporary, temporary.open("wb") as file:
@@ -163,6 +168,7 @@ def load_detector(path: str | Path) -> Detector:
             Columns(shape=shape, clip=clip, **of_columns),
             tuple(variables[str(i)] for i in range(len(variables))),
             Scale(**tree["scale"]),
+            tree["typical"],
             tree["training_scores"],
         )
     except (KeyError, ValueError, TypeError, AttributeError, EOFError) as error:
@@ -204,4 +210,8 @@ def fit_detector(
     variables = train(config, seen, seed, is_image=columns.is_image)
     scores = score_models(config, variables, seen, is_image=columns.is_image)
     scale = fit_scale(scores)
-    return Detector(config, columns, variables, scale, combine(config, scores, scale))
+    combined = combine(config, scores, scale)
+    typical = seen[combined.argmin()]
+    if columns.is_image:
+        typical = np.zeros_like(typical)
+    return Detector(config, columns, variables, scale, typical, combined)

@@ -121,7 +121,7 @@ def train(
     count = config.copies * len(modelled)
     seeds = np.random.default_rng(seed).integers(2**32, size=count, dtype=np.uint32)
     betas, trims = (
-        np.repeat(np.array(values, np.float32), config.copies)
+        jnp.asarray(np.repeat(values, config.copies), jnp.float32)
         for values in zip(
             *((part.variance, part.trim) for part in modelled), strict=True
         )

@@ -19,7 +19,6 @@ from flaxvae.settings import describe_settings
 from flaxvae.types import Json
 
 CONTAMINATION = 0.1  # where nothing is stated, as in PyOD
-MOST_DRAWN = 15  # examples of highest score whose contributions are drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +117,8 @@ class Detection:
                 ),
                 operating_point=(float(alarms), float(hits), float(precision)),
             )
-        order = np.argsort(-scores, kind="stable")[:MOST_DRAWN]
+        most = anomalies.MOST_ROWS if examples.groups else anomalies.MOST_IMAGES
+        order = np.argsort(-scores, kind="stable")[:most]
         top = examples[order]
         title = f"{self.name}: what makes the {len(order)} highest scores"
         names = [_name(self.table, i) for i in order]

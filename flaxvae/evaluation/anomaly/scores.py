@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -140,15 +140,16 @@ def attribute(
     variables: tuple[VariableDict, ...],
     x: np.ndarray,
     scale: Scale,
+    start: np.ndarray,
     *,
     is_image: bool,
 ) -> np.ndarray:
     """What each column adds to `combine`, ``(N, F)`` float64: integrated gradients.
 
-    The path begins at 0, the mean of the scaled columns.
+    The paths begin at ``start``, ``(F,)``.
     """
-    center, spread = (jnp.asarray(v, jnp.float32) for v in (scale.center, scale.spread))
-    compute = functools.partial(_attribute, config, is_image, variables, center, spread)
+    arrays = (jnp.asarray(v, jnp.float32) for v in (scale.center, scale.spread, start))
+    compute = functools.partial(_attribute, config, is_image, variables, *arrays)
     return _in_chunks(compute, x)
 
 
@@ -163,7 +164,8 @@ def _score(
     B, F = x.shape
     if not F:  # every column is constant
         return jnp.zeros((B, len(model_weights(config))))
-    found, rest = [], list(variables)
+    found: list[jax.Array] = []
+    rest = list(variables)
     for part in config.parts:
         if part.variance is None:
             found.append((x**2).sum(-1)[None])
@@ -171,7 +173,8 @@ def _score(
         model = build_model(config, F, is_image=is_image, variance=part.variance)
         method = functools.partial(_call, SCORES[part.score], config)
         apply = functools.partial(model.apply, method=method)
-        found.append(jax.vmap(apply, in_axes=(0, None))(rest.pop(0), x))
+        scores = jax.vmap(apply, in_axes=(0, None))(rest.pop(0), x)
+        found.append(cast(jax.Array, scores))
     return jnp.concatenate(found).T  # (B, M)
 
 
@@ -182,6 +185,7 @@ def _attribute(
     variables: tuple[VariableDict, ...],
     center: jax.Array,
     spread: jax.Array,
+    start: jax.Array,
     x: jax.Array,
 ) -> jax.Array:
     """See `attribute`; rows ``(B, F)``."""
@@ -191,11 +195,12 @@ def _attribute(
         return jnp.sum(_combine(config, scores, center, spread))
 
     def add(sum_: jax.Array, share: jax.Array) -> tuple[jax.Array, None]:
-        return sum_ + jax.grad(total)(share * x), None
+        return sum_ + jax.grad(total)(start[None] + share * way), None
 
+    way = x - start[None]
     shares = (jnp.arange(PATH_STEPS, dtype=jnp.float32) + 0.5) / PATH_STEPS
     gradients, _ = jax.lax.scan(add, jnp.zeros_like(x), shares)
-    return x * gradients / PATH_STEPS
+    return way * gradients / PATH_STEPS
 
 
 def _combine(config: DetectorConfig, scores: A, center: A, spread: A) -> A:

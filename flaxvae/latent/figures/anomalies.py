@@ -107,15 +107,16 @@ def plot_ranking(
       texts: of each curve the area below it.
       operating_point: the three numbers at the threshold that was chosen, or None.
     """
-    figure = Figure(figsize=(8.4, 4.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(8.4, 4.8), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="chance")
     left.plot(false_alarm_rate, recall, color=NORMAL, linewidth=1.8, label=texts[0])
     _label(left, "false-alarm rate", "recall")
     right.axhline(share, color=GREY, linewidth=1, linestyle=":", label="chance")
+    gains = np.flatnonzero(np.diff(recall) > 0) + 1  # where precision counts
     right.step(
-        recall[1:],
-        precision[1:],
+        np.append(0, recall[gains]),
+        precision[np.append(gains[0], gains)],
         where="pre",
         color=NORMAL,
         linewidth=1.8,
@@ -135,8 +136,9 @@ def plot_ranking(
                 zorder=3,
                 label="chosen threshold",
             )
-    for axes, place in ((left, "lower right"), (right, "best")):
-        axes.legend(frameon=False, fontsize=8, loc=place)
+    for axes in (left, right):
+        below = (0.5, -0.16)
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=below)
     set_title(figure, title, 8.4)
     return figure
 
@@ -172,6 +174,7 @@ def plot_contributions(
     names = [plain_text(columns[i], NAME_CHARACTERS) for i in chosen]
     axes.set_xticks(range(C), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(R), [plain_text(name) for name in rows[:R]])
+    axes.set_ylabel("row: score", fontsize=8)
     axes.tick_params(labelsize=8, length=0)
     axes.set_xticks(np.arange(C + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(R + 1) - 0.5, minor=True)
