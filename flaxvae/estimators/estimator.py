@@ -41,7 +41,6 @@ class RowsEstimator(BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.image_shape is None
-        tags.non_deterministic = self.random_state is None
         return tags
 
     def _check_rows(self, X: object, *, reset: bool = False) -> np.ndarray:

@@ -102,6 +102,11 @@ class Recipe:
     num_labelled: int = 0
 
     @property
+    def num_validation(self) -> int:
+        """Validation examples, some of which may have the weight 0."""
+        return VALIDATION * self.is_validated
+
+    @property
     def chunk(self) -> int:
         """Steps whose batches one call takes."""
         step_bytes = 4 * BATCH * math.prod(self.network.shape)
@@ -127,15 +132,13 @@ def _compile_training(recipe: Recipe) -> _Program:
     """The training of a data set of zeros, to be run on other batches."""
     network = recipe.network
     shape = network.shape
-    validation = np.zeros((VALIDATION * recipe.is_validated, *shape), np.float32)
-    round_ = np.zeros((recipe.steps_per_round * BATCH, *shape), np.float32)
-    data = Dataset(
-        "rows",
-        Split(round_),
-        Split(validation),
-        Split(round_[:0]),
-        preprocessing=Preprocessing(masked=network.masks),
+    zero = np.zeros(shape, np.float32)  # the only one in memory
+    train, validation, test = (
+        Split(np.broadcast_to(zero, (count, *shape)))
+        for count in (recipe.steps_per_round * BATCH, recipe.num_validation, 0)
     )
+    seen = Preprocessing(masked=network.masks)
+    data = Dataset("rows", train, validation, test, preprocessing=seen)
     objective: Objective = ELBO()
     if network.num_classes is not None:
         L = recipe.num_labelled

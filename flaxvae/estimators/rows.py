@@ -275,8 +275,11 @@ def _sample(vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> jax.Array:
 
 
 def _expect(vae: BoundVAE, x: jax.Array, *, key: jax.Array) -> jax.Array:
+    del key  # the same draws for each row, which is filled alike in any table
     q = vae.encode(x)
-    z, log_q = sample_and_log_prob(q, key, (IMPUTE_DRAWS,))  # (K, B, D), (K, B)
+    z, log_q = sample_and_log_prob(
+        q, jax.random.key(0), (IMPUTE_DRAWS,)
+    )  # (K, B, D), (K, B)
     p = vae.decode(z)
     log_weights = p.log_prob(x) + vae.prior().log_prob(z) - log_q  # (K, B)
     weights = jax.nn.softmax(log_weights, axis=0)

@@ -215,3 +215,5 @@ def test_the_imputer_fills_in_conditional_means():
     least = np.sqrt(np.mean((best - x[:, 1])[holes[:, 1]] ** 2))
     error = np.sqrt(np.mean((filled - x)[holes] ** 2))
     assert error < 1.2 * least < 0.4 * x[:, 1].std()
+    alone = [imputer.transform(row[None])[0] for row in table[:7]]
+    np.testing.assert_array_equal(alone, filled[:7])
