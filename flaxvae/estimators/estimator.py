@@ -23,7 +23,7 @@ class RowsEstimator(BaseEstimator):
         *,
         hidden_layer_sizes: Sequence[int] = (64,),
         beta: float = 1.0,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 1e-2,
         max_epochs: int | None = None,
         validation_fraction: float = 0.1,
         image_shape: Sequence[int] | None = None,

@@ -49,7 +49,7 @@ class Length(NamedTuple):
         return min(max(steps, self.least), self.most)
 
 
-LENGTH = Length(epochs=300, least=500, most=16_000)
+LENGTH = Length(epochs=300, least=200, most=16_000)
 
 
 @dataclass(frozen=True, kw_only=True)

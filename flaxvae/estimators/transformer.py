@@ -29,7 +29,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RowsEsti
         them in reverse order.
       beta: weight of the KL divergence; `score` is the ELBO, whatever it is.
       learning_rate: of Adam, at its highest; it falls to 0 along a cosine.
-      max_epochs: passes over the rows; None: 300, within 500 to 16,000 steps of 128
+      max_epochs: passes over the rows; None: 300, within 200 to 16,000 steps of 128
         rows.
       validation_fraction: share of the rows that ends the training early, at most 1,000
         rows; below 50 rows none are held out. 0: no early stopping.
