@@ -59,9 +59,9 @@ def test_frames_clones_and_pickles(kind, table):
 
 def test_outputs_are_frames_where_they_are_asked_for(table):
     frame, _ = table
-    vae = build(VAETransformer, n_components=2).set_output(transform="pandas")
+    vae = build(VAETransformer).set_output(transform="pandas")
     codes = vae.fit_transform(frame)
-    assert codes.columns.tolist() == ["vaetransformer0", "vaetransformer1"]
+    assert codes.columns.tolist() == [f"vaetransformer{i}" for i in range(8)]
     assert codes.index.equals(frame.index)
     filled = build(VAEImputer).set_output(transform="pandas").fit_transform(frame)
     pandas.testing.assert_frame_equal(filled, frame)
@@ -130,11 +130,9 @@ def test_images_as_rows():
     images = rng.normal(size=(1, 48)) + 0.1 * rng.normal(size=(60, 48))
     vae = build(VAETransformer, image_shape=(4, 4, 3)).fit(images)
     assert vae.transform(images).shape == (60, 8)
-    assert vae.sample(2).shape == (2, 48)
-    std = images.std()  # of all pixels: the units of the score
     larger = build(VAETransformer, image_shape=(4, 4, 3)).fit(images * 1024.0)
     expected = vae.score(images) - 48 * np.log(1024.0)
-    assert std > 0 and larger.score(images * 1024.0) == pytest.approx(expected, abs=0.1)
+    assert larger.score(images * 1024.0) == pytest.approx(expected, abs=0.1)
     with pytest.raises(ValueError, match="contains NaN"):
         vae.transform(np.full((1, 48), np.nan))
     found = build(VAEOutlierDetector, image_shape=(4, 4, 3)).fit(images)

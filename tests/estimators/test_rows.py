@@ -23,7 +23,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def fitted(rows):
-    return VAETransformer(n_components=3, random_state=0).fit(rows)
+    return VAETransformer(random_state=0).fit(rows)
 
 
 def by_numpy(vae, rows):
@@ -77,7 +77,7 @@ def test_the_score_is_the_mean_elbo_in_the_rows_own_units(rows, fitted):
 
 
 def test_the_score_has_the_units_of_the_rows(rows, fitted):
-    larger = VAETransformer(n_components=3, random_state=0).fit(rows * 1024.0)
+    larger = VAETransformer(random_state=0).fit(rows * 1024.0)
     expected = fitted.score(rows) - F * np.log(1024.0)
     assert larger.score(rows * 1024.0) == pytest.approx(expected, abs=1e-3)
 
@@ -117,18 +117,18 @@ def test_rows_that_fill_a_validation_do_not_count():
 
 
 def test_settings_of_a_search_and_tables_of_any_length_share_a_program(rows):
-    VAETransformer(n_components=3, random_state=0, max_epochs=1).fit(rows)
+    VAETransformer(random_state=0, max_epochs=1).fit(rows)
     compiled = programs._compile_training.cache_info().misses
     for table in (rows[:50], rows[:, :3], np.tile(rows, (3, 1))[:450]):
         for chosen in ({"beta": 0.5}, {"learning_rate": 1e-4}, {"max_epochs": 3}):
-            VAETransformer(n_components=3, random_state=1, **chosen).fit(table)
+            VAETransformer(random_state=1, **chosen).fit(table)
     assert programs._compile_training.cache_info().misses == compiled
 
 
 def test_a_training_does_not_depend_on_the_steps_of_a_call(rows, fitted, monkeypatch):
     monkeypatch.setattr(programs, "CHUNK", 200)  # not a whole number of calls
     programs._compile_training.cache_clear()
-    again = VAETransformer(n_components=3, random_state=0).fit(rows)
+    again = VAETransformer(random_state=0).fit(rows)
     programs._compile_training.cache_clear()
     np.testing.assert_allclose(again.transform(rows), fitted.transform(rows), atol=1e-3)
 
@@ -176,7 +176,7 @@ def test_samples_have_the_moments_of_the_rows(rows, fitted):
 )
 def test_unusual_tables_have_finite_codes_and_scores(change):
     table = change(np.random.default_rng(0).normal(size=(40, 3)))
-    vae = VAETransformer(n_components=3, max_epochs=30, random_state=0).fit(table)
+    vae = VAETransformer(max_epochs=30, random_state=0).fit(table)
     assert np.isfinite(vae.transform(table)).all()
     assert np.isfinite(vae.score(table))
     assert np.isfinite(vae.inverse_transform(vae.transform(table))).all()
@@ -195,7 +195,7 @@ def test_unusual_tables_have_finite_codes_and_scores(change):
     ],
 )
 def test_settings_out_of_range_are_refused_in_one_line(rows, chosen, message):
-    vae = VAETransformer(**{"n_components": 3, "random_state": 0, **chosen})
+    vae = VAETransformer(**{"random_state": 0, **chosen})
     with pytest.raises(InputError, match=message):
         vae.fit(rows)
 
@@ -206,7 +206,7 @@ def test_the_imputer_fills_in_conditional_means():
     holes = np.zeros_like(x, bool)
     holes[::3, 1] = True
     table = np.where(holes, np.nan, x)
-    imputer = VAEImputer(n_components=3, random_state=0)
+    imputer = VAEImputer(random_state=0)
     filled = imputer.fit_transform(table)
     np.testing.assert_array_equal(filled[~holes], x[~holes])
     covariance = np.cov(x.T)  # of a normal distribution the mean is known
