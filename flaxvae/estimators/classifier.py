@@ -21,6 +21,7 @@ from flaxvae.estimators.estimator import FLOATS, RowsEstimator, draw_seed
 from flaxvae.estimators.programs import Network, Recipe
 from flaxvae.estimators.rows import Length
 from flaxvae.models import VAEConfig
+from flaxvae.nn.networks import Encoder
 from flaxvae.objectives import M2
 
 UNLABELLED = -1
@@ -55,6 +56,7 @@ class VAEClassifier(ClassifierMixin, RowsEstimator):
       max_epochs: passes over the rows, of M1 and of M2; see `VAETransformer`.
       validation_fraction: share of the rows that ends M1 early; see `VAETransformer`.
       image_shape: of images that rows hold; see `VAETransformer`.
+      encoder: kind of M1's networks; see `VAETransformer`.
       random_state: of initialization, batches and draws.
 
     Attributes:
@@ -78,6 +80,7 @@ class VAEClassifier(ClassifierMixin, RowsEstimator):
         max_epochs: int | None = None,
         validation_fraction: float = 0.1,
         image_shape: Sequence[int] | None = None,
+        encoder: Encoder = "mlp",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         super().__init__(
@@ -88,6 +91,7 @@ class VAEClassifier(ClassifierMixin, RowsEstimator):
             max_epochs=max_epochs,
             validation_fraction=validation_fraction,
             image_shape=image_shape,
+            encoder=encoder,
             random_state=random_state,
         )
         self.alpha = alpha

@@ -8,6 +8,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import validate_data
 
 from flaxvae.estimators.rows import RowsConfig, RowsVAE, fit_rows
+from flaxvae.nn.networks import Encoder
 
 FLOATS = (np.float64, np.float32)
 
@@ -27,6 +28,7 @@ class RowsEstimator(BaseEstimator):
         max_epochs: int | None = None,
         validation_fraction: float = 0.1,
         image_shape: Sequence[int] | None = None,
+        encoder: Encoder = "mlp",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_components = n_components
@@ -36,6 +38,7 @@ class RowsEstimator(BaseEstimator):
         self.max_epochs = max_epochs
         self.validation_fraction = validation_fraction
         self.image_shape = image_shape
+        self.encoder = encoder
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Tags:
@@ -65,6 +68,7 @@ class RowsEstimator(BaseEstimator):
             max_epochs=self.max_epochs,
             validation_fraction=self.validation_fraction,
             image_shape=self.image_shape,
+            encoder=self.encoder,
         )
         self.vae_ = fit_rows(rows, config, seed, mask)
         self.n_iter_ = self.vae_.epochs

@@ -25,6 +25,7 @@ from flaxvae.estimators.programs import (
     choose_round,
 )
 from flaxvae.models import VAEConfig
+from flaxvae.nn.networks import Encoder
 from flaxvae.objectives import ELBO
 from flaxvae.objectives.objective import BoundVAE
 
@@ -63,6 +64,7 @@ class RowsConfig:
     max_epochs: int | None
     validation_fraction: float
     image_shape: Sequence[int] | None
+    encoder: Encoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,9 +216,17 @@ def choose_validation(
 def _vae_config(config: RowsConfig) -> VAEConfig:
     hidden = as_integers("hidden_layer_sizes", config.hidden_layer_sizes)
     D = as_integer("n_components", config.n_components, 1)
-    if config.image_shape is None:
-        return VAEConfig(latent_dim=D, hidden=hidden, likelihood="mixed")
-    return VAEConfig(latent_dim=D, hidden=hidden, likelihood="normal", encoder="conv")
+    is_image = config.image_shape is not None
+    if config.encoder != "mlp" and not is_image:
+        raise InputError(
+            f"encoder must be mlp without image_shape, got {config.encoder}"
+        )
+    return VAEConfig(
+        latent_dim=D,
+        hidden=hidden,
+        likelihood="normal" if is_image else "mixed",
+        encoder=config.encoder,
+    )
 
 
 def read_image_shape(

@@ -34,8 +34,10 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RowsEsti
       validation_fraction: share of the rows that ends the training early, at most 1,000
         rows; below 50 rows none are held out. 0: no early stopping.
       image_shape: ``(H, W)`` or ``(H, W, C)`` of images that rows hold, pixel by pixel:
-        networks are then convolutional, all pixels are standardized together, and none
-        may be missing.
+        all pixels are then standardized together, share one variance, and none may be
+        missing.
+      encoder: ``"mlp"``, or of images ``"conv"`` or ``"resnet"``: the kind of both
+        networks.
       random_state: of initialization, batches and draws.
 
     Attributes:

@@ -191,6 +191,7 @@ def test_unusual_tables_have_finite_codes_and_scores(change):
         ({"learning_rate": 0.0}, "learning_rate must be > 0"),
         ({"max_epochs": 0}, "max_epochs must be >= 1"),
         ({"beta": -1.0}, "beta must be >= 0"),
+        ({"encoder": "conv"}, "encoder must be mlp without image_shape, got conv"),
         ({"image_shape": (2, 2)}, r"H \* W \* C = 5, the number of columns"),
     ],
 )
