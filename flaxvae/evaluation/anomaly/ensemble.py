@@ -15,7 +15,7 @@ from flaxvae.data import Dataset, Split
 from flaxvae.evaluation.anomaly.config import DetectorConfig
 from flaxvae.models import VAE, build_vae
 from flaxvae.objectives import ELBO, Terms, Weight
-from flaxvae.objectives.objective import BoundVAE, Objective, set_weights
+from flaxvae.objectives.objective import BoundVAE
 from flaxvae.training import Optimization, Training
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import TrainState
@@ -97,69 +97,45 @@ def build_model(
 
 def train(
     config: DetectorConfig, x: np.ndarray, seed: int, *, is_image: bool
-) -> tuple[VariableDict, ...]:
-    """The variables of each part's models, each leaf ``(copies, ...)``.
+) -> VariableDict:
+    """The variables of the models, each leaf ``(copies, ...)``.
 
-    Under a variance of 1 a weight beta of the KL is that variance: the loss is beta
-    times minus the ELBO under it, and a constant. So all models are one network with
-    different weights of the objective, one program.
+    They are trained under a variance of 1 and a weight of the KL that is the variance
+    wanted: the loss is that variance times minus the ELBO under it, and a constant.
 
     Args:
       config: the models and their training.
       x: rows ``(N, F)`` float32 as `Columns` scales them.
       seed: of the models, which have the seeds that are drawn by it.
       is_image: whether the rows are images.
-
-    Returns:
-      One for each part of the score that has a model.
     """
-    modelled = [part for part in config.parts if part.variance is not None]
-    if not modelled or not x.shape[1]:
-        return ()
     B = min(config.batch_size, len(x))
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     training = Training(
         build_model(config, x.shape[1], is_image=is_image),
         Dataset("rows", train=Split(x), validation=Split(x[:0]), test=Split(x[:0])),
-        TrimmedELBO(),
+        TrimmedELBO(beta=config.variance, trim=config.trim),
         Optimization(batch_size=B),
         optax.adam(schedule),
     )
-    count = config.copies * len(modelled)
-    seeds = np.random.default_rng(seed).integers(2**32, size=count, dtype=np.uint32)
-    betas, trims = (
-        jnp.asarray(np.repeat(values, config.copies), jnp.float32)
-        for values in zip(
-            *((part.variance, part.trim) for part in modelled), strict=True
-        )
-    )
-    run = functools.partial(_train_one, training, config.steps, B)
-    compiled = jax.jit(
-        jax.vmap(run, in_axes=(None, 0, 0)), compiler_options=light_options()
-    )
-    objectives = set_weights(TrimmedELBO(), {"beta": betas, "trim": trims})
-    variables = jax.device_get(compiled(x, seeds, objectives))
-    C = config.copies
-    return tuple(
-        jax.tree.map(lambda leaf, i=i: leaf[i * C : (i + 1) * C], variables)
-        for i in range(len(modelled))
-    )
+    rng = np.random.default_rng(seed)
+    seeds = rng.integers(2**32, size=config.copies, dtype=np.uint32)
+    run = functools.partial(_train_one, training, config.steps)
+    side_by_side = jax.vmap(run, in_axes=(None, 0))
+    compiled = jax.jit(side_by_side, compiler_options=light_options())
+    variables: VariableDict = jax.device_get(compiled(x, seeds))
+    return variables
 
 
 def _train_one(
-    training: Training,
-    steps: int,
-    B: int,
-    x: jax.Array,
-    seed: jax.Array,
-    objective: Objective,
+    training: Training, steps: int, x: jax.Array, seed: jax.Array
 ) -> VariableDict:
-    """The variables after the steps, each on B of the rows ``(N, F)``."""
-    state = training.init(seed, objective).state
+    """The variables after the steps, each on a batch of the rows ``(N, F)``."""
+    state = training.init(seed).state
 
     def step(state: TrainState, number: jax.Array) -> tuple[TrainState, None]:
         key = stream_key(state.key, Stream.SHUFFLE, number)
-        rows = jax.random.randint(key, (B,), 0, len(x))
+        rows = jax.random.randint(key, (training.batch_size,), 0, len(x))
         return training.step(state, Batch(x[rows]))[0], None
 
     state, _ = jax.lax.scan(step, state, jnp.arange(steps, dtype=jnp.int32))
