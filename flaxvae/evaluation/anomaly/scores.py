@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -165,8 +165,10 @@ def attribute(
     The paths begin at ``start``, ``(F,)``.
     """
     arrays = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), vars(scale))
-    compute = functools.partial(_attribute, config, is_image, vars(scorer))
-    return _in_chunks(lambda part: compute(arrays, jnp.asarray(start), part), x)
+    compute = functools.partial(
+        _attribute, config, is_image, vars(scorer), arrays, jnp.asarray(start)
+    )
+    return _in_chunks(compute, x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -181,15 +183,16 @@ def _score(
 
     def of_part(name: ScoreName) -> jax.Array:
         if name == "distance":
-            far = (x - scorer["center"][None]) / scorer["width"][None]
+            center, width = (jnp.asarray(scorer[n])[None] for n in ("center", "width"))
+            far = (x - center) / width
             return (jnp.clip(far, -config.clip, config.clip) ** 2).sum(-1)
 
         def method(vae: BoundVAE) -> jax.Array:
             return SCORES[name](vae, x, config)
 
         apply = functools.partial(model.apply, method=method)
-        of_copies: jax.Array = jax.vmap(apply)(scorer["variables"])  # (copies, B)
-        return of_copies.mean(0)
+        of_copies = cast(jax.Array, jax.vmap(apply)(scorer["variables"]))
+        return of_copies.mean(0)  # over (copies, B)
 
     return jnp.stack([of_part(part.score) for part in config.parts], axis=1)
 
