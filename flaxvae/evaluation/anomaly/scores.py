@@ -237,8 +237,11 @@ def _combine(config: DetectorConfig, parts: A, median: A, low: A, width: A) -> A
 
 
 def _in_chunks(compute: Callable[[jax.Array], jax.Array], x: np.ndarray) -> np.ndarray:
-    """``compute`` of rows in chunks of equal size, float64."""
-    B = min(CHUNK, len(x))
+    """``compute`` of rows in chunks, float64.
+
+    The last row fills a chunk up to a power of two, so that few shapes are compiled.
+    """
+    B = min(CHUNK, 1 << (len(x) - 1).bit_length())
     parts = []
     for first in range(0, len(x), B):
         index = np.minimum(np.arange(first, first + B), len(x) - 1)
