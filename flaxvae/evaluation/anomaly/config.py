@@ -19,18 +19,15 @@ SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
 
 
 class Part(NamedTuple):
-    """One of the equal parts of a score.
+    """One part of a score.
 
     Attributes:
-      score: what is computed, of `SCORE_NAMES`.
-      variance: of p(x|z), which is the weight beta of the KL in training; None: the
-        score needs no model.
-      trim: share of each batch that training leaves out, the rows of highest loss.
+      score: what is computed, of `SCORE_NAMES`; every one but distance needs models.
+      share: of this part in the score; all shares add up to 1.
     """
 
     score: ScoreName
-    variance: float | None
-    trim: float
+    share: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +43,21 @@ class DetectorConfig:
     """
 
     score: ScoreName = "combined"
-    """What is high for an anomaly. combined: the mean of distance, elbo and the KL of a
-    second VAE, each in standard deviations. Of one VAE: elbo (minus the ELBO at the
-    mean code), draws (its mean over repeated draws of the code), bound (minus the
+    """What is high for an anomaly. Of the VAEs: elbo (minus the ELBO at the mean code),
+    draws (its mean over repeated draws of the code), bound (minus the
     importance-weighted bound), reconstruction (-log p(x|z) at the mean code), kl, or
-    typicality (how far minus the ELBO is from its mean). distance: the squared distance
-    from the mean of the scaled columns, without a model."""
+    typicality (how far minus the ELBO is from its median). distance: the squared
+    distance from the medians of the columns, each in interquartile ranges, without a
+    model. combined: elbo and distance."""
+    distance_share: float = setting(0.25, above=0, below=1, needs={"score": "combined"})
+    """Share of the distance in the combined score."""
     variance: float = setting(0.03, above=0)
-    """Variance of p(x|z) of the flexible VAE, in scaled columns."""
-    kl_variance: float = setting(5.0, above=0, needs={"score": "combined"})
-    """Variance of p(x|z) of the VAE whose KL is a part of the combined score."""
-    trim: float = setting(0.15, at_least=0, below=1)
-    """Share of each batch that the flexible VAE does not learn from, the rows of
-    highest loss, among which the anomalies are expected."""
-    copies: int = setting(2, at_least=1)
-    """Models of each kind, which differ in their seed."""
+    """Variance of p(x|z), in scaled columns."""
+    trim: float = setting(0.3, at_least=0, below=1)
+    """Share of each batch that the VAEs do not learn from, the rows of highest loss,
+    among which the anomalies are expected."""
+    copies: int = setting(4, at_least=1)
+    """VAEs whose scores are averaged; they differ in their seed."""
     latent_dim: int | None = setting(None, at_least=1)
     """Number of latent dimensions. Default: 8 for rows, 32 for images, and at most the
     number of columns."""
@@ -83,13 +80,13 @@ class DetectorConfig:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """What the score is the mean of."""
-        if self.score == "distance":
-            return (Part("distance", None, 0.0),)
+        """What the score is the weighted mean of."""
         if self.score != "combined":
-            return (Part(self.score, self.variance, self.trim),)
-        return (
-            Part("distance", None, 0.0),
-            Part("elbo", self.variance, self.trim),
-            Part("kl", self.kl_variance, 0.0),
-        )
+            return (Part(self.score, 1.0),)
+        share = self.distance_share
+        return Part("elbo", 1.0 - share), Part("distance", share)
+
+    @property
+    def has_models(self) -> bool:
+        """Whether any part is a score of the VAEs."""
+        return self.score != "distance"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from flax.typing import VariableDict
 from numpy.typing import ArrayLike
 
 from flaxvae.checks import InputError, check_above, check_below, check_seed
@@ -15,10 +14,12 @@ from flaxvae.evaluation.anomaly.config import DetectorConfig
 from flaxvae.evaluation.anomaly.ensemble import train
 from flaxvae.evaluation.anomaly.scores import (
     Scale,
+    Scorer,
     attribute,
     combine,
     fit_scale,
-    score_models,
+    fit_scorer,
+    score_parts,
 )
 from flaxvae.files import atomic_file
 from flaxvae.settings import describe_settings, settings_from_description
@@ -31,8 +32,8 @@ class Detector:
     Attributes:
       config: how it was fitted.
       columns: from an example's columns to what the models see.
-      variables: of the models of each part of the score, each leaf ``(copies, ...)``.
-      scale: of each model's score over the training rows.
+      scorer: the models, and what else the parts of the score need.
+      scale: of the parts of the score over the training rows.
       typical: ``(columns used,)``, what the models see of the training row of the
         lowest score; of images that of the mean image.
       training_scores: ``(N,)``, of the training rows in their order.
@@ -40,7 +41,7 @@ class Detector:
 
     config: DetectorConfig
     columns: Columns
-    variables: tuple[VariableDict, ...]
+    scorer: Scorer
     scale: Scale
     typical: np.ndarray
     training_scores: np.ndarray
@@ -55,13 +56,17 @@ class Detector:
             missing value (NaN) counts as the median of its column.
 
         Returns:
-          ``(N,)`` float64, finite; 0 for a typical training row.
+          ``(N,)`` float64, finite: about 0 for the most typical rows, and log 2 for
+          one that is above three quarters of the training rows.
 
         Raises:
           InputError: not rows like the training rows, or an infinite number.
         """
         seen = self.columns(self.columns.check(rows))
-        return combine(self.config, self._score_models(seen), self.scale)
+        parts = score_parts(
+            self.config, self.scorer, seen, is_image=self.columns.is_image
+        )
+        return combine(self.config, parts, self.scale)
 
     def contributions(self, rows: ArrayLike) -> np.ndarray:
         """How much each column adds to the score of rows.
@@ -87,7 +92,7 @@ class Detector:
         found = np.zeros((len(examples), len(self.columns.used)))
         found[:, self.columns.used] = attribute(
             self.config,
-            self.variables,
+            self.scorer,
             self.columns(examples),
             self.scale,
             self.typical,
@@ -136,17 +141,13 @@ class Detector:
         tree = {
             "config": np.array(json.dumps(describe_settings(self.config))),
             "columns": {n: np.asarray(v) for n, v in vars(self.columns).items()},
-            "variables": {str(i): dict(v) for i, v in enumerate(self.variables)},
+            "scorer": vars(self.scorer),
             "scale": vars(self.scale),
             "typical": self.typical,
             "training_scores": self.training_scores,
         }
         with atomic_file(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez(file, **flatten_dict(tree, sep="/"))
-
-    def _score_models(self, seen: np.ndarray) -> np.ndarray:
-        is_image = self.columns.is_image
-        return score_models(self.config, self.variables, seen, is_image=is_image)
 
 
 def load_detector(path: str | Path) -> Detector:
@@ -162,11 +163,11 @@ def load_detector(path: str | Path) -> Detector:
         of_columns = tree["columns"]
         shape = tuple(map(int, of_columns.pop("shape")))
         clip = float(of_columns.pop("clip"))
-        variables = tree.get("variables", {})
+        scorer = {"variables": {}} | tree["scorer"]
         return Detector(
             settings_from_description(DetectorConfig, described),
             Columns(shape=shape, clip=clip, **of_columns),
-            tuple(variables[str(i)] for i in range(len(variables))),
+            Scorer(**scorer),
             Scale(**tree["scale"]),
             tree["typical"],
             tree["training_scores"],
@@ -207,11 +208,12 @@ def fit_detector(
     examples = as_examples(rows)
     columns = Columns.fit(examples, config.clip)
     seen = columns(examples)
-    variables = train(config, seen, seed, is_image=columns.is_image)
-    scores = score_models(config, variables, seen, is_image=columns.is_image)
-    scale = fit_scale(scores)
-    combined = combine(config, scores, scale)
-    typical = seen[combined.argmin()]
-    if columns.is_image:
-        typical = np.zeros_like(typical)
-    return Detector(config, columns, variables, scale, typical, combined)
+    has_models = config.has_models and seen.shape[1] > 0
+    is_image = columns.is_image
+    variables = train(config, seen, seed, is_image=is_image) if has_models else {}
+    scorer = fit_scorer(variables, seen, is_image=is_image)
+    parts = score_parts(config, scorer, seen, is_image=is_image)
+    scale = fit_scale(config, parts)
+    scores = combine(config, parts, scale)
+    typical = np.zeros_like(seen[0]) if is_image else seen[scores.argmin()]
+    return Detector(config, columns, scorer, scale, typical, scores)

@@ -15,7 +15,7 @@ from flaxvae.data import Dataset, Split
 from flaxvae.evaluation.anomaly.config import DetectorConfig
 from flaxvae.models import VAE, build_vae
 from flaxvae.objectives import ELBO, Terms, Weight
-from flaxvae.objectives.objective import BoundVAE, Objective, set_weights
+from flaxvae.objectives.objective import BoundVAE
 from flaxvae.training import Optimization, Training
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import TrainState
@@ -99,45 +99,27 @@ def build_model(
 
 def train(
     config: DetectorConfig, x: np.ndarray, seed: int, *, is_image: bool
-) -> tuple[VariableDict, ...]:
-    """The variables of each part's models, each leaf ``(copies, ...)``.
+) -> VariableDict:
+    """The variables of the models, each leaf ``(copies, ...)``.
 
-    Under a variance of 1 a weight beta of the KL is that variance: the loss is beta
-    times minus the ELBO under it, and a constant. So all models are one network with
-    different weights of the objective, one program.
+    They are trained under a variance of 1 and a weight of the KL that is the variance
+    wanted: the loss is that variance times minus the ELBO under it, and a constant.
 
     Args:
       config: the models and their training.
       x: rows ``(N, F)`` float32 as `Columns` scales them.
       seed: of the models, which have the seeds that are drawn by it.
       is_image: whether the rows are images.
-
-    Returns:
-      One for each part of the score that has a model.
     """
-    modelled = [part for part in config.parts if part.variance is not None]
-    if not modelled or not x.shape[1]:
-        return ()
-    count = config.copies * len(modelled)
-    seeds = np.random.default_rng(seed).integers(2**32, size=count, dtype=np.uint32)
-    betas, trims = (
-        jnp.asarray(np.repeat(values, config.copies), jnp.float32)
-        for values in zip(
-            *((part.variance, part.trim) for part in modelled), strict=True
-        )
-    )
-    objectives = set_weights(TrimmedELBO(), {"beta": betas, "trim": trims})
     N, F = x.shape
     size = LEAST_ROWS * 2 ** max(0, math.ceil(math.log2(N / LEAST_ROWS)))
     filled = np.zeros((size, F), np.float32)  # of which the first N are drawn
     filled[:N] = x
+    rng = np.random.default_rng(seed)
+    seeds = rng.integers(2**32, size=config.copies, dtype=np.uint32)
     compiled = _compile_training(config, F, is_image)
-    variables = jax.device_get(compiled(filled, N, seeds, objectives))
-    C = config.copies
-    return tuple(
-        jax.tree.map(lambda leaf, i=i: leaf[i * C : (i + 1) * C], variables)
-        for i in range(len(modelled))
-    )
+    variables: VariableDict = jax.device_get(compiled(filled, N, seeds))
+    return variables
 
 
 @functools.lru_cache(maxsize=32)
@@ -151,26 +133,20 @@ def _compile_training(
     training = Training(
         build_model(config, size, is_image=is_image),
         Dataset("rows", train=batch, validation=none, test=none),
-        TrimmedELBO(),
+        TrimmedELBO(beta=config.variance, trim=config.trim),
         Optimization(batch_size=config.batch_size),
         optax.adam(schedule),
     )
     run = functools.partial(_train_one, training, config.steps)
-    return jax.jit(
-        jax.vmap(run, in_axes=(None, None, 0, 0)), compiler_options=light_options()
-    )
+    side_by_side = jax.vmap(run, in_axes=(None, None, 0))
+    return jax.jit(side_by_side, compiler_options=light_options())
 
 
 def _train_one(
-    training: Training,
-    steps: int,
-    x: jax.Array,
-    N: jax.Array,
-    seed: jax.Array,
-    objective: Objective,
+    training: Training, steps: int, x: jax.Array, N: jax.Array, seed: jax.Array
 ) -> VariableDict:
     """The variables after the steps, each on a batch of the first N rows of x."""
-    state = training.init(seed, objective).state
+    state = training.init(seed).state
 
     def step(state: TrainState, number: jax.Array) -> tuple[TrainState, None]:
         key = stream_key(state.key, Stream.SHUFFLE, number)

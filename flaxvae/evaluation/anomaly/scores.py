@@ -1,4 +1,4 @@
-"""What a VAE says about each example, the higher the more anomalous."""
+"""What VAEs say about each example, the higher the more anomalous."""
 
 import functools
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from flaxvae.evaluation.anomaly.ensemble import build_model
 from flaxvae.objectives import ELBO, IWAE
 from flaxvae.objectives.objective import BoundVAE, Objective
 
-CHUNKS = (256, 8192)  # rows that are scored at once; few sizes, few programs
+CHUNK = 8192  # numbers of rows that are scored at once, at most
 PATH_STEPS = 16  # of the integral that attributes a score to columns
 
 Score = Callable[[BoundVAE, jax.Array, DetectorConfig], jax.Array]
@@ -68,76 +68,92 @@ SCORES: dict[ScoreName, Score] = {
     "elbo": elbo,
     "kl": kl,
     "reconstruction": reconstruction,
-    # Its distance from the mean is taken in `combine`.
+    # Its distance from the median is taken in `combine`.
     "typicality": elbo,
 }
-"""The scores that need a model. Source of typicality: Nalisnick et al., "Detecting
+"""The scores that need models. Source of typicality: Nalisnick et al., "Detecting
 Out-of-Distribution Inputs to Deep Generative Models Using Typicality", 2019, arXiv
 1906.02994; of the bound: Burda, Grosse and Salakhutdinov, 2015, arXiv 1509.00519; of
 repeated draws: An and Cho, "Variational Autoencoder based Anomaly Detection using
 Reconstruction Probability", 2015."""
 
 
-def score_models(
-    config: DetectorConfig,
-    variables: tuple[VariableDict, ...],
-    x: np.ndarray,
-    *,
-    is_image: bool,
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """What the parts of a score are computed with: arrays only.
+
+    Attributes:
+      variables: of the models, each leaf ``(copies, ...)``; empty where none is needed.
+      center: ``(F,)``, medians of the columns, for the distance.
+      width: ``(F,)``, their interquartile ranges over 1.349, which of a normal
+        distribution is its standard deviation.
+    """
+
+    variables: VariableDict
+    center: np.ndarray
+    width: np.ndarray
+
+
+def fit_scorer(variables: VariableDict, x: np.ndarray, *, is_image: bool) -> Scorer:
+    """A scorer of models by the training rows ``(N, F)``; pixels keep their scale."""
+    low, center, high = np.percentile(x, [25, 50, 75], axis=0).astype(np.float32)
+    varies = (high > low) & (not is_image)
+    width = np.where(varies, (high - low) / 1.349, np.float32(1.0))
+    return Scorer(variables, center, width)
+
+
+def score_parts(
+    config: DetectorConfig, scorer: Scorer, x: np.ndarray, *, is_image: bool
 ) -> np.ndarray:
-    """The scores of rows by each model, and by the distance where it is a part.
+    """Each part of the score of rows, those of models as means over the copies.
 
     Args:
-      config: of the detector.
-      variables: of each part's models, as `train` returns them.
+      config: of the detector, with P parts.
+      scorer: of the training rows.
       x: rows ``(N, F)`` float32, as `Columns` scales them.
       is_image: whether the rows are images.
 
     Returns:
-      ``(N, M)`` float64, M as in `model_weights`.
+      ``(N, P)`` float64, in nats; a distance without unit.
     """
-    return _in_chunks(functools.partial(_score, config, is_image, variables), x)
-
-
-def model_weights(config: DetectorConfig) -> np.ndarray:
-    """The share of each model, ``(M,)``: parts count alike, and so do their copies."""
-    sizes = [1 if p.variance is None else config.copies for p in config.parts]
-    return np.concatenate([np.full(n, 1 / n) for n in sizes]) / len(sizes)
+    return _in_chunks(functools.partial(_score, config, is_image, vars(scorer)), x)
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Where the scores of the training rows lie, and how far they spread.
+    """How the parts of the score lie over the training rows, ``(P,)`` each.
 
     Attributes:
-      center: of each model's scores, ``(M,)``.
-      spread: likewise, above 0.
+      median: from which typicality is measured.
+      low: the first percentile, which becomes 0.
+      width: from there to the 75th percentile, which becomes log 2.
     """
 
-    center: np.ndarray
-    spread: np.ndarray
+    median: np.ndarray
+    low: np.ndarray
+    width: np.ndarray
 
 
-def fit_scale(scores: np.ndarray) -> Scale:
-    """The median and the interquartile range of scores ``(N, M)``.
+def fit_scale(config: DetectorConfig, parts: np.ndarray) -> Scale:
+    """The scale of the parts ``(N, P)`` of the training rows."""
+    median = np.median(parts, axis=0)
+    low, high = np.percentile(_deviate(config, parts, median), [1, 75], axis=0)
+    return Scale(median, low, np.maximum(high - low, 1e-6 * (1 + np.abs(low))))
 
-    The range is divided by 1.349, so that of a normal distribution it is the standard
-    deviation; anomalies among the training rows hardly change it.
+
+def combine(config: DetectorConfig, parts: np.ndarray, scale: Scale) -> np.ndarray:
+    """Of parts ``(N, P)`` the weighted mean of log(1 + (part - low) / width), ``(N,)``.
+
+    The logarithm keeps a part with a long tail from outweighing the others. Below
+    ``low`` the line goes on straight.
     """
-    low, center, high = np.percentile(scores, [25, 50, 75], axis=0)
-    spread = (high - low) / 1.349
-    return Scale(center, np.maximum(spread, 1e-6 * (1 + np.abs(center))))
-
-
-def combine(config: DetectorConfig, scores: np.ndarray, scale: Scale) -> np.ndarray:
-    """Of scores ``(N, M)`` the weighted mean on one scale, ``(N,)``."""
-    combined = _combine(config, scores, scale.center, scale.spread)
+    combined = _combine(config, parts, scale.median, scale.low, scale.width)
     return np.asarray(combined, np.float64)
 
 
 def attribute(
     config: DetectorConfig,
-    variables: tuple[VariableDict, ...],
+    scorer: Scorer,
     x: np.ndarray,
     scale: Scale,
     start: np.ndarray,
@@ -148,51 +164,53 @@ def attribute(
 
     The paths begin at ``start``, ``(F,)``.
     """
-    arrays = (jnp.asarray(v, jnp.float32) for v in (scale.center, scale.spread, start))
-    compute = functools.partial(_attribute, config, is_image, variables, *arrays)
+    arrays = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), vars(scale))
+    compute = functools.partial(
+        _attribute, config, is_image, vars(scorer), arrays, jnp.asarray(start)
+    )
     return _in_chunks(compute, x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _score(
-    config: DetectorConfig,
-    is_image: bool,
-    variables: tuple[VariableDict, ...],
-    x: jax.Array,
+    config: DetectorConfig, is_image: bool, scorer: VariableDict, x: jax.Array
 ) -> jax.Array:
-    """See `score_models`; rows ``(B, F)``."""
+    """See `score_parts`; rows ``(B, F)``."""
     B, F = x.shape
     if not F:  # every column is constant
-        return jnp.zeros((B, len(model_weights(config))))
-    found: list[jax.Array] = []
-    rest = list(variables)
-    for part in config.parts:
-        if part.variance is None:
-            found.append((x**2).sum(-1)[None])
-            continue
-        model = build_model(config, F, is_image=is_image, variance=part.variance)
-        method = functools.partial(_call, SCORES[part.score], config)
+        return jnp.zeros((B, len(config.parts)))
+    model = build_model(config, F, is_image=is_image, variance=config.variance)
+
+    def of_part(name: ScoreName) -> jax.Array:
+        if name == "distance":
+            center, width = (jnp.asarray(scorer[n])[None] for n in ("center", "width"))
+            far = (x - center) / width
+            return (jnp.clip(far, -config.clip, config.clip) ** 2).sum(-1)
+
+        def method(vae: BoundVAE) -> jax.Array:
+            return SCORES[name](vae, x, config)
+
         apply = functools.partial(model.apply, method=method)
-        scores = jax.vmap(apply, in_axes=(0, None))(rest.pop(0), x)
-        found.append(cast(jax.Array, scores))
-    return jnp.concatenate(found).T  # (B, M)
+        of_copies = cast(jax.Array, jax.vmap(apply)(scorer["variables"]))
+        return of_copies.mean(0)  # over (copies, B)
+
+    return jnp.stack([of_part(part.score) for part in config.parts], axis=1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _attribute(
     config: DetectorConfig,
     is_image: bool,
-    variables: tuple[VariableDict, ...],
-    center: jax.Array,
-    spread: jax.Array,
+    scorer: VariableDict,
+    scale: dict[str, jax.Array],
     start: jax.Array,
     x: jax.Array,
 ) -> jax.Array:
     """See `attribute`; rows ``(B, F)``."""
 
     def total(x: jax.Array) -> jax.Array:
-        scores = _score(config, is_image, variables, x)
-        return jnp.sum(_combine(config, scores, center, spread))
+        parts = _score(config, is_image, scorer, x)
+        return jnp.sum(_combine(config, parts, **scale))
 
     def add(sum_: jax.Array, share: jax.Array) -> tuple[jax.Array, None]:
         return sum_ + jax.grad(total)(start[None] + share * way), None
@@ -203,24 +221,27 @@ def _attribute(
     return way * gradients / PATH_STEPS
 
 
-def _combine(config: DetectorConfig, scores: A, center: A, spread: A) -> A:
+def _deviate(config: DetectorConfig, parts: A, median: A) -> A:
+    """Parts ``(N, P)``, of typicality the distance from the median."""
+    return abs(parts - median[None]) if config.score == "typicality" else parts
+
+
+def _combine(config: DetectorConfig, parts: A, median: A, low: A, width: A) -> A:
     """See `combine`."""
-    standard = (scores - center[None]) / spread[None]
-    if config.score == "typicality":
-        standard = abs(standard)
-    weights = model_weights(config).astype(scores.dtype)
-    return standard @ weights
-
-
-def _call(
-    score: Score, config: DetectorConfig, vae: BoundVAE, x: jax.Array
-) -> jax.Array:
-    return score(vae, x, config)
+    numpy = np if isinstance(parts, np.ndarray) else jnp
+    above = (_deviate(config, parts, median) - low[None]) / width[None]
+    tamed = numpy.log1p(numpy.maximum(above, 0.0)) + numpy.minimum(above, 0.0)
+    shares = np.array([part.share for part in config.parts], parts.dtype)
+    combined: A = tamed @ shares
+    return combined
 
 
 def _in_chunks(compute: Callable[[jax.Array], jax.Array], x: np.ndarray) -> np.ndarray:
-    """``compute`` of rows in chunks of equal size, float64."""
-    B = next((size for size in CHUNKS if size >= len(x)), CHUNKS[-1])
+    """``compute`` of rows in chunks, float64.
+
+    The last row fills a chunk up to a power of two, so that few shapes are compiled.
+    """
+    B = min(CHUNK, 1 << (len(x) - 1).bit_length())
     parts = []
     for first in range(0, len(x), B):
         index = np.minimum(np.arange(first, first + B), len(x) - 1)
