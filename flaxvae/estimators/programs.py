@@ -29,7 +29,7 @@ from flaxvae.models.data_spec import DataSpec
 from flaxvae.objectives import ELBO, M2, Objective
 from flaxvae.training import Optimization, Training
 from flaxvae.training.drive import Advance, as_steps, describe_bad_step
-from flaxvae.training.epochs import Layout, choose_steps_per_loop
+from flaxvae.training.epochs import Layout
 from flaxvae.training.training import light_options
 
 COLUMNS = 16  # rows have a multiple of so many columns
@@ -142,7 +142,8 @@ def _compile_training(recipe: Recipe) -> _Program:
     objective: Objective = ELBO()
     if network.num_classes is not None:
         L = recipe.num_labelled
-        objective = M2(x=jnp.zeros((L, *shape)), labels=jnp.zeros(L, jnp.int32))
+        x = jnp.zeros((L, *shape), jnp.float32)
+        objective = M2(x=x, labels=jnp.zeros(L, jnp.int32))
     patience = PATIENCE if recipe.is_validated else None
     training = Training(
         build_model(network),
@@ -151,8 +152,7 @@ def _compile_training(recipe: Recipe) -> _Program:
         Optimization(epochs=1, batch_size=BATCH, early_stopping=patience),
         optax.inject_hyperparams(_decaying_adam)(learning_rate=1e-3, total_steps=1.0),
     )
-    per_loop = choose_steps_per_loop(recipe.steps_per_round, 0, recipe.chunk)
-    layout = Layout(steps_per_loop=per_loop, chunk=recipe.chunk)
+    layout = Layout(chunk=recipe.chunk)  # a call ends after any step
     advance = jax.jit(
         functools.partial(training.epochs, layout=layout),
         compiler_options=light_options(),
@@ -232,7 +232,7 @@ def train(
     )
     run = dataclasses.replace(run, state=state)
     shape, chunk = recipe.network.shape, recipe.chunk
-    held_out: Batch[jax.Array] | jax.Array = jnp.zeros((0, *shape))
+    held_out: Batch[jax.Array] | jax.Array = jnp.zeros((0, *shape), jnp.float32)
     if validation is not None:
         held_out = _fill_validation(validation)
     curve: list[float] = []
