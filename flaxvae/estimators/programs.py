@@ -31,6 +31,7 @@ from flaxvae.training import Optimization, Training
 from flaxvae.training.drive import Advance, as_steps, describe_bad_step
 from flaxvae.training.epochs import Layout
 from flaxvae.training.training import light_options
+from flaxvae.types import Block
 
 COLUMNS = 16  # rows have a multiple of so many columns
 BATCH = 128  # examples in a training step
@@ -70,11 +71,11 @@ class Network:
 @functools.lru_cache(maxsize=64)
 def build_model(network: Network) -> nn.Module:
     """The unbound model."""
-    columns = (("real",),) * network.shape[0] if network.masks else None
+    real: Block = ("real",)
     spec = DataSpec(
         network.shape,
         num_classes=network.num_classes,
-        columns=columns,
+        columns=(real,) * network.shape[0] if network.masks else None,
         is_mixed=network.masks,
     )
     vae = network.config.build(spec)
