@@ -41,11 +41,8 @@ class VAEClassifier(ClassifierMixin, RowsEstimator):
     q(y|code), which predicts. As in `sklearn.semi_supervised`, the label -1 stands for
     none; with labels that are texts, of the type object, too.
 
-    >>> from sklearn.datasets import load_iris
-    >>> rows, labels = load_iris(return_X_y=True)
-    >>> known = np.where(np.arange(150) % 5 == 0, labels, -1)
-    >>> VAEClassifier(max_epochs=20, random_state=0).fit(rows, known).classes_
-    array([0, 1, 2])
+        known = np.where(np.arange(len(labels)) % 5 == 0, labels, -1)
+        VAEClassifier(random_state=0).fit(rows, known).predict(others)
 
     Args:
       n_components: D, latent dimensions of M1.

@@ -19,9 +19,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RowsEsti
 
     >>> from sklearn.datasets import load_iris
     >>> rows = load_iris().data
-    >>> vae = VAETransformer(n_components=2, max_epochs=5, random_state=0).fit(rows)
+    >>> vae = VAETransformer(max_epochs=5, random_state=0).fit(rows)
     >>> vae.transform(rows).shape, vae.sample(3).shape
-    ((150, 2), (3, 4))
+    ((150, 8), (3, 4))
 
     Args:
       n_components: D, latent dimensions, those left at their prior among them.
