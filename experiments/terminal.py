@@ -15,8 +15,8 @@ from flaxvae.evaluation.surgery import describe_parts
 def show_count(
     title: str, total: int, *, shown: bool = True
 ) -> Iterator[Callable[[int], None] | None]:
-    """A bar on the terminal; yields the function that sets the number done."""
-    if not shown:
+    """A bar on a terminal, if there is one; yields what sets the number done."""
+    if not shown or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
