@@ -24,6 +24,7 @@ from flaxvae.evaluation.anomaly.columns import Columns
 from flaxvae.evaluation.anomaly.config import SCORE_NAMES
 from flaxvae.evaluation.anomaly.ensemble import TrimmedELBO, build_model
 from flaxvae.evaluation.anomaly.ranking import curves
+from flaxvae.evaluation.anomaly.scores import combine, fit_scale, score_parts
 from flaxvae.objectives import ELBO
 
 QUICK = DetectorConfig(steps=3, copies=1, hidden=4, latent_dim=2)
@@ -47,13 +48,19 @@ def detector(rows):
     return fit_detector(rows, config=DetectorConfig(copies=1, hidden=16), seed=3)
 
 
-def test_outliers_far_away_and_inside_the_circle_score_higher(detector):
-    new = detector.score(circle(np.random.default_rng(1), 200))
-    far = detector.score([[3.0, -3.0, 0.0, 7.0]])
-    inside = detector.score([[0.0, 0.0, 0.0, 7.0], [0.1, -0.1, 0.1, 7.0]])
-    assert far.min() > new.max()
-    # The distance alone ranks these two below every row.
-    assert inside.min() > np.quantile(new, 0.6)
+def test_outliers_far_away_and_inside_the_circle_stand_out(detector):
+    new = circle(np.random.default_rng(1), 200)
+    assert detector.score([[3.0, -3.0, 0.0, 7.0]]).min() > detector.score(new).max()
+    inside = np.array([[0.0, 0.0, 0.0, 7.0], [0.1, -0.1, 0.1, 7.0]])
+    of_new, of_inside = (
+        score_parts(
+            detector.config, detector.scorer, detector.columns(x), is_image=False
+        )
+        for x in (new, inside)
+    )
+    elbo, distance = range(2)
+    assert of_inside[:, elbo].min() > np.quantile(of_new[:, elbo], 0.7)
+    assert of_inside[:, distance].max() < of_new[:, distance].min()
 
 
 def test_a_score_depends_on_its_row_alone(detector, rows):
@@ -63,16 +70,21 @@ def test_a_score_depends_on_its_row_alone(detector, rows):
     np.testing.assert_allclose(few, scores[[5, 2]], rtol=1e-4, atol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def quick(rows):
+    """Fitted in a few steps, with a variance that is not 1."""
+    return fit_detector(rows, config=dataclasses.replace(QUICK, variance=0.3))
+
+
 @pytest.mark.parametrize("name", sorted({*SCORE_NAMES} - {"combined", "distance"}))
-def test_a_score_is_that_of_the_formula(name, rows):
-    """One model whose variance is not 1, by NumPy from its means and deviations."""
-    config = dataclasses.replace(QUICK, score=name, variance=0.3)
-    if name in ("draws", "bound"):
-        config = dataclasses.replace(config, num_samples=5000)
-    found = fit_detector(rows, config=config)
-    x = found.columns(rows)[:20]
+def test_a_score_is_that_of_the_formula(name, quick, rows):
+    """By NumPy from the means and deviations of a model; draws are independent."""
+    is_drawn = name in ("draws", "bound")
+    more = {"num_samples": 5000} if is_drawn else {}
+    config = dataclasses.replace(quick.config, score=name, **more)
+    x = quick.columns(rows)[:20]
     model = build_model(config, 3, variance=0.3)
-    variables = jax.tree.map(lambda leaf: leaf[0], found.scorer.variables)
+    variables = jax.tree.map(lambda leaf: leaf[0], quick.scorer.variables)
     q = model.apply(variables, x, method="encode")
     mean, std = np.asarray(q.mean, np.float64), np.exp(0.5 * np.asarray(q.log_var))
 
@@ -82,9 +94,8 @@ def test_a_score_is_that_of_the_formula(name, rows):
 
     kl = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).sum(1)
     z = mean + std * np.random.default_rng(0).normal(size=(20_000, 20, 2))
-    log_weight = log_likelihood(z) + (
-        stats.norm.logpdf(z) - stats.norm.logpdf(z, mean, std)
-    ).sum(-1)
+    prior_over_q = stats.norm.logpdf(z) - stats.norm.logpdf(z, mean, std)
+    weight = np.exp(log_likelihood(z) + prior_over_q.sum(-1))
     at_mean = kl - log_likelihood(mean)
     expected = {
         "kl": kl,
@@ -92,15 +103,29 @@ def test_a_score_is_that_of_the_formula(name, rows):
         "elbo": at_mean,
         "typicality": at_mean,
         "draws": kl - log_likelihood(z).mean(0),
-        "bound": -np.log(np.exp(log_weight).mean(0)),
+        "bound": -np.log(weight.mean(0)),
     }[name]
-    score, scale = found.score(rows[:20]), found.scale
-    above = np.where(score > 0, np.expm1(score), score)
-    got = scale.low + scale.width * above
-    error = 0.5 if name in ("draws", "bound") else 1e-3
-    if name == "typicality":
-        expected = np.abs(expected - scale.median)
+    got = score_parts(config, quick.scorer, x, is_image=False)[:, 0]
+    error = 0.5 if is_drawn else 1e-3
     np.testing.assert_allclose(got, expected, atol=error, rtol=error / 10)
+
+
+def test_parts_are_combined_on_a_logarithmic_scale():
+    rng = np.random.default_rng(0)
+    parts = rng.lognormal(size=(500, 2)) * [1.0, 100.0]
+    config = DetectorConfig(distance_share=0.3)
+    low, high = np.percentile(parts, [1, 75], axis=0)
+    above = (parts - low) / (high - low)
+    tamed = np.where(above > 0, np.log(1 + np.maximum(above, 0)), above)
+    got = combine(config, parts, fit_scale(config, parts))
+    np.testing.assert_allclose(got, 0.7 * tamed[:, 0] + 0.3 * tamed[:, 1])
+    assert (np.diff(got[parts[:, 0].argsort()]) >= 0).mean() < 1  # both count
+
+    config = DetectorConfig(score="typicality")
+    one = rng.normal(size=(501, 1))
+    got = combine(config, one, fit_scale(config, one))
+    expected = np.abs(one[:, 0] - np.median(one)).argsort()
+    assert got.argsort().tolist() == expected.tolist()
 
 
 def test_the_trimmed_objective_leaves_the_highest_losses_out():
@@ -188,8 +213,9 @@ def test_a_saved_detector_scores_the_same(detector, rows, tmp_path):
             load_detector(tmp_path / name)
 
 
-def test_seeds_decide(rows):
-    one, same, other = (fit_detector(rows, config=QUICK, seed=s) for s in (1, 1, 2))
+def test_seeds_decide(quick, rows):
+    config = quick.config
+    one, same, other = (fit_detector(rows, config=config, seed=s) for s in (1, 1, 2))
     leaves = [jax.tree.leaves(each.scorer.variables) for each in (one, same, other)]
     assert all((a == b).all() for a, b in zip(leaves[0], leaves[1], strict=True))
     assert not all((a == b).all() for a, b in zip(leaves[0], leaves[2], strict=True))
@@ -202,7 +228,6 @@ def unusual_tables():
     huge[:, 1] *= 1e30
     huge[0, 2] = 1e300
     missing[3, 1] = np.nan
-    missing[:, 2] = np.nan
     heavy[:, 0] = rng.standard_cauchy(60) ** 3
     return {
         "huge": huge,
@@ -211,7 +236,7 @@ def unusual_tables():
         "equal": np.ones((60, 3)),
         "one row": x[:1],
         "one column": x[:, :1],
-        "images": rng.uniform(size=(12, 3, 2, 1)),
+        "images": rng.uniform(size=(60, 1, 3, 1)),
     }
 
 
@@ -226,6 +251,14 @@ def test_an_unusual_table_has_finite_scores(kind, tmp_path):
     found.save(tmp_path / "d.npz")
     loaded = load_detector(tmp_path / "d.npz")
     np.testing.assert_array_equal(loaded.score(x), found.score(x))
+
+
+def test_a_column_without_a_value_is_left_out():
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    x[:, 1] = np.nan
+    found = Columns.fit(x, 8.0)
+    assert found.used.tolist() == [True, False]
+    assert found(x).shape == (50, 1)
 
 
 def test_one_huge_value_leaves_its_column_useful():

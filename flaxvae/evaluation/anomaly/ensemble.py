@@ -46,8 +46,9 @@ class TrimmedELBO(ELBO):
         """See `Objective.__call__`."""
         terms = super().__call__(vae, x, key=key)
         loss = terms["loss"]  # (B,)
-        rank = jnp.argsort(jnp.argsort(jax.lax.stop_gradient(loss)))  # 0 is the lowest
-        kept = rank < jnp.ceil((1 - self.trim) * len(loss))
+        count = jnp.ceil((1 - self.trim) * len(loss)).astype(jnp.int32)
+        highest = jnp.sort(jax.lax.stop_gradient(loss))[count - 1]
+        kept = loss <= highest
         return terms | {"loss": loss * kept / kept.mean()}
 
 
@@ -147,12 +148,12 @@ def _train_one(
 ) -> VariableDict:
     """The variables after the steps, each on a batch of the first N rows of x."""
     state = training.init(seed).state
+    key = stream_key(state.key, Stream.SHUFFLE)
+    rows = jax.random.randint(key, (steps, training.batch_size), 0, N)
 
-    def step(state: TrainState, number: jax.Array) -> tuple[TrainState, None]:
-        key = stream_key(state.key, Stream.SHUFFLE, number)
-        rows = jax.random.randint(key, (training.batch_size,), 0, N)
+    def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, None]:
         return training.step(state, Batch(x[rows]))[0], None
 
-    state, _ = jax.lax.scan(step, state, jnp.arange(steps, dtype=jnp.int32))
+    state, _ = jax.lax.scan(step, state, rows)
     variables: VariableDict = dict(state.variables)
     return variables
