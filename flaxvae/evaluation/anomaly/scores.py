@@ -16,7 +16,7 @@ from flaxvae.evaluation.anomaly.ensemble import build_model
 from flaxvae.objectives import ELBO, IWAE
 from flaxvae.objectives.objective import BoundVAE, Objective
 
-CHUNK = 8192  # numbers of rows that are scored at once, at most
+CHUNKS = (256, 8192)  # rows that are scored at once
 PATH_STEPS = 16  # of the integral that attributes a score to columns
 
 Score = Callable[[BoundVAE, jax.Array, DetectorConfig], jax.Array]
@@ -239,9 +239,10 @@ def _combine(config: DetectorConfig, parts: A, median: A, low: A, width: A) -> A
 def _in_chunks(compute: Callable[[jax.Array], jax.Array], x: np.ndarray) -> np.ndarray:
     """``compute`` of rows in chunks, float64.
 
-    The last row fills a chunk up to a power of two, so that few shapes are compiled.
+    The last row fills a chunk up to one of two sizes: a row has the same score, to the
+    last bit, in any table of at most 256 rows.
     """
-    B = min(CHUNK, 1 << (len(x) - 1).bit_length())
+    B = next((size for size in CHUNKS if size >= len(x)), CHUNKS[-1])
     parts = []
     for first in range(0, len(x), B):
         index = np.minimum(np.arange(first, first + B), len(x) - 1)
