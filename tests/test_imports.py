@@ -27,6 +27,7 @@ FLOORS = {
     "training": 3,
     "evaluation": 4,
     "latent": 4,
+    "estimators": 5,
     "run_data": 5,
     "run": 5,
 }

@@ -233,7 +233,7 @@ class Training:
     @functools.cached_property
     def _compiled_init(self) -> jax.stages.Wrapped:
         # One compilation instead of one per operation, and a light one: it runs once.
-        return jax.jit(self._init, compiler_options=_light_options())
+        return jax.jit(self._init, compiler_options=light_options())
 
     def _init(self, seed: jax.Array, objective: Objective) -> LoopState:
         model, preprocess = self.completed.model, self.dataset.preprocessing
@@ -322,8 +322,8 @@ def _type_of(leaf: jax.ShapeDtypeStruct) -> np.dtype:
     return jax.dtypes.canonicalize_dtype(leaf.dtype)
 
 
-def _light_options() -> dict[str, int]:
-    """For a CPU, where optimizing takes most of a compilation's time."""
+def light_options() -> dict[str, int]:
+    """XLA's for a CPU, where optimizing takes most of a compilation's time."""
     return (
         {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
     )

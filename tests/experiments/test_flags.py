@@ -28,6 +28,7 @@ COMMANDS = (
     "generate",
     "recognize",
     "score",
+    "anomaly_detection",
     "import_torch",
     "benchmark_pytorch",
     "compile_for_tpu",
