@@ -21,8 +21,8 @@ MOST_NUMBERS = 8  # of the dimensions of a metric, in a table
 def show_count(
     title: str, total: int, *, shown: bool = True
 ) -> Iterator[Callable[[int], None] | None]:
-    """A bar on the terminal; yields the function that sets the number done."""
-    if not shown:
+    """A bar on a terminal, if there is one; yields what sets the number done."""
+    if not shown or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

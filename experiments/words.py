@@ -38,7 +38,7 @@ def split_words(
                 room -= 1
             elif waiting:
                 stated.append((waiting.pop(0), [arg]))
-                room = 0
+                room = most_words(hints[stated[-1][0]]) - 1
             else:
                 raise InputError(
                     f"unknown word {arg!r}: a value follows its flag, as in "

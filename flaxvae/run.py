@@ -35,7 +35,10 @@ from flaxvae.evaluation.recognition import check_recognized, train_classifier
 from flaxvae.evaluation.record import Record, record_metrics
 from flaxvae.evaluation.scores import score_dataset
 from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
+from flaxvae.latent.animations import animate
 from flaxvae.latent.comparisons import draw_accuracies
+from flaxvae.latent.context import Picture
+from flaxvae.latent.gallery import write_gallery
 from flaxvae.latent.generate import (
     check_output,
     check_sampled,
@@ -52,6 +55,7 @@ from flaxvae.training.processes import hosts
 from flaxvae.training.storage.environment import device_name
 from flaxvae.training.storage.run_folder import check_new_file, check_writable
 from flaxvae.training.storage.tensorboard import add_figures
+from flaxvae.types import AnimationFormat, PictureFormat, PictureStyle
 
 TIMES = (
     "seconds_per_epoch",
@@ -259,6 +263,10 @@ class Run(TrainedOnData):
         manifold_dims: Sequence[int] | None = None,
         other: Trained | None = None,
         seed: int | None = None,
+        pictures: Mapping[str, Picture] | Sequence[str] | None = None,
+        file_format: PictureFormat = "png",
+        style: PictureStyle = "light",
+        on_picture: Callable[[str], None] | None = None,
         dataset: DataSource | None = None,
     ) -> list[Path]:
         """Draws the pictures of the run; see `flaxvae.latent.draw`.
@@ -270,6 +278,10 @@ class Run(TrainedOnData):
           manifold_dims: dimensions of the grid of decoded codes.
           other: a VAE to compare a plain autoencoder with.
           seed: of the samples.
+          pictures: names, or functions by name; default those that every run draws.
+          file_format: ``png``, ``pdf`` or ``svg``.
+          style: ``light`` or ``dark``.
+          on_picture: called with each picture's name before it is drawn.
           dataset: in place of the run's own: a data set, or what `read` takes.
 
         Returns:
@@ -294,10 +306,48 @@ class Run(TrainedOnData):
             code_prior=self.code_prior,
             codes=self._codes(dataset) if isinstance(self.model, VQVAE) else None,
             seed=seed,
+            pictures=pictures,
+            file_format=file_format,
+            style=style,
+            on_picture=on_picture,
         )
-        if own:
+        if own and file_format == "png":
             add_figures(self._workdir(), paths, self.epochs)
         return paths
+
+    def animate(
+        self,
+        folder: str | Path | None = None,
+        *,
+        animations: Sequence[str] | None = None,
+        file_format: AnimationFormat = "gif",
+        on_picture: Callable[[str], None] | None = None,
+        dataset: DataSource | None = None,
+    ) -> list[Path]:
+        """Writes animations of latent space; see `flaxvae.latent.animations.animate`.
+
+        Args:
+          folder: where the files are written; default ``figures`` in the run's folder.
+          animations: names; default all that suit the model.
+          file_format: ``gif`` or ``mp4``.
+          on_picture: called with each animation's name before it is computed.
+          dataset: in place of the run's own: a data set, or what `read` takes.
+
+        Returns:
+          The paths of the files.
+
+        Raises:
+          InputError: no data set or no folder, or what `animate` refuses.
+        """
+        folder = self._workdir() / "figures" if folder is None else folder
+        return animate(
+            self,
+            self._dataset(dataset),
+            folder,
+            animations=animations,
+            file_format=file_format,
+            on_picture=on_picture,
+        )
 
     def generate(
         self,
@@ -620,7 +670,8 @@ class Run(TrainedOnData):
     ) -> dict[str, Any]:
         """Writes ``summary.json`` to the run's folder, and returns its contents.
 
-        The arguments are those of `summarize`.
+        Beside it ``gallery.html`` shows the numbers and pictures of the folder on one
+        page; see `flaxvae.latent.gallery`. The arguments are those of `summarize`.
 
         Raises:
           InputError: a run without a folder.
@@ -629,6 +680,7 @@ class Run(TrainedOnData):
         folder = RunFolder(self._workdir())
         if hosts.is_main():
             folder.write_summary(summary)
+            write_gallery(self._workdir())
         return summary
 
     def _summary_before(self) -> Mapping[str, object]:

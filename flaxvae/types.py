@@ -19,3 +19,12 @@ Block: TypeAlias = (
 )
 """Features of one column of a table: ``("real",)``, ``("integer", edges, levels)`` in
 the units that the model sees, ``("binary",)``, or ``("category", K)``."""
+
+PictureFormat: TypeAlias = Literal["png", "pdf", "svg"]
+"""Of a figure's file."""
+
+PictureStyle: TypeAlias = Literal["light", "dark"]
+"""Of figures on paper, and on dark slides."""
+
+AnimationFormat: TypeAlias = Literal["gif", "mp4"]
+"""Of an animation's file."""

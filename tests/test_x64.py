@@ -302,7 +302,7 @@ def test_a_sweep_and_a_streamed_run(name):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_keep_their_types(name):
-    params = {"w": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)}
+    params = {"kernel": np.ones((2, 3), np.float32), "bias": np.ones(3, np.float32)}
     optimizer = build_optimizer(
         name, 1e-2, schedule="cosine", warmup_steps=1, total_steps=5, clip_norm=1.0
     )

@@ -1,8 +1,11 @@
-"""Names of classes."""
+"""Classes: their names, and where they lie in latent space."""
 
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 
 def name_class(label: int | np.integer, class_names: Sequence[object] | None) -> str:
@@ -18,3 +21,46 @@ def name_class(label: int | np.integer, class_names: Sequence[object] | None) ->
     """
     names = () if class_names is None else class_names
     return str(names[int(label)] if 0 <= label < len(names) else label)
+
+
+def class_means(codes: ArrayLike, labels: ArrayLike, num_classes: int) -> jax.Array:
+    """The mean code of each class.
+
+    >>> class_means([[0.0], [2.0], [5.0]], [0, 0, 2], 3).tolist()
+    [[1.0], [nan], [5.0]]
+
+    Args:
+      codes: ``(N, D)``.
+      labels: ``(N,)`` integers from 0; negative ones, and those beyond the classes, are
+        in none.
+      num_classes: C.
+
+    Returns:
+      ``(C, D)``; NaN for a class without codes.
+    """
+    codes, labels = jnp.asarray(codes), jnp.asarray(labels)
+    known = jnp.where(labels < 0, num_classes, labels)
+    sums = jax.ops.segment_sum(codes, known, num_classes)
+    ones = jnp.ones(len(labels), codes.dtype)
+    counts = jax.ops.segment_sum(ones, known, num_classes)[:, None]
+    return jnp.where(counts > 0, sums / jnp.maximum(counts, 1), jnp.nan)
+
+
+def attribute_direction(codes: ArrayLike, has_attribute: ArrayLike) -> jax.Array:
+    """From the mean code without an attribute to the mean code with it, ``(D,)``.
+
+    Adding it to a code adds the attribute, such as a smile or a thicker stroke;
+    subtracting it takes the attribute away.
+
+    >>> attribute_direction([[1.0, 0.0], [1.0, 4.0], [3.0, 2.0]], [0, 0, 1]).tolist()
+    [2.0, 0.0]
+
+    Args:
+      codes: ``(N, D)``.
+      has_attribute: ``(N,)`` zeros and ones, at least one of each.
+
+    Source: Larsen et al., "Autoencoding beyond pixels using a learned similarity
+    metric", 2015, arXiv 1512.09300, section 4.
+    """
+    without, having = class_means(codes, jnp.asarray(has_attribute, jnp.int32), 2)
+    return having - without

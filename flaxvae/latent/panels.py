@@ -243,7 +243,8 @@ def interpolations(
     images = np.asarray(trained.preprocessing.prepare(jnp.asarray(split.x)))
     codes = levels.encode(trained, split)  # (N, D)
     paired = 2 * (len(codes) // 2)
-    paths = interpolate(codes[:paired:2], codes[1:paired:2], steps)  # (rows, steps, D)
+    ends = codes[:paired:2], codes[1:paired:2]
+    paths = np.asarray(interpolate(*ends, steps))  # (rows, steps, D)
     images = _reduce(images, trained, len(paths) * steps, steps)
     return decode_grid(trained, paths), (images[:paired:2], images[1:paired:2])
 
@@ -371,7 +372,7 @@ def comparison(
         ends = np.asarray(model.encode(dataset.test.x[shown]).mean)
         paired = 2 * (len(ends) // 2)
         codes = interpolate(ends[:paired:2], ends[1:paired:2], columns)
-        paths.append(decode_grid(model, codes))
+        paths.append(decode_grid(model, np.asarray(codes)))
     known = np.asarray(trained.encode(dataset.train.x[:TRAINING_CODES]).mean)
     shape = (rows, columns, known.shape[-1])
     eps = np.asarray(jax.random.normal(key, shape, jnp.float32))

@@ -1,12 +1,17 @@
-"""Paths through latent space."""
+"""Paths and surfaces through latent space: arrays of codes in, arrays of codes out."""
 
-import numpy as np
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.special import ndtri
+from jax.typing import ArrayLike
+
+from flaxvae.checks import InputError, as_integer
 
 
-def interpolate(start: np.ndarray, end: np.ndarray, steps: int = 10) -> np.ndarray:
+def interpolate(start: ArrayLike, end: ArrayLike, steps: int = 10) -> Array:
     """Codes on the straight line between two codes, both ends included.
 
-    >>> interpolate(np.array([0.0, 2.0]), np.array([4.0, 0.0]), 3).tolist()
+    >>> interpolate([0.0, 2.0], [4.0, 0.0], 3).tolist()
     [[0.0, 2.0], [2.0, 1.0], [4.0, 0.0]]
 
     Args:
@@ -16,6 +21,172 @@ def interpolate(start: np.ndarray, end: np.ndarray, steps: int = 10) -> np.ndarr
 
     Returns:
       ``(steps, D)``, or ``(N, steps, D)``.
+
+    Raises:
+      InputError: fewer than 2 steps.
     """
-    start, end = np.asarray(start), np.asarray(end)
-    return np.linspace(start, end, steps, axis=-2)
+    start, end = jnp.asarray(start)[..., None, :], jnp.asarray(end)[..., None, :]
+    share = _shares(steps, start.ndim)
+    return (1 - share) * start + share * end
+
+
+def interpolate_spherically(start: ArrayLike, end: ArrayLike, steps: int = 10) -> Array:
+    """Codes on the arc between two codes, at the lengths between theirs.
+
+    The direction turns at a constant rate and the length changes evenly. Codes of many
+    dimensions from a normal prior have about one length, which the straight line
+    leaves: its middle is shorter by a factor of 0.7 for codes at a right angle. Between
+    opposite codes, or where one is zero, it is the straight line.
+
+    >>> path = interpolate_spherically([1.0, 0.0], [0.0, 3.0], 3)
+    >>> jnp.linalg.norm(path, axis=1).round(4).tolist()
+    [1.0, 2.0, 3.0]
+
+    Args:
+      start: a code ``(D,)``, or several ``(N, D)``.
+      end: of the same shape.
+      steps: number of codes on the arc, >= 2.
+
+    Returns:
+      ``(steps, D)``, or ``(N, steps, D)``.
+
+    Raises:
+      InputError: fewer than 2 steps.
+
+    Source: Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985; for
+    latent spaces White, "Sampling Generative Networks", 2016, arXiv 1609.04468.
+    """
+    start, end = jnp.asarray(start)[..., None, :], jnp.asarray(end)[..., None, :]
+    share = _shares(steps, start.ndim)
+    lengths = [jnp.linalg.norm(code, axis=-1, keepdims=True) for code in (start, end)]
+    first, last = (
+        code / jnp.where(length > 0, length, 1.0)
+        for code, length in zip((start, end), lengths, strict=True)
+    )
+    # By half angles: the arc cosine is inexact for small ones.
+    apart = jnp.linalg.norm(first - last, axis=-1, keepdims=True)
+    together = jnp.linalg.norm(first + last, axis=-1, keepdims=True)
+    angle = 2 * jnp.arctan2(apart, together)
+    sine = jnp.sin(angle)
+    is_arc = (sine > 1e-4) & (lengths[0] > 0) & (lengths[1] > 0)
+    safe = jnp.where(is_arc, sine, 1.0)
+    direction = (
+        jnp.sin((1 - share) * angle) * first + jnp.sin(share * angle) * last
+    ) / safe
+    arc = ((1 - share) * lengths[0] + share * lengths[1]) * direction
+    return jnp.where(is_arc, arc, (1 - share) * start + share * end)
+
+
+def loop(codes: ArrayLike, steps: int = 10, *, spherical: bool = False) -> Array:
+    """A closed path through codes, for an animation that repeats.
+
+    >>> loop([[0.0], [1.0]], 2).tolist()
+    [[0.0], [0.5], [1.0], [0.5]]
+
+    Args:
+      codes: ``(N, D)``, N >= 2; the path goes from the last back to the first.
+      steps: codes from each of them to the next one, >= 1, the next one not included.
+      spherical: go along arcs, see `interpolate_spherically`.
+
+    Returns:
+      ``(N * steps, D)``.
+
+    Raises:
+      InputError: fewer than two codes, or no step.
+    """
+    codes = jnp.asarray(codes)
+    if codes.ndim != 2 or len(codes) < 2:
+        raise InputError(f"codes must be two or more, (N, D), got {codes.shape}")
+    steps = as_integer("steps", steps, 1)
+    between = interpolate_spherically if spherical else interpolate
+    path = between(codes, jnp.roll(codes, -1, axis=0), steps + 1)  # (N, steps + 1, D)
+    return path[:, :-1].reshape(-1, codes.shape[1])
+
+
+def square(corners: ArrayLike, steps: int | tuple[int, int] = 10) -> Array:
+    """Codes on the bilinear surface between four codes.
+
+    >>> square([[0.0], [2.0], [4.0], [6.0]], 3)[..., 0].tolist()
+    [[0.0, 1.0, 2.0], [2.0, 3.0, 4.0], [4.0, 5.0, 6.0]]
+
+    Args:
+      corners: ``(4, D)``: top left, top right, bottom left, bottom right.
+      steps: codes along both sides, or across and down, each >= 2.
+
+    Returns:
+      ``(down, across, D)``.
+
+    Raises:
+      InputError: not four corners, or fewer than 2 steps.
+    """
+    corners = jnp.asarray(corners)
+    if corners.ndim != 2 or len(corners) != 4:
+        raise InputError(f"corners must be four codes, (4, D), got {corners.shape}")
+    across, down = (steps, steps) if isinstance(steps, int) else steps
+    left, right = interpolate(corners[:2], corners[2:], down)  # (down, D) each
+    return interpolate(left, right, across)
+
+
+def traverse(origin: ArrayLike, dims: ArrayLike, values: ArrayLike) -> Array:
+    """Codes that differ from one in a single dimension.
+
+    >>> traverse([1.0, 2.0], [1], [-3.0, 3.0]).tolist()
+    [[[1.0, -3.0], [1.0, 3.0]]]
+
+    Args:
+      origin: the code ``(D,)`` from which each row differs in one dimension.
+      dims: which dimensions, ``(R,)`` integers, a row each; see `rank_dimensions`.
+      values: of the dimension, ``(S,)`` for all rows or ``(R, S)``; see
+        `prior_values` and `posterior_values`.
+
+    Returns:
+      ``(R, S, D)``.
+    """
+    origin, dims = jnp.asarray(origin), jnp.asarray(dims)
+    values = jnp.asarray(values, origin.dtype)
+    R, S, D = len(dims), values.shape[-1], len(origin)
+    is_moved = jnp.arange(D)[None, None] == dims[:, None, None]  # (R, 1, D)
+    moved = jnp.broadcast_to(values, (R, S))[..., None]
+    return jnp.where(is_moved, moved, origin[None, None])
+
+
+def prior_values(steps: int = 10, *, low: float = 0.05, high: float = 0.95) -> Array:
+    """Values ``(steps,)`` at evenly spaced quantiles of a standard normal prior."""
+    return ndtri(jnp.linspace(low, high, as_integer("steps", steps, 2)))
+
+
+def posterior_values(
+    mean: ArrayLike, std: ArrayLike, steps: int = 10, *, extent: float = 3.0
+) -> Array:
+    """Values within so many standard deviations of a posterior's mean.
+
+    >>> posterior_values([1.0], [2.0], 3, extent=1.5).tolist()
+    [[-2.0, 1.0, 4.0]]
+
+    Args:
+      mean: of the dimensions, ``(R,)``.
+      std: their standard deviations, ``(R,)``, of one posterior or of the aggregate
+        posterior.
+      steps: S.
+      extent: standard deviations on either side of the mean.
+
+    Returns:
+      ``(R, S)``.
+    """
+    units = jnp.linspace(-extent, extent, as_integer("steps", steps, 2))
+    return jnp.asarray(mean)[:, None] + jnp.asarray(std)[:, None] * units[None]
+
+
+def rank_dimensions(kl: ArrayLike, count: int | None = None) -> Array:
+    """Dimensions by their KL ``(D,)`` in nats, largest first; at most ``count``.
+
+    >>> rank_dimensions([0.1, 2.0, 0.0]).tolist()
+    [1, 0, 2]
+    """
+    return jnp.argsort(-jnp.asarray(kl), stable=True)[:count]
+
+
+def _shares(steps: int, ndim: int) -> Array:
+    """From 0 to 1, ``(..., steps, 1)`` of so many axes."""
+    shares = jnp.linspace(0.0, 1.0, as_integer("steps", steps, 2))
+    return shares.reshape((1,) * (ndim - 2) + (-1, 1))

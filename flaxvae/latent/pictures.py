@@ -3,15 +3,15 @@
 A new one is its function below, one line in the dictionaries at the end, and its test.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import jax
 import numpy as np
 
 from flaxvae.capabilities import ConditionTraits, ModelTraits
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, check_choice
 from flaxvae.data import Dataset
 from flaxvae.latent import level_pictures, panels, series
 from flaxvae.latent.context import Context, Picture
@@ -24,9 +24,11 @@ from flaxvae.latent.samplers import (
     check_sampler,
     choose_sampler,
 )
+from flaxvae.latent.space_pictures import SPACE_PICTURES
 from flaxvae.models import VQVAE, Autoencoder
 from flaxvae.objectives.reconstruction import ACTIVE, Reconstruction
 from flaxvae.training import Trained
+from flaxvae.types import PictureFormat, PictureStyle
 
 if TYPE_CHECKING:
     from flaxvae.latent.figures.style import Figure
@@ -47,9 +49,12 @@ def draw(
     code_prior: Trained | None = None,
     codes: Dataset | None = None,
     seed: int | None = None,
-    pictures: Mapping[str, Picture] | None = None,
+    pictures: Mapping[str, Picture] | Sequence[str] | None = None,
+    file_format: PictureFormat = "png",
+    style: PictureStyle = "light",
+    on_picture: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Draws the pictures of a run into ``folder``, as PNG files.
+    """Draws the pictures of a run into ``folder``.
 
     Args:
       trained: the model: a VAE, conditional or not, an autoencoder, or a VQ-VAE.
@@ -64,16 +69,24 @@ def draw(
       codes: of a VQ-VAE, the data set as numbers of entries, where it has been encoded
         already; see `encode_dataset`.
       seed: of the samples; default that of the run.
-      pictures: which ones, by name; default those of the model's kind.
+      pictures: names of `available_pictures`, or functions by name; default those that
+        every run of the model's kind draws.
+      file_format: ``png``, ``pdf`` or ``svg``.
+      style: ``light``, or ``dark`` for slides.
+      on_picture: called with each picture's name before it is drawn.
 
     Returns:
       The paths of the files, ``<name>.png`` each.
 
     Raises:
-      InputError: too few test examples, or a sampler or dimensions that do not exist
-        for the model.
+      InputError: too few test examples, or a sampler, dimensions or a picture that do
+        not exist for the model.
     """
     from flaxvae.latent import figures
+    from flaxvae.latent.figures.style import use_style
+
+    check_choice("file_format", file_format, get_args(PictureFormat))
+    check_choice("style", style, get_args(PictureStyle))
 
     for model in (trained, other, code_prior):
         if model is not None:
@@ -97,8 +110,14 @@ def draw(
         codes=codes,
         seed=seed,
     )
-    paths = []
-    chosen = pictures or choose_pictures(trained, dataset)
+    chosen, is_named = choose_pictures(trained, dataset), False
+    if isinstance(pictures, Mapping):
+        chosen = {**pictures}
+    elif pictures is not None:
+        available, is_named = available_pictures(trained, dataset), True
+        for name in pictures:
+            check_choice("picture", name, available)
+        chosen = {name: available[name] for name in pictures}
     if manifold_dims is not None and not {manifold, series_manifold} & {
         *chosen.values()
     }:
@@ -106,12 +125,28 @@ def draw(
             "manifold_dims must be left out for a model or data without a picture of "
             f"the manifold, got {manifold_dims}"
         )
+    paths = []
     for name, picture in chosen.items():
-        figure = picture(context)
-        if figure is not None:
-            paths.append(Path(folder) / f"{name}.png")
-            figures.save_figure(figure, paths[-1])
+        if on_picture is not None:
+            on_picture(name)
+        with use_style(style):
+            figure = picture(context)
+            if figure is not None:
+                paths.append(Path(folder) / f"{name}.{file_format}")
+                figures.save_figure(figure, paths[-1])
+        if figure is None and is_named:
+            raise InputError(
+                f"picture must suit the model and its data, got {name}, which does not"
+            )
     return paths
+
+
+def available_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
+    """All pictures of a model's kind: those that every run draws, and others."""
+    chosen = choose_pictures(trained, dataset)
+    if trained.has_levels or isinstance(trained.model, VQVAE):
+        return chosen
+    return {**chosen, "tsne": tsne_scatter, **SPACE_PICTURES}
 
 
 def choose_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:

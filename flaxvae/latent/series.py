@@ -57,7 +57,7 @@ def interpolations(
     """
     codes = levels.encode(trained, split)  # (N, D)
     paired = 2 * (len(codes) // 2)
-    paths = interpolate(codes[:paired:2], codes[1:paired:2], PATH_STEPS)
+    paths = np.asarray(interpolate(codes[:paired:2], codes[1:paired:2], PATH_STEPS))
     x = np.asarray(split.x)
     return _decode(trained, paths), (x[:paired:2], x[1:paired:2])
 

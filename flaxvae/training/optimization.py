@@ -49,7 +49,8 @@ class Optimization:
     learning_rate: float = setting(1e-3, above=0)
     """Highest step size of the optimizer."""
     optimizer: OptimizerName = "adam"
-    """Optimizer, with Optax's default constants."""
+    """Optimizer, with Optax's default constants. muon needs the fewest epochs, with
+    batches of 500 or so."""
     lr_schedule: LearningRateSchedule = "constant"
     """Decay of the step size: to 0 (cosine, linear) or to 1 % (exponential)."""
     warmup_epochs: float = setting(0.0, at_least=0)

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 import flaxvae
-from experiments import evaluate, generate, probe, recognize, score
+from experiments import evaluate, generate, probe, recognize, score, visualize
 from experiments.command import run_command
 from flaxvae import Run
 from flaxvae.data import DataConfig, condition_on_labels, rows
@@ -23,7 +23,7 @@ from flaxvae.models import CodePriorConfig, VAEConfig, build_autoencoder, build_
 from flaxvae.models.variables import variable_shapes
 from flaxvae.training import Engine, Trained
 
-MODULES = (evaluate, generate, probe, recognize, score)
+MODULES = (evaluate, generate, probe, recognize, score, visualize)
 COMMANDS = {m.__name__.split(".")[-1]: m for m in MODULES}
 TRAIN = {"epochs": 1, "batch_size": 16, "progress": False}
 SPLITS = {"split_seed": 3, "test_size": 0.25, "validation_size": 0.1}
@@ -297,6 +297,36 @@ def test_a_command_works_with_the_runs_own_data_or_says_why_not(
         ),
         ("autoencoder", "score", ("--num_samples=3",), "a model that draws nothing"),
         ("autoencoder", "score", ("--seed=3",), "a model that draws nothing"),
+        ("vae", "visualize", ("heatmap",), "unknown picture 'heatmap': choose from de"),
+        ("vae", "visualize", ("samples", "--manifold_dims", 0, 1), "must be left out"),
+        (
+            "vae",
+            "visualize",
+            ("manifold", "--manifold_dims", 0, 2),
+            "must be in 0 to 1",
+        ),
+        ("vae", "visualize", ("--format=jpg",), "unknown format 'jpg': choose from"),
+        (
+            "vae",
+            "visualize",
+            ("--format=gif", "--style=dark"),
+            "style must be left out",
+        ),
+        (
+            "vae",
+            "visualize",
+            ("samples", "--format=gif"),
+            "unknown animation 'samples'",
+        ),
+        ("table", "visualize", ("loop", "--format=gif"), "got loop, which does not"),
+        (
+            "vqvae",
+            "visualize",
+            ("--format=gif",),
+            "whose code is one vector, got VQVAE",
+        ),
+        ("table", "visualize", ("traversals",), "got traversals, which does not"),
+        ("vqvae", "visualize", ("traversals",), "unknown picture 'traversals'"),
         ("vae", "probe", ("--dataset=nowhere.csv",), "cannot be read: No such file"),
         ("vae", "recognize", ("--dataset=digits",), "must hold examples of the shape"),
         (
@@ -416,3 +446,28 @@ def test_a_folder_that_cannot_be_written_is_refused_first(find_run, call, monkey
         flags = (f"--workdir={workdir}", f"--output={workdir.parent / 'file'}")
         code, _, err = call(command, *flags)
         assert is_refusal(code, err, "output must be a writable folder")
+
+
+def test_pictures_of_a_conditional_model(find_run, call):
+    workdir = find_run("conditional")
+    code, out, err = call("visualize", "traversals", f"--workdir={workdir}")
+    assert code == 0, err
+    assert out.strip() == str(workdir / "figures" / "traversals.png")
+    name = "kl_per_dimension"  # its prior depends on the condition
+    code, _, err = call("visualize", name, f"--workdir={workdir}")
+    assert is_refusal(code, err, f"got {name}, which does not")
+
+
+def test_dark_pictures_are_dark_and_vectors_have_their_format(find_run, call, tmp_path):
+    workdir = find_run("vae")
+    names = ("reparameterization", "traversals")
+    for style, low, high in (("light", 0.6, 1.0), ("dark", 0.0, 0.4)):
+        flags = (f"--workdir={workdir}", f"--style={style}", f"--output={style}")
+        code, out, err = call("visualize", *names, *flags)
+        assert code == 0, err
+        assert out.split() == [f"{style}/{name}.png" for name in names]
+        picture = np.asarray(PIL.Image.open(out.split()[0]).convert("L")) / 255
+        assert low <= picture.mean() <= high
+    code, out, err = call("visualize", names[0], f"--workdir={workdir}", "--format=svg")
+    assert out.strip() == str(workdir / "figures" / f"{names[0]}.svg")
+    assert "<svg" in (workdir / "figures" / f"{names[0]}.svg").read_text()

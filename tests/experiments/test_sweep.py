@@ -4,14 +4,15 @@ import pytest
 from matplotlib.image import imread
 
 import flaxvae
+from experiments import hierarchical_sweep, sweep
 from experiments.command import run_command
-from experiments.sweep import Flags, main, print_best
+from experiments.grids import print_best
 from flaxvae.training import NonFiniteError
 
 
-def in_process(*arguments):
+def in_process(*arguments, command=sweep):
     with pytest.raises(SystemExit) as error:
-        run_command(main, Flags, [str(a) for a in arguments])
+        run_command(command.main, command.Flags, [str(a) for a in arguments])
     return error.value.code
 
 
@@ -62,6 +63,44 @@ def test_a_grid_becomes_a_table_figures_and_run_folders(tmp_path, capsys):
 )
 def test_bad_values_get_one_line(tmp_path, capsys, flag, message):
     assert in_process("--dataset=digits", f"--workdir={tmp_path}/run", flag) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_numbers_of_levels_are_swept(tmp_path):
+    workdir = tmp_path / "sweep"
+    sizes = ("--latent_dims=3", "--hidden=8", "--level_hidden=8", "--inference=ladder")
+    arguments = ("--dataset=digits", "--epochs=1", *sizes, f"--workdir={workdir}")
+    grid = ("--num_levels", "1", "2", "--beta", "0.5", "1")
+    assert in_process(*arguments, *grid, command=hierarchical_sweep) == 0
+    with (workdir / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    settings = [(row["num_levels"], row["beta"]) for row in rows]
+    assert settings == [("1", "0.5"), ("1", "1.0"), ("2", "0.5"), ("2", "1.0")]
+    assert int(rows[0]["parameters"]) < int(rows[2]["parameters"])
+    figures = {path.stem for path in (workdir / "figures").iterdir()}
+    assert figures == {
+        "rate_distortion",
+        "elbo_against_beta",
+        "elbo_against_num_levels",
+    }
+    for levels in (1, 2):
+        (folder,) = (workdir / "members").glob(f"num_levels={levels},beta=1.0,*")
+        assert len(flaxvae.load(folder).history[-1]["codes"]["kl_per_level"]) == levels
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--depth=2",), "depth must be left out, got 2"),
+        (("--num_levels=0",), "num_levels must be >= 1, got 0"),
+        (("--latent_dims", "2", "3", "--num_levels=3"), "one for each of 3 levels"),
+    ],
+)
+def test_bad_levels_get_one_line(tmp_path, capsys, flags, message):
+    arguments = ("--dataset=digits", f"--workdir={tmp_path}/run", *flags)
+    assert in_process(*arguments, command=hierarchical_sweep) == 2
     err = capsys.readouterr().err
     assert message in err
     assert len(err.splitlines()) == 1

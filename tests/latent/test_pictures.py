@@ -233,7 +233,7 @@ def test_code_maps_give_equal_entries_equal_colours(stripes):
 
 def test_every_picture_is_listed_under_its_kind():
     kinds = [value for name, value in vars(pictures).items() if "_PICTURES" in name]
-    assert len(kinds) == 12
+    assert len(kinds) == 13
     for kind in kinds:
         assert all(callable(picture) for picture in kind.values())
 

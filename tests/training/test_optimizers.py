@@ -174,3 +174,37 @@ def test_the_length_and_the_batches_suit_the_data(examples, epochs, batch_size):
     assert (chosen.epochs, chosen.batch_size) == (epochs, batch_size)
     own = Optimization(epochs=2, batch_size=1).for_dataset(examples)
     assert (own.epochs, own.batch_size) == (2, 1)
+
+
+def test_muon_takes_orthogonal_steps_of_kernels_and_nadams_of_the_rest():
+    """Singular values near 1, singular vectors of the gradient, size as of Adam."""
+    key_w, key_b = jax.random.split(jax.random.key(0))
+    grads = {"kernel": jax.random.normal(key_w, (6, 4)), "bias": jnp.arange(4.0) - 1.5}
+    grads["scale"] = jax.random.normal(key_b, (2, 4))
+    params = jax.tree.map(jnp.ones_like, grads)
+    (update,) = updates_of(build_optimizer("muon", 0.5), grads, params=params)
+    (nadam,) = updates_of(build_optimizer("nadam", 0.5), grads, params=params)
+    for name in ("bias", "scale"):
+        np.testing.assert_allclose(update[name], nadam[name], rtol=1e-5)
+    U, _, V = np.linalg.svd(grads["kernel"], full_matrices=False)
+    turned = U.T @ -np.asarray(update["kernel"]) @ V.T
+    step = 0.5 * 0.2 * 6**0.5  # rate, root mean square, square root of the larger side
+    np.testing.assert_allclose(np.diag(turned) / step, 1.0, atol=0.35)
+    np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-3 * step)
+
+
+def test_muon_sees_a_convolution_as_a_matrix_and_stacked_layers_one_by_one():
+    def of(kernel):
+        grads = {"kernel": kernel}
+        optimizer = build_optimizer("muon", 1.0)
+        (update,) = updates_of(optimizer, grads, params=grads)
+        return np.asarray(update["kernel"])
+
+    patch = jax.random.normal(jax.random.key(0), (3, 3, 2, 5))
+    np.testing.assert_allclose(
+        of(patch).reshape(18, 5), of(patch.reshape(18, 5)), atol=1e-5
+    )
+    for shape in ((3, 3, 2, 5), (4, 6)):
+        stacked = jax.random.normal(jax.random.key(1), (2, *shape))
+        for layer, expected in zip(of(stacked), stacked, strict=True):
+            np.testing.assert_allclose(layer, of(expected), atol=1e-5)

@@ -13,6 +13,7 @@ from flaxvae.latent.figures.style import (
     LEGEND_ROWS,
     add_legend,
     axis_text,
+    background,
     class_color,
     class_texts,
     keep_width,
@@ -55,7 +56,7 @@ def plot_latent_scatter(
     shown = np.random.default_rng(0).permutation(len(codes))[:MAX_POINTS]
     codes = np.asarray(codes)[shown]
     labels = np.zeros(len(codes), int) if labels is None else np.asarray(labels)[shown]
-    kinds, classes, class_names = _number_labels(labels, class_names)
+    kinds, classes, class_names = number_labels(labels, class_names)
     if codes.shape[1] == 1:
         spread = np.random.default_rng(1).uniform(-0.35, 0.35, len(codes))
         codes = np.stack([codes[:, 0], classes + spread], axis=1)  # (N, 2)
@@ -85,7 +86,7 @@ def plot_latent_scatter(
     return figure
 
 
-def _number_labels(
+def number_labels(
     labels: np.ndarray, class_names: Sequence[str] | None
 ) -> tuple[list[int], np.ndarray, Sequence[str] | None]:
     """The classes that there are, which of them each example is of, and the names.
@@ -149,7 +150,7 @@ def plot_activity(codes: np.ndarray, active: float, *, title: str) -> Figure:
         (0, 4),
         textcoords="offset points",
         horizontalalignment="right",
-        path_effects=[withStroke(linewidth=3, foreground="white")],
+        path_effects=[withStroke(linewidth=3, foreground=background())],
     )
     right.set_xlabel("code dimension, sorted by activity")
     right.set_ylabel("share of examples where it is active")
@@ -179,7 +180,7 @@ def plot_code_usage(shares: np.ndarray, *, title: str) -> Figure:
         ha="right",
         textcoords="offset points",
         fontsize=9,
-        path_effects=[withStroke(linewidth=3, foreground="white")],
+        path_effects=[withStroke(linewidth=3, foreground=background())],
     )
     axes.set_yscale("log")
     used = ordered[ordered > 0]
@@ -221,4 +222,4 @@ def _write_apart(axes: Axes, places: np.ndarray, names: Sequence[str]) -> None:
         written.append(i)
         text = axes.text(places[i][0], places[i][1], name, weight="bold", size=12)
         text.set(horizontalalignment="center", verticalalignment="center")
-        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+        text.set_path_effects([withStroke(linewidth=3, foreground=background())])

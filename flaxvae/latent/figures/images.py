@@ -19,6 +19,7 @@ from flaxvae.latent.figures.style import (
     axis_text,
     class_texts,
     make_picture,
+    paper,
     plain_text,
     set_title,
     show_pixels,
@@ -129,7 +130,7 @@ def plot_rows(
     is_beside = not is_turned and not is_short and longest > cell * H / W
     margin = longest if is_beside else 0.0
     figure, axes = make_picture(
-        tile_images(tiles, gap=GAP),
+        tile_images(tiles, gap=GAP, fill=paper()),
         title,
         width,
         margin=margin,
@@ -164,12 +165,12 @@ def plot_samples(
         columns = choose_grid(1, 10, images.shape[1:])[1]
     columns = max(1, min(columns, len(images)))
     if missing := -len(images) % columns:
-        blank = np.ones((missing, *images.shape[1:]), images.dtype)
+        blank = np.full((missing, *images.shape[1:]), paper(), images.dtype)
         images = np.concatenate([images, blank])
     grid = images.reshape(-1, columns, *images.shape[1:])  # (rows, columns, H, W, C)
     width = choose_width(len(grid), columns, images.shape[1:])
     figure, _ = make_picture(
-        tile_images(fit_to_width(grid, width), gap=GAP),
+        tile_images(fit_to_width(grid, width), gap=GAP, fill=paper()),
         title,
         width,
         note=describe_shape(images.shape[1:]),
@@ -192,9 +193,9 @@ def plot_interpolations(
     width = choose_width(rows, steps + 3, shape)
     start, end = (np.asarray(e)[:, np.newaxis] for e in ends)
     tiles = [fit_to_width(x, width, steps + 3) for x in (start, images, end)]
-    left, middle, right = (tile_images(x, gap=GAP) for x in tiles)
+    left, middle, right = (tile_images(x, gap=GAP, fill=paper()) for x in tiles)
     W = tiles[0].shape[3]
-    space = np.ones((left.shape[0], max(W // 2, 1), left.shape[2]))
+    space = np.full((left.shape[0], max(W // 2, 1), left.shape[2]), paper())
     picture = np.concatenate([left, space, middle, space, right], axis=1)
     figure, axes = make_picture(
         picture, title, width, note=describe_shape(shape), is_sharp=min(shape[:2]) < 4
@@ -231,7 +232,8 @@ def plot_comparison(
     width = choose_width(down, across, shape, most)
     cell = width / len(columns)
     tiles = [
-        [tile_images(fit_to_width(x, cell), gap=GAP) for x in row] for row in panels
+        [tile_images(fit_to_width(x, cell), gap=GAP, fill=paper()) for x in row]
+        for row in panels
     ]
     heights = [row[0].shape[0] for row in tiles]
     height = width * sum(heights) / sum(tile.shape[1] for tile in tiles[0])

@@ -21,6 +21,7 @@ from flaxvae.latent.figures.style import (
     add_legend,
     class_color,
     make_picture,
+    paper,
     set_title,
     strip,
 )
@@ -49,20 +50,20 @@ def plot_variations(
         fit_to_width(x.reshape(A * K, -1, *shape), width, R + 2)
         for x in (np.repeat(anchors, K, axis=0), images)
     )
-    left[np.arange(A * K) % K > 0] = 1.0  # the anchor stands in the first row
+    left[np.arange(A * K) % K > 0] = paper()  # the anchor stands in the first row
     H, W, C = left.shape[2:]
     space = max(min(H, W) // 2, 1)
     blocks: list[np.ndarray] = []
     centers: list[float] = []
     for a in range(A):
         rows = slice(a * K, (a + 1) * K)
-        tiles = [tile_images(x[rows], gap=GAP) for x in (left, right)]
-        between = np.ones((len(tiles[0]), space, C))
+        tiles = [tile_images(x[rows], gap=GAP, fill=paper()) for x in (left, right)]
+        between = np.full((len(tiles[0]), space, C), paper())
         top = sum(len(block) for block in blocks)
         centers += [top + center for center in row_centers(K, H)]
         blocks.append(np.concatenate([tiles[0], between, tiles[1]], axis=1))
         apart = space if K > 1 else GAP
-        blocks.append(np.ones((apart, blocks[0].shape[1], C)))
+        blocks.append(np.full((apart, blocks[0].shape[1], C), paper()))
     picture = np.concatenate(blocks[:-1])  # (H', W', C)
     figure, axes = make_picture(
         picture,

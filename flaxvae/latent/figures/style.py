@@ -1,19 +1,21 @@
 """What figures have in common: colours, texts, legends, frames, pixels, files."""
 
 import colorsys
+import contextlib
 import functools
 import textwrap
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import style as style_sheets
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.legend import Legend
@@ -23,9 +25,32 @@ from matplotlib.textpath import TextPath
 
 from flaxvae.files import atomic_file
 from flaxvae.latent.classes import name_class
+from flaxvae.types import PictureStyle
 
 DPI = 150
 
+STYLES: dict[PictureStyle, dict[str, str]] = {
+    "light": {},
+    "dark": {
+        **dict.fromkeys(
+            ("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "#16181d"
+        ),
+        **dict.fromkeys(
+            (
+                "text.color",
+                "axes.labelcolor",
+                "axes.titlecolor",
+                "axes.edgecolor",
+                "xtick.color",
+                "ytick.color",
+                "legend.labelcolor",
+            ),
+            "#e6e8ec",
+        ),
+        "grid.color": "#8b909b",
+    },
+}
+"""Settings of Matplotlib, in which figures are made."""
 
 GAP = 1  # pixels between images
 
@@ -68,6 +93,28 @@ TITLE_CHARACTERS = 12.0  # about as many of a title are an inch wide
 
 
 GOLDEN = 0.6180339887498949  # its multiples modulo 1 are spread evenly, in any number
+
+
+@contextlib.contextmanager
+def use_style(style: PictureStyle) -> Iterator[None]:
+    """Figures that are made and saved in the block are light or dark."""
+    with style_sheets.context(STYLES[style]):
+        yield
+
+
+def background() -> str:
+    """The colour behind a figure, of the strokes around texts."""
+    return to_hex(mpl.rcParams["figure.facecolor"])
+
+
+def foreground() -> str:
+    """The colour of texts and of lines that belong to no class."""
+    return to_hex(mpl.rcParams["text.color"])
+
+
+def paper() -> float:
+    """The brightness of the background, of gaps between images, in [0, 1]."""
+    return float(np.mean(to_rgb(background())))
 
 
 def class_color(label: int) -> str:

@@ -1,0 +1,156 @@
+"""Draw the pictures of a run again, or more of them.
+
+    python -m experiments.visualize --workdir=runs/mnist_vae/...
+    python -m experiments.visualize --workdir=runs/... traversals tsne --format=pdf
+    python -m experiments.visualize --workdir=runs/... all --style=dark --output=slides
+    python -m experiments.visualize --workdir=runs/... --format=gif
+
+Without names, those that every run of its kind draws; ``all``: also traversals, t-SNE,
+the KL of each dimension, the aggregate posterior beside the prior, the magnification of
+the decoder with shortest paths, and the reparameterization. A name that does not suit
+the run lists those that do. As ``gif`` or ``mp4``: animations of traversals, and of a
+loop through the codes of test images. The run's ``gallery.html`` shows all of them.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import OmitArgPrefixes, Positional
+
+import flaxvae
+from experiments import command, terminal
+from experiments.run_data import RunData, choose_output
+from flaxvae import InputError, Run
+from flaxvae.checks import check_seed
+from flaxvae.data import Dataset
+from flaxvae.latent.animations import FILMS
+from flaxvae.latent.context import Picture
+from flaxvae.latent.gallery import write_gallery
+from flaxvae.latent.pictures import available_pictures, choose_pictures
+from flaxvae.latent.samplers import SamplerName
+from flaxvae.settings import check_settings
+from flaxvae.types import AnimationFormat, PictureFormat, PictureStyle
+
+ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Draws pictures of a trained model and its latent space."""
+
+    pictures: Positional[tuple[str, ...]] = ()
+    """Names of pictures, or all. Default: those that every run draws."""
+    workdir: Path
+    """Folder of the run with the model."""
+    output: Path | None = None
+    """Folder for the files. Default: figures in that of the run."""
+    format: Literal["png", "pdf", "svg", "gif", "mp4"] = "png"
+    """Format of the files: pictures, or animations (mp4 needs ffmpeg)."""
+    style: PictureStyle = "light"
+    """For paper, or for dark slides."""
+    manifold_dims: tuple[int, int] | None = None
+    """Latent dimensions, from 0, of the manifold. Default: the two of largest variance.
+    """
+    sampler: SamplerName = "prior"
+    """Codes of samples: the prior, a mixture fitted to codes, or examples' posteriors.
+    """
+    seed: int | None = None
+    """Seed of the samples. Default: that of the run."""
+    data: OmitArgPrefixes[RunData] = field(default_factory=RunData)
+    start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.seed is not None:
+            check_seed(self.seed)
+        if self.format in ("gif", "mp4"):
+            for name, default in (
+                ("style", "light"),
+                ("manifold_dims", None),
+                ("sampler", "prior"),
+                ("seed", None),
+            ):
+                if (value := getattr(self, name)) != default:
+                    raise InputError(
+                        f"{name} must be left out for animations, got {value}"
+                    )
+
+
+def main(flags: Flags) -> None:
+    """Model, data, pictures."""
+    output = choose_output(flags.output, flags.workdir)
+    if flags.output is None:
+        output = output / "figures"
+    run = flaxvae.load(flags.workdir)
+    dataset = flags.data.load(run)
+    if flags.format == "gif" or flags.format == "mp4":
+        paths = animate(flags, run, dataset, output, flags.format)
+    else:
+        paths = draw(flags, run, dataset, output, flags.format)
+    if flags.output is None:
+        write_gallery(flags.workdir.expanduser())
+    for path in paths:
+        print(path)
+
+
+def draw(
+    flags: Flags,
+    run: Run,
+    dataset: Dataset,
+    output: Path,
+    file_format: PictureFormat,
+) -> list[Path]:
+    """Figures."""
+    pictures: Mapping[str, Picture] | Sequence[str] = flags.pictures
+    if not flags.pictures:
+        pictures = choose_pictures(run, dataset)
+    elif flags.pictures == (ALL,):
+        pictures = available_pictures(run, dataset)
+    with count_names("pictures", len(pictures)) as count:
+        return run.draw(
+            output,
+            title=run.title_of(dataset),
+            sampler=flags.sampler,
+            manifold_dims=flags.manifold_dims,
+            seed=flags.seed,
+            pictures=pictures,
+            file_format=file_format,
+            style=flags.style,
+            on_picture=count,
+            dataset=dataset,
+        )
+
+
+def animate(
+    flags: Flags,
+    run: Run,
+    dataset: Dataset,
+    output: Path,
+    file_format: AnimationFormat,
+) -> list[Path]:
+    """Animations."""
+    names = () if flags.pictures == (ALL,) else flags.pictures
+    with count_names("animations", len(names or FILMS)) as count:
+        return run.animate(
+            output,
+            animations=names or None,
+            file_format=file_format,
+            on_picture=count,
+            dataset=dataset,
+        )
+
+
+@contextlib.contextmanager
+def count_names(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar that counts calls with names."""
+    started = itertools.count()
+    with terminal.show_count(title, total) as count:
+        yield lambda name: count(next(started)) if count else None
+
+
+if __name__ == "__main__":
+    command.run_command(main, Flags)

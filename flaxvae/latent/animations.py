@@ -1,0 +1,237 @@
+"""Moving pictures of latent space: arrays of frames, and their files."""
+
+import io
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from flaxvae.checks import InputError, check_above, check_choice
+from flaxvae.data import Dataset
+from flaxvae.files import atomic_file
+from flaxvae.latent import levels, panels
+from flaxvae.latent.context import Context
+from flaxvae.latent.grids import as_colors, choose_grid, tile_images
+from flaxvae.latent.paths import loop, traverse
+from flaxvae.training import Trained
+from flaxvae.types import AnimationFormat
+
+FRAMES = 60
+DIMENSIONS = 20  # that a film of traversals shows
+EXTENT = 2.0  # standard deviations on either side
+ENDS = 5  # test examples that a loop passes
+PER_SECOND = 20.0  # frames
+LARGEST, SMALLEST = 720, 120  # pixels of the longer side of a frame
+MOST_BYTES = 2_000_000  # of a GIF
+SHADES = 64  # of a GIF's colours
+
+Film = Callable[[Context], np.ndarray | None]
+"""From a context to frames ``(T, H, W, C)`` in [0, 1], or None."""
+
+
+def traversals(context: Context) -> np.ndarray | None:
+    """Frames in which each latent dimension swings there and back, a tile for each.
+
+    Tiles are in the order of their KL, largest first, row by row.
+    """
+    if not _has_images(context):
+        return None
+    dims, means = context.ranked_dims[:DIMENSIONS], context.means
+    origin = levels.encode(context.trained, context.shown)[0]
+    swing = EXTENT * np.sin(np.linspace(0, 2 * np.pi, FRAMES, endpoint=False))
+    spread = context.aggregate_std[dims]
+    values = means.mean(axis=0)[dims][:, None] + spread[:, None] * swing  # (R, T)
+    codes = np.asarray(traverse(origin, dims, values))
+    condition = context.repeat_condition(codes.shape[:2])
+    images = panels.decode_grid(context.trained, codes, condition)  # (R, T, H, W, C)
+    return tile_frames(np.swapaxes(images, 0, 1))
+
+
+def latent_loop(context: Context) -> np.ndarray | None:
+    """Frames along a closed path through the codes of test images."""
+    if not _has_images(context) or context.trained.is_conditional:
+        return None
+    ends = levels.encode(context.trained, context.shown[:ENDS])
+    if len(ends) < 2:
+        return None
+    codes = np.asarray(loop(ends, FRAMES // len(ends)))
+    return panels.decode_grid(context.trained, codes[None])[0]
+
+
+FILMS: dict[str, Film] = {"traversals": traversals, "loop": latent_loop}
+"""The animations of a model with one level of latent variables, by name."""
+
+
+def animate(
+    trained: Trained,
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    animations: Sequence[str] | None = None,
+    file_format: AnimationFormat = "gif",
+    on_picture: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Writes animations of a model's latent space into ``folder``.
+
+    Args:
+      trained: a model of images, with one level of latent variables.
+      dataset: its data; the test split gives the codes.
+      folder: where the files are written; it is created if need be.
+      animations: names of `FILMS`; default all that suit the model.
+      file_format: ``gif``, or ``mp4``, for which ffmpeg must be installed.
+      on_picture: called with each animation's name before it is computed.
+
+    Returns:
+      The paths of the files, ``<name>.gif`` each.
+
+    Raises:
+      InputError: a name that does not exist or does not suit the model, too few test
+        examples, or no ffmpeg.
+    """
+    check_choice("file_format", file_format, get_args(AnimationFormat))
+    check_format(file_format)
+    trained.check_finite()
+    if trained.has_levels or len(trained.code_shape) != 1:
+        raise InputError(
+            "animations must be of a model whose code is one vector, got "
+            f"{type(trained.model).__name__}"
+        )
+    if len(dataset.test) < 2:
+        raise InputError(
+            "dataset must hold 2 test examples or more for animations, got "
+            f"{len(dataset.test)}"
+        )
+    for name in animations or ():
+        check_choice("animation", name, FILMS)
+    context, paths = Context(trained, dataset, dataset.name), []
+    for name in animations or FILMS:
+        if on_picture is not None:
+            on_picture(name)
+        frames = FILMS[name](context)
+        if frames is not None:
+            paths.append(Path(folder) / f"{name}.{file_format}")
+            write_animation(frames, paths[-1])
+        elif animations:
+            raise InputError(
+                f"animation must suit the model and its data, got {name}, which does "
+                "not"
+            )
+    return paths
+
+
+def tile_frames(images: np.ndarray) -> np.ndarray:
+    """Images ``(T, N, H, W, C)`` side by side in each frame: ``(T, H', W', C)``.
+
+    As square as the images allow; what remains of the last row is white.
+    """
+    T, N, *shape = images.shape
+    rows, columns = choose_grid(4, 5, shape)
+    columns = min(N, max(columns, -(-N // max(rows, 1))))
+    if missing := -N % columns:
+        blank = np.ones((T, missing, *shape), images.dtype)
+        images = np.concatenate([images, blank], axis=1)
+    grids = images.reshape(T, -1, columns, *shape)
+    return np.stack([tile_images(grid, gap=1) for grid in grids])
+
+
+def write_animation(
+    frames: np.ndarray, path: str | Path, *, frames_per_second: float = PER_SECOND
+) -> None:
+    """Writes frames as a film that repeats; it appears complete or not at all.
+
+    Small frames are enlarged by whole factors, a GIF's as long as it stays below 2 MB.
+
+    Args:
+      frames: ``(T, H, W, C)`` in [0, 1], C of 1 or 3.
+      path: new NAME.gif, or NAME.mp4, for which the program ffmpeg must be installed.
+      frames_per_second: speed.
+
+    Raises:
+      InputError: another suffix, no ffmpeg, no frames, or a speed that is not above 0.
+    """
+    path = Path(path)
+    check_above("frames_per_second", frames_per_second, 0)
+    if frames.ndim != 4 or not len(frames):
+        raise InputError(f"frames must be (T, H, W, C), T > 0, got {frames.shape}")
+    if path.suffix not in (".gif", ".mp4"):
+        raise InputError(f"path must end in .gif or .mp4, got {path.name!r}")
+    check_format("mp4" if path.suffix == ".mp4" else "gif")
+    pixels = np.round(255 * np.clip(as_colors(frames), 0, 1)).astype(np.uint8)
+    most = max(1, LARGEST // max(pixels.shape[1:3]))
+    encode = _encode_gif if path.suffix == ".gif" else _encode_mp4
+    least = min(most, max(1, SMALLEST // max(pixels.shape[1:3])))
+    for factor in range(most, least - 1, -1):
+        large = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
+        film = encode(large, frames_per_second)
+        if len(film) <= MOST_BYTES:
+            break
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(film)
+
+
+def check_format(file_format: AnimationFormat) -> None:
+    """Raises `InputError` for a format that cannot be written here."""
+    if file_format == "mp4" and shutil.which("ffmpeg") is None:
+        raise InputError(
+            "format must be gif where the program ffmpeg is not installed, got mp4"
+        )
+
+
+def _encode_gif(pixels: np.ndarray, frames_per_second: float) -> bytes:
+    """A GIF of frames ``(T, H, W, C)`` of bytes."""
+    from PIL import Image
+
+    if pixels.shape[-1] == 1:
+        step = 256 // SHADES
+        grey = pixels[..., 0] // step * step
+        images = [Image.fromarray(frame) for frame in grey]
+    else:  # one palette, that of all frames
+        whole = Image.fromarray(pixels.reshape(-1, *pixels.shape[2:]))
+        palette = whole.quantize(SHADES)
+        images = [
+            Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
+            for frame in pixels
+        ]
+    file = io.BytesIO()
+    images[0].save(
+        file,
+        "GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=round(1000 / frames_per_second),
+        loop=0,
+        optimize=True,
+    )
+    return file.getvalue()
+
+
+def _encode_mp4(pixels: np.ndarray, frames_per_second: float) -> bytes:
+    """An MP4 film (H.264) of frames ``(T, H, W, C)`` of bytes, by ffmpeg."""
+    T, H, W, _ = pixels.shape
+    pad = [(0, 0), (0, H % 2), (0, W % 2), (0, 0)]  # H.264 takes even sizes
+    colors = np.broadcast_to(pixels, (T, H, W, 3))
+    frames = np.pad(colors, pad, mode="edge")
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder) / "film.mp4"
+        source = f"-f rawvideo -pix_fmt rgb24 -s {W + W % 2}x{H + H % 2}"
+        target = "-an -c:v libx264 -pix_fmt yuv420p -movflags +faststart"
+        command = [
+            *("ffmpeg", "-loglevel", "error", *source.split()),
+            *("-r", f"{frames_per_second:g}", "-i", "-", *target.split(), str(film)),
+        ]
+        done = subprocess.run(command, input=frames.tobytes(), capture_output=True)
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            why = lines[-1] if lines else f"exit code {done.returncode}"
+            raise OSError(f"ffmpeg could not write the film: {why}")
+        return film.read_bytes()
+
+
+def _has_images(context: Context) -> bool:
+    data = context.dataset
+    return not data.is_table and data.layout != "series"

@@ -1,0 +1,204 @@
+"""One page of a run's numbers and pictures: a single file that any browser opens."""
+
+import base64
+import html
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from flaxvae.files import atomic_file
+from flaxvae.latent import pictures, space_pictures
+from flaxvae.training import RunFolder
+from flaxvae.types import Json
+
+PAGE = "gallery.html"
+FIRST = (  # pictures in this order, then all others by name
+    "latent_scatter",
+    "manifold",
+    "samples",
+    "class_samples",
+    "reconstructions",
+    "interpolations",
+    "traversals",
+)
+KINDS = {
+    ".png": "image/png",
+    ".gif": "image/gif",
+    ".svg": "image/svg+xml",
+    ".webp": "image/webp",
+}
+CAPTIONS = {  # of files that no function of `pictures` draws
+    "loop": "A loop through the codes of test images.",
+    "probe": "What simple classifiers read from codes.",
+}
+INITIALS = ("elbo", "kl", "nll")
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto;
+  padding: 1.5rem; }
+h1 { font-size: 1.6rem; margin: 0 0 1rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr));
+  gap: .6rem; margin: 0; }
+dl div { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .8rem; }
+dt { font-size: .8rem; opacity: .75; }
+dd { margin: 0; font-size: 1.1rem; font-variant-numeric: tabular-nums;
+  overflow-wrap: anywhere; }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%),
+  1fr)); gap: 1rem; align-items: start; }
+figure { margin: 0; border: 1px solid var(--line); border-radius: .5rem;
+  overflow: hidden; }
+figure:target { grid-column: 1 / -1; }
+img { display: block; width: 100%; background: #fff; }
+figcaption { padding: .5rem .8rem; font-size: .9rem; background: var(--soft); }
+@media print { body { max-width: none; padding: 0; }
+  main { display: block; } figure { break-inside: avoid; margin-bottom: 1rem; } }
+"""
+
+
+def write_gallery(run_folder: str | Path) -> Path | None:
+    """Writes ``gallery.html`` in a run's folder, with all that is needed inside it.
+
+    Its numbers are those of ``summary.json``; its pictures, the PNG, GIF, SVG and WebP
+    files of ``figures/``. It works without a network, on a phone and in print; a click
+    on a picture enlarges it. The page appears complete or not at all.
+
+    Args:
+      run_folder: the folder of a run.
+
+    Returns:
+      The path of the page; None where there is neither a number nor a picture.
+    """
+    folder = Path(run_folder)
+    found = [
+        path
+        for path in (folder / "figures").glob("*")
+        if path.suffix in KINDS and not path.name.startswith(".")
+    ]
+    summary = RunFolder(folder).summary or {}
+    if not found and not summary:
+        return None
+    page = make_page(folder.resolve().name, summary, sorted(found, key=_order))
+    with atomic_file(folder / PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return folder / PAGE
+
+
+def make_page(title: str, summary: Mapping[str, Json], paths: list[Path]) -> str:
+    """The page as HTML.
+
+    Args:
+      title: of the page.
+      summary: numbers and texts by name, in groups or not.
+      paths: the pictures, in their order.
+    """
+    first, *others = [*(_show_group(*group) for group in _group(summary)), ""]
+    rest = "\n".join(others)
+    figures = "\n".join(map(_show_figure, paths))
+    name = html.escape(title)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{name}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{name}</h1>
+{first}
+<h2>Pictures</h2>
+<main>
+{figures}
+</main>
+{rest}
+<p>Bounds, likelihoods and KL are in nats per example.</p>
+</body>
+</html>
+"""
+
+
+def caption_of(name: str) -> str:
+    """What a picture shows: the first line of the text of the function that draws it.
+
+    >>> caption_of("latent_scatter")
+    'Posterior means of the test split, coloured by class.'
+    """
+    named = [
+        kind
+        for module in (pictures, space_pictures)
+        for kind_name, kind in vars(module).items()
+        if kind_name.endswith("PICTURES") and isinstance(kind, dict)
+    ]
+    for kind in named:
+        if name in kind and kind[name].__doc__:
+            return str(kind[name].__doc__).splitlines()[0]
+    return CAPTIONS.get(name, name.replace("_", " "))
+
+
+def _order(path: Path) -> tuple[int, str, str]:
+    place = FIRST.index(path.stem) if path.stem in FIRST else len(FIRST)
+    return place, path.stem, path.suffix
+
+
+def _show_figure(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    name, caption = html.escape(path.stem), html.escape(caption_of(path.stem))
+    identity = html.escape(path.name)
+    return (
+        f'<figure id="{identity}"><a href="#{identity}">'
+        f'<img src="data:{KINDS[path.suffix]};base64,{data}" alt="{caption}"></a>'
+        f"<figcaption><b>{name}</b>. {caption}</figcaption></figure>"
+    )
+
+
+def _group(summary: Mapping[str, Json]) -> Iterator[tuple[str, Mapping[str, Json]]]:
+    """Numbers and texts: those of the run, and those of each group, such as test."""
+    own = {name: value for name, value in summary.items() if _is_shown(value)}
+    groups = {n: v for n, v in summary.items() if isinstance(v, dict)}
+    for name, group in groups.items():
+        if shown := {n: v for n, v in group.items() if _is_shown(v)}:
+            yield name, shown
+    if own:
+        yield "run", own
+
+
+def _is_shown(value: Json) -> bool:
+    is_list = isinstance(value, list) and 0 < len(value) <= 12
+    if is_list and isinstance(value, list):
+        return all(isinstance(each, int | float) for each in value)
+    return isinstance(value, int | float | str) and value != ""
+
+
+def _show_group(name: str, values: Mapping[str, Json]) -> str:
+    rows = "".join(
+        f"<div><dt>{html.escape(_words(key))}</dt><dd>{html.escape(_show(value))}</dd>"
+        "</div>"
+        for key, value in values.items()
+    )
+    title = html.escape(name.replace("_", " ")).capitalize()
+    return f"<h2>{title}</h2>\n<dl>{rows}</dl>"
+
+
+def _words(name: str) -> str:
+    """A name as text.
+
+    >>> _words("marginal_kl"), _words("seconds_per_epoch")
+    ('marginal KL', 'seconds per epoch')
+    """
+    words = name.split("_")
+    return " ".join(w.upper() if w in INITIALS else w for w in words)
+
+
+def _show(value: Json) -> str:
+    """A number with as many digits as matter.
+
+    >>> [_show(value) for value in (0.123456, 1234567, 98765.4321, True, [1.5, 2])]
+    ['0.1235', '1,234,567', '98,765', 'yes', '1.5, 2']
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_show, value))
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
