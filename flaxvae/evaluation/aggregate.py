@@ -108,7 +108,7 @@ class AggregateMoments:
         place = int(np.argmax(np.abs(gap) / scale))
         values = np.abs(gap[place]), error[place]
         value, of_value = (float(each / scale[place]) for each in values)
-        return Estimate(value, of_value, "std of the prior" if kind == "mean" else "")
+        return Estimate(value, of_value, "prior std" if kind == "mean" else "")
 
 
 def aggregate_moments(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flaxvae.training.diagnostics import ACTIVE_KL
+
 if TYPE_CHECKING:
     from flaxvae.latent.figures.style import Figure
 
@@ -50,11 +52,10 @@ def _curve(arrays: Arrays, title: str) -> "Figure":
 
 
 def _dimensions(arrays: Arrays, title: str) -> "Figure":
-    from flaxvae.latent.figures.evaluation import plot_kl_per_dimension
+    from flaxvae.latent.figures.space import plot_kl_per_dimension
 
-    return plot_kl_per_dimension(
-        arrays["kl_per_dimension"], title=f"KL of each latent dimension: {title}"
-    )
+    kl, title = arrays["kl_per_dimension"], f"KL of each latent dimension: {title}"
+    return plot_kl_per_dimension(kl, active=ACTIVE_KL, title=title)
 
 
 def _ranks(arrays: Arrays, title: str) -> "Figure":

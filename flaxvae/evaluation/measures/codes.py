@@ -41,7 +41,7 @@ def active(context: Context) -> Measurement:
                 "level of this model has dependent ones"
             )
         marks = np.asarray(of_levels.value) > ACTIVE_KL
-    count = Estimate(float(marks.sum()), None, f"of {len(marks)} dimensions")
+    count = Estimate(float(marks.sum()), None, f"of {len(marks)}")
     return Measurement({"active_units": count}, {"is_active": marks.tolist()})
 
 

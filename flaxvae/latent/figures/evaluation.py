@@ -1,12 +1,10 @@
-"""Numbers about a trained model: -log p(x) by draws, the KL of each dimension."""
+"""Numbers about a trained model: -log p(x) by the number of draws."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from flaxvae.latent.figures.style import CLASS_COLORS, DPI, set_title, strip
 
-MOST_NUMBERED = 40  # dimensions with their numbers below the bars
-LEAST_PLACES = 6
 BLUE = CLASS_COLORS[0]
 
 
@@ -47,34 +45,4 @@ def plot_nll_curve(
     axes.set_ylabel("$-\\log\\,p(x)$, nats per example")
     figure.set_figheight(4.2 + set_title(axes, title, 6.5, note))
     strip(axes)
-    return figure
-
-
-def plot_kl_per_dimension(kl: np.ndarray, *, title: str) -> Figure:
-    """The KL of each latent dimension, the largest first.
-
-    Args:
-      kl: ``(D,)`` in nats per example.
-      title: what they are means over; the total is written below it.
-    """
-    D = len(kl)
-    order = np.argsort(-kl, kind="stable")
-    width = float(np.clip(0.28 * D + 2.5, 5.0, 9.0))
-    figure = Figure(figsize=(width, 3.6), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
-    is_numbered = D <= MOST_NUMBERED
-    axes.bar(np.arange(D), kl[order], 0.8 if is_numbered else 1.0, color=BLUE)
-    more = max(LEAST_PLACES - D, 0) / 2  # around a few bars
-    axes.set_xlim(-0.6 - more, D - 0.4 + more)
-    if is_numbered:
-        names = [str(d + 1) for d in order]
-        axes.set_xticks(np.arange(D), names, size=9 if D <= 20 else 7)
-    else:
-        axes.set_xticks([])
-    axes.set_xlabel("latent dimension" + ("" if is_numbered else ", by its KL"))
-    axes.set_ylabel("KL, nats per example")
-    note = f"{kl.sum():.2f} nats in total"
-    figure.set_figheight(3.6 + set_title(axes, title, width, note))
-    strip(axes)
-    axes.grid(visible=False, axis="x")
     return figure
