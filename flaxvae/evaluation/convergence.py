@@ -13,9 +13,6 @@ from flax.typing import VariableDict
 from flaxvae.batch import Batch
 from flaxvae.checks import as_integer, check_above, check_terms, show_fields
 from flaxvae.data import Split
-from flaxvae.distributions import sample_and_log_prob
-from flaxvae.distributions.levels import LevelPosterior
-from flaxvae.dtypes import narrow
 from flaxvae.evaluation.batches import map_batches
 from flaxvae.evaluation.bound import check_examples, check_vae
 from flaxvae.evaluation.estimates import Estimate, estimate_mean
@@ -24,15 +21,14 @@ from flaxvae.evaluation.likelihood import (
     MEMORY_BUDGET,
     bytes_per_draw,
     check_density,
+    make_log_weights,
 )
 from flaxvae.latent.keys import draw_key
-from flaxvae.models.bind import apply_bound
 from flaxvae.training import Trained
 from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
-from flaxvae.types import PyTree
 
-LogWeights = Callable[[VariableDict, Batch[jax.Array], jax.Array], jax.Array]
+EveryLogWeight = Callable[[VariableDict, Batch[jax.Array], jax.Array], jax.Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +117,7 @@ def nll_curve(
     B = min(EXAMPLES_AT_ONCE, len(split))
     row = bytes_per_draw(trained)
     in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
-    compute = make_log_weights(trained.model, num_samples, in_chunk)
+    compute = _make_every_log_weight(trained.model, num_samples, in_chunk)
     root = draw_key(trained, Stream.TEST, 1, seed=seed)  # as `estimate_nll`
     steps = choose_steps(num_samples)
     means: list[np.ndarray] = []
@@ -183,40 +179,24 @@ def average_groups(
     return np.stack(means, axis=1), np.stack(variances, axis=1)
 
 
-def make_log_weights(model: nn.Module, num_samples: int, in_chunk: int) -> LogWeights:
-    """Makes ``log_weights(variables, batch, key) -> (K, B)``.
-
-    log p(x|z_k) + log p(z_k) - log q(z_k|x) of K draws z_k from q(z|x).
+def _make_every_log_weight(
+    model: nn.Module, num_samples: int, in_chunk: int
+) -> EveryLogWeight:
+    """Makes ``compute(variables, batch, key) -> (K, B)``, all log-weights.
 
     Args:
       model: an unbound model.
       num_samples: K.
-      in_chunk: how many of them are decoded at once.
+      in_chunk: how many draws are decoded at once.
     """
 
     @jax.jit
-    def log_weights(
+    def compute(
         variables: VariableDict, batch: Batch[jax.Array], key: jax.Array
     ) -> jax.Array:
-        x = batch.x
-        q = apply_bound(model, variables, batch, lambda vae, x: vae.encode(x))
-        p = apply_bound(model, variables, batch, lambda vae, x: vae.prior())
-
-        def of_chunk(number: jax.Array) -> jax.Array:
-            key_z = jax.random.fold_in(key, number)
-            z: PyTree  # an array of codes, or draws of all levels
-            if isinstance(q, LevelPosterior):  # one pass computes all of it
-                z = q.draw(key_z, (in_chunk,))
-                log_q, log_p = z.log_q.sum(0), z.log_p.sum(0)
-            else:
-                z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
-                log_p = p.log_prob(z)
-            codes = batch.with_x(z)
-            p_x = apply_bound(model, variables, codes, lambda vae, z: vae.decode(z))
-            return narrow(p_x.log_prob(x) + log_p - log_q)  # (in_chunk, B)
-
+        of_chunk = make_log_weights(model, variables, batch, key, in_chunk)
         chunks = jnp.arange(-(-num_samples // in_chunk), dtype=jnp.int32)
         log_w = jax.lax.map(of_chunk, chunks)  # (chunks, in_chunk, B)
-        return log_w.reshape(-1, len(x))[:num_samples]
+        return log_w.reshape(-1, len(batch.x))[:num_samples]
 
-    return log_weights
+    return compute

@@ -243,24 +243,11 @@ def make_estimate(
         variables: VariableDict, batch: Batch[jax.Array], key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         x = batch.x
-        q = apply_bound(model, variables, batch, lambda vae, x: vae.encode(x))
-        p = apply_bound(model, variables, batch, lambda vae, x: vae.prior())
+        log_weights = make_log_weights(model, variables, batch, key, in_chunk)
 
         def add_chunk(sums: Sums, number: jax.Array) -> tuple[Sums, None]:
             highest, total, squares, groups = sums
-            key_z = jax.random.fold_in(key, number)
-            z: PyTree  # an array of codes, or draws of all levels
-            if isinstance(q, LevelPosterior):  # one pass computes all of it
-                z = q.draw(key_z, (in_chunk,))
-                log_q, log_p = z.log_q.sum(0), z.log_p.sum(0)
-            else:
-                z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
-                log_p = p.log_prob(z)
-            codes = batch.with_x(z)
-            p_x = apply_bound(model, variables, codes, lambda vae, z: vae.decode(z))
-            log_likelihood = p_x.log_prob(x)
-            log_w = log_likelihood + log_p - log_q  # (in_chunk, B)
-            log_w = narrow(log_w)
+            log_w = log_weights(number)  # (in_chunk, B)
             index = number * in_chunk + jnp.arange(in_chunk, dtype=jnp.int32)
             log_w = jnp.where(index[:, None] < num_samples, log_w, -jnp.inf)
             higher = jnp.maximum(highest, log_w.max(0))
@@ -289,3 +276,41 @@ def make_estimate(
         return highest + jnp.log(jax.ops.segment_sum(w, group, G))
 
     return estimate
+
+
+def make_log_weights(
+    model: nn.Module,
+    variables: VariableDict,
+    batch: Batch[jax.Array],
+    key: jax.Array,
+    in_chunk: int,
+) -> Callable[[jax.Array], jax.Array]:
+    """Makes ``log_weights(number) -> (in_chunk, B)``, of one chunk of the draws.
+
+    log p(x|z_k) + log p(z_k) - log q(z_k|x) of draws z_k from q(z|x).
+
+    Args:
+      model: an unbound model.
+      variables: its variables.
+      batch: examples ``(B, ...)``.
+      key: of all draws; those of a chunk depend on its number.
+      in_chunk: draws of each example that are decoded at once.
+    """
+    x = batch.x
+    q = apply_bound(model, variables, batch, lambda vae, x: vae.encode(x))
+    p = apply_bound(model, variables, batch, lambda vae, x: vae.prior())
+
+    def log_weights(number: jax.Array) -> jax.Array:
+        key_z = jax.random.fold_in(key, number)
+        z: PyTree  # an array of codes, or draws of all levels
+        if isinstance(q, LevelPosterior):  # one pass computes all of it
+            z = q.draw(key_z, (in_chunk,))
+            log_q, log_p = z.log_q.sum(0), z.log_p.sum(0)
+        else:
+            z, log_q = sample_and_log_prob(q, key_z, (in_chunk,))
+            log_p = p.log_prob(z)
+        codes = batch.with_x(z)
+        p_x = apply_bound(model, variables, codes, lambda vae, z: vae.decode(z))
+        return narrow(p_x.log_prob(x) + log_p - log_q)
+
+    return log_weights
