@@ -11,7 +11,8 @@ Networks of papers (with --binarize=dynamic or --binarize=static, --nll_samples=
 
     Burda et al. (arXiv 1509.00519), two layers; their IWAE: --objective=iwae too
     --latent_dims 50 100 --hidden 200 200 --level_hidden 100 100 --inference=bottom_up
-    --activation=tanh
+    --activation=tanh --optimizer=muon --batch_size=500 --learning_rate=4e-3
+    --lr_schedule=cosine --ema_decay=0.995 --epochs=300
 
     Tomczak and Welling (arXiv 1705.07120), two levels and a VampPrior
     --latent_dims=40 --hidden 300 300 --level_hidden 300 300 --activation=glu
