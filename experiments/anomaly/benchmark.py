@@ -6,7 +6,8 @@
 Each table is split at random into 60 % for training, without labels and with its
 outliers, and 40 % for the test; one setting serves every table. Tables are files with
 the classes 0 (normal) and 1 (outlier), such as those of the ODDS collection; the
-default are those that the setting was chosen on (`experiments.anomaly.tables`).
+default are those of `experiments.anomaly.tables`, on whose kinds the setting was
+chosen.
 """
 
 import time

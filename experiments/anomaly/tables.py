@@ -1,4 +1,4 @@
-"""Tables on which the setting of the detector was chosen: ``rng -> (rows, labels)``.
+"""Tables of the kinds that the detector was chosen on: ``rng -> (rows, labels)``.
 
 They are made of data that scikit-learn holds, and of numbers that are drawn
 (`experiments.anomaly.synthetic`). None is a table of the ODDS collection.
