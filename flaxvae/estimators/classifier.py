@@ -121,7 +121,7 @@ class VAEClassifier(ClassifierMixin, RowsEstimator):
             )
         seed = draw_seed(self.random_state)
         self._fit_vae(rows, seed)
-        config = M2Config(
+        config = M2Settings(
             hidden=self.vae_.network.config.hidden or (),
             alpha=self.alpha,
             learning_rate=self.learning_rate,
@@ -144,7 +144,7 @@ class VAEClassifier(ClassifierMixin, RowsEstimator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class M2Config:
+class M2Settings:
     """Model and training of M2; see `VAEClassifier`."""
 
     hidden: tuple[int, ...]
@@ -185,7 +185,7 @@ def fit_m2(
     codes: np.ndarray,
     labelled: np.ndarray,
     labels: np.ndarray,
-    config: M2Config,
+    config: M2Settings,
     seed: int,
 ) -> CodeClassifier:
     """Trains M2.

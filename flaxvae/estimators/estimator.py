@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import validate_data
 
-from flaxvae.estimators.rows import RowsConfig, RowsVAE, fit_rows
+from flaxvae.estimators.rows import RowsSettings, RowsVAE, fit_rows
 from flaxvae.nn.networks import Encoder
 
 FLOATS = (np.float64, np.float32)
@@ -60,7 +60,7 @@ class RowsEstimator(BaseEstimator):
 
     def _fit_vae(self, rows: np.ndarray, seed: int, mask: float = 0.0) -> None:
         """Sets ``vae_``, the VAE of rows ``(N, F)``."""
-        config = RowsConfig(
+        config = RowsSettings(
             n_components=self.n_components,
             hidden_layer_sizes=self.hidden_layer_sizes,
             beta=self.beta,

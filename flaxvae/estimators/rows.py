@@ -54,7 +54,7 @@ LENGTH = Length(epochs=300, least=200, most=16_000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowsConfig:
+class RowsSettings:
     """Model and training; see `flaxvae.estimators.VAETransformer` for the fields."""
 
     n_components: int
@@ -151,7 +151,9 @@ def see(
     return filled
 
 
-def fit_rows(x: np.ndarray, config: RowsConfig, seed: int, mask: float = 0) -> RowsVAE:
+def fit_rows(
+    x: np.ndarray, config: RowsSettings, seed: int, mask: float = 0
+) -> RowsVAE:
     """Trains a VAE on rows.
 
     Args:
@@ -213,7 +215,7 @@ def choose_validation(
     return np.sort(rng.permutation(num_examples)[:count])
 
 
-def _vae_config(config: RowsConfig) -> VAEConfig:
+def _vae_config(config: RowsSettings) -> VAEConfig:
     hidden = as_integers("hidden_layer_sizes", config.hidden_layer_sizes)
     D = as_integer("n_components", config.n_components, 1)
     is_image = config.image_shape is not None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import get_args
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ from flaxvae.evaluation.anomaly import (
     read_examples,
 )
 from flaxvae.evaluation.anomaly.columns import Columns
-from flaxvae.evaluation.anomaly.config import SCORE_NAMES
+from flaxvae.evaluation.anomaly.config import ModelScore
 from flaxvae.evaluation.anomaly.ensemble import TrimmedELBO, build_model
 from flaxvae.evaluation.anomaly.ranking import curves
 from flaxvae.evaluation.anomaly.scores import combine, fit_scale, score_parts
@@ -76,7 +77,7 @@ def quick(rows):
     return fit_detector(rows, config=dataclasses.replace(QUICK, variance=0.3))
 
 
-@pytest.mark.parametrize("name", sorted({*SCORE_NAMES} - {"combined", "distance"}))
+@pytest.mark.parametrize("name", get_args(ModelScore))
 def test_a_score_is_that_of_the_formula(name, quick, rows):
     """By NumPy from the means and deviations of a model; draws are independent."""
     is_drawn = name in ("draws", "bound")

@@ -1,32 +1,24 @@
 """How a detector is trained and what it scores by."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from flaxvae.settings import check_settings, setting
 
-ScoreName = Literal[
-    "combined",
-    "bound",
-    "distance",
-    "draws",
-    "elbo",
-    "kl",
-    "reconstruction",
-    "typicality",
-]
-SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
+ModelScore = Literal["bound", "draws", "elbo", "kl", "reconstruction", "typicality"]
+PartName = Literal["distance", ModelScore]
+ScoreName = Literal["combined", PartName]
 
 
 class Part(NamedTuple):
     """One part of a score.
 
     Attributes:
-      score: what is computed, of `SCORE_NAMES`; every one but distance needs models.
+      score: what is computed; every one but distance needs models.
       share: of this part in the score; all shares add up to 1.
     """
 
-    score: ScoreName
+    score: PartName
     share: float
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from flax.typing import VariableDict
 
 from flaxvae.distributions import kl_divergence
-from flaxvae.evaluation.anomaly.config import DetectorConfig, ScoreName
+from flaxvae.evaluation.anomaly.config import DetectorConfig, ModelScore, PartName
 from flaxvae.evaluation.anomaly.ensemble import build_model
 from flaxvae.objectives import ELBO, IWAE
 from flaxvae.objectives.objective import BoundVAE, Objective
@@ -62,7 +62,7 @@ def _loss(objective: Objective, vae: BoundVAE, x: jax.Array) -> jax.Array:
     return jax.vmap(of_row)(x)
 
 
-SCORES: dict[ScoreName, Score] = {
+SCORES: dict[ModelScore, Score] = {
     "bound": bound,
     "draws": draws,
     "elbo": elbo,
@@ -181,14 +181,16 @@ def _score(
         return jnp.zeros((B, len(config.parts)))
     model = build_model(config, F, is_image=is_image, variance=config.variance)
 
-    def of_part(name: ScoreName) -> jax.Array:
+    def of_part(name: PartName) -> jax.Array:
         if name == "distance":
             center, width = (jnp.asarray(scorer[n])[None] for n in ("center", "width"))
             far = (x - center) / width
             return (jnp.clip(far, -config.clip, config.clip) ** 2).sum(-1)
 
+        score = SCORES[name]
+
         def method(vae: BoundVAE) -> jax.Array:
-            return SCORES[name](vae, x, config)
+            return score(vae, x, config)
 
         apply = functools.partial(model.apply, method=method)
         of_copies = cast(jax.Array, jax.vmap(apply)(scorer["variables"]))
