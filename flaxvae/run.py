@@ -204,9 +204,12 @@ class Run(TrainedOnData):
             progress=progress,
         )
         title = self.title_of(dataset)
-        return record_metrics(
+        found = record_metrics(
             context, names, title=title, folder=folder, on_result=on_result
         )
+        if folder is not None and folder == self.workdir and hosts.is_main():
+            write_gallery(folder)
+        return found
 
     def score(
         self,

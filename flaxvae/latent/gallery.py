@@ -28,7 +28,10 @@ KINDS = {
 }
 CAPTIONS = {  # of files that no function of `pictures` draws
     "loop": "A loop through the codes of test images.",
+    "nll_by_draws": "The estimate of -log p(x) by the number of importance samples.",
+    "posteriors": "q(z|x) beside the true posterior of single examples, on a grid.",
     "probe": "What simple classifiers read from codes.",
+    "rank_histograms": "Ranks of simulated examples' codes among draws of q(z|x).",
 }
 INITIALS = ("elbo", "kl", "nll")
 STYLE = """
