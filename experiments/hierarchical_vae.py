@@ -22,8 +22,10 @@ Networks of papers (with --binarize=dynamic or --binarize=static, --nll_samples=
     --latent_dims 4 8 16 32 64 --hidden 512 512 --level_hidden 256 256
     --inference=ladder --kl_schedule=linear
 
-    Child (arXiv 2011.10650), convolutional, a small one: 8 levels
-    --network=conv --groups 1 4 7 14 --depth=2 --width=32 --ema_decay=0.999
+    Child (arXiv 2011.10650), convolutional, a small one: 7 levels
+    --network=conv --groups 1 4 7 --depth 1 2 4 --encoder_blocks 1 1 2 --width=64
+    --bottleneck=2 --latent_channels=8 --optimizer=muon --batch_size=256
+    --learning_rate=4e-3 --lr_schedule=cosine --ema_decay=0.995 --epochs=20
 """
 
 from dataclasses import dataclass, field
