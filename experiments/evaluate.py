@@ -17,7 +17,7 @@ from typing import Literal
 from tyro.conf import OmitArgPrefixes
 
 import flaxvae
-from experiments import command, terminal
+from experiments import command, metric_tables
 from experiments.run_data import RunData, choose_output
 from flaxvae.checks import check_choice, check_seed
 from flaxvae.evaluation.measures.context import MeasureConfig
@@ -64,10 +64,10 @@ def main(flags: Flags) -> None:
         config=flags.config,
         seed=flags.seed,
         folder=output,
-        on_result=terminal.print_result,
+        on_result=metric_tables.print_result,
         dataset=dataset,
     )
-    terminal.print_metrics(found)
+    metric_tables.print_metrics(found)
     print(f"written to {output}: {FILE}, figures/")
 
 

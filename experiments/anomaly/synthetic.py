@@ -261,7 +261,7 @@ def vowels(rng: Rng) -> Table:
 
 
 def raised(rng: Rng) -> Table:
-    """Counts and skewed numbers, many of which are more extreme in outliers."""
+    """Counts and skewed numbers, more extreme in outliers in many columns."""
     N, count, F = 1650, 176, 21
     x = rng.normal(size=(N + count, 5)) @ (0.6 * rng.normal(size=(5, F)))
     x += 0.7 * rng.normal(size=x.shape)

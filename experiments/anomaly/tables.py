@@ -17,7 +17,7 @@ from experiments.anomaly.synthetic import Rng, Table, join
 def rare_class(
     name: str, rare: Sequence[int], count: int, rng: Rng, common: Sequence[int] = ()
 ) -> Table:
-    """A data set of scikit-learn of which some classes are made rare.
+    """A data set of scikit-learn in which some classes are made rare.
 
     Args:
       name: of the data set, see `LOADERS`.

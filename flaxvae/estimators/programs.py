@@ -104,7 +104,7 @@ class Recipe:
 
     @property
     def num_validation(self) -> int:
-        """Validation examples, some of which may have the weight 0."""
+        """Validation examples; examples that only fill the array have weight 0."""
         return VALIDATION * self.is_validated
 
     @property
@@ -261,7 +261,7 @@ def _permutations(rng: np.random.Generator, num_examples: int) -> Iterator[int]:
 
 
 def _fill_validation(x: np.ndarray) -> Batch[jax.Array]:
-    """`VALIDATION` examples, of which those that fill have the weight 0."""
+    """`VALIDATION` examples; those added to fill the array have weight 0."""
     rows = np.arange(VALIDATION)
     weight = np.where(rows < len(x), VALIDATION / len(x), 0.0)
     filled = x[np.minimum(rows, len(x) - 1)]

@@ -11,21 +11,18 @@ import numpy as np
 from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
-from flaxvae.checks import as_integer, check_above, check_terms, show_fields
+from flaxvae.checks import as_integer, check_terms, show_fields
 from flaxvae.data import Split
 from flaxvae.evaluation.batches import map_batches
-from flaxvae.evaluation.bound import check_examples, check_vae
+from flaxvae.evaluation.bound import check_vae
 from flaxvae.evaluation.estimates import Estimate, estimate_mean
 from flaxvae.evaluation.likelihood import (
-    EXAMPLES_AT_ONCE,
     MEMORY_BUDGET,
-    bytes_per_draw,
-    check_density,
     make_log_weights,
+    plan_draws,
 )
 from flaxvae.latent.keys import draw_key
 from flaxvae.training import Trained
-from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
 
 EveryLogWeight = Callable[[VariableDict, Batch[jax.Array], jax.Array], jax.Array]
@@ -41,7 +38,7 @@ class NLLCurve:
         of K draws of -log (1/K) sum_k w_k; in expectation it falls with K. For K = 1 it
         is minus the ELBO.
       monte_carlo_error: of the (weighted) mean over examples, over the draws of z,
-        ``(J,)``; NaN where there is one group only.
+        ``(J,)``; NaN where only one group exists.
       weights: of the examples, or None.
     """
 
@@ -108,15 +105,8 @@ def nll_curve(
     arXiv 1509.00519, theorem 1 (the estimate falls with K) and section 5.
     """
     num_samples = as_integer("num_samples", num_samples, 1)
-    trained.check_finite()
     check_vae(trained)
-    check_above("memory_budget", memory_budget, 0)
-    check_density(trained.model, trained.preprocessing.levels(split.x.dtype))
-    check_examples(split)
-    split = check_split(trained.model, split)
-    B = min(EXAMPLES_AT_ONCE, len(split))
-    row = bytes_per_draw(trained)
-    in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
+    split, B, in_chunk = plan_draws(trained, split, num_samples, memory_budget)
     compute = _make_every_log_weight(trained.model, num_samples, in_chunk)
     root = draw_key(trained, Stream.TEST, 1, seed=seed)  # as `estimate_nll`
     steps = choose_steps(num_samples)
@@ -162,7 +152,7 @@ def average_groups(
 
     Returns:
       For each example and step the mean over groups and its variance over the draws,
-      ``(B, J)`` each; the variance is NaN where there is one group.
+      ``(B, J)`` each; the variance is NaN for a single group.
     """
     means, variances = [], []
     for K in steps:

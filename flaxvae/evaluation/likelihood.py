@@ -87,14 +87,7 @@ def estimate_nll(
     Theory, Methods and Examples", 2013, section 9.3.
     """
     num_samples = as_integer("num_samples", num_samples, 1)
-    trained.check_finite()
-    check_above("memory_budget", memory_budget, 0)
-    check_density(trained.model, trained.preprocessing.levels(split.x.dtype))
-    check_examples(split)
-    split = check_split(trained.model, split)
-    B = min(EXAMPLES_AT_ONCE, len(split))
-    row = bytes_per_draw(trained)
-    in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
+    split, B, in_chunk = plan_draws(trained, split, num_samples, memory_budget)
     estimate = jax.jit(make_estimate(trained.model, num_samples, in_chunk))
     root = draw_key(trained, Stream.TEST, 1, seed=seed)  # 0: the ELBO's
     found: list[tuple[np.ndarray, ...]] = []
@@ -126,6 +119,26 @@ def estimate_nll(
         "nll_standard_error": float(nll.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
         "nll_effective_samples": float(samples.mean()),
     }
+
+
+def plan_draws(
+    trained: Trained, split: Split, num_samples: int, memory_budget: float
+) -> tuple[Split, int, int]:
+    """What is estimated at once, after the checks of `estimate_nll`.
+
+    Returns:
+      The examples with what the model is conditioned on; examples in a batch; and the
+      draws of each that are decoded at once.
+    """
+    trained.check_finite()
+    check_above("memory_budget", memory_budget, 0)
+    check_density(trained.model, trained.preprocessing.levels(split.x.dtype))
+    check_examples(split)
+    split = check_split(trained.model, split)
+    B = min(EXAMPLES_AT_ONCE, len(split))
+    row = bytes_per_draw(trained)
+    in_chunk = int(min(num_samples, max(1, memory_budget // (B * row))))
+    return split, B, in_chunk
 
 
 def bytes_per_draw(trained: Trained) -> int:

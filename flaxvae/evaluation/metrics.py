@@ -72,8 +72,8 @@ def measure(
 
     Args:
       context: the model and its data.
-      names: of metrics; None: all of `METRICS`, of which those that do not apply have a
-        reason as their result.
+      names: of metrics; None: all of `METRICS`. One that does not apply then has the
+        reason as its result.
       known: names of metrics that are left out, since their results are known.
 
     Yields:

@@ -62,7 +62,7 @@ def record_metrics(
 
     Args:
       context: the model and its data.
-      names: of metrics; None: all, of which those that do not apply have a reason.
+      names: of metrics; None: all. A metric that does not apply then has a reason.
       title: name of the data.
       folder: where the file and ``figures`` are written; None: nothing is written.
       on_result: called with each result.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flaxvae
-from experiments import terminal
+from experiments import metric_tables
 from flaxvae.checks import InputError
 from flaxvae.data import Split, binarize
 from flaxvae.evaluation import evaluate_elbo, metrics
@@ -198,7 +198,7 @@ def test_weighted_means_have_the_error_of_weighted_sums():
 def test_the_table_shows_numbers_by_kind_and_joins_reasons(evaluated, capsys):
     found, _ = evaluated
     reasons = dict.fromkeys(("elbo", "kl"), "one reason")
-    terminal.print_metrics(found | {"not_applicable": reasons})
+    metric_tables.print_metrics(found | {"not_applicable": reasons})
     out = capsys.readouterr().out
     assert out.index("bounds and likelihood") < out.index("codes")
     assert "kl per dimension: 2" in out and "elbo, kl" in out
@@ -208,7 +208,7 @@ def test_the_table_shows_numbers_by_kind_and_joins_reasons(evaluated, capsys):
 def test_of_many_dimensions_the_largest_are_shown():
     value = [0.0, 5.0, *[1.0] * 7, -9.0, 0.5]
     each = {"value": value, "standard_error": [0.1] * 11, "unit": "nats"}
-    rows = terminal.describe_numbers({"gap": each})
+    rows = metric_tables.describe_numbers({"gap": each})
     assert rows[0] == ("gap: 2", "5.00 ± 0.10", "nats")
     assert rows[-2] == ("gap: 10", "-9.00 ± 0.10", "nats")
     assert rows[-1] == ("gap: 3 smaller ones", "", "")

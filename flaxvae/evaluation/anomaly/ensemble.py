@@ -114,7 +114,7 @@ def train(
     """
     N, F = x.shape
     size = LEAST_ROWS * 2 ** max(0, math.ceil(math.log2(N / LEAST_ROWS)))
-    filled = np.zeros((size, F), np.float32)  # of which the first N are drawn
+    filled = np.zeros((size, F), np.float32)  # batches are drawn from the first N
     filled[:N] = x
     rng = np.random.default_rng(seed)
     seeds = rng.integers(2**32, size=config.copies, dtype=np.uint32)
