@@ -48,7 +48,7 @@ class Flags:
     """Folder of the run with the model."""
     output: Path | None = None
     """Folder for the files. Default: figures in that of the run."""
-    format: Literal["png", "pdf", "svg", "gif", "mp4"] = "png"
+    format: Literal["png", "pdf", "svg", "webp", "gif", "mp4"] = "png"
     """Format of the files: pictures, or animations (mp4 needs ffmpeg)."""
     style: PictureStyle = "light"
     """For paper, or for dark slides."""

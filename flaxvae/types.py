@@ -20,7 +20,7 @@ Block: TypeAlias = (
 """Features of one column of a table: ``("real",)``, ``("integer", edges, levels)`` in
 the units that the model sees, ``("binary",)``, or ``("category", K)``."""
 
-PictureFormat: TypeAlias = Literal["png", "pdf", "svg"]
+PictureFormat: TypeAlias = Literal["png", "pdf", "svg", "webp"]
 """Of a figure's file."""
 
 PictureStyle: TypeAlias = Literal["light", "dark"]

@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, block after block."""
+"""The Python of the README and of its continuation runs as it stands, block after block."""
 
 import re
 from pathlib import Path
@@ -7,18 +7,22 @@ from matplotlib.image import imread
 
 from flaxvae.latent.pictures import VAE_PICTURES
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PYTHON = ROOT / "experiments" / "PYTHON.md"
+GALLERY = ROOT / "experiments" / "GALLERY.md"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+def blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
 def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "readme"}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), names)
+    for page in (README, PYTHON):
+        for block in blocks("python", page):
+            exec(compile(block, page.name, "exec"), names)
     assert names["codes"].shape == (180, 2)  # a tenth of all
     assert names["images"].shape == (180, 8, 8, 1)
     assert "'elbo': -2" in capsys.readouterr().out
@@ -44,3 +48,40 @@ def test_two_commands_do_all_the_set_up():
 
 def test_every_number_is_filled_in():
     assert not re.findall(r"RESULT|BENCHMARK|TODO|XXX", README.read_text())
+
+
+def test_the_first_page_is_short_and_its_pictures_light():
+    text = README.read_text()
+    assert len(text.splitlines()) <= 150
+    assert max(map(len, text.splitlines())) < 120
+    pictures = [README.parent / name for name in re.findall(r'src="(.*?)"', text)]
+    assert len(pictures) >= 4
+    assert sum(path.stat().st_size for path in pictures) < 300_000
+
+
+@pytest.mark.parametrize("page", [README, PYTHON, GALLERY], ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    text = page.read_text()
+    links = re.findall(r"\]\((.*?)\)", text) + re.findall(r'src="(.*?)"', text)
+    assert links
+    for link in links:
+        name, _, section = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if section:
+            assert section in {slug(line) for line in headings(target)}, link
+
+
+def test_the_gallery_shows_every_picture():
+    drawn = {name for kind in KINDS for name in kind}
+    text = GALLERY.read_text()
+    assert {name for name in drawn if f"`{name}`" not in text} == set()
+
+
+def headings(page: Path) -> list[str]:
+    return re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+
+
+def slug(heading: str) -> str:
+    """The address of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
