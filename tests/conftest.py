@@ -25,8 +25,10 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs(tmp_path_factory):
-    """Compile once and lightly, here and in subprocesses: most of the tests' time."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
+    """Compile once and lightly, in all workers and subprocesses: most of the time."""
+    base = tmp_path_factory.getbasetemp()
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ  # all share one folder
+    folder = str((base.parent if is_worker else base) / "compiled")
     options = {
         "jax_compilation_cache_dir": folder,
         "jax_persistent_cache_min_compile_time_secs": 0.0,
