@@ -1,6 +1,7 @@
 """Strict JAX, several CPU devices, and folders of the tests' own."""
 
 import gc
+import itertools
 import os
 
 import jax
@@ -41,6 +42,17 @@ def compiled_programs(tmp_path_factory):
     yield
     for name in options:
         del os.environ[name.upper()]
+
+
+MODULES = itertools.count(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Forget compiled programs now and then: each takes megabytes, and is on disk."""
+    yield
+    if next(MODULES) % 8 == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture
