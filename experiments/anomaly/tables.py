@@ -23,24 +23,23 @@ from flaxvae import InputError
 
 MOST_ROWS = 3000  # normal rows of a table
 LEAST_OUTLIERS = 10  # of a class that is made rare; otherwise 5 % of the rows
-TABLES = tuple(
-    """
-    segment:1 segment:2 segment:3 segment:4 segment:5 segment:6 segment:7
-    texture:2 texture:4 texture:8 texture:10 texture:14
-    vehicle:van vehicle:opel vehicle:saab vehicle:bus wine:1 wine:2 wine:3
-    iris:Iris-setosa iris:Iris-versicolor iris:Iris-virginica
-    movement_libras:1 movement_libras:4 movement_libras:8 movement_libras:12
-    spambase:1 magic:h phoneme:1 ring:0 ring:1 twonorm:1 sonar:R sonar:M heart:2
-    german:2 bands:band saheart:1 mammographic:1 crx:positive mushroom:p
-    abalone19 abalone9-18 abalone-21_vs_8 abalone-3_vs_11 cleveland-0_vs_4
-    dermatology-6 ecoli4 ecoli3 ecoli-0-1-3-7_vs_2-6 ecoli-0-1_vs_5 flare-F haberman
-    kddcup-land_vs_satan kddcup-guess_passwd_vs_satan kddcup-rootkit-imap_vs_back
-    kddcup-buffer_overflow_vs_back kddcup-land_vs_portsweep new-thyroid1 page-blocks0
-    page-blocks-1-3_vs_4 winequality-red-4 winequality-red-3_vs_5
-    winequality-white-3_vs_7 winequality-white-3-9_vs_5 yeast4 yeast5 yeast6
-    yeast-2_vs_8 yeast-1_vs_7 car-vgood
-    """.split()
-)
+NAMES = """
+segment:1 segment:2 segment:3 segment:4 segment:5 segment:6 segment:7
+texture:2 texture:4 texture:8 texture:10 texture:14
+vehicle:van vehicle:opel vehicle:saab vehicle:bus wine:1 wine:2 wine:3
+iris:Iris-setosa iris:Iris-versicolor iris:Iris-virginica
+movement_libras:1 movement_libras:4 movement_libras:8 movement_libras:12
+spambase:1 magic:h phoneme:1 ring:0 ring:1 twonorm:1 sonar:R sonar:M heart:2
+german:2 bands:band saheart:1 mammographic:1 crx:positive mushroom:p
+abalone19 abalone9-18 abalone-21_vs_8 abalone-3_vs_11 cleveland-0_vs_4
+dermatology-6 ecoli4 ecoli3 ecoli-0-1-3-7_vs_2-6 ecoli-0-1_vs_5 flare-F haberman
+kddcup-land_vs_satan kddcup-guess_passwd_vs_satan kddcup-rootkit-imap_vs_back
+kddcup-buffer_overflow_vs_back kddcup-land_vs_portsweep new-thyroid1 page-blocks0
+page-blocks-1-3_vs_4 winequality-red-4 winequality-red-3_vs_5
+winequality-white-3_vs_7 winequality-white-3-9_vs_5 yeast4 yeast5 yeast6
+yeast-2_vs_8 yeast-1_vs_7 car-vgood
+"""
+TABLES = tuple(NAMES.split())
 """``NAME:CLASS``, or ``NAME`` of an imbalanced data set."""
 
 
@@ -66,9 +65,9 @@ def read_keel(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     kind = "balanced" if rare else "imbalanced"
     path = find_files() / kind / "raw" / f"{data}.dat"
     lines = [line for line in path.read_text().splitlines() if line.strip()]
-    *columns, classes = zip(*(line.replace(" ", "").split(",") for line in lines))
-    is_rare = np.array(classes) == (rare or "positive")
-    x = np.concatenate([as_numbers(np.array(column)) for column in columns], axis=1)
+    cells = np.array([line.replace(" ", "").split(",") for line in lines])
+    is_rare = cells[:, -1] == (rare or "positive")
+    x = np.concatenate([as_numbers(column) for column in cells.T[:-1]], axis=1)
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     normal = rng.permutation(np.flatnonzero(~is_rare))[:MOST_ROWS]
     outliers = rng.permutation(np.flatnonzero(is_rare))

@@ -196,7 +196,7 @@ def test_contributions_to_the_marginals_are_those_of_the_columns(of_marginals, r
     """Each column's -log p above the typical row's, on the scale of the score."""
     typical = np.append(of_marginals.typical * of_marginals.columns.std[:3], 0)
     typical += of_marginals.columns.mean
-    other = typical + [0.0, 2.0, 0.7, 0.0]
+    other = typical + np.array([0.0, 2.0, 0.7, 0.0])
     seen = of_marginals.columns(np.stack([typical, other]))
     terms = np.asarray(surprise(of_marginals.scorer.log_density, seen, 8.0))
     above = of_marginals.score(other[None]) - of_marginals.training_scores.min()
