@@ -267,6 +267,9 @@ def unusual_tables():
         "equal": np.ones((60, 3)),
         "one row": x[:1],
         "one column": x[:, :1],
+        "constants": np.stack([x[:, 0], np.full(60, 1e30), np.zeros(60)], axis=1),
+        "integers": rng.integers(0, 5, (60, 3)),
+        "wide": rng.normal(size=(10, 40)),
         "images": rng.uniform(size=(60, 1, 3, 1)),
     }
 
