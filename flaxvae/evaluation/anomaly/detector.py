@@ -211,7 +211,7 @@ def fit_detector(
     has_models = config.has_models and seen.shape[1] > 0
     is_image = columns.is_image
     variables = train(config, seen, seed, is_image=is_image) if has_models else {}
-    scorer = fit_scorer(variables, seen, is_image=is_image)
+    scorer = fit_scorer(config, variables, seen)
     parts = score_parts(config, scorer, seen, is_image=is_image)
     scale = fit_scale(config, parts)
     scores = combine(config, parts, scale)

@@ -13,6 +13,7 @@ from flax.typing import VariableDict
 from flaxvae.distributions import kl_divergence
 from flaxvae.evaluation.anomaly.config import DetectorConfig, ModelScore, PartName
 from flaxvae.evaluation.anomaly.ensemble import build_model
+from flaxvae.evaluation.anomaly.marginals import fit_log_density, surprise
 from flaxvae.objectives import ELBO, IWAE
 from flaxvae.objectives.objective import BoundVAE, Objective
 
@@ -84,22 +85,18 @@ class Scorer:
 
     Attributes:
       variables: of the models, each leaf ``(copies, ...)``; empty where none is needed.
-      center: ``(F,)``, medians of the columns, for the distance.
-      width: ``(F,)``, their interquartile ranges over 1.349, which of a normal
-        distribution is its standard deviation.
+      log_density: ``(F, POINTS)``, of the columns, as `fit_log_density` returns it.
     """
 
     variables: VariableDict
-    center: np.ndarray
-    width: np.ndarray
+    log_density: np.ndarray
 
 
-def fit_scorer(variables: VariableDict, x: np.ndarray, *, is_image: bool) -> Scorer:
-    """A scorer of models by the training rows ``(N, F)``; pixels keep their scale."""
-    low, center, high = np.percentile(x, [25, 50, 75], axis=0).astype(np.float32)
-    varies = (high > low) & (not is_image)
-    width = np.where(varies, (high - low) / 1.349, np.float32(1.0))
-    return Scorer(variables, center, width)
+def fit_scorer(
+    config: DetectorConfig, variables: VariableDict, x: np.ndarray
+) -> Scorer:
+    """A scorer of models and of the columns of the training rows ``(N, F)``."""
+    return Scorer(variables, fit_log_density(x, config.clip))
 
 
 def score_parts(
@@ -114,7 +111,7 @@ def score_parts(
       is_image: whether the rows are images.
 
     Returns:
-      ``(N, P)`` float64, in nats; a distance without unit.
+      ``(N, P)`` float64, in nats.
     """
     return _in_chunks(functools.partial(_score, config, is_image, vars(scorer)), x)
 
@@ -162,7 +159,9 @@ def attribute(
 ) -> np.ndarray:
     """What each column adds to `combine`, ``(N, F)`` float64: integrated gradients.
 
-    The paths begin at ``start``, ``(F,)``.
+    The paths begin at ``start``, ``(F,)``. They are straight in the columns, which the
+    models see, and in -log p of each column by itself, whose marginals would be too
+    rough along the columns for the sum that replaces the integral.
     """
     arrays = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), vars(scale))
     compute = functools.partial(
@@ -176,16 +175,26 @@ def _score(
     config: DetectorConfig, is_image: bool, scorer: VariableDict, x: jax.Array
 ) -> jax.Array:
     """See `score_parts`; rows ``(B, F)``."""
+    of_columns = surprise(jnp.asarray(scorer["log_density"]), x, config.clip)
+    return _score_parts(config, is_image, scorer, x, of_columns)
+
+
+def _score_parts(
+    config: DetectorConfig,
+    is_image: bool,
+    scorer: VariableDict,
+    x: jax.Array,
+    of_columns: jax.Array,
+) -> jax.Array:
+    """Parts ``(B, P)`` by rows and -log p of each column by itself, ``(B, F)`` each."""
     B, F = x.shape
     if not F:  # every column is constant
         return jnp.zeros((B, len(config.parts)))
     model = build_model(config, F, is_image=is_image, variance=config.variance)
 
     def of_part(name: PartName) -> jax.Array:
-        if name == "distance":
-            center, width = (jnp.asarray(scorer[n])[None] for n in ("center", "width"))
-            far = (x - center) / width
-            return (jnp.clip(far, -config.clip, config.clip) ** 2).sum(-1)
+        if name == "marginals":
+            return of_columns.sum(-1)
 
         score = SCORES[name]
 
@@ -210,17 +219,23 @@ def _attribute(
 ) -> jax.Array:
     """See `attribute`; rows ``(B, F)``."""
 
-    def total(x: jax.Array) -> jax.Array:
-        parts = _score(config, is_image, scorer, x)
+    def see(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return x, surprise(jnp.asarray(scorer["log_density"]), x, config.clip)
+
+    def total(seen: tuple[jax.Array, jax.Array]) -> jax.Array:
+        parts = _score_parts(config, is_image, scorer, *seen)
         return jnp.sum(_combine(config, parts, **scale))
 
     def add(sum_: jax.Array, share: jax.Array) -> tuple[jax.Array, None]:
-        return sum_ + jax.grad(total)(start[None] + share * way), None
+        at = jax.tree.map(lambda start, way: start + share * way, first, ways)
+        products = jax.tree.map(jnp.multiply, jax.grad(total)(at), ways)
+        return sum_ + products[0] + products[1], None
 
-    way = x - start[None]
+    first = see(start[None])  # (1, F) each
+    ways = jax.tree.map(jnp.subtract, see(x), first)  # (B, F) each
     shares = (jnp.arange(PATH_STEPS, dtype=jnp.float32) + 0.5) / PATH_STEPS
-    gradients, _ = jax.lax.scan(add, jnp.zeros_like(x), shares)
-    return way * gradients / PATH_STEPS
+    added, _ = jax.lax.scan(add, jnp.zeros_like(x), shares)
+    return added / PATH_STEPS
 
 
 def _deviate(config: DetectorConfig, parts: A, median: A) -> A:
