@@ -8,8 +8,9 @@
 Without names, those that every run of its kind draws; ``all``: also traversals, t-SNE,
 the KL of each dimension, the aggregate posterior beside the prior, the magnification of
 the decoder with shortest paths, and the reparameterization. A name that does not suit
-the run lists those that do. As ``gif`` or ``mp4``: animations of traversals, and of a
-loop through the codes of test images. The run's ``gallery.html`` shows all of them.
+the run lists those that do. As ``gif`` or ``mp4``: animations of traversals, of a loop
+through the codes of test images, and of latent space over training. The run's
+``gallery.html`` shows all of them.
 """
 
 import contextlib

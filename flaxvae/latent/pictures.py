@@ -24,7 +24,7 @@ from flaxvae.latent.samplers import (
     check_sampler,
     choose_sampler,
 )
-from flaxvae.latent.space_pictures import SPACE_PICTURES
+from flaxvae.latent.space_pictures import SPACE_PICTURES, latent_over_training
 from flaxvae.models import VQVAE, Autoencoder
 from flaxvae.objectives.reconstruction import ACTIVE, Reconstruction
 from flaxvae.training import Trained
@@ -582,6 +582,7 @@ VAE_PICTURES: dict[str, Picture] = {
     "manifold": manifold,
     "samples": samples,
     "interpolations": interpolations,
+    "latent_over_training": latent_over_training,
 }
 CONDITIONAL_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
@@ -589,12 +590,14 @@ CONDITIONAL_PICTURES: dict[str, Picture] = {
     "reconstructions": reconstructions,
     "class_samples": class_samples,
     "class_change": class_change,
+    "latent_over_training": latent_over_training,
 }
 TABLE_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
     "latent_scatter": latent_scatter,
     "reconstructions": reconstructions,
     "samples": row_samples,
+    "latent_over_training": latent_over_training,
 }
 AUTOENCODER_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
@@ -603,6 +606,7 @@ AUTOENCODER_PICTURES: dict[str, Picture] = {
     "reconstructions": reconstructions,
     "denoised": denoised,
     "autoencoder_and_vae": autoencoder_and_vae,
+    "latent_over_training": latent_over_training,
 }
 VQVAE_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
@@ -647,6 +651,7 @@ SERIES_PICTURES: dict[str, Picture] = {
     "manifold": series_manifold,
     "samples": series_samples,
     "interpolations": series_interpolations,
+    "latent_over_training": latent_over_training,
 }
 SERIES_CONDITIONAL_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
@@ -654,6 +659,7 @@ SERIES_CONDITIONAL_PICTURES: dict[str, Picture] = {
     "reconstructions": series_reconstructions,
     "class_samples": series_class_samples,
     "class_change": series_class_change,
+    "latent_over_training": latent_over_training,
 }
 SERIES_AUTOENCODER_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
@@ -661,6 +667,7 @@ SERIES_AUTOENCODER_PICTURES: dict[str, Picture] = {
     "tsne": tsne_scatter,
     "reconstructions": series_reconstructions,
     "denoised": series_denoised,
+    "latent_over_training": latent_over_training,
 }
 SERIES_VQVAE_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
