@@ -7,12 +7,13 @@
     python -m experiments.visualize --workdir=runs/... scatter --format=html
 
 Without names, those that every run of its kind draws; ``all``: also traversals, t-SNE,
-the KL of each dimension, the aggregate posterior beside the prior, the magnification of
-the decoder with shortest paths, and the reparameterization. A name that does not suit
-the run lists those that do. As ``gif`` or ``mp4``: animations of traversals, of a loop
-through the codes of test images, and of latent space over training. The run's
-``gallery.html`` shows all of them. ``scatter`` as ``html`` or ``json``: one page that
-works offline, with image, class and index of the example that is hovered over.
+UMAP if umap-learn is installed, the KL of each dimension, the aggregate posterior
+beside the prior, the magnification of the decoder with shortest paths, and the
+reparameterization. A name that does not suit the run lists those that do. As ``gif`` or
+``mp4``: animations of traversals, of a loop through the codes of test images, and of
+latent space over training. The run's ``gallery.html`` shows all of them. ``scatter`` as
+``html`` or ``json``: one page that works offline, with image, class and index of
+the example that is hovered over.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ from flaxvae.checks import check_choice, check_seed
 from flaxvae.data import Dataset
 from flaxvae.latent.animations import FILMS
 from flaxvae.latent.context import Picture
+from flaxvae.latent.embeddings import has_umap
 from flaxvae.latent.gallery import write_gallery
 from flaxvae.latent.interactive import check_plotly, draw_scatter, write_scatter
 from flaxvae.latent.pictures import available_pictures, choose_pictures
@@ -124,6 +126,8 @@ def draw(
         pictures = choose_pictures(run, dataset)
     elif flags.pictures == (ALL,):
         pictures = available_pictures(run, dataset)
+        if not has_umap():
+            pictures.pop("umap", None)
     with count_names("pictures", len(pictures)) as count:
         return run.draw(
             output,

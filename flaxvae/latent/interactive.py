@@ -30,6 +30,7 @@ JPEG_QUALITY = 70  # of a coloured one
 # Plotly's labels cannot hold images: a script shows that of the point hovered over.
 SCRIPT = """
 const plot = document.getElementById("{plot_id}");
+document.body.style.margin = 0;
 const box = document.createElement("figure");
 box.style.cssText = "position:fixed;right:16px;bottom:16px;margin:0;padding:8px;" +
   "font:14px system-ui,sans-serif;background:#fffd;color:#222;border-radius:8px;" +
@@ -153,7 +154,8 @@ def encode_images(images: np.ndarray) -> list[str]:
         if each.shape[-1] == 1:
             shades = np.round((SHADES - 1) * each[..., 0]).astype(np.uint8)
             image = Image.fromarray(shades)
-            image.putpalette(np.repeat(np.linspace(0, 255, SHADES), 3).astype("u1"))
+            levels = np.linspace(0, 255, SHADES).astype(np.uint8)
+            image.putpalette(levels.repeat(3).tobytes())
             image.save(file, "PNG", bits=4, optimize=True)
             kind = "png"
         else:
