@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from flaxvae.latent.paths import loop, traverse
 from flaxvae.training import Trained
 from flaxvae.types import AnimationFormat
 
+if TYPE_CHECKING:
+    import PIL.Image
+
 FRAMES = 60
 LAST = 15  # of them, that hold the end of a training
 DOTS = 2_000  # in a film
@@ -33,6 +36,7 @@ MOST_BYTES = 2_000_000  # of a GIF
 SHADES = 64  # of a grey GIF
 COLORS = 128  # of a coloured one; the palette is that of some frames
 FRAMES_OF_PALETTE = 12
+NEAR = 24  # the sum of differences of 0 to 255 in red, green and blue
 
 Film = Callable[[Context], np.ndarray | None]
 """From a context to frames ``(T, H, W, C)`` in [0, 1], or None."""
@@ -240,10 +244,7 @@ def _encode_gif(pixels: np.ndarray, frames_per_second: float) -> bytes:
         grey = pixels[..., 0] // step * step
         images = [Image.fromarray(frame) for frame in grey]
     else:  # one palette, that of all frames
-        some = pixels[:: -(-len(pixels) // FRAMES_OF_PALETTE)]
-        whole = Image.fromarray(some.reshape(-1, *some.shape[2:]))
-        # The coverage of the space of colours keeps white and the colours of few dots.
-        palette = whole.quantize(COLORS, method=Image.Quantize.MAXCOVERAGE)
+        palette = _choose_palette(pixels)
         images = [
             Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
             for frame in pixels
@@ -259,6 +260,22 @@ def _encode_gif(pixels: np.ndarray, frames_per_second: float) -> bytes:
         optimize=True,
     )
     return file.getvalue()
+
+
+def _choose_palette(pixels: np.ndarray) -> "PIL.Image.Image":
+    """The colours of frames ``(T, H, W, 3)`` of bytes, the background among them."""
+    from PIL import Image
+
+    some = pixels[:: -(-len(pixels) // FRAMES_OF_PALETTE)]
+    whole = Image.fromarray(some.reshape(-1, *some.shape[2:]))
+    # The coverage of the space of colours keeps the colours of few dots.
+    palette = whole.quantize(COLORS, method=Image.Quantize.MAXCOVERAGE)
+    colors = np.array(palette.getpalette()).reshape(-1, 3)
+    distance = np.abs(colors - some[0, 0, 0].astype(int)).sum(axis=1)
+    # All near ones: Pillow looks for the nearest colour with some error.
+    colors[(distance < NEAR) | (distance == distance.min())] = some[0, 0, 0]
+    palette.putpalette(colors.astype(np.uint8).tobytes())
+    return palette
 
 
 def _encode_mp4(pixels: np.ndarray, frames_per_second: float) -> bytes:

@@ -139,7 +139,7 @@ def choose_epochs(epochs: np.ndarray, count: int) -> np.ndarray:
     """Which of rising epochs to show: ``count`` of them, evenly spaced in log time.
 
     >>> choose_epochs(np.arange(1, 31), 5).tolist()
-    [0, 1, 4, 12, 29]
+    [0, 1, 5, 12, 29]
 
     Args:
       epochs: numbers of epochs ``(E,)``, from 1.
