@@ -11,6 +11,7 @@ from flaxvae import InputError
 from flaxvae.checks import check_seed
 from flaxvae.data import Dataset
 from flaxvae.latent.grids import check_dims
+from flaxvae.latent.over_training import FOLDER, LatentRecorder
 from flaxvae.models import VAEConfig
 from flaxvae.settings import flatten_settings
 from flaxvae.training import Engine
@@ -78,6 +79,13 @@ def load_data(flags: Any, least_test: int = 2) -> Dataset:
             f"{flags.data.test_size}, which leaves {len(dataset.test)}"
         )
     return dataset
+
+
+def record_latent_space(
+    flags: Any, dataset: Dataset, workdir: Path
+) -> LatentRecorder | None:
+    """What keeps latent space over training for figures and animations."""
+    return LatentRecorder(workdir / FOLDER, dataset) if flags.figures else None
 
 
 def check_manifold(

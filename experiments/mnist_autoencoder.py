@@ -71,6 +71,7 @@ def main(flags: Flags) -> None:
         objective=autoencoder_objective(config),
         workdir=workdir if hosts.is_main() or flags.workdir else None,
         settings={"model": config},
+        on_epoch=inputs.record_latent_space(flags, dataset, workdir),
         **options,
     )
     vae = None

@@ -96,6 +96,7 @@ def main(flags: Flags) -> None:
         settings={"model": flags.model},
         notes={"data": flags.data},
         engine=flags.engine,
+        on_epoch=inputs.record_latent_space(flags, dataset, workdir),
         on_interrupt="raise",
         start_from=flags.start_from,
         start_parts=flags.start_parts,

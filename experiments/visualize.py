@@ -4,12 +4,16 @@
     python -m experiments.visualize --workdir=runs/... traversals tsne --format=pdf
     python -m experiments.visualize --workdir=runs/... all --style=dark --output=slides
     python -m experiments.visualize --workdir=runs/... --format=gif
+    python -m experiments.visualize --workdir=runs/... scatter --format=html
 
 Without names, those that every run of its kind draws; ``all``: also traversals, t-SNE,
-the KL of each dimension, the aggregate posterior beside the prior, the magnification of
-the decoder with shortest paths, and the reparameterization. A name that does not suit
-the run lists those that do. As ``gif`` or ``mp4``: animations of traversals, and of a
-loop through the codes of test images. The run's ``gallery.html`` shows all of them.
+UMAP if umap-learn is installed, the KL of each dimension, the aggregate posterior
+beside the prior, the magnification of the decoder with shortest paths, and the
+reparameterization. A name that does not suit the run lists those that do. As ``gif`` or
+``mp4``: animations of traversals, of a loop through the codes of test images, and of
+latent space over training. The run's ``gallery.html`` shows all of them. ``scatter`` as
+``html`` or ``json``: one page that works offline, with image, class and index of
+the example that is hovered over.
 """
 
 import contextlib
@@ -25,17 +29,20 @@ import flaxvae
 from experiments import command, terminal
 from experiments.run_data import RunData, choose_output
 from flaxvae import InputError, Run
-from flaxvae.checks import check_seed
+from flaxvae.checks import check_choice, check_seed
 from flaxvae.data import Dataset
 from flaxvae.latent.animations import FILMS
 from flaxvae.latent.context import Picture
+from flaxvae.latent.embeddings import has_umap
 from flaxvae.latent.gallery import write_gallery
+from flaxvae.latent.interactive import check_plotly, draw_scatter, write_scatter
 from flaxvae.latent.pictures import available_pictures, choose_pictures
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.settings import check_settings
 from flaxvae.types import AnimationFormat, PictureFormat, PictureStyle
 
 ALL = "all"
+SCATTER = "scatter"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +55,9 @@ class Flags:
     """Folder of the run with the model."""
     output: Path | None = None
     """Folder for the files. Default: figures in that of the run."""
-    format: Literal["png", "pdf", "svg", "webp", "gif", "mp4"] = "png"
-    """Format of the files: pictures, or animations (mp4 needs ffmpeg)."""
+    format: Literal["png", "pdf", "svg", "webp", "gif", "mp4", "html", "json"] = "png"
+    """Format of the files: pictures, animations (mp4 needs ffmpeg), or the interactive
+    scatter (needs plotly)."""
     style: PictureStyle = "light"
     """For paper, or for dark slides."""
     manifold_dims: tuple[int, int] | None = None
@@ -67,7 +75,13 @@ class Flags:
         check_settings(self)
         if self.seed is not None:
             check_seed(self.seed)
-        if self.format in ("gif", "mp4"):
+        is_interactive = self.format in ("html", "json")
+        if is_interactive:
+            for name in self.pictures:
+                check_choice(f"picture as {self.format}", name, (SCATTER,))
+            check_plotly()
+        if is_interactive or self.format in ("gif", "mp4"):
+            what = "the interactive scatter" if is_interactive else "animations"
             for name, default in (
                 ("style", "light"),
                 ("manifold_dims", None),
@@ -75,9 +89,7 @@ class Flags:
                 ("seed", None),
             ):
                 if (value := getattr(self, name)) != default:
-                    raise InputError(
-                        f"{name} must be left out for animations, got {value}"
-                    )
+                    raise InputError(f"{name} must be left out for {what}, got {value}")
 
 
 def main(flags: Flags) -> None:
@@ -89,6 +101,10 @@ def main(flags: Flags) -> None:
     dataset = flags.data.load(run)
     if flags.format == "gif" or flags.format == "mp4":
         paths = animate(flags, run, dataset, output, flags.format)
+    elif flags.format == "html" or flags.format == "json":
+        paths = [output / f"{SCATTER}.{flags.format}"]
+        figure = draw_scatter(run, dataset, run.title_of(dataset))
+        write_scatter(figure, paths[0])
     else:
         paths = draw(flags, run, dataset, output, flags.format)
     if flags.output is None:
@@ -110,6 +126,8 @@ def draw(
         pictures = choose_pictures(run, dataset)
     elif flags.pictures == (ALL,):
         pictures = available_pictures(run, dataset)
+        if not has_umap():
+            pictures.pop("umap", None)
     with count_names("pictures", len(pictures)) as count:
         return run.draw(
             output,

@@ -28,3 +28,6 @@ PictureStyle: TypeAlias = Literal["light", "dark"]
 
 AnimationFormat: TypeAlias = Literal["gif", "mp4"]
 """Of an animation's file."""
+
+InteractiveFormat: TypeAlias = Literal["html", "json"]
+"""Of a figure that a browser shows, or of Plotly's own."""

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -16,18 +16,27 @@ from flaxvae.files import atomic_file
 from flaxvae.latent import levels, panels
 from flaxvae.latent.context import Context
 from flaxvae.latent.grids import as_colors, choose_grid, tile_images
+from flaxvae.latent.over_training import project
 from flaxvae.latent.paths import loop, traverse
 from flaxvae.training import Trained
 from flaxvae.types import AnimationFormat
 
+if TYPE_CHECKING:
+    import PIL.Image
+
 FRAMES = 60
+LAST = 15  # of them, that hold the end of a training
+DOTS = 2_000  # in a film
 DIMENSIONS = 20  # that a film of traversals shows
 EXTENT = 2.0  # standard deviations on either side
 ENDS = 5  # test examples that a loop passes
 PER_SECOND = 20.0  # frames
 LARGEST, SMALLEST = 720, 120  # pixels of the longer side of a frame
 MOST_BYTES = 2_000_000  # of a GIF
-SHADES = 64  # of a GIF's colours
+SHADES = 64  # of a grey GIF
+COLORS = 128  # of a coloured one; the palette is that of some frames
+FRAMES_OF_PALETTE = 12
+NEAR = 24  # the sum of differences of 0 to 255 in red, green and blue
 
 Film = Callable[[Context], np.ndarray | None]
 """From a context to frames ``(T, H, W, C)`` in [0, 1], or None."""
@@ -62,7 +71,51 @@ def latent_loop(context: Context) -> np.ndarray | None:
     return panels.decode_grid(context.trained, codes[None])[0]
 
 
-FILMS: dict[str, Film] = {"traversals": traversals, "loop": latent_loop}
+def scatter_over_training(context: Context) -> np.ndarray | None:
+    """Frames of posterior means after each epoch that was kept, coloured by class."""
+    from flaxvae.latent.figures.over_training import render_scatter
+
+    kept = context.snapshots
+    if len(kept) < 2:
+        return None
+    codes, axis_labels = project(kept)
+    frames = render_scatter(
+        [each.epoch for each in kept],
+        codes[:, :DOTS],
+        None if kept[-1].labels is None else kept[-1].labels[:DOTS],
+        title=context.title,
+        axis_labels=axis_labels,
+        class_names=context.dataset.class_names,
+    )
+    return hold(frames)
+
+
+def manifold_over_training(context: Context) -> np.ndarray | None:
+    """Frames of the decoded grid of codes after each epoch that was kept."""
+    grids = [each.manifold for each in context.snapshots if each.manifold is not None]
+    if len(grids) < 2:
+        return None
+    return hold(np.stack([tile_images(grid, gap=1, fill=0) for grid in grids]))
+
+
+def hold(frames: np.ndarray) -> np.ndarray:
+    """Each frame for some time, so that 60 frames show all, and the last one longest.
+
+    >>> hold(np.arange(3)).tolist() == [0] * 15 + [1] * 15 + [2] * 30
+    True
+    """
+    moving = np.arange(FRAMES - LAST) * len(frames) // (FRAMES - LAST)
+    if len(frames) > FRAMES - LAST:
+        moving = np.arange(len(frames))
+    return frames[np.append(moving, np.full(LAST, len(frames) - 1))]
+
+
+FILMS: dict[str, Film] = {
+    "traversals": traversals,
+    "loop": latent_loop,
+    "scatter_over_training": scatter_over_training,
+    "manifold_over_training": manifold_over_training,
+}
 """The animations of a model with one level of latent variables, by name."""
 
 
@@ -191,8 +244,7 @@ def _encode_gif(pixels: np.ndarray, frames_per_second: float) -> bytes:
         grey = pixels[..., 0] // step * step
         images = [Image.fromarray(frame) for frame in grey]
     else:  # one palette, that of all frames
-        whole = Image.fromarray(pixels.reshape(-1, *pixels.shape[2:]))
-        palette = whole.quantize(SHADES)
+        palette = _choose_palette(pixels)
         images = [
             Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
             for frame in pixels
@@ -208,6 +260,22 @@ def _encode_gif(pixels: np.ndarray, frames_per_second: float) -> bytes:
         optimize=True,
     )
     return file.getvalue()
+
+
+def _choose_palette(pixels: np.ndarray) -> "PIL.Image.Image":
+    """The colours of frames ``(T, H, W, 3)`` of bytes, the background among them."""
+    from PIL import Image
+
+    some = pixels[:: -(-len(pixels) // FRAMES_OF_PALETTE)]
+    whole = Image.fromarray(some.reshape(-1, *some.shape[2:]))
+    # The coverage of the space of colours keeps the colours of few dots.
+    palette = whole.quantize(COLORS, method=Image.Quantize.MAXCOVERAGE)
+    colors = np.array(palette.getpalette()).reshape(-1, 3)
+    distance = np.abs(colors - some[0, 0, 0].astype(int)).sum(axis=1)
+    # All near ones: Pillow looks for the nearest colour with some error.
+    colors[(distance < NEAR) | (distance == distance.min())] = some[0, 0, 0]
+    palette.putpalette(colors.astype(np.uint8).tobytes())
+    return palette
 
 
 def _encode_mp4(pixels: np.ndarray, frames_per_second: float) -> bytes:

@@ -15,6 +15,7 @@ from flaxvae.distributions.divergences import has_kl_per_dimension, kl_per_dimen
 from flaxvae.latent import panels
 from flaxvae.latent.encode import encode_dataset, encode_means
 from flaxvae.latent.keys import draw_key
+from flaxvae.latent.over_training import FOLDER, Snapshot, read_snapshots
 from flaxvae.latent.paths import rank_dimensions
 from flaxvae.latent.samplers import SamplerName, choose_sampler
 from flaxvae.training import Trained
@@ -105,6 +106,12 @@ class Context:
         """Whether p(z) is known to be N(0, I)."""
         prior = ModelTraits.of(self.trained.model).prior
         return PriorTraits.of(prior).is_standard is True
+
+    @functools.cached_property
+    def snapshots(self) -> list[Snapshot]:
+        """Latent space after the epochs of its training that were kept."""
+        workdir = self.trained.workdir
+        return [] if workdir is None else read_snapshots(workdir / FOLDER)
 
     @functools.cached_property
     def source(self) -> Sampler | None:

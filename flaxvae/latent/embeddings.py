@@ -1,5 +1,7 @@
 """Low-dimensional embeddings of codes."""
 
+import importlib.util
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +9,8 @@ import numpy as np
 from flaxvae.checks import InputError
 
 LEAST_FOR_TSNE = 4  # codes: perplexity 1
-MOST_POINTS = 3_000  # that t-SNE arranges: its time grows faster than their number
+LEAST_FOR_UMAP = 5
+MOST_POINTS = 3_000  # that t-SNE and UMAP arrange: their time grows with the number
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,7 @@ def tsne(codes: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
     from sklearn.manifold import TSNE
 
-    if len(codes) < LEAST_FOR_TSNE:
-        raise InputError(
-            f"codes must be {LEAST_FOR_TSNE} or more for t-SNE, got {len(codes)}"
-        )
-    rows = np.sort(np.random.default_rng(seed).permutation(len(codes))[:MOST_POINTS])
-    chosen = np.asarray(codes)[rows]
+    chosen, rows = _choose(codes, seed, LEAST_FOR_TSNE, "t-SNE")
     if not np.ptp(chosen, axis=0).any():
         return np.zeros((len(rows), 2), np.float32), rows
     if chosen.shape[1] == 1:  # its initial arrangement has two principal components
@@ -110,3 +108,58 @@ def tsne(codes: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     perplexity = min(30.0, (len(rows) - 1) / 3)
     method = TSNE(perplexity=perplexity, init="pca", random_state=seed)
     return method.fit_transform(chosen), rows
+
+
+def umap(codes: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Arranges codes in a plane so that neighbours stay neighbours, by UMAP.
+
+    It keeps more of the distances between groups than t-SNE.
+
+    Args:
+      codes: ``(N, D)``, N at least 5; equal codes stay in one place.
+      seed: chooses which codes are arranged, if there are more than 3,000, and the
+        draws of the method.
+
+    Returns:
+      The arrangement ``(P, 2)``, and the numbers of the codes in it, ``(P,)``.
+
+    Raises:
+      InputError: fewer than 5 codes, or umap-learn is not installed.
+
+    Source: McInnes, Healy and Melville, "UMAP: Uniform Manifold Approximation and
+    Projection for Dimension Reduction", 2018, arXiv 1802.03426.
+    """
+    if not has_umap():
+        raise InputError('UMAP needs umap-learn: pip install -e ".[umap]"')
+    chosen, rows = _choose(codes, seed, LEAST_FOR_UMAP, "UMAP")
+    if not np.ptp(chosen, axis=0).any():
+        return np.zeros((len(rows), 2), np.float32), rows
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about TensorFlow, which it does not need
+        from umap import UMAP
+
+        # Spectral initialization needs more codes than dimensions of its solver.
+        method = UMAP(
+            n_neighbors=min(15, len(rows) - 1),
+            init="pca" if chosen.shape[1] > 1 else "random",
+            random_state=seed,
+            n_jobs=1,
+        )
+        return np.asarray(method.fit_transform(chosen)), rows
+
+
+def has_umap() -> bool:
+    """Whether umap-learn is installed."""
+    return importlib.util.find_spec("umap") is not None
+
+
+def _choose(
+    codes: np.ndarray, seed: int, least: int, method: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """At most 3,000 codes, and their numbers."""
+    if len(codes) < least:
+        raise InputError(
+            f"codes must be {least} or more for {method}, got {len(codes)}"
+        )
+    rows = np.sort(np.random.default_rng(seed).permutation(len(codes))[:MOST_POINTS])
+    return np.asarray(codes)[rows], rows

@@ -15,7 +15,7 @@ from flaxvae.checks import InputError, check_choice
 from flaxvae.data import Dataset
 from flaxvae.latent import level_pictures, panels, series
 from flaxvae.latent.context import Context, Picture
-from flaxvae.latent.embeddings import LEAST_FOR_TSNE, tsne
+from flaxvae.latent.embeddings import LEAST_FOR_TSNE, LEAST_FOR_UMAP, tsne, umap
 from flaxvae.latent.encode import codebook_size, encode_means, share_codes
 from flaxvae.latent.grids import check_dims, choose_grid
 from flaxvae.latent.samplers import (
@@ -24,7 +24,7 @@ from flaxvae.latent.samplers import (
     check_sampler,
     choose_sampler,
 )
-from flaxvae.latent.space_pictures import SPACE_PICTURES
+from flaxvae.latent.space_pictures import SPACE_PICTURES, latent_over_training
 from flaxvae.models import VQVAE, Autoencoder
 from flaxvae.objectives.reconstruction import ACTIVE, Reconstruction
 from flaxvae.training import Trained
@@ -33,6 +33,7 @@ from flaxvae.types import PictureFormat, PictureStyle
 if TYPE_CHECKING:
     from flaxvae.latent.figures.style import Figure
 
+Embedded = tuple[np.ndarray, np.ndarray]  # an arrangement, and the codes in it
 DENOISED = 12  # test images in the picture of a denoising autoencoder
 SERIES = 8  # test series and their reconstructions
 
@@ -146,7 +147,8 @@ def available_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]
     chosen = choose_pictures(trained, dataset)
     if trained.has_levels or isinstance(trained.model, VQVAE):
         return chosen
-    return {**chosen, "tsne": tsne_scatter, **SPACE_PICTURES}
+    embeddings = {"tsne": tsne_scatter, "umap": umap_scatter}
+    return {"latent_scatter": latent_scatter, **chosen, **embeddings, **SPACE_PICTURES}
 
 
 def choose_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
@@ -341,20 +343,31 @@ def activity(context: Context) -> "Figure":
 
 
 def tsne_scatter(context: Context) -> "Figure | None":
-    """An autoencoder's codes of the test split in a plane."""
+    """Codes of the test split, arranged in a plane by t-SNE."""
+    return _plot_embedding(context, tsne, "t-SNE", LEAST_FOR_TSNE)
+
+
+def umap_scatter(context: Context) -> "Figure | None":
+    """Codes of the test split, arranged in a plane by UMAP."""
+    return _plot_embedding(context, umap, "UMAP", LEAST_FOR_UMAP)
+
+
+def _plot_embedding(
+    context: Context, embed: Callable[..., Embedded], name: str, least: int
+) -> "Figure | None":
     from flaxvae.latent import figures
 
-    if len(context.means) < LEAST_FOR_TSNE:
+    if len(context.means) < least:
         return None
     seed = context.trained.seed if context.seed is None else context.seed
-    places, rows = tsne(context.means, seed=seed)
+    places, rows = embed(context.means, seed=seed)
     labels = context.dataset.test.labels
     return figures.plot_latent_scatter(
         places,
         None if labels is None else labels[rows],
-        axis_labels=("t-SNE 1", "t-SNE 2"),
+        axis_labels=(f"{name} 1", f"{name} 2"),
         class_names=context.dataset.class_names,
-        title=f"Codes of test examples, t-SNE: {context.title}",
+        title=f"Codes of test examples, {name}: {context.title}",
     )
 
 
@@ -582,6 +595,7 @@ VAE_PICTURES: dict[str, Picture] = {
     "manifold": manifold,
     "samples": samples,
     "interpolations": interpolations,
+    "latent_over_training": latent_over_training,
 }
 CONDITIONAL_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
@@ -589,12 +603,14 @@ CONDITIONAL_PICTURES: dict[str, Picture] = {
     "reconstructions": reconstructions,
     "class_samples": class_samples,
     "class_change": class_change,
+    "latent_over_training": latent_over_training,
 }
 TABLE_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
     "latent_scatter": latent_scatter,
     "reconstructions": reconstructions,
     "samples": row_samples,
+    "latent_over_training": latent_over_training,
 }
 AUTOENCODER_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
@@ -603,6 +619,7 @@ AUTOENCODER_PICTURES: dict[str, Picture] = {
     "reconstructions": reconstructions,
     "denoised": denoised,
     "autoencoder_and_vae": autoencoder_and_vae,
+    "latent_over_training": latent_over_training,
 }
 VQVAE_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
@@ -647,6 +664,7 @@ SERIES_PICTURES: dict[str, Picture] = {
     "manifold": series_manifold,
     "samples": series_samples,
     "interpolations": series_interpolations,
+    "latent_over_training": latent_over_training,
 }
 SERIES_CONDITIONAL_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
@@ -654,6 +672,7 @@ SERIES_CONDITIONAL_PICTURES: dict[str, Picture] = {
     "reconstructions": series_reconstructions,
     "class_samples": series_class_samples,
     "class_change": series_class_change,
+    "latent_over_training": latent_over_training,
 }
 SERIES_AUTOENCODER_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
@@ -661,6 +680,7 @@ SERIES_AUTOENCODER_PICTURES: dict[str, Picture] = {
     "tsne": tsne_scatter,
     "reconstructions": series_reconstructions,
     "denoised": series_denoised,
+    "latent_over_training": latent_over_training,
 }
 SERIES_VQVAE_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,

@@ -10,6 +10,7 @@ from flaxvae.latent import levels, panels
 from flaxvae.latent.context import Context, Picture
 from flaxvae.latent.density import aggregate_log_density, posterior_ellipses
 from flaxvae.latent.geometry import geodesic, magnification, mean_decoder
+from flaxvae.latent.over_training import choose_epochs, project
 from flaxvae.latent.paths import posterior_values, traverse
 from flaxvae.training.diagnostics import ACTIVE_KL
 
@@ -24,6 +25,7 @@ MASS = 0.5  # of a posterior inside its ellipse
 CELLS, GEOMETRY_CELLS = 140, 48  # of a map's side
 PATHS, ITERATIONS = 4, 100  # shortest ones
 DRAWS = 10_000
+PANELS = 8  # epochs
 CIRCLES = ((1.177, "50 % of the prior"), (2.448, "95 % of the prior"))  # radii, 2-D
 
 
@@ -130,6 +132,26 @@ def reparameterization(context: Context) -> "Figure | None":
         [f"example {i}" for i in chosen],
         axis_label=f"$z_{{{d + 1}}}$",
         title=f"Reparameterization: {context.title}",
+    )
+
+
+def latent_over_training(context: Context) -> "Figure | None":
+    """Posterior means after some epochs, coloured by class, on the same axes."""
+    from flaxvae.latent.figures.over_training import plot_latent_over_training
+
+    kept = context.snapshots
+    if len(kept) < 2:
+        return None
+    chosen = choose_epochs(np.array([each.epoch for each in kept]), PANELS)
+    codes, axis_labels = project(kept)
+    rest = ", the two widest dimensions" if kept[-1].codes.shape[1] > 2 else ""
+    return plot_latent_over_training(
+        [kept[i].epoch for i in chosen],
+        codes[chosen],
+        kept[-1].labels,
+        title=f"Posterior means over training{rest}: {context.title}",
+        axis_labels=axis_labels,
+        class_names=context.dataset.class_names,
     )
 
 

@@ -59,7 +59,7 @@ def drive(
     members: int = 1,
     summarize: Callable[[Line], Line] = lambda line: line,
     notify: Callable[[LoopState, Sequence[Line]], bool] = lambda run, lines: False,
-    each_epoch: bool = False,
+    next_epoch: Callable[[int], int] | None = None,
 ) -> LoopState:
     """Calls a compiled program until the run, or a stack of runs, is over.
 
@@ -75,7 +75,7 @@ def drive(
       members: number of runs.
       summarize: from a line to what is shown.
       notify: ``(run, lines of finished epochs, with their seconds) -> is over``.
-      each_epoch: whether a call is to end with each epoch.
+      next_epoch: ``epochs done -> epoch`` with which a call is to end at the latest.
 
     Returns:
       The run at its end, or where a signal came: then the watch has ``received`` it,
@@ -83,12 +83,14 @@ def drive(
     """
     clock, watch, recorder = training.clock, host.watch, host.recorder
     per_epoch, total = clock.steps_per_epoch, clock.total_steps
-    pace = Pace(per_epoch, 1 if each_epoch else host.engine.epochs_per_call)
+    pace = Pace(per_epoch, host.engine.epochs_per_call)
     spent = 0.0  # seconds of the epoch in progress
     is_over = wants_end = False
     with show_progress(clock.epochs, position // per_epoch, shown=host.shown) as update:
         while position < total and not is_over:
             until = feed.stop_after(position) or pace.next_stop(position)
+            if next_epoch is not None and not feed.chunk:
+                until = min(until, per_epoch * next_epoch(position // per_epoch))
             stop, until = hosts.agree(watch.received or STOPPED * wants_end, until)
             if stop:
                 recorder.save(position, run, now=True)

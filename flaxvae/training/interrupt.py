@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -131,6 +131,20 @@ OnEpoch = Callable[[Line, Trained], object]
 """``on_epoch(line, trained)``: see `flaxvae.training.fit`."""
 
 
+@runtime_checkable
+class SelectiveCallback(Protocol):
+    """A callback that is not called after every epoch, so that calls stay long.
+
+    Where data stream, the model that it sees may be some steps into the next epoch.
+    """
+
+    def __call__(self, line: Line, trained: Trained) -> object:
+        """See `OnEpoch`."""
+
+    def next_epoch(self, done: int, epochs: int) -> int:
+        """The first epoch above ``done``, of so many, that it is called after."""
+
+
 def as_callbacks(
     on_epoch: OnEpoch | Sequence[OnEpoch] | None,
 ) -> tuple[OnEpoch, ...]:
@@ -168,10 +182,12 @@ class Listeners:
         callbacks: Sequence[OnEpoch],
         write_events: TensorBoard | None,
         as_trained: Callable[[LoopState], Trained],
+        epochs: int,
     ) -> None:
         self._callbacks = callbacks
         self._write_events = write_events
         self._as_trained = as_trained
+        self._epochs = epochs
 
     def notify(self, run: LoopState, lines: Sequence[Line]) -> bool:
         """Calls what wants to see each epoch; whether one ends the run."""
@@ -180,12 +196,32 @@ class Listeners:
         for line in lines:
             if self._write_events is not None:
                 self._write_events(line)
-        if not (lines and self._callbacks):
+        called = [each for each in self._callbacks if self._is_due(each, lines)]
+        if not called:
             return False
         trained = self._as_trained(run)
         line = copy.deepcopy(lines[-1])
-        answers = [callback(line, trained) for callback in self._callbacks]
+        answers = [callback(line, trained) for callback in called]
         return any(_is_true(answer) for answer in answers)
+
+    def next_epoch(self, done: int) -> int:
+        """The first epoch above ``done`` that a callback is called after."""
+        found = [self._next_epoch(each, done) for each in self._callbacks]
+        return min(found, default=self._epochs)
+
+    @property
+    def want_each_epoch(self) -> bool:
+        """Whether a callback is called after every epoch."""
+        return not all(isinstance(each, SelectiveCallback) for each in self._callbacks)
+
+    def _is_due(self, callback: OnEpoch, lines: Sequence[Line]) -> bool:
+        epochs = [line["epoch"] for line in lines]
+        return any(self._next_epoch(callback, epoch - 1) == epoch for epoch in epochs)
+
+    def _next_epoch(self, callback: OnEpoch, done: int) -> int:
+        if isinstance(callback, SelectiveCallback):
+            return callback.next_epoch(done, self._epochs)
+        return done + 1
 
     def close(self) -> None:
         """Writes what is left of event files."""

@@ -220,7 +220,8 @@ class _Session:
         """The run at its end, or where a signal or a callback has stopped it."""
         training, host = self.training, self.host
         events = host.recorder.open_events()
-        listeners = Listeners(callbacks, events, self.as_trained)
+        epochs = training.clock.epochs
+        listeners = Listeners(callbacks, events, self.as_trained, epochs)
         with (
             open_feed(
                 training.dataset,
@@ -230,7 +231,7 @@ class _Session:
                 position=position,
                 total=training.clock.total_steps,
                 budget=host.engine.device_memory_budget,
-                whole_epochs=bool(callbacks),
+                whole_epochs=listeners.want_each_epoch,
                 with_labels=learns_labels(training.model),
             ) as feed,
             contextlib.closing(listeners),
@@ -247,7 +248,7 @@ class _Session:
                 host,
                 self.read,
                 notify=listeners.notify,
-                each_epoch=bool(callbacks),
+                next_epoch=listeners.next_epoch if callbacks else None,
             )
 
     def read(

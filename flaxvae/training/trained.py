@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, Self, TypeVar, cast
 
 import flax.linen as nn
 import jax
@@ -113,6 +113,16 @@ class Trained:
         """The fields; compiled functions are made again where they are needed."""
         fields = dataclasses.fields(self)
         return {each.name: getattr(self, each.name) for each in fields}
+
+    def with_variables(self, variables: dict[str, optax.Params]) -> Self:
+        """The model with other variables of the same shapes, and its programs.
+
+        Nothing is compiled again to encode or decode.
+        """
+        other = dataclasses.replace(self, variables=variables)
+        shared = {"_encode": self._encode, "_decode": self._decode}
+        vars(other).update(shared, _takes=self._takes, _code=self._code)
+        return other
 
     def check_finite(self) -> None:
         """Raises `NonFiniteError` for a failed run, or parameters that are not finite.

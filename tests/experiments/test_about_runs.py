@@ -471,3 +471,12 @@ def test_dark_pictures_are_dark_and_vectors_have_their_format(find_run, call, tm
     code, out, err = call("visualize", names[0], f"--workdir={workdir}", "--format=svg")
     assert out.strip() == str(workdir / "figures" / f"{names[0]}.svg")
     assert "<svg" in (workdir / "figures" / f"{names[0]}.svg").read_text()
+
+
+def test_an_interactive_scatter_is_one_page(find_run, call, tmp_path):
+    where = f"--workdir={find_run('vae')}", f"--output={tmp_path}"
+    code, out, _ = call("visualize", *where, "scatter", "--format=html")
+    assert code == 0 and out.strip() == str(tmp_path / "scatter.html")
+    assert "data:image" in (tmp_path / "scatter.html").read_text()
+    code, _, error = call("visualize", *where, "samples", "--format=json")
+    assert code == 2 and "unknown picture as json 'samples': choose from scat" in error

@@ -58,7 +58,7 @@ def test_files_are_films_that_repeat(run, tmp_path):
     names = []
     paths = animate(*run, tmp_path / "new", on_picture=names.append)
     assert [path.name for path in paths] == ["traversals.gif", "loop.gif"]
-    assert names == ["traversals", "loop"]
+    assert names == [*animations.FILMS]
     for path in paths:
         with Image.open(path) as film:
             assert film.info["loop"] == 0 and film.info["duration"] == 50
@@ -131,7 +131,7 @@ def test_what_cannot_be_written_gets_one_line(run, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="format must be gif where the program ffmpeg"):
         animate(*run, tmp_path, file_format="mp4")
-    with pytest.raises(InputError, match="unknown animation 'x': choose from loop, tr"):
+    with pytest.raises(InputError, match="unknown animation 'x': choose from loop, ma"):
         animate(*run, tmp_path, animations=["x"])
     with pytest.raises(InputError, match=r"path must end in .gif or .mp4, got 'x.png'"):
         write_animation(np.zeros((1, 2, 2, 1)), tmp_path / "x.png")

@@ -1,10 +1,12 @@
+import importlib.util
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
 from flaxvae.checks import InputError
 from flaxvae.latent import embeddings, pca, tsne
-from flaxvae.latent.embeddings import fit_pca
+from flaxvae.latent.embeddings import fit_pca, umap
 
 
 @pytest.mark.parametrize("num_components", [1, 2, 5])
@@ -73,3 +75,24 @@ def test_tsne_of_equal_codes_of_one_dimension_and_of_too_few():
     assert np.isfinite(places).all()
     with pytest.raises(InputError, match="codes must be 4 or more for t-SNE, got 3"):
         tsne(np.zeros((3, 2)))
+
+
+@pytest.mark.slow  # its compilation takes a minute
+def test_umap_keeps_groups_together_and_names_the_rows(monkeypatch):
+    pytest.importorskip("umap")
+    rng = np.random.default_rng(0)
+    codes = np.repeat([0.0, 30.0], 30)[:, None] + rng.normal(size=(60, 5))
+    monkeypatch.setattr(embeddings, "MOST_POINTS", 40)
+    places, rows = umap(codes, seed=1)
+    assert places.shape == (40, 2) and (np.diff(rows) > 0).all()
+    left, right = places[rows < 30], places[rows >= 30]
+    assert np.ptp(left, axis=0).max() < np.linalg.norm(left.mean(0) - right.mean(0))
+    assert not umap(np.ones((9, 3)))[0].any()
+    with pytest.raises(InputError, match="codes must be 5 or more for UMAP, got 4"):
+        umap(np.zeros((4, 2)))
+
+
+def test_without_umap_learn_a_line_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r'umap-learn: pip install -e "\.\[umap\]"'):
+        umap(np.zeros((9, 2)))
