@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
 from flaxvae.latent.animations import animate
 from flaxvae.latent.comparisons import draw_accuracies
 from flaxvae.latent.context import Picture
-from flaxvae.latent.gallery import write_gallery
+from flaxvae.latent.gallery import make_notebook_view, write_gallery
 from flaxvae.latent.generate import (
     check_output,
     check_sampled,
@@ -46,6 +47,7 @@ from flaxvae.latent.generate import (
     needs_data,
     write_codes,
 )
+from flaxvae.latent.pictures import available_pictures
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VQVAE, Autoencoder, CodePriorConfig
 from flaxvae.run_data import DataSource, TrainedOnData
@@ -55,7 +57,7 @@ from flaxvae.training.processes import hosts
 from flaxvae.training.storage.environment import device_name
 from flaxvae.training.storage.run_folder import check_new_file, check_writable
 from flaxvae.training.storage.tensorboard import add_figures
-from flaxvae.types import AnimationFormat, PictureFormat, PictureStyle
+from flaxvae.types import AnimationFormat, Json, PictureFormat, PictureStyle
 
 TIMES = (
     "seconds_per_epoch",
@@ -64,6 +66,7 @@ TIMES = (
     "compile_seconds",
     "peak_memory_bytes",
 )
+MAIN_PICTURES = ("latent_scatter", "reconstructions", "samples")  # in a notebook
 PRIOR_FOLDER = "prior"  # in a VQ-VAE's run: the run of the prior over its codes
 
 P = ParamSpec("P")
@@ -282,7 +285,7 @@ class Run(TrainedOnData):
           other: a VAE to compare a plain autoencoder with.
           seed: of the samples.
           pictures: names, or functions by name; default those that every run draws.
-          file_format: ``png``, ``pdf`` or ``svg``.
+          file_format: ``png``, ``pdf``, ``svg`` or ``webp``.
           style: ``light`` or ``dark``.
           on_picture: called with each picture's name before it is drawn.
           dataset: in place of the run's own: a data set, or what `read` takes.
@@ -317,6 +320,32 @@ class Run(TrainedOnData):
         if own and file_format == "png":
             add_figures(self._workdir(), paths, self.epochs)
         return paths
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: numbers of the last epoch, and small pictures.
+
+        Pictures are those of the run's folder; without any there, of data in memory,
+        they are drawn, unless the run has failed.
+        """
+        numbers: dict[str, Json] = {
+            "epochs": self.epochs,
+            "parameters": self.parameters,
+            **(dict(self.history[-1]["validation"] or {}) if self.history else {}),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            return make_notebook_view(repr(self), numbers, self._find_pictures(folder))
+
+    def _find_pictures(self, spare: str) -> list[Path]:
+        """The main pictures of the run's folder, or else new ones in ``spare``."""
+        if self.workdir is not None:
+            found = [self.workdir / "figures" / f"{name}.png" for name in MAIN_PICTURES]
+            if there := [path for path in found if path.exists()]:
+                return there
+        if self.dataset is None or self.failure or len(self.dataset.test) < 2:
+            return []
+        suited = available_pictures(self, self.dataset)
+        names = [name for name in MAIN_PICTURES if name in suited]
+        return self.draw(spare, pictures=names)
 
     def animate(
         self,

@@ -110,6 +110,19 @@ def test_a_run_without_a_folder(stripes, tmp_path):
     assert names == {"probe.json", "figures", "codes.npz", "codes.parquet"}
 
 
+def test_a_notebook_shows_numbers_and_pictures(stripes, tmp_path):
+    vae = build_vae(stripes.shape, 2, hidden=(8,))
+    run = flaxvae.fit(vae, stripes, workdir=tmp_path, **SMALL)
+    drawn = run._repr_html_()
+    assert drawn.count("<img") == 3 and "stripes" in drawn and "<th>epochs" in drawn
+    assert f"{run.history[-1]['validation']['elbo']:.4g}" in drawn
+    assert not (tmp_path / "figures").exists()
+    loaded = flaxvae.load(tmp_path)
+    assert "<img" not in loaded._repr_html_()  # its data would have to be read
+    run.draw(pictures=["samples"])
+    assert loaded._repr_html_().count("<img") == 1
+
+
 def test_a_run_generates_only_with_the_data_it_needs(stripes, tmp_path):
     run = flaxvae.fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
     loaded = dataclasses.replace(run, dataset=None)

@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flaxvae.files import atomic_file
@@ -122,6 +122,29 @@ def make_page(title: str, summary: Mapping[str, Json], paths: list[Path]) -> str
 """
 
 
+def make_notebook_view(
+    title: str, numbers: Mapping[str, Json], paths: Sequence[Path]
+) -> str:
+    """A few numbers and small pictures as HTML, for the output of a notebook's cell.
+
+    Args:
+      title: of the view.
+      numbers: numbers and texts by name.
+      paths: the pictures, in their order.
+    """
+    rows = "".join(
+        f"<tr><th>{html.escape(_words(name))}</th>"
+        f"<td>{html.escape(_show(value))}</td></tr>"
+        for name, value in numbers.items()
+    )
+    pictures = "".join(
+        f'<img src="{_as_address(path)}" alt="{html.escape(caption_of(path.stem))}"'
+        ' style="height: 220px; margin: 4px">'
+        for path in paths
+    )
+    return f"<p><b>{html.escape(title)}</b></p><table>{rows}</table><p>{pictures}</p>"
+
+
 def caption_of(name: str) -> str:
     """What a picture shows: the first line of the text of the function that draws it.
 
@@ -146,14 +169,19 @@ def _order(path: Path) -> tuple[int, str, str]:
 
 
 def _show_figure(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
     name, caption = html.escape(path.stem), html.escape(caption_of(path.stem))
     identity = html.escape(path.name)
     return (
         f'<figure id="{identity}"><a href="#{identity}">'
-        f'<img src="data:{KINDS[path.suffix]};base64,{data}" alt="{caption}"></a>'
+        f'<img src="{_as_address(path)}" alt="{caption}"></a>'
         f"<figcaption><b>{name}</b>. {caption}</figcaption></figure>"
     )
+
+
+def _as_address(path: Path) -> str:
+    """A picture as an address that holds all of it."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f"data:{KINDS[path.suffix]};base64,{data}"
 
 
 def _group(summary: Mapping[str, Json]) -> Iterator[tuple[str, Mapping[str, Json]]]:

@@ -72,7 +72,7 @@ def draw(
       seed: of the samples; default that of the run.
       pictures: names of `available_pictures`, or functions by name; default those that
         every run of the model's kind draws.
-      file_format: ``png``, ``pdf`` or ``svg``.
+      file_format: ``png``, ``pdf``, ``svg`` or ``webp``.
       style: ``light``, or ``dark`` for slides.
       on_picture: called with each picture's name before it is drawn.
 

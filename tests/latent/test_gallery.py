@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flaxvae.latent.gallery import caption_of, make_page, write_gallery
+from flaxvae.latent.gallery import (
+    caption_of,
+    make_notebook_view,
+    make_page,
+    write_gallery,
+)
 
 SUMMARY = {
     "dataset": "<b>mnist</b>",
@@ -102,3 +107,13 @@ def test_an_empty_folder_gets_no_page(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     assert write_gallery(tmp_path) is None
     assert not (tmp_path / "gallery.html").exists()
+
+
+def test_a_notebook_view_escapes_names_and_holds_its_pictures(folder):
+    picture = next((folder / "figures").glob("*.png"))
+    page = Page(make_notebook_view("a < b", {"kl_<i>": 1.23456}, [picture]))
+    assert ("b", "a < b") in page.texts and ("td", "1.235") in page.texts
+    assert ("th", "KL <i>") in page.texts and not page.of("i")
+    kind, data = page.of("img")[0]["src"].split(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(data) == picture.read_bytes()
