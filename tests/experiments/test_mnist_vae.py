@@ -44,7 +44,7 @@ def test_the_first_command_of_the_readme_without_network(run, tmp_path):
     assert kept == "NOTE: config.json keeps this under data.notes"
     for part in ("digits", "in place of MNIST", "could not be reached", "--data_dir"):
         assert part in notice
-    assert first.startswith("epoch 4/4: train loss")
+    assert first.startswith("epoch 1/4: train loss")
     for part in (
         "test -ELBO",
         "reconstruction",
@@ -238,7 +238,8 @@ def test_figures_can_be_left_out_and_made_later(tmp_path, capsys):
     assert not (tmp_path / "figures").exists()
     before = RunFolder(tmp_path).summary
     assert in_process(*common) == 0
-    assert len(list((tmp_path / "figures").iterdir())) == len(FIGURES)
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert drawn == set(FIGURES) - {"latent_over_training"}  # not recorded
     after = RunFolder(tmp_path).summary
     assert after["test"] == before["test"]
     assert after["seconds_per_epoch"] == before["seconds_per_epoch"]
