@@ -201,10 +201,9 @@ class _Builder:
             traced = jax.make_jaxpr(lambda a, b: native(a, b, params["window"]))(*shapes)
             return self.inline(traced, operands)
         results = [self._of(v) for v in equation.outvars]
-        uses = [v for v in operands if v not in self.constants]
         if any(v in self.varying for v in operands) or self.body:
             self.varying.update(results)
-        elif uses and all(v in self.keys for v in uses):
+        elif any(v in self.keys for v in operands):
             self.keys.update(results)
         step = _Step(name, results, operands, equation=equation)
         if name == "scan":

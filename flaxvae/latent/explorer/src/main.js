@@ -1,6 +1,6 @@
 // The page: state, pointer, keys, panels. The same script is the worker's.
 
-import { decodeBytes, decodeHalves } from "./engine.js";
+import { compile, decodeBytes, decodeHalves } from "./engine.js";
 import { Runner, normals, serve } from "./decoder.js";
 import { drawBars, drawImage, drawSeries, formatNumber } from "./pictures.js";
 import { Scatter } from "./scatter.js";
@@ -589,7 +589,7 @@ function start() {
     const note = document.createElement("p");
     note.className = "note";
     const shown = sliders.length < data.order.length ? `The ${sliders.length} of ${data.order.length} dimensions with the largest spread. ` : "";
-    note.textContent = shown + (hasLevels ? "Dimensions of the top level; “Levels” says where those below come from." : "");
+    note.textContent = shown + (hasLevels ? "Dimensions of the top level. “Levels” says which levels are those of the code; the others are drawn from the prior given those above, at temperature 0 its mean." : "");
     $("sliders").append(note);
   }
 
@@ -916,6 +916,7 @@ function start() {
   addEventListener("hashchange", readHash);
 
   const page = {
+    compile,
     data,
     state,
     decoder,
