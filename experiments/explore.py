@@ -1,7 +1,7 @@
 """Write a run's latent space and decoder as one HTML file that works offline.
 
     python -m experiments.explore --workdir=runs/mnist_vae/...
-    python -m experiments.explore --workdir=runs/... --with_encoder --output=explorer.html
+    python -m experiments.explore --workdir=runs/... --with_encoder --output=page.html
 
 The page shows the codes of the test examples; moving over them decodes the code under
 the pointer, in the browser: the decoder is in the file. Sliders for all dimensions,

@@ -303,7 +303,7 @@ ad.defbilinear(
     lambda ct, x, y, window: conv_p.bind(x, ct, window=window),
 )
 
-NATIVE: Mapping[Primitive, Callable[[jax.Array, jax.Array, Window], jax.Array]] = {
+NATIVE: Mapping[Primitive, Callable[..., jax.Array]] = {
     conv_p: _conv_native,
     conv_adjoint_p: _adjoint_native,
     conv_kernel_p: _kernel_native,

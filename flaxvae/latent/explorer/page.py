@@ -5,6 +5,7 @@ the codes of test examples as float16; the examples as one picture, or as number
 """
 
 import base64
+import functools
 import html
 import io
 import json
@@ -30,9 +31,9 @@ from flaxvae.capabilities import (
 )
 from flaxvae.checks import InputError, as_integer
 from flaxvae.data import Dataset, Split
+from flaxvae.data.schema import MISSING
 from flaxvae.distributions import Distribution, Normal
 from flaxvae.distributions.divergences import has_kl_per_dimension, kl_per_dimension
-from flaxvae.distributions.levels import LevelPrior
 from flaxvae.files import atomic_file
 from flaxvae.latent.classes import name_class
 from flaxvae.latent.embeddings import fit_pca, tsne
@@ -42,6 +43,7 @@ from flaxvae.latent.levels import encode_levels, flatten_levels
 from flaxvae.latent.paths import rank_dimensions
 from flaxvae.models import VQVAE
 from flaxvae.models.bind import apply_bound
+from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.training import RunFolder, Trained
 from flaxvae.training.keys import Stream
 from flaxvae.types import Json
@@ -226,15 +228,14 @@ def _decoder(trained: Trained) -> dict[str, Json]:
             parts = jnp.split(z, ends, axis=1)
             given = [p.reshape(1, *s) for p, s in zip(parts, shapes, strict=True)]
 
-            def mean(vae: Decodes) -> jax.Array:
-                prior = cast(LevelPrior, vae.prior())  # type: ignore[attr-defined]
-                codes = prior.sample(
+            def mean(vae: HierarchicalVAE) -> jax.Array:
+                codes = vae.prior().sample(
                     key, (1,), given=given, kept=kept, temperature=temperature
                 )
-                return _mean(vae.decode(cast(jax.Array, codes)))
+                return vae.decode(codes).mean
 
-            found: jax.Array = trained.model.apply(trained.variables, method=mean)
-            return found
+            apply = functools.partial(trained.model.apply, method=mean)
+            return cast(jax.Array, apply(trained.variables))
 
         return translate(decode, inputs, ["x"], key=jax.random.key(0))
     if condition is not None:
@@ -315,12 +316,9 @@ def _choose_points(trained: Trained, dataset: Dataset, most: int) -> _Points:
 
 def _describe_prior(trained: Trained) -> Json:
     """``"normal"``, draws of another prior by class, or None without a prior."""
-    traits = ModelTraits.of(trained.model)
-    if trained.has_levels:
-        is_normal = PriorTraits.of(trained.model.top).is_standard  # type: ignore[attr-defined]
-    else:
-        is_normal = PriorTraits.of(traits.prior).is_standard
-    if is_normal:
+    traits, model = ModelTraits.of(trained.model), trained.model
+    top = model.top if isinstance(model, HierarchicalVAE) else traits.prior
+    if PriorTraits.of(top).is_standard:
         return "normal"
     condition = traits.condition
     classes = None if condition is None else ConditionTraits.of(condition).num_classes
@@ -441,20 +439,21 @@ def _describe_columns(trained: Trained, dataset: Dataset, x: np.ndarray) -> Json
 
     schema = trained.preprocessing.schema
     if schema is None:
-        names = dataset.columns or tuple(f"x{i + 1}" for i in range(F))
-        names = names if len(names) == F else tuple(f"x{i + 1}" for i in range(F))
+        names = dataset.columns or ()
+        if len(names) != F:
+            names = tuple(f"x{i + 1}" for i in range(F))
         return [number(str(name), i, "real") for i, name in enumerate(names)]
     found: list[Json] = []
     for column, features, _ in schema.slices():
         first = features.start
         if column.kind == "category":
-            names = ["(missing)" if v is None else str(v) for v in column.values]
+            values = [MISSING if v is None else str(v) for v in column.values]
             found.append(
                 {
                     "name": column.name,
                     "kind": "category",
                     "feature": first,
-                    "values": list[Json](names),
+                    "values": list[Json](values),
                 }
             )
             continue

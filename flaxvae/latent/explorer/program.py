@@ -8,9 +8,11 @@ the result does not depend on is left out, and large constants are stored in flo
 """
 
 import base64
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +40,19 @@ ELEMENTWISE = {  # primitives that map numbers to numbers under the same name
     *("add", "sub", "mul", "div", "max", "min", "pow", "rem", "atan2", "neg", "abs"),
     *("sign", "exp", "exp2", "log", "log1p", "expm1", "tanh", "logistic", "erf", "sin"),
     *("cos", "tan", "sinh", "cosh", "sqrt", "rsqrt", "cbrt", "square", "floor"),
-    *("ceil", "is_finite", "eq", "ne", "lt", "le", "gt", "ge", "clamp", "erfc", "asinh"),
+    *(
+        "ceil",
+        "is_finite",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "clamp",
+        "erfc",
+        "asinh",
+    ),
     *("acosh", "atanh", "asin", "acos", "atan", "and", "or", "xor"),
 }
 COPIES = {  # the same numbers in the same order
@@ -104,11 +118,7 @@ def translate(
 
 @dataclass
 class _Step:
-    """One step: an operation of the page, or an equation that may be one.
-
-    ``operation`` is None until it is known that the step is needed; ``equation`` is
-    None of steps that no primitive stands for.
-    """
+    """One step: an equation, whose primitive is ``operation``, or one of the page."""
 
     operation: str
     results: list[int]
@@ -116,6 +126,7 @@ class _Step:
     params: dict[str, Json] = field(default_factory=dict)
     equation: JaxprEqn | None = None
     body: "_Body | None" = None
+    module: str = ""  # that has called the primitive, as far as it is known
 
 
 @dataclass
@@ -139,6 +150,7 @@ class _Builder:
         self.varying: set[int] = set()  # values that depend on the inputs
         self.steps: list[_Step] = []
         self.body = 0  # depth of scans
+        self.modules: list[str] = []  # that have called the function that is inlined
 
     def add_value(self, shape: Shape, is_integer: bool = False) -> int:
         self.shapes.append(tuple(int(n) for n in shape))
@@ -157,11 +169,10 @@ class _Builder:
         return value
 
     def _of(self, variable: Var) -> int:
-        aval = variable.aval
-        dtype = aval.dtype
-        is_key = jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
-        is_real = is_key or jnp.issubdtype(dtype, jnp.floating)
-        return self.add_value(aval.shape, not is_real)
+        form = _shape_of(variable)
+        is_key = jax.dtypes.issubdtype(form.dtype, jax.dtypes.extended)
+        is_real = is_key or jnp.issubdtype(form.dtype, jnp.floating)
+        return self.add_value(form.shape, not is_real)
 
     def inline(self, closed: ClosedJaxpr, operands: Sequence[int]) -> list[int]:
         """The values that a traced function returns; its steps are added."""
@@ -188,24 +199,30 @@ class _Builder:
         name, params = equation.primitive.name, equation.params
         if name in INLINED:
             inner = params[INLINED[name]]
-            if isinstance(inner, ClosedJaxpr):
-                return self.inline(inner, operands)
-            return self._inline(inner, [], operands)
+            self.modules.append(str(equation.source_info.name_stack))
+            if not isinstance(inner, ClosedJaxpr):
+                inner = ClosedJaxpr(inner, [])
+            found = self.inline(inner, operands)
+            self.modules.pop()
+            return found
         platforms = params.get("branches_platforms")
         if name == "cond" and platforms is not None:
             branch = next(i for i, p in enumerate(platforms) if p is None)
             return self.inline(params["branches"][branch], operands[1:])
         if equation.primitive in NATIVE:
-            native = NATIVE[equation.primitive]
-            shapes = [jax.ShapeDtypeStruct(self.shapes[v], np.float32) for v in operands]
-            traced = jax.make_jaxpr(lambda a, b: native(a, b, params["window"]))(*shapes)
-            return self.inline(traced, operands)
+            native = functools.partial(
+                NATIVE[equation.primitive], window=params["window"]
+            )
+            shapes = [_shape_of(v) for v in equation.invars]
+            return self.inline(jax.make_jaxpr(native)(*shapes), operands)
         results = [self._of(v) for v in equation.outvars]
         if any(v in self.varying for v in operands) or self.body:
             self.varying.update(results)
         elif any(v in self.keys for v in operands):
             self.keys.update(results)
-        step = _Step(name, results, operands, equation=equation)
+        parts = (*self.modules, str(equation.source_info.name_stack))
+        module = "/".join(part for part in parts if part)
+        step = _Step(name, results, operands, equation=equation, module=module)
         if name == "scan":
             if any(v in self.keys for v in operands):
                 return self._unroll(equation, operands)
@@ -230,9 +247,7 @@ class _Builder:
             rows = rows[::-1] if params["reverse"] else rows
             return [*carry, *(jnp.stack(row) for row in zip(*rows, strict=True))]
 
-        shapes = [
-            jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars
-        ]
+        shapes = [_shape_of(v) for v in equation.invars]
         return self.inline(jax.make_jaxpr(run)(*shapes), operands)
 
     def _trace_body(self, closed: ClosedJaxpr) -> _Body:
@@ -407,8 +422,7 @@ class _Lowering:
     ) -> int:
         """A strided copy of a value."""
         found = self.value(shape, source) if result is None else result
-        params = {"strides": list[Json](strides), "offset": offset}
-        self.steps.append(_Step("view", [found], [source], params))
+        self.emit("view", [found], [source], strides=[*strides], offset=offset)
         return found
 
     def copy(self, source: int, shape: Shape, result: int | None = None) -> int:
@@ -453,7 +467,7 @@ class _Lowering:
             how = "bool" if to == "b" else "trunc" if to in "iu" and is_real else "copy"
             self.emit(how, results, operands)
         elif name == "not":
-            is_bool = np.dtype(equation.outvars[0].aval.dtype).kind == "b"
+            is_bool = _shape_of(equation.outvars[0]).dtype == np.bool_
             self.emit("not" if is_bool else "invert", results, operands)
         elif name == "integer_pow":
             self.emit("integer_pow", results, operands, power=int(params["y"]))
@@ -510,10 +524,8 @@ class _Lowering:
         elif name == "dot_general":
             self._dot(operands, out, params["dimension_numbers"])
         elif name == "conv_general_dilated" and params["batch_group_count"] == 1:
-            self._convolve(operands, out, equation)
-        elif name == "dynamic_slice":
-            self.emit(name, results, operands)
-        elif name == "dynamic_update_slice":
+            self._convolve(step)
+        elif name in ("dynamic_slice", "dynamic_update_slice"):
             self.emit(name, results, operands)
         elif name == "gather":
             self._gather(step)
@@ -522,7 +534,7 @@ class _Lowering:
         elif name == "scan" and step.body is not None:
             self._scan(step)
         else:
-            raise InputError(_refusal(equation))
+            raise InputError(_refusal(step))
 
     def _spread(self, x: int, shape: Shape) -> int:
         """A value in a shape in which its axes of length 1 may be longer.
@@ -608,12 +620,14 @@ class _Lowering:
             columns=math.prod(b[i] for i in columns),
         )
 
-    def _convolve(self, operands: list[int], out: int, equation: JaxprEqn) -> None:
+    def _convolve(self, step: _Step) -> None:
         """As images of two axes ``(B, H, W, I)`` with a kernel ``(kh, kw, I, O)``.
 
         Series have rows of length 1 before their steps.
         """
-        params, shapes = equation.params, self.builder.shapes
+        assert step.equation is not None
+        params, shapes = step.equation.params, self.builder.shapes
+        operands, out = step.operands, step.results[0]
         numbers = params["dimension_numbers"]
         x_order, k_order, y_order = numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec
         x = self.permute(operands[0], [x_order[0], *x_order[2:], x_order[1]])
@@ -622,7 +636,7 @@ class _Lowering:
         result = tuple(shapes[out][axis] for axis in moved)
         more = 4 - len(result)
         if more < 0:
-            raise InputError(_refusal(equation))
+            raise InputError(_refusal(step))
 
         def pair(values: Sequence[int], default: int = 1) -> list[Json]:
             return [*[default] * more, *map(int, values)]
@@ -688,9 +702,13 @@ class _Lowering:
             "length": int(params["length"]),
             "reverse": bool(params["reverse"]),
         }
-        self.steps.append(
-            _Step("scan", step.results, step.operands, given, body=body)
-        )
+        self.steps.append(_Step("scan", step.results, step.operands, given, body=body))
+
+
+def _shape_of(variable: Var | Literal) -> jax.ShapeDtypeStruct:
+    """The shape and type of a variable of a jaxpr."""
+    form = cast(jax.core.ShapedArray, variable.aval)
+    return jax.ShapeDtypeStruct(form.shape, form.dtype)
 
 
 def _strides(shape: Shape) -> list[int]:
@@ -702,9 +720,10 @@ def _strides(shape: Shape) -> list[int]:
     return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
 
 
-def _refusal(equation: JaxprEqn) -> str:
+def _refusal(step: _Step) -> str:
     """Why a model has no page: the primitive, and the module that uses it."""
-    module = str(equation.source_info.name_stack)
-    where = f" in {module}" if module else ""
-    name = equation.primitive.name
-    return f"the explorer must be of a model without the primitive {name!r}{where}"
+    where = f" in {step.module}" if step.module else ""
+    return (
+        f"the explorer must be of a model without the primitive {step.operation!r}"
+        f"{where}: its page cannot compute it"
+    )

@@ -100,6 +100,7 @@ def page(browser, tmp_path_factory):
         m["params"]["request"]["url"]
         for m in sent
         if m["method"] == "Network.requestWillBeSent"
+        and m["params"]["documentURL"].startswith("file:")
     }
     outside = {u for u in urls if not u.startswith(("file:", "data:", "blob:"))}
     assert not outside

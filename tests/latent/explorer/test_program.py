@@ -69,7 +69,9 @@ def test_values_are_defined_before_they_are_read():
         y = jax.lax.conv_general_dilated(
             image, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-        return jax.lax.fori_loop(0, 3, lambda i, total: total + i * y, jnp.zeros_like(y))
+        return jax.lax.fori_loop(
+            0, 3, lambda i, total: total + i * y, jnp.zeros_like(y)
+        )
 
     program = translate(decode, Z, ["x"])
     known = {value for value, *_ in program["constants"]} | {program["inputs"]["z"]}
