@@ -63,6 +63,7 @@ function start() {
     mainBox.append(mainCanvas);
     if (isImage && Math.max(...data.shape.slice(0, 2)) <= 96) document.body.classList.add("sharp");
   } else $("pair").hidden = true;
+  document.body.classList.toggle("few", Boolean(mainCanvas) && D <= 3 && !hasLevels);
 
   function fitPicture() {
     if (!mainCanvas) return;
@@ -92,9 +93,10 @@ function start() {
     seed: state.seed,
   });
 
-  function decode(at, since = 0) {
+  function decode(at, isOwn, since) {
     decoder.ask("main", requestOf(at), (x) => {
       show(x);
+      if (isOwn) show(x, $("reconstruction"));
       page.pixels = x;
       page.pictures++;
       if (since) {
@@ -121,14 +123,21 @@ function start() {
 
   const labelOf = (i) => (data.labels && data.labels[i] >= 0 ? data.classes[data.labels[i]] : null);
 
-  function showPair(i) {
+  function isCodeOf(at, i) {
+    const isItsClass = !data.condition?.classes || at.condition === data.labels?.[i];
+    if (!isItsClass || (at.kept ?? state.kept) !== data.levels.length) return false;
+    for (let d = 0; d < D; d++) if (at.z[d] !== codes[i * D + d]) return false;
+    return true;
+  }
+
+  function showPair(i, isShown) {
     if (!mainCanvas) return;
     const has = i >= 0 && showExample(i, $("original"));
     $("original").style.visibility = has ? "visible" : "hidden";
     const name = i >= 0 ? labelOf(i) : null;
-    $("original-caption").textContent = i < 0 ? "test example" : `example ${data.numbers[i]}${name === null ? "" : ` · ${name}`}`;
+    $("original-caption").textContent = i < 0 ? "test example" : `#${data.numbers[i]}${name === null ? "" : ` · ${name}`}`;
     $("reconstruction").style.visibility = i >= 0 ? "visible" : "hidden";
-    if (i < 0) return;
+    if (i < 0 || isShown) return;
     const at = { z: codeOf(i), condition: data.labels?.[i] ?? 0, example: i, kept: data.levels.length };
     decoder.ask("pair", requestOf(at), (x) => show(x, $("reconstruction")));
   }
@@ -143,8 +152,11 @@ function start() {
 
   function update({ keepPair = false, since = 0 } = {}) {
     const at = current();
-    decode(at, since);
-    if (!keepPair) showPair(at.example ?? -1);
+    const own = at.example ?? -1;
+    // The code of an example gives its reconstruction: one picture for both.
+    const isOwn = Boolean(mainCanvas) && own >= 0 && !keepPair && isCodeOf(at, own);
+    decode(at, isOwn, since);
+    if (!keepPair) showPair(own, isOwn);
     showSliders();
     scatter.paint();
     showStatus();
@@ -939,11 +951,11 @@ function start() {
   $("subtitle").textContent = `${data.model} · ${size} · ${hasLevels ? `${data.levels.length} levels` : `${D} latent dimension${D > 1 ? "s" : ""}`} · ${N.toLocaleString("en")} test codes`;
   setTheme(wanted.matches ? "dark" : "light");
   scatter.resize();
+  new ResizeObserver(fitPicture).observe(mainBox);
   new ResizeObserver(() => {
     const wasEmpty = !scatter.width;
     scatter.resize();
     if (wasEmpty) scatter.fit();
-    fitPicture();
   }).observe($("plot"));
   placePoints();
   $("original").style.visibility = $("reconstruction").style.visibility = "hidden";
