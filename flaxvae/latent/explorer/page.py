@@ -307,8 +307,9 @@ def _choose_points(trained: Trained, dataset: Dataset, most: int) -> _Points:
     codes = np.asarray(q.mean).reshape(len(chosen), -1)
     if not (traits.is_factorized and traits.are_vectors):
         return _Points(chosen, numbers, codes, None, None)
-    normal, prior = cast(Normal, q), trained.prior
-    kl = None
+    normal, prior, kl = cast(Normal, q), trained.prior, None
+    if prior is None and _has_normal_prior(trained):  # of a conditional model
+        prior = Normal(jnp.zeros(width), jnp.zeros(width))
     if has_kl_per_dimension(normal, prior):
         kl = np.asarray(kl_per_dimension(normal, cast(Normal, prior)).mean(axis=0))
     return _Points(chosen, numbers, codes, np.asarray(normal.std), kl)
@@ -316,10 +317,9 @@ def _choose_points(trained: Trained, dataset: Dataset, most: int) -> _Points:
 
 def _describe_prior(trained: Trained) -> Json:
     """``"normal"``, draws of another prior by class, or None without a prior."""
-    traits, model = ModelTraits.of(trained.model), trained.model
-    top = model.top if isinstance(model, HierarchicalVAE) else traits.prior
-    if PriorTraits.of(top).is_standard:
+    if _has_normal_prior(trained):
         return "normal"
+    traits = ModelTraits.of(trained.model)
     condition = traits.condition
     classes = None if condition is None else ConditionTraits.of(condition).num_classes
     if traits.prior is None or (condition is not None and classes is None):
@@ -338,6 +338,14 @@ def _describe_prior(trained: Trained) -> Json:
         codes = jax.tree.leaves(prior.sample(key, (count,)))
         draws.append(np.concatenate([np.reshape(c, (count, -1)) for c in codes], 1))
     return {"count": count, "draws": _halves(np.stack(draws))}
+
+
+def _has_normal_prior(trained: Trained) -> bool:
+    """Whether the prior, or that of the top level, is known to be N(0, I)."""
+    model = trained.model
+    is_deep = isinstance(model, HierarchicalVAE)
+    prior = model.top if is_deep else ModelTraits.of(model).prior
+    return PriorTraits.of(prior).is_standard is True
 
 
 def _describe_classes(
@@ -459,7 +467,8 @@ def _describe_columns(trained: Trained, dataset: Dataset, x: np.ndarray) -> Json
             continue
         described = number(column.name, first, column.kind)
         if column.kind == "binary":
-            described["values"] = [str(v) for v in column.values or (0, 1)]
+            pair = ("no", "yes") if column.type == "bool" else column.values or (0, 1)
+            described["values"] = [str(v) for v in pair]
         found.append(described)
     return found
 

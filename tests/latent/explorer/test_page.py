@@ -303,6 +303,34 @@ def test_the_encoder_is_that_of_jax(page):
     np.testing.assert_allclose(found, run.encode(x).mean[0], atol=0.02)
 
 
+def test_of_a_slow_decoder_the_newest_code_wins(page):
+    script = """
+    const done = arguments[0];
+    const runner = explorer.makeRunner(-1);  // whose every call counts as slow
+    const codes = [[0, 0, 0], [1, 0, 0], [0, 2, 1]];
+    const found = [];
+    codes.forEach((z, k) => runner.ask("main", { inputs: { z: Float32Array.from(z) } },
+      (x) => {
+        found.push([k, Array.from(x)]);
+        if (k === 2) done([Boolean(runner.worker), found, explorer.decodeNow(z)]);
+      }));
+    """
+    has_worker, found, expected = page.execute_async_script(script)
+    assert has_worker
+    assert [k for k, _ in found] == [0, 2]  # the second was waiting, and is left out
+    assert found[-1][1] == expected
+
+
+def test_without_a_condition_s_prior_the_kl_is_that_from_the_normal_prior():
+    run = vae(hidden=(8,), conditional="concat")
+    content = describe_explorer(run, run.data, title="a")
+    q = run.encode(run.data.test.x, run.data.test.condition)
+    mean, std = (np.asarray(a, np.float64) for a in (q.mean, q.std))
+    expected = 0.5 * (mean**2 + std**2 - 1 - np.log(std**2))
+    np.testing.assert_allclose(content["kl"], expected.mean(0), rtol=1e-4)
+    assert content["order"] == np.argsort(-expected.mean(0)).tolist()
+
+
 def test_one_screen_without_scrolling(page):
     sizes = "return [document.documentElement.scrollHeight, innerHeight]"
     height, seen = page.execute_script(sizes)

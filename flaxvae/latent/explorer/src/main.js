@@ -929,6 +929,7 @@ function start() {
 
   const page = {
     compile,
+    makeRunner: (slow) => new Runner(data.decoder, url, slow),
     data,
     state,
     decoder,
