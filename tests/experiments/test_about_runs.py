@@ -172,10 +172,8 @@ def is_refusal(code, err, message):
 NO_PRIOR = "sampler must be mixture or aggregate for the model Autoencoder, which has"
 NO_LABELS = "dataset must have labels to be probed"
 NO_CLASSES = "labels must be known to train a classifier"
-NO_PAGE = "the explorer must be of a VAE or an autoencoder, got a VQVAE"
 WORKS = ""
-EXPLORED = {"vqvae": NO_PAGE}  # outcomes of explore that are refusals
-OUTCOMES = {  # of generate, probe, recognize, score; `evaluate` works with all
+OUTCOMES = {  # of generate, probe, recognize, score; the others work with all
     "vae": (WORKS, WORKS, WORKS, WORKS),
     "conditional": (WORKS, WORKS, WORKS, WORKS),
     "autoencoder": (NO_PRIOR, WORKS, NO_PRIOR, WORKS),
@@ -202,8 +200,7 @@ FLAGS = {
 
 def cells():
     for kind, outcomes in OUTCOMES.items():
-        explored = EXPLORED.get(kind, WORKS)
-        for command, outcome in zip(FLAGS, (*outcomes, explored, WORKS), strict=True):
+        for command, outcome in zip(FLAGS, (*outcomes, WORKS, WORKS), strict=True):
             # Each compiles programs of its own; `recognize` trains a classifier.
             is_slow = command == "recognize" and not outcome and kind != "vae"
             is_slow |= command == "score" and kind in ("conditional", "autoencoder")

@@ -37,6 +37,7 @@ from flaxvae.distributions.divergences import has_kl_per_dimension, kl_per_dimen
 from flaxvae.files import atomic_file
 from flaxvae.latent.classes import name_class
 from flaxvae.latent.embeddings import fit_pca, tsne
+from flaxvae.latent.encode import codebook_size, encode_indices, encode_means
 from flaxvae.latent.explorer.program import translate
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.levels import encode_levels, flatten_levels
@@ -44,6 +45,7 @@ from flaxvae.latent.paths import rank_dimensions
 from flaxvae.models import VQVAE
 from flaxvae.models.bind import apply_bound
 from flaxvae.models.hierarchical import HierarchicalVAE
+from flaxvae.nn.quantizers import Quantized
 from flaxvae.training import RunFolder, Trained
 from flaxvae.training.keys import Stream
 from flaxvae.types import Json
@@ -54,6 +56,7 @@ CODE_BYTES = 1_600_000  # of means and standard deviations in float16
 IMAGE_BYTES = 1_400_000  # of the picture with the examples
 ROW_BYTES = 1_000_000  # of examples that are no images, in float16
 PRIOR_DRAWS = 512  # of a prior that is not N(0, I), for all classes together
+MOST_ENTRIES = 2048  # whose numbers float16 has
 GRID = 65  # values between which a column's map to its own units is interpolated
 SHOWN = ("elbo", "kl", "log_likelihood", "nll", "active_units", "accuracy")
 
@@ -96,8 +99,8 @@ def write_explorer(
       The path.
 
     Raises:
-      InputError: a model without a decoder, a VQ-VAE, no examples, or a primitive that
-        the page cannot run.
+      InputError: a model without a decoder, a large codebook, no examples, or a
+        primitive that the page cannot run.
       NonFiniteError: parameters that are infinite or NaN.
     """
     path = Path(path).expanduser()
@@ -153,10 +156,10 @@ def describe_explorer(
     num_points = as_integer("num_points", num_points, 2)
     model = trained.model
     trained.check_finite()
-    if isinstance(model, VQVAE):
+    if isinstance(model, VQVAE) and codebook_size(trained) > MOST_ENTRIES:
         raise InputError(
-            "the explorer must be of a VAE or an autoencoder, got a VQVAE: "
-            "python -m experiments.generate draws its samples"
+            f"the explorer must be of a codebook of {MOST_ENTRIES} entries at most, "
+            f"got {codebook_size(trained)}"
         )
     if not (isinstance(model, Decodes) and isinstance(model, Encodes)):
         raise InputError(
@@ -168,7 +171,8 @@ def describe_explorer(
     points = _choose_points(trained, dataset, num_points)
     codes = points.codes
     spread = codes.std(axis=0)
-    top = math.prod(trained.level_shapes[0])
+    levels = _level_sizes(trained)
+    top = levels[0]
     order = rank_dimensions(spread[:top] if points.kl is None else points.kl)
     plane = codes[:, :top]
     content: dict[str, Json] = {
@@ -177,7 +181,7 @@ def describe_explorer(
         "shape": list(trained.data_shape),
         "decoder": decoder,
         "encoder": encoder,
-        "levels": [math.prod(shape) for shape in trained.level_shapes],
+        "levels": list[Json](levels),
         "order": [int(d) for d in order],
         "kl": None if points.kl is None else _floats(points.kl),
         "mean": _floats(codes.mean(axis=0)),
@@ -190,18 +194,21 @@ def describe_explorer(
         "columns": _describe_columns(trained, dataset, points.split.x),
         "pca": None,
         "tsne": None,
+        "codebook": None,
         "prior": _describe_prior(trained),
         "facts": _find_facts(trained),
         "workdir": "RUN" if trained.workdir is None else trained.workdir.name,
     }
-    if top > 2:
+    if isinstance(model, VQVAE):
+        content |= _describe_codebook(trained, points)
+    elif top > 2:
         axes = fit_pca(plane, 2)
         content["pca"] = {
             "mean": _floats(axes.mean),
             "directions": _floats(axes.directions.T),
             "share": _floats(axes.share),
         }
-    if top > 2 and with_tsne:
+    if top > 2 and with_tsne and not isinstance(model, VQVAE):
         xy, rows = tsne(plane)
         content["tsne"] = {"rows": rows.tolist(), "xy": _floats(xy)}
     return content | _describe_classes(trained, dataset, points.split)
@@ -241,6 +248,20 @@ def _decoder(trained: Trained) -> dict[str, Json]:
     if condition is not None:
         inputs["condition"] = condition
 
+    if isinstance(trained.model, VQVAE):
+        inputs["z"] = jax.ShapeDtypeStruct((1, *_level_sizes(trained)), jnp.float32)
+        grid = trained.code_shape[:-1]
+
+        def decode_entries(z: jax.Array) -> jax.Array:
+            def mean(vae: VQVAE, numbers: jax.Array) -> jax.Array:
+                return vae.decode(vae.lookup(numbers)).mean
+
+            numbers = z.astype(jnp.int32).reshape(1, *grid)
+            apply = functools.partial(trained.model.apply, method=mean)
+            return cast(jax.Array, apply(trained.variables, numbers))
+
+        return translate(decode_entries, inputs, ["x"])
+
     def decode_one(z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
         codes = Batch(z.reshape(1, *trained.code_shape), condition=condition)
         return apply_bound(
@@ -265,7 +286,8 @@ def _encoder(trained: Trained) -> dict[str, Json]:
         q = apply_bound(
             trained.model, trained.variables, batch, lambda vae, x: vae.encode(x)
         )
-        levels = jax.tree.leaves(q.mean)
+        is_grid = isinstance(q, Quantized)
+        levels = [q.indices * 1.0] if is_grid else jax.tree.leaves(q.mean)
         return jnp.concatenate([level.reshape(1, -1) for level in levels], axis=1)
 
     return translate(encode, inputs, ["z"])
@@ -293,12 +315,16 @@ def _choose_points(trained: Trained, dataset: Dataset, most: int) -> _Points:
         raise InputError(
             f"the explorer must be of 2 test examples or more, got {len(split)}"
         )
-    width = sum(map(math.prod, trained.level_shapes))
-    has_std = not trained.has_levels
+    width = sum(_level_sizes(trained))
+    is_grid = isinstance(trained.model, VQVAE)
+    has_std = not trained.has_levels and not is_grid
     room = CODE_BYTES // (2 * width * (1 + has_std))
     count = max(min(most, len(split), room), min(2, len(split)))
     numbers = np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
     chosen = split[numbers]
+    if is_grid:
+        codes = encode_indices(trained, chosen).x.reshape(len(chosen), -1)
+        return _Points(chosen, numbers, codes.astype(np.float32), None, None)
     if trained.has_levels:
         codes = flatten_levels(encode_levels(trained, chosen.x))
         return _Points(chosen, numbers, codes, None, None)
@@ -313,6 +339,30 @@ def _choose_points(trained: Trained, dataset: Dataset, most: int) -> _Points:
     if has_kl_per_dimension(normal, prior):
         kl = np.asarray(kl_per_dimension(normal, cast(Normal, prior)).mean(axis=0))
     return _Points(chosen, numbers, codes, np.asarray(normal.std), kl)
+
+
+def _level_sizes(trained: Trained) -> list[int]:
+    """Numbers of each level's code; of a VQ-VAE one per place of the grid."""
+    if isinstance(trained.model, VQVAE):
+        return [math.prod(trained.code_shape[:-1])]
+    return [math.prod(shape) for shape in trained.level_shapes]
+
+
+def _describe_codebook(trained: Trained, points: _Points) -> dict[str, Json]:
+    """The grid of entries; codes have their places by the PCA of their entries."""
+    entries = encode_means(trained, points.split).reshape(len(points.codes), -1)
+    axes = fit_pca(entries, 2)
+    usual = [np.bincount(column.astype(int)).argmax() for column in points.codes.T]
+    rows, *columns = trained.code_shape[:-1]
+    return {
+        "codebook": {
+            "size": codebook_size(trained),
+            "across": columns[0] if columns else rows,
+            "xy": _floats(axes.project(entries)),
+        },
+        "mean": [int(v) for v in usual],
+        "order": list[Json](range(len(usual))),
+    }
 
 
 def _describe_prior(trained: Trained) -> Json:

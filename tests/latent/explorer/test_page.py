@@ -337,12 +337,27 @@ def test_one_screen_without_scrolling(page):
     assert height <= seen
 
 
-def test_codebooks_are_refused(tmp_path):
+def codebook(num_codes=5):
     data = make_data()
-    model = build_vqvae(data.shape, num_codes=4, code_width=2, filters=(2,))
-    run = untrained(model, data)
-    with pytest.raises(InputError, match="VAE or an autoencoder, got a VQVAE"):
-        run.explore(tmp_path / "page.html")
+    model = build_vqvae(data.shape, num_codes=num_codes, code_width=2, filters=(2,))
+    return untrained(model, data)
+
+
+def test_entries_are_decoded_as_jax_does(page):
+    run = codebook()
+    content = describe_explorer(run, run.data, title="a", with_encoder=True)
+    x = run.data.test.x[:6]
+    numbers = np.asarray(run.encode(x).indices).reshape(6, -1)
+    expected = np.asarray(run.reconstruct(x)).reshape(6, -1)
+    found = decode_in_page(page, content["decoder"], numbers)
+    assert np.abs(found - expected).max() < 2 / 255
+    assert content["levels"] == [numbers.shape[1]]
+    assert len(content["codebook"]["xy"]) == 2 * content["count"]
+
+
+def test_large_codebooks_are_refused(tmp_path):
+    with pytest.raises(InputError, match="2048 entries at most, got 3000"):
+        codebook(3000).explore(tmp_path / "page.html")
 
 
 def test_the_page_is_small_and_its_text_is_escaped(tmp_path):
@@ -368,3 +383,26 @@ def test_the_built_page_is_that_of_its_sources(tmp_path):
     command = ["node", "build.mjs", str(again)]
     subprocess.run(command, cwd=SOURCE, check=True, env=dict(os.environ))
     assert again.read_text() == built
+
+
+def test_clicks_change_and_swap_the_codes_of_a_codebook(browser, tmp_path):
+    path = tmp_path / "codes.html"
+    codebook().explore(path)
+    browser.get(path.as_uri())
+    wait(browser, "return window.explorer && explorer.pictures > 0")
+    z = "return Array.from(explorer.state.z)"
+    first, second = browser.find_elements("css selector", ".cells button")[:2]
+    first.click()
+    browser.execute_script(
+        "const s = document.querySelector('#sliders input');"
+        "s.value = 4; s.dispatchEvent(new Event('input'));"
+        "explorer.state.z[1] = 2;"
+    )
+    before = pixels(browser)
+    assert browser.execute_script(z)[:2] == [4, 2]
+    browser.execute_script(
+        "arguments[0].dispatchEvent(new MouseEvent('click', { shiftKey: true }))",
+        second,
+    )
+    assert browser.execute_script(z)[:2] == [2, 4]
+    assert np.abs(pixels(browser) - before).max() > 0

@@ -40,7 +40,7 @@ function start() {
     kept: data.levels.length,
     temperature: 1,
     seed: 1,
-    view: D <= 2 || !data.pca ? "axes" : "pca",
+    view: data.codebook ? "codebook" : D <= 2 || !data.pca ? "axes" : "pca",
     x: data.order[0],
     y: data.order[1] ?? 0,
     tool: "explore",
@@ -48,6 +48,7 @@ function start() {
     playing: false,
     position: 0,
     preview: null, // the code under the pointer
+    cell: -1, // of a grid of codebook entries, the one that is chosen
   };
   const latencies = [];
   const draw = normals((Date.now() ^ 0x5bd1e995) >>> 0);
@@ -63,7 +64,7 @@ function start() {
     mainBox.append(mainCanvas);
     if (isImage && Math.max(...data.shape.slice(0, 2)) <= 96) document.body.classList.add("sharp");
   } else $("pair").hidden = true;
-  document.body.classList.toggle("few", Boolean(mainCanvas) && D <= 3 && !hasLevels);
+  document.body.classList.toggle("few", Boolean(mainCanvas) && D <= 3 && !hasLevels && !data.codebook);
 
   function fitPicture() {
     if (!mainCanvas) return;
@@ -228,7 +229,8 @@ function start() {
 
   function placePoints() {
     const xy = new Float32Array(2 * N).fill(NaN);
-    if (state.view === "tsne") {
+    if (data.codebook) xy.set(data.codebook.xy);
+    else if (state.view === "tsne") {
       data.tsne.rows.forEach((i, k) => xy.set([data.tsne.xy[2 * k], data.tsne.xy[2 * k + 1]], 2 * i));
     } else if (state.view === "pca") {
       for (let i = 0; i < N; i++) xy.set(placeOf(codes.subarray(i * D, (i + 1) * D)), 2 * i);
@@ -255,6 +257,10 @@ function start() {
       const [px0, py0] = placeOf(z);
       for (let d = 0; d < top; d++) z[d] += (x - px0) * pca.directions[d] + (y - py0) * pca.directions[top + d];
       return z;
+    }
+    if (data.codebook) {
+      const i = scatter.nearest(px, py, 1e3);
+      return i >= 0 ? codeOf(i) : z;
     }
     const near = data.tsne.rows
       .map((i, k) => [i, (data.tsne.xy[2 * k] - x) ** 2 + (data.tsne.xy[2 * k + 1] - y) ** 2])
@@ -311,7 +317,8 @@ function start() {
     }
     for (const mark of state.marks) ring(placeOf(mark.z), 6, true);
     const at = current();
-    const place = placeOf(at.z);
+    const own = at.example ?? -1;
+    const place = placeOf(at.z) ?? (own >= 0 && scatter.xy[2 * own] === scatter.xy[2 * own] ? [scatter.xy[2 * own], scatter.xy[2 * own + 1]] : null);
     if (place) {
       const [px, py] = scatter.toScreen(...place);
       context.strokeStyle = ink;
@@ -562,7 +569,8 @@ function start() {
     const found = hasMoved ? scatter.inside(lasso) : [];
     lasso = [];
     scatter.selected = found.length ? new Set(found) : null;
-    if (found.length) {
+    if (found.length && data.codebook) setExample(found[0]);
+    else if (found.length) {
       const z = new Float32Array(D);
       for (const i of found) for (let d = 0; d < D; d++) z[d] += codes[i * D + d] / found.length;
       setCode(z);
@@ -574,7 +582,56 @@ function start() {
 
   // ---- controls ---------------------------------------------------------------------
 
-  const sliders = data.order.slice(0, MOST_SLIDERS).map((d) => {
+  const cells = [];
+  let entry = null;
+
+  function changeCell(k, value) {
+    play(false);
+    if (state.preview) state.z.set(state.preview.z);
+    state.preview = null;
+    state.z[k] = Math.max(0, Math.min(data.codebook.size - 1, value));
+    state.example = -1;
+    update({ keepPair: true });
+  }
+
+  /** A grid of entries: a click chooses a place, a click with Shift swaps two. */
+  function makeCells() {
+    const grid = document.createElement("div");
+    grid.className = "cells";
+    grid.style.gridTemplateColumns = `repeat(${data.codebook.across}, 1fr)`;
+    for (let k = 0; k < D; k++) {
+      const button = grid.appendChild(document.createElement("button"));
+      button.addEventListener("click", (event) => {
+        const other = state.cell;
+        if (event.shiftKey && other >= 0) {
+          const { z } = current();
+          const [a, b] = [z[k], z[other]];
+          changeCell(k, b);
+          changeCell(other, a);
+        } else state.cell = k;
+        showSliders();
+        entry.disabled = false;
+      });
+      cells.push(button);
+    }
+    const label = document.createElement("label");
+    label.className = "wide";
+    label.innerHTML = `Entry <input type="range" min="0" max="${data.codebook.size - 1}" step="1" disabled><output>–</output>`;
+    entry = label.children[0];
+    entry.addEventListener("input", () => changeCell(state.cell, Number(entry.value)));
+    const note = document.createElement("p");
+    note.className = "note";
+    note.textContent = `Numbers of the codebook's ${data.codebook.size} entries. Click a place, then choose its entry; Shift and a click swaps two places.`;
+    $("sliders").append(label, grid, note);
+    for (const id of ["path", "to-posterior", "to-prior"]) $(id).hidden = true;
+    $("temperature").parentElement.hidden = true;
+    $("to-mean").textContent = "Usual";
+    $("to-mean").title = "The most frequent entry of each place (M)";
+    for (const tool of ["path", "square"]) document.querySelector(`[data-tool=${tool}]`).hidden = true;
+  }
+  if (data.codebook) makeCells();
+
+  const sliders = (data.codebook ? [] : data.order).slice(0, MOST_SLIDERS).map((d) => {
     const row = document.createElement("label");
     row.className = "slider";
     const low = Math.min(-3, data.mean[d] - 4 * data.spread[d]);
@@ -597,7 +654,7 @@ function start() {
     $("sliders").append(row);
     return { d, input, output };
   });
-  if (data.order.length > MOST_SLIDERS || hasLevels) {
+  if (!data.codebook && (data.order.length > MOST_SLIDERS || hasLevels)) {
     const note = document.createElement("p");
     note.className = "note";
     const shown = sliders.length < data.order.length ? `The ${sliders.length} of ${data.order.length} dimensions with the largest spread. ` : "";
@@ -607,6 +664,16 @@ function start() {
 
   function showSliders() {
     const { z } = current();
+    cells.forEach((button, k) => {
+      button.textContent = z[k];
+      button.style.setProperty("--hue", `${(z[k] * 137.508) % 360}deg`);
+      button.setAttribute("aria-pressed", k === state.cell);
+      button.setAttribute("aria-label", `place ${k + 1}: entry ${z[k]}`);
+    });
+    if (entry && state.cell >= 0) {
+      entry.value = z[state.cell];
+      entry.nextElementSibling.textContent = z[state.cell];
+    }
     for (const { d, input, output } of sliders) {
       input.value = z[d];
       output.textContent = z[d].toFixed(2);
@@ -615,7 +682,7 @@ function start() {
 
   function showStatus() {
     const at = current();
-    let text = D <= 8 ? `z = (${Array.from(at.z, (v) => v.toFixed(2)).join(", ")})` : `|z| = ${Math.hypot(...at.z).toFixed(2)}`;
+    let text = data.codebook ? `${D} of ${data.codebook.size} entries` : D <= 8 ? `z = (${Array.from(at.z, (v) => v.toFixed(2)).join(", ")})` : `|z| = ${Math.hypot(...at.z).toFixed(2)}`;
     if (at.example >= 0 && !vectors) text += ` · example ${data.numbers[at.example]}`;
     if (scatter.selected) text = `${scatter.selected.size.toLocaleString("en")} codes selected (Esc: none) · ${text}`;
     if (state.tool === "path" && state.marks.length < 2) text = `Path: click ${state.marks.length ? "the second point" : "two points"} · ${text}`;
@@ -634,7 +701,7 @@ function start() {
       update();
     });
   }
-  const views = [["axes", "two dimensions"], ...(pca ? [["pca", "PCA"]] : []), ...(data.tsne ? [["tsne", "t-SNE"]] : [])];
+  const views = data.codebook ? [["codebook", "PCA"]] : [["axes", "two dimensions"], ...(pca ? [["pca", "PCA"]] : []), ...(data.tsne ? [["tsne", "t-SNE"]] : [])];
   for (const [value, text] of views) $("view").add(new Option(text, value));
   $("view").value = state.view;
   $("view-label").hidden = views.length < 2;
@@ -863,6 +930,10 @@ function start() {
   // ---- keys -------------------------------------------------------------------------
 
   function moveBy(dx, dy) {
+    if (data.codebook) {
+      if (state.cell >= 0) changeCell(state.cell, state.z[state.cell] + Math.sign(dx + dy));
+      return;
+    }
     const at = current();
     const z = Float32Array.from(at.z);
     if (state.view === "pca") {
@@ -949,7 +1020,7 @@ function start() {
 
   $("title").textContent = data.title;
   const size = data.shape.join(" × ");
-  $("subtitle").textContent = `${data.model} · ${size} · ${hasLevels ? `${data.levels.length} levels` : `${D} latent dimension${D > 1 ? "s" : ""}`} · ${N.toLocaleString("en")} test codes`;
+  $("subtitle").textContent = `${data.model} · ${size} · ${hasLevels ? `${data.levels.length} levels` : data.codebook ? `${D} codes of ${data.codebook.size} entries` : `${D} latent dimension${D > 1 ? "s" : ""}`} · ${N.toLocaleString("en")} test codes`;
   setTheme(wanted.matches ? "dark" : "light");
   scatter.resize();
   new ResizeObserver(fitPicture).observe(mainBox);
