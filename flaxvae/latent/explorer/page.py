@@ -5,6 +5,7 @@ the codes of test examples as float16; the examples as one picture, or as number
 """
 
 import base64
+import dataclasses
 import functools
 import html
 import io
@@ -166,6 +167,8 @@ def describe_explorer(
             "the explorer must be of a model with encode and decode, got "
             f"{type(model).__name__}"
         )
+    variables = jax.tree.map(jnp.asarray, trained.variables)  # of NumPy where loaded
+    trained = dataclasses.replace(trained, variables=variables)
     decoder = _decoder(trained)  # refuses what cannot be run before examples are read
     encoder = _encoder(trained) if with_encoder else None
     points = _choose_points(trained, dataset, num_points)
