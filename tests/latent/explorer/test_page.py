@@ -11,12 +11,14 @@ from importlib import resources
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flaxvae import InputError
 from flaxvae.data import load
 from flaxvae.latent.explorer.page import describe_explorer
+from flaxvae.latent.explorer.program import translate
 from flaxvae.latent.levels import as_codes, encode
 from flaxvae.models import VAEConfig, build_vqvae
 
@@ -141,6 +143,70 @@ def test_decoded_numbers_are_those_of_jax(page, kind):
     expected = np.asarray(run.decode(z.astype(np.float32), condition).mean)
     found = decode_in_page(page, program, z.reshape(CODES, -1), **more)
     assert np.abs(found - expected.reshape(CODES, -1)).max() < 2 / 255
+
+
+def operations(z):
+    """Operations that custom networks may use, of numbers ``(1, 12)``."""
+    image = z.reshape(1, 3, 4, 1)
+    grid = z.reshape(3, 4)
+    depthwise = jnp.arange(12.0).reshape(2, 2, 1, 3)
+    layout = ("NHWC", "HWIO", "NHWC")
+
+    def step(carry, row):
+        return 0.5 * carry + row, carry * row
+
+    def convolve(x, kernel, **more):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=layout, **more
+        )
+
+    zero = jnp.zeros((), z.dtype)
+    series = jax.lax.conv_general_dilated(
+        z.reshape(1, 6, 2),
+        jnp.arange(12.0).reshape(3, 2, 2),
+        (2,),
+        "SAME",
+        dimension_numbers=("NWC", "WIO", "NWC"),
+    )
+    return (
+        *jax.lax.scan(step, jnp.zeros(4), grid),
+        *jax.lax.scan(step, jnp.zeros(4), grid, reverse=True),
+        jnp.cumsum(grid, axis=0),
+        jax.lax.cumsum(grid, axis=1, reverse=True),
+        jax.lax.pad(grid, zero, ((-1, 2, 0), (1, -1, 1))),
+        grid[:, ::-1].T @ grid,
+        jnp.einsum("abc,adc->abd", z.reshape(2, 3, 2), z.reshape(2, 3, 2)),
+        jnp.take(grid, jnp.array([2, 0, 1, 1]), axis=1),
+        grid.at[:, jnp.array([3, 1])].set(7.0),
+        grid.at[jnp.array([0, 0, 2])].add(1.5),
+        jax.lax.dynamic_slice(grid, (jnp.argmax(z) % 3, 1), (2, 2)),
+        jax.lax.dynamic_update_slice(grid, jnp.ones((2, 2)), (1, jnp.argmin(z) % 3)),
+        convolve(jnp.repeat(image, 3, axis=3), depthwise, feature_group_count=3),
+        convolve(image, jnp.ones((3, 2, 1, 2)), rhs_dilation=(1, 2)),
+        series,
+        jax.image.resize(image, (1, 5, 9, 1), "linear"),
+        jax.image.resize(image, (1, 6, 8, 1), "nearest"),
+        jax.nn.softmax(grid, axis=0),
+        jax.nn.logsumexp(grid),
+        jnp.round(3 * z) + jnp.floor(z) + jnp.sign(z) * jnp.abs(z) ** 1.5,
+        jax.scipy.special.erf(z) + jnp.log1p(z**2) + jnp.expm1(z) + z**3,
+        jnp.where((z > 0) & ~(z > 1), z, jnp.clip(z, -0.5, 2.0)),
+        jnp.std(grid, axis=1),
+        jnp.max(grid, axis=0)[None] - jnp.min(grid, axis=1, keepdims=True),
+        (z * 10).astype(jnp.int32) // 3 + jnp.arange(12)[None],
+    )
+
+
+def test_operations_are_those_of_jax(page):
+    def joined(z):
+        return jnp.concatenate([jnp.ravel(a) * 1.0 for a in operations(z)])[None]
+
+    program = translate(joined, {"z": jax.ShapeDtypeStruct((1, 12), "float32")}, ["x"])
+    z = np.random.default_rng(4).normal(0, 1, (3, 12)).astype(np.float32)
+    expected = np.concatenate([jax.jit(joined)(row[None]) for row in z])
+    np.testing.assert_allclose(
+        decode_in_page(page, program, z), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(

@@ -285,12 +285,13 @@ function start() {
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--ink");
     const accent = style.getPropertyValue("--accent");
-    context.lineWidth = 2;
+    const large = Math.max(1, Math.min(2.2, width / 1100));
+    context.lineWidth = 2 * large;
     const ring = (place, radius, filled) => {
       if (!place) return;
       const [px, py] = scatter.toScreen(...place);
       context.beginPath();
-      context.arc(px, py, radius, 0, 7);
+      context.arc(px, py, radius * large, 0, 7);
       context.strokeStyle = ink;
       if (filled) {
         context.fillStyle = accent;
@@ -323,7 +324,7 @@ function start() {
       const [px, py] = scatter.toScreen(...place);
       context.strokeStyle = ink;
       context.beginPath();
-      for (const [a, b] of [[5, 13], [-5, -13]]) {
+      for (const [a, b] of [[5 * large, 13 * large], [-5 * large, -13 * large]]) {
         context.moveTo(px + a, py);
         context.lineTo(px + b, py);
         context.moveTo(px, py + a);
