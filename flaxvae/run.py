@@ -39,6 +39,7 @@ from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
 from flaxvae.latent.animations import animate
 from flaxvae.latent.comparisons import draw_accuracies
 from flaxvae.latent.context import Picture
+from flaxvae.latent.explorer.page import PAGE, POINTS, write_explorer
 from flaxvae.latent.gallery import make_notebook_view, write_gallery
 from flaxvae.latent.generate import (
     check_output,
@@ -379,6 +380,44 @@ class Run(TrainedOnData):
             animations=animations,
             file_format=file_format,
             on_picture=on_picture,
+        )
+
+    def explore(
+        self,
+        path: str | Path | None = None,
+        *,
+        num_points: int = POINTS,
+        with_encoder: bool = False,
+        with_tsne: bool = False,
+        dataset: DataSource | None = None,
+    ) -> Path:
+        """Writes an HTML page on which latent space is explored.
+
+        See `flaxvae.latent.explorer.page.write_explorer`.
+
+        Args:
+          path: of the file; default ``explorer.html`` in the run's folder.
+          num_points: see `write_explorer`; so are the next two.
+          with_encoder: whether images can be dropped on the page.
+          with_tsne: whether codes are also arranged by t-SNE.
+          dataset: in place of the run's own: a data set, or what `read` takes.
+
+        Returns:
+          The path of the file.
+
+        Raises:
+          InputError: no data set or no folder, or what `write_explorer` refuses.
+        """
+        path = self._workdir() / PAGE if path is None else Path(path)
+        dataset = self._dataset(dataset)
+        return write_explorer(
+            self,
+            dataset,
+            path,
+            title=self.title_of(dataset),
+            num_points=num_points,
+            with_encoder=with_encoder,
+            with_tsne=with_tsne,
         )
 
     def generate(

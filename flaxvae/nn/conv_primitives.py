@@ -18,7 +18,7 @@ kernel, other layouts, gathered patches, blocks that fit the cache.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import jax
@@ -302,3 +302,10 @@ ad.defbilinear(
     lambda ct, x, y, window: conv_adjoint_p.bind(y, ct, window=window),
     lambda ct, x, y, window: conv_p.bind(x, ct, window=window),
 )
+
+NATIVE: Mapping[Primitive, Callable[..., jax.Array]] = {
+    conv_p: _conv_native,
+    conv_adjoint_p: _adjoint_native,
+    conv_kernel_p: _kernel_native,
+}
+"""What each primitive computes, as operations of JAX's own."""

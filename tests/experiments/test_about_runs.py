@@ -13,7 +13,15 @@ import PIL.Image
 import pytest
 
 import flaxvae
-from experiments import evaluate, generate, probe, recognize, score, visualize
+from experiments import (
+    evaluate,
+    explore,
+    generate,
+    probe,
+    recognize,
+    score,
+    visualize,
+)
 from experiments.command import run_command
 from flaxvae import Run
 from flaxvae.data import DataConfig, condition_on_labels, rows
@@ -23,7 +31,7 @@ from flaxvae.models import CodePriorConfig, VAEConfig, build_autoencoder, build_
 from flaxvae.models.variables import variable_shapes
 from flaxvae.training import Engine, Trained
 
-MODULES = (evaluate, generate, probe, recognize, score, visualize)
+MODULES = (evaluate, explore, generate, probe, recognize, score, visualize)
 COMMANDS = {m.__name__.split(".")[-1]: m for m in MODULES}
 TRAIN = {"epochs": 1, "batch_size": 16, "progress": False}
 SPLITS = {"split_seed": 3, "test_size": 0.25, "validation_size": 0.1}
@@ -165,7 +173,7 @@ NO_PRIOR = "sampler must be mixture or aggregate for the model Autoencoder, whic
 NO_LABELS = "dataset must have labels to be probed"
 NO_CLASSES = "labels must be known to train a classifier"
 WORKS = ""
-OUTCOMES = {  # of generate, probe, recognize, score; `evaluate` works with all
+OUTCOMES = {  # of generate, probe, recognize, score; the others work with all
     "vae": (WORKS, WORKS, WORKS, WORKS),
     "conditional": (WORKS, WORKS, WORKS, WORKS),
     "autoencoder": (NO_PRIOR, WORKS, NO_PRIOR, WORKS),
@@ -181,6 +189,7 @@ FLAGS = {
     "probe": ("--output=probed", "--num_train=40"),
     "recognize": ("--output=classified", "--num=5", "--classifier_epochs=1"),
     "score": ("--output=scores.csv",),
+    "explore": ("--output=page.html",),
     "evaluate": (
         "--output=evaluated",
         *("--nll_samples=5", "--num_examples=10", "--num_samples=12"),
@@ -191,7 +200,7 @@ FLAGS = {
 
 def cells():
     for kind, outcomes in OUTCOMES.items():
-        for command, outcome in zip(FLAGS, (*outcomes, WORKS), strict=True):
+        for command, outcome in zip(FLAGS, (*outcomes, WORKS, WORKS), strict=True):
             # Each compiles programs of its own; `recognize` trains a classifier.
             is_slow = command == "recognize" and not outcome and kind != "vae"
             is_slow |= command == "score" and kind in ("conditional", "autoencoder")
@@ -273,6 +282,8 @@ def test_a_command_works_with_the_runs_own_data_or_says_why_not(
             "sampler must be prior for a model that is conditional",
         ),
         ("vqvae", "recognize", ("--sampler=mixture",), "model whose code is a grid"),
+        ("vae", "explore", ("--output=x.png",), "output must be a .html file"),
+        ("vae", "explore", ("--num_points=1",), "num_points must be >= 2, got 1"),
         ("vae", "probe", ("--seed=1",), "seed must be left out where all"),
         ("vae", "probe", ("--data_dir=/x",), "data_dir must be left out without data"),
         ("vae", "probe", ("--header=no",), "header must be left out without dataset"),
