@@ -41,8 +41,8 @@ function start() {
     temperature: 1,
     seed: 1,
     view: data.codebook ? "codebook" : D <= 2 || !data.pca ? "axes" : "pca",
-    x: data.order[0],
-    y: data.order[1] ?? 0,
+    x: Math.min(...data.order.slice(0, 2)),
+    y: Math.max(...data.order.slice(0, 2)),
     tool: "explore",
     marks: [], // of the path or square: { z, condition }
     playing: false,
@@ -241,7 +241,14 @@ function start() {
         xy[2 * i + 1] = D > 1 ? codes[i * D + state.y] : ((i * 0.618034) % 1) - 0.5;
       }
     }
+    scatter.names = namesOfAxes();
     scatter.place(xy);
+  }
+
+  function namesOfAxes() {
+    const name = (d) => `z${String(d + 1).replace(/\d/g, (c) => "₀₁₂₃₄₅₆₇₈₉"[c])}`;
+    if (state.view === "axes") return D > 1 ? [name(state.x), name(state.y)] : [name(0), ""];
+    return state.view === "tsne" ? ["t-SNE 1", "t-SNE 2"] : ["PC 1", "PC 2"];
   }
 
   /** The code at a place of the plane; its other coordinates are those that are kept. */

@@ -18,6 +18,7 @@ export class Scatter {
     Object.assign(this, { canvas, overlay, colors, noColor });
     this.xy = new Float32Array(0);
     this.labels = null;
+    this.names = ["", ""]; // of the axes
     this.hidden = new Set();
     this.selected = null;
     this.scale = 1;
@@ -146,7 +147,7 @@ export class Scatter {
       context.lineTo(px, this.height);
       context.stroke();
       context.globalAlpha = 1;
-      if (px > 30) context.fillText((k * step).toFixed(digits), px + 3, this.height - 5);
+      if (px > 30 && px < this.width - 60) context.fillText((k * step).toFixed(digits), px + 3, this.height - 5);
     }
     for (let k = Math.ceil(bottom / step); k * step <= top && k < 1e6; k++) {
       const [, py] = this.toScreen(0, k * step);
@@ -156,8 +157,12 @@ export class Scatter {
       context.lineTo(this.width, py);
       context.stroke();
       context.globalAlpha = 1;
-      if (py < this.height - 20) context.fillText((k * step).toFixed(digits), 4, py - 3);
+      if (py < this.height - 20 && py > 34) context.fillText((k * step).toFixed(digits), 4, py - 3);
     }
+    context.fillText(this.names[1], 4, 16);
+    context.textAlign = "right";
+    context.fillText(this.names[0], this.width - 8, this.height - 5);
+    context.textAlign = "left";
   }
 
   /** The visible point nearest to a place, or -1 beyond `reach` pixels. */
