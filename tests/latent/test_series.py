@@ -153,7 +153,7 @@ def test_the_pictures_of_a_vae_of_series(waves, trained, tmp_path):
     drawn_before = ["training_curves", "latent_scatter"]
     names = ["reconstructions", "manifold", "samples", "interpolations"]
     chosen = choose_pictures(trained, waves)
-    assert list(chosen) == drawn_before + names
+    assert list(chosen) == [*drawn_before, *names, "latent_over_training"]
     paths = draw(
         trained,
         waves,
