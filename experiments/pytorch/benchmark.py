@@ -41,6 +41,7 @@ from experiments.pytorch.machine import (
 from experiments.pytorch.processes import ContenderProcess, make_pool
 from experiments.pytorch.report import (
     FLAXVAE,
+    TUTORIAL,
     Result,
     draw_speed,
     log,
@@ -54,7 +55,14 @@ from flaxvae.models.presets import PRESETS
 from flaxvae.settings import check_settings, setting
 from flaxvae.training.storage.run_folder import check_writable
 
+Kind = Literal["tutorial", "tuned", "compile", "graphs"]
 COMPILED, GRAPHS = "PyTorch, torch.compile", "PyTorch, CUDA graphs"
+KINDS: dict[Kind, str] = {
+    "tutorial": TUTORIAL,
+    "tuned": "PyTorch, tuned",
+    "compile": COMPILED,
+    "graphs": GRAPHS,
+}
 TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}
 LOSS_TOLERANCE = 0.02  # of the last epoch's loss: contenders draw other noise
 # Share of the matrix rate that is assumed when the number of steps is chosen.
@@ -80,6 +88,8 @@ class Flags:
     """Images in a training step."""
     precisions: tuple[Literal["float32", "tf32", "bfloat16"], ...] | None = None
     """Precisions of matrix products. Default: float32; on a GPU all three."""
+    contenders: tuple[Kind, ...] | None = None
+    """Kinds of PyTorch beside flaxvae. Default: all that can run on the machine."""
     repeats: int = setting(5, at_least=1)
     """Turns of each contender, after one for warm-up."""
     epochs: int = setting(3, at_least=1)
@@ -99,7 +109,7 @@ class Flags:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        for name in ("networks", "batch_sizes", "precisions"):
+        for name in ("networks", "batch_sizes", "precisions", "contenders"):
             if getattr(self, name) == ():
                 raise InputError(f"{name} must have a value, got none")
         for network in self.networks:
@@ -202,6 +212,9 @@ def choose_contenders(flags: Flags, *, on_gpu: bool) -> tuple[list[str], list[st
             missing[COMPILED] = "needs a C++ compiler"
     if flags.quick:
         missing[COMPILED] = missing[GRAPHS] = "left out by --quick"
+    if flags.contenders is not None:
+        asked = {FLAXVAE, *(KINDS[kind] for kind in flags.contenders)}
+        missing |= {name: "not asked for" for name in CONTENDERS if name not in asked}
     notes = [f"{name}: {reason}" for name, reason in missing.items()]
     return [name for name in CONTENDERS if name not in missing], notes
 
@@ -265,13 +278,15 @@ def run_task(
             process = ContenderProcess(CONTENDERS[name], task)
             warm_up[name] = process.take_turn()
         except Exception as error:  # of PyTorch's compiler, which not all machines run
-            if name == FLAXVAE:
+            if name not in (COMPILED, GRAPHS):
                 raise
             reason = (str(error).strip() or repr(error)).splitlines()[0]
             report["notes"].append(f"{title}, {name}: failed ({reason})")
             log(report["notes"][-1])
             continue
         processes[name] = process
+    if len(processes) == 1:
+        raise SystemExit(f"error: {title}: no kind of PyTorch could be timed")
     for i in range(flags.repeats):
         for name, process in processes.items():
             turn = process.take_turn()

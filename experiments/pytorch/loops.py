@@ -93,5 +93,6 @@ def train_tuned(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        losses.append(loss.detach())
+        # A CUDA graph writes its next loss into the same memory.
+        losses.append(loss.detach().clone())
     return torch.stack(losses).mean().item()

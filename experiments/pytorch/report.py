@@ -75,6 +75,7 @@ def make_markdown(results: Sequence[Result]) -> str:
     for group in group_by_task(results):
         by_name = {result.contender: result for result in group}
         ours, best = by_name[FLAXVAE], find_best(group)
+        tutorial = by_name.get(TUTORIAL)
         kind = best.contender.removeprefix("PyTorch, ")
         precision = "" if ours.precision == "float32" else f", {ours.precision}"
         cells = [
@@ -84,7 +85,7 @@ def make_markdown(results: Sequence[Result]) -> str:
             f"{ours.share:.0%}",
             f"{format_times(best)}, {kind}",
             f"{best.step / ours.step:.2f}",
-            f"{by_name[TUTORIAL].step / ours.step:.2f}",
+            "" if tutorial is None else f"{tutorial.step / ours.step:.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

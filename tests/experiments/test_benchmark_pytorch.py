@@ -108,6 +108,16 @@ def test_quick_keeps_flags_that_were_set():
     assert Flags(repeats=7).resolve_quick() == Flags(repeats=7)
 
 
+def test_contenders_are_chosen_by_name():
+    flags = benchmark.Flags(contenders=("tuned", "graphs"))
+    names, notes = benchmark.choose_contenders(flags, on_gpu=True)
+    assert names == ["flaxvae", "PyTorch, tuned", "PyTorch, CUDA graphs"]
+    assert notes == [
+        "PyTorch, tutorial: not asked for",
+        "PyTorch, torch.compile: not asked for",
+    ]
+
+
 def test_torch_must_be_installed(monkeypatch):
     monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"PyTorch must be installed: pip install"):
@@ -175,3 +185,33 @@ def test_losses_that_differ_are_an_error(monkeypatch):
     names = ["flaxvae", "PyTorch, tuned"]
     with pytest.raises(SystemExit, match=r"not learned the same.*103\.00"):
         benchmark.run_task(task, names, 1e9, Flags(repeats=1), report, Checker())
+
+
+def test_a_compiler_that_fails_is_named_and_the_others_go_on(monkeypatch):
+    task = Task("mlp", "float32", 2, 1, np.zeros((8, 2, 2, 1), np.uint8), 1)
+
+    class Process:
+        def __init__(self, create, task):
+            if create is CONTENDERS[benchmark.COMPILED]:
+                raise RuntimeError("no compiler\nand more")
+
+        def take_turn(self):
+            return Turn(1.0, 1.0, 100.0)
+
+        def close(self):
+            return 0
+
+    agreement = Agreement(0.0, 0.0, 1e6, {})
+    monkeypatch.setattr(benchmark, "check_agreement", lambda task: agreement)
+    monkeypatch.setattr(benchmark, "ContenderProcess", Process)
+    report = {"agreement": [], "notes": []}
+    flags = Flags(repeats=1)
+    names = ("flaxvae", benchmark.COMPILED, "PyTorch, tuned")
+    with concurrent.futures.ThreadPoolExecutor() as checker:
+        results = benchmark.run_task(task, names, 1e9, flags, report, checker)
+        assert [r.contender for r in results] == ["flaxvae", "PyTorch, tuned"]
+        assert report["notes"] == [
+            "mlp, batch 2, float32, PyTorch, torch.compile: failed (no compiler)"
+        ]
+        with pytest.raises(SystemExit, match="no kind of PyTorch could be timed"):
+            benchmark.run_task(task, names[:2], 1e9, flags, report, checker)
