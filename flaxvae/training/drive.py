@@ -57,7 +57,7 @@ def drive(
     read: Read,
     *,
     members: int = 1,
-    summarize: Callable[[Line], Line] = lambda line: line,
+    summarize: Callable[[Line], Line | None] = lambda line: line,
     notify: Callable[[LoopState, Sequence[Line]], bool] = lambda run, lines: False,
     next_epoch: Callable[[int], int] | None = None,
 ) -> LoopState:
@@ -73,7 +73,7 @@ def drive(
       read: ``(run, report, epochs done before the call) -> (lines, is over)``; raises
         for a run that went wrong.
       members: number of runs.
-      summarize: from a line to what is shown.
+      summarize: from a line to what is shown; None: nothing new.
       notify: ``(run, lines of finished epochs, with their seconds) -> is over``.
       next_epoch: ``epochs done -> epoch`` with which a call is to end at the latest.
 

@@ -303,15 +303,16 @@ def lines_of(history: Sequence[Line], m: int) -> list[Line]:
     return lines
 
 
-def mean_line(line: Line) -> Line:
-    """Means over the members that are not over, for the terminal."""
+def mean_line(line: Line) -> Line | None:
+    """Means over the members that are not over, for the terminal; None: all are."""
     entries = [e for e in line["members"] if e and "failure" not in e]
+    if not entries:
+        return None
 
     def mean(split: Literal["train", "validation"]) -> dict[str, float]:
-        names = entries[0][split] if entries else {"loss": np.nan}
         return {
-            name: float(np.mean([e[split][name] for e in entries] or np.nan))
-            for name in names
+            name: float(np.mean([e[split][name] for e in entries]))
+            for name in entries[0][split]
         }
 
     return {

@@ -94,6 +94,17 @@ def test_each_member_stops_early_for_itself(stripes, mapping):
     assert members[0].trained.best_epoch == 1
 
 
+def test_means_are_over_the_members_that_train():
+    def entry(loss):
+        return {"train": {"loss": loss}, "validation": {"loss": loss + 1}}
+
+    line = {"epoch": 3, "members": [entry(2.0), None, entry(4.0), {"failure": "nan"}]}
+    shown = stack.mean_line(line)
+    assert (shown["train"], shown["validation"]) == ({"loss": 3.0}, {"loss": 4.0})
+    # All have stopped before the end of a call: there is nothing to show.
+    assert stack.mean_line({"epoch": 4, "members": [None, {"failure": "nan"}]}) is None
+
+
 @pytest.mark.parametrize("mapping", ["map", "vmap"])
 def test_a_member_that_fails_is_named_and_the_others_go_on(stripes, mapping, tmp_path):
     grid = {"learning_rate": [1e30, 1e-2]}
