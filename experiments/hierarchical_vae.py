@@ -16,7 +16,9 @@ Networks of papers (with --binarize=dynamic or --binarize=static, --nll_samples=
 
     Tomczak and Welling (arXiv 1705.07120), two levels and a VampPrior
     --latent_dims=40 --hidden 300 300 --level_hidden 300 300 --activation=glu
-    --decoder_skip --prior=vamp --kl_schedule=linear --kl_epochs=100
+    --decoder_skip --prior=vamp --kl_schedule=linear --kl_epochs=10
+    --optimizer=muon --batch_size=500 --learning_rate=4e-3 --lr_schedule=cosine
+    --ema_decay=0.995 --weight_decay=0.3 --early_stopping=15 --epochs=60
 
     Sonderby et al. (arXiv 1602.02282), ladder of five levels
     --latent_dims 4 8 16 32 64 --hidden 512 512 --level_hidden 256 256
