@@ -1,5 +1,6 @@
 """What a figure shows, read back from Matplotlib's own objects."""
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -123,6 +124,101 @@ def test_pictures_in_rows():
     np.testing.assert_allclose(
         samples.axes[0].images[0].get_array()[7:13, 7:13], images[5, ..., 0]
     )
+
+
+def test_errors_stand_below_the_reconstructions_on_one_scale():
+    originals = np.zeros((3, 4, 4, 3))
+    reconstructions = originals.copy()
+    reconstructions[1, 0, 3] = 0.6, 0.3, 0.0  # in the upper right corner of the second
+    reconstructions[2] = 0.15
+    originals[2] = 0.3
+    figure = figures.plot_reconstructions(originals, reconstructions, title="t")
+    (axes,) = figure.axes
+    picture = axes.images[0].get_array()
+    shades = mpl.colormaps["magma"](np.array([0.0, 0.5, 1.0]))[:, :3]
+    np.testing.assert_allclose(picture[10, 8], shades[2], atol=1e-6)
+    np.testing.assert_allclose(picture[10, 5], shades[0], atol=1e-6)
+    np.testing.assert_allclose(picture[11, 12], shades[1], atol=0.02)
+    assert axes.get_title() == (
+        "t\nerror: |x - reconstruction|, mean over channels; one scale for all images"
+    )
+    (bar,) = axes.child_axes
+    assert bar.get_ylabel() == "error"
+    figure.draw_without_rendering()
+    assert [t.get_text() for t in bar.get_yticklabels()] == ["0", "0.3"]
+    height = bar.get_window_extent().height / axes.get_window_extent().height
+    assert 0.25 < height < 0.34  # beside its row
+    # Zeros and ones, all of them reconstructed.
+    ones = RNG.random((2, 4, 4, 1)) < 0.5
+    figure = figures.plot_reconstructions(ones, ones.astype(float), title="t")
+    picture = figure.axes[0].images[0].get_array()
+    black = np.broadcast_to(shades[0], (4, 4, 3))
+    np.testing.assert_allclose(picture[10:14, :4], black, atol=1e-6)
+    assert figure.axes[0].get_title() == (
+        "t\nerror: |x - reconstruction|; one scale for all images"
+    )
+
+
+@pytest.mark.parametrize("D", [1, 2])
+def test_very_many_codes_are_drawn_as_a_density(monkeypatch, D):
+    monkeypatch.setattr(codes_file, "MOST_CODES", 300)
+    monkeypatch.setattr(codes_file, "CHUNK", 64)
+    labels = np.repeat(["ant", "bee"], [100, 300])
+    centers = {"ant": [0.0, 0.0], "bee": [9.0, 3.0]}  # right of the ants, and above
+    places = np.array([centers[name] for name in labels])
+    codes = (places + RNG.normal(0, 0.1, (400, 2)))[:, :D]
+    figure = figures.plot_latent_scatter(
+        codes, labels, title="t", axis_labels=["$z_1$", "$z_2$"][:D]
+    )
+    (axes,) = figure.axes
+    assert axes.get_title() == "t\ndensity of 400 codes, on a logarithmic scale"
+    (picture,) = axes.images
+    left, right, low, high = picture.get_extent()
+    pixels = picture.get_array()
+    assert picture.origin == "lower"
+    assert not any(len(dots.get_offsets()) for dots in axes.collections)
+    for name, (x, y) in centers.items():
+        y = y if D == 2 else list(centers).index(name)
+        column, row = (x - left) / (right - left), (y - low) / (high - low)
+        near = pixels[
+            int(280 * row) - 20 : int(280 * row) + 20,
+            int(280 * column) - 20 : int(280 * column) + 20,
+        ]
+        seen = near[near[..., 3] > 0]
+        color = to_rgb(style.class_color(list(centers).index(name)))
+        np.testing.assert_allclose(seen[:, :3], [color] * len(seen), atol=1e-6)
+        assert len(seen) > 20
+    assert pixels[..., 3].max() == 1 and (pixels[..., 3] == 0).mean() > 0.5
+    if D == 2:
+        assert [t.get_text() for t in axes.texts] == ["ant", "bee"]
+        assert [t.get_text() for t in figure.legends[0].get_texts()] == ["ant", "bee"]
+
+
+def test_all_codes_count_in_a_density(monkeypatch):
+    codes = np.repeat([[0.0, 0.0], [1.0, 1.0], [np.nan, 0.0]], [150, 50, 1], axis=0)
+    labels = np.repeat([0, 1, 0], [150, 50, 1])
+    limits = np.array([[-1.0, 2.0], [-1.0, 2.0]])
+    colors = style.class_colors(2)
+
+    def count(chunk, labels):
+        monkeypatch.setattr(codes_file, "CHUNK", chunk)
+        values = np.unique(labels) if labels is not None else np.zeros(1)
+        return codes_file._count_colors(codes, labels, values, colors, limits)
+
+    whole, parts = count(1000, labels), count(7, labels)
+    np.testing.assert_allclose(whole, parts)
+    np.testing.assert_allclose(whole, count(7, np.array(["a", "b"])[labels]))
+    assert (whole[..., 3] > 0).sum() == 2
+    strength = np.log1p(50) / np.log1p(150)
+    np.testing.assert_allclose(np.unique(whole[..., 3])[1], 0.2 + 0.8 * strength)
+    assert not (count(7, None)[..., :3] == to_rgb(colors[1])).all(-1).any()
+
+
+def test_some_of_many_codes_are_drawn_and_said_to_be(monkeypatch):
+    monkeypatch.setattr(codes_file, "MAX_POINTS", 30)
+    figure = figures.plot_latent_scatter(RNG.normal(size=(90, 2)), None, title="t")
+    assert figure.axes[0].get_title() == "t\n30 of 90 codes"
+    assert len(figure.axes[0].collections[0].get_offsets()) == 30
 
 
 def test_colour_images_keep_their_colours():
@@ -301,8 +397,6 @@ def test_both_sides_of_a_picture_are_bounded(plot, shape, tmp_path):
     height, width = imread(tmp_path / "picture.png").shape[:2]
     assert 110 <= height <= 2_800 and 250 <= width <= 2_000
     for axes in figure.axes:
-        if axes.get_label() == "<colorbar>":
-            continue
         shown = axes.images[0].get_array().shape
         assert max(shown) <= 5_600 and np.prod(shown) <= 16e6
         box = axes.get_window_extent()
@@ -338,7 +432,7 @@ def test_elongated_images_say_that_they_are_not_to_scale():
 def test_rows_of_wide_images_stand_as_columns_below_their_names():
     originals = np.zeros((6, 8, 40, 1))
     figure = figures.plot_reconstructions(originals, originals + 1, title="t")
-    axes, _ = figure.axes
+    (axes,) = figure.axes
     picture = axes.images[0].get_array()
     assert not picture[:8, :40].any() and picture[:8, 41:81].all()
     names = [label.get_text() for label in axes.get_xticklabels()]
