@@ -63,6 +63,7 @@ def test_scatter_has_one_colour_and_one_name_a_class():
     codes, labels = RNG.normal(size=(300, 2)), np.arange(300) % 10
     figure = figures.plot_latent_scatter(codes, labels, title="Test: digits")
     (axes,) = figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("$z_1$", "$z_2$")
     dots = axes.collections[0]
     assert len(dots.get_offsets()) == 300
     assert len(np.unique(dots.get_facecolors(), axis=0)) == 10

@@ -189,9 +189,7 @@ def test_codes_of_other_sizes_are_projected(many):
 
 
 @pytest.mark.parametrize("name", ["light", "dark"])
-def test_a_film_has_a_legend_names_and_the_colours_of_its_style(
-    many, name, monkeypatch
-):
+def test_a_film_has_a_legend_axis_names_and_its_style(many, name, monkeypatch):
     drawn = []
     render = figures_over_training.FigureCanvasAgg.draw
 
