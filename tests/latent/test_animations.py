@@ -14,7 +14,7 @@ from flaxvae.latent.animations import animate, tile_frames, write_animation
 from flaxvae.latent.context import Context
 from flaxvae.latent.figures import style
 from flaxvae.models import build_vae
-from flaxvae.training import Engine, fit
+from tests.latent.untrained import as_run
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,7 @@ def run():
     x[np.arange(200), np.arange(200) % 4] += 180
     data = from_arrays(x, np.arange(200) % 4)
     vae = build_vae(data.shape, 3, hidden=(8,))
-    choices = {"epochs": 2, "batch_size": 50, "progress": False}
-    return fit(vae, data, engine=Engine(devices=1), **choices), data
+    return as_run(vae, data), data
 
 
 def test_each_tile_swings_in_its_own_dimension(run, monkeypatch):
