@@ -105,6 +105,19 @@ def test_frames_are_filled_up_with_the_background():
         assert (frames[:, :3, :3] == 0.5).all()
 
 
+def test_films_are_drawn_in_their_style(run, tmp_path, monkeypatch):
+    seen = []
+
+    def film(context):
+        seen.append(style.background())
+        return np.zeros((2, 3, 3, 1))
+
+    monkeypatch.setitem(animations.FILMS, "loop", film)
+    for name in ("light", "dark"):
+        animate(*run, tmp_path, animations=["loop"], style=name)
+    assert seen == ["#ffffff", style.STYLES["dark"]["figure.facecolor"]]
+
+
 def test_a_film_of_a_training_that_was_not_recorded_says_what_to_do(run, tmp_path):
     for name in animations.OVER_TRAINING:
         with pytest.raises(

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from flaxvae.latent import figures, panels
 from flaxvae.latent.figures import codes as codes_file
 from flaxvae.latent.figures import images as images_file
-from flaxvae.latent.figures import models, style
+from flaxvae.latent.figures import levels, models, space, style
 
 RNG = np.random.default_rng(0)
 TERMS = {"loss": 5.0, "log_likelihood": -4.0, "kl": 1.0}
@@ -239,6 +239,25 @@ def test_interpolations_show_the_images_at_the_ends():
     np.testing.assert_allclose(picture[7:, 16:22], paths[1, 1, ..., 0])
 
 
+def test_bars_of_the_kl_are_sorted_and_have_the_numbers_of_their_dimensions():
+    kl = np.array([0.5, 3.0, 0.001])
+    figure = space.plot_kl_per_dimension(kl, active=0.01, title="t")
+    (axes,) = figure.axes
+    assert [bar.get_height() for bar in axes.patches] == [3.0, 0.5, 0.001]
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == ["$z_{2}$", "$z_{1}$", "$z_{3}$"]
+    assert axes.get_title() == "t\n3.50 nats in total, 2 of 3 above 0.01"
+
+
+def test_levels_by_epoch_have_a_legend_from_the_top_level_on():
+    kl = RNG.random((4, 3))
+    figure = levels.plot_kl_by_epoch([1, 2, 3, 4], kl, title="t")
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["1 (top)", "2", "3"]
+    for line, values in zip(figure.axes[0].lines, kl.T, strict=True):
+        np.testing.assert_allclose(line.get_ydata(), values)
+
+
 def test_more_classes_than_the_ten_colours_still_differ():
     assert len(set(style.class_colors(26))) == 26
 
@@ -465,6 +484,20 @@ def test_images_of_two_four_and_five_channels():
         figure = figures.plot_samples(images, title="t", columns=2)
         picture = figure.axes[0].images[0].get_array()
         np.testing.assert_allclose(picture[:6, :6], images[0].mean(-1))
+
+
+def test_columns_of_a_table_have_their_axes_and_their_legend():
+    data = RNG.normal(size=(40, 2))
+    figure = figures.plot_columns(data, data + 5, ["a", "b"], title="t")
+    for i, axes in enumerate(figure.axes):
+        dots = np.asarray(axes.collections[0].get_offsets())
+        np.testing.assert_allclose(np.sort(dots[:, 0]), np.sort(data[:, i]))
+        np.testing.assert_allclose(dots[:, 1], dots[:, 0] + 5)
+        assert axes.get_title() == "ab"[i] and axes.get_xlabel() == "original"
+    assert figure.axes[0].get_ylabel() == "reconstruction"
+    figure = figures.plot_column_samples(data, data, ["a", "b"], title="t")
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["data", "samples"]
 
 
 def test_columns_of_one_value_and_of_numbers_that_are_not_finite():
