@@ -31,7 +31,7 @@ from experiments.run_data import RunData, choose_output
 from flaxvae import InputError, Run
 from flaxvae.checks import check_choice, check_seed
 from flaxvae.data import Dataset
-from flaxvae.latent.animations import FILMS
+from flaxvae.latent.animations import FILMS, OVER_TRAINING
 from flaxvae.latent.context import Picture
 from flaxvae.latent.embeddings import has_umap
 from flaxvae.latent.gallery import write_gallery
@@ -76,14 +76,20 @@ class Flags:
         if self.seed is not None:
             check_seed(self.seed)
         is_interactive = self.format in ("html", "json")
+        is_film = self.format in ("gif", "mp4")
+        for name in self.pictures:
+            if name in OVER_TRAINING and not is_film:
+                raise InputError(
+                    f"format must be gif or mp4 for {name}, got {self.format}"
+                )
         if is_interactive:
             for name in self.pictures:
                 check_choice(f"picture as {self.format}", name, (SCATTER,))
             check_plotly()
-        if is_interactive or self.format in ("gif", "mp4"):
+        if is_interactive or is_film:
             what = "the interactive scatter" if is_interactive else "animations"
             for name, default in (
-                ("style", "light"),
+                *((("style", "light"),) if is_interactive else ()),
                 ("manifold_dims", None),
                 ("sampler", "prior"),
                 ("seed", None),
@@ -157,6 +163,7 @@ def animate(
             output,
             animations=names or None,
             file_format=file_format,
+            style=flags.style,
             on_picture=count,
             dataset=dataset,
         )

@@ -354,6 +354,7 @@ class Run(TrainedOnData):
         *,
         animations: Sequence[str] | None = None,
         file_format: AnimationFormat = "gif",
+        style: PictureStyle = "light",
         on_picture: Callable[[str], None] | None = None,
         dataset: DataSource | None = None,
     ) -> list[Path]:
@@ -363,6 +364,7 @@ class Run(TrainedOnData):
           folder: where the files are written; default ``figures`` in the run's folder.
           animations: names; default all that suit the model.
           file_format: ``gif`` or ``mp4``.
+          style: ``light`` or ``dark``.
           on_picture: called with each animation's name before it is computed.
           dataset: in place of the run's own: a data set, or what `read` takes.
 
@@ -379,6 +381,7 @@ class Run(TrainedOnData):
             folder,
             animations=animations,
             file_format=file_format,
+            style=style,
             on_picture=on_picture,
         )
 

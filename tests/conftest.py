@@ -73,7 +73,7 @@ def one_device(monkeypatch):
     monkeypatch.setattr(parallel, "visible_devices", lambda: jax.devices()[:1])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stripes() -> Dataset:
     """210 images of 4x4 pixels: a bright row or column, in eight classes."""
     rng = np.random.default_rng(0)

@@ -16,10 +16,10 @@ from flaxvae.files import atomic_file
 from flaxvae.latent import levels, panels
 from flaxvae.latent.context import Context
 from flaxvae.latent.grids import as_colors, choose_grid, tile_images
-from flaxvae.latent.over_training import project
+from flaxvae.latent.over_training import check_recorded, project
 from flaxvae.latent.paths import loop, traverse
 from flaxvae.training import Trained
-from flaxvae.types import AnimationFormat
+from flaxvae.types import AnimationFormat, PictureStyle
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -117,6 +117,7 @@ FILMS: dict[str, Film] = {
     "manifold_over_training": manifold_over_training,
 }
 """The animations of a model with one level of latent variables, by name."""
+OVER_TRAINING = ("scatter_over_training", "manifold_over_training")
 
 
 def animate(
@@ -126,6 +127,7 @@ def animate(
     *,
     animations: Sequence[str] | None = None,
     file_format: AnimationFormat = "gif",
+    style: PictureStyle = "light",
     on_picture: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Writes animations of a model's latent space into ``folder``.
@@ -136,15 +138,19 @@ def animate(
       folder: where the files are written; it is created if need be.
       animations: names of `FILMS`; default all that suit the model.
       file_format: ``gif``, or ``mp4``, for which ffmpeg must be installed.
+      style: ``light``, or ``dark`` for slides.
       on_picture: called with each animation's name before it is computed.
 
     Returns:
       The paths of the files, ``<name>.gif`` each.
 
     Raises:
-      InputError: a name that does not exist or does not suit the model, too few test
-        examples, or no ffmpeg.
+      InputError: a name that does not exist or does not suit the model, a film of a
+        training that was not recorded, too few test examples, or no ffmpeg.
     """
+    from flaxvae.latent.figures.style import use_style
+
+    check_choice("style", style, get_args(PictureStyle))
     check_choice("file_format", file_format, get_args(AnimationFormat))
     check_format(file_format)
     trained.check_finite()
@@ -164,11 +170,14 @@ def animate(
     for name in animations or FILMS:
         if on_picture is not None:
             on_picture(name)
-        frames = FILMS[name](context)
+        with use_style(style):
+            frames = FILMS[name](context)
         if frames is not None:
             paths.append(Path(folder) / f"{name}.{file_format}")
             write_animation(frames, paths[-1])
         elif animations:
+            if name in OVER_TRAINING:
+                check_recorded(name, context.snapshots)
             raise InputError(
                 f"animation must suit the model and its data, got {name}, which does "
                 "not"
@@ -179,16 +188,19 @@ def animate(
 def tile_frames(images: np.ndarray) -> np.ndarray:
     """Images ``(T, N, H, W, C)`` side by side in each frame: ``(T, H', W', C)``.
 
-    As square as the images allow; what remains of the last row is white.
+    As square as the images allow; what remains of the last row is background.
     """
+    from flaxvae.latent.figures.style import paper
+
+    background = paper()
     T, N, *shape = images.shape
     rows, columns = choose_grid(4, 5, shape)
     columns = min(N, max(columns, -(-N // max(rows, 1))))
     if missing := -N % columns:
-        blank = np.ones((T, missing, *shape), images.dtype)
+        blank = np.full((T, missing, *shape), background, images.dtype)
         images = np.concatenate([images, blank], axis=1)
     grids = images.reshape(T, -1, columns, *shape)
-    return np.stack([tile_images(grid, gap=1) for grid in grids])
+    return np.stack([tile_images(grid, gap=1, fill=background) for grid in grids])
 
 
 def write_animation(

@@ -124,6 +124,16 @@ def read_snapshots(folder: str | Path) -> list[Snapshot]:
     return [_read(epoch, path) for epoch, path in _find_files(Path(folder))]
 
 
+def check_recorded(name: str, snapshots: Sequence[Snapshot]) -> None:
+    """Raises `InputError` for a picture over training with fewer than two epochs."""
+    if len(snapshots) < 2:
+        raise InputError(
+            f"{name} needs 2 recorded epochs or more of the run, got {len(snapshots)}: "
+            "train it anew without --no_figures (mnist_vae, mnist_autoencoder), or in "
+            f'Python with workdir=RUN, on_epoch=LatentRecorder("RUN/{FOLDER}", data)'
+        )
+
+
 def project(snapshots: Sequence[Snapshot]) -> tuple[np.ndarray, list[str]]:
     """Codes of all epochs in the two dimensions of largest variance in the last one.
 

@@ -18,6 +18,7 @@ from flaxvae.latent.context import Context, Picture
 from flaxvae.latent.embeddings import LEAST_FOR_TSNE, LEAST_FOR_UMAP, tsne, umap
 from flaxvae.latent.encode import codebook_size, encode_means, share_codes
 from flaxvae.latent.grids import check_dims, choose_grid
+from flaxvae.latent.over_training import check_recorded
 from flaxvae.latent.samplers import (
     SAMPLERS,
     SamplerName,
@@ -136,6 +137,8 @@ def draw(
                 paths.append(Path(folder) / f"{name}.{file_format}")
                 figures.save_figure(figure, paths[-1])
         if figure is None and is_named:
+            if picture is latent_over_training:
+                check_recorded(name, context.snapshots)
             raise InputError(
                 f"picture must suit the model and its data, got {name}, which does not"
             )
@@ -219,14 +222,14 @@ def latent_scatter(context: Context) -> "Figure":
 
 
 def reconstructions(context: Context) -> "Figure":
-    """Test examples and their reconstructions: images, or a table's columns."""
+    """Test examples and their reconstructions: images and errors, or columns."""
     from flaxvae.latent import figures
 
     dataset, trained = context.dataset, context.trained
     if not dataset.is_table:
         return figures.plot_reconstructions(
             *panels.reconstructions(trained, context.shown),
-            title=f"Test images and their reconstructions: {context.title}",
+            title=f"Test images, reconstructions and errors: {context.title}",
         )
     test = dataset.test
     means = np.asarray(trained.reconstruct(test.x, test.condition))

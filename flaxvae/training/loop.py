@@ -120,7 +120,8 @@ def fit(
         with.
       start_parts: the parts to take from it, such as ``("encoder", "posterior")``;
         empty: all.
-      progress: whether to show progress on the standard error stream.
+      progress: whether to show progress on the standard error stream, or in a
+        notebook's cell.
       on_interrupt: what Ctrl-C does: ``"return"`` the model so far, with a line on the
         standard error stream, or ``"raise"`` `Interrupted`.
       **choices: fields of `Optimization`, such as ``epochs=10``, ``learning_rate=1e-3``

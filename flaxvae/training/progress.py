@@ -4,10 +4,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from flaxvae.training.storage.stored import Line
 
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_DISPLAYS = 0.2  # in a notebook, where each one is a message
 
 Update = Callable[[Line | None, float, float], None]
 
@@ -16,7 +18,7 @@ Update = Callable[[Line | None, float, float], None]
 def show_progress(
     epochs: int, done: int = 0, *, shown: bool = True
 ) -> Iterator[Update]:
-    """Shows how a run goes, on the standard error stream.
+    """Shows how a run goes, on the standard error stream or in a notebook's cell.
 
     Args:
       epochs: number of epochs of the whole run.
@@ -26,12 +28,16 @@ def show_progress(
     Yields:
       A function to call now and then with the line of the epoch finished last (None if
       there is no new one), the epochs done (a fraction within an epoch) and the number
-      of training images a second. It draws a bar if the stream is a terminal and rich
-      is installed; otherwise it prints the first and the last epoch, and between them
-      at most one every five seconds.
+      of training images a second. In a Jupyter kernel it updates one output of the
+      cell, which stays. It draws a bar if the stream is a terminal and rich is
+      installed; otherwise it prints the first and the last epoch, and between them at
+      most one every five seconds.
     """
     if not shown:
         yield lambda line, epochs_done, images_per_second: None
+    elif (display := _notebook_display()) is not None:
+        with _show_in_notebook(display, epochs, done) as update:
+            yield update
     elif sys.stderr.isatty() and (bar := _try_bar(epochs, done)) is not None:
         with bar as update:
             yield update
@@ -92,6 +98,63 @@ def _make_print_lines(epochs: int, done: int) -> Update:
         )
 
     return update
+
+
+def _notebook_display() -> Callable[..., Any] | None:
+    """IPython's ``display`` where this process is a Jupyter kernel, or else None."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    # Colab's shell is derived from Jupyter's.
+    if not any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__):
+        return None
+    from IPython.display import display
+
+    return display
+
+
+@contextlib.contextmanager
+def _show_in_notebook(
+    display: Callable[..., Any], epochs: int, done: int
+) -> Iterator[Update]:
+    """A bar and two lines of numbers in one output, the last state of which stays."""
+    began = time.monotonic()
+    shown_at = began
+    state = [float(done), 0.0]  # epochs done, images a second
+    numbers: list[str] = []
+
+    def render() -> dict[str, str]:
+        now, rate = state
+        seconds = time.monotonic() - began
+        head = f"epoch {int(now)}/{epochs}"
+        pace = f"{seconds:.0f} s, {rate:,.0f} images/s"
+        if done < now < epochs:
+            left = seconds / (now - done) * (epochs - now)
+            pace = f"{seconds:.0f} s, {left:.0f} s left, {rate:,.0f} images/s"
+        lines = "\n".join(numbers)
+        bar = (
+            f'<progress value="{now:g}" max="{epochs}" style="width: 16em; '
+            'vertical-align: middle"></progress>'
+        )
+        return {
+            "text/plain": "\n".join([f"{head}, {pace}", *numbers]),
+            "text/html": f"<div>{head} {bar} {pace}<pre>{lines}</pre></div>",
+        }
+
+    handle = display(render(), raw=True, display_id=True)
+
+    def update(line: Line | None, epochs_done: float, images_per_second: float) -> None:
+        nonlocal shown_at
+        state[:] = epochs_done, images_per_second
+        if line:
+            numbers[:] = _describe_splits(line)
+        if time.monotonic() - shown_at >= SECONDS_BETWEEN_DISPLAYS:
+            shown_at = time.monotonic()
+            handle.update(render(), raw=True)
+
+    try:
+        yield update
+    finally:
+        handle.update(render(), raw=True)
 
 
 def _try_bar(

@@ -320,8 +320,27 @@ def test_a_command_works_with_the_runs_own_data_or_says_why_not(
         (
             "vae",
             "visualize",
-            ("--format=gif", "--style=dark"),
+            ("--format=html", "--style=dark"),
             "style must be left out",
+        ),
+        (
+            "vae",
+            "visualize",
+            ("scatter_over_training", "--format=gif"),
+            "scatter_over_training needs 2 recorded epochs or more of the run, got 0: ",
+        ),
+        (
+            "vae",
+            "visualize",
+            ("manifold_over_training", "--format=gif", "--style=dark"),
+            "manifold_over_training needs 2 recorded epochs or more of the run, got 0",
+        ),
+        ("vae", "visualize", ("latent_over_training",), "needs 2 recorded epochs or"),
+        (
+            "vae",
+            "visualize",
+            ("scatter_over_training",),
+            "format must be gif or mp4 for scatter_over_training, got png",
         ),
         (
             "vae",

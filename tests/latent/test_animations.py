@@ -12,8 +12,9 @@ from flaxvae.data import from_arrays
 from flaxvae.latent import animations
 from flaxvae.latent.animations import animate, tile_frames, write_animation
 from flaxvae.latent.context import Context
+from flaxvae.latent.figures import style
 from flaxvae.models import build_vae
-from flaxvae.training import Engine, fit
+from tests.latent.untrained import as_run
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,7 @@ def run():
     x[np.arange(200), np.arange(200) % 4] += 180
     data = from_arrays(x, np.arange(200) % 4)
     vae = build_vae(data.shape, 3, hidden=(8,))
-    choices = {"epochs": 2, "batch_size": 50, "progress": False}
-    return fit(vae, data, engine=Engine(devices=1), **choices), data
+    return as_run(vae, data), data
 
 
 def test_each_tile_swings_in_its_own_dimension(run, monkeypatch):
@@ -93,11 +93,39 @@ def test_large_films_stay_below_a_size(tmp_path, monkeypatch):
         assert film.size[0] % 30 == 0 and film.size[0] < 720
 
 
-def test_frames_are_filled_up_with_white():
+def test_frames_are_filled_up_with_the_background():
     images = np.zeros((2, 7, 3, 3, 1))
-    frames = tile_frames(images)
-    assert frames.shape[0] == 2
-    assert (frames[:, -3:, -3:] == 1).all() and (frames[:, :3, :3] == 0).all()
+    images[:, 0] = 0.5
+    for name in ("light", "dark"):
+        with style.use_style(name):
+            frames, brightness = tile_frames(images), style.paper()
+        assert frames.shape == (2, 7, 19, 1)
+        assert (frames[:, -3:, -3:] == brightness).all()
+        assert (frames[:, 3] == brightness).all() and (frames[:, 4:7, :3] == 0).all()
+        assert (frames[:, :3, :3] == 0.5).all()
+
+
+def test_films_are_drawn_in_their_style(run, tmp_path, monkeypatch):
+    seen = []
+
+    def film(context):
+        seen.append(style.background())
+        return np.zeros((2, 3, 3, 1))
+
+    monkeypatch.setitem(animations.FILMS, "loop", film)
+    for name in ("light", "dark"):
+        animate(*run, tmp_path, animations=["loop"], style=name)
+    assert seen == ["#ffffff", style.STYLES["dark"]["figure.facecolor"]]
+
+
+def test_a_film_of_a_training_that_was_not_recorded_says_what_to_do(run, tmp_path):
+    for name in animations.OVER_TRAINING:
+        with pytest.raises(
+            InputError, match=f"{name} needs 2 recorded.*LatentRecorder"
+        ):
+            animate(*run, tmp_path, animations=[name])
+    with pytest.raises(InputError, match="unknown style 'pink'"):
+        animate(*run, tmp_path, style="pink")
 
 
 def make_ffmpeg(folder, code):

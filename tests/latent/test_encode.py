@@ -1,6 +1,7 @@
 """Data sets as codes."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from flaxvae.run import Run
 from flaxvae.training import Trained, fit
 from flaxvae.training import evaluate as evaluation
 from flaxvae.training.evaluate import make_evaluate
+from tests.latent.untrained import as_run
 
 SMALL = {"epochs": 1, "batch_size": 50, "progress": False}
 
@@ -28,7 +30,7 @@ def test_codes_of_all_splits_with_their_labels(stripes):
     data = dataclasses.replace(stripes, validation=stripes.validation[:0])
     data = condition_on_labels(data)
     vae = build_vae(data.shape, 3, hidden=(8,), conditional="concat", num_classes=8)
-    trained = fit(vae, data, **SMALL)
+    trained = as_run(vae, data)
     codes = encode_dataset(trained, data)
     assert codes.name == "codes of stripes"
     assert codes.class_names == data.class_names
@@ -67,44 +69,41 @@ def binarized_vqvae():
     data = binarize(data, "dynamic")
     model = build_vqvae(data.shape, num_codes=6, code_width=2, filters=(4, 4))
     seen, key = jnp.asarray(x / 255.0 > 0.5, jnp.float32), jax.random.key(0)
-    variables = model.init(key, seen, key=key, method=Quantization())
+    init = jax.jit(functools.partial(model.init, method=Quantization()))
+    variables = init(key, seen, key=key)
     variables = model.initialize_from_data(variables, lambda count: seen[:count])
     vqvae = Trained(
         model, variables, data.shape, data.preprocessing, objective=Quantization()
     )
     prior = CodePrior(6, columns=2, num_classes=3, width=4, num_layers=1)
     codes = jnp.zeros((1, 2, 2, 1))
-    variables = prior.init(key, codes, jnp.zeros(1, jnp.int32), method="logits")
+    init = jax.jit(functools.partial(prior.init, method="logits"))
+    variables = init(key, codes, jnp.zeros(1, jnp.int32))
     # Other nats for each entry.
     variables = jax.tree.map(lambda leaf: leaf + 0.3 * jnp.sin(7 * leaf), variables)
     prior = Trained(prior, variables, (2, 2, 1), Preprocessing(max_value=5.0))
     return dataclasses.replace(Run.of(vqvae, data), code_prior=prior)
 
 
-def entries_in_evaluation(run, split, seed=None):
+def count(model, x, *, key):
     """How often each entry stands at each place, inside of the evaluated objective."""
-
-    def count(model, x, *, key):
-        indices = model.encode(x).indices
-        terms = Quantization()(model, x, key=key)
-        return {**terms, "counts": jax.nn.one_hot(indices, 6)}  # (B, H', W', 6)
-
-    compute = make_evaluate(run.model, run.preprocessing)
-    key = evaluation_key(run, seed=seed)
-    means = compute(run.variables, count, jnp.asarray(split.x), key)
-    return np.asarray(means["counts"])
+    indices = model.encode(x).indices
+    terms = Quantization()(model, x, key=key)
+    return {**terms, "counts": jax.nn.one_hot(indices, 6)}  # (B, H', W', 6)
 
 
 def test_entries_are_those_of_the_evaluated_inputs(binarized_vqvae, monkeypatch):
     run = binarized_vqvae
     monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 7)
+    compute = make_evaluate(run.model, run.preprocessing)
     for seed in (None, 5):
         codes = encode_dataset(run, run.dataset, indices=True, seed=seed)
+        key = evaluation_key(run, seed=seed)
         for name in ("train", "validation", "test"):
             found = np.eye(6)[getattr(codes, name).x[..., 0]].mean(0)
             split = getattr(run.dataset, name)
-            expected = entries_in_evaluation(run, split, seed)
-            np.testing.assert_allclose(found, expected, atol=1e-6)
+            expected = compute(run.variables, count, jnp.asarray(split.x), key)
+            np.testing.assert_allclose(found, expected["counts"], atol=1e-6)
     grey = np.asarray(run.encode(run.dataset.test.x).indices)
     assert (codes.test.x[..., 0] != grey).any()
 

@@ -1,5 +1,6 @@
 """What a figure shows, read back from Matplotlib's own objects."""
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -8,7 +9,7 @@ from matplotlib.image import imread
 from flaxvae.latent import figures, panels
 from flaxvae.latent.figures import codes as codes_file
 from flaxvae.latent.figures import images as images_file
-from flaxvae.latent.figures import models, style
+from flaxvae.latent.figures import levels, models, space, style
 
 RNG = np.random.default_rng(0)
 TERMS = {"loss": 5.0, "log_likelihood": -4.0, "kl": 1.0}
@@ -62,6 +63,7 @@ def test_scatter_has_one_colour_and_one_name_a_class():
     codes, labels = RNG.normal(size=(300, 2)), np.arange(300) % 10
     figure = figures.plot_latent_scatter(codes, labels, title="Test: digits")
     (axes,) = figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("$z_1$", "$z_2$")
     dots = axes.collections[0]
     assert len(dots.get_offsets()) == 300
     assert len(np.unique(dots.get_facecolors(), axis=0)) == 10
@@ -99,11 +101,11 @@ def test_names_of_classes_do_not_cover_each_other():
 
 def test_manifold_keeps_the_grids_orientation():
     images = np.zeros((3, 4, 5, 5, 1))
-    images[0, 3] = 1.0  # upper right
+    images[0, 3] = RNG.random((5, 5, 1)) + 0.1  # upper right
     figure = figures.plot_manifold(images, title="Grid: digits")
     picture = figure.axes[0].images[0].get_array()
-    assert picture[:5, -5:].all()
-    assert picture.sum() == 25
+    np.testing.assert_allclose(picture[:5, -5:], images[0, 3, ..., 0].clip(0, 1))
+    assert (picture > 0).sum() == 25
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [
         "0.95",
         "0.5",
@@ -115,12 +117,109 @@ def test_pictures_in_rows():
     images = RNG.random((8, 6, 6, 1))
     figure = figures.plot_reconstructions(images, images / 2, title="t")
     picture = figure.axes[0].images[0].get_array()
-    np.testing.assert_allclose(picture[:6, :6], images[0, ..., 0])
-    np.testing.assert_allclose(picture[7:13, :6], images[0, ..., 0] / 2)
+    for channel in range(3):
+        np.testing.assert_allclose(picture[:6, :6, channel], images[0, ..., 0])
+        half = images[0, ..., 0] / 2
+        np.testing.assert_allclose(picture[7:13, :6, channel], half, rtol=1e-6)
     samples = figures.plot_samples(images, title="t", columns=4)
     np.testing.assert_allclose(
         samples.axes[0].images[0].get_array()[7:13, 7:13], images[5, ..., 0]
     )
+
+
+def test_errors_stand_below_the_reconstructions_on_one_scale():
+    originals = np.zeros((3, 4, 4, 3))
+    reconstructions = originals.copy()
+    reconstructions[1, 0, 3] = 0.6, 0.3, 0.0  # in the upper right corner of the second
+    reconstructions[2] = 0.15
+    originals[2] = 0.3
+    figure = figures.plot_reconstructions(originals, reconstructions, title="t")
+    (axes,) = figure.axes
+    picture = axes.images[0].get_array()
+    shades = mpl.colormaps["magma"](np.array([0.0, 0.5, 1.0]))[:, :3]
+    np.testing.assert_allclose(picture[10, 8], shades[2], atol=1e-6)
+    np.testing.assert_allclose(picture[10, 5], shades[0], atol=1e-6)
+    np.testing.assert_allclose(picture[11, 12], shades[1], atol=0.02)
+    assert axes.get_title() == (
+        "t\nerror: |x - reconstruction|, mean over channels; one scale for all images"
+    )
+    (bar,) = axes.child_axes
+    assert bar.get_ylabel() == "error"
+    figure.draw_without_rendering()
+    assert [t.get_text() for t in bar.get_yticklabels()] == ["0", "0.3"]
+    height = bar.get_window_extent().height / axes.get_window_extent().height
+    assert 0.25 < height < 0.34  # beside its row
+    # Zeros and ones, all of them reconstructed.
+    ones = RNG.random((2, 4, 4, 1)) < 0.5
+    figure = figures.plot_reconstructions(ones, ones.astype(float), title="t")
+    picture = figure.axes[0].images[0].get_array()
+    black = np.broadcast_to(shades[0], (4, 4, 3))
+    np.testing.assert_allclose(picture[10:14, :4], black, atol=1e-6)
+    assert figure.axes[0].get_title() == (
+        "t\nerror: |x - reconstruction|; one scale for all images"
+    )
+
+
+@pytest.mark.parametrize("D", [1, 2])
+def test_very_many_codes_are_drawn_as_a_density(monkeypatch, D):
+    monkeypatch.setattr(codes_file, "MOST_CODES", 300)
+    monkeypatch.setattr(codes_file, "CHUNK", 64)
+    labels = np.repeat(["ant", "bee"], [100, 300])
+    centers = {"ant": [0.0, 0.0], "bee": [9.0, 3.0]}  # right of the ants, and above
+    places = np.array([centers[name] for name in labels])
+    codes = (places + RNG.normal(0, 0.1, (400, 2)))[:, :D]
+    figure = figures.plot_latent_scatter(
+        codes, labels, title="t", axis_labels=["$z_1$", "$z_2$"][:D]
+    )
+    (axes,) = figure.axes
+    assert axes.get_title() == "t\ndensity of 400 codes, on a logarithmic scale"
+    (picture,) = axes.images
+    left, right, low, high = picture.get_extent()
+    pixels = picture.get_array()
+    assert picture.origin == "lower"
+    assert not any(len(dots.get_offsets()) for dots in axes.collections)
+    for name, (x, y) in centers.items():
+        y = y if D == 2 else list(centers).index(name)
+        column, row = (x - left) / (right - left), (y - low) / (high - low)
+        near = pixels[
+            int(280 * row) - 20 : int(280 * row) + 20,
+            int(280 * column) - 20 : int(280 * column) + 20,
+        ]
+        seen = near[near[..., 3] > 0]
+        color = to_rgb(style.class_color(list(centers).index(name)))
+        np.testing.assert_allclose(seen[:, :3], [color] * len(seen), atol=1e-6)
+        assert len(seen) > 20
+    assert pixels[..., 3].max() == 1 and (pixels[..., 3] == 0).mean() > 0.5
+    if D == 2:
+        assert [t.get_text() for t in axes.texts] == ["ant", "bee"]
+        assert [t.get_text() for t in figure.legends[0].get_texts()] == ["ant", "bee"]
+
+
+def test_all_codes_count_in_a_density(monkeypatch):
+    codes = np.repeat([[0.0, 0.0], [1.0, 1.0], [np.nan, 0.0]], [150, 50, 1], axis=0)
+    labels = np.repeat([0, 1, 0], [150, 50, 1])
+    limits = np.array([[-1.0, 2.0], [-1.0, 2.0]])
+    colors = style.class_colors(2)
+
+    def count(chunk, labels):
+        monkeypatch.setattr(codes_file, "CHUNK", chunk)
+        values = np.unique(labels) if labels is not None else np.zeros(1)
+        return codes_file._count_colors(codes, labels, values, colors, limits)
+
+    whole, parts = count(1000, labels), count(7, labels)
+    np.testing.assert_allclose(whole, parts)
+    np.testing.assert_allclose(whole, count(7, np.array(["a", "b"])[labels]))
+    assert (whole[..., 3] > 0).sum() == 2
+    strength = np.log1p(50) / np.log1p(150)
+    np.testing.assert_allclose(np.unique(whole[..., 3])[1], 0.2 + 0.8 * strength)
+    assert not (count(7, None)[..., :3] == to_rgb(colors[1])).all(-1).any()
+
+
+def test_some_of_many_codes_are_drawn_and_said_to_be(monkeypatch):
+    monkeypatch.setattr(codes_file, "MAX_POINTS", 30)
+    figure = figures.plot_latent_scatter(RNG.normal(size=(90, 2)), None, title="t")
+    assert figure.axes[0].get_title() == "t\n30 of 90 codes"
+    assert len(figure.axes[0].collections[0].get_offsets()) == 30
 
 
 def test_colour_images_keep_their_colours():
@@ -130,12 +229,33 @@ def test_colour_images_keep_their_colours():
 
 
 def test_interpolations_show_the_images_at_the_ends():
-    paths = np.full((2, 5, 6, 6, 1), 0.5)
-    start, end = np.zeros((2, 6, 6, 1)), np.full((2, 6, 6, 1), 0.9)
+    paths = RNG.random((2, 5, 6, 6, 1))
+    start, end = RNG.random((2, 2, 6, 6, 1))
     figure = figures.plot_interpolations(paths, (start, end), title="t")
     picture = figure.axes[0].images[0].get_array()
-    assert (picture[:6, :6] == 0).all()
-    assert (picture[:6, -6:] == 0.9).all()
+    np.testing.assert_allclose(picture[:6, :6], start[0, ..., 0])
+    np.testing.assert_allclose(picture[7:, -6:], end[1, ..., 0])
+    np.testing.assert_allclose(picture[:6, 9:15], paths[0, 0, ..., 0])
+    np.testing.assert_allclose(picture[7:, 16:22], paths[1, 1, ..., 0])
+
+
+def test_bars_of_the_kl_are_sorted_and_have_the_numbers_of_their_dimensions():
+    kl = np.array([0.5, 3.0, 0.001])
+    figure = space.plot_kl_per_dimension(kl, active=0.01, title="t")
+    (axes,) = figure.axes
+    assert [bar.get_height() for bar in axes.patches] == [3.0, 0.5, 0.001]
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == ["$z_{2}$", "$z_{1}$", "$z_{3}$"]
+    assert axes.get_title() == "t\n3.50 nats in total, 2 of 3 above 0.01"
+
+
+def test_levels_by_epoch_have_a_legend_from_the_top_level_on():
+    kl = RNG.random((4, 3))
+    figure = levels.plot_kl_by_epoch([1, 2, 3, 4], kl, title="t")
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["1 (top)", "2", "3"]
+    for line, values in zip(figure.axes[0].lines, kl.T, strict=True):
+        np.testing.assert_allclose(line.get_ydata(), values)
 
 
 def test_more_classes_than_the_ten_colours_still_differ():
@@ -212,6 +332,12 @@ def test_a_comparison_has_a_column_a_model_and_a_row_a_question():
     rows = ("one", "two", "three")
     figure = images_file.plot_comparison(panels, ("A", "B"), rows, title="t")
     assert len(figure.axes) == 6
+    for axes, images in zip(
+        figure.axes, [x for row in panels for x in row], strict=True
+    ):
+        picture = axes.images[0].get_array()
+        np.testing.assert_allclose(picture[:4, 5:9], images[0, 1, ..., 0])
+        np.testing.assert_allclose(picture[5:, :4], images[1, 0, ..., 0])
     assert {"A", "B", *rows, "t"} <= set(texts(figure))
 
 
@@ -336,9 +462,9 @@ def test_rows_of_wide_images_stand_as_columns_below_their_names():
     figure = figures.plot_reconstructions(originals, originals + 1, title="t")
     (axes,) = figure.axes
     picture = axes.images[0].get_array()
-    assert not picture[:8, :40].any() and picture[:8, 41:].all()
+    assert not picture[:8, :40].any() and picture[:8, 41:81].all()
     names = [label.get_text() for label in axes.get_xticklabels()]
-    assert names == ["original", "reconstruction"]
+    assert names == ["original", "reconstruction", "error"]
 
 
 def test_fewer_samples_than_a_row_and_a_last_row_that_is_short():
@@ -358,6 +484,20 @@ def test_images_of_two_four_and_five_channels():
         figure = figures.plot_samples(images, title="t", columns=2)
         picture = figure.axes[0].images[0].get_array()
         np.testing.assert_allclose(picture[:6, :6], images[0].mean(-1))
+
+
+def test_columns_of_a_table_have_their_axes_and_their_legend():
+    data = RNG.normal(size=(40, 2))
+    figure = figures.plot_columns(data, data + 5, ["a", "b"], title="t")
+    for i, axes in enumerate(figure.axes):
+        dots = np.asarray(axes.collections[0].get_offsets())
+        np.testing.assert_allclose(np.sort(dots[:, 0]), np.sort(data[:, i]))
+        np.testing.assert_allclose(dots[:, 1], dots[:, 0] + 5)
+        assert axes.get_title() == "ab"[i] and axes.get_xlabel() == "original"
+    assert figure.axes[0].get_ylabel() == "reconstruction"
+    figure = figures.plot_column_samples(data, data, ["a", "b"], title="t")
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["data", "samples"]
 
 
 def test_columns_of_one_value_and_of_numbers_that_are_not_finite():

@@ -14,21 +14,20 @@ from flaxvae.latent.generate import choose_around, write_codes
 from flaxvae.models import build_vae
 from flaxvae.training import fit
 from flaxvae.training.keys import Stream, stream_key
+from tests.latent.untrained import as_run
 
-SMALL = {"epochs": 1, "batch_size": 50, "progress": False}
 
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def vae(stripes):
-    return fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
+    return as_run(build_vae(stripes.shape, 2, hidden=(8,)), stripes)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def conditional(stripes):
     model = build_vae(
         stripes.shape, 2, hidden=(8,), conditional="concat", num_classes=8
     )
-    return fit(model, condition_on_labels(stripes), **SMALL)
+    return as_run(model, condition_on_labels(stripes))
 
 
 def test_samples_of_the_prior(vae):

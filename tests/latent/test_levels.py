@@ -1,7 +1,6 @@
 """What the levels of a model decide, as arrays and as pictures."""
 
 import dataclasses
-import functools
 import sys
 
 import jax
@@ -26,9 +25,9 @@ from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.nn import BernoulliHead, NormalHead, StandardNormal
 from flaxvae.nn.levels import MLPLevels
 from flaxvae.nn.top_down import TopDownLevels
-from flaxvae.objectives import ELBO
 from flaxvae.run import fit, load, save
 from flaxvae.training import evaluate
+from tests.latent import untrained
 
 DIMS = (2, 3, 4)
 SMALL = {"epochs": 2, "batch_size": 40, "progress": False, "learning_rate": 0.02}
@@ -51,34 +50,11 @@ def data():
 
 
 def as_run(model, data):
-    """A run with random parameters: nothing here depends on a training."""
-    key = jax.random.key(0)
-    init = jax.jit(functools.partial(model.init, method=ELBO()))
-    variables = init(key, jnp.zeros((1, *data.shape)), key=key)
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(key, len(leaves))
-    moved = [
-        leaf + 0.3 * jax.random.normal(k, leaf.shape)
-        for leaf, k in zip(leaves, keys, strict=True)
-    ]
-    parts = {"elbo": -3.0, "kl": 1.0, "log_likelihood": -2.0, "loss": 3.0}
-    history = [
-        {
-            "epoch": epoch,
-            "train": parts,
-            "validation": parts,
-            "codes": {"kl_per_level": [1.0 / epoch, 2.0, 0.5 * epoch]},
-        }
-        for epoch in (1, 2)
-    ]
-    return Run(
+    return untrained.as_run(
         model,
-        jax.tree.unflatten(tree, moved),
-        data.shape,
-        history=history,
-        epochs=2,
-        objective=ELBO(),
-        dataset=data,
+        data,
+        scale=0.5,
+        codes=lambda epoch: {"kl_per_level": [1.0 / epoch, 2.0, 0.5 * epoch]},
     )
 
 
@@ -361,7 +337,7 @@ def test_bars_are_the_kl_of_the_test_split(trained, data):
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the top level is uppermost
     shown = [f"{v:.2f}" if v < 10 else f"{v:.1f}" for v in kl]
     assert [text.get_text() for text in axes.texts] == shown
-    assert axes.get_title().endswith(f"grey\n{kl.sum():.1f} nats in total")
+    assert axes.get_title().endswith(f"grey\n{kl.sum():.2f} nats in total")
     assert axes.get_xlabel() == "KL, nats per example"
     lines = level_pictures.kl_by_epoch(context).axes[0].lines
     history = [line["codes"]["kl_per_level"] for line in trained.history]

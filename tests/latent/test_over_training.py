@@ -12,7 +12,8 @@ from PIL import Image
 from flaxvae.checks import InputError
 from flaxvae.data import from_arrays
 from flaxvae.latent import animations, over_training
-from flaxvae.latent.figures.style import class_color
+from flaxvae.latent.figures import over_training as figures_over_training
+from flaxvae.latent.figures.style import background, class_color, use_style
 from flaxvae.latent.over_training import (
     LatentRecorder,
     Snapshot,
@@ -185,6 +186,32 @@ def test_codes_of_other_sizes_are_projected(many):
     np.testing.assert_array_equal(np.round(heights), many[0].labels)
     none = [dataclasses.replace(each, labels=None) for each in many]
     assert not latent_over_training(show(none)).legends
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_a_film_has_a_legend_axis_names_and_its_style(many, name, monkeypatch):
+    drawn = []
+    render = figures_over_training.FigureCanvasAgg.draw
+
+    def watch(canvas):
+        render(canvas)
+        drawn.append(canvas.figure.axes[0].get_title())
+        axes = canvas.figure.axes[0]
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("$z_{1}$", "$z_{2}$")
+
+    monkeypatch.setattr(figures_over_training.FigureCanvasAgg, "draw", watch)
+    with use_style(name):
+        frame = animations.scatter_over_training(show(many[:2]))[-1]
+        expected = to_rgb(background())
+    assert drawn == ["t\nepoch 1", "t\nepoch 4"]
+    np.testing.assert_allclose(frame[0, 0], expected, atol=0.01)
+    legend = frame[:, int(0.86 * frame.shape[1]) :]
+    rows = []
+    for label in range(3):
+        is_near = np.abs(legend - to_rgb(class_color(label))).max(-1) < 0.02
+        assert is_near.sum() > 9
+        rows.append(np.nonzero(is_near)[0].mean())
+    assert rows == sorted(rows)  # in the order of the classes
 
 
 def test_films_show_all_epochs_and_hold_the_last(many, tmp_path):

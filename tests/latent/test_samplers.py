@@ -11,8 +11,8 @@ from flaxvae.distributions import Normal
 from flaxvae.latent import AggregatePosterior, fit_mixture, generate, samplers
 from flaxvae.latent.samplers import CodeMixture, CodeSampler, choose_sampler
 from flaxvae.models import build_vae
-from flaxvae.training import fit
 from flaxvae.training.keys import Stream, stream_key
+from tests.latent.untrained import as_run
 
 
 class Known:
@@ -73,7 +73,7 @@ def test_the_aggregate_posterior_is_a_random_example_and_its_noise(key):
 def test_a_model_decodes_what_a_sampler_draws(stripes, key, monkeypatch):
     monkeypatch.setattr(samplers, "MOST_CODES", 100)
     vae = build_vae(stripes.shape, 2, hidden=(8,))
-    trained = fit(vae, stripes, epochs=2, batch_size=32, progress=False)
+    trained = as_run(vae, stripes)
     x = stripes.train.x
     by_prior = trained.sample(6, key=key)
     for sampler in (fit_mixture(trained, x, 3), AggregatePosterior(trained, x)):
@@ -107,7 +107,7 @@ def test_a_mixture_of_few_examples_has_fewer_components(count, key):
 
 def test_a_mixture_of_few_examples_generates_images(stripes):
     vae = build_vae(stripes.shape, 2, hidden=(8,))
-    trained = fit(vae, stripes, epochs=1, batch_size=50, progress=False)
+    trained = as_run(vae, stripes)
     for count in (1, 2, 10):
         few = SimpleNamespace(train=stripes.train[:count])
         x, _ = generate(trained, 4, sampler="mixture", dataset=few)

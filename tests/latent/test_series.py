@@ -23,6 +23,7 @@ from flaxvae.models import (
 )
 from flaxvae.objectives import Quantization, Reconstruction
 from flaxvae.training import fit
+from tests.latent.untrained import as_run
 
 SMALL = {"epochs": 1, "batch_size": 40, "progress": False}
 CONV = {"encoder": "conv", "filters": (4, 4)}
@@ -40,7 +41,7 @@ def waves():
 
 @pytest.fixture(scope="module")
 def trained(waves):
-    return fit(build_vae(waves.shape, 3, **CONV), waves, **SMALL)
+    return as_run(build_vae(waves.shape, 3, **CONV), waves)
 
 
 def lines(axes):
@@ -173,7 +174,7 @@ def test_the_pictures_of_a_vae_of_series(waves, trained, tmp_path):
 def test_the_pictures_of_conditional_series(waves):
     data = condition_on_labels(waves)
     vae = build_vae(data.shape, 2, conditional="film", num_classes=3, hidden=(8,))
-    run = fit(vae, data, **SMALL)
+    run = as_run(vae, data)
     context = Context(run, data, "t")
     for name in ("class_samples", "class_change"):
         figure = choose_pictures(run, data)[name](context)

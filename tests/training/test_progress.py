@@ -1,3 +1,8 @@
+import sys
+from types import ModuleType
+
+import pytest
+
 from flaxvae.training import progress
 
 TERMS = {"loss": 3.0, "log_likelihood": -2.5, "kl": 0.5}
@@ -49,3 +54,71 @@ def test_a_bar_on_a_terminal(capsys, monkeypatch):
     for part in ("epoch 2/2", "1,23", "train      loss 3.00", "validation loss 3.00"):
         assert part in shown
     assert "KL 0.50" in shown
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """A Jupyter kernel without a kernel: its outputs, each as the states it had."""
+    outputs = []
+
+    class Handle:
+        def __init__(self, states):
+            self.states = states
+
+        def update(self, data, raw):
+            assert raw
+            self.states.append(data)
+
+    def display(data, raw, display_id):
+        assert raw and display_id is True
+        outputs.append([data])
+        return Handle(outputs[-1])
+
+    shell = type("Shell", (type("ZMQInteractiveShell", (), {}),), {})()
+    ipython, module = ModuleType("IPython"), ModuleType("IPython.display")
+    ipython.get_ipython = lambda: shell
+    module.display = display
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    return outputs
+
+
+def test_a_notebook_has_one_output_that_is_updated(notebook, capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress.show_progress(50) as update:
+        for epoch in range(1, 51):
+            now[0] += 0.05
+            update(None, epoch - 0.5, 1234.5)
+            update(line(epoch), epoch, 1234.5)
+    assert capsys.readouterr() == ("", "")
+    (states,) = notebook
+    assert 3 <= len(states) <= 2 + 50 * 0.05 / progress.SECONDS_BETWEEN_DISPLAYS
+    assert states[0]["text/plain"].startswith("epoch 0/50")
+    assert "s left" in states[1]["text/plain"]
+    last = states[-1]
+    assert last["text/plain"].splitlines() == [
+        "epoch 50/50, 2 s, 1,234 images/s",
+        "train      loss 3.00 (reconstruction 2.50, KL 0.50)",
+        "validation loss 3.00 (reconstruction 2.50, KL 0.50)",
+    ]
+    assert '<progress value="50" max="50"' in last["text/html"]
+    assert "validation loss 3.00" in last["text/html"]
+
+
+def test_a_notebook_keeps_the_state_of_a_run_that_ended_early(notebook):
+    with pytest.raises(KeyboardInterrupt), progress.show_progress(9, done=3) as update:
+        update(line(4), 4.5, 10.0)
+        raise KeyboardInterrupt
+    (states,) = notebook
+    assert states[-1]["text/plain"].startswith("epoch 4/9, ")
+    assert '<progress value="4.5" max="9"' in states[-1]["text/html"]
+
+
+def test_ipython_without_a_kernel_prints_lines(notebook, capsys, monkeypatch):
+    for shell in (None, type("TerminalInteractiveShell", (), {})()):
+        monkeypatch.setattr(sys.modules["IPython"], "get_ipython", lambda s=shell: s)
+        with progress.show_progress(1) as update:
+            update(line(1), 1, 1.0)
+        assert "epoch 1/1" in capsys.readouterr().err
+    assert not notebook

@@ -11,6 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from flaxvae.latent.figures.style import (
     CLASS_COLORS,
     DPI,
+    open_axes,
     plain_text,
     set_title,
     strip,
@@ -31,6 +32,7 @@ def plot_score_histograms(
     threshold: float,
     *,
     title: str,
+    ax: Axes | None = None,
 ) -> Figure:
     """Histograms of scores, of normal rows and of anomalies where that is known.
 
@@ -42,6 +44,7 @@ def plot_score_histograms(
       labels: ``(N,)``, 1 for anomalies and 0 for normal rows, or None.
       threshold: above which a row is called anomalous.
       title: what was scored.
+      ax: axes to draw in; default a figure of its own.
     """
     low, high = scores.min(), max(np.quantile(scores, SHOWN), threshold)
     if labels is not None and labels.any():
@@ -55,8 +58,7 @@ def plot_score_histograms(
             ("normal", NORMAL, labels == 0),
             ("anomalies", ANOMALY, labels == 1),
         ]
-    figure = Figure(figsize=(6.4, 3.6), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes, width = open_axes(ax, 6.4, 3.6)
     for name, color, chosen in kinds:
         if not chosen.any():
             continue
@@ -81,7 +83,7 @@ def plot_score_histograms(
     axes.set_ylabel("share of rows")
     strip(axes)
     axes.legend(frameon=False, fontsize=8)
-    set_title(axes, title, 6.4)
+    set_title(axes, title, width)
     return figure
 
 
@@ -149,6 +151,7 @@ def plot_contributions(
     rows: Sequence[str],
     *,
     title: str,
+    ax: Axes | None = None,
 ) -> Figure:
     """What columns add to the scores of rows, as a table of colours.
 
@@ -159,15 +162,14 @@ def plot_contributions(
       columns: names of the columns.
       rows: names of the rows.
       title: which rows they are.
+      ax: axes to draw in; default a figure of its own.
     """
     shown = contributions[:MOST_ROWS]
     weight = np.abs(shown).mean(0)
     chosen = np.argsort(-weight, kind="stable")[:MOST_COLUMNS]
     shown = shown[:, chosen]
     R, C = shown.shape
-    width, height = 2.6 + 0.46 * C, 1.7 + 0.3 * R
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes, width = open_axes(ax, 2.6 + 0.46 * C, 1.7 + 0.3 * R)
     reach = max(float(np.abs(shown).max()), 1e-9)
     norm = TwoSlopeNorm(0, -reach, reach)
     image = axes.imshow(shown, cmap=SIGNED, norm=norm, aspect="auto")

@@ -1,9 +1,10 @@
 """Numbers about a trained model: -log p(x) by the number of draws."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flaxvae.latent.figures.style import CLASS_COLORS, DPI, set_title, strip
+from flaxvae.latent.figures.style import CLASS_COLORS, open_axes, set_title, strip
 
 BLUE = CLASS_COLORS[0]
 
@@ -15,6 +16,7 @@ def plot_nll_curve(
     *,
     title: str,
     note: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """-log p(x) by importance sampling against the number of draws.
 
@@ -24,9 +26,9 @@ def plot_nll_curve(
       errors: standard errors of the draws; NaN where unknown.
       title: what they are means over.
       note: a line below it.
+      ax: axes to draw in; default a figure of its own.
     """
-    figure = Figure(figsize=(6.5, 4.2), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes, width = open_axes(ax, 6.5, 4.2)
     bars = np.nan_to_num(errors)
     axes.errorbar(num_samples, nll, bars, color=BLUE, marker="o", capsize=3)
     for K, value in zip(num_samples, nll, strict=True):
@@ -43,6 +45,8 @@ def plot_nll_curve(
     axes.margins(x=0.12, y=0.15)
     axes.set_xlabel("importance samples K per example")
     axes.set_ylabel("$-\\log\\,p(x)$, nats per example")
-    figure.set_figheight(4.2 + set_title(axes, title, 6.5, note))
+    more = set_title(axes, title, width, note)
+    if ax is None:
+        figure.set_figheight(4.2 + more)
     strip(axes)
     return figure

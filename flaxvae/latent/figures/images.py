@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from flaxvae.latent.figures.style import (
@@ -24,6 +26,7 @@ from flaxvae.latent.figures.style import (
     set_title,
     show_pixels,
     text_width,
+    width_of,
     wrap_text,
 )
 from flaxvae.latent.grids import (
@@ -48,12 +51,19 @@ PAGE = 0.6  # height / width that a picture of wide images comes near to
 NAME_SIZE = 9  # points, of the names of rows
 
 
+EXACT = 1e-6  # errors up to this are those of rounding
+
+
+ERRORS = "magma"  # colours of errors, distinguishable under colour vision deficiencies
+
+
 def plot_manifold(
     images: np.ndarray,
     *,
     title: str,
     ticks: Sequence[str] = ("0.05", "0.5", "0.95"),
     axis_labels: Sequence[str] = ("$z_1$", "$z_2$"),
+    ax: Axes | None = None,
 ) -> Figure:
     """Decoded images on a grid of codes.
 
@@ -63,18 +73,24 @@ def plot_manifold(
       title: what was decoded.
       ticks: prior quantiles at the start, middle and end of an axis.
       axis_labels: names of the latent dimensions that vary.
+      ax: axes to draw in; default a figure of its own.
     """
     rows, columns, *shape = images.shape
     is_upright = rows == 1 and _is_better_turned(rows, columns, shape)
     if is_upright:
         images = np.swapaxes(images[:, ::-1], 0, 1)
         rows, columns = columns, rows
-    width, note = choose_width(rows, columns, shape, 8.0), describe_shape(shape)
+    width = choose_width(rows, columns, shape, 8.0, ax)
     tiles = fit_to_width(images, width)
     H, W = tiles.shape[2:4]
-    picture = tile_images(tiles, gap=GAP, fill=0.0)
-    is_sharp = min(shape[:2]) < 4
-    figure, axes = make_picture(picture, title, width, note=note, is_sharp=is_sharp)
+    figure, axes = make_picture(
+        tile_images(tiles, gap=GAP, fill=0.0),
+        title,
+        width,
+        note=describe_shape(shape),
+        is_sharp=min(shape[:2]) < 4,
+        ax=ax,
+    )
     ticks = [plain_text(tick) for tick in ticks]
     names = [f"{axis_text(name)}, quantile of the prior" for name in axis_labels]
     if not is_upright:
@@ -87,23 +103,75 @@ def plot_manifold(
 
 
 def plot_reconstructions(
-    originals: np.ndarray, reconstructions: np.ndarray, *, title: str
+    originals: np.ndarray,
+    reconstructions: np.ndarray,
+    *,
+    title: str,
+    ax: Axes | None = None,
 ) -> Figure:
-    """Originals in the upper row, their reconstructions below.
+    """Originals in the upper row, below them their reconstructions and the errors.
 
-    Of wide images, originals stand in the left column, reconstructions beside them.
+    An error is ``|x - reconstruction|``, the mean over channels, from 0 to the largest
+    one of all images: one scale, with a colour bar. Of wide images, originals stand in
+    the left column, reconstructions and errors beside them.
 
     Args:
       originals: ``(N, H, W, C)`` in [0, 1].
       reconstructions: of the same shape.
       title: what was reconstructed.
+      ax: axes to draw in; default a figure of its own.
     """
-    pairs = np.stack([originals, reconstructions])  # (2, N, H, W, C)
-    return plot_rows(pairs, ["original", "reconstruction"], title=title)
+    differences = np.abs(np.asarray(originals, np.float32) - reconstructions)
+    errors = differences.mean(axis=-1, keepdims=True)  # (N, H, W, 1)
+    most = float(errors.max(initial=0.0))
+    scale = Normalize(0, most if most > EXACT else 1.0)
+    _, H, W, C = originals.shape
+    is_turned, width = _arrange(3, len(originals), (H, W), ax)
+    columns = 3 if is_turned else len(originals)
+    rows = [
+        fit_to_width(each[None], width, columns)
+        for each in (originals, reconstructions, errors)
+    ]
+    colors = ScalarMappable(scale, ERRORS)
+    shape = (*rows[0].shape[:-1], 3)
+    tiles = [np.broadcast_to(each, shape) for each in rows[:2]]
+    tiles.append(colors.to_rgba(rows[2][..., 0])[..., :3])
+    over = ", mean over channels" if C > 1 else ""
+    what = f"error: |x - reconstruction|{over}; one scale for all images"
+    figure, axes = _draw_rows(
+        np.concatenate(tiles),
+        ["original", "reconstruction", "error"],
+        width,
+        is_turned,
+        title=title,
+        note="\n".join(text for text in (describe_shape((H, W)), what) if text),
+        is_sharp=min(H, W) < 4,
+        ax=ax,
+    )
+    _add_error_bar(figure, axes, colors, width, share=0.4 if is_turned else 0.32)
+    return figure
+
+
+def _add_error_bar(
+    figure: Figure, axes: Axes, colors: ScalarMappable, width: float, share: float
+) -> None:
+    """A colour bar to the right of a picture's lower ``share``, from 0 to the most."""
+    place = axes.inset_axes((1 + 0.08 / width, 0.0, 0.12 / width, share))
+    most = float(colors.get_clim()[1] or 0.0)
+    bar = figure.colorbar(colors, cax=place, ticks=[0, most], format="%.2g")
+    rows, columns = axes.images[0].get_size()
+    is_long = share * width * rows / columns > 2 * text_width("error", NAME_SIZE)
+    bar.set_label("error", fontsize=NAME_SIZE, labelpad=-8 if is_long else 2)
+    bar.ax.tick_params(labelsize=NAME_SIZE, length=2)
+    bar.outline.set_visible(False)
 
 
 def plot_rows(
-    images: np.ndarray, names: Sequence[str] | None = None, *, title: str
+    images: np.ndarray,
+    names: Sequence[str] | None = None,
+    *,
+    title: str,
+    ax: Axes | None = None,
 ) -> Figure:
     """Rows of images, with a name beside each row.
 
@@ -114,15 +182,48 @@ def plot_rows(
       images: ``(rows, columns, H, W, C)`` in [0, 1].
       names: of the rows, or None.
       title: what they are.
+      ax: axes to draw in; default a figure of its own.
     """
     rows, columns, *shape = images.shape
+    is_turned, width = _arrange(rows, columns, shape, ax)
+    figure, _ = _draw_rows(
+        fit_to_width(images, width, rows if is_turned else columns),
+        names,
+        width,
+        is_turned,
+        title=title,
+        note=describe_shape(shape),
+        is_sharp=min(shape[:2]) < 4,
+        ax=ax,
+    )
+    return figure
+
+
+def _arrange(
+    rows: int, columns: int, shape: Sequence[int], ax: Axes | None
+) -> tuple[bool, float]:
+    """Whether rows of images stand as columns, and the inches of the picture."""
     is_turned = _is_better_turned(rows, columns, shape)
     if is_turned:
-        images = np.swapaxes(images, 0, 1)
         rows, columns = columns, rows
-    width = choose_width(rows, columns, shape)
-    tiles = fit_to_width(images, width)
-    H, W = tiles.shape[2:4]
+    return is_turned, choose_width(rows, columns, shape, ax=ax)
+
+
+def _draw_rows(
+    tiles: np.ndarray,
+    names: Sequence[str] | None,
+    width: float,
+    is_turned: bool,
+    *,
+    title: str,
+    note: str,
+    is_sharp: bool,
+    ax: Axes | None,
+) -> tuple[Figure, Axes]:
+    """Rows of images of their final size, or columns of them, with their names."""
+    if is_turned:
+        tiles = np.swapaxes(tiles, 0, 1)
+    rows, columns, H, W, _ = tiles.shape
     cell = width / columns  # inches
     texts = [] if names is None else class_texts(range(len(names)), names)
     longest = max((text_width(text, NAME_SIZE) for text in texts), default=0.0)
@@ -134,8 +235,9 @@ def plot_rows(
         title,
         width,
         margin=margin,
-        note=describe_shape(shape),
-        is_sharp=min(shape[:2]) < 4,
+        note=note,
+        is_sharp=is_sharp,
+        ax=ax,
     )
     if is_turned and names is not None:
         most = max(int(len(max(texts, key=len)) * cell / max(longest, cell)), 3)
@@ -148,11 +250,15 @@ def plot_rows(
             row_centers(rows, H), texts, rotation=angle, va="center", size=NAME_SIZE
         )
     axes.tick_params(length=0)
-    return figure
+    return figure, axes
 
 
 def plot_samples(
-    images: np.ndarray, *, title: str, columns: int | None = None
+    images: np.ndarray,
+    *,
+    title: str,
+    columns: int | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Images on a grid, row by row.
 
@@ -160,6 +266,7 @@ def plot_samples(
       images: ``(N, H, W, C)`` in [0, 1]; the last row may be shorter.
       title: what was sampled.
       columns: images in a row. Default: 10, more of tall images, fewer of wide ones.
+      ax: axes to draw in; default a figure of its own.
     """
     if columns is None:
         columns = choose_grid(1, 10, images.shape[1:])[1]
@@ -168,19 +275,24 @@ def plot_samples(
         blank = np.full((missing, *images.shape[1:]), paper(), images.dtype)
         images = np.concatenate([images, blank])
     grid = images.reshape(-1, columns, *images.shape[1:])  # (rows, columns, H, W, C)
-    width = choose_width(len(grid), columns, images.shape[1:])
+    width = choose_width(len(grid), columns, images.shape[1:], ax=ax)
     figure, _ = make_picture(
         tile_images(fit_to_width(grid, width), gap=GAP, fill=paper()),
         title,
         width,
         note=describe_shape(images.shape[1:]),
         is_sharp=min(images.shape[1:3]) < 4,
+        ax=ax,
     )
     return figure
 
 
 def plot_interpolations(
-    images: np.ndarray, ends: tuple[np.ndarray, np.ndarray], *, title: str
+    images: np.ndarray,
+    ends: tuple[np.ndarray, np.ndarray],
+    *,
+    title: str,
+    ax: Axes | None = None,
 ) -> Figure:
     """Decoded paths between two images, with the images themselves at the ends.
 
@@ -188,9 +300,10 @@ def plot_interpolations(
       images: ``(rows, steps, H, W, C)`` in [0, 1], decoded along each path.
       ends: the two images that each path joins, each ``(rows, H, W, C)``.
       title: what the paths join.
+      ax: axes to draw in; default a figure of its own.
     """
     rows, steps, *shape = images.shape
-    width = choose_width(rows, steps + 3, shape)
+    width = choose_width(rows, steps + 3, shape, ax=ax)
     start, end = (np.asarray(e)[:, np.newaxis] for e in ends)
     tiles = [fit_to_width(x, width, steps + 3) for x in (start, images, end)]
     left, middle, right = (tile_images(x, gap=GAP, fill=paper()) for x in tiles)
@@ -198,7 +311,12 @@ def plot_interpolations(
     space = np.full((left.shape[0], max(W // 2, 1), left.shape[2]), paper())
     picture = np.concatenate([left, space, middle, space, right], axis=1)
     figure, axes = make_picture(
-        picture, title, width, note=describe_shape(shape), is_sharp=min(shape[:2]) < 4
+        picture,
+        title,
+        width,
+        note=describe_shape(shape),
+        is_sharp=min(shape[:2]) < 4,
+        ax=ax,
     )
     path_start = W + space.shape[1]
     centers = (W / 2, path_start + middle.shape[1] / 2, picture.shape[1] - W / 2)
@@ -257,9 +375,18 @@ def plot_comparison(
 
 
 def choose_width(
-    rows: int, columns: int, shape: Sequence[int], width: float = 10.0
+    rows: int,
+    columns: int,
+    shape: Sequence[int],
+    width: float = 10.0,
+    ax: Axes | None = None,
 ) -> float:
-    """Inches of a picture of images of a shape, such that its height is bounded."""
+    """Inches of a picture of images of a shape, such that its height is bounded.
+
+    Axes that are given have the width that they have.
+    """
+    if ax is not None:
+        return width_of(ax)
     ratio = drawn_ratio(shape)
     is_square = 1 / NEARLY_SQUARE <= ratio <= NEARLY_SQUARE
     most = MOST_HEIGHT if is_square else MOST_HEIGHT_OF_OTHERS

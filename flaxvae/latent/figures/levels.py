@@ -15,13 +15,13 @@ from flaxvae.latent.figures.images import (
     row_centers,
 )
 from flaxvae.latent.figures.style import (
-    DPI,
     GAP,
     MARKERS,
-    add_legend,
     class_color,
     make_picture,
+    open_axes,
     paper,
+    place_legend,
     set_title,
     strip,
 )
@@ -83,7 +83,11 @@ def plot_variations(
 
 
 def plot_kl_per_level(
-    kl: np.ndarray, groups: Sequence[str] | None = None, *, title: str
+    kl: np.ndarray,
+    groups: Sequence[str] | None = None,
+    *,
+    title: str,
+    ax: Axes | None = None,
 ) -> Figure:
     """Bars of each level's part of the KL, the top level uppermost.
 
@@ -91,12 +95,14 @@ def plot_kl_per_level(
       kl: ``(L,)`` in nats.
       groups: a name for each level, such as its shape; each name has a colour.
       title: what they are means over; the total is written below it.
+      ax: axes to draw in; default a figure of its own.
     """
     L = len(kl)
     kinds = list(dict.fromkeys(groups or [""] * L))
     height = float(np.clip(0.24 * L, 1.0, 8.0))  # inches of the axes
-    figure = Figure(figsize=(7.5, height + 1.1), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes, width = open_axes(ax, 7.5, height + 1.1)
+    if ax is not None:
+        height = axes.get_window_extent().height / figure.dpi
     colors = [class_color(kinds.index(g)) for g in groups or kinds * L]
     bars = axes.barh(np.arange(1, L + 1), kl, 0.8, color=colors)
     if L <= MOST_NUMBERS:
@@ -106,37 +112,38 @@ def plot_kl_per_level(
     axes.margins(x=0.12)
     axes.set_xlabel("KL, nats per example")
     note = f"{_format(float(np.sum(kl)))} nats in total"
-    figure.set_figheight(height + 1.1 + set_title(axes, title, 7.5, note))
+    more = set_title(axes, title, width, note)
+    if ax is None:
+        figure.set_figheight(height + 1.1 + more)
     strip(axes)
     axes.grid(visible=False, axis="y")
     if len(kinds) > 1:
         handles = [
             axes.barh([np.nan], [0], color=class_color(i)) for i in range(len(kinds))
         ]
-        add_legend(
-            figure,
-            handles,
-            kinds,
-            title="dimensions",
-            loc="outside right center",
-        )
+        place_legend(figure, ax, handles, kinds, title="dimensions")
     return figure
 
 
-def plot_kl_by_epoch(epochs: Sequence[int], kl: np.ndarray, *, title: str) -> Figure:
+def plot_kl_by_epoch(
+    epochs: Sequence[int], kl: np.ndarray, *, title: str, ax: Axes | None = None
+) -> Figure:
     """Each level's part of the KL by epoch: a few as curves, many as rows of colours.
 
     Args:
       epochs: their numbers, ``E`` of them.
       kl: ``(E, L)`` in nats.
       title: what they are means over.
+      ax: axes to draw in; default a figure of its own.
     """
     E, L = kl.shape
     height = 3.6 if L <= MOST_CURVES else float(np.clip(0.16 * L, 2.6, 8.0))
-    figure = Figure(figsize=(7.5, height + 0.9), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
-    more = set_title(axes, title, 7.5)
-    figure.set_figheight(height + 0.9 + more)
+    figure, axes, width = open_axes(ax, 7.5, height + 0.9)
+    more = set_title(axes, title, width)
+    if ax is None:
+        figure.set_figheight(height + 0.9 + more)
+    else:
+        height = axes.get_window_extent().height / figure.dpi
     axes.set_xlabel("epoch")
     axes.locator_params(axis="x", integer=True)
     if L <= MOST_CURVES:
@@ -149,7 +156,7 @@ def plot_kl_by_epoch(epochs: Sequence[int], kl: np.ndarray, *, title: str) -> Fi
             )
         axes.set_ylabel("KL, nats per example")
         names = ["1 (top)", *(str(level + 1) for level in range(1, L))]
-        add_legend(figure, lines, names, title="level", loc="outside right center")
+        place_legend(figure, ax, lines, names, title="level")
         set_robust_limits(axes)
         strip(axes)
         return figure

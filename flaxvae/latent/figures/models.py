@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from flaxvae.latent.figures.style import (
-    DPI,
     MARKERS,
     add_legend,
     class_color,
+    open_axes,
     plain_text,
     set_title,
     strip,
@@ -37,6 +37,7 @@ def plot_rate_distortion(
     *,
     title: str,
     order: Sequence[str] = (),
+    ax: Axes | None = None,
 ) -> Figure:
     """Models as points: what the code costs against what it explains.
 
@@ -51,9 +52,9 @@ def plot_rate_distortion(
         the line, at their mean, and a dot each.
       title: what the models are of.
       order: all groups, in the order of their colours; default that of ``groups``.
+      ax: axes to draw in; default a figure of its own.
     """
-    figure = Figure(figsize=(7.5, 6), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes, width = open_axes(ax, 7.5, 6)
     points = np.stack([rates, distortions], axis=1)  # (M, 2)
     places, kinds = _order_groups(groups, order)
     means: list[tuple[np.ndarray, str]] = []
@@ -86,7 +87,7 @@ def plot_rate_distortion(
                 textcoords="offset points",
                 fontsize=8,
             )
-    set_title(axes, title, 7.5)
+    set_title(axes, title, width)
     axes.set_xlabel("rate: KL, nats per example")
     axes.set_ylabel("distortion: $-\\log\\, p(x|z)$, nats per example")
     strip(axes)
@@ -103,6 +104,7 @@ def plot_setting(
     title: str,
     ylabel: str = "validation -ELBO, nats per example",
     order: Sequence[str] = (),
+    ax: Axes | None = None,
 ) -> Figure:
     """A score of many models against one of their settings, lower being better.
 
@@ -118,9 +120,9 @@ def plot_setting(
       title: what the models are of.
       ylabel: what the score is.
       order: all groups, in the order of their colours; default that of ``groups``.
+      ax: axes to draw in; default a figure of its own.
     """
-    figure = Figure(figsize=(7.5, 5), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes, width = open_axes(ax, 7.5, 5)
     ticks = _sort_values(values)
     places, kinds = _order_groups(groups, order)
     scores, spread = np.asarray(scores, float), 0.12 / max(1, len(kinds))
@@ -146,10 +148,10 @@ def plot_setting(
                 linewidth=1,
             )
         )
-    _name_ticks(axes, [format_value(tick) for tick in ticks], 6.5)
+    _name_ticks(axes, [format_value(tick) for tick in ticks], width - 1)
     axes.set_xlabel(plain_text(name, GROUP_CHARACTERS))
     axes.set_ylabel(plain_text(ylabel, GROUP_CHARACTERS))
-    set_title(axes, title, 7.5)
+    set_title(axes, title, width)
     strip(axes)
     if len(kinds) > 1 or kinds[0]:
         add_legend(axes, lines, _group_names(kinds), rows=GROUP_ROWS)
@@ -157,31 +159,36 @@ def plot_setting(
 
 
 def plot_accuracies(
-    accuracies: Mapping[str, Mapping[str, float]], *, title: str
+    accuracies: Mapping[str, Mapping[str, float]],
+    *,
+    title: str,
+    ax: Axes | None = None,
 ) -> Figure:
     """Accuracies as bars: a group per kind of features, a colour per classifier.
 
     Args:
       accuracies: ``accuracies[features][classifier]``, shares in [0, 1].
       title: what was classified.
+      ax: axes to draw in; default a figure of its own.
     """
-    figure = Figure(figsize=(7.5, 4.2), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes, width = open_axes(ax, 7.5, 4.2)
     classifiers = list(next(iter(accuracies.values())))
-    width = 0.8 / len(classifiers)
+    share = 0.8 / len(classifiers)
     groups = []
     for k, name in enumerate(classifiers):
-        places = np.arange(len(accuracies)) + (k - (len(classifiers) - 1) / 2) * width
+        places = np.arange(len(accuracies)) + (k - (len(classifiers) - 1) / 2) * share
         values = [100 * row[name] for row in accuracies.values()]
-        bars = axes.bar(places, values, 0.94 * width, color=class_color(k))
+        bars = axes.bar(places, values, 0.94 * share, color=class_color(k))
         groups.append(bars)
-        if 6.5 * width / len(accuracies) > 0.25:  # inches of a bar, for its number
+        if (width - 1) * share / len(
+            accuracies
+        ) > 0.25:  # inches of a bar, for its number
             axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
-    _name_ticks(axes, list(accuracies), 6.5)
+    _name_ticks(axes, list(accuracies), width - 1)
     axes.set_ylabel("test accuracy, %")
     axes.set_ylim(0, 112)
     axes.set_yticks(range(0, 101, 20))
-    set_title(axes, title, 7.5)
+    set_title(axes, title, width)
     strip(axes)
     names = [plain_text(name) for name in classifiers]
     columns = min(len(classifiers), 4)

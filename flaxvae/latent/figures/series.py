@@ -14,6 +14,7 @@ from flaxvae.latent.figures.style import (
     DPI,
     class_colors,
     class_texts,
+    open_axes,
     set_title,
     strip,
 )
@@ -171,6 +172,7 @@ def plot_series_manifold(
     title: str,
     ticks: Sequence[str] = ("0.05", "0.5", "0.95"),
     axis_labels: Sequence[str] = ("$z_1$", "$z_2$"),
+    ax: Axes | None = None,
 ) -> Figure:
     """Decoded series on a grid of codes, a small line plot in each cell.
 
@@ -180,14 +182,13 @@ def plot_series_manifold(
       title: what was decoded.
       ticks: prior quantiles at the start, middle and end of an axis.
       axis_labels: names of the latent dimensions that vary.
+      ax: axes to draw in; default a figure of its own.
     """
     groups = _group_features(series[..., :MOST_FEATURES])
     series, names, title = _first_features(series, title, _count(groups))
     R, C, T, F = series.shape
     colors = class_colors(F)
-    size = (8.0, 8.0 * R / C + 1.4)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes, width = open_axes(ax, 8.0, 8.0 * R / C + 1.4)
     for group in groups:
         low, high = _limits(series[..., group])
         for f in group:
@@ -206,7 +207,7 @@ def plot_series_manifold(
         scale = f"values {low:.3g} to {high:.3g}"
     else:
         scale = "each feature over its own range"
-    set_title(axes, title, 8.0, f"each cell: time steps 0 to {T - 1:,}, {scale}")
+    set_title(axes, title, width, f"each cell: time steps 0 to {T - 1:,}, {scale}")
     axes.set_xlim(0, C)
     axes.set_ylim(0, R)
     for column in range(1, C):
@@ -220,10 +221,13 @@ def plot_series_manifold(
         axes.set_ylabel(f"{axis_labels[1]}, quantile of the prior")
         axes.set_yticks([0.5, R / 2, R - 0.5], ticks)
     axes.spines[:].set_color(PALE)
-    if handles := _feature_handles(names, colors):
+    handles = _feature_handles(names, colors)
+    if handles and ax is None:
         figure.legend(
             handles=handles, loc="outside lower center", ncols=F, frameon=False
         )
+    elif handles:
+        axes.legend(handles=handles, loc="upper right", fontsize=8)
     return figure
 
 

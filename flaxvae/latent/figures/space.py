@@ -20,15 +20,19 @@ from flaxvae.latent.figures.style import (
     class_color,
     class_texts,
     foreground,
+    open_axes,
     set_title,
     strip,
 )
 
 MOST_BARS = 64  # dimensions with a bar each; more become steps
 MOST_NUMBERS = 32  # bars with the number of their dimension
+LEAST_OF_NUMBER = 0.15  # inches of a bar with a number
 
 
-def plot_kl_per_dimension(kl: np.ndarray, *, active: float, title: str) -> Figure:
+def plot_kl_per_dimension(
+    kl: np.ndarray, *, active: float, title: str, ax: Axes | None = None
+) -> Figure:
     """The KL of each latent dimension, largest first.
 
     Args:
@@ -36,22 +40,22 @@ def plot_kl_per_dimension(kl: np.ndarray, *, active: float, title: str) -> Figur
       active: a dimension above this counts as active.
       title: what they are means over; total and number of active ones are written
         below it.
+      ax: axes to draw in; default a figure of its own.
     """
     D = len(kl)
     order = np.argsort(-kl, kind="stable")
-    width = float(np.clip(2 + 0.4 * D, 5, 8))
-    figure = Figure(figsize=(width, 3.6), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes, width = open_axes(ax, float(np.clip(2 + 0.4 * D, 5, 8)), 3.6)
     places = np.arange(1, D + 1)
     if D <= MOST_BARS:
         axes.bar(places, kl[order], 0.8, color=CLASS_COLORS[0])
     else:
         axes.fill_between(places, kl[order], step="mid", color=CLASS_COLORS[0])
-    if D <= MOST_NUMBERS:
+    if D <= MOST_NUMBERS and width / D > LEAST_OF_NUMBER:
         axes.set_xticks(places, [f"$z_{{{d + 1}}}$" for d in order], size=9)
         axes.set_xlabel("latent dimension")
     else:
         axes.set_xlabel("latent dimensions, sorted by KL")
+        axes.locator_params(axis="x", integer=True)
     axes.set_xlim(0.4, D + 0.6)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("KL divergence, nats per example")
@@ -59,7 +63,9 @@ def plot_kl_per_dimension(kl: np.ndarray, *, active: float, title: str) -> Figur
         f"{kl.sum():.2f} nats in total, {int((kl > active).sum())} of {D} above "
         f"{active:g}"
     )
-    figure.set_figheight(3.6 + set_title(axes, title, width, note))
+    more = set_title(axes, title, width, note)
+    if ax is None:
+        figure.set_figheight(3.6 + more)
     strip(axes)
     axes.grid(visible=False, axis="x")
     return figure
@@ -136,6 +142,7 @@ def plot_magnification(
     *,
     title: str,
     axis_labels: Sequence[str] = ("$z_1$", "$z_2$"),
+    ax: Axes | None = None,
 ) -> Figure:
     """How fast decoded outputs change, and shortest paths beside straight ones.
 
@@ -146,9 +153,9 @@ def plot_magnification(
       geodesics: ``(N, T, 2)``.
       title: of what model.
       axis_labels: names of the latent axes.
+      ax: axes to draw in; default a figure of its own.
     """
-    figure = Figure(figsize=(7.2, 6), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes, width = open_axes(ax, 7.2, 6)
     most = float(magnification.max())
     least = max(float(np.quantile(magnification, 0.01)), most * 1e-4)
     norm = LogNorm(least, most) if most > 0 else None
@@ -184,7 +191,9 @@ def plot_magnification(
     axes.set_aspect("equal")
     axes.set_xlabel(axis_text(axis_labels[0]))
     axes.set_ylabel(axis_text(axis_labels[1]))
-    figure.set_figheight(6 + set_title(axes, title, 7.2))
+    more = set_title(axes, title, width)
+    if ax is None:
+        figure.set_figheight(6 + more)
     return figure
 
 

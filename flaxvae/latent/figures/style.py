@@ -81,6 +81,7 @@ MOST_CHARACTERS = 24  # of a name in a legend or on an axis
 
 
 LEGEND_ROWS = 26
+ROWS_INSIDE = 10  # of a legend inside axes that were given
 
 
 LONGEST_TEXT = 2_000  # characters that are read of a text that is shortened
@@ -200,6 +201,32 @@ def axis_text(text: str) -> str:
     return plain_text(text, 40)
 
 
+def open_axes(
+    ax: Axes | None, width: float, height: float
+) -> tuple[Figure, Axes, float]:
+    """The axes to draw in: those that were given, or the only ones of a new figure.
+
+    Args:
+      ax: given axes, or None.
+      width: of a new figure, in inches.
+      height: likewise.
+
+    Returns:
+      The figure, its axes, and the width in inches that a title may take.
+    """
+    if ax is None:
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        return figure, figure.subplots(), width
+    figure = cast(Figure, ax.get_figure(root=True))
+    return figure, ax, width_of(ax)
+
+
+def width_of(ax: Axes) -> float:
+    """The width of given axes in inches, before a layout makes room for texts."""
+    figure = cast(Figure, ax.get_figure(root=True))
+    return float(ax.get_window_extent().width / figure.dpi)
+
+
 def set_title(where: Axes | Figure, text: str, width: float, note: str = "") -> float:
     """Writes a title, with a user's names in it, of at most three lines.
 
@@ -239,9 +266,10 @@ def add_legend(
     names: Sequence[str],
     *,
     rows: int = LEGEND_ROWS,
+    most_columns: int = 3,
     ncols: int | None = None,
     title: str | None = None,
-    loc: Literal["upper left", "outside right center"] | None = None,
+    loc: Literal["best", "upper left", "outside right center"] | None = None,
     fontsize: float | None = None,
 ) -> Legend:
     """A legend of bounded size; the last entry counts those that are left out.
@@ -250,15 +278,16 @@ def add_legend(
       where: axes, or a figure.
       handles: artists.
       names: of the artists, as `plain_text` returns them.
-      rows: at most; short names stand in up to three columns.
+      rows: at most; short names stand in several columns.
+      most_columns: of them.
       ncols: number of columns. Default: as few as ``rows`` allow.
       title: as of ``legend``; so are the next two.
       loc: the place.
       fontsize: of the names, in points.
     """
     longest = max(map(len, names), default=0)
-    most_columns = 3 if longest <= 4 else 2 if longest <= 10 else 1
-    columns = min(-(-len(names) // rows), most_columns)
+    fitting = 3 if longest <= 4 else 2 if longest <= 10 else 1
+    columns = min(-(-len(names) // rows), fitting, most_columns)
     handles, names = list(handles), list(names)
     if len(names) > columns * rows:
         rest = len(names) - (columns * rows - 1)
@@ -273,6 +302,36 @@ def add_legend(
         loc=loc,
         fontsize=fontsize,
     )
+
+
+def place_legend(
+    figure: Figure,
+    ax: Axes | None,
+    handles: Sequence[Artist | tuple[Artist, ...]],
+    names: Sequence[str],
+    *,
+    title: str | None,
+    rows: int = LEGEND_ROWS,
+) -> Legend:
+    """A legend to the right of a figure's own axes, or inside axes that were given."""
+    if ax is None:
+        return add_legend(
+            figure, handles, names, title=title, loc="outside right center", rows=rows
+        )
+    inside = add_legend(
+        ax,
+        handles,
+        names,
+        title=title,
+        loc="best",
+        rows=ROWS_INSIDE,
+        most_columns=1,
+        fontsize=8,
+    )
+    inside.set(zorder=6)
+    inside.set_frame_on(True)
+    inside.get_frame().set(facecolor=background(), alpha=0.8, linewidth=0)
+    return inside
 
 
 def keep_width(figure: Figure, axes: Axes, least: float) -> None:
@@ -299,6 +358,7 @@ def make_picture(
     margin: float = 0.0,
     note: str = "",
     is_sharp: bool = False,
+    ax: Axes | None = None,
 ) -> tuple[Figure, Axes]:
     """A figure that fits ``(H, W, 1)`` grey levels or ``(H, W, 3)`` colours.
 
@@ -309,14 +369,15 @@ def make_picture(
       margin: inches to its left, for names.
       note: a line below the title.
       is_sharp: whether pixels keep hard edges where they are enlarged.
+      ax: axes to draw in; default a figure of its own.
     """
     height = width * picture.shape[0] / picture.shape[1]
     outer = max(width, LEAST_WIDTH) + margin
-    figure = Figure(figsize=(outer, height + 0.7), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes, room = open_axes(ax, outer, height + 0.7)
     show_pixels(axes, picture, width, is_sharp=is_sharp)
-    more = set_title(axes, title, outer, note)
-    figure.set_figheight(height + 0.7 + more)
+    more = set_title(axes, title, room, note)
+    if ax is None:
+        figure.set_figheight(height + 0.7 + more)
     return figure, axes
 
 

@@ -7,7 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flaxvae.latent.figures.style import DPI, plain_text, set_title, strip
+from flaxvae.checks import check_choice
+from flaxvae.latent.figures.style import (
+    DPI,
+    open_axes,
+    plain_text,
+    set_title,
+    strip,
+)
 from flaxvae.training.storage.stored import Line
 
 CURVES = (  # a term, its sign, and what it is called
@@ -29,7 +36,13 @@ COLORS: dict[Literal["train", "validation"], str] = {
 }
 
 
-def plot_training_curves(history: Sequence[Line], *, title: str) -> Figure:
+def plot_training_curves(
+    history: Sequence[Line],
+    *,
+    title: str,
+    term: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
     """Loss, reconstruction and KL by epoch, for training and validation.
 
     Only terms of the history are drawn: an autoencoder has squared errors, a VQ-VAE the
@@ -39,33 +52,55 @@ def plot_training_curves(history: Sequence[Line], *, title: str) -> Figure:
       history: one dict per epoch with ``epoch``, ``train`` and ``validation``, as in
         `flaxvae.training.Trained.history`.
       title: what was trained on what.
+      term: the only one to draw, such as ``kl``; default all, or in ``ax`` the first.
+      ax: axes to draw in; default a figure of its own.
+
+    Raises:
+      InputError: a term that the history does not have.
     """
     panels = [
         (key, sign, name)
         for key, sign, name in CURVES
         if all(key in line["train"] for line in history)
     ]
-    if not panels:  # terms of a user's own
-        own = set.intersection(*(set(line["train"]) for line in history))
-        panels = [(key, 1, plain_text(key)) for key in sorted(own)[:MOST_PANELS]]
+    shared = set.intersection(*(set(line["train"]) for line in history))
+    own = [(key, 1, plain_text(key)) for key in sorted(shared)]
+    if term is not None:
+        check_choice("term", term, sorted(shared))
+        panels = [panel for panel in [*panels, *own] if panel[0] == term][:1]
+    elif not panels:  # terms of a user's own
+        panels = own[:MOST_PANELS]
+    if ax is not None or term is not None:
+        figure, axes, width = open_axes(ax, 4.8, 3.6)
+        set_title(axes, title, width)
+        for panel in panels[:1]:
+            _draw_curves(axes, history, *panel[:2])
+            axes.set_ylabel(panel[2])
+        axes.legend(frameon=False)
+        return figure
     size = (3.6 * max(len(panels), 1), 3.6)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     set_title(figure, title, size[0])
-    epochs = [line["epoch"] for line in history]
     grid = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]
-    for axes, (key, sign, name) in zip(grid, panels, strict=False):
-        for split, color in COLORS.items():
-            if all(key in line[split] for line in history):
-                values = [sign * line[split][key] for line in history]
-                marker = "o" if len(values) == 1 else None
-                axes.plot(epochs, values, color=color, label=split, marker=marker)
-        axes.set_title(name, fontsize=10)
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        set_robust_limits(axes)
-        strip(axes)
+    for axes, panel in zip(grid, panels, strict=False):
+        _draw_curves(axes, history, *panel[:2])
+        axes.set_title(panel[2], fontsize=10)
     figure.axes[0].legend(frameon=False)
     return figure
+
+
+def _draw_curves(axes: Axes, history: Sequence[Line], key: str, sign: int) -> None:
+    """One term by epoch, for training and validation."""
+    epochs = [line["epoch"] for line in history]
+    for split, color in COLORS.items():
+        if all(key in line[split] for line in history):
+            values = [sign * line[split][key] for line in history]
+            marker = "o" if len(values) == 1 else None
+            axes.plot(epochs, values, color=color, label=split, marker=marker)
+    axes.set_xlabel("epoch")
+    axes.locator_params(axis="x", integer=True)
+    set_robust_limits(axes)
+    strip(axes)
 
 
 def set_robust_limits(axes: Axes) -> None:
