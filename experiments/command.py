@@ -13,6 +13,7 @@ import jax
 
 from experiments.flags import read_flags
 from flaxvae import InputError
+from flaxvae.nn.products import measure_gain
 from flaxvae.settings import describe_value, flatten_settings
 from flaxvae.training import NonFiniteError
 from flaxvae.training.interrupt import Interrupted
@@ -29,6 +30,11 @@ OWN_FLAGS = (  # of one process, or paths, which differ between machines
     "data_dir",
     "workdir",
     "start_from",
+)
+LEAST_GAIN = 1.25  # in a product's speed, below which bfloat16 does not pay
+SLOW = (
+    "this processor does not multiply faster in bfloat16; training is as fast or "
+    "faster with --dtype=float32"
 )
 INTERRUPTED = 128  # and the signal's number: 130 for Ctrl-C, 143 for SIGTERM
 
@@ -68,6 +74,8 @@ def run_command(
     try:
         flags = parse(flags_class, args)
         start(getattr(flags, "start", Start()), describe_flags(flags))
+        if hosts.is_main() and is_slow(flatten_settings(flags).get("dtype")):
+            print(f"NOTE: {SLOW}", file=sys.stderr)
         command(flags)
         code, reason = OK, ""
     except InputError as error:
@@ -95,6 +103,12 @@ def run_command(
         hosts.abandon(strip(reason), code)
         os._exit(code)  # an orderly end would wait for processes that wait for this one
     sys.exit(code)
+
+
+def is_slow(dtype: object) -> bool:
+    """Whether a type is bfloat16 and the processor multiplies no faster in it."""
+    on_cpu = dtype == "bfloat16" and jax.default_backend() == "cpu"
+    return on_cpu and measure_gain() < LEAST_GAIN
 
 
 def strip(reason: str) -> str:

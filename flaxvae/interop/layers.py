@@ -19,11 +19,13 @@ from flaxvae.nn import (
 )
 from flaxvae.nn.batch_norm import TorchBatchNorm
 from flaxvae.nn.codes import CodeHead
+from flaxvae.nn.dense import Dense
 from flaxvae.nn.layers import Network
 
 Shape = tuple[int, ...]
 KINDS: dict[type[nn.Module], str] = {
     nn.Dense: "dense",
+    Dense: "dense",
     nn.Conv: "conv",
     Conv: "conv",
     nn.ConvTranspose: "conv_transpose",

@@ -23,40 +23,66 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.typing import DTypeLike
 
+from flaxvae.nn.products import multiply, product_native, product_p, round_factors
 from flaxvae.nn.window import Pair, Window
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+SMALLEST = 32  # rows or columns of a kernel for which bfloat16 pays on a CPU
 
 
-def conv(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """``(B, H, W, I)`` with a kernel ``(kh, kw, I, O)`` -> ``(B, H', W', O)``."""
-    return conv_p.bind(x, kernel, window=window)
+def conv(
+    x: jax.Array, kernel: jax.Array, window: Window, *, is_rounded: bool = False
+) -> jax.Array:
+    """``(B, H, W, I)`` with a kernel ``(kh, kw, I, O)`` -> ``(B, H', W', O)``.
+
+    ``is_rounded``: factors are rounded to bfloat16, here and in the gradients, and the
+    result is float32, as that of `flaxvae.nn.products.product`.
+    """
+    return conv_p.bind(x, kernel, window=window, result=_result(is_rounded))
 
 
-def conv_adjoint(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+def conv_adjoint(
+    y: jax.Array, kernel: jax.Array, window: Window, *, is_rounded: bool = False
+) -> jax.Array:
     """The transpose of `conv` in its input: ``(B, H', W', O)`` -> ``(B, H, W, I)``."""
-    return conv_adjoint_p.bind(y, kernel, window=window)
+    return conv_adjoint_p.bind(y, kernel, window=window, result=_result(is_rounded))
+
+
+def _result(is_rounded: bool) -> np.dtype | None:
+    return np.dtype(np.float32) if is_rounded else None
 
 
 # The three are the three ways to contract images x, kernel k and images y over one
 # window: y(x, k), x(y, k) and k(x, y). Each is linear in both arguments, and its
-# transposes are the other two.
+# transposes are the other two. ``result`` is the type of the result of factors that are
+# rounded to bfloat16; None: of factors as they are, with a result of their type.
 conv_p = Primitive("flaxvae_conv")
 conv_adjoint_p = Primitive("flaxvae_conv_adjoint")
 conv_kernel_p = Primitive("flaxvae_conv_kernel")
 
 
-def _conv_native(x: jax.Array, k: jax.Array, window: Window) -> jax.Array:
+def _conv_native(
+    x: jax.Array, k: jax.Array, window: Window, kind: DTypeLike | None = None
+) -> jax.Array:
     return lax.conv_general_dilated(
-        x, k, window.strides, window.pads, dimension_numbers=LAYOUT
+        x,
+        k,
+        window.strides,
+        window.pads,
+        dimension_numbers=LAYOUT,
+        preferred_element_type=kind,
     )
 
 
-def _adjoint_native(y: jax.Array, k: jax.Array, window: Window) -> jax.Array:
+def _adjoint_native(
+    y: jax.Array, k: jax.Array, window: Window, kind: DTypeLike | None = None
+) -> jax.Array:
     low = [n - 1 - p[0] for n, p in zip(window.kernel, window.pads, strict=True)]
     whole = [
         (m - 1) * s + 1 for m, s in zip(window.output_size, window.strides, strict=True)
@@ -67,11 +93,19 @@ def _adjoint_native(y: jax.Array, k: jax.Array, window: Window) -> jax.Array:
     ]
     turned = k[::-1, ::-1].swapaxes(2, 3)
     return lax.conv_general_dilated(
-        y, turned, (1, 1), pads, window.strides, dimension_numbers=LAYOUT
+        y,
+        turned,
+        (1, 1),
+        pads,
+        window.strides,
+        dimension_numbers=LAYOUT,
+        preferred_element_type=kind,
     )
 
 
-def _kernel_native(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
+def _kernel_native(
+    x: jax.Array, y: jax.Array, window: Window, kind: DTypeLike | None = None
+) -> jax.Array:
     # Rows and columns that the kernel never reaches are left out.
     pads = [
         (p[0], (m - 1) * s + k - n - p[0])
@@ -91,6 +125,7 @@ def _kernel_native(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
         pads,
         rhs_dilation=window.strides,
         dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        preferred_element_type=kind,
     )
 
 
@@ -122,19 +157,32 @@ def _is_native(window: Window) -> bool:
     return window.strides == (1, 1) and window.kernel != (1, 1)
 
 
+def _widen(
+    a: jax.Array, b: jax.Array, window: Window, inputs: int, outputs: int
+) -> tuple[jax.Array, jax.Array]:
+    """Rounded factors in float32 where products of bfloat16 are not faster."""
+    size = min(math.prod(window.kernel) * inputs, outputs)  # of the product
+    if a.dtype == jnp.bfloat16 and (_is_native(window) or size < SMALLEST):
+        return a.astype(jnp.float32), b.astype(jnp.float32)
+    return a, b
+
+
 def _conv_on_cpu(x: jax.Array, k: jax.Array, window: Window) -> jax.Array:
+    x, k = _widen(x, k, window, *k.shape[2:])
     if _is_native(window):
         return _conv_native(x, k, window)
     kh, kw, inputs, outputs = k.shape
-    y = _patches(x, window) @ k.reshape(kh * kw * inputs, outputs)
+    y = multiply(_patches(x, window), k.reshape(kh * kw * inputs, outputs), "x k")
     return y.reshape(len(x), *window.output_size, outputs)
 
 
 def _kernel_on_cpu(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
+    x, y = _widen(x, y, window, x.shape[-1], y.shape[-1])
     if _is_native(window):
         return _kernel_by_shifts(x, y, window)
     inputs, outputs = x.shape[-1], y.shape[-1]
-    k = _patches(x, window).T @ y.reshape(math.prod(y.shape[:-1]), outputs)
+    flat = y.reshape(math.prod(y.shape[:-1]), outputs)
+    k = multiply(_patches(x, window), flat, "x^T y")
     return k.reshape(*window.kernel, inputs, outputs)
 
 
@@ -158,12 +206,13 @@ def _kernel_by_shifts(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
 
 
 def _adjoint_on_cpu(y: jax.Array, k: jax.Array, window: Window) -> jax.Array:
+    y, k = _widen(y, k, window, *k.shape[2:])
     if _is_native(window):
         return _adjoint_native(y, k, window)
     kh, kw, inputs, outputs = k.shape
     B, rows, columns, _ = y.shape
     flat = y.reshape(B * rows * columns, outputs)
-    taps = flat @ k.reshape(kh * kw * inputs, outputs).T
+    taps = multiply(flat, k.reshape(kh * kw * inputs, outputs), "y k^T")
     taps = taps.reshape(B, rows, columns, kh * kw * inputs)
     size = [-(-n // s) for n, s in zip(window.size, window.strides, strict=True)]
     phases = [
@@ -220,11 +269,14 @@ def _add_taps(
     return total
 
 
+Way = Callable[[jax.Array, jax.Array, Window], jax.Array]
+
+
 def _set_up(
     primitive: Primitive,
     shape: Callable[..., tuple[int, ...]],
     native: Callable[..., jax.Array],
-    on_cpu: Callable[..., jax.Array],
+    on_cpu: Way,
     folds: bool,
 ) -> None:
     """Registers shape inference, lowering per backend and batching of a primitive.
@@ -233,37 +285,74 @@ def _set_up(
     """
 
     def infer(
-        a: jax.core.ShapedArray, b: jax.core.ShapedArray, *, window: Window
+        a: jax.core.ShapedArray,
+        b: jax.core.ShapedArray,
+        *,
+        window: Window,
+        result: np.dtype | None,
     ) -> jax.core.ShapedArray:
-        return jax.core.ShapedArray(shape(a, b, window), jnp.result_type(a, b))
+        kind = jnp.result_type(a, b) if result is None else result
+        return jax.core.ShapedArray(shape(a, b, window), kind)
 
-    def on_any(*args: jax.Array, window: Window) -> jax.Array:
+    as_float32 = functools.partial(native, kind=jnp.float32)
+    ways = {
+        "cpu": functools.partial(_run, on_cpu),
+        # cuDNN has no bfloat16 convolution with a float32 result. It sums in float32.
+        "cuda": functools.partial(_run, native),
+        "rocm": functools.partial(_run, native),
+        "default": functools.partial(_run, native, rounded=as_float32),
+    }
+
+    def on_any(*args: jax.Array, window: Window, result: np.dtype | None) -> jax.Array:
         return lax.platform_dependent(
             *args,
-            cpu=functools.partial(on_cpu, window=window),
-            default=functools.partial(native, window=window),
+            **{
+                name: functools.partial(way, window=window, result=result)
+                for name, way in ways.items()
+            },
         )
 
     def batch(
-        args: Sequence[jax.Array], axes: Sequence[int | None], *, window: Window
+        args: Sequence[jax.Array],
+        axes: Sequence[int | None],
+        *,
+        window: Window,
+        result: np.dtype | None,
     ) -> tuple[jax.Array, int]:
         a, b = args
+        settings = {"window": window, "result": result}
         if folds and axes[1] is None:
             a = jnp.moveaxis(a, cast(int, axes[0]), 0)
-            out = primitive.bind(a.reshape(-1, *a.shape[2:]), b, window=window)
+            out = primitive.bind(a.reshape(-1, *a.shape[2:]), b, **settings)
             return out.reshape(*a.shape[:2], *out.shape[1:]), 0
-        mapped = [
-            jax.vmap(functools.partial(way, window=window), in_axes=axes)
-            for way in (on_cpu, native)
-        ]
-        return lax.platform_dependent(a, b, cpu=mapped[0], default=mapped[1]), 0
+        mapped = {
+            name: jax.vmap(functools.partial(way, **settings), in_axes=tuple(axes))
+            for name, way in ways.items()
+        }
+        return lax.platform_dependent(a, b, **mapped), 0
 
     primitive.def_abstract_eval(infer)
-    primitive.def_impl(jax.jit(on_any, static_argnames="window"))
-    mlir.register_lowering(primitive, mlir.lower_fun(native, multiple_results=False))
-    cpu = mlir.lower_fun(on_cpu, multiple_results=False)
-    mlir.register_lowering(primitive, cpu, platform="cpu")
+    primitive.def_impl(jax.jit(on_any, static_argnames=("window", "result")))
+    for name, way in ways.items():
+        platform = None if name == "default" else name
+        lowering = mlir.lower_fun(way, multiple_results=False)
+        mlir.register_lowering(primitive, lowering, platform=platform)
     batching.primitive_batchers[primitive] = batch
+
+
+def _run(
+    way: Way,
+    a: jax.Array,
+    b: jax.Array,
+    *,
+    window: Window,
+    result: np.dtype | None,
+    rounded: Way | None = None,
+) -> jax.Array:
+    """One of the three operations; ``rounded`` in place of it on rounded factors."""
+    if result is None:
+        return way(a, b, window)
+    return (rounded or way)(*round_factors(a, b), window).astype(result)
 
 
 _set_up(
@@ -287,25 +376,36 @@ _set_up(
     _kernel_on_cpu,
     folds=False,
 )
+
+
+def _like(
+    argument: ad.UndefinedPrimal, window: Window, result: np.dtype | None
+) -> dict[str, Window | np.dtype | None]:
+    """Parameters of a transpose, whose result has the type of an argument."""
+    kind = None if result is None else argument.aval.dtype
+    return {"window": window, "result": kind}
+
+
 ad.defbilinear(
     conv_p,
-    lambda ct, x, k, window: conv_adjoint_p.bind(ct, k, window=window),
-    lambda ct, x, k, window: conv_kernel_p.bind(x, ct, window=window),
+    lambda ct, x, k, **params: conv_adjoint_p.bind(ct, k, **_like(x, **params)),
+    lambda ct, x, k, **params: conv_kernel_p.bind(x, ct, **_like(k, **params)),
 )
 ad.defbilinear(
     conv_adjoint_p,
-    lambda ct, y, k, window: conv_p.bind(ct, k, window=window),
-    lambda ct, y, k, window: conv_kernel_p.bind(ct, y, window=window),
+    lambda ct, y, k, **params: conv_p.bind(ct, k, **_like(y, **params)),
+    lambda ct, y, k, **params: conv_kernel_p.bind(ct, y, **_like(k, **params)),
 )
 ad.defbilinear(
     conv_kernel_p,
-    lambda ct, x, y, window: conv_adjoint_p.bind(y, ct, window=window),
-    lambda ct, x, y, window: conv_p.bind(x, ct, window=window),
+    lambda ct, x, y, **params: conv_adjoint_p.bind(y, ct, **_like(x, **params)),
+    lambda ct, x, y, **params: conv_p.bind(x, ct, **_like(y, **params)),
 )
 
 NATIVE: Mapping[Primitive, Callable[..., jax.Array]] = {
-    conv_p: _conv_native,
-    conv_adjoint_p: _adjoint_native,
-    conv_kernel_p: _kernel_native,
+    conv_p: functools.partial(_run, _conv_native),
+    conv_adjoint_p: functools.partial(_run, _adjoint_native),
+    conv_kernel_p: functools.partial(_run, _kernel_native),
+    product_p: product_native,
 }
 """What each primitive computes, as operations of JAX's own."""

@@ -10,6 +10,7 @@ import jax
 from flaxvae.checks import InputError, check_choice
 from flaxvae.nn.codes import FEATURE_MAPS, FeatureMap
 from flaxvae.nn.convolution import Conv, ConvTranspose
+from flaxvae.nn.dense import Dense
 from flaxvae.nn.layers import Network, Normalization, per_stage
 from flaxvae.nn.window import make_window
 
@@ -160,7 +161,7 @@ def first_image(
     after = network.before_reshape or "none"
     check_choice("before_reshape", after, BEFORE_RESHAPE)
     kind: Normalization = network.normalization if after == "normalization" else "none"
-    image = nn.Dense(
+    image = Dense(
         math.prod(shape),
         use_bias=network.has_dense_bias(kind),
         dtype=network.dtype,

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from flaxvae.checks import InputError
 from flaxvae.nn.conv_primitives import conv, conv_adjoint
+from flaxvae.nn.dense import is_bfloat16
 from flaxvae.nn.window import Padding, Window, as_sizes, make_window
 
 Sizes = int | tuple[int, ...]  # of a kernel, or strides: k, (k,) or (kh, kw)
@@ -42,8 +43,11 @@ class Conv(nn.Module):
         strides = as_sizes(self.strides, n)
         window = make_window(x.shape[-1 - n : -1], kernel_size, strides, self.padding)
         x, kernel, bias = _add_parameters(self, x, kernel_size)
-        y = _over_images(lambda x: conv(x, _as_2d(kernel), window), x, n)
-        return y if bias is None else y + _row(bias, y.ndim)
+        rounded = is_bfloat16(self.dtype)
+        y = _over_images(
+            lambda x: conv(x, _as_2d(kernel), window, is_rounded=rounded), x, n
+        )
+        return _add_bias(y, bias, rounded)
 
 
 class ConvTranspose(nn.Module):
@@ -76,8 +80,11 @@ class ConvTranspose(nn.Module):
         window = self._window(x.shape[-1 - n : -1], kernel_size, strides)
         x, kernel, bias = _add_parameters(self, x, kernel_size)
         turned = _as_2d(kernel)[::-1, ::-1].swapaxes(2, 3)  # (kh, kw, features, I)
-        y = _over_images(lambda x: conv_adjoint(x, turned, window), x, n)
-        return y if bias is None else y + _row(bias, y.ndim)
+        rounded = is_bfloat16(self.dtype)
+        y = _over_images(
+            lambda x: conv_adjoint(x, turned, window, is_rounded=rounded), x, n
+        )
+        return _add_bias(y, bias, rounded)
 
     def _window(
         self,
@@ -111,14 +118,18 @@ class ConvTranspose(nn.Module):
 def _add_parameters(
     module: Conv | ConvTranspose, x: jax.Array, kernel_size: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Input, kernel ``(*kernel_size, I, features)`` and bias, promoted to one dtype."""
+    """Input, kernel ``(*kernel_size, I, features)`` and bias, promoted to one dtype.
+
+    In bfloat16 they stay as they are: the primitives round.
+    """
     shape = (*kernel_size, x.shape[-1], module.features)
     kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
     bias = None
     if module.use_bias:
         width = (module.features,)
         bias = module.param("bias", module.bias_init, width, module.param_dtype)
-    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
+    if not is_bfloat16(module.dtype):
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
     return x, kernel, bias
 
 
@@ -141,5 +152,8 @@ def _over_images(
     return y.reshape(*leading, *y.shape[1 : 1 + ndim], y.shape[-1])
 
 
-def _row(bias: jax.Array, ndim: int) -> jax.Array:
-    return bias.reshape((1,) * (ndim - 1) + bias.shape)
+def _add_bias(y: jax.Array, bias: jax.Array | None, rounded: bool) -> jax.Array:
+    """The sum, in bfloat16 where the factors were."""
+    if bias is not None:
+        y = y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+    return y.astype(jnp.bfloat16) if rounded else y

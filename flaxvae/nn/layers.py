@@ -13,6 +13,7 @@ import numpy as np
 from flaxvae.checks import InputError, check_at_least, check_below, check_choice
 from flaxvae.collectives import data_axis, draw_rows
 from flaxvae.nn.batch_norm import TorchBatchNorm
+from flaxvae.nn.dense import Dense
 
 Function = Callable[[jax.Array], jax.Array]
 S = TypeVar("S", int, str, int | str)
@@ -183,7 +184,7 @@ class Network(nn.Module, kw_only=True):
         """A dense layer followed by `finish`, ``(..., I)`` -> ``(..., width)``."""
         use_bias = self.has_dense_bias(normalization or self.normalization)
         width = 2 * width if self.activation == "glu" else width
-        layer = nn.Dense(width, use_bias=use_bias, dtype=self.dtype, name=name)
+        layer = Dense(width, use_bias=use_bias, dtype=self.dtype, name=name)
         return self.finish(layer(x), name, condition, normalization=normalization)
 
 
@@ -208,7 +209,7 @@ class FiLM(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
         """Maps ``(..., C)`` by conditions ``(..., E)`` with the leading axes of x."""
-        dense = nn.Dense(
+        dense = Dense(
             2 * x.shape[-1],
             kernel_init=nn.initializers.zeros_init(),
             dtype=self.dtype,

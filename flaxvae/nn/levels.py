@@ -22,6 +22,7 @@ from flaxvae.distributions.distribution import Distribution
 from flaxvae.distributions.divergences import has_closed_form, kl_per_dimension
 from flaxvae.distributions.levels import Codes, Draws
 from flaxvae.distributions.normal import LOG_2PI, reparameterize
+from flaxvae.nn.dense import Dense
 from flaxvae.nn.layers import Activation, Network
 from flaxvae.nn.posteriors import DiagonalNormalHead
 
@@ -117,7 +118,7 @@ class MLPLevels(Network, kw_only=True):
         if self.inference == "top_down":
             self.joined = [self._layers(self.level_hidden[:1]) for _ in range(L - 1)]
         self.decoder = self._layers(self.hidden[::-1])
-        self.output = nn.Dense(math.prod(self.output_shape), dtype=self.dtype)
+        self.output = Dense(math.prod(self.output_shape), dtype=self.dtype)
 
     @nn.nowrap
     def _layers(self, widths: Sequence[int]) -> DenseLayers:

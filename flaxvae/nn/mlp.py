@@ -6,6 +6,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 
+from flaxvae.nn.dense import Dense
 from flaxvae.nn.layers import Network
 
 
@@ -49,5 +50,5 @@ class MLPDecoder(Network):
         for i, width in enumerate(self.hidden):
             h = self.dense(h, width, f"hidden_{i}", condition)
         size = math.prod(self.output_shape)
-        h = nn.Dense(size, dtype=self.dtype, name="output")(h)
+        h = Dense(size, dtype=self.dtype, name="output")(h)
         return h.reshape(*z.shape[:-1], *self.output_shape)  # (..., H, W, C)

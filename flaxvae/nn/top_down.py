@@ -12,6 +12,7 @@ from flaxvae.distributions import Normal
 from flaxvae.distributions.distribution import Distribution
 from flaxvae.distributions.levels import Codes, Draws
 from flaxvae.nn.convolution import Conv
+from flaxvae.nn.dense import Dense
 from flaxvae.nn.layers import ACTIVATIONS, DTYPES, Activation, Dtype
 from flaxvae.nn.levels import (
     check_given,
@@ -181,7 +182,7 @@ class TopDownLevels(nn.Module):
         self.up_widths = [self._change(widths, i + 1, i) for i in groups[:-1]]
         self.top_posterior_net = Bottleneck((channels[0],) * 2, inner[0], *common, 0.0)
         # A state gets one bias, that of its grid.
-        self.top_project = nn.Dense(
+        self.top_project = Dense(
             widths[0],
             use_bias=False,
             kernel_init=scaled_init(scale),
@@ -218,11 +219,11 @@ class TopDownLevels(nn.Module):
     @nn.nowrap
     def _change(
         self, widths: Sequence[int], i: int, j: int, use_bias: bool = True
-    ) -> nn.Dense | None:
+    ) -> Dense | None:
         """From the width of group i to that of group j."""
         if widths[i] == widths[j]:
             return None
-        return nn.Dense(widths[j], use_bias=use_bias, dtype=self.dtype)
+        return Dense(widths[j], use_bias=use_bias, dtype=self.dtype)
 
     @nn.nowrap
     def _loop(self, block: type[Block], length: int) -> type[Block]:
@@ -380,7 +381,7 @@ class TopDownLevels(nn.Module):
         return state + lead(self.bias[i], state.ndim).astype(state.dtype)
 
 
-def _through(dense: nn.Dense | None, x: jax.Array) -> jax.Array:
+def _through(dense: Dense | None, x: jax.Array) -> jax.Array:
     return x if dense is None else dense(x)
 
 

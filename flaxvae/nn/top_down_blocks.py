@@ -12,6 +12,7 @@ from flaxvae.distributions import Normal
 from flaxvae.distributions.divergences import kl_per_dimension
 from flaxvae.nn.bounds import as_float32, soft_bound, squarable
 from flaxvae.nn.convolution import Conv
+from flaxvae.nn.dense import Dense
 from flaxvae.nn.layers import ACTIVATIONS, Activation, Dtype
 from flaxvae.nn.levels import draw_level, draw_tempered
 from flaxvae.nn.window import Pair
@@ -129,7 +130,7 @@ class Bottleneck(nn.Module):
         h: jax.Array | None = None
         for i, x in enumerate(activated):
             init = scaled_init(1 / len(activated))
-            dense = nn.Dense(
+            dense = Dense(
                 self.inner,
                 use_bias=i == 0,
                 kernel_init=init,
@@ -143,7 +144,7 @@ class Bottleneck(nn.Module):
         for i in range(2):
             h = activate(h, self.activation)
             if side == 1:
-                h = nn.Dense(self.inner, dtype=self.dtype, name=f"middle_{i}")(h)
+                h = Dense(self.inner, dtype=self.dtype, name=f"middle_{i}")(h)
             else:
                 h = Conv(self.inner, (3, 3), dtype=self.dtype, name=f"middle_{i}")(h)
         h = activate(h, self.activation)
@@ -151,7 +152,7 @@ class Bottleneck(nn.Module):
         # A layer for each output: on a CPU, elementwise functions of a part of an
         # array's channels are not vectorized.
         return tuple(
-            nn.Dense(F, kernel_init=init, dtype=self.dtype, name=f"leave_{i}")(h)
+            Dense(F, kernel_init=init, dtype=self.dtype, name=f"leave_{i}")(h)
             for i, F in enumerate(self.features)
         )
 
@@ -249,7 +250,7 @@ class TopDownBlock(nn.Module):
         z = self._choose(q, p, given, shared, tuple(batch))
         terms = find_terms(q, p, z, Z)
         grid = z.reshape(*batch, H, W, Z)  # (*shape, B, H, W, Z)
-        dense = nn.Dense(
+        dense = Dense(
             C,
             use_bias=False,  # that of the change is added to the same state
             kernel_init=scaled_init(self.scale),

@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 from experiments import (
+    command,
     import_torch,
     mnist_vae,
     mnist_vqvae,
@@ -111,6 +112,26 @@ def test_a_bad_word_gets_one_line(capsys, words, message):
     out, err = capsys.readouterr()
     assert end.value.code == 2 and not out
     assert err.startswith(f"error: {message}") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "gain", "lines"),
+    [
+        ("--dtype=bfloat16", 0.9, 1),
+        ("--dtype=bfloat16", 3.0, 0),
+        ("--dtype=float32", 0.9, 0),
+    ],
+)
+def test_a_processor_slow_in_bfloat16_is_noted_once(
+    monkeypatch, capsys, words, gain, lines
+):
+    monkeypatch.setattr(command, "measure_gain", lambda: gain)
+    with pytest.raises(SystemExit) as end:
+        run_command(lambda flags: None, mnist_vae.Flags, words.split())
+    assert not end.value.code
+    err = capsys.readouterr().err
+    assert err.count("\n") == err.count("NOTE: ") == lines
+    assert not lines or "as fast or faster with --dtype=float32" in err
 
 
 @pytest.mark.parametrize(

@@ -210,9 +210,7 @@ class _Builder:
             branch = next(i for i, p in enumerate(platforms) if p is None)
             return self.inline(params["branches"][branch], operands[1:])
         if equation.primitive in NATIVE:
-            native = functools.partial(
-                NATIVE[equation.primitive], window=params["window"]
-            )
+            native = functools.partial(NATIVE[equation.primitive], **params)
             shapes = [_shape_of(v) for v in equation.invars]
             return self.inline(jax.make_jaxpr(native)(*shapes), operands)
         results = [self._of(v) for v in equation.outvars]

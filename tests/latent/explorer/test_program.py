@@ -10,6 +10,8 @@ import pytest
 from flaxvae import InputError
 from flaxvae.latent.explorer.program import translate
 from flaxvae.models import build_vae
+from flaxvae.nn import Conv
+from flaxvae.nn.dense import Dense
 
 from .models import SortingDecoder, make_data, untrained
 
@@ -90,6 +92,17 @@ def test_draws_of_the_key_become_inputs():
     assert operations(program) == ["add"]
     (noise,) = program["noise"]
     assert program["values"][noise] == [1, 3]
+
+
+@pytest.mark.parametrize("layer", [Dense(5), Conv(5, 3, 2)], ids=["dense", "conv"])
+def test_layers_of_bfloat16_are_products_of_the_page(layer):
+    def decode(z):
+        x = jnp.broadcast_to(z[:, :, None, None], (1, 3, 4, 2))
+        variables = layer.init(jax.random.key(0), x)
+        return layer.clone(dtype="bfloat16").apply(variables, x)
+
+    found = operations(translate(decode, Z, ["x"]))
+    assert len({"dot", "conv"} & set(found)) == 1
 
 
 def test_a_platform_s_own_way_is_not_taken():

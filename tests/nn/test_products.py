@@ -1,0 +1,212 @@
+"""Products of bfloat16 factors: numbers, types, and what each backend gets."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxvae.nn import (
+    Conv,
+    ConvDecoder,
+    ConvEncoder,
+    ConvTranspose,
+    MLPDecoder,
+    MLPEncoder,
+    ResNetDecoder,
+    ResNetEncoder,
+    products,
+)
+from flaxvae.nn.conv_primitives import conv
+from flaxvae.nn.dense import Dense
+from flaxvae.nn.products import product
+from flaxvae.nn.window import make_window
+
+ROUNDING = 2.0**-8  # of a factor in bfloat16, relative, at most half of this
+
+
+def rounded(a):
+    return np.asarray(a.astype("bfloat16"), np.float64)
+
+
+def with_gradients(function, x, k, ct):
+    y, pull = jax.vjp(function, x, k)
+    return y, *pull(ct)
+
+
+@pytest.fixture
+def factors(key):
+    """x (N, I), k (I, O) and the gradient of y (N, O)."""
+    keys = jax.random.split(key, 3)
+    shapes = ((64, 40), (40, 33), (64, 33))
+    return [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
+
+
+def test_values_and_gradients_are_sums_of_rounded_factors(factors):
+    x, k, ct = map(rounded, factors)
+    found = jax.jit(lambda *a: with_gradients(product, *a))(*factors)
+    for value, exact in zip(found, (x @ k, ct @ k.T, x.T @ ct), strict=True):
+        assert value.dtype == jnp.float32
+        np.testing.assert_allclose(value, exact, rtol=1e-5, atol=1e-5)
+        # A result that is rounded to bfloat16 would not be so near.
+        assert np.abs(value - rounded(value)).max() > 1e-3
+
+
+def test_products_equal_those_of_float64_within_bfloat16s_rounding(factors):
+    x, k, ct = (np.asarray(a, np.float64) for a in factors)
+    found = with_gradients(product, *factors)
+    pairs = ((x, k), (ct, k.T), (x.T, ct))
+    for value, (a, b) in zip(found, pairs, strict=True):
+        error = np.abs(np.asarray(value, np.float64) - a @ b)
+        assert (error <= 1.01 * ROUNDING * np.abs(a) @ np.abs(b)).all()
+
+
+def test_gradients_have_their_arguments_types(factors):
+    x, k, ct = factors
+    y, x_bar, k_bar = with_gradients(product, x.astype("bfloat16"), k, ct)
+    assert (y.dtype, x_bar.dtype, k_bar.dtype) == (
+        jnp.float32,
+        jnp.bfloat16,
+        jnp.float32,
+    )
+
+
+@pytest.mark.parametrize("form", products.AXES)
+@pytest.mark.parametrize("width", [2, 70])  # of b: either factor of x^T y is transposed
+def test_a_cpu_gets_the_same_product(key, form, width):
+    i, j = products.AXES[form]
+    shape_a, shape_b = [0, 0], [0, 0]
+    shape_a[i] = shape_b[j] = 96
+    shape_a[1 - i], shape_b[1 - j] = 40, width
+    key_a, key_b = jax.random.split(key)
+    a = jax.random.normal(key_a, shape_a)
+    b = jax.random.normal(key_b, shape_b)
+    args = {"form": form, "result": np.dtype("f4")}
+    expected = products.product_native(a, b, **args)
+    assert expected.shape == (40, width)
+    # On a CPU, XLA fails to run a bfloat16 product whose result it transposes.
+    found = jax.jit(lambda a, b: products._product_on_cpu(a, b, **args).T)(a, b)
+    np.testing.assert_allclose(found.T, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_every_transformation(key):
+    """Forward mode, second derivatives and vmap over either factor and both."""
+    key_x, key_k = jax.random.split(key)
+    x = jax.random.normal(key_x, (3, 8, 6)).astype("bfloat16").astype("float32")
+    k = jax.random.normal(key_k, (3, 6, 5)).astype("bfloat16").astype("float32")
+
+    def second(multiply):
+        def slope(x, k):
+            gradient = jax.grad(lambda x, k: jnp.sum(multiply(x, k) ** 2), (0, 1))
+            return jax.jvp(gradient, (x, k), (x, k))
+
+        return slope
+
+    for axes in ((0, None), (None, 0), (0, 0)):
+        args = [a if axis == 0 else a[0] for a, axis in zip((x, k), axes, strict=True)]
+        found, expected = (
+            jax.tree.leaves(jax.jit(jax.vmap(second(f), axes))(*args))
+            for f in (product, jnp.matmul)
+        )
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0.02, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [Dense(48), Conv(48, 3, 2), Conv(48, 3), Conv(48, 1), ConvTranspose(48, 4, 2)],
+    ids=["dense", "strided", "stride 1", "1x1", "transposed"],
+)
+def test_a_layers_gradients_are_those_of_float32_and_not_rounded(key, layer):
+    x = jax.random.normal(key, (4, 6, 6, 40))
+    half = layer.clone(dtype="bfloat16")
+    variables = half.init(key, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("f4")}
+
+    def loss(layer):
+        def loss(variables, x):
+            y = layer.apply(variables, x)
+            return jnp.sum(jnp.sin(y.astype("float32"))), y
+
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+
+    found, y = loss(half)(variables, x)
+    expected, _ = loss(layer)(variables, x)
+    assert y.dtype == jnp.bfloat16
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == jnp.float32
+        assert np.linalg.norm(a - b) < 0.02 * np.linalg.norm(b)
+    kernel = found[0]["params"]["kernel"]
+    assert np.abs(kernel - rounded(kernel)).max() > 1e-3
+
+
+NETWORKS = {
+    "mlp": (MLPEncoder(hidden=(48,)), MLPDecoder(output_shape=(8, 8, 1), hidden=(48,))),
+    "conv": (
+        ConvEncoder(filters=(4, 8), hidden=(12,)),
+        ConvDecoder(output_shape=(8, 8, 1), filters=(8, 4)),
+    ),
+    "resnet": (
+        ResNetEncoder(filters=(4, 8)),
+        ResNetDecoder(output_shape=(8, 8, 1), filters=(8, 4)),
+    ),
+}
+PRODUCT = re.compile(
+    r"stablehlo\.(dot_general|convolution).*: "
+    r"\(tensor<\S*x(\w+)>, tensor<\S*x(\w+)>\) -> tensor<\S*x(\w+)>"
+)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_step_multiplies_bfloat16_into_float32(kind):
+    """Values and gradients of conditioned networks with batch normalization."""
+    encoder, decoder = (
+        network.clone(dtype="bfloat16", normalization="batch", film=True)
+        for network in NETWORKS[kind]
+    )
+
+    def loss(variables, x, z, condition):
+        y, _ = encoder.apply(variables[0], x, condition, mutable=["batch_stats"])
+        h, _ = decoder.apply(variables[1], z, condition, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(y)) + jnp.sum(jnp.sin(h))
+
+    shapes = ((2, 8, 8, 1), (2, 3), (2, 5))
+    x, z, condition = (jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes)
+    key = jax.random.key(0)
+    variables = [
+        jax.eval_shape(network.init, key, a, condition)
+        for network, a in ((encoder, x), (decoder, z))
+    ]
+    traced = jax.jit(jax.grad(loss)).trace(variables, x, z, condition)
+
+    def multiplied(platform):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        found = PRODUCT.findall(text)
+        assert len(found) == len(re.findall(r"stablehlo\.(?:dot_|convol)", text)) > 8
+        return {(name, *types) for name, *types in found}
+
+    in_float32 = ("bf16", "bf16", "f32")
+    assert {m[1:] for m in multiplied("tpu")} == {in_float32}
+    # cuDNN's convolutions sum in float32, but return the type of their factors.
+    kinds = {"dot_general": in_float32, "convolution": ("bf16", "bf16", "bf16")}
+    for name, *types in multiplied("cuda"):
+        assert tuple(types) == kinds[name]
+    # A CPU multiplies small factors in float32 after they are rounded.
+    assert {m[1:] for m in multiplied("cpu")} <= {in_float32, ("f32", "f32", "f32")}
+
+
+def test_wide_convolutions_multiply_bfloat16_on_a_cpu():
+    window = make_window((8, 8), (3, 3), (2, 2), "SAME")
+
+    def types(channels):
+        x = jax.ShapeDtypeStruct((2, 8, 8, channels), jnp.bfloat16)
+        k = jax.ShapeDtypeStruct((3, 3, channels, 32), jnp.float32)
+        loss = jax.grad(
+            lambda x, k: jnp.sum(conv(x, k, window, is_rounded=True) ** 2), (0, 1)
+        )
+        text = jax.jit(loss).trace(x, k).lower(lowering_platforms=("cpu",)).as_text()
+        return [m[1:] for m in PRODUCT.findall(text)]
+
+    assert types(channels=4) == [("bf16", "bf16", "f32")] * 3
+    assert types(channels=1) == [("f32", "f32", "f32")] * 3  # 9 rows are too few
