@@ -18,8 +18,8 @@ import flaxvae
 from experiments import command
 from experiments.run_data import RunData, choose_output
 from flaxvae import InputError
-from flaxvae.latent.explorer.page import PAGE, POINTS
-from flaxvae.settings import check_settings, setting
+from flaxvae.latent.explorer.page import PAGE, ExplorerConfig
+from flaxvae.settings import check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +30,7 @@ class Flags:
     """Folder of the run with the model."""
     output: Path | None = None
     """The .html file. Default: explorer.html in the run's folder."""
-    num_points: int = setting(POINTS, at_least=2)
-    """Test examples on the page, at most; fewer where codes are long."""
-    with_encoder: bool = False
-    """Pack the encoder, too: the page then encodes images that are dropped on it."""
-    with_tsne: bool = False
-    """Also arrange codes by t-SNE; takes minutes."""
+    page: OmitArgPrefixes[ExplorerConfig] = field(default_factory=ExplorerConfig)
     data: OmitArgPrefixes[RunData] = field(default_factory=RunData)
     start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
 
@@ -52,9 +47,7 @@ def main(flags: Flags) -> None:
     run = flaxvae.load(flags.workdir)
     path = run.explore(
         path,
-        num_points=flags.num_points,
-        with_encoder=flags.with_encoder,
-        with_tsne=flags.with_tsne,
+        **vars(flags.page),
         dataset=flags.data.load(run),
     )
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -39,7 +39,12 @@ from flaxvae.files import TABLE_SUFFIXES, write_json, write_table
 from flaxvae.latent.animations import animate
 from flaxvae.latent.comparisons import draw_accuracies
 from flaxvae.latent.context import Picture
-from flaxvae.latent.explorer.page import PAGE, POINTS, write_explorer
+from flaxvae.latent.explorer.page import (
+    PAGE,
+    POINTS,
+    ExplorerConfig,
+    write_explorer,
+)
 from flaxvae.latent.gallery import make_notebook_view, write_gallery
 from flaxvae.latent.generate import (
     check_output,
@@ -392,6 +397,7 @@ class Run(TrainedOnData):
         num_points: int = POINTS,
         with_encoder: bool = False,
         with_tsne: bool = False,
+        with_umap: bool = False,
         dataset: DataSource | None = None,
     ) -> Path:
         """Writes an HTML page on which latent space is explored.
@@ -400,9 +406,11 @@ class Run(TrainedOnData):
 
         Args:
           path: of the file; default ``explorer.html`` in the run's folder.
-          num_points: see `write_explorer`; so are the next two.
+          num_points: this and the next three as in
+            `flaxvae.latent.explorer.page.ExplorerConfig`.
           with_encoder: whether images can be dropped on the page.
           with_tsne: whether codes are also arranged by t-SNE.
+          with_umap: whether codes are also arranged by UMAP.
           dataset: in place of the run's own: a data set, or what `read` takes.
 
         Returns:
@@ -411,17 +419,16 @@ class Run(TrainedOnData):
         Raises:
           InputError: no data set or no folder, or what `write_explorer` refuses.
         """
-        path = self._workdir() / PAGE if path is None else Path(path)
-        dataset = self._dataset(dataset)
-        return write_explorer(
-            self,
-            dataset,
-            path,
-            title=self.title_of(dataset),
+        config = ExplorerConfig(
             num_points=num_points,
             with_encoder=with_encoder,
             with_tsne=with_tsne,
+            with_umap=with_umap,
         )
+        path = self._workdir() / PAGE if path is None else Path(path)
+        dataset = self._dataset(dataset)
+        title = self.title_of(dataset)
+        return write_explorer(self, dataset, path, config, title=title)
 
     def generate(
         self,

@@ -8,6 +8,7 @@ see `Preprocessing.inverse`.
 import functools
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -195,24 +196,28 @@ def kl_per_level(trained: Trained, split: Split, *, key: jax.Array) -> np.ndarra
       key: of inputs and of one draw from each posterior, which are those of an
         evaluation under the same key.
     """
-    trained.check_finite()
-    trained.check(split.x)
+    return _mean_moments(trained, split, key)["kl_per_level"]
 
-    @jax.jit
-    def find(variables: VariableDict, x: jax.Array, key: jax.Array) -> jax.Array:
-        def method(model: nn.Module) -> jax.Array:
-            return code_moments(model, x, key=key)["kl_per_level"]  # (B, L)
 
-        return jnp.asarray(trained.model.apply(variables, method=method))
+def level_kl_per_dimension(
+    trained: Trained, split: Split, *, key: jax.Array
+) -> np.ndarray | None:
+    """Each dimension's part of the KL in nats, as `flatten_levels` orders them, (D,).
 
-    size, parts = 0, []
-    for number, seen in enumerate(draw_inputs(trained.preprocessing, split, key)):
-        # The last batch is filled: draws depend on the shape.
-        size, count = size or len(seen.x), len(seen.x)
-        x = seen.x[np.minimum(np.arange(size), count - 1)]
-        _, key_z = jax.random.split(jax.random.fold_in(key, number))
-        parts.append(np.asarray(find(trained.variables, x, key_z), np.float64)[:count])
-    return np.average(np.concatenate(parts), axis=0, weights=split.weights)
+    A level on a grid knows the KL of each channel, of which each place gets the same
+    share; None: a level's dimensions depend on each other. The arguments are as in
+    `kl_per_level`.
+    """
+    channels = _mean_moments(trained, split, key).get("kl_per_dimension")
+    if channels is None:
+        return None
+    parts, start = [], 0
+    for shape in trained.level_shapes:
+        places = math.prod(shape[:-1])
+        part = channels[start : start + shape[-1]]
+        parts.append(np.tile(part / places, places))
+        start += shape[-1]
+    return np.concatenate(parts)
 
 
 def sample_posterior(
@@ -297,6 +302,38 @@ def check_temperature(trained: Trained, temperature: float) -> None:
             "temperature must be left out for a model without levels of latent "
             f"variables, got {temperature}"
         )
+
+
+def _mean_moments(
+    trained: Trained, split: Split, key: jax.Array
+) -> dict[str, np.ndarray]:
+    """The parts of the KL that `code_moments` has, means over a split's examples."""
+    trained.check_finite()
+    trained.check(split.x)
+
+    @jax.jit
+    def find(
+        variables: VariableDict, x: jax.Array, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        def method(model: nn.Module) -> dict[str, jax.Array]:
+            return dict(code_moments(model, x, key=key))  # (B, ...) each
+
+        found = trained.model.apply(variables, method=method)
+        return cast(dict[str, jax.Array], found)
+
+    size, weights = 0, split.weights
+    parts: dict[str, list[np.ndarray]] = {}
+    for number, seen in enumerate(draw_inputs(trained.preprocessing, split, key)):
+        # The last batch is filled: draws depend on the shape.
+        size, count = size or len(seen.x), len(seen.x)
+        x = seen.x[np.minimum(np.arange(size), count - 1)]
+        _, key_z = jax.random.split(jax.random.fold_in(key, number))
+        for name, values in find(trained.variables, x, key_z).items():
+            parts.setdefault(name, []).append(np.asarray(values, np.float64)[:count])
+    return {
+        name: np.average(np.concatenate(found), axis=0, weights=weights)
+        for name, found in parts.items()
+    }
 
 
 def _check_kept(kept: int, least: int, most: int) -> int:

@@ -4,14 +4,13 @@ What is packed: the decoder, and on request the encoder, as programs of `transla
 the codes of test examples as float16; the examples as one picture, or as numbers.
 """
 
-import base64
 import dataclasses
 import functools
 import html
-import io
 import json
 import math
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -30,36 +29,75 @@ from flaxvae.capabilities import (
     ModelTraits,
     PriorTraits,
 )
-from flaxvae.checks import InputError, as_integer
+from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split
-from flaxvae.data.schema import MISSING
 from flaxvae.distributions import Distribution, Normal
 from flaxvae.distributions.divergences import has_kl_per_dimension, kl_per_dimension
 from flaxvae.files import atomic_file
-from flaxvae.latent.classes import name_class
-from flaxvae.latent.embeddings import fit_pca, tsne
+from flaxvae.latent.embeddings import fit_pca, tsne, umap
 from flaxvae.latent.encode import codebook_size, encode_indices, encode_means
+from flaxvae.latent.explorer.examples import (
+    describe_classes,
+    describe_columns,
+    pack_examples,
+    pack_floats,
+    pack_halves,
+)
 from flaxvae.latent.explorer.program import translate
 from flaxvae.latent.keys import draw_key
-from flaxvae.latent.levels import encode_levels, flatten_levels
-from flaxvae.latent.paths import rank_dimensions
+from flaxvae.latent.levels import encode_levels, flatten_levels, level_kl_per_dimension
 from flaxvae.models import VQVAE
 from flaxvae.models.bind import apply_bound
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.nn.quantizers import Quantized
+from flaxvae.settings import check_settings, setting
 from flaxvae.training import RunFolder, Trained
 from flaxvae.training.keys import Stream
 from flaxvae.types import Json
 
 PAGE = "explorer.html"
 POINTS = 10_000
-CODE_BYTES = 1_600_000  # of means and standard deviations in float16
-IMAGE_BYTES = 1_400_000  # of the picture with the examples
-ROW_BYTES = 1_000_000  # of examples that are no images, in float16
+CODE_BYTES = 2_600_000  # of means and standard deviations in float16
 PRIOR_DRAWS = 512  # of a prior that is not N(0, I), for all classes together
 MOST_ENTRIES = 2048  # whose numbers float16 has
-GRID = 65  # values between which a column's map to its own units is interpolated
+EMBEDDINGS = {"t-SNE": tsne, "UMAP": umap}
+COMMAND = "python -m experiments.explore"
 SHOWN = ("elbo", "kl", "log_likelihood", "nll", "active_units", "accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplorerConfig:
+    """What the explorer's page contains."""
+
+    num_points: int = setting(POINTS, at_least=2)
+    """Test examples on the page, at most; fewer where codes are long."""
+    with_encoder: bool = False
+    """Pack the encoder, too: the page then encodes images that are dropped on it."""
+    with_tsne: bool = False
+    """Also arrange codes by t-SNE; takes minutes."""
+    with_umap: bool = False
+    """Also arrange codes by UMAP (extra umap)."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def embeddings(self) -> list[str]:
+        """The names of the arrangements, see `EMBEDDINGS`."""
+        chosen = {"t-SNE": self.with_tsne, "UMAP": self.with_umap}
+        return [name for name, is_chosen in chosen.items() if is_chosen]
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags of `experiments.explore` that are not at their defaults."""
+        found = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is True:
+                found.append(f"--{field.name}")
+            elif value != field.default:
+                found.append(f"--{field.name}={value}")
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +108,16 @@ class _Points:
     numbers: np.ndarray  # of the examples in their split, (N,)
     codes: np.ndarray  # (N, D), all levels side by side
     std: np.ndarray | None  # (N, D), of q(z|x)
-    kl: np.ndarray | None  # (D,), nats
+    kl: np.ndarray | None  # (D,), nats; of all levels side by side
 
 
 def write_explorer(
     trained: Trained,
     dataset: Dataset,
     path: str | Path,
+    config: ExplorerConfig | None = None,
     *,
     title: str | None = None,
-    num_points: int = POINTS,
-    with_encoder: bool = False,
-    with_tsne: bool = False,
 ) -> Path:
     """Writes the page; it works offline and appears complete or not at all.
 
@@ -89,30 +125,19 @@ def write_explorer(
       trained: a model with codes and a decoder, of one or several levels.
       dataset: whose test examples are shown; without any, those of training.
       path: of the HTML file.
+      config: what the page contains.
       title: of the page. Default: the name of the data set.
-      num_points: test examples, at most; fewer where codes are long, so that the file
-        stays small.
-      with_encoder: whether the encoder is packed, too, so that the page encodes images
-        that are dropped on it.
-      with_tsne: whether codes are also embedded by t-SNE, which takes minutes.
 
     Returns:
       The path.
 
     Raises:
-      InputError: a model without a decoder, a large codebook, no examples, or a
-        primitive that the page cannot run.
+      InputError: a model without a decoder, a large codebook, no examples, a choice
+        without effect, or a primitive that the page cannot run.
       NonFiniteError: parameters that are infinite or NaN.
     """
     path = Path(path).expanduser()
-    page = make_page(
-        trained,
-        dataset,
-        title=title or dataset.name,
-        num_points=num_points,
-        with_encoder=with_encoder,
-        with_tsne=with_tsne,
-    )
+    page = make_page(trained, dataset, config, title=title)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -122,39 +147,28 @@ def write_explorer(
 def make_page(
     trained: Trained,
     dataset: Dataset,
+    config: ExplorerConfig | None = None,
     *,
-    title: str,
-    num_points: int = POINTS,
-    with_encoder: bool = False,
-    with_tsne: bool = False,
+    title: str | None = None,
 ) -> str:
     """The page as HTML; see `write_explorer`."""
-    content = describe_explorer(
-        trained,
-        dataset,
-        title=title,
-        num_points=num_points,
-        with_encoder=with_encoder,
-        with_tsne=with_tsne,
-    )
+    content = describe_explorer(trained, dataset, config, title=title)
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     template = resources.files(__package__).joinpath("template.html").read_text("utf-8")
     before, after = template.split("__DATA__")
-    before = before.replace("__TITLE__", html.escape(title))
+    before = before.replace("__TITLE__", html.escape(str(content["title"])))
     return before + text.replace("<", "\\u003c") + after
 
 
 def describe_explorer(
     trained: Trained,
     dataset: Dataset,
+    config: ExplorerConfig | None = None,
     *,
-    title: str,
-    num_points: int = POINTS,
-    with_encoder: bool = False,
-    with_tsne: bool = False,
+    title: str | None = None,
 ) -> dict[str, Json]:
     """What the page shows, as JSON; see `write_explorer`."""
-    num_points = as_integer("num_points", num_points, 2)
+    config = ExplorerConfig() if config is None else config
     model = trained.model
     trained.check_finite()
     if isinstance(model, VQVAE) and codebook_size(trained) > MOST_ENTRIES:
@@ -169,52 +183,80 @@ def describe_explorer(
         )
     variables = jax.tree.map(jnp.asarray, trained.variables)  # of NumPy where loaded
     trained = dataclasses.replace(trained, variables=variables)
-    decoder = _decoder(trained)  # refuses what cannot be run before examples are read
-    encoder = _encoder(trained) if with_encoder else None
-    points = _choose_points(trained, dataset, num_points)
-    codes = points.codes
-    spread = codes.std(axis=0)
     levels = _level_sizes(trained)
     top = levels[0]
-    order = rank_dimensions(spread[:top] if points.kl is None else points.kl)
-    plane = codes[:, :top]
+    is_grid = isinstance(model, VQVAE)
+    if config.embeddings and (is_grid or top < 3):
+        raise InputError(
+            "with_tsne and with_umap must be left out unless codes are vectors of more "
+            f"than 2 dimensions, got {' '.join(config.flags)}"
+        )
+    decoder = _decoder(trained)  # refuses what cannot be run before examples are read
+    encoder = _encoder(trained) if config.with_encoder else None
+    points = _choose_points(trained, dataset, config.num_points)
+    is_image = len(trained.data_shape) == 3
+    if encoder and not is_image and (points.std is not None or not encoder["noise"]):
+        raise InputError(
+            "with_encoder must be left out for data that are not images, unless the "
+            "posterior needs it: no image can be dropped on their page"
+        )
+    codes = points.codes
+    spread = codes.std(axis=0)
+    workdir = "RUN" if trained.workdir is None else trained.workdir.name
     content: dict[str, Json] = {
-        "title": title,
+        "title": title or dataset.name,
         "model": type(model).__name__,
         "shape": list(trained.data_shape),
         "decoder": decoder,
         "encoder": encoder,
         "levels": list[Json](levels),
-        "order": [int(d) for d in order],
-        "kl": None if points.kl is None else _floats(points.kl),
-        "mean": _floats(codes.mean(axis=0)),
-        "spread": _floats(spread),
+        "order": _rank(spread if points.kl is None else points.kl, spread, levels),
+        "kl": None if points.kl is None else pack_floats(points.kl),
+        "mean": pack_floats(codes.mean(axis=0)),
+        "spread": pack_floats(spread),
         "count": len(codes),
         "numbers": points.numbers.tolist(),
-        "codes": _halves(codes),
-        "std": None if points.std is None else _halves(points.std),
-        "examples": _pack_examples(trained, points.split.x),
-        "columns": _describe_columns(trained, dataset, points.split.x),
+        "codes": pack_halves(codes),
+        "std": None if points.std is None else pack_halves(points.std),
+        "examples": pack_examples(trained, points.split.x),
+        "columns": describe_columns(trained, dataset, points.split.x),
         "pca": None,
-        "tsne": None,
+        "embeddings": [],
         "codebook": None,
         "prior": _describe_prior(trained),
         "facts": _find_facts(trained),
-        "workdir": "RUN" if trained.workdir is None else trained.workdir.name,
+        "command": shlex.join(
+            [*COMMAND.split(), f"--workdir={workdir}", *config.flags],
+        ),
     }
-    if isinstance(model, VQVAE):
+    if is_grid:
         content |= _describe_codebook(trained, points)
     elif top > 2:
+        plane = codes[:, :top]
         axes = fit_pca(plane, 2)
         content["pca"] = {
-            "mean": _floats(axes.mean),
-            "directions": _floats(axes.directions.T),
-            "share": _floats(axes.share),
+            "mean": pack_floats(axes.mean),
+            "directions": pack_floats(axes.directions.T),
+            "share": pack_floats(axes.share),
         }
-    if top > 2 and with_tsne and not isinstance(model, VQVAE):
-        xy, rows = tsne(plane)
-        content["tsne"] = {"rows": rows.tolist(), "xy": _floats(xy)}
-    return content | _describe_classes(trained, dataset, points.split)
+        content["embeddings"] = [_embed(name, plane) for name in config.embeddings]
+    return content | describe_classes(trained, dataset, points.split)
+
+
+def _rank(kl: np.ndarray, spread: np.ndarray, levels: Sequence[int]) -> list[Json]:
+    """The dimensions of each level, those of largest KL, then spread, first."""
+    ends = np.cumsum(levels)
+    found: list[Json] = []
+    for start, end in zip(ends - levels, ends, strict=True):
+        order = np.lexsort((-spread[start:end], -kl[start:end])) + start
+        found.append([int(d) for d in order])
+    return found
+
+
+def _embed(name: str, codes: np.ndarray) -> dict[str, Json]:
+    """Places of an arrangement in a plane, and the numbers of their codes."""
+    xy, rows = EMBEDDINGS[name](codes)
+    return {"name": name, "rows": rows.tolist(), "xy": pack_floats(xy)}
 
 
 def _decoder(trained: Trained) -> dict[str, Json]:
@@ -278,22 +320,27 @@ def _decoder(trained: Trained) -> dict[str, Json]:
 
 
 def _encoder(trained: Trained) -> dict[str, Json]:
-    """What the model sees, and a condition -> the mean code, all levels in one row."""
+    """What the model sees, and a condition -> a code of q(z|x), all levels in one row.
+
+    The noise of the draw is an input: zeros give the mean.
+    """
     inputs = {"x": jax.ShapeDtypeStruct((1, *trained.data_shape), jnp.float32)}
     condition = _condition_input(trained)
     if condition is not None:
         inputs["condition"] = condition
 
-    def encode(x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+    def encode(
+        x: jax.Array, key: jax.Array, condition: jax.Array | None = None
+    ) -> jax.Array:
         batch = Batch(x, condition=condition)
         q = apply_bound(
             trained.model, trained.variables, batch, lambda vae, x: vae.encode(x)
         )
         is_grid = isinstance(q, Quantized)
-        levels = [q.indices * 1.0] if is_grid else jax.tree.leaves(q.mean)
+        levels = [q.indices * 1.0] if is_grid else jax.tree.leaves(q.sample(key))
         return jnp.concatenate([level.reshape(1, -1) for level in levels], axis=1)
 
-    return translate(encode, inputs, ["z"])
+    return translate(encode, inputs, ["z"], key=jax.random.key(0))
 
 
 def _mean(p: object) -> jax.Array:
@@ -330,7 +377,10 @@ def _choose_points(trained: Trained, dataset: Dataset, most: int) -> _Points:
         return _Points(chosen, numbers, codes.astype(np.float32), None, None)
     if trained.has_levels:
         codes = flatten_levels(encode_levels(trained, chosen.x))
-        return _Points(chosen, numbers, codes, None, None)
+        kl = level_kl_per_dimension(
+            trained, chosen, key=draw_key(trained, Stream.FIGURES)
+        )
+        return _Points(chosen, numbers, codes, None, kl)
     q = trained.encode(chosen.x, chosen.condition)
     traits = CodeTraits.of(q)
     codes = np.asarray(q.mean).reshape(len(chosen), -1)
@@ -361,10 +411,10 @@ def _describe_codebook(trained: Trained, points: _Points) -> dict[str, Json]:
         "codebook": {
             "size": codebook_size(trained),
             "across": columns[0] if columns else rows,
-            "xy": _floats(axes.project(entries)),
+            "xy": pack_floats(axes.project(entries)),
         },
         "mean": [int(v) for v in usual],
-        "order": list[Json](range(len(usual))),
+        "order": [list[Json](range(len(usual)))],
     }
 
 
@@ -390,7 +440,7 @@ def _describe_prior(trained: Trained) -> Json:
         )
         codes = jax.tree.leaves(prior.sample(key, (count,)))
         draws.append(np.concatenate([np.reshape(c, (count, -1)) for c in codes], 1))
-    return {"count": count, "draws": _halves(np.stack(draws))}
+    return {"count": count, "draws": pack_halves(np.stack(draws))}
 
 
 def _has_normal_prior(trained: Trained) -> bool:
@@ -399,131 +449,6 @@ def _has_normal_prior(trained: Trained) -> bool:
     is_deep = isinstance(model, HierarchicalVAE)
     prior = model.top if is_deep else ModelTraits.of(model).prior
     return PriorTraits.of(prior).is_standard is True
-
-
-def _describe_classes(
-    trained: Trained, dataset: Dataset, split: Split
-) -> dict[str, Json]:
-    """Classes, their colours, and what a conditional model takes."""
-    from flaxvae.latent.figures.style import NO_CLASS, class_colors
-
-    condition = ModelTraits.of(trained.model).condition
-    found: dict[str, Json] = {"labels": None, "classes": [], "condition": None}
-    count = 0
-    if split.labels is not None:
-        labels = np.asarray(split.labels)
-        count = max(int(labels.max()) + 1, len(dataset.class_names or ()))
-        found["labels"] = labels.tolist()
-    if condition is not None:
-        traits = ConditionTraits.of(condition)
-        if traits.num_classes is not None:
-            count = max(count, traits.num_classes)
-            found["condition"] = {"classes": traits.num_classes}
-        elif split.condition is not None:
-            vectors = np.asarray(split.condition, np.float32)
-            found["condition"] = {"vectors": _halves(vectors), "width": traits.width}
-    found["classes"] = [name_class(i, dataset.class_names) for i in range(count)]
-    found["colors"] = list[Json](class_colors(count))
-    return found | {"no_class": NO_CLASS}
-
-
-def _pack_examples(trained: Trained, x: np.ndarray) -> dict[str, Json]:
-    """The examples as the model sees them: a picture of images, or numbers."""
-    seen = np.asarray(trained.preprocessing.prepare(np.asarray(x)), np.float32)
-    if seen.ndim == 4 and seen.shape[-1] in (1, 3):
-        return _pack_images(np.clip(np.nan_to_num(seen), 0.0, 1.0))
-    count = min(len(seen), max(ROW_BYTES // (2 * math.prod(seen.shape[1:])), 1))
-    kept = np.nan_to_num(seen[:count], nan=0.0).reshape(count, -1)
-    return {"count": count, "rows": _halves(kept)}
-
-
-def _pack_images(images: np.ndarray) -> dict[str, Json]:
-    """As many images as there is room for, side by side in one picture."""
-    from PIL import Image
-
-    count, is_grey = len(images), images.shape[-1] == 1
-    while True:
-        chosen = images[:count]
-        N, H, W, C = chosen.shape
-        columns = max(math.ceil(math.sqrt(N * H / W)), 1)
-        rows = -(-N // columns)
-        filled = np.zeros((rows * columns, H, W, C), np.float32)
-        filled[:N] = chosen
-        tiles = filled.reshape(rows, columns, H, W, C).swapaxes(1, 2)
-        sheet = tiles.reshape(rows * H, columns * W, C)
-        file = io.BytesIO()
-        if is_grey:  # 16 grey levels take half of the room of 256
-            levels = np.round(sheet[..., 0] * 15).astype(np.uint8)
-            picture = Image.fromarray(levels).convert("L")
-            indexed = Image.frombytes("P", picture.size, picture.tobytes())
-            indexed.putpalette([v for i in range(16) for v in (17 * i,) * 3])
-            indexed.save(file, "PNG", bits=4, optimize=True)
-            kind = "image/png"
-        else:
-            colours = np.round(sheet * 255).astype(np.uint8)
-            Image.fromarray(colours).save(file, "WEBP", quality=82, method=2)
-            kind = "image/webp"
-        size = file.tell()
-        if size <= IMAGE_BYTES or count <= 2:
-            break
-        count = max(int(count * 0.95 * IMAGE_BYTES / size), 2)
-    data = base64.b64encode(file.getvalue()).decode()
-    return {"count": N, "across": columns, "sheet": f"data:{kind};base64,{data}"}
-
-
-def _describe_columns(trained: Trained, dataset: Dataset, x: np.ndarray) -> Json:
-    """The columns of a table or the features of series, in their own units.
-
-    ``grid`` and ``own``: equally spaced values that the model sees, from the first to
-    the last of ``grid``, and what they are in the data's units.
-    """
-    if len(trained.data_shape) == 3:
-        return None
-    F = trained.data_shape[-1]
-    seen = np.asarray(trained.preprocessing.prepare(np.asarray(x)), np.float64)
-    seen = seen.reshape(-1, F)
-    low, high = np.nanmin(seen, axis=0), np.nanmax(seen, axis=0)
-    low, high = (np.nan_to_num(v) for v in (low, high))
-    high = np.where(high > low, high, low + 1)
-    grid = low + (high - low) * np.linspace(0, 1, GRID)[:, None]  # (GRID, F)
-    own = np.asarray(trained.preprocessing.inverse(grid.astype(np.float32)))
-    own = np.asarray(own, np.float64)
-
-    def number(name: str, i: int, kind: str) -> dict[str, Json]:
-        return {
-            "name": name,
-            "kind": kind,
-            "feature": i,
-            "grid": [float(low[i]), float(high[i])],
-            "own": _floats(own[:, i]),
-        }
-
-    schema = trained.preprocessing.schema
-    if schema is None:
-        names = dataset.columns or ()
-        if len(names) != F:
-            names = tuple(f"x{i + 1}" for i in range(F))
-        return [number(str(name), i, "real") for i, name in enumerate(names)]
-    found: list[Json] = []
-    for column, features, _ in schema.slices():
-        first = features.start
-        if column.kind == "category":
-            values = [MISSING if v is None else str(v) for v in column.values]
-            found.append(
-                {
-                    "name": column.name,
-                    "kind": "category",
-                    "feature": first,
-                    "values": list[Json](values),
-                }
-            )
-            continue
-        described = number(column.name, first, column.kind)
-        if column.kind == "binary":
-            pair = ("no", "yes") if column.type == "bool" else column.values or (0, 1)
-            described["values"] = [str(v) for v in pair]
-        found.append(described)
-    return found
 
 
 def _find_facts(trained: Trained) -> Json:
@@ -541,16 +466,3 @@ def _find_facts(trained: Trained) -> Json:
             if isinstance(value, int | float) and math.isfinite(value):
                 facts.append([f"test {name.replace('_', ' ')}", value])
     return facts
-
-
-def _floats(values: np.ndarray) -> list[Json]:
-    """Numbers with six digits."""
-    flat = np.asarray(values, np.float64).reshape(-1)
-    return [float(f"{v:.6g}") for v in flat]
-
-
-def _halves(values: np.ndarray) -> str:
-    """Numbers as float16 in base64."""
-    most = float(np.finfo(np.float16).max)
-    array = np.clip(np.asarray(values, np.float32), -most, most)
-    return base64.b64encode(array.astype("<f2").tobytes()).decode()

@@ -19,16 +19,18 @@ export function normals(seed) {
   return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 }
 
-function execute(run, { inputs, seed }) {
+/** The result for inputs by name; `noise` scales the draws, 0 gives the mean. */
+function execute(run, { inputs, seed = 0, noise = 1 }) {
   for (const [name, value] of Object.entries(inputs)) {
     if (!run.inputs[name]) continue;
     if (typeof value === "number") run.inputs[name].fill(value);
     else run.inputs[name].set(value);
   }
-  if (run.noise.length && run.seed !== seed) {
-    run.seed = seed;
-    const draw = normals(seed ?? 0);
-    for (const array of run.noise) for (let i = 0; i < array.length; i++) array[i] = draw();
+  const drawn = `${seed} ${noise}`;
+  if (run.noise.length && run.drawn !== drawn) {
+    run.drawn = drawn;
+    const draw = normals(seed);
+    for (const array of run.noise) for (let i = 0; i < array.length; i++) array[i] = noise * draw();
   }
   run.run();
   return Object.values(run.outputs)[0];
@@ -50,7 +52,7 @@ export class Runner {
     this.calls = new Map();
     this.id = 0;
     this.worker = null;
-    const zeros = { inputs: {}, seed: 0 };
+    const zeros = { inputs: {} };
     // The first calls are slow: they make tables, and the browser compiles the loops.
     this.milliseconds = Infinity;
     const start = performance.now();

@@ -5,8 +5,9 @@ import { Runner, normals, serve } from "./decoder.js";
 import { drawBars, drawImage, drawSeries, formatNumber } from "./pictures.js";
 import { Scatter } from "./scatter.js";
 
-const MOST_SLIDERS = 64;
+const MOST_SLIDERS = 64; // at first; a button shows more
 const SECONDS = 4; // of a path, from one end to the other
+const QUIET = 700; // milliseconds without a change, before a screen reader is told
 const SQUARE = 7; // pictures along a side of the bilinear square
 
 const $ = (id) => document.getElementById(id);
@@ -28,6 +29,7 @@ function start() {
   const rows = data.examples.rows ? halves(data.examples.rows, data.examples.count * data.shape.reduce((a, b) => a * b)) : null;
   const hasLevels = data.levels.length > 1;
   const code = $("code").textContent;
+  const isRandom = Boolean(data.std || data.encoder?.noise.length); // q(z|x) has draws here
   const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
   const decoder = new Runner(data.decoder, url);
   let encoder = null;
@@ -41,8 +43,11 @@ function start() {
     temperature: 1,
     seed: 1,
     view: data.codebook ? "codebook" : D <= 2 || !data.pca ? "axes" : "pca",
-    x: Math.min(...data.order.slice(0, 2)),
-    y: Math.max(...data.order.slice(0, 2)),
+    x: Math.min(...data.order[0].slice(0, 2)),
+    y: Math.max(...data.order[0].slice(0, 2)),
+    level: 0, // of the sliders
+    count: MOST_SLIDERS, // of the sliders
+    own: null, // an image of one's own and its code: { x, z }
     tool: "explore",
     marks: [], // of the path or square: { z, condition }
     playing: false,
@@ -73,14 +78,17 @@ function start() {
     mainCanvas.style.height = `${Math.floor(mainCanvas.height * scale)}px`;
   }
 
+  let original = null; // the example beside the bars of a table
+
   function show(x, canvas = mainCanvas) {
     if (isImage) drawImage(canvas, x, data.shape);
     else if (isSeries) drawSeries(canvas, x, data.shape, canvas === mainCanvas);
-    else drawBars(mainBox, x, data.columns);
+    else drawBars(mainBox, x, data.columns, original);
     if (canvas === mainCanvas && mainCanvas && mainCanvas.shown !== `${canvas.width}`) {
       mainCanvas.shown = `${canvas.width}`;
       fitPicture();
     }
+    return true;
   }
 
   const conditionOf = (at) => (vectors ? vectors.subarray(Math.max(at.example ?? 0, 0) * data.condition.width).subarray(0, data.condition.width) : at.condition);
@@ -107,13 +115,14 @@ function start() {
     });
   }
 
+  const rowOf = (i) => {
+    const size = data.shape.reduce((a, b) => a * b);
+    return rows.subarray(i * size, (i + 1) * size);
+  };
+
   function showExample(i, canvas) {
-    if (rows) {
-      const size = data.shape.reduce((a, b) => a * b);
-      if (i < data.examples.count && canvas) show(rows.subarray(i * size, (i + 1) * size), canvas);
-      return i < data.examples.count;
-    }
-    if (!sheet || i >= data.examples.count) return false;
+    if (i >= data.examples.count) return false;
+    if (rows) return show(rowOf(i), canvas);
     const [height, width] = data.shape;
     canvas.width = width;
     canvas.height = height;
@@ -131,16 +140,25 @@ function start() {
     return true;
   }
 
-  function showPair(i, isShown) {
-    if (!mainCanvas) return;
-    const has = i >= 0 && showExample(i, $("original"));
-    $("original").style.visibility = has ? "visible" : "hidden";
+  /** The example, or the image of one's own, and its reconstruction. */
+  function showPair(at, isShown) {
+    const i = at.example ?? -1;
+    const own = i < 0 && !state.preview ? state.own : null;
     const name = i >= 0 ? labelOf(i) : null;
-    $("original-caption").textContent = i < 0 ? "test example" : `#${data.numbers[i]}${name === null ? "" : ` · ${name}`}`;
-    $("reconstruction").style.visibility = i >= 0 ? "visible" : "hidden";
-    if (i < 0 || isShown) return;
-    const at = { z: codeOf(i), condition: data.labels?.[i] ?? 0, example: i, kept: data.levels.length };
-    decoder.ask("pair", requestOf(at), (x) => show(x, $("reconstruction")));
+    const caption = own ? "your image" : i < 0 ? "test example" : `#${data.numbers[i]}${name === null ? "" : ` · ${name}`}`;
+    if (!mainCanvas) {
+      original = i >= 0 && i < data.examples.count ? rowOf(i) : null;
+      $("main-caption").textContent = original ? `mean of p(x|z); marks: test example ${caption}` : "mean of p(x|z)";
+      return;
+    }
+    const has = own ? show(own.x, $("original")) : i >= 0 && showExample(i, $("original"));
+    $("original").style.visibility = has ? "visible" : "hidden";
+    $("original-caption").textContent = caption;
+    $("reconstruction").style.visibility = own || i >= 0 ? "visible" : "hidden";
+    if (!(own || i >= 0) || isShown) return;
+    const z = own ? own.z : codeOf(i);
+    const condition = own ? state.condition : (data.labels?.[i] ?? 0);
+    decoder.ask("pair", requestOf({ z, condition, example: i, kept: data.levels.length }), (x) => show(x, $("reconstruction")));
   }
 
   // ---- codes ------------------------------------------------------------------------
@@ -156,23 +174,24 @@ function start() {
     const own = at.example ?? -1;
     // The code of an example gives its reconstruction: one picture for both.
     const isOwn = Boolean(mainCanvas) && own >= 0 && !keepPair && isCodeOf(at, own);
+    if (!keepPair) showPair(at, isOwn);
     decode(at, isOwn, since);
-    if (!keepPair) showPair(own, isOwn);
     showSliders();
     scatter.paint();
     showStatus();
   }
 
-  function setCode(z, { example = -1, condition = null } = {}) {
+  function setCode(z, { example = -1, condition = null, own = null } = {}) {
     state.z.set(z);
     state.example = example;
+    state.own = own;
     state.preview = null;
     if (condition !== null && data.condition?.classes && condition >= 0) {
       state.condition = condition;
       $("condition").value = condition;
     }
     if (example >= 0) $("example").value = data.numbers[example];
-    $("to-posterior").disabled = !(std && example >= 0);
+    $("to-posterior").disabled = !((std && example >= 0) || (isRandom && data.encoder && (own || example >= 0)));
     update();
   }
 
@@ -202,11 +221,16 @@ function start() {
   }
 
   function drawPosterior() {
-    const i = state.example;
-    if (!std || i < 0) return;
-    const z = codeOf(i);
-    for (let d = 0; d < D; d++) z[d] += state.temperature * std[i * D + d] * draw();
-    setCode(z, { example: i });
+    const { example: i, own } = state;
+    if (std && i >= 0) {
+      const z = codeOf(i);
+      for (let d = 0; d < D; d++) z[d] += state.temperature * std[i * D + d] * draw();
+      setCode(z, { example: i });
+    } else if (own || i >= 0) {
+      if (hasLevels) setKept(data.levels.length);
+      const x = own ? own.x : rows ? rowOf(i) : pixelsOf($("original"));
+      encode(x, state.temperature, (z) => setCode(z, { example: i, own }));
+    }
   }
 
   // ---- the plane --------------------------------------------------------------------
@@ -214,6 +238,7 @@ function start() {
   const scatter = new Scatter($("points"), $("overlay"), data.colors, data.no_class);
   scatter.labels = data.labels;
   const pca = data.pca;
+  const arrangement = () => data.embeddings.find(({ name }) => name === state.view);
 
   function placeOf(z) {
     if (state.view === "axes") return [z[state.x], D > 1 ? z[state.y] : 0];
@@ -227,11 +252,20 @@ function start() {
     return null;
   }
 
+  /** The place of a code, or where codes have no place that of its example. */
+  function placeFor(at) {
+    const i = at.example ?? -1;
+    if (i < 0 || placeOf(at.z)) return placeOf(at.z);
+    const place = [scatter.xy[2 * i], scatter.xy[2 * i + 1]];
+    return Number.isFinite(place[0]) ? place : null;
+  }
+
   function placePoints() {
     const xy = new Float32Array(2 * N).fill(NaN);
     if (data.codebook) xy.set(data.codebook.xy);
-    else if (state.view === "tsne") {
-      data.tsne.rows.forEach((i, k) => xy.set([data.tsne.xy[2 * k], data.tsne.xy[2 * k + 1]], 2 * i));
+    else if (arrangement()) {
+      const { rows: chosen, xy: places } = arrangement();
+      chosen.forEach((i, k) => xy.set([places[2 * k], places[2 * k + 1]], 2 * i));
     } else if (state.view === "pca") {
       for (let i = 0; i < N; i++) xy.set(placeOf(codes.subarray(i * D, (i + 1) * D)), 2 * i);
     } else {
@@ -248,7 +282,7 @@ function start() {
   function namesOfAxes() {
     const name = (d) => `z${String(d + 1).replace(/\d/g, (c) => "₀₁₂₃₄₅₆₇₈₉"[c])}`;
     if (state.view === "axes") return D > 1 ? [name(state.x), name(state.y)] : [name(0), ""];
-    return state.view === "tsne" ? ["t-SNE 1", "t-SNE 2"] : ["PC 1", "PC 2"];
+    return [1, 2].map((k) => `${arrangement()?.name ?? "PC"} ${k}`);
   }
 
   /** The code at a place of the plane; its other coordinates are those that are kept. */
@@ -269,8 +303,9 @@ function start() {
       const i = scatter.nearest(px, py, 1e3);
       return i >= 0 ? codeOf(i) : z;
     }
-    const near = data.tsne.rows
-      .map((i, k) => [i, (data.tsne.xy[2 * k] - x) ** 2 + (data.tsne.xy[2 * k + 1] - y) ** 2])
+    const { rows: chosen, xy } = arrangement();
+    const near = chosen
+      .map((i, k) => [i, (xy[2 * k] - x) ** 2 + (xy[2 * k + 1] - y) ** 2])
       .sort((a, b) => a[1] - b[1])
       .slice(0, 3);
     const weights = near.map(([, d]) => 1 / (d + 1e-6));
@@ -307,26 +342,16 @@ function start() {
       context.stroke();
     };
     if (state.marks.length > 1) {
+      const isSquare = state.marks.length === 4;
+      const isCurve = state.tool === "path" && placeOf(state.z); // or a line between examples
+      const line = isSquare ? [0, 1, 3, 2, 0].map((i) => state.marks[i]) : isCurve ? Array.from({ length: 41 }, (_, k) => pathAt(k / 40)) : state.marks;
       context.strokeStyle = accent;
       context.beginPath();
-      if (state.tool === "square" || state.marks.length === 4) {
-        const order = state.marks.length === 4 ? [0, 1, 3, 2, 0] : state.marks.map((_, i) => i);
-        for (const i of order) {
-          const place = placeOf(state.marks[i].z);
-          if (place) context.lineTo(...scatter.toScreen(...place));
-        }
-      } else {
-        for (let k = 0; k <= 40; k++) {
-          const place = placeOf(pathAt(k / 40).z);
-          if (place) context.lineTo(...scatter.toScreen(...place));
-        }
-      }
+      for (const place of line.map(placeFor)) if (place) context.lineTo(...scatter.toScreen(...place));
       context.stroke();
     }
-    for (const mark of state.marks) ring(placeOf(mark.z), 6, true);
-    const at = current();
-    const own = at.example ?? -1;
-    const place = placeOf(at.z) ?? (own >= 0 && scatter.xy[2 * own] === scatter.xy[2 * own] ? [scatter.xy[2 * own], scatter.xy[2 * own + 1]] : null);
+    for (const mark of state.marks) ring(placeFor(mark), 6, true);
+    const place = state.playing && !placeOf(state.z) ? null : placeFor(current());
     if (place) {
       const [px, py] = scatter.toScreen(...place);
       context.strokeStyle = ink;
@@ -422,21 +447,16 @@ function start() {
   }
 
   function drawSquare() {
-    if (!isImage) {
-      setCode(bilinear(0.5, 0.5));
-      return;
-    }
-    const [height, width] = data.shape;
-    const large = document.createElement("canvas");
-    large.width = SQUARE * (width + 1) - 1;
-    large.height = SQUARE * (height + 1) - 1;
     const tile = document.createElement("canvas");
+    const large = document.createElement("canvas");
     let left = SQUARE * SQUARE;
     for (let i = 0; i < SQUARE; i++) {
       for (let j = 0; j < SQUARE; j++) {
         const at = { z: bilinear(i / (SQUARE - 1), j / (SQUARE - 1)), condition: state.condition, example: state.example };
         decoder.ask(`tile ${i} ${j}`, requestOf(at), (x) => {
-          drawImage(tile, x, data.shape);
+          show(x, tile);
+          const { width, height } = tile;
+          if (left === SQUARE * SQUARE) Object.assign(large, { width: SQUARE * (width + 1) - 1, height: SQUARE * (height + 1) - 1 });
           large.getContext("2d").drawImage(tile, j * (width + 1), i * (height + 1));
           if (--left) return;
           mainCanvas.width = large.width;
@@ -509,7 +529,7 @@ function start() {
     overlay.setPointerCapture(event.pointerId);
     const place = placeOn(event);
     fingers.set(event.pointerId, place);
-    drag = { from: place, last: place, moved: false };
+    drag = { from: place, last: place, moved: false, pinched: Boolean(drag) };
     if (state.tool === "lasso") lasso = [place];
     if (event.pointerType !== "mouse" && fingers.size === 1 && state.tool === "explore") look(...place, event.timeStamp);
   });
@@ -546,14 +566,15 @@ function start() {
     const place = placeOn(event);
     fingers.delete(event.pointerId);
     const was = drag;
-    if (!fingers.size) [drag, pinch] = [null, 0];
+    pinch = 0;
+    if (!fingers.size) drag = null;
     if (!was || event.type === "pointercancel") return;
     if (state.tool === "lasso") {
       finishLasso(was.moved);
       return;
     }
     const isTouch = event.pointerType !== "mouse";
-    if ((was.moved && !isTouch) || fingers.size || pinch) return;
+    if ((was.moved && !isTouch) || fingers.size || was.pinched) return;
     const i = scatter.nearest(...place);
     const at = { z: i >= 0 ? codeOf(i) : codeAt(...place), example: i, condition: state.condition };
     if (state.tool !== "explore") mark(at);
@@ -639,36 +660,73 @@ function start() {
   }
   if (data.codebook) makeCells();
 
-  const sliders = (data.codebook ? [] : data.order).slice(0, MOST_SLIDERS).map((d) => {
+  let sliders = [];
+  const ends = data.levels.map((_, k) => data.levels.slice(0, k).reduce((x, y) => x + y, 0)); // before each level
+  const nameOf = (d) => {
+    const k = ends.findLastIndex((end) => end <= d);
+    return hasLevels ? `${k + 1},${d - ends[k] + 1}` : `${d + 1}`;
+  };
+
+  function makeSlider(d) {
     const row = document.createElement("label");
     row.className = "slider";
     const low = Math.min(-3, data.mean[d] - 4 * data.spread[d]);
     const high = Math.max(3, data.mean[d] + 4 * data.spread[d]);
-    row.innerHTML = `<b>z<sub>${d + 1}</sub></b><input type="range" step="any"><output></output><span class="kl"></span>`;
+    row.innerHTML = `<b>z<sub>${nameOf(d)}</sub></b><input type="range" step="any"><output></output><span class="kl"></span>`;
     const [, input, output, kl] = row.children;
     input.min = low.toPrecision(4);
     input.max = high.toPrecision(4);
-    input.setAttribute("aria-label", `z ${d + 1}`);
+    input.setAttribute("aria-label", `z ${nameOf(d)}`);
     input.dataset.dimension = d;
     kl.textContent = data.kl ? `${data.kl[d].toFixed(2)} nats` : "";
     input.addEventListener("input", () => {
       play(false);
       if (state.preview) state.z.set(state.preview.z);
-      state.preview = null;
+      state.preview = state.own = null;
       state.z[d] = Number(input.value);
       state.example = vectors ? state.example : -1;
+      if (state.kept <= state.level) setKept(state.level + 1); // a level that is drawn has no sliders
       update({ keepPair: true });
     });
     $("sliders").append(row);
     return { d, input, output };
-  });
-  if (!data.codebook && (data.order.length > MOST_SLIDERS || hasLevels)) {
+  }
+
+  /** The sliders of one level, largest KL first, and what they are. */
+  function makeSliders() {
+    const order = data.order[state.level];
+    for (const element of [...$("sliders").children]) if (element.id !== "level-label") element.remove();
+    sliders = order.slice(0, state.count).map(makeSlider);
     const note = document.createElement("p");
     note.className = "note";
-    const shown = sliders.length < data.order.length ? `The ${sliders.length} of ${data.order.length} dimensions with the largest spread. ` : "";
-    note.textContent = shown + (hasLevels ? "Dimensions of the top level. “Levels” says which levels are those of the code; the others are drawn from the prior given those above, at temperature 0 its mean." : "");
-    $("sliders").append(note);
+    note.textContent = `${sliders.length < order.length ? `${sliders.length} of ${order.length} dimensions` : "Dimensions"} by ${data.kl ? "their KL" : "the spread of their codes"}, largest first. `;
+    if (hasLevels) note.textContent += "“Levels” says which levels are those of the code; the others are drawn from the prior given those above, at temperature 0 its mean.";
+    if (order.length > 2) $("sliders").append(note);
+    if (sliders.length === order.length) return;
+    const more = Object.assign(document.createElement("button"), { textContent: `Show ${Math.min(MOST_SLIDERS, order.length - sliders.length)} more` });
+    more.addEventListener("click", () => {
+      state.count += MOST_SLIDERS;
+      makeSliders();
+      showSliders();
+    });
+    $("sliders").append(more);
   }
+
+  if (hasLevels) {
+    const label = Object.assign(document.createElement("label"), { className: "wide", id: "level-label", textContent: "Sliders: level " });
+    const select = label.appendChild(document.createElement("select"));
+    data.levels.forEach((size, k) => {
+      const kl = data.kl ? `, ${data.order[k].reduce((total, d) => total + data.kl[d], 0).toFixed(1)} nats` : "";
+      select.add(new Option(`${k + 1}${k ? "" : " (top)"}: ${size}${kl}`, k));
+    });
+    select.addEventListener("change", () => {
+      Object.assign(state, { level: Number(select.value), count: MOST_SLIDERS });
+      makeSliders();
+      showSliders();
+    });
+    $("sliders").append(label);
+  }
+  if (!data.codebook) makeSliders();
 
   function showSliders() {
     const { z } = current();
@@ -688,6 +746,8 @@ function start() {
     }
   }
 
+  let speaking = 0;
+
   function showStatus() {
     const at = current();
     let text = data.codebook ? `${D} of ${data.codebook.size} entries` : D <= 8 ? `z = (${Array.from(at.z, (v) => v.toFixed(2)).join(", ")})` : `|z| = ${Math.hypot(...at.z).toFixed(2)}`;
@@ -695,13 +755,16 @@ function start() {
     if (scatter.selected) text = `${scatter.selected.size.toLocaleString("en")} codes selected (Esc: none) · ${text}`;
     if (state.tool === "path" && state.marks.length < 2) text = `Path: click ${state.marks.length ? "the second point" : "two points"} · ${text}`;
     if (state.tool === "square" && state.marks.length < 4) text = `Square: click ${4 - state.marks.length} more points · ${text}`;
-    if ($("status").textContent !== text) $("status").textContent = text;
+    if ($("status").textContent === text) return;
+    $("status").textContent = text;
+    // A screen reader hears where the code has come to rest.
+    clearTimeout(speaking);
+    speaking = setTimeout(() => ($("spoken").textContent = text), QUIET);
   }
 
-  const axisNames = Array.from({ length: Math.min(top, 512) }, (_, d) => `z${d + 1}`);
   for (const name of ["x", "y"]) {
     const select = $(`axis-${name}`);
-    for (const d of data.order.slice(0, 512)) select.add(new Option(axisNames[d] ?? `z${d + 1}`, d));
+    for (const d of data.order[0]) select.add(new Option(`z${d + 1}`, d));
     select.value = state[name];
     select.addEventListener("change", () => {
       state[name] = Number(select.value);
@@ -709,7 +772,7 @@ function start() {
       update();
     });
   }
-  const views = data.codebook ? [["codebook", "PCA"]] : [["axes", "two dimensions"], ...(pca ? [["pca", "PCA"]] : []), ...(data.tsne ? [["tsne", "t-SNE"]] : [])];
+  const views = data.codebook ? [["codebook", "PCA"]] : [["axes", "two dimensions"], ...(pca ? [["pca", "PCA"]] : []), ...data.embeddings.map(({ name }) => [name, name])];
   for (const [value, text] of views) $("view").add(new Option(text, value));
   $("view").value = state.view;
   $("view-label").hidden = views.length < 2;
@@ -749,8 +812,12 @@ function start() {
   act("to-prior", drawPrior);
   act("to-example", () => setExample(Math.floor(Math.random() * N)));
   act("to-posterior", drawPosterior);
-  $("to-prior").disabled = !data.prior;
+  $("to-prior").hidden ||= !data.prior;
   $("to-posterior").disabled = true;
+  $("to-posterior").hidden ||= !isRandom && (Boolean(data.encoder) || !data.prior);
+  if (!isRandom && !data.encoder) $("to-posterior").title = "Draws of this posterior need the encoder: explore --with_encoder";
+  $("temperature").parentElement.hidden ||= !data.prior && !isRandom;
+  document.querySelector("[data-tool=square]").hidden ||= !mainCanvas;
   $("example").max = data.numbers[N - 1];
   $("example").addEventListener("change", () => {
     const wanted = Number($("example").value);
@@ -808,34 +875,40 @@ function start() {
   // ---- images of one's own ----------------------------------------------------------
 
   async function encodeFile(file) {
-    const [height, width, channels] = data.shape;
+    const [height, width] = data.shape;
     const picture = await createImageBitmap(file);
     const canvas = Object.assign(document.createElement("canvas"), { width, height });
     const context = canvas.getContext("2d");
     const side = Math.min(picture.width / width, picture.height / height);
     const [w, h] = [width * side, height * side];
     context.drawImage(picture, (picture.width - w) / 2, (picture.height - h) / 2, w, h, 0, 0, width, height);
-    const pixels = context.getImageData(0, 0, width, height).data;
+    encodeOwn(pixelsOf(canvas));
+  }
+
+  /** What the model sees of a canvas of the data's size. */
+  function pixelsOf(canvas) {
+    const [height, width, channels] = data.shape;
+    const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
     const x = new Float32Array(width * height * channels);
     for (let i = 0; i < width * height; i++) {
       const [r, g, b] = [0, 1, 2].map((k) => pixels[4 * i + k] / 255);
       if (channels === 1) x[i] = 0.299 * r + 0.587 * g + 0.114 * b;
       else x.set([r, g, b], 3 * i);
     }
-    encode(x);
+    return x;
   }
 
-  function encode(x) {
-    encoder ??= new Runner(data.encoder, null);
-    const inputs = { x, ...(isConditional ? { condition: conditionOf(state) } : {}) };
-    const z = encoder.now({ inputs, seed: 0 });
+  function encodeOwn(x) {
     clearMarks();
     if (hasLevels) setKept(data.levels.length);
-    setCode(z);
-    show(x, $("original"));
-    $("original").style.visibility = "visible";
-    $("original-caption").textContent = "your image";
-    return z;
+    encode(x, 0, (z) => setCode(z, { own: { x, z } }));
+  }
+
+  /** A draw from q(z|x) with deviations times `noise`; 0: its mean. */
+  function encode(x, noise, done) {
+    encoder ??= new Runner(data.encoder, url);
+    const inputs = { x, ...(isConditional ? { condition: conditionOf(state) } : {}) };
+    encoder.ask("main", { inputs, seed: ++state.seed, noise }, done);
   }
 
   if (data.encoder && isImage) {
@@ -925,11 +998,11 @@ function start() {
       "<kbd>R</kbd> random example · <kbd>Q</kbd> posterior draw · <kbd>+</kbd> <kbd>−</kbd> zoom · <kbd>0</kbd> fit · <kbd>T</kbd> dark or light · <kbd>Esc</kbd> clears";
     const body = $("panel-text");
     body.replaceChildren(
-      text("p", `Every point is the mean code of a test example${data.tsne ? "" : ""}. Moving over the plane decodes the code under the pointer, in this page: nothing is sent anywhere. A click keeps it; its other dimensions stay as they are.`),
+      text("p", `Every point is the mean code of a test example. Moving over the plane decodes the code under the pointer, in this page: nothing is sent anywhere. A click keeps it; its other dimensions stay as they are.`),
       keys,
       list,
       text("p", "Made by"),
-      text("code", `python -m experiments.explore --workdir=${data.workdir}${data.encoder ? " --with_encoder" : ""}`),
+      text("code", data.command),
     );
     $("panel").showModal();
   }
@@ -946,7 +1019,7 @@ function start() {
     const z = Float32Array.from(at.z);
     if (state.view === "pca") {
       for (let d = 0; d < top; d++) z[d] += dx * pca.directions[d] + dy * pca.directions[top + d];
-    } else {
+    } else if (state.view === "axes") {
       z[state.x] += dx;
       if (D > 1) z[state.y] += dy;
     }
@@ -1016,6 +1089,7 @@ function start() {
     latencies,
     median,
     encode,
+    encodeOwn,
     setCode,
     setExample,
     placeOf,
@@ -1043,7 +1117,7 @@ function start() {
   page.ready = performance.now();
   page.compiled = page.ready - opened;
   if (sheet) {
-    sheet.onload = () => showPair(current().example ?? -1);
+    sheet.onload = () => showPair(current());
     sheet.src = data.examples.sheet;
   }
 }

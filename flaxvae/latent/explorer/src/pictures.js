@@ -56,18 +56,19 @@ export function drawSeries(canvas, x, [steps, features], large) {
   }
 }
 
-/** Bars of a table's columns; elements are made once and then changed. */
-export function drawBars(box, x, columns) {
+/** Bars of a table's columns, with marks at an example; elements are made once. */
+export function drawBars(box, x, columns, original = null) {
   if (!box.rows) {
     box.classList.add("bars");
     box.tabIndex = 0;
     box.setAttribute("role", "group");
     box.setAttribute("aria-label", "Columns in their units");
     box.rows = columns.map((column) => {
-      const [name, track, value] = ["span", "span", "span"].map((tag) => box.appendChild(document.createElement(tag)));
+      const [name, track, value, given] = ["span", "span", "span", "span"].map((tag) => box.appendChild(document.createElement(tag)));
       name.className = "name";
       name.textContent = name.title = column.name;
       track.className = "track";
+      given.className = "given";
       const parts = column.kind === "category" ? column.values : [0];
       const fills = parts.map((_, i) => {
         const fill = track.appendChild(document.createElement("span"));
@@ -78,26 +79,37 @@ export function drawBars(box, x, columns) {
         }
         return fill;
       });
-      return { value, fills };
+      const mark = track.appendChild(document.createElement("i"));
+      return { value, given, fills, mark };
     });
   }
   columns.forEach((column, k) => {
-    const { value, fills } = box.rows[k];
-    if (column.kind === "category") {
-      let best = 0;
-      column.values.forEach((_, i) => {
-        const p = x[column.feature + i];
-        if (p > x[column.feature + best]) best = i;
-        fills[i].style.width = `${Math.max(0, Math.min(1, p)) * 100}%`;
-      });
-      value.textContent = `${column.values[best]} ${Math.round(x[column.feature + best] * 100)}%`;
-      return;
-    }
-    const v = x[column.feature];
-    const [low, high] = column.grid;
-    const share = column.kind === "binary" ? v : (v - low) / (high - low);
-    fills[0].style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
-    value.textContent =
-      column.kind === "binary" ? `${column.values[1]} ${Math.round(v * 100)}%` : formatNumber(toOwn(column, v));
+    const { value, given, fills, mark } = box.rows[k];
+    const shares = sharesOf(column, x);
+    shares.forEach((share, i) => (fills[i].style.width = `${share * 100}%`));
+    value.textContent = textOf(column, x);
+    given.textContent = original ? textOf(column, original, true) : "";
+    mark.hidden = column.kind === "category" || !Number.isFinite(original?.[column.feature]);
+    if (!mark.hidden) mark.style.left = `${sharesOf(column, original)[0] * 100}%`;
   });
+}
+
+/** The length of a column's bar, from 0 to 1, or of its parts: one per category. */
+function sharesOf(column, x) {
+  const clip = (v) => Math.max(0, Math.min(1, v));
+  const v = x[column.feature];
+  if (column.kind === "category") return column.values.map((_, i) => clip(x[column.feature + i]));
+  if (column.kind === "binary") return [clip(v)];
+  const [low, high] = column.grid;
+  return [clip((v - low) / (high - low))];
+}
+
+function textOf(column, x, isExample = false) {
+  const v = x[column.feature];
+  const percent = (p) => (isExample ? "" : ` ${Math.round(p * 100)}%`);
+  if (column.kind === "binary") return isExample ? (column.values[Math.round(v)] ?? "–") : `${column.values[1]}${percent(v)}`;
+  if (column.kind !== "category") return formatNumber(toOwn(column, v));
+  const all = column.values.map((_, i) => x[column.feature + i]);
+  const best = all.indexOf(Math.max(...all));
+  return `${column.values[best]}${percent(all[best])}`;
 }

@@ -129,14 +129,14 @@ export class Scatter {
 
   renderGrid(context) {
     const style = getComputedStyle(document.documentElement);
-    const rough = 90 / this.scale;
+    const rough = Math.max(50, Math.min(140, this.width / 9)) / this.scale;
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((k) => k * power).find((v) => v >= rough) ?? 10 * power;
     const [left, top] = this.toData(0, 0);
     const [right, bottom] = this.toData(this.width, this.height);
     context.strokeStyle = style.getPropertyValue("--line");
     context.fillStyle = style.getPropertyValue("--soft");
-    context.font = `${Math.max(11, Math.min(18, this.width / 90))}px system-ui, sans-serif`;
+    context.font = `${Math.max(11, Math.min(24, this.width / 90))}px system-ui, sans-serif`;
     context.lineWidth = 1;
     const digits = Math.max(0, -Math.floor(Math.log10(step)));
     for (let k = Math.ceil(left / step); k * step <= right && k < 1e6; k++) {
