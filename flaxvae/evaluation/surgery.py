@@ -23,7 +23,6 @@ from flaxvae.objectives.total_correlation import log_marginals
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 
-MEMORY_BUDGET = 2**25  # bytes of densities that are computed at once
 LEVEL_BUDGET = 2**28  # bytes of the passes of a network of levels at once
 LEVEL_PAIRS = 2**19  # of a draw and an example, each a pass of such a network
 GRID_PAIRS = 2**13  # likewise of a convolutional one, whose passes take milliseconds
@@ -111,11 +110,9 @@ def elbo_surgery(
         log_q, log_p, log_q_z = _log_levels(q, share, rows, key, row)
         log_product = log_q_z
     else:
-        chosen = jax.tree.map(lambda leaf: leaf[rows], q)
-        z = chosen.sample(key)  # (A, D)
-        log_q_z, log_product = _log_aggregate(q, share, z)
-        log_q = np.asarray(chosen.log_prob(z), np.float64)
-        log_p = np.asarray(prior.log_prob(z), np.float64)
+        log_q, log_p, log_q_z, log_product = _log_densities(
+            q, cast(Distribution, prior), share, rows, key
+        )
 
     def estimate(term: np.ndarray) -> float:
         return _with_control(term, log_q - log_p, kl, of_row)
@@ -153,34 +150,55 @@ def _choose_rows(share: np.ndarray, num_draws: int) -> tuple[np.ndarray, np.ndar
     return chosen, share[chosen] / share[chosen].sum()
 
 
-def _log_aggregate(
-    q: Distribution, share: np.ndarray, z: jax.Array
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log q(z) of codes, and log prod_d q(z_d) where q(z|x) is diagonal, ``(A,)``."""
-    with np.errstate(divide="ignore"):
-        log_share = jnp.asarray(np.log(share), z.dtype)  # (N,)
+def _log_densities(
+    q: Distribution,
+    prior: Distribution,
+    share: np.ndarray,
+    rows: np.ndarray,
+    key: jax.Array,
+) -> tuple[np.ndarray, ...]:
+    """Log q(z|x), log p(z), log q(z) and log prod_d q(z_d) of codes, ``(A,)`` each.
 
+    The last one is log q(z) again where q(z|x) is not diagonal.
+
+    Args:
+      q: the posteriors of N examples.
+      prior: p(z).
+      share: the weights of the examples.
+      rows: whose codes are drawn, ``(A,)``.
+      key: of the draws.
+    """
     is_factorized = DistributionTraits.of(q).is_factorized
 
-    def measure(q: Distribution, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if is_factorized:
-            log_weights = jnp.broadcast_to(log_share, (len(z), len(log_share)))
-            return log_marginals(z, cast(Normal, q), log_weights)
-        densities = q.log_prob(z[:, None]) + log_share[None]  # (chunk, N)
-        log_q_z = jax.nn.logsumexp(densities, axis=1)
-        return log_q_z, log_q_z
+    # One program: a dozen of small ones would take longer to compile than to run.
+    @jax.jit
+    def measure(
+        q: Distribution,
+        prior: Distribution,
+        log_share: jax.Array,
+        rows: jax.Array,
+        key: jax.Array,
+    ) -> tuple[jax.Array, ...]:
+        def log_aggregate(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+            code = z[None]  # (1, D)
+            if is_factorized:
+                log_q_z, log_product = log_marginals(
+                    code, cast(Normal, q), log_share[None]
+                )
+                return log_q_z[0], log_product[0]
+            log_q_z = jax.nn.logsumexp(q.log_prob(code) + log_share)
+            return log_q_z, log_q_z
 
-    compute = jax.jit(measure)
-    N, D = q.mean.shape
-    width = D if is_factorized else D**2
-    chunk = int(min(len(z), max(1, MEMORY_BUDGET // (4 * N * width))))
-    parts = []
-    for first in range(0, len(z), chunk):
-        index = np.minimum(np.arange(first, first + chunk), len(z) - 1)
-        both = compute(q, z[index])
-        parts.append([np.asarray(a, np.float64)[: len(z) - first] for a in both])
-    log_q_z, log_product = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return log_q_z, log_product
+        chosen = jax.tree.map(lambda leaf: leaf[rows], q)
+        z = chosen.sample(key)  # (A, D)
+        # The N densities of one code at a time stay in a CPU's cache.
+        log_q_z, log_product = jax.lax.map(log_aggregate, z)
+        return chosen.log_prob(z), prior.log_prob(z), log_q_z, log_product
+
+    with np.errstate(divide="ignore"):
+        log_share = jnp.asarray(np.log(share), q.mean.dtype)  # (N,)
+    found = measure(q, prior, log_share, jnp.asarray(rows, jnp.int32), key)
+    return tuple(np.asarray(each, np.float64) for each in found)
 
 
 def _log_levels(

@@ -37,7 +37,10 @@ class ObjectiveChoice:
     def __init_subclass__(cls, *, objectives: Mapping[K, type[Objective]]) -> None:
         cls.objectives = dict(objectives.items())
         fields = {"objective": _name_field(objectives)}
-        fields |= {n: _merge(n, objectives) for n in _names_in(objectives)}
+        # Read once a class: the docstrings of fields are in its source file.
+        docs_of = {kind: field_docs(kind) for kind in objectives.values()}
+        names = _names_in(objectives)
+        fields |= {n: _merge(n, objectives, docs_of) for n in names}
         fields |= _fields_with_docs(BetaSchedule)
         cls.__annotations__ = {name: hint for name, (hint, _, _) in fields.items()}
         for name, (_, field, doc) in fields.items():
@@ -136,7 +139,11 @@ def _name_field(objectives: Mapping[K, type[Objective]]) -> _Field:
     return Literal[tuple(objectives)], setting(next(iter(objectives))), doc
 
 
-def _merge(name: str, objectives: Mapping[K, type[Objective]]) -> _Field:
+def _merge(
+    name: str,
+    objectives: Mapping[K, type[Objective]],
+    docs_of: Mapping[type[Objective], Mapping[str, str]],
+) -> _Field:
     """One field for those of this name, None by default."""
     hints: dict[object, None] = {}
     docs: dict[str, dict[object, list[str]]] = {}  # doc: default: names of objectives
@@ -146,7 +153,7 @@ def _merge(name: str, objectives: Mapping[K, type[Objective]]) -> _Field:
             continue
         is_static = field.metadata.get("static")
         hints[typing.get_type_hints(kind)[name] if is_static else float] = None
-        labels = docs.setdefault(field_docs(kind)[name], {})
+        labels = docs.setdefault(docs_of[kind][name], {})
         labels.setdefault(field.default, []).append(label)
     doc = " ".join(f"{_owners(labels)}: {text}" for text, labels in docs.items())
     return Union[(*hints, None)], setting(None), doc

@@ -13,7 +13,6 @@ from typing import get_args
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -316,7 +315,7 @@ class _Session:
         """The model so far."""
         # Copies: the buffers of a run in progress are donated to the next call.
         host = jax.device_get(run.variables)
-        variables = jax.tree.map(lambda leaf: jnp.asarray(np.array(leaf)), host)
+        variables = jax.tree.map(lambda leaf: jax.device_put(np.array(leaf)), host)
         return make_trained(
             self.training,
             run,

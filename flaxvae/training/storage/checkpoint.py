@@ -349,7 +349,7 @@ def from_host(copy: T, like: T) -> T:
     """The tree that `to_host` copied; ``like`` has the same kinds of keys."""
 
     def restore(leaf: np.ndarray, like: jax.Array) -> jax.Array:
-        array = jax.numpy.asarray(leaf)
+        array = jax.device_put(leaf)  # `asarray` would compile a copy of each shape
         if not _is_key(like):
             return array
         return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))

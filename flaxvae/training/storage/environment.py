@@ -65,8 +65,8 @@ def use_compilation_cache(folder: Path | None = None) -> None:
         print(note, file=sys.stderr)
         return
     jax.config.update("jax_compilation_cache_dir", str(path))
-    # Store whatever took half a second to compile, however small it is.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # Store whatever took a tenth of a second to compile, however small it is.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
