@@ -94,7 +94,7 @@ def measure_shortened(
         )
         run_commands([shorten(first, lambda n: 1)], trial)
         (timing,) = trial.rglob("timing.jsonl")
-        each = [json.loads(line)["seconds"] for line in timing.open()]
+        each = [json.loads(line)["seconds"] for line in timing.read_text().splitlines()]
         total = statistics.median(each) * sum(
             n for words in row.commands for n in _values(words, "epochs")
         )
