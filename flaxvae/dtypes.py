@@ -32,6 +32,18 @@ def narrow(x: A) -> A:
     return x if name is None else x.astype(name)
 
 
+def stored_type(dtype: np.dtype) -> np.dtype:
+    """The type that examples have on a device: float32 for float64, as it is stored.
+
+    Integers have the type that ``jax_enable_x64`` gives to them.
+
+    >>> import numpy as np
+    >>> stored_type(np.dtype("float64")), stored_type(np.dtype("uint8"))
+    (dtype('float32'), dtype('uint8'))
+    """
+    return jax.dtypes.canonicalize_dtype(np.float32 if dtype == np.float64 else dtype)
+
+
 def at_least_float32(dtype: DTypeLike) -> np.dtype:
     """The floating-point type of noise for parameters of a type."""
     return jnp.promote_types(dtype, jnp.float32)

@@ -3,13 +3,33 @@
 import gc
 import itertools
 import os
+import threading
 
 import jax
 import numpy as np
 import pytest
+from jax._src.interpreters import mlir
 
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.training import parallel
+
+
+def share_contexts() -> None:
+    """Ten programs of a thread share a context of MLIR, as in JAX 0.11.
+
+    Its dialects take longer to load than a small program to be lowered.
+    """
+    make, local = mlir.make_ir_context, threading.local()
+
+    def shared():
+        uses = getattr(local, "uses", 0)
+        if uses % 10 == 0:
+            local.context = make()
+        local.uses = uses + 1
+        return local.context
+
+    mlir.make_ir_context = shared
+
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -19,6 +39,7 @@ if jax.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] = (
         "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     )
+    share_contexts()
 gc.set_threshold(100_000, 20, 20)  # tracing makes many objects, and few cycles
 # On accelerators the default rounds the factors of a matrix product.
 jax.config.update("jax_default_matmul_precision", "highest")

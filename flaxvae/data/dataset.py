@@ -15,6 +15,7 @@ from flaxvae.data.layout import Layout, layout_of, suggest_series
 from flaxvae.data.preprocess import Preprocessing
 from flaxvae.data.rows import blocks, extent
 from flaxvae.data.schema import TableSchema
+from flaxvae.dtypes import stored_type
 from flaxvae.types import Json
 
 SPLITS = ("train", "validation", "test")
@@ -159,8 +160,7 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """Shape of an example as the model sees it: (H, W, C), (T, F) or (F,)."""
         x = self.train.x
-        dtype = np.float32 if x.dtype == np.float64 else x.dtype  # as it is stored
-        stored = jax.ShapeDtypeStruct((1, *x.shape[1:]), dtype)
+        stored = jax.ShapeDtypeStruct((1, *x.shape[1:]), stored_type(x.dtype))
         seen = jax.eval_shape(self.preprocessing.prepare, stored)
         shape: tuple[int, ...] = seen.shape[1:]
         return shape

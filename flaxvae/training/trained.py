@@ -32,7 +32,7 @@ from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.tables import is_table, read_like
 from flaxvae.distributions.distribution import Distribution, batch_shape
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
-from flaxvae.dtypes import at_least_float32, narrow
+from flaxvae.dtypes import at_least_float32, narrow, stored_type
 from flaxvae.models.bind import bind, bind_example
 from flaxvae.objectives.objective import Objective
 from flaxvae.training.evaluate import draw_inputs
@@ -303,8 +303,7 @@ class Trained:
 
         @functools.cache  # traced once, not for every batch
         def takes(shape: tuple[int, ...], dtype: np.dtype) -> bool:
-            kind = np.float32 if dtype == np.float64 else dtype  # as it is stored
-            stored = jax.ShapeDtypeStruct((1, *shape), kind)
+            stored = jax.ShapeDtypeStruct((1, *shape), stored_type(dtype))
             try:
                 x = jax.eval_shape(self.preprocessing.prepare, stored)
             except (TypeError, ValueError):  # a row of another table
@@ -730,7 +729,9 @@ def _find_rows(compute: Callable[[Batch[jax.Array]], R], batch: Batch[A]) -> PyT
 
     def shapes(count: int) -> PyTree:
         rows = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype),
+            lambda leaf: jax.ShapeDtypeStruct(
+                (count, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype)
+            ),
             batch,
         )
         return jax.eval_shape(compute, rows)
