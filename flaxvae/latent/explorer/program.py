@@ -570,6 +570,7 @@ class _Lowering:
         shape, target = self.builder.shapes[x], self.builder.shapes[out]
         own, whole = _strides(shape), _strides(target)
         kept, first, offset = [], 0, 0
+        config = [(int(low), int(high), int(inner)) for low, high, inner in config]
         for axis, (low, _, inner) in enumerate(config):
             step = inner + 1
             skipped = -(min(low, 0) // step)  # rows that a negative pad removes
