@@ -16,7 +16,6 @@ import importlib.util
 import os
 import shutil
 import statistics
-import subprocess
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 import flaxvae
+from experiments.checkout import read_commit
 from experiments.pytorch.agreement import (
     CHECKED_BATCHES,
     check_agreement,
@@ -320,22 +320,3 @@ def run_task(
             + ", ".join(f"{r.contender} {r.loss:.2f}" for r in results)
         )
     return results
-
-
-def read_commit() -> str:
-    """The commit of this checkout, with a plus if files differ from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    commands = (
-        ["rev-parse", "--short", "HEAD"],
-        ["status", "--porcelain", "--untracked-files=no"],
-    )
-    try:
-        commit, changed = (
-            subprocess.run(
-                [*git, *command], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for command in commands
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+" if changed else "")
