@@ -2,6 +2,7 @@
 
     python -m experiments.explore --workdir=runs/mnist_vae/...
     python -m experiments.explore --workdir=runs/... --with_encoder --output=page.html
+    python -m experiments.explore --workdir=runs/... --with_umap  # or --with_tsne
 
 The page shows the codes of the test examples; moving over them decodes the code under
 the pointer, in the browser: the decoder is in the file. Sliders for all dimensions,

@@ -138,6 +138,8 @@ export class Scatter {
     context.fillStyle = style.getPropertyValue("--soft");
     context.font = `${Math.max(11, Math.min(24, this.width / 90))}px system-ui, sans-serif`;
     context.lineWidth = 1;
+    const isNarrow = this.width < 600; // the legend lies along the top
+    const low = this.height - (isNarrow ? 24 : 6);
     const digits = Math.max(0, -Math.floor(Math.log10(step)));
     for (let k = Math.ceil(left / step); k * step <= right && k < 1e6; k++) {
       const [px] = this.toScreen(k * step, 0);
@@ -157,9 +159,9 @@ export class Scatter {
       context.lineTo(this.width, py);
       context.stroke();
       context.globalAlpha = 1;
-      if (py < this.height - 20 && py > 34) context.fillText((k * step).toFixed(digits), 4, py - 3);
+      if (py < low - 14 && py > 34) context.fillText((k * step).toFixed(digits), 4, py - 3);
     }
-    context.fillText(this.names[1], 4, 16);
+    context.fillText(this.names[1], 4, isNarrow ? low : 16);
     context.textAlign = "right";
     context.fillText(this.names[0], this.width - 8, this.height - 5);
     context.textAlign = "left";
