@@ -47,22 +47,24 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs(tmp_path_factory):
-    """Compile once and lightly, in all workers and subprocesses: most of the time."""
+    """Compile once and lightly, in all workers and subprocesses: most of the time.
+
+    A folder in ``JAX_COMPILATION_CACHE_DIR`` keeps the programs for the next session.
+    """
     base = tmp_path_factory.getbasetemp()
     is_worker = "PYTEST_XDIST_WORKER" in os.environ  # all share one folder
     folder = str((base.parent if is_worker else base) / "compiled")
     options = {
-        "jax_compilation_cache_dir": folder,
+        "jax_compilation_cache_dir": jax.config.jax_compilation_cache_dir or folder,
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
         "jax_disable_most_optimizations": True,
     }
-    for name, value in options.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)
-    yield
-    for name in options:
-        del os.environ[name.upper()]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in options.items():
+            jax.config.update(name, value)
+            patch.setenv(name.upper(), str(value))
+        yield
 
 
 MODULES = itertools.count(1)

@@ -21,10 +21,10 @@ EXPECTED = {
 
 
 ESTIMATORS = [  # short trainings; compiled for tables of any length
-    VAETransformer(max_epochs=100, random_state=0),
-    VAEImputer(max_epochs=100, random_state=0),
-    VAEClassifier(max_epochs=100, random_state=0),
-    VAEOutlierDetector(config=DetectorConfig(steps=100), random_state=0),
+    VAETransformer(max_epochs=25, random_state=0),
+    VAEImputer(max_epochs=25, random_state=0),
+    VAEClassifier(max_epochs=25, random_state=0),
+    VAEOutlierDetector(config=DetectorConfig(steps=25), random_state=0),
 ]
 
 
