@@ -38,15 +38,20 @@ from experiments.pytorch.machine import (
     measure_jax_matmul,
     measure_torch_matmul,
 )
+from experiments.pytorch.peers import NumpyroSVI, runs_in_numpyro
 from experiments.pytorch.processes import ContenderProcess, make_pool
 from experiments.pytorch.report import (
     FLAXVAE,
+    NUMPYRO,
     TUTORIAL,
     Result,
+    describe_source,
     draw_speed,
+    find_table,
     log,
     make_markdown,
     print_report,
+    write_table,
 )
 from flaxvae import InputError
 from flaxvae.checks import check_choice
@@ -55,22 +60,24 @@ from flaxvae.models.presets import PRESETS
 from flaxvae.settings import check_settings, setting
 from flaxvae.training.storage.run_folder import check_writable
 
-Kind = Literal["tutorial", "tuned", "compile", "graphs"]
+Kind = Literal["tutorial", "tuned", "compile", "graphs", "numpyro"]
 COMPILED, GRAPHS = "PyTorch, torch.compile", "PyTorch, CUDA graphs"
 KINDS: dict[Kind, str] = {
     "tutorial": TUTORIAL,
     "tuned": "PyTorch, tuned",
     "compile": COMPILED,
     "graphs": GRAPHS,
+    "numpyro": NUMPYRO,
 }
+ALL = CONTENDERS | {NUMPYRO: NumpyroSVI}
+README = Path(__file__).parents[1] / "README.md"
 TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}
 LOSS_TOLERANCE = 0.02  # of the last epoch's loss: contenders draw other noise
-# Share of the matrix rate that is assumed when the number of steps is chosen.
-ASSUMED_SHARE = 0.3
 CORES = os.cpu_count() or 1
 QUICK = {
     "networks": ("mlp", "conv"),
     "batch_sizes": (128,),
+    "precisions": ("float32",),
     "repeats": 3,
     "epochs": 2,
     "seconds": 0.3,
@@ -89,7 +96,8 @@ class Flags:
     precisions: tuple[Literal["float32", "tf32", "bfloat16"], ...] | None = None
     """Precisions of matrix products. Default: float32; on a GPU all three."""
     contenders: tuple[Kind, ...] | None = None
-    """Kinds of PyTorch beside flaxvae. Default: all that can run on the machine."""
+    """Who trains beside flaxvae: kinds of PyTorch, and NumPyro, which has the MLPs.
+    Default: all that can run on the machine."""
     repeats: int = setting(5, at_least=1)
     """Turns of each contender, after one for warm-up."""
     epochs: int = setting(3, at_least=1)
@@ -105,7 +113,9 @@ class Flags:
     workdir: Path = Path("runs/benchmark_pytorch")
     """Folder for results.json, table.md and the figure."""
     quick: bool = False
-    """Fewer networks and turns, no torch.compile: two minutes on two cores."""
+    """Fewer networks and turns, float32, no torch.compile: a minute or two."""
+    write_readme: bool = False
+    """Also write the table into the section on speed of experiments/README.md."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -133,6 +143,8 @@ def main(flags: Flags) -> None:
     if importlib.util.find_spec("torch") is None:
         raise InputError('PyTorch must be installed: pip install -e ".[torch]"')
     flags = flags.resolve_quick()
+    if flags.write_readme:
+        find_table(README)  # before the time is spent
     workdir = flags.workdir.expanduser()
     check_writable(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -186,7 +198,10 @@ def run_benchmark(
     if flags.end_to_end:
         report["end_to_end"] = time_end_to_end(flags.data_dir, flags.end_to_end)
     write_json(workdir / "results.json", report)
-    (workdir / "table.md").write_text(make_markdown(results))
+    table = make_markdown(results)
+    (workdir / "table.md").write_text(table)
+    if flags.write_readme:
+        write_table(README, describe_source(report), table)
     draw_speed(results, workdir / "figures" / "speed.png", machine)
     print_report(results, report, workdir)
 
@@ -212,11 +227,13 @@ def choose_contenders(flags: Flags, *, on_gpu: bool) -> tuple[list[str], list[st
             missing[COMPILED] = "needs a C++ compiler"
     if flags.quick:
         missing[COMPILED] = missing[GRAPHS] = "left out by --quick"
+    if importlib.util.find_spec("numpyro") is None:
+        missing[NUMPYRO] = 'needs pip install -e ".[peers]"'
     if flags.contenders is not None:
         asked = {FLAXVAE, *(KINDS[kind] for kind in flags.contenders)}
-        missing |= {name: "not asked for" for name in CONTENDERS if name not in asked}
+        missing |= {name: "not asked for" for name in ALL if name not in asked}
     notes = [f"{name}: {reason}" for name, reason in missing.items()]
-    return [name for name in CONTENDERS if name not in missing], notes
+    return [name for name in ALL if name not in missing], notes
 
 
 def measure_rates(precision: str, threads: int, checker: Executor) -> dict[str, float]:
@@ -238,7 +255,7 @@ def run_task(
 
     Args:
       task: the training, with all images.
-      names: keys of `CONTENDERS`.
+      names: keys of `ALL`.
       rate: FLOP/s of a large matrix product.
       flags: the command's.
       report: the agreement is added to it.
@@ -251,8 +268,8 @@ def run_task(
     B = task.batch_size
     first = dataclasses.replace(task, images=task.images[: CHECKED_BATCHES * B])
     agreement = checker.submit(check_agreement, first).result()
-    steps_per_second = rate * ASSUMED_SHARE / agreement.flops
-    steps = min(max(2, round(flags.seconds * steps_per_second)), len(task.images) // B)
+    steps = max(2, round(flags.seconds / agreement.step_seconds))
+    steps = min(steps, len(task.images) // B)
     difference = max(agreement.loss, agreement.gradient)
     log(
         f"{title}: loss and gradient agree to {difference:.1e}; {steps} steps per epoch"
@@ -271,13 +288,18 @@ def run_task(
         weights=agreement.weights,
         orders=checker.submit(compute_orders, steps * B, task.epochs).result(),
     )
+    if not runs_in_numpyro(task.preset, task.precision):
+        names = [name for name in names if name != NUMPYRO]
+    started = {name: ContenderProcess(ALL[name], task) for name in names}
+    for process in started.values():
+        process.wait()
     processes, warm_up = {}, {}
     turns: dict[str, list[Turn]] = collections.defaultdict(list)
-    for name in names:
+    for name, process in started.items():
         try:
-            process = ContenderProcess(CONTENDERS[name], task)
             warm_up[name] = process.take_turn()
         except Exception as error:  # of PyTorch's compiler, which not all machines run
+            process.abandon()
             if name not in (COMPILED, GRAPHS):
                 raise
             reason = (str(error).strip() or repr(error)).splitlines()[0]
@@ -285,7 +307,7 @@ def run_task(
             log(report["notes"][-1])
             continue
         processes[name] = process
-    if len(processes) == 1:
+    if not {*processes} - {FLAXVAE, NUMPYRO}:
         raise SystemExit(f"error: {title}: no kind of PyTorch could be timed")
     for i in range(flags.repeats):
         for name, process in processes.items():

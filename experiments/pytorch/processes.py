@@ -11,7 +11,8 @@ from experiments.pytorch.contenders import Contender, Task, Turn
 class ContenderProcess:
     """A process in which one contender waits for its turns.
 
-    Neither threads nor memory are shared with other contenders.
+    Neither threads nor memory are shared with other contenders. It starts in the
+    background, so that several import their libraries side by side.
 
     Args:
       create: makes the contender, in the new process.
@@ -20,10 +21,15 @@ class ContenderProcess:
 
     def __init__(self, create: Callable[[Task], Contender], task: Task) -> None:
         self._pool = make_pool(task.threads)
-        self._pool.submit(_create, create, task).result()
+        self._created = self._pool.submit(_create, create, task)
+
+    def wait(self) -> None:
+        """Returns when the contender is ready, or its creation has failed."""
+        concurrent.futures.wait([self._created])
 
     def take_turn(self) -> Turn:
-        """See `Contender`."""
+        """See `Contender`; raises what the contender's creation has raised, too."""
+        self._created.result()
         return self._pool.submit(_take_turn).result()
 
     def close(self) -> int:
@@ -31,6 +37,10 @@ class ContenderProcess:
         memory = self._pool.submit(_measure_memory).result()
         self._pool.shutdown()
         return memory
+
+    def abandon(self) -> None:
+        """Ends the process of a contender that has failed."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def make_pool(threads: int) -> concurrent.futures.ProcessPoolExecutor:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flaxvae import InputError
+from flaxvae.files import atomic_file
+
 FLAXVAE, TUTORIAL = "flaxvae", "PyTorch, tutorial"
+NUMPYRO = "NumPyro, SVI"
+# Lines of a README between which `write_table` writes.
+BEGIN, END = "<!-- benchmark_pytorch: begin -->", "<!-- benchmark_pytorch: end -->"
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Result:
 
 def find_best(results: Sequence[Result]) -> Result:
     """The fastest PyTorch among the results of one task."""
-    torch_results = [result for result in results if result.contender != FLAXVAE]
+    torch_results = [r for r in results if r.contender.startswith("PyTorch")]
     return min(torch_results, key=lambda result: result.step)
 
 
@@ -69,13 +75,13 @@ def make_markdown(results: Sequence[Result]) -> str:
     lines = [
         "| network, batch | flaxvae, ms per step (min to max) | images/s | share of "
         "the matrix rate | best PyTorch, ms (min to max) | its time / flaxvae's | "
-        "tutorial's time / flaxvae's |",
-        "|---|---|---|---|---|---|---|",
+        "tutorial's time / flaxvae's | NumPyro's time / flaxvae's |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for group in group_by_task(results):
         by_name = {result.contender: result for result in group}
         ours, best = by_name[FLAXVAE], find_best(group)
-        tutorial = by_name.get(TUTORIAL)
+        others = (by_name.get(TUTORIAL), by_name.get(NUMPYRO))
         kind = best.contender.removeprefix("PyTorch, ")
         precision = "" if ours.precision == "float32" else f", {ours.precision}"
         cells = [
@@ -85,7 +91,7 @@ def make_markdown(results: Sequence[Result]) -> str:
             f"{ours.share:.0%}",
             f"{format_times(best)}, {kind}",
             f"{best.step / ours.step:.2f}",
-            "" if tutorial is None else f"{tutorial.step / ours.step:.2f}",
+            *(f"{r.step / ours.step:.2f}" if r else "" for r in others),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -169,22 +175,50 @@ def print_report(
     console = Console(width=None if sys.stdout.isatty() else 130)
     for group in group_by_task(results):
         console.print(_make_table(group))
-    machine = report["machine"]
     end_to_end = report["end_to_end"] or {}
     if FLAXVAE in end_to_end:
         _print_end_to_end(end_to_end)
     for precision, rates in report["matmul_flops_per_second"].items():
         both = " and ".join(f"{r / 1e9:,.0f} ({n})" for n, r in rates.items())
         print(f"matrix product in {precision}: {both} GFLOP/s")
+    print(describe_source(report))
+    for note in [*report["notes"], *filter(None, [end_to_end.get("note")])]:
+        print(f"without {note}")
+    print(f"written to {workdir}: results.json, table.md, figures/speed.png")
+
+
+def describe_source(report: dict[str, Any]) -> str:
+    """The machine, the versions, the commit and the data of the numbers."""
+    machine = report["machine"]
     versions = machine["versions"]
-    print(
+    return (
         f"{machine['device'] if machine['gpu'] else machine['processor']}, "
         f"{report['flags']['threads']} threads, JAX {versions['jax']}, PyTorch "
         f"{versions['torch']}, commit {report['commit']}, {report['data']}"
     )
-    for note in [*report["notes"], *filter(None, [end_to_end.get("note")])]:
-        print(f"without {note}")
-    print(f"written to {workdir}: results.json, table.md, figures/speed.png")
+
+
+def find_table(path: Path) -> tuple[str, str]:
+    """The text of a README up to its mark `BEGIN`, and from its mark `END` on.
+
+    Raises:
+      InputError: it has not each mark once, in this order.
+    """
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end) or BEGIN in rest or END in before + after:
+        raise InputError(
+            f"{path} must have the lines {BEGIN} and {END} once each, in this order, "
+            "where the table is to stand"
+        )
+    return before + begin, end + after
+
+
+def write_table(path: Path, source: str, table: str) -> None:
+    """Writes the numbers of a benchmark between the marks of a README, atomically."""
+    before, after = find_table(path)
+    with atomic_file(path) as temporary:
+        temporary.write_text(f"{before}\n{source}:\n\n{table}{after}")
 
 
 def log(line: str) -> None:

@@ -15,11 +15,11 @@ from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
 from flaxvae.distributions import Distribution, Normal
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
+from flaxvae.distributions.normal import LOG_2PI
 from flaxvae.evaluation.bound import evaluate_elbo
 from flaxvae.evaluation.likelihood import bytes_per_draw
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
-from flaxvae.objectives.total_correlation import log_marginals
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 
@@ -179,15 +179,20 @@ def _log_densities(
         rows: jax.Array,
         key: jax.Array,
     ) -> tuple[jax.Array, ...]:
+        if is_factorized:
+            diagonal = cast(Normal, q)
+            mean, log_var = diagonal.mean.T, diagonal.log_var.T  # (D, N)
+            inverse_std = jnp.exp(-0.5 * log_var)
+            constant = -0.5 * (LOG_2PI + log_var)
+
         def log_aggregate(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-            code = z[None]  # (1, D)
-            if is_factorized:
-                log_q_z, log_product = log_marginals(
-                    code, cast(Normal, q), log_share[None]
-                )
-                return log_q_z[0], log_product[0]
-            log_q_z = jax.nn.logsumexp(q.log_prob(code) + log_share)
-            return log_q_z, log_q_z
+            if not is_factorized:
+                log_q_z = jax.nn.logsumexp(q.log_prob(z[None]) + log_share)
+                return log_q_z, log_q_z
+            errors = (z[:, None] - mean) * inverse_std
+            each = constant - 0.5 * errors**2  # log q(z_d|x_n), (D, N)
+            log_q_z = jax.nn.logsumexp(each.sum(0) + log_share)
+            return log_q_z, jax.nn.logsumexp(each + log_share[None], axis=1).sum()
 
         chosen = jax.tree.map(lambda leaf: leaf[rows], q)
         z = chosen.sample(key)  # (A, D)

@@ -1,4 +1,5 @@
 import concurrent.futures
+import dataclasses
 import json
 import re
 
@@ -13,7 +14,17 @@ from experiments.pytorch.agreement import Agreement, check_agreement, compute_or
 from experiments.pytorch.benchmark import Flags
 from experiments.pytorch.contenders import CONTENDERS, Task, Turn
 from experiments.pytorch.end_to_end import time_end_to_end
-from experiments.pytorch.report import Result, draw_speed, find_best, make_markdown
+from experiments.pytorch.peers import NumpyroSVI, runs_in_numpyro
+from experiments.pytorch.report import (
+    BEGIN,
+    END,
+    Result,
+    draw_speed,
+    find_best,
+    find_table,
+    make_markdown,
+    write_table,
+)
 from flaxvae.checks import InputError
 
 
@@ -80,7 +91,11 @@ def test_the_opponent_is_the_fastest_pytorch_and_ratios_are_of_medians():
         "5 (3 to 6), tuned",
         "2.50",
         "4.00",
+        "",
     ]
+    numpyro = make_result("NumPyro, SVI", 0.003)
+    assert find_best([*RESULTS, numpyro]).contender == "PyTorch, tuned"
+    assert make_markdown([*RESULTS, numpyro]).endswith("| 4.00 | 1.50 |\n")
 
 
 @pytest.mark.parametrize(
@@ -108,14 +123,59 @@ def test_quick_keeps_flags_that_were_set():
     assert Flags(repeats=7).resolve_quick() == Flags(repeats=7)
 
 
-def test_contenders_are_chosen_by_name():
+def test_contenders_are_chosen_by_name(monkeypatch):
+    found = benchmark.importlib.util.find_spec
+    monkeypatch.setattr(
+        benchmark.importlib.util,
+        "find_spec",
+        lambda name: None if name == "numpyro" else found(name),
+    )
     flags = benchmark.Flags(contenders=("tuned", "graphs"))
     names, notes = benchmark.choose_contenders(flags, on_gpu=True)
     assert names == ["flaxvae", "PyTorch, tuned", "PyTorch, CUDA graphs"]
     assert notes == [
+        "NumPyro, SVI: not asked for",
         "PyTorch, tutorial: not asked for",
         "PyTorch, torch.compile: not asked for",
     ]
+    names, notes = benchmark.choose_contenders(benchmark.Flags(), on_gpu=True)
+    assert "NumPyro, SVI" not in names
+    assert notes == ['NumPyro, SVI: needs pip install -e ".[peers]"']
+
+
+def test_numpyro_learns_the_same_from_the_same_weights():
+    pytest.importorskip("numpyro", reason="the comparison needs the extra peers")
+    images = np.random.default_rng(0).integers(0, 256, (48, 28, 28, 1), np.uint8)
+    task = Task("mlp", "float32", 16, 2, images, 1)
+    weights, orders = check_agreement(task).weights, compute_orders(48, 2)
+    task = dataclasses.replace(task, weights=weights, orders=orders)
+    contender = NumpyroSVI(task)
+    turns = [contender.take_turn() for _ in range(2)]
+    assert turns[0].loss == turns[1].loss  # each begins with the same weights
+    tuned = CONTENDERS["PyTorch, tuned"](task).take_turn()
+    assert turns[0].loss == pytest.approx(tuned.loss, rel=5e-3)
+
+
+def test_numpyro_has_the_mlps():
+    assert runs_in_numpyro("mlp-deep", "tf32")
+    assert not runs_in_numpyro("mlp", "bfloat16")
+    assert not runs_in_numpyro("mlp-binary", "float32")  # tanh
+    assert not runs_in_numpyro("conv", "float32")
+
+
+def test_the_table_is_written_between_its_marks(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    for _ in range(2):  # it can be written again
+        write_table(path, "a machine", "| table |\n")
+        text = f"before\n{BEGIN}\na machine:\n\n| table |\n{END}\nafter\n"
+        assert path.read_text() == text
+    assert find_table(benchmark.README)
+    for text in ("", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}"):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"README.md must have the lines <!-- "):
+            write_table(path, "a machine", "table")
+        assert path.read_text() == text
 
 
 def test_torch_must_be_installed(monkeypatch):
@@ -167,6 +227,9 @@ def test_losses_that_differ_are_an_error(monkeypatch):
         def __init__(self, create, task):
             self.loss = 100.0 if create is CONTENDERS["flaxvae"] else 103.0
 
+        def wait(self):
+            pass
+
         def take_turn(self):
             return Turn(1.0, 1.0, self.loss)
 
@@ -177,7 +240,7 @@ def test_losses_that_differ_are_an_error(monkeypatch):
         def submit(self, function, *args):
             future = concurrent.futures.Future()
             checked = function is check_agreement
-            future.set_result(Agreement(0.0, 0.0, 1e6, {}) if checked else None)
+            future.set_result(Agreement(0.0, 0.0, 1e6, 0.1, {}) if checked else None)
             return future
 
     monkeypatch.setattr(benchmark, "ContenderProcess", Process)
@@ -192,16 +255,23 @@ def test_a_compiler_that_fails_is_named_and_the_others_go_on(monkeypatch):
 
     class Process:
         def __init__(self, create, task):
-            if create is CONTENDERS[benchmark.COMPILED]:
-                raise RuntimeError("no compiler\nand more")
+            self.fails = create is CONTENDERS[benchmark.COMPILED]
+
+        def wait(self):
+            pass
+
+        def abandon(self):
+            pass
 
         def take_turn(self):
+            if self.fails:
+                raise RuntimeError("no compiler\nand more")
             return Turn(1.0, 1.0, 100.0)
 
         def close(self):
             return 0
 
-    agreement = Agreement(0.0, 0.0, 1e6, {})
+    agreement = Agreement(0.0, 0.0, 1e6, 0.1, {})
     monkeypatch.setattr(benchmark, "check_agreement", lambda task: agreement)
     monkeypatch.setattr(benchmark, "ContenderProcess", Process)
     report = {"agreement": [], "notes": []}

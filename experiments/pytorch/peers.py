@@ -1,0 +1,112 @@
+"""Other JAX libraries on the benchmark's trainings."""
+
+import statistics
+import time
+
+import numpy as np
+
+from experiments.pytorch.contenders import LEARNING_RATE, SEED, Task, Turn
+from experiments.pytorch.machine import (
+    is_on_gpu,
+    peak_resident_bytes,
+    set_jax_precision,
+)
+from flaxvae.models.presets import PRESETS
+from flaxvae.training.storage.environment import peak_memory
+
+
+def runs_in_numpyro(preset: str, precision: str) -> bool:
+    """Whether `NumpyroSVI` has this network: an MLP with ReLUs, not in bfloat16."""
+    config = PRESETS[preset]
+    is_mlp = config.encoder == "mlp" and config.activation == "relu"
+    return is_mlp and precision != "bfloat16"
+
+
+class NumpyroSVI:
+    """NumPyro's SVI with the analytic KL, every epoch one compiled ``lax.scan``.
+
+    The images are on the device as floats.
+    """
+
+    def __init__(self, task: Task) -> None:
+        import jax
+        import jax.numpy as jnp
+        import numpyro
+        from numpyro import distributions as dist
+        from numpyro.infer import SVI, TraceMeanField_ELBO
+
+        set_jax_precision(task.precision)
+        self.task = task
+        B = task.batch_size
+        images = jnp.asarray(task.images, jnp.float32).reshape(len(task.images), -1)
+        self.images = images / 255
+        layers = [name for name in task.weights if name.endswith(".weight")]
+        depth = sum("encoder.hidden" in name for name in layers)
+
+        def dense(x: jax.Array, name: str) -> jax.Array:
+            kernel, bias = (
+                jnp.asarray(task.weights[f"{name}.{part}"].T)
+                for part in ("weight", "bias")
+            )
+            kernel = numpyro.param(f"{name}.weight", kernel)
+            return x @ kernel + numpyro.param(f"{name}.bias", bias)[None]
+
+        def hidden(x: jax.Array, network: str) -> jax.Array:
+            for i in range(depth):
+                x = jax.nn.relu(dense(x, f"{network}.hidden_{i}"))
+            return x
+
+        @numpyro.handlers.scale(scale=1 / B)  # the mean over the batch
+        def model(x: jax.Array) -> None:
+            with numpyro.plate("batch", B):
+                zeros = jnp.zeros((B, PRESETS[task.preset].latent_dim))
+                z = numpyro.sample("z", dist.Normal(zeros, 1.0).to_event(1))
+                logits = dense(hidden(z, "decoder"), "decoder.output")
+                # NumPyro's own Bernoulli refuses grey levels.
+                each = x * logits - jax.nn.softplus(logits)
+                numpyro.factor("x", each.sum(-1))
+
+        @numpyro.handlers.scale(scale=1 / B)
+        def guide(x: jax.Array) -> None:
+            h = hidden(x, "encoder")
+            moments = dense(h, "posterior.mean_and_log_var")
+            mean, log_var = jnp.split(moments, 2, axis=-1)
+            with numpyro.plate("batch", B):
+                q = dist.Normal(mean, jnp.exp(0.5 * log_var))
+                numpyro.sample("z", q.to_event(1))
+
+        optimizer = numpyro.optim.Adam(LEARNING_RATE)
+        svi = SVI(model, guide, optimizer, TraceMeanField_ELBO())
+
+        def epoch(state: object, images: jax.Array, order: jax.Array) -> object:
+            batches = order.reshape(-1, B)
+            state, losses = jax.lax.scan(
+                lambda state, rows: svi.update(state, images[rows]), state, batches
+            )
+            return state, losses.mean()
+
+        self._epoch = jax.jit(epoch, donate_argnums=0)
+        self._init = jax.jit(svi.init)
+        self._resident_before = peak_resident_bytes()
+
+    def take_turn(self) -> Turn:
+        """Restores the initial weights and trains."""
+        import jax
+
+        start = time.perf_counter()
+        state = self._init(jax.random.key(SEED), self.images[: self.task.batch_size])
+        seconds, loss = [], 0.0
+        assert self.task.orders is not None
+        for order in self.task.orders:
+            epoch_start = time.perf_counter()
+            rows = order.astype(np.int32)
+            state, mean = self._epoch(state, self.images, rows)
+            loss = float(mean)  # the device has finished
+            seconds.append(time.perf_counter() - epoch_start)
+        wall_seconds = time.perf_counter() - start
+        return Turn(statistics.median(seconds), wall_seconds, loss)
+
+    def measure_memory(self) -> int:
+        """See `Contender`."""
+        before = 0 if is_on_gpu() else self._resident_before
+        return (peak_memory() or 0) - before
