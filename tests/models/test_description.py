@@ -52,7 +52,7 @@ def test_every_module_that_can_be_chosen_is_found_by_its_name():
             assert modules[kind.__name__] is kind
     for name in ("VAE", "Autoencoder", "VQVAE", "CodePrior", "Classifier", "Critic"):
         assert name in modules
-    assert "Foreign" not in modules and "Dense" not in modules
+    assert "Foreign" not in modules and "LayerNorm" not in modules
 
 
 @hypothesis_settings(deadline=None, max_examples=50)
