@@ -1,6 +1,7 @@
 """What commands print: tables, and a bar for what takes long."""
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,14 @@ def show_count(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+@contextlib.contextmanager
+def count_names(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar that counts calls with names."""
+    started = itertools.count()
+    with show_count(title, total) as count:
+        yield lambda name: count(next(started)) if count else None
 
 
 def evaluate(run: Run, num_examples: int, *, nll_samples: int | None) -> dict[str, Any]:

@@ -16,9 +16,7 @@ latent space over training. The run's ``gallery.html`` shows all of them. ``scat
 the example that is hovered over.
 """
 
-import contextlib
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -134,7 +132,7 @@ def draw(
         pictures = available_pictures(run, dataset)
         if not has_umap():
             pictures.pop("umap", None)
-    with count_names("pictures", len(pictures)) as count:
+    with terminal.count_names("pictures", len(pictures)) as count:
         return run.draw(
             output,
             title=run.title_of(dataset),
@@ -158,7 +156,7 @@ def animate(
 ) -> list[Path]:
     """Animations."""
     names = () if flags.pictures == (ALL,) else flags.pictures
-    with count_names("animations", len(names or FILMS)) as count:
+    with terminal.count_names("animations", len(names or FILMS)) as count:
         return run.animate(
             output,
             animations=names or None,
@@ -167,14 +165,6 @@ def animate(
             on_picture=count,
             dataset=dataset,
         )
-
-
-@contextlib.contextmanager
-def count_names(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar that counts calls with names."""
-    started = itertools.count()
-    with terminal.show_count(title, total) as count:
-        yield lambda name: count(next(started)) if count else None
 
 
 if __name__ == "__main__":

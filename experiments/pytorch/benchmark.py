@@ -26,6 +26,7 @@ import numpy as np
 
 import flaxvae
 from experiments.checkout import read_commit
+from experiments.documents import find_between
 from experiments.pytorch.agreement import (
     CHECKED_BATCHES,
     check_agreement,
@@ -41,13 +42,14 @@ from experiments.pytorch.machine import (
 from experiments.pytorch.peers import NumpyroSVI, runs_in_numpyro
 from experiments.pytorch.processes import ContenderProcess, make_pool
 from experiments.pytorch.report import (
+    BEGIN,
+    END,
     FLAXVAE,
     NUMPYRO,
     TUTORIAL,
     Result,
     describe_source,
     draw_speed,
-    find_table,
     log,
     make_markdown,
     print_report,
@@ -144,7 +146,7 @@ def main(flags: Flags) -> None:
         raise InputError('PyTorch must be installed: pip install -e ".[torch]"')
     flags = flags.resolve_quick()
     if flags.write_readme:
-        find_table(README)  # before the time is spent
+        find_between(README, BEGIN, END)  # before the time is spent
     workdir = flags.workdir.expanduser()
     check_writable(workdir)
     workdir.mkdir(parents=True, exist_ok=True)

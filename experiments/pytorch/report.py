@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flaxvae import InputError
-from flaxvae.files import atomic_file
+from experiments.documents import write_between
 
 FLAXVAE, TUTORIAL = "flaxvae", "PyTorch, tutorial"
 NUMPYRO = "NumPyro, SVI"
@@ -198,27 +197,9 @@ def describe_source(report: dict[str, Any]) -> str:
     )
 
 
-def find_table(path: Path) -> tuple[str, str]:
-    """The text of a README up to its mark `BEGIN`, and from its mark `END` on.
-
-    Raises:
-      InputError: it has not each mark once, in this order.
-    """
-    before, begin, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or BEGIN in rest or END in before + after:
-        raise InputError(
-            f"{path} must have the lines {BEGIN} and {END} once each, in this order, "
-            "where the table is to stand"
-        )
-    return before + begin, end + after
-
-
 def write_table(path: Path, source: str, table: str) -> None:
     """Writes the numbers of a benchmark between the marks of a README, atomically."""
-    before, after = find_table(path)
-    with atomic_file(path) as temporary:
-        temporary.write_text(f"{before}\n{source}:\n\n{table}{after}")
+    write_between(path, BEGIN, END, f"{source}:\n\n{table}")
 
 
 def log(line: str) -> None:

@@ -62,7 +62,7 @@ class Flags:
         if self.budget is not None and (self.record or self.list or self.render):
             raise InputError(
                 f"budget must be left out with record, list and render, got "
-                f"{self.budget:g}: a shortened run is no result"
+                f"{self.budget:g}: shortened runs are not recorded"
             )
 
     @property

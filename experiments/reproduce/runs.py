@@ -77,8 +77,7 @@ def measure_shortened(
     """Runs a row with as many epochs as fit into about so many minutes.
 
     Returns:
-      Our number, its standard error, and what was shortened. It is no result of the
-      ledger.
+      Our number, its standard error, and what was shortened. They are not recorded.
 
     Raises:
       CommandError: as `measure`.

@@ -204,9 +204,9 @@ def level_kl_per_dimension(
 ) -> np.ndarray | None:
     """Each dimension's part of the KL in nats, as `flatten_levels` orders them, (D,).
 
-    A level on a grid knows the KL of each channel, of which each place gets the same
-    share; None: a level's dimensions depend on each other. The arguments are as in
-    `kl_per_level`.
+    Of a level on a grid only the KL of each channel is known; it is divided evenly
+    among the places. None if the dimensions of a level depend on each other. The
+    arguments are as in `kl_per_level`.
     """
     channels = _mean_moments(trained, split, key).get("kl_per_dimension")
     if channels is None:

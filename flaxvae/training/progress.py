@@ -116,7 +116,7 @@ def _notebook_display() -> Callable[..., Any] | None:
 def _show_in_notebook(
     display: Callable[..., Any], epochs: int, done: int
 ) -> Iterator[Update]:
-    """A bar and two lines of numbers in one output, the last state of which stays."""
+    """A bar and two lines of numbers in one output, which keeps its last state."""
     began = time.monotonic()
     shown_at = began
     state = [float(done), 0.0]  # epochs done, images a second

@@ -9,6 +9,7 @@ from matplotlib.image import imread
 
 pytest.importorskip("torch", reason="the comparison needs the extra torch")
 
+from experiments.documents import find_between
 from experiments.pytorch import benchmark
 from experiments.pytorch.agreement import Agreement, check_agreement, compute_orders
 from experiments.pytorch.benchmark import Flags
@@ -21,7 +22,6 @@ from experiments.pytorch.report import (
     Result,
     draw_speed,
     find_best,
-    find_table,
     make_markdown,
     write_table,
 )
@@ -170,7 +170,7 @@ def test_the_table_is_written_between_its_marks(tmp_path):
         write_table(path, "a machine", "| table |\n")
         text = f"before\n{BEGIN}\na machine:\n\n| table |\n{END}\nafter\n"
         assert path.read_text() == text
-    assert find_table(benchmark.README)
+    assert find_between(benchmark.README, BEGIN, END)
     for text in ("", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}"):
         path.write_text(text)
         with pytest.raises(InputError, match=r"README.md must have the lines <!-- "):

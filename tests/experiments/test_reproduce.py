@@ -183,7 +183,7 @@ def test_results_are_kept_and_rendered(tmp_path):
     expected = f"before\n{ledger.BEGIN}\n{text}\n{ledger.END}\nafter\n"
     assert page.read_text() == expected
     page.write_text("no comments")
-    with pytest.raises(ValueError, match="must have <!-- ledger -->"):
+    with pytest.raises(InputError, match="must have the lines <!-- ledger -->"):
         ledger.write_readme(text, page)
 
 
@@ -202,7 +202,10 @@ def test_the_figure_has_a_row_for_each_result(tmp_path):
     [
         ({}, "one of list, row, all and render must be given, got 0"),
         ({"list": True, "all": True}, "must be given, got 2"),
-        ({"all": True, "budget": 3.0, "record": True}, "a shortened run is no result"),
+        (
+            {"all": True, "budget": 3.0, "record": True},
+            "shortened runs are not recorded",
+        ),
         ({"all": True, "budget": 0.0}, "budget must be > 0, got 0"),
     ],
 )

@@ -24,20 +24,10 @@ from flaxvae.latent.figures.style import (
 )
 
 MAX_POINTS = 10_000  # more dots than this only blacken a scatter plot
-
-
-MOST_CODES = 50_000  # of which some are drawn as dots; of more, the density is drawn
-
-
+MOST_CODES = 50_000  # that are drawn as dots; of more codes the density is drawn
 CELLS = 280  # of a density, along each axis
-
-
 CHUNK = 2**19  # codes that a density counts at once
-
-
 MAX_NAMES = 60  # classes that are named at their medians
-
-
 NAME_CHARACTERS = 16  # of a class's name beside its codes
 
 

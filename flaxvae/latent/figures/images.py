@@ -49,11 +49,7 @@ PAGE = 0.6  # height / width that a picture of wide images comes near to
 
 
 NAME_SIZE = 9  # points, of the names of rows
-
-
 EXACT = 1e-6  # errors up to this are those of rounding
-
-
 ERRORS = "magma"  # colours of errors, distinguishable under colour vision deficiencies
 
 

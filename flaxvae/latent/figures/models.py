@@ -180,9 +180,8 @@ def plot_accuracies(
         values = [100 * row[name] for row in accuracies.values()]
         bars = axes.bar(places, values, 0.94 * share, color=class_color(k))
         groups.append(bars)
-        if (width - 1) * share / len(
-            accuracies
-        ) > 0.25:  # inches of a bar, for its number
+        inches = (width - 1) * share / len(accuracies)  # of a bar
+        if inches > 0.25:  # there is room for its number
             axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
     _name_ticks(axes, list(accuracies), width - 1)
     axes.set_ylabel("test accuracy, %")
