@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.tree_util import KeyPath
-from optax import contrib
 
 from flaxvae.checks import InputError, check_above, check_at_least, check_choice
+from flaxvae.training.muon import muon
 from flaxvae.types import PyTree
 
 OptimizerName = Literal[
@@ -31,14 +31,13 @@ OPTIMIZERS: dict[OptimizerName, Callable[[], optax.GradientTransformation]] = {
     "adamax": lambda: optax.adamax(1.0),
     "adamw": lambda: optax.adam(1.0),  # its weight decay is added below, as for all
     "lion": lambda: optax.lion(1.0, weight_decay=0.0),
-    "muon": lambda: _muon(),
+    "muon": lambda: muon(_are_kernels),
     "nadam": lambda: optax.nadam(1.0),
     "radam": lambda: optax.radam(1.0),
     "rmsprop": lambda: optax.rmsprop(1.0),
     "sgd": lambda: optax.sgd(1.0, momentum=0.9),
 }
 ADAMW_WEIGHT_DECAY = 1e-4  # Optax's default
-MUON_STEP = 0.2  # root mean square of Muon's steps at a rate of 1; about that of Adam's
 
 LearningRateSchedule = Literal["constant", "cosine", "exponential", "linear"]
 LEARNING_RATE_SCHEDULES: dict[LearningRateSchedule, Callable[[int], optax.Schedule]] = {
@@ -76,9 +75,8 @@ def build_optimizer(
     of the named optimizer with Optax's default constants (momentum 0.9 for ``sgd``),
     for gradients clipped to a global norm of ``clip_norm``. ``muon`` orthogonalizes the
     steps of kernels and moves everything else as ``nadam`` does, at one rate for both
-    (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024;
-    Liu et al., "Muon is Scalable for LLM Training", 2025, arXiv 2502.16982). Its steps
-    cost more than Adam's, so that it likes batches of 500 and more.
+    (`flaxvae.training.muon`). Its steps cost more than Adam's, so that it likes batches
+    of 500 and more.
 
     Args:
       name: one of `OPTIMIZERS`.
@@ -137,30 +135,6 @@ def build_optimizer(
     return optimizer if weight_decay is None else _decay_kernels(optimizer)
 
 
-def _muon() -> optax.GradientTransformation:
-    """Muon of kernels, NAdam of the rest; by names, as of `_decay_kernels`."""
-
-    def axes_of(params: PyTree) -> PyTree:
-        return jax.tree.map_with_path(
-            lambda path, leaf: _matrix_axes(leaf.ndim) if _is_kernel(path) else None,
-            params,
-        )
-
-    return contrib.muon(
-        1.0, consistent_rms=MUON_STEP, muon_weight_dimension_numbers=axes_of
-    )
-
-
-def _matrix_axes(ndim: int) -> contrib.MuonDimensionNumbers | None:
-    """Inputs and outputs of a kernel ``(in, out)`` or ``(H, W, in, out)`` as a matrix.
-
-    An axis before these is of layers that a scan has stacked: they are many matrices.
-    """
-    if ndim < 2:
-        return None
-    return contrib.MuonDimensionNumbers(tuple(range(ndim % 2, ndim - 1)), -1)
-
-
 def freeze(
     optimizer: optax.GradientTransformation, paths: Sequence[str]
 ) -> optax.GradientTransformation:
@@ -214,6 +188,12 @@ def _decay_kernels(
         return optimizer.update(grads, state, jax.tree.map_with_path(mask, params))
 
     return optax.GradientTransformation(optimizer.init, update)
+
+
+def _are_kernels(params: PyTree) -> PyTree:
+    return jax.tree.map_with_path(
+        lambda path, leaf: jnp.ndim(leaf) >= 2 and _is_kernel(path), params
+    )
 
 
 def _is_kernel(path: KeyPath) -> bool:

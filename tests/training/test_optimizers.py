@@ -177,7 +177,11 @@ def test_the_length_and_the_batches_suit_the_data(examples, epochs, batch_size):
 
 
 def test_muon_takes_orthogonal_steps_of_kernels_and_nadams_of_the_rest():
-    """Singular values near 1, singular vectors of the gradient, size as of Adam."""
+    """Singular values near 1, singular vectors of the gradient, size as of Adam.
+
+    Factors are rounded to bfloat16, by up to 2^-9 each, in 15 products one after the
+    other.
+    """
     key_w, key_b = jax.random.split(jax.random.key(0))
     grads = {"kernel": jax.random.normal(key_w, (6, 4)), "bias": jnp.arange(4.0) - 1.5}
     grads["scale"] = jax.random.normal(key_b, (2, 4))
@@ -190,7 +194,7 @@ def test_muon_takes_orthogonal_steps_of_kernels_and_nadams_of_the_rest():
     turned = U.T @ -np.asarray(update["kernel"]) @ V.T
     step = 0.5 * 0.2 * 6**0.5  # rate, root mean square, square root of the larger side
     np.testing.assert_allclose(np.diag(turned) / step, 1.0, atol=0.35)
-    np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-3 * step)
+    np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=0.04 * step)
 
 
 def test_muon_sees_a_convolution_as_a_matrix_and_stacked_layers_one_by_one():
