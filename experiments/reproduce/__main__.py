@@ -97,7 +97,7 @@ def choose_rows(
             check_choice("row", name, rows)
         chosen = [rows[name] for name in flags.row]
     else:
-        done = ("met", "not met")
+        done = ("met", "not met", "measured")
         chosen = [
             row
             for name, row in rows.items()
@@ -130,18 +130,19 @@ def run_rows(flags: Flags, chosen: list[Row]) -> None:
 
 def run_row(flags: Flags, row: Row, workdir: Path) -> None:
     """Runs one row and prints, and maybe records, what it measured."""
-    published = f"published {ledger.describe_number(row.published)}"
+    published = ledger.describe_published(row)
+    note = f" (published {published})" if published else ""
     if flags.budget is not None:
         number, error, changes = runs.measure_shortened(
             row, workdir, flags.folders, flags.budget
         )
         ours = ledger.describe_number(number, error)
-        print(f"{row.name}, SHORTENED to {changes}: {ours} {row.unit} ({published})")
+        print(f"{row.name}, SHORTENED to {changes}: {ours} {row.unit}{note}")
         return
     result = runs.measure(row, workdir, flags.folders)
     ours = ledger.describe_number(result.number, result.error)
     status = ledger.describe_status(row, result)
-    print(f"{row.name}: {ours} {row.unit}, {status} ({published})")
+    print(f"{row.name}: {ours} {row.unit}, {status}{note}")
     path = ledger.write_result(result, ledger.RESULTS if flags.record else workdir)
     print(f"written to {path}")
     if flags.record:

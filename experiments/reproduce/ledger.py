@@ -63,11 +63,16 @@ def write_result(result: Result, folder: Path = RESULTS) -> Path:
 
 
 def describe_status(row: Row, result: Result | None) -> str:
-    """Whether a row is met, not met, not run, or was run with other settings."""
+    """Whether a row is met, not met, not run, or was run with other settings.
+
+    A row without a published number is measured.
+    """
     if result is None:
         return "not run"
     if result.fingerprint != row.fingerprint:
         return "run with other settings"
+    if row.published is None:
+        return "measured"
     return "met" if row.is_met(result.number) else "not met"
 
 
@@ -90,8 +95,15 @@ def describe_row(row: Row, result: Result | None) -> list[str]:
             f"{epochs}seed {result.seed}, {result.device}, "
             f"{describe_seconds(result.seconds)}, {result.commit}, {result.date}"
         )
-    published = f"{describe_number(row.published)} {row.unit}".rstrip()
-    return [row.name, published, ours, describe_status(row, result), how]
+    status = describe_status(row, result)
+    return [row.name, describe_published(row), ours, status, how]
+
+
+def describe_published(row: Row) -> str:
+    """The published number with its unit, or nothing."""
+    if row.published is None:
+        return ""
+    return f"{describe_number(row.published)} {row.unit}".rstrip()
 
 
 def describe_seconds(seconds: float) -> str:
@@ -111,7 +123,7 @@ def make_markdown(rows: Mapping[str, Row], results: Mapping[str, Result]) -> str
     for name, row in rows.items():
         _, published, ours, status, how = describe_row(row, results.get(name))
         what = f"{row.title}; {row.protocol}"
-        published = f"{published}, {row.source}"
+        published = f"{published}, {row.source}".strip(", ")
         cells = [f"`{name}`", what, published, ours, status, how, row.deviations]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -131,27 +143,29 @@ def draw_ledger(
 ) -> None:
     """Draws published against ours: how much better ours is, in % of the published.
 
-    Rows that were not run, or with other settings, are left out.
+    Rows without a published number are left out, and those that were not run, or with
+    other settings.
     """
     from matplotlib.figure import Figure
 
     from flaxvae.latent.figures.style import CLASS_COLORS
 
     shown = [
-        (row, results[name])
+        (row, row.published, results[name])
         for name, row in rows.items()
-        if name in results and results[name].fingerprint == row.fingerprint
+        if row.published is not None
+        and describe_status(row, results.get(name)) in ("met", "not met")
     ]
     figure = Figure(figsize=(8, 1.3 + 0.3 * len(shown)), layout="constrained")
     axes = figure.subplots()
-    for y, (row, result) in enumerate(shown):
-        scale = 100 / abs(row.published) * (1 if row.better == "higher" else -1)
-        gain = (result.number - row.published) * scale
+    for y, (row, published, result) in enumerate(shown):
+        scale = 100 / abs(published) * (1 if row.better == "higher" else -1)
+        gain = (result.number - published) * scale
         error = abs(scale) * (result.error or 0.0)
         color = CLASS_COLORS[0] if row.is_met(result.number) else CLASS_COLORS[1]
         axes.plot([0, gain], [y, y], color=color, linewidth=1.5)
         axes.errorbar(gain, y, xerr=error, fmt="o", color=color, markersize=5)
-        text = f"{describe_number(result.number)} ({describe_number(row.published)})"
+        text = f"{describe_number(result.number)} ({describe_number(published)})"
         side = 1 if gain >= 0 else -1
         axes.annotate(
             text,
@@ -163,7 +177,7 @@ def draw_ledger(
             fontsize=7,
         )
     axes.axvline(0, color="#333333", linewidth=0.8)
-    axes.set_yticks(range(len(shown)), [row.name for row, _ in shown], fontsize=8)
+    axes.set_yticks(range(len(shown)), [row.name for row, _, _ in shown], fontsize=8)
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.margins(x=0.2)
     axes.set_xlabel("better than published by (%)")

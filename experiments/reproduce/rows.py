@@ -26,26 +26,29 @@ class Row:
 
     Attributes:
       name: of the row; letters, digits and hyphens.
+      run: that of the row whose run it is; rows with the same commands share one. The
+        file has ``commands_of`` in place of the commands of the others.
       title: the model and its data, for people.
       commands: each the words after ``python -m experiments.``, run one after the
         other. ``{run}`` is the folder of the row's run; ``{mnist}``,
         ``{binarized_mnist}`` and ``{odds}`` are folders with data.
       file: what they write into the folder of the run: JSON, or a CSV file.
       number: where our number stands there: keys of JSON joined by dots, or a column
-        of the CSV file, whose mean it is.
-      error: where its standard error stands, if in the JSON file; that of a column is
-        the one of its mean.
+        of the CSV file. Of several numbers it is the mean.
+      error: where its standard error stands, if in the JSON file; of several numbers
+        it is that of the mean.
       negative: whether the file has the number with the opposite sign (an ELBO).
       unit: of the numbers, such as ``nats``.
       better: which numbers are better.
-      published: the published number.
+      published: the published number, or None where there is none to compare with.
       source: author, year and arXiv id, or the program that states it.
       tolerance: by how much ours may be worse for the row to be met.
-      protocol: what both numbers are of.
+      protocol: what the numbers are of.
       deviations: how our training differs from the published one.
     """
 
     name: str
+    run: str
     title: str
     commands: tuple[tuple[str, ...], ...]
     file: str = "summary.json"
@@ -54,11 +57,11 @@ class Row:
     negative: bool = False
     unit: str = "nats"
     better: Literal["lower", "higher"] = "lower"
-    published: float
-    source: str
+    published: float | None = None
+    source: str = ""
     tolerance: float = 0.0
     protocol: str
-    deviations: str
+    deviations: str = ""
 
     def __post_init__(self) -> None:
         allowed = string.ascii_lowercase + string.digits + "-"
@@ -69,6 +72,11 @@ class Row:
         check_choice(f"better of {self.name}", self.better, ("lower", "higher"))
         for _, name in self._fields():
             check_choice(f"name in {self.name}'s commands", name, ("run", *FOLDERS))
+        stated = (self.published is not None, bool(self.source), bool(self.deviations))
+        if len(set(stated)) > 1:
+            raise InputError(
+                f"{self.name} must have all or none of published, source and deviations"
+            )
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -79,11 +87,16 @@ class Row:
     @property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change with the commands and the number."""
-        what = [self.commands, self.file, self.number, self.error, self.negative]
-        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
+        return _hash([self.commands, self.file, self.number, self.error, self.negative])
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder of its run, which changes with the commands."""
+        return f"{self.run}-{_hash(self.commands)}"
 
     def is_met(self, number: float) -> bool:
         """Whether a number is as good as the published one, within the tolerance."""
+        assert self.published is not None
         worse = number - self.published
         return (worse if self.better == "lower" else -worse) <= self.tolerance
 
@@ -118,19 +131,28 @@ def read_rows(path: Path = ROWS) -> dict[str, Row]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} must be TOML: {error}") from error
-    return {name: _read_row(name, table) for name, table in tables.items()}
+    return {name: _read_row(name, tables) for name in tables}
 
 
-def _read_row(name: str, table: Mapping[str, Any]) -> Row:
+def _read_row(name: str, tables: Mapping[str, Mapping[str, Any]]) -> Row:
+    table = {"name": name, "run": name, **tables[name]}
+    if "commands_of" in table:
+        other = table["run"] = table.pop("commands_of")
+        check_choice(f"commands_of of {name}", other, tables)
+        table["commands"] = tables[other].get("commands", ())
     fields = {field.name: field for field in dataclasses.fields(Row)}
     for key in table:
         check_choice(f"field of {name}", key, fields)
     missing = [
         key
         for key, field in fields.items()
-        if key not in ("name", *table) and field.default is dataclasses.MISSING
+        if key not in table and field.default is dataclasses.MISSING
     ]
     if missing:
         raise InputError(f"row {name} must have {', '.join(missing)}")
-    commands = tuple(tuple(line.split()) for line in table["commands"])
-    return Row(**{**table, "name": name, "commands": commands})
+    table["commands"] = tuple(tuple(line.split()) for line in table["commands"])
+    return Row(**table)
+
+
+def _hash(what: object) -> str:
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]

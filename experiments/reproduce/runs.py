@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from experiments.checkout import read_commit
 from experiments.reproduce.ledger import Result
@@ -52,7 +53,7 @@ def measure(row: Row, workdir: Path, folders: Mapping[str, Path]) -> Result:
     Raises:
       CommandError: a command failed or was interrupted.
     """
-    run = workdir / f"{row.name}-{row.fingerprint}"
+    run = workdir / row.folder
     seconds = run_commands(row.expand(run, folders), run)
     number, error = read_number(row, run)
     lines = (run / row.file).parent / "metrics.jsonl"
@@ -82,10 +83,9 @@ def measure_shortened(
     Raises:
       CommandError: as `measure`.
     """
-    name = f"{row.name}-{row.fingerprint}"
     epochs, share = find_value(row, "epochs"), 1.0
     if epochs is not None:
-        trial = workdir / f"{name}-trial"
+        trial = workdir / f"{row.folder}-trial"
         first = next(
             words
             for words in row.expand(trial, folders)
@@ -102,7 +102,7 @@ def measure_shortened(
     def fewer(n: float) -> int:
         return max(1, math.floor(n * share))
 
-    run = workdir / f"{name}-{minutes:g}min"
+    run = workdir / f"{row.folder}-{minutes:g}min"
     run_commands([shorten(words, fewer) for words in row.expand(run, folders)], run)
     number, error = read_number(row, run)
     changes = []
@@ -190,12 +190,14 @@ def read_number(row: Row, run: Path) -> tuple[float, float | None]:
     if path.suffix == ".csv":
         with path.open(newline="") as file:
             values = [float(line[row.number]) for line in csv.DictReader(file)]
-        spread = statistics.stdev(values) if len(values) > 1 else None
-        error = None if spread is None else spread / len(values) ** 0.5
-        return sign * statistics.mean(values), error
-    content = json.loads(path.read_text())
-    stated = None if row.error is None else _look_up(content, row.error)
-    return sign * _look_up(content, row.number), stated
+    else:
+        content = json.loads(path.read_text())
+        values = _look_up(content, row.number)
+        if row.error is not None:
+            return sign * values[0], _look_up(content, row.error)[0]
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    error = None if spread is None else spread / len(values) ** 0.5
+    return sign * statistics.mean(values), error
 
 
 def find_value(row: Row, flag: str) -> int | None:
@@ -209,9 +211,10 @@ def _values(words: Sequence[str], flag: str) -> list[int]:
     return [int(match[1]) for word in words if (match := pattern.fullmatch(word))]
 
 
-def _look_up(content: object, path: str) -> float:
+def _look_up(content: Any, path: str) -> list[float]:
+    """The number at the end of keys that are joined by dots, or the numbers."""
     for key in path.split("."):
-        assert isinstance(content, dict), path
         content = content[key]
-    assert isinstance(content, int | float), path
-    return float(content)
+    values = content if isinstance(content, list) else [content]
+    assert all(isinstance(value, int | float) for value in values), path
+    return [float(value) for value in values]

@@ -16,6 +16,7 @@ from flaxvae import InputError
 FOLDERS = {name: Path("data") for name in rows.FOLDERS}
 ROW = rows.Row(
     name="a-row",
+    run="a-row",
     title="A VAE",
     commands=(
         ("mnist_vae", "--data_dir={mnist}", "--epochs=40", "--workdir={run}/first"),
@@ -82,7 +83,7 @@ def test_rows_are_checked(tmp_path):
 
     refused("[a\n", r"rows.toml must be TOML")
     refused('[a]\ntitel = "x"\ncommands = ["x"]', "unknown field of a 'titel'.*title")
-    refused('[a]\ncommands = ["x"]', "row a must have title, number, published")
+    refused('[a]\ncommands = ["x"]', "row a must have title, number, protocol")
     with pytest.raises(InputError, match=r"unknown name in a-row's commands 'mnsit'"):
         dataclasses.replace(ROW, commands=(("mnist_vae", "--data_dir={mnsit}"),))
     with pytest.raises(InputError, match="unknown better of a-row 'more'"):
@@ -113,10 +114,38 @@ def test_a_result_belongs_to_the_commands_that_measured_it():
     assert renamed.fingerprint == ROW.fingerprint
 
 
+def test_rows_without_a_published_number_are_measured(tmp_path):
+    alone = dataclasses.replace(ROW, published=None, source="", deviations="")
+    assert ledger.describe_status(alone, None) == "not run"
+    assert ledger.describe_status(alone, RESULT) == "measured"
+    rendered = ledger.make_markdown({"a-row": alone}, {"a-row": RESULT})
+    assert "|  | 86.40 ± 0.01 | measured |" in rendered
+    with pytest.raises(InputError, match="a-row must have all or none of published"):
+        dataclasses.replace(ROW, source="")
+
+
+def test_rows_with_the_same_commands_share_a_run(process, tmp_path):
+    path = tmp_path / "rows.toml"
+    same = 'title = "x"\nprotocol = "x"\nnumber = "test.{}"\n'
+    path.write_text(
+        f'[a]\n{same.format("nll")}commands = ["score --workdir={{run}}"]\n'
+        f'[b]\n{same.format("error")}commands_of = "a"\n'
+    )
+    a, b = rows.read_rows(path).values()
+    assert a.commands == b.commands
+    assert (a.run, b.run) == ("a", "a")
+    assert a.folder == b.folder
+    assert a.fingerprint != b.fingerprint
+    calls, _ = process
+    assert runs.measure(a, tmp_path, FOLDERS).number == 86.25
+    assert runs.measure(b, tmp_path, FOLDERS).number == 0.01
+    assert len(calls) == 1
+
+
 def test_a_row_is_measured(process, tmp_path):
     calls, _ = process
     result = runs.measure(ROW, tmp_path, FOLDERS)
-    run = tmp_path / f"a-row-{ROW.fingerprint}"
+    run = tmp_path / ROW.folder
     assert calls[0] == [
         *("experiments.mnist_vae", "--data_dir=data", "--epochs=40"),
         f"--workdir={run}/first",
@@ -145,7 +174,7 @@ def test_a_budget_shortens_a_row(process, tmp_path):
     assert changes == "14 of 40 epochs, 100 of 5000 nll_samples"
     assert [words[2] for words in calls[:2]] == ["--epochs=1", "--epochs=14"]
     assert calls[2][1] == "--nll_samples=100"
-    full = tmp_path / f"a-row-{ROW.fingerprint}"
+    full = tmp_path / ROW.folder
     assert not full.exists()
     assert runs.measure_shortened(ROW, tmp_path, FOLDERS, 60.0)[2].startswith("40 of")
 
@@ -158,12 +187,15 @@ def test_shortened_commands_keep_their_other_words():
     ]
 
 
-def test_a_number_is_the_mean_of_a_column(tmp_path):
+def test_a_number_is_the_mean_of_several(tmp_path):
     (tmp_path / "areas.csv").write_text("table,VAE\nx,0.9\nx,0.8\nx,0.7\n")
     row = dataclasses.replace(ROW, file="areas.csv", number="VAE")
     number, error = runs.read_number(row, tmp_path)
     assert number == pytest.approx(0.8)
     assert error == pytest.approx(0.1 / 3**0.5)
+    (tmp_path / "errors.json").write_text('{"error": {"M2": [0.9, 0.8, 0.7]}}')
+    row = dataclasses.replace(ROW, file="errors.json", number="error.M2", error=None)
+    assert runs.read_number(row, tmp_path) == (number, error)
 
 
 def test_results_are_kept_and_rendered(tmp_path):
@@ -229,13 +261,13 @@ def test_a_failure_does_not_end_the_other_rows(process, tmp_path, capsys):
     calls, codes = process
     codes[1] = 1
     flags = page.Flags(row=("x",), mnist_dir=Path("data"), workdir=tmp_path)
-    other = dataclasses.replace(ROW, name="b-row")
+    other = dataclasses.replace(ROW, name="b-row", run="b-row")
     with pytest.raises(SystemExit) as end:
         page.run_rows(flags, [ROW, other])
     assert end.value.code == 1
     out, err = capsys.readouterr()
     assert "error: a-row: mnist_vae" in err
-    assert "b-row: 86.25 ± 0.01 nats, met (published 86.00)" in out
+    assert "b-row: 86.25 ± 0.01 nats, met (published 86.00 nats)" in out
     assert (tmp_path / "b-row.json").exists()
     codes[len(calls) + 1] = 130
     with pytest.raises(SystemExit) as end:
