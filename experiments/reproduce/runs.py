@@ -54,16 +54,16 @@ def measure(row: Row, workdir: Path, folders: Mapping[str, Path]) -> Result:
       CommandError: a command failed or was interrupted.
     """
     run = workdir / row.folder
-    seconds = run_commands(row.expand(run, folders), run)
+    commands = row.expand(run, folders)
+    seconds = run_commands(commands, run)
     number, error = read_number(row, run)
-    lines = (run / row.file).parent / "metrics.jsonl"
     return Result(
         row=row.name,
         fingerprint=row.fingerprint,
         number=number,
         error=error,
         seed=find_value(row, "seed") or 0,
-        epochs=len(lines.read_text().splitlines()) if lines.exists() else None,
+        epochs=count_epochs(commands),
         device=device_name(),
         seconds=round(seconds, 1),
         commit=read_commit(),
@@ -198,6 +198,15 @@ def read_number(row: Row, run: Path) -> tuple[float, float | None]:
     spread = statistics.stdev(values) if len(values) > 1 else None
     error = None if spread is None else spread / len(values) ** 0.5
     return sign * statistics.mean(values), error
+
+
+def count_epochs(commands: Sequence[Sequence[str]]) -> int | None:
+    """Epochs of all trainings among commands that were run; None if there is none."""
+    flag = "--workdir="
+    named = [w.removeprefix(flag) for words in commands for w in words if flag in w]
+    records = {Path(folder) / "metrics.jsonl" for folder in named}
+    counts = [len(r.read_text().splitlines()) for r in records if r.exists()]
+    return sum(counts) if counts else None
 
 
 def find_value(row: Row, flag: str) -> int | None:

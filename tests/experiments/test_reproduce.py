@@ -153,7 +153,7 @@ def test_a_row_is_measured(process, tmp_path):
         f"--workdir={run}/first",
     ]
     assert (result.number, result.error) == (86.25, 0.01)
-    assert (result.seed, result.epochs) == (3, 4)
+    assert (result.seed, result.epochs) == (3, 8)  # two trainings
     negative = dataclasses.replace(ROW, negative=True)
     assert runs.read_number(negative, run)[0] == -86.25
 
