@@ -259,6 +259,7 @@ def row_reconstructions(context: Context) -> "Figure":
         trained.preprocessing.inverse(means),
         dataset.columns,
         title=f"Test rows and their reconstructions: {context.title}",
+        schema=trained.preprocessing.schema,
     )
 
 

@@ -119,6 +119,20 @@ def test_paths_are_coloured_from_one_end_to_the_other():
         assert colors[0] == colors[2] and colors[1] == colors[-1] != colors[0]
 
 
+def test_every_step_of_a_path_is_inside_of_its_axes():
+    x = np.array([0.0, 1, 5, -3, 0])[None, :, None, None] * np.ones((1, 1, 9, 1))
+    (axes,) = drawn.plot_series_paths(x, (x[:, 0], x[:, -1]), title="t").axes
+    low, high = axes.get_ylim()
+    assert -3.5 < low < -3 and 5 < high < 5.5
+
+
+@pytest.mark.parametrize(("width", "panels"), [(0.2, 2), (0.3, 1)])
+def test_a_feature_shares_an_axis_unless_it_would_be_flat(width, panels):
+    ramp = np.linspace(0, 1, 9)[None, :, None]
+    x = np.concatenate([ramp, width * ramp], axis=2)
+    assert len(drawn.plot_series(x, title="t").axes) == panels
+
+
 @pytest.mark.parametrize("rows", [1, 4])
 def test_the_grid_of_codes_is_a_grid_of_lines(rows):
     x = np.random.default_rng(0).normal(size=(rows, 4, 30, 2))

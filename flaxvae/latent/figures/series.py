@@ -27,7 +27,7 @@ MOST_ROWS, MOST_COLUMNS = 10, 6  # panels of `plot_series_rows`
 MOST_PATHS = 3
 NAME_CHARACTERS = 14  # of a row
 BUCKETS = 400  # points that a panel can show side by side
-ALIKE = 8  # features share an axis if none would be flatter than 1/8 of it
+ALIKE = 4  # features share an axis if none would be flatter than 1/4 of it
 GREY, PALE = "#717581", "#d9dcdf"
 
 Panel = tuple[str | None, str | None, Callable[[Axes], None]]
@@ -151,7 +151,7 @@ def plot_series_paths(
             name = f"path {p + 1}" + (f", {names[f]}" if F > 1 else "")
             panels.append((name, "value", draw))
     own = [
-        _limits(np.stack([paths[p, 0], *(e[p, :, :F] for e in ends)]), f)
+        _limits(np.stack([*paths[p], *(e[p, :, :F] for e in ends)]), f)
         for p in range(P)
         for f in range(F)
     ]
