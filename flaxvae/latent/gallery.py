@@ -49,15 +49,14 @@ dl div { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .8r
 dt { font-size: .8rem; opacity: .75; }
 dd { margin: 0; font-size: 1.1rem; font-variant-numeric: tabular-nums;
   overflow-wrap: anywhere; }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%),
-  1fr)); gap: 1rem; align-items: start; }
-figure { margin: 0; border: 1px solid var(--line); border-radius: .5rem;
-  overflow: hidden; }
-figure:target { grid-column: 1 / -1; }
+main { columns: 26rem; column-gap: 1rem; }
+figure { margin: 0 0 1rem; border: 1px solid var(--line); border-radius: .5rem;
+  overflow: hidden; break-inside: avoid; }
+figure:target { column-span: all; }
 img { display: block; width: 100%; background: #fff; }
 figcaption { padding: .5rem .8rem; font-size: .9rem; background: var(--soft); }
 @media print { body { max-width: none; padding: 0; }
-  main { display: block; } figure { break-inside: avoid; margin-bottom: 1rem; } }
+  main { columns: auto; } }
 """
 
 

@@ -222,7 +222,7 @@ def _plot_history(trained: Trained | None, title: str) -> "Figure | None":
 
 
 def latent_scatter(context: Context) -> "Figure":
-    """Posterior means of the test split, coloured by class."""
+    """Posterior means of the test split, coloured by class where it is known."""
     from flaxvae.latent import figures
 
     points, axis_labels, kind = panels.latent_points(context.means)

@@ -64,7 +64,7 @@ def plot_columns(
         if is_whole:  # side by side, to be counted
             x, y = (v + rng.uniform(-0.2, 0.2, v.shape) for v in (x, y))
         axes.axline((0, 0), slope=1, color="#717581", linewidth=0.8, linestyle=":")
-        axes.scatter(x, y, s=6, alpha=0.4, color=CLASS_COLORS[0], linewidths=0)
+        axes.scatter(x, y, s=6, alpha=0.5, color=CLASS_COLORS[0], linewidths=0)
         axes.set_xlim(*_limits(x))
         axes.set_ylim(*_limits(y))
         axes.locator_params(nbins=6 if is_whole else 5, integer=is_whole)
@@ -154,7 +154,7 @@ def _draw_probabilities(
     for place, category in enumerate(shown):
         y = probabilities[classes == category, category]
         x = place + rng.uniform(-0.3, 0.3, len(y))
-        axes.scatter(x, y, s=6, alpha=0.4, color=CLASS_COLORS[0], linewidths=0)
+        axes.scatter(x, y, s=6, alpha=0.5, color=CLASS_COLORS[0], linewidths=0)
         if len(y):
             axes.hlines(np.median(y), place - 0.35, place + 0.35, color=foreground())
     axes.set_xlim(-0.5, len(shown) - 0.5)
