@@ -15,7 +15,7 @@ from flaxvae.latent.figures.space import (
     plot_reparameterization,
 )
 from flaxvae.models import build_vae
-from flaxvae.training import Engine, fit
+from tests.latent.untrained import as_run
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,7 @@ def context():
     x = rng.integers(0, 60, (200, 4, 4, 1)).astype(np.uint8)
     x[np.arange(200), labels] += 180
     dataset = from_arrays(x, labels)
-    vae = build_vae(dataset.shape, 2, hidden=(8,))
-    engine = Engine(devices=1)
-    trained = fit(vae, dataset, epochs=2, batch_size=50, engine=engine, progress=False)
+    trained = as_run(build_vae(dataset.shape, 2, hidden=(8,)), dataset)
     return Context(trained=trained, dataset=dataset, title="stripes")
 
 
