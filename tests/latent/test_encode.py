@@ -75,7 +75,8 @@ def binarized_vqvae():
         max_value=255,
     )
     data = binarize(data, "dynamic")
-    model = build_vqvae(data.shape, num_codes=6, code_width=2, filters=(4, 4))
+    small = {"filters": (4, 4), "num_residual_blocks": 1}
+    model = build_vqvae(data.shape, num_codes=6, code_width=2, **small)
     seen, key = jnp.asarray(x / 255.0 > 0.5, jnp.float32), jax.random.key(0)
     init = jax.jit(functools.partial(model.init, method=Quantization()))
     variables = init(key, seen, key=key)
