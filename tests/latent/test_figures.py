@@ -539,6 +539,8 @@ def test_categories_of_a_table_have_one_panel_with_the_probability_of_each_row()
     boxes = [label.get_window_extent().x1 for label in of_kind.get_xticklabels()]
     assert np.diff(boxes).min() > 5  # aslant, each ends at its own tick
     assert {label.get_rotation() for label in of_kind.get_xticklabels()} == {40.0}
+    names = [label.get_text() for label in of_kind.get_xticklabels()]
+    assert len(names) == 10 and max(map(len, names)) <= 14
 
 
 def test_integers_have_a_bar_each_and_none_beside_them():
