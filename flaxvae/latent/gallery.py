@@ -4,6 +4,7 @@ import base64
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from flaxvae.data.layout import Layout, layout_of
 from flaxvae.files import atomic_file
@@ -176,7 +177,7 @@ def _find_layout(config: Mapping[str, Json]) -> Layout:
     """The layout of a run's data, by its ``config.json``."""
     data = config.get("data")
     shape = data.get("shape") if isinstance(data, dict) else None
-    return layout_of(shape) if isinstance(shape, list) else "images"
+    return layout_of(cast(list[int], shape)) if isinstance(shape, list) else "images"
 
 
 def _show_figure(path: Path, layout: Layout) -> str:
