@@ -28,6 +28,7 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS, check_examples
+from flaxvae.data.layout import layout_of
 from flaxvae.data.memory import as_dataset
 from flaxvae.evaluation.measures.context import Context, MeasureConfig
 from flaxvae.evaluation.metrics import Result
@@ -339,7 +340,8 @@ class Run(TrainedOnData):
             **(dict(self.history[-1]["validation"] or {}) if self.history else {}),
         }
         with tempfile.TemporaryDirectory() as folder:
-            return make_notebook_view(repr(self), numbers, self._find_pictures(folder))
+            paths, layout = self._find_pictures(folder), layout_of(self.data_shape)
+            return make_notebook_view(repr(self), numbers, paths, layout)
 
     def _find_pictures(self, spare: str) -> list[Path]:
         """The main pictures of the run's folder, or else new ones in ``spare``."""

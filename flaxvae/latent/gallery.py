@@ -4,9 +4,11 @@ import base64
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
+from flaxvae.data.layout import Layout, layout_of
 from flaxvae.files import atomic_file
-from flaxvae.latent import pictures, space_pictures
+from flaxvae.latent.pictures import describe_picture
 from flaxvae.training import RunFolder
 from flaxvae.types import Json
 
@@ -48,15 +50,14 @@ dl div { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .8r
 dt { font-size: .8rem; opacity: .75; }
 dd { margin: 0; font-size: 1.1rem; font-variant-numeric: tabular-nums;
   overflow-wrap: anywhere; }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%),
-  1fr)); gap: 1rem; align-items: start; }
-figure { margin: 0; border: 1px solid var(--line); border-radius: .5rem;
-  overflow: hidden; }
-figure:target { grid-column: 1 / -1; }
+main { columns: 26rem; column-gap: 1rem; }
+figure { margin: 0 0 1rem; border: 1px solid var(--line); border-radius: .5rem;
+  overflow: hidden; break-inside: avoid; }
+figure:target { column-span: all; }
 img { display: block; width: 100%; background: #fff; }
 figcaption { padding: .5rem .8rem; font-size: .9rem; background: var(--soft); }
 @media print { body { max-width: none; padding: 0; }
-  main { display: block; } figure { break-inside: avoid; margin-bottom: 1rem; } }
+  main { columns: auto; } }
 """
 
 
@@ -79,26 +80,34 @@ def write_gallery(run_folder: str | Path) -> Path | None:
         for path in (folder / "figures").glob("*")
         if path.suffix in KINDS and not path.name.startswith(".")
     ]
-    summary = RunFolder(folder).summary or {}
+    run = RunFolder(folder)
+    summary = run.summary or {}
     if not found and not summary:
         return None
-    page = make_page(folder.resolve().name, summary, sorted(found, key=_order))
+    title, paths = folder.resolve().name, sorted(found, key=_order)
+    page = make_page(title, summary, paths, _find_layout(run.config))
     with atomic_file(folder / PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return folder / PAGE
 
 
-def make_page(title: str, summary: Mapping[str, Json], paths: list[Path]) -> str:
+def make_page(
+    title: str,
+    summary: Mapping[str, Json],
+    paths: list[Path],
+    layout: Layout = "images",
+) -> str:
     """The page as HTML.
 
     Args:
       title: of the page.
       summary: numbers and texts by name, in groups or not.
       paths: the pictures, in their order.
+      layout: of the data, on which the captions depend.
     """
     first, *others = [*(_show_group(*group) for group in _group(summary)), ""]
     rest = "\n".join(others)
-    figures = "\n".join(map(_show_figure, paths))
+    figures = "\n".join(_show_figure(path, layout) for path in paths)
     name = html.escape(title)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -123,7 +132,10 @@ def make_page(title: str, summary: Mapping[str, Json], paths: list[Path]) -> str
 
 
 def make_notebook_view(
-    title: str, numbers: Mapping[str, Json], paths: Sequence[Path]
+    title: str,
+    numbers: Mapping[str, Json],
+    paths: Sequence[Path],
+    layout: Layout = "images",
 ) -> str:
     """A few numbers and small pictures as HTML, for the output of a notebook's cell.
 
@@ -131,6 +143,7 @@ def make_notebook_view(
       title: of the view.
       numbers: numbers and texts by name.
       paths: the pictures, in their order.
+      layout: of the data, on which the pictures' texts depend.
     """
     rows = "".join(
         f"<tr><th>{html.escape(_words(name))}</th>"
@@ -138,29 +151,21 @@ def make_notebook_view(
         for name, value in numbers.items()
     )
     pictures = "".join(
-        f'<img src="{_as_address(path)}" alt="{html.escape(caption_of(path.stem))}"'
-        ' style="height: 220px; margin: 4px">'
+        f'<img src="{_as_address(path)}" style="height: 220px; margin: 4px"'
+        f' alt="{html.escape(caption_of(path.stem, layout))}">'
         for path in paths
     )
     return f"<p><b>{html.escape(title)}</b></p><table>{rows}</table><p>{pictures}</p>"
 
 
-def caption_of(name: str) -> str:
-    """What a picture shows: the first line of the text of the function that draws it.
+def caption_of(name: str, layout: Layout = "images") -> str:
+    """What a picture of data of a layout shows.
 
-    >>> caption_of("latent_scatter")
-    'Posterior means of the test split, coloured by class.'
+    >>> caption_of("samples", "rows")
+    "A table's columns, in the test split and in samples."
     """
-    named = [
-        kind
-        for module in (pictures, space_pictures)
-        for kind_name, kind in vars(module).items()
-        if kind_name.endswith("PICTURES") and isinstance(kind, dict)
-    ]
-    for kind in named:
-        if name in kind and kind[name].__doc__:
-            return str(kind[name].__doc__).splitlines()[0]
-    return CAPTIONS.get(name, name.replace("_", " "))
+    known = CAPTIONS.get(name, name.replace("_", " "))
+    return describe_picture(name, layout) or known
 
 
 def _order(path: Path) -> tuple[int, str, str]:
@@ -168,8 +173,16 @@ def _order(path: Path) -> tuple[int, str, str]:
     return place, path.stem, path.suffix
 
 
-def _show_figure(path: Path) -> str:
-    name, caption = html.escape(path.stem), html.escape(caption_of(path.stem))
+def _find_layout(config: Mapping[str, Json]) -> Layout:
+    """The layout of a run's data, by its ``config.json``."""
+    data = config.get("data")
+    shape = data.get("shape") if isinstance(data, dict) else None
+    return layout_of(cast(list[int], shape)) if isinstance(shape, list) else "images"
+
+
+def _show_figure(path: Path, layout: Layout) -> str:
+    name = html.escape(path.stem)
+    caption = html.escape(caption_of(path.stem, layout))
     identity = html.escape(path.name)
     return (
         f'<figure id="{identity}"><a href="#{identity}">'

@@ -13,6 +13,7 @@ import numpy as np
 from flaxvae.capabilities import ConditionTraits, ModelTraits
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data import Dataset
+from flaxvae.data.layout import Layout
 from flaxvae.latent import level_pictures, panels, series
 from flaxvae.latent.context import Context, Picture
 from flaxvae.latent.embeddings import LEAST_FOR_TSNE, LEAST_FOR_UMAP, tsne, umap
@@ -163,10 +164,25 @@ def choose_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
     if isinstance(trained.model, VQVAE):
         return VQVAE_PICTURES
     if isinstance(trained.model, Autoencoder):
-        return AUTOENCODER_PICTURES
+        is_table = dataset.is_table
+        return TABLE_AUTOENCODER_PICTURES if is_table else AUTOENCODER_PICTURES
     if dataset.is_table:
         return TABLE_PICTURES
     return CONDITIONAL_PICTURES if trained.is_conditional else VAE_PICTURES
+
+
+def describe_picture(name: str, layout: Layout = "images") -> str | None:
+    """What a picture of data of a layout shows; None: it is not one of this file.
+
+    It is the first line of the text of the function that draws the picture.
+
+    >>> describe_picture("reconstructions", "series")
+    'Test series and their reconstructions.'
+    """
+    for kind in (*PICTURES_OF[layout], SPACE_PICTURES):
+        if name in kind and kind[name].__doc__:
+            return str(kind[name].__doc__).splitlines()[0]
+    return None
 
 
 def _choose_level_pictures(dataset: Dataset) -> dict[str, Picture]:
@@ -206,7 +222,7 @@ def _plot_history(trained: Trained | None, title: str) -> "Figure | None":
 
 
 def latent_scatter(context: Context) -> "Figure":
-    """Posterior means of the test split, coloured by class."""
+    """Posterior means of the test split, coloured by class where it is known."""
     from flaxvae.latent import figures
 
     points, axis_labels, kind = panels.latent_points(context.means)
@@ -222,15 +238,20 @@ def latent_scatter(context: Context) -> "Figure":
 
 
 def reconstructions(context: Context) -> "Figure":
-    """Test examples and their reconstructions: images and errors, or columns."""
+    """Test images, their reconstructions and the errors."""
+    from flaxvae.latent import figures
+
+    return figures.plot_reconstructions(
+        *panels.reconstructions(context.trained, context.shown),
+        title=f"Test images, reconstructions and errors: {context.title}",
+    )
+
+
+def row_reconstructions(context: Context) -> "Figure":
+    """A table's columns against their reconstructions, of the test split."""
     from flaxvae.latent import figures
 
     dataset, trained = context.dataset, context.trained
-    if not dataset.is_table:
-        return figures.plot_reconstructions(
-            *panels.reconstructions(trained, context.shown),
-            title=f"Test images, reconstructions and errors: {context.title}",
-        )
     test = dataset.test
     means = np.asarray(trained.reconstruct(test.x, test.condition))
     return figures.plot_columns(
@@ -238,6 +259,7 @@ def reconstructions(context: Context) -> "Figure":
         trained.preprocessing.inverse(means),
         dataset.columns,
         title=f"Test rows and their reconstructions: {context.title}",
+        schema=trained.preprocessing.schema,
     )
 
 
@@ -381,8 +403,6 @@ def denoised(context: Context) -> "Figure | None":
     objective = context.trained.objective
     if not isinstance(objective, Reconstruction) or objective.corruption == "none":
         return None
-    if context.dataset.is_table:
-        return None
     noisy, clean = panels.corrupted(
         context.trained,
         context.dataset.test.x[:DENOISED],
@@ -400,7 +420,7 @@ def autoencoder_and_vae(context: Context) -> "Figure | None":
     """Paths and samples of an autoencoder and of a VAE, side by side."""
     from flaxvae.latent.figures.images import plot_comparison
 
-    if context.other is None or context.dataset.is_table:
+    if context.other is None:
         return None
     trained, other, dataset = context.trained, context.other, context.dataset
     return plot_comparison(
@@ -611,7 +631,7 @@ CONDITIONAL_PICTURES: dict[str, Picture] = {
 TABLE_PICTURES: dict[str, Picture] = {
     "training_curves": training_curves,
     "latent_scatter": latent_scatter,
-    "reconstructions": reconstructions,
+    "reconstructions": row_reconstructions,
     "samples": row_samples,
     "latent_over_training": latent_over_training,
 }
@@ -622,6 +642,13 @@ AUTOENCODER_PICTURES: dict[str, Picture] = {
     "reconstructions": reconstructions,
     "denoised": denoised,
     "autoencoder_and_vae": autoencoder_and_vae,
+    "latent_over_training": latent_over_training,
+}
+TABLE_AUTOENCODER_PICTURES: dict[str, Picture] = {
+    "training_curves": training_curves,
+    "activity": activity,
+    "tsne": tsne_scatter,
+    "reconstructions": row_reconstructions,
     "latent_over_training": latent_over_training,
 }
 VQVAE_PICTURES: dict[str, Picture] = {
@@ -692,3 +719,21 @@ SERIES_VQVAE_PICTURES: dict[str, Picture] = {
     "samples": series_code_samples,
     "prior_training_curves": prior_training_curves,
 }
+PICTURES_OF: dict[Layout, tuple[dict[str, Picture], ...]] = {
+    "images": (
+        VAE_PICTURES,
+        CONDITIONAL_PICTURES,
+        AUTOENCODER_PICTURES,
+        VQVAE_PICTURES,
+        LEVEL_PICTURES,
+    ),
+    "series": (
+        SERIES_PICTURES,
+        SERIES_CONDITIONAL_PICTURES,
+        SERIES_AUTOENCODER_PICTURES,
+        SERIES_VQVAE_PICTURES,
+        LEVEL_SERIES_PICTURES,
+    ),
+    "rows": (TABLE_PICTURES, TABLE_AUTOENCODER_PICTURES, LEVEL_TABLE_PICTURES),
+}
+"""By the layout of the data, the pictures of every kind of model."""

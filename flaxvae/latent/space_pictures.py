@@ -26,7 +26,7 @@ CELLS, GEOMETRY_CELLS = 140, 48  # of a map's side
 PATHS, ITERATIONS = 4, 100  # shortest ones
 DRAWS = 10_000
 PANELS = 8  # epochs
-CIRCLES = ((1.177, "50 % of the prior"), (2.448, "95 % of the prior"))  # radii, 2-D
+CIRCLES = ((1.177, "50% of the prior"), (2.448, "95% of the prior"))  # radii, 2-D
 
 
 def traversals(context: Context) -> "Figure | None":

@@ -65,9 +65,18 @@ def test_numbers_of_entries(stripes):
 def binarized_vqvae():
     """Untrained, with a prior over its codes; on images that are binarized anew."""
     x = np.random.default_rng(0).integers(60, 200, (120, 8, 8, 1)).astype(np.uint8)
-    data = flaxvae.data.from_arrays(x, np.arange(120) % 3, name="grey", max_value=255)
+    labels = np.arange(120) % 3
+    data = flaxvae.data.from_arrays(  # splits of one size: one program for all
+        x[:40],
+        labels[:40],
+        validation=(x[40:80], labels[40:80]),
+        test=(x[80:], labels[80:]),
+        name="grey",
+        max_value=255,
+    )
     data = binarize(data, "dynamic")
-    model = build_vqvae(data.shape, num_codes=6, code_width=2, filters=(4, 4))
+    small = {"filters": (4, 4), "num_residual_blocks": 1}
+    model = build_vqvae(data.shape, num_codes=6, code_width=2, **small)
     seen, key = jnp.asarray(x / 255.0 > 0.5, jnp.float32), jax.random.key(0)
     init = jax.jit(functools.partial(model.init, method=Quantization()))
     variables = init(key, seen, key=key)

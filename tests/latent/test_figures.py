@@ -3,9 +3,11 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
+from flaxvae.data.schema import Column, TableSchema
 from flaxvae.latent import figures, panels
 from flaxvae.latent.figures import codes as codes_file
 from flaxvae.latent.figures import images as images_file
@@ -496,8 +498,63 @@ def test_columns_of_a_table_have_their_axes_and_their_legend():
         assert axes.get_title() == "ab"[i] and axes.get_xlabel() == "original"
     assert figure.axes[0].get_ylabel() == "reconstruction"
     figure = figures.plot_column_samples(data, data, ["a", "b"], title="t")
-    legend = figure.axes[0].get_legend()
+    (legend,) = figure.legends  # below all panels: no bar is behind it
     assert [text.get_text() for text in legend.get_texts()] == ["data", "samples"]
+
+
+def test_categories_of_a_table_have_one_panel_with_the_probability_of_each_row():
+    names = [f"a longer name {i}" for i in range(10)]
+    kind, flag = Column("kind", "category", values=names), Column("flag", "binary")
+    schema = TableSchema((Column("x", "real"), kind, flag))
+    classes, flags = RNG.integers(0, 10, 60), RNG.integers(0, 2, 60)
+    own = RNG.uniform(0.5, 1, (60, 2))  # the probabilities of what the rows hold
+    x, onehot = RNG.normal(size=(60, 1)), np.eye(10)[classes]
+    rows = np.concatenate([x, onehot, flags[:, None]], axis=1)
+    rows[7, -1] = np.nan  # not known
+    decoded = np.where(onehot == 1, own[:, :1], 0.01)
+    likely = np.where(flags == 1, own[:, 1], 1 - own[:, 1])[:, None]
+    decoded = np.concatenate([x, decoded, likely], axis=1)
+    figure = figures.plot_columns(
+        rows, decoded, schema.feature_names, title="t", schema=schema
+    )
+    _, of_kind, of_flag = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["x", "kind", "flag"]
+    known = np.arange(60) != 7
+    for axes, held, p in (
+        (of_kind, classes, own[:, 0]),
+        (of_flag, flags[known], own[known, 1]),
+    ):
+        clouds = [c for c in axes.collections if isinstance(c, PathCollection)]
+        medians = [c for c in axes.collections if isinstance(c, LineCollection)]
+        for value, cloud in enumerate(clouds):
+            dots = np.asarray(cloud.get_offsets())
+            np.testing.assert_allclose(np.sort(dots[:, 1]), np.sort(p[held == value]))
+            assert (np.abs(dots[:, 0] - value) < 0.5).all()
+            (line,) = medians[value].get_segments()
+            np.testing.assert_allclose(line[:, 1], np.median(p[held == value]))
+        assert axes.get_ylabel() == "probability of the original"
+    figure.draw_without_rendering()
+    texts = [label.get_text() for label in of_flag.get_xticklabels()]
+    assert texts == ["0", "1"]
+    boxes = [label.get_window_extent().x1 for label in of_kind.get_xticklabels()]
+    assert np.diff(boxes).min() > 5  # aslant, each ends at its own tick
+    assert {label.get_rotation() for label in of_kind.get_xticklabels()} == {40.0}
+    names = [label.get_text() for label in of_kind.get_xticklabels()]
+    assert len(names) == 10 and max(map(len, names)) <= 14
+
+
+def test_integers_have_a_bar_each_and_none_beside_them():
+    data = np.repeat(np.arange(1.0, 6.0), 8)[:, None]
+    axes = figures.plot_column_samples(data, data, ["a"], title="t").axes[0]
+    edges = [patch.get_path().vertices[:, 0] for patch in axes.patches]
+    assert edges[0].min() == 0.5 and edges[0].max() == 5.5
+    assert set(axes.get_xticks()) >= {1, 2, 3, 4, 5}
+    axes = figures.plot_columns(data, data, ["a"], title="t").axes[0]
+    dots = np.asarray(axes.collections[0].get_offsets())
+    assert len(np.unique(dots, axis=0)) == len(data)  # none hides another
+    rows = np.round(dots)
+    np.testing.assert_array_equal(np.sort(rows[:, 0]), data[:, 0])
+    np.testing.assert_array_equal(rows[:, 0], rows[:, 1])
 
 
 def test_columns_of_one_value_and_of_numbers_that_are_not_finite():

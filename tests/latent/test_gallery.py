@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flaxvae.data.layout import layout_of
 from flaxvae.latent.gallery import (
     caption_of,
     make_notebook_view,
@@ -87,6 +88,23 @@ def test_a_page_holds_all_numbers_and_pictures_of_a_run(folder):
     headings = [text for tag, text in page.texts if tag == "h2"]
     assert headings == ["Test", "Pictures", "Surgery", "Run"]
     assert page.of("html")[0]["lang"] == "en"
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"), [([4, 4, 1], "images"), ([50, 2], "series"), ([7], "table")]
+)
+def test_captions_fit_the_kind_of_the_data(folder, shape, kind):
+    (folder / "config.json").write_text(json.dumps({"data": {"shape": shape}}))
+    figure = folder / "figures" / "samples.png"
+    figure.rename(figure.with_stem("reconstructions"))
+    page = Page(write_gallery(folder).read_text())
+    shown = dict(zip((f["id"] for f in page.of("figure")), page.of("img"), strict=True))
+    caption = shown["reconstructions.png"]["alt"]
+    assert f". {caption}" in [text for tag, text in page.texts if tag == "figcaption"]
+    assert {each for each in ("images", "series", "table") if each in caption} == {kind}
+    path = figure.with_stem("reconstructions")
+    view = Page(make_notebook_view("run", {}, [path], layout_of(shape)))
+    assert view.of("img")[0]["alt"] == caption
 
 
 def test_nothing_is_loaded_from_elsewhere(folder):

@@ -1,6 +1,7 @@
 """What the levels of a model decide, as arrays and as pictures."""
 
 import dataclasses
+import functools
 import sys
 
 import jax
@@ -68,26 +69,45 @@ def plain(data):
     return as_run(build_vae(data.shape, 2, hidden=(4,)), data)
 
 
-def prior_of(trained, level, above):
-    """Mean and deviation of a level given the one above it, layer by layer."""
-
+@functools.partial(jax.jit, static_argnames=("model", "level"))
+def compute_prior(model, variables, level, above):
     def method(vae, z):
         network = vae.network
         return network.prior_heads[level - 1](network.down[level - 1](z))
 
-    p = trained.model.apply(trained.variables, jnp.asarray(above), method=method)
-    return np.asarray(p.mean), np.asarray(p.std)
+    p = model.apply(variables, above, method=method)
+    return p.mean, p.std
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def compute_decoded(model, variables, codes):
+    return model.apply(variables, codes, method="decode").mean
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def compute_means(model, variables, x):
+    return model.apply(variables, x, method="encode").mean.levels
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def compute_kl(model, variables, x, key):
+    return model.apply(variables, x, method="encode").draw(key).kl
+
+
+def prior_of(trained, level, above):
+    """Mean and deviation of a level given the one above it, layer by layer."""
+    found = compute_prior(trained.model, trained.variables, level, jnp.asarray(above))
+    return [np.asarray(each) for each in found]
 
 
 def decode(trained, z):
     codes = Codes(tuple(jnp.asarray(level) for level in z))
-    p = trained.model.apply(trained.variables, codes, method="decode")
-    return np.asarray(p.mean)
+    return np.asarray(compute_decoded(trained.model, trained.variables, codes))
 
 
 def means_of(trained, x):
-    q = trained.model.apply(trained.variables, jnp.asarray(x), method="encode")
-    return [np.asarray(level) for level in q.mean.levels]
+    found = compute_means(trained.model, trained.variables, jnp.asarray(x))
+    return [np.asarray(level) for level in found]
 
 
 def close(a, b, **tolerance):
@@ -176,9 +196,9 @@ def test_the_kl_of_each_level_is_the_weighted_mean_of_the_diagnostics(
     trained, data, key
 ):
     split = dataclasses.replace(data.test, weights=np.linspace(0, 2, len(data.test)))
-    q = trained.model.apply(trained.variables, jnp.asarray(split.x), method="encode")
     _, key_z = jax.random.split(jax.random.fold_in(key, 0))
-    kl = np.asarray(q.draw(key_z).kl)  # (L, N)
+    x = jnp.asarray(split.x)
+    kl = np.asarray(compute_kl(trained.model, trained.variables, x, key_z))  # (L, N)
     expected = (kl * split.weights).sum(1) / split.weights.sum()
     close(levels.kl_per_level(trained, split, key=key), expected, rtol=1e-3)
 

@@ -88,6 +88,15 @@ def test_the_pictures_of_a_table(tmp_path, titles):
     assert titles["samples"] == "Test rows and samples from the prior: t"
 
 
+def test_the_pictures_of_an_autoencoder_of_a_table():
+    data = from_arrays(np.random.default_rng(0).normal(size=(60, 3)), name="t")
+    noise = Reconstruction(corruption="masking", noise=0.3)
+    model = build_autoencoder(data.shape, 2, hidden=(8,))
+    chosen = pictures.choose_pictures(as_run(model, data, objective=noise), data)
+    assert chosen["reconstructions"] is pictures.row_reconstructions
+    assert "denoised" not in chosen and "autoencoder_and_vae" not in chosen
+
+
 def test_the_pictures_of_autoencoders(stripes, tmp_path, titles):
     model = build_autoencoder(stripes.shape, 4, hidden=(8,))
     trained = as_run(model, stripes, objective=Reconstruction())
@@ -235,9 +244,11 @@ def test_code_maps_give_equal_entries_equal_colours(stripes):
 
 def test_every_picture_is_listed_under_its_kind():
     kinds = [value for name, value in vars(pictures).items() if "_PICTURES" in name]
-    assert len(kinds) == 13
+    assert len(kinds) == 14
     for kind in kinds:
         assert all(callable(picture) for picture in kind.values())
+    listed = [pictures.SPACE_PICTURES, *sum(pictures.PICTURES_OF.values(), ())]
+    assert {*map(id, listed)} == {*map(id, kinds)}  # no captions are missing
 
 
 def test_a_class_that_the_test_split_lacks(stripes, tmp_path):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from flaxvae.checks import InputError
@@ -13,6 +14,7 @@ from flaxvae.data import condition_on_labels, from_arrays
 from flaxvae.evaluation import evaluate, fit_code_prior
 from flaxvae.latent import draw, encode_dataset, generate, write_examples
 from flaxvae.latent.figures import series as drawn
+from flaxvae.latent.figures import style
 from flaxvae.latent.pictures import Context, choose_pictures
 from flaxvae.latent.series import choose_conditions
 from flaxvae.models import (
@@ -117,6 +119,36 @@ def test_paths_are_coloured_from_one_end_to_the_other():
         assert len(axes.lines) == 2 + 7
         colors = [line.get_color() for line in axes.lines]
         assert colors[0] == colors[2] and colors[1] == colors[-1] != colors[0]
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_all_lines_of_a_path_stand_out_from_the_background(name):
+    x = np.zeros((1, 7, 9, 1))
+    with style.use_style(name):
+        axes = drawn.plot_series_paths(x, (x[:, 0], x[:, -1]), title="t").axes[0]
+        behind = luminance(style.background())
+    for line in axes.lines:
+        low, high = sorted([behind, luminance(line.get_color())])
+        assert (high + 0.05) / (low + 0.05) > 1.5  # WCAG's contrast
+
+
+def luminance(color):
+    linear = np.array(to_rgb(color)) ** 2.2
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_every_step_of_a_path_is_inside_of_its_axes():
+    x = np.array([0.0, 1, 5, -3, 0])[None, :, None, None] * np.ones((1, 1, 9, 1))
+    (axes,) = drawn.plot_series_paths(x, (x[:, 0], x[:, -1]), title="t").axes
+    low, high = axes.get_ylim()
+    assert -3.5 < low < -3 and 5 < high < 5.5
+
+
+@pytest.mark.parametrize(("width", "panels"), [(0.2, 2), (0.3, 1)])
+def test_a_feature_shares_an_axis_unless_it_would_be_flat(width, panels):
+    ramp = np.linspace(0, 1, 9)[None, :, None]
+    x = np.concatenate([ramp, width * ramp], axis=2)
+    assert len(drawn.plot_series(x, title="t").axes) == panels
 
 
 @pytest.mark.parametrize("rows", [1, 4])

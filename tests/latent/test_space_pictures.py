@@ -15,7 +15,7 @@ from flaxvae.latent.figures.space import (
     plot_reparameterization,
 )
 from flaxvae.models import build_vae
-from flaxvae.training import Engine, fit
+from tests.latent.untrained import as_run
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,7 @@ def context():
     x = rng.integers(0, 60, (200, 4, 4, 1)).astype(np.uint8)
     x[np.arange(200), labels] += 180
     dataset = from_arrays(x, labels)
-    vae = build_vae(dataset.shape, 2, hidden=(8,))
-    engine = Engine(devices=1)
-    trained = fit(vae, dataset, epochs=2, batch_size=50, engine=engine, progress=False)
+    trained = as_run(build_vae(dataset.shape, 2, hidden=(8,)), dataset)
     return Context(trained=trained, dataset=dataset, title="stripes")
 
 
@@ -61,7 +59,7 @@ def test_the_density_is_that_of_the_posteriors(context):
     density = mesh.get_array().reshape(centers.shape[:2])[cell]
     np.testing.assert_allclose(density, each.prod(axis=1).mean(), rtol=1e-3)
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts[:2] == ["50 % of the prior", "95 % of the prior"]
+    assert texts[:2] == ["50% of the prior", "95% of the prior"]
     radii = [np.hypot(*line.get_data())[0] for line in figure.axes[0].lines]
     inside = stats.chi2(2).cdf(np.square(radii))
     np.testing.assert_allclose(inside, [0.5, 0.95], atol=1e-3)
@@ -100,6 +98,17 @@ def test_shortest_paths_are_drawn_where_outputs_change_fast():
     assert mesh.get_array().reshape(4, 5)[3, 0] == 16
     np.testing.assert_allclose(mesh.get_coordinates()[3, 0], [-1, 3])
     assert axes.get_xlim() == (-1, 1) and axes.get_ylim() == (0, 3)
+
+
+def test_factors_of_less_than_a_decade_are_plain_numbers():
+    x = np.linspace(-1, 1, 5)
+    for least, text in ((2.0, "6"), (0.1, "$\\mathdefault{10^{0}}$")):
+        magnification = np.linspace(least, 10, 25).reshape(5, 5)
+        figure = plot_magnification(x, x, magnification, np.zeros((0, 2, 2)), title="t")
+        figure.draw_without_rendering()
+        bar = figure.axes[1].yaxis
+        labels = bar.get_ticklabels() + bar.get_ticklabels(minor=True)
+        assert text in [label.get_text() for label in labels]
 
 
 def test_histograms_of_draws_follow_their_densities():

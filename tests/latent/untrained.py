@@ -1,5 +1,7 @@
 """Runs with random parameters: for what does not depend on a training."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +13,15 @@ from flaxvae.objectives import ELBO
 TERMS = {"elbo": -3.0, "kl": 1.0, "log_likelihood": -2.0, "loss": 3.0}
 
 
+shapes_of = functools.cache(variable_shapes)  # many tests have the same small model
+
+
 def as_run(model, data, *, objective=None, scale=0.3, codes=None):
     """A run of two epochs; ``codes`` are the diagnostics of an epoch's number."""
     rng = np.random.default_rng(0)
     variables = jax.tree.map(
         lambda leaf: jnp.asarray(rng.normal(0, scale, leaf.shape), leaf.dtype),
-        variable_shapes(model, data.shape),
+        shapes_of(model, data.shape),
     )
     history = [
         {

@@ -14,7 +14,9 @@ from flaxvae.latent.figures.style import (
     DPI,
     class_colors,
     class_texts,
+    foreground,
     open_axes,
+    paper,
     set_title,
     strip,
 )
@@ -27,8 +29,9 @@ MOST_ROWS, MOST_COLUMNS = 10, 6  # panels of `plot_series_rows`
 MOST_PATHS = 3
 NAME_CHARACTERS = 14  # of a row
 BUCKETS = 400  # points that a panel can show side by side
-ALIKE = 8  # features share an axis if none would be flatter than 1/8 of it
-GREY, PALE = "#717581", "#d9dcdf"
+ALIKE = 4  # features share an axis if none would be flatter than 1/4 of it
+FAINT = 0.2  # opacity of the lines between cells
+HUES, DARK_HUES = (0.0, 0.88), (0.35, 1.0)  # of a path, apart from the background
 
 Panel = tuple[str | None, str | None, Callable[[Axes], None]]
 """A panel's title, the label of its y axis, and the function that draws it."""
@@ -75,8 +78,12 @@ def plot_series(
     handles = _feature_handles(names, colors)
     if overlaid is not None:
         handles += [
-            Line2D([], [], color=GREY, linewidth=2.2, alpha=0.45, label="original"),
-            Line2D([], [], color=GREY, linewidth=1, ls="--", label="reconstruction"),
+            Line2D(
+                [], [], color=foreground(), linewidth=2.2, alpha=0.45, label="original"
+            ),
+            Line2D(
+                [], [], color=foreground(), linewidth=1, ls="--", label="reconstruction"
+            ),
         ]
     return _plot_panels(panels, columns, series.shape[1], rows, handles, title)
 
@@ -136,7 +143,8 @@ def plot_series_paths(
     """
     paths, names, title = _first_features(paths[:MOST_PATHS], title, MOST_OWN_AXES)
     P, steps, T, F = paths.shape
-    hues = mpl.colormaps["viridis"](np.linspace(0, 0.88, steps))
+    hues_from, hues_to = HUES if paper() > 0.5 else DARK_HUES
+    hues = mpl.colormaps["viridis"](np.linspace(hues_from, hues_to, steps))
     shades = [to_hex(hue) for hue in hues]
     panels: list[Panel] = []
     for p in range(P):
@@ -151,7 +159,7 @@ def plot_series_paths(
             name = f"path {p + 1}" + (f", {names[f]}" if F > 1 else "")
             panels.append((name, "value", draw))
     own = [
-        _limits(np.stack([paths[p, 0], *(e[p, :, :F] for e in ends)]), f)
+        _limits(np.stack([*paths[p], *(e[p, :, :F] for e in ends)]), f)
         for p in range(P)
         for f in range(F)
     ]
@@ -211,16 +219,16 @@ def plot_series_manifold(
     axes.set_xlim(0, C)
     axes.set_ylim(0, R)
     for column in range(1, C):
-        axes.axvline(column, color=PALE, linewidth=0.6, zorder=0)
+        axes.axvline(column, color=foreground(), alpha=FAINT, lw=0.6, zorder=0)
     for row in range(1, R):
-        axes.axhline(row, color=PALE, linewidth=0.6, zorder=0)
+        axes.axhline(row, color=foreground(), alpha=FAINT, lw=0.6, zorder=0)
     axes.set_xticks([0.5, C / 2, C - 0.5], ticks)
     axes.set_xlabel(f"{axis_labels[0]}, quantile of the prior")
     axes.set_yticks([])
     if R > 1:
         axes.set_ylabel(f"{axis_labels[1]}, quantile of the prior")
         axes.set_yticks([0.5, R / 2, R - 0.5], ticks)
-    axes.spines[:].set_color(PALE)
+    axes.spines[:].set_alpha(FAINT)
     handles = _feature_handles(names, colors)
     if handles and ax is None:
         figure.legend(

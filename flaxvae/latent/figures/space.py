@@ -9,6 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 
 from flaxvae.latent.figures.codes import number_labels
 from flaxvae.latent.figures.style import (
@@ -163,7 +164,11 @@ def plot_magnification(
     mesh = axes.pcolormesh(
         x, y, shown, cmap="viridis", norm=norm, shading="gouraud", rasterized=True
     )
-    figure.colorbar(mesh, ax=axes, label="magnification factor", extend="min")
+    bar = figure.colorbar(mesh, ax=axes, label="magnification factor", extend="min")
+    if norm is not None and most < 10 * least:  # less than a decade: 2, 3, ... 9
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        bar.ax.yaxis.set_major_formatter(plain)
+        bar.ax.yaxis.set_minor_formatter(plain)
     handles = []
     for path in geodesics:
         ends = path[[0, -1]]

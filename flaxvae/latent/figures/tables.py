@@ -11,21 +11,24 @@ from flaxvae.data.schema import MISSING, TableSchema
 from flaxvae.latent.figures.style import (
     CLASS_COLORS,
     DPI,
+    foreground,
     plain_text,
     set_title,
     strip,
 )
 
 MAX_PANELS = 12  # columns of a table in one figure
-
-
 MAX_ROWS = 2_000  # rows of a table in one panel
 MAX_BARS = 12  # categories in one panel
 DATA = ("data", "#94a4a2", True)  # name, colour, whether it is filled
 SAMPLES = ("samples", CLASS_COLORS[0], False)
-
-
+LINE_CHARACTERS = 44  # below a panel
+SLANTED_CHARACTERS = 14  # of a category's name
 NAME_CHARACTERS = 30  # of a column's name above its panel
+
+
+Panel = tuple[str, slice, Sequence[str] | None]  # name, features, categories
+Kind = tuple[np.ndarray, str, str, bool]  # values, and as `DATA` and `SAMPLES`
 
 
 def plot_columns(
@@ -34,26 +37,40 @@ def plot_columns(
     names: Sequence[str] | None,
     *,
     title: str,
+    schema: TableSchema | None = None,
 ) -> Figure:
     """A table's columns against their reconstructions, a panel each.
 
     Args:
       originals: rows ``(N, F)`` in the table's units.
-      reconstructions: of the same shape.
-      names: of the columns, or None; the first `MAX_PANELS` are drawn.
+      reconstructions: of the same shape; of categories and binary columns
+        probabilities.
+      names: of the features, or None; the first `MAX_PANELS` are drawn.
       title: what was reconstructed.
+      schema: of the table: categories and binary columns have one panel each, with
+        the probability of each row's own value.
     """
-    shown = np.random.default_rng(0).permutation(len(originals))[:MAX_ROWS]
+    rng = np.random.default_rng(0)
+    shown = rng.permutation(len(originals))[:MAX_ROWS]
+    panels = _list_panels(originals.shape[1], names, schema)
 
     def draw(axes: Axes, i: int) -> None:
-        x, y = originals[shown, i], reconstructions[shown, i]
+        _, features, bars = panels[i]
+        x, y = originals[shown, features], reconstructions[shown, features]
+        if bars is not None:
+            _draw_probabilities(axes, x, y, bars, rng)
+            return
+        is_whole = all(_are_few_integers(values) for values in (x, y))
+        if is_whole:  # side by side, to be counted
+            x, y = (v + rng.uniform(-0.2, 0.2, v.shape) for v in (x, y))
         axes.axline((0, 0), slope=1, color="#717581", linewidth=0.8, linestyle=":")
-        axes.scatter(x, y, s=6, alpha=0.4, color=CLASS_COLORS[0], linewidths=0)
+        axes.scatter(x, y, s=6, alpha=0.5, color=CLASS_COLORS[0], linewidths=0)
         axes.set_xlim(*_limits(x))
         axes.set_ylim(*_limits(y))
+        axes.locator_params(nbins=6 if is_whole else 5, integer=is_whole)
 
     labels = ("original", "reconstruction")
-    return _plot_panels(originals.shape[1], names, draw, labels, title)
+    return _plot_panels(panels, draw, labels, title)
 
 
 def plot_column_samples(
@@ -74,21 +91,9 @@ def plot_column_samples(
       schema: of the table: categories, binary columns and few integers are drawn as
         bars of their frequencies, a panel for each column.
     """
-    panels: list[tuple[str, slice, Sequence[str] | None]] = [
-        (names[i] if names else f"column {i + 1}", slice(i, i + 1), None)
-        for i in range(data.shape[1])
-    ]
+    panels = _list_panels(data.shape[1], names, schema)
     if schema is not None and schema.num_features == data.shape[1]:
         samples = schema.snap(samples)
-        panels = []
-        for column, features, indicator in schema.slices():
-            bars = [MISSING if v is None else str(v) for v in column.values] or None
-            if column.kind == "binary" and bars is None:
-                bars = ["0", "1"]
-            panels.append((column.name, features, bars))
-            if indicator is not None:
-                place = slice(indicator, indicator + 1)
-                panels.append((f"{column.name} is missing", place, ["no", "yes"]))
 
     def draw(axes: Axes, i: int) -> None:
         _, features, bars = panels[i]
@@ -99,14 +104,63 @@ def plot_column_samples(
             _draw_histograms(axes, both)
         axes.set_yticks([])
 
-    titles = [name for name, _, _ in panels]
-    labels = ("value", "frequency")
-    figure = _plot_panels(len(panels), titles, draw, labels, title)
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    figure = _plot_panels(panels, draw, ("value", "frequency"), title)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+    )
     return figure
 
 
-Kind = tuple[np.ndarray, str, str, bool]  # values, and as `DATA` and `SAMPLES`
+def _list_panels(
+    count: int, names: Sequence[str] | None, schema: TableSchema | None
+) -> list[Panel]:
+    """A panel for each column of a table, or for each of ``count`` features."""
+    if schema is None or schema.num_features != count:
+        given = list(() if names is None else names)
+        given += [f"column {i + 1}" for i in range(len(given), count)]
+        return [(given[i], slice(i, i + 1), None) for i in range(count)]
+    panels: list[Panel] = []
+    for column, features, indicator in schema.slices():
+        bars = [MISSING if v is None else str(v) for v in column.values] or None
+        if column.kind == "binary" and bars is None:
+            bars = ["0", "1"]
+        panels.append((column.name, features, bars))
+        if indicator is not None:
+            place = slice(indicator, indicator + 1)
+            panels.append((f"{column.name} is missing", place, ["no", "yes"]))
+    return panels
+
+
+def _draw_probabilities(
+    axes: Axes,
+    originals: np.ndarray,
+    probabilities: np.ndarray,
+    names: Sequence[str],
+    rng: np.random.Generator,
+) -> None:
+    """The probability of each row's own category, and the median of each category."""
+    known = ~np.isnan(originals).any(axis=1)
+    originals, probabilities = originals[known], probabilities[known]
+    if originals.shape[1] == 1:  # zeros and ones
+        originals = np.concatenate([1 - originals, originals], axis=1)
+        probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
+    classes = originals.argmax(axis=1)
+    counts = np.bincount(classes, minlength=len(names))
+    shown = np.sort(np.argsort(-counts, kind="stable")[:MAX_BARS])
+    for place, category in enumerate(shown):
+        y = probabilities[classes == category, category]
+        x = place + rng.uniform(-0.3, 0.3, len(y))
+        axes.scatter(x, y, s=6, alpha=0.5, color=CLASS_COLORS[0], linewidths=0)
+        if len(y):
+            axes.hlines(np.median(y), place - 0.35, place + 0.35, color=foreground())
+    axes.set_xlim(-0.5, len(shown) - 0.5)
+    axes.set_ylim(-0.05, 1.05)
+    axes.set_ylabel("probability of the original", fontsize=8)
+    _name_places(axes, [names[i] for i in shown])
 
 
 def _draw_bars(axes: Axes, both: Sequence[Kind], names: Sequence[str]) -> None:
@@ -133,15 +187,29 @@ def _draw_bars(axes: Axes, both: Sequence[Kind], names: Sequence[str]) -> None:
             edgecolor=color,
             alpha=0.6 if is_filled else 1.0,
         )
-    axes.set_xticks(places, [plain_text(names[i], 9) for i in shown])
+    _name_places(axes, [names[i] for i in shown])
+
+
+def _name_places(axes: Axes, names: Sequence[str]) -> None:
+    """Names of categories below 0, 1, ...; aslant where they would overlap."""
+    most = LINE_CHARACTERS // len(names) - 1  # side by side
+    is_level = most >= 6 or max(map(len, names)) <= most
+    texts = [
+        plain_text(name, most if is_level else SLANTED_CHARACTERS) for name in names
+    ]
+    axes.set_xticks(range(len(names)), texts)
+    if not is_level:
+        axes.tick_params(axis="x", rotation=40)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
 
 
 def _draw_histograms(axes: Axes, both: Sequence[Kind]) -> None:
     known = [_finite(values.ravel()) for values, *_ in both]
     low, high = _limits(np.concatenate(known))
-    whole = [(v == np.round(v)).all() for v in known]
-    if all(whole) and high - low <= MAX_BARS * 2:  # a bin for each integer
-        bins = np.arange(np.floor(low), np.ceil(high) + 2) - 0.5
+    is_whole = _are_few_integers(np.concatenate(known))
+    if is_whole:  # a bin for each
+        bins = np.arange(np.ceil(low), np.floor(high) + 2) - 0.5
     else:
         count = min(30, 3 + math.isqrt(len(known[0])))
         bins = np.linspace(low, high, count + 1)
@@ -156,20 +224,17 @@ def _draw_histograms(axes: Axes, both: Sequence[Kind]) -> None:
             alpha=0.6 if is_filled else 1.0,
             label=name,
         )
-    axes.locator_params(axis="x", nbins=5)
+    axes.locator_params(axis="x", nbins=6 if is_whole else 5, integer=is_whole)
 
 
 def _plot_panels(
-    count: int,
-    names: Sequence[str] | None,
+    panels: Sequence[Panel],
     draw: Callable[[Axes, int], None],
     labels: tuple[str, str],
     title: str,
 ) -> Figure:
     """Small panels on a grid, with labels at its left and lower edge."""
-    names = list(() if names is None else names)
-    names += [f"column {i + 1}" for i in range(len(names), count)]
-    shown = min(count, MAX_PANELS)
+    count, shown = len(panels), min(len(panels), MAX_PANELS)
     note = f"first {shown} of {count} columns" if count > shown else ""
     columns = min(shown, 4)
     rows = -(-shown // columns)
@@ -178,15 +243,22 @@ def _plot_panels(
     set_title(figure, title, size[0], note)
     for i in range(shown):
         axes = figure.add_subplot(rows, columns, i + 1)
-        draw(axes, i)
-        axes.set_title(plain_text(names[i], NAME_CHARACTERS), fontsize=9)
-        axes.tick_params(labelsize=7)
         if i % columns == 0:
             axes.set_ylabel(labels[1], fontsize=8)
+        draw(axes, i)
+        axes.set_title(plain_text(panels[i][0], NAME_CHARACTERS), fontsize=9)
+        axes.tick_params(labelsize=7)
         if i >= shown - columns:
             axes.set_xlabel(labels[0], fontsize=8)
         strip(axes)
     return figure
+
+
+def _are_few_integers(values: np.ndarray) -> bool:
+    """Whether the numbers, but NaN and infinities, are integers close together."""
+    values = _finite(values)
+    low, high = _limits(values)
+    return bool((values == np.round(values)).all()) and high - low <= 2 * MAX_BARS
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
