@@ -340,7 +340,11 @@ def _type_of(leaf: jax.ShapeDtypeStruct) -> np.dtype:
 
 
 def light_options() -> dict[str, int]:
-    """XLA's for a CPU, where optimizing takes most of a compilation's time."""
-    return (
-        {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
-    )
+    """XLA's for a CPU, where optimizing takes most of a compilation's time.
+
+    None where ``jax_disable_most_optimizations`` already asks for less.
+    """
+    is_lighter = jax.config.read("jax_disable_most_optimizations")
+    if jax.default_backend() != "cpu" or is_lighter:
+        return {}
+    return {"xla_backend_optimization_level": 1}
