@@ -59,6 +59,7 @@ def compiled_programs(tmp_path_factory):
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
         "jax_disable_most_optimizations": True,
+        "jax_traceback_in_locations_limit": 0,  # of each operation in a program
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in options.items():

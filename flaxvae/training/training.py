@@ -171,6 +171,10 @@ class Training:
 
     def step(self, state: TrainState, batch: Stored) -> tuple[TrainState, Metrics]:
         """The state after a step on a stored batch ``(B, ...)``; see `train_step`."""
+        after: tuple[TrainState, Metrics] = self._compiled_step(state, batch)
+        return after
+
+    def _step(self, state: TrainState, batch: Stored) -> tuple[TrainState, Metrics]:
         return train_step(
             self.completed.model,
             self.transformation,
@@ -187,6 +191,14 @@ class Training:
         self, state: TrainState, examples: Stored, devices: Devices = ONE_DEVICE
     ) -> tuple[Metrics, Metrics]:
         """The objective's terms on stored examples, and what `describe_codes` says."""
+        found: tuple[Metrics, Metrics] = self._compiled_validate(
+            state, examples, devices
+        )
+        return found
+
+    def _validate(
+        self, state: TrainState, examples: Stored, devices: Devices
+    ) -> tuple[Metrics, Metrics]:
         evaluate = make_evaluate(
             self.completed.model, self.dataset.preprocessing, devices
         )
@@ -228,7 +240,12 @@ class Training:
 
     @functools.cached_property
     def _compiled_step(self) -> jax.stages.Wrapped:
-        return jax.jit(self.step)
+        # Within other programs too, which then share one trace.
+        return jax.jit(self._step)
+
+    @functools.cached_property
+    def _compiled_validate(self) -> jax.stages.Wrapped:
+        return jax.jit(self._validate, static_argnums=2)
 
     @functools.cached_property
     def _compiled_init(self) -> jax.stages.Wrapped:
@@ -323,7 +340,11 @@ def _type_of(leaf: jax.ShapeDtypeStruct) -> np.dtype:
 
 
 def light_options() -> dict[str, int]:
-    """XLA's for a CPU, where optimizing takes most of a compilation's time."""
-    return (
-        {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
-    )
+    """XLA's for a CPU, where optimizing takes most of a compilation's time.
+
+    None where ``jax_disable_most_optimizations`` already asks for less.
+    """
+    is_lighter = jax.config.read("jax_disable_most_optimizations")
+    if jax.default_backend() != "cpu" or is_lighter:
+        return {}
+    return {"xla_backend_optimization_level": 1}

@@ -24,6 +24,11 @@ REAL, INTEGER, BINARY = [3, 8], [4, 12, 13], [5]
 CATEGORIES = [slice(0, 3), slice(6, 8), slice(9, 12)]
 
 
+# Each compiled as one program.
+log_prob = jax.jit(Mixed.log_prob)
+sample = jax.jit(Mixed.sample, static_argnums=2)
+
+
 @pytest.fixture
 def mixed(key):
     location, log_scale = jax.random.normal(key, (2, 5, FEATURES))
@@ -51,8 +56,6 @@ def expected_log_prob(p, x):
 
 
 def test_log_prob_is_scipys(mixed, key):
-    log_prob = jax.jit(Mixed.log_prob)  # compiled as one program
-    sample = jax.jit(Mixed.sample, static_argnums=2)
     x = np.float64(sample(mixed, key, ()))
     expected = expected_log_prob(mixed, x)
     np.testing.assert_allclose(log_prob(mixed, x), expected.sum(1), rtol=1e-4)
@@ -61,17 +64,17 @@ def test_log_prob_is_scipys(mixed, key):
 
 
 def test_missing_numbers_are_left_out(mixed, key):
-    x = np.float64(mixed.sample(key))
+    x = np.float64(sample(mixed, key, ()))
     expected = expected_log_prob(mixed, x)
     gaps = x.copy()
     gaps[:, [3, 4, 5]] = np.nan
     kept = expected[:, [1, 3, 4, 6, 7, 8]].sum(1)
-    np.testing.assert_allclose(mixed.log_prob(gaps), kept, rtol=1e-4)
+    np.testing.assert_allclose(log_prob(mixed, gaps), kept, rtol=1e-4)
 
     def total(location):
         return Mixed(location, mixed.log_scale, COLUMNS).log_prob(gaps).sum()
 
-    gradient = np.asarray(jax.grad(total)(mixed.location))
+    gradient = np.asarray(jax.jit(jax.grad(total))(mixed.location))
     assert np.isfinite(gradient).all() and (gradient[:, [3, 4, 5]] == 0).all()
 
 
@@ -91,12 +94,12 @@ def test_probabilities_sum_to_one(mixed, number):
     else:
         levels = rest[1] if kind == "integer" else (0.0, 1.0)
         values, weight = np.array(levels)[:, None, None], 1.0
-    total = np.exp(np.float64(one.log_prob(jnp.asarray(values)))).sum(0) * weight
+    total = np.exp(np.float64(log_prob(one, jnp.asarray(values)))).sum(0) * weight
     np.testing.assert_allclose(total, 1.0, rtol=1e-3)
 
 
 def test_samples_have_the_mean_and_the_values(mixed, key):
-    draws = np.asarray(mixed.sample(key, (20_000,)))
+    draws = np.asarray(sample(mixed, key, (20_000,)))
     error = draws.std(0) / np.sqrt(20_000)
     np.testing.assert_array_less(abs(draws.mean(0) - mixed.mean), 5 * error + 1e-6)
     assert set(np.unique(draws[..., 4])) <= set(np.float32(LEVELS))
@@ -122,9 +125,9 @@ def test_columns_are_drawn_independently_of_each_other():
 
 
 def test_no_value_is_more_probable_than_the_mode(mixed, key):
-    best = np.asarray(mixed.log_prob(mixed.mode))
-    draws = mixed.sample(key, (500,))
-    assert (np.asarray(mixed.log_prob(draws)) <= best + 1e-5).all()
+    best = np.asarray(jax.jit(lambda p: p.log_prob(p.mode))(mixed))
+    draws = sample(mixed, key, (500,))
+    assert (np.asarray(log_prob(mixed, draws)) <= best + 1e-5).all()
 
 
 @pytest.mark.parametrize("location", [-1e9, 0.1, 1e9])
@@ -136,7 +139,7 @@ def test_extreme_parameters_give_finite_values_and_gradients(location, log_scale
         return Mixed(location, log_scale, COLUMNS).log_prob(x).sum()
 
     ones = jnp.ones((1, FEATURES))
-    value, gradients = jax.value_and_grad(total, (0, 1))(
+    value, gradients = jax.jit(jax.value_and_grad(total, (0, 1)))(
         location * ones, log_scale * ones
     )
     assert jnp.isfinite(value)

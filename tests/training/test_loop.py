@@ -18,7 +18,7 @@ from flaxvae import training
 from flaxvae.checks import InputError
 from flaxvae.data import Preprocessing, Split, binarize
 from flaxvae.evaluation import evaluate_elbo
-from flaxvae.models import HierarchicalConfig
+from flaxvae.models import HierarchicalConfig, build_vae
 from flaxvae.objectives import ELBO, Objective, Weight
 from flaxvae.training import (
     Engine,
@@ -30,6 +30,7 @@ from flaxvae.training import (
     engine,
     epochs,
     fit,
+    parallel,
 )
 from flaxvae.training.interrupt import Interrupted, watch_signals
 from flaxvae.training.optimizers import adam
@@ -344,24 +345,41 @@ LATE_THREADS = pytest.mark.filterwarnings(
 )
 
 
+SAVED = {
+    "epochs": 3,
+    "batch_size": 32,
+    "progress": False,
+    "engine": Engine(checkpoint_seconds=0.0, epochs_per_call=1),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(stripes, tmp_path_factory):
+    """A finished run, and its folder, to be copied."""
+    folder = tmp_path_factory.mktemp("saved")
+    vae = build_vae(stripes.shape, 2, hidden=(16,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "visible_devices", lambda: jax.devices()[:1])
+        return fit(vae, stripes, workdir=folder, **SAVED), folder
+
+
 @LATE_THREADS
 @pytest.mark.usefixtures("reading_threads")
 @pytest.mark.parametrize(
     "how", ["truncated", "flipped", "emptied", "valid but other", "incomplete"]
 )
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
-    vae, stripes, tmp_path, capsys, how
+    vae, stripes, tmp_path, capsys, saved, how
 ):
-    each = Engine(checkpoint_seconds=0.0, epochs_per_call=1)
-    options = {"epochs": 3, "batch_size": 32, "progress": False, "engine": each}
-    whole = fit(vae, stripes, workdir=tmp_path, **options)
+    whole, folder = saved
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     damage(tmp_path / "checkpoints" / "12", how)
 
     if how == "emptied":  # else the model, an item of its own, is whole
         loaded = training.load(tmp_path)
         assert "WARNING: checkpoint 12 in" in capsys.readouterr().err
         assert not same(loaded.variables, whole.variables)
-    resumed = fit(vae, stripes, workdir=tmp_path, **options)
+    resumed = fit(vae, stripes, workdir=tmp_path, **SAVED)
     (warning,) = capsys.readouterr().err.splitlines()
     assert "WARNING: checkpoint 12 in" in warning
     assert "is damaged" in warning
@@ -531,8 +549,6 @@ def test_values_outside_the_range_are_refused(vae, stripes):
 
 
 def test_rows_and_float_images_train_too(stripes):
-    from flaxvae.models import build_vae
-
     rng = np.random.default_rng(0)
     split = Split(rng.random((64, 5), np.float32))
     rows = dataclasses.replace(
