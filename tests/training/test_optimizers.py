@@ -197,6 +197,22 @@ def test_muon_takes_orthogonal_steps_of_kernels_and_nadams_of_the_rest():
     np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=0.04 * step)
 
 
+def test_muon_agrees_with_optax():
+    """Over changing gradients, to the rounding of its factors."""
+    ours = build_optimizer("muon", 1.0)
+    theirs = optax.contrib.muon(1.0, consistent_rms=0.2)
+    params = {"kernel": jnp.ones((20, 40))}
+    states = ours.init(params), theirs.init(params)
+    update, expect = jax.jit(ours.update), jax.jit(theirs.update)
+    for key in jax.random.split(jax.random.key(0), 4):
+        grads = {"kernel": jax.random.normal(key, (20, 40))}
+        updated, state = update(grads, states[0], params)
+        expected, other = expect(grads, states[1], params)
+        states = state, other
+        difference = np.linalg.norm(updated["kernel"] - expected["kernel"])
+        assert difference < 0.04 * np.linalg.norm(expected["kernel"])
+
+
 def test_muon_sees_a_convolution_as_a_matrix_and_stacked_layers_one_by_one():
     def of(kernel):
         grads = {"kernel": kernel}
