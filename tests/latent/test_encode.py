@@ -80,16 +80,23 @@ def binarized_vqvae():
     seen, key = jnp.asarray(x / 255.0 > 0.5, jnp.float32), jax.random.key(0)
     init = jax.jit(functools.partial(model.init, method=Quantization()))
     variables = init(key, seen, key=key)
-    variables = model.initialize_from_data(variables, lambda count: seen[:count])
+    find_codebook = jax.jit(
+        lambda variables: model.initialize_from_data(variables, lambda n: seen[:n])
+    )
+    variables = find_codebook(variables)
     vqvae = Trained(
         model, variables, data.shape, data.preprocessing, objective=Quantization()
     )
     prior = CodePrior(6, columns=2, num_classes=3, width=4, num_layers=1)
-    codes = jnp.zeros((1, 2, 2, 1))
-    init = jax.jit(functools.partial(prior.init, method="logits"))
-    variables = init(key, codes, jnp.zeros(1, jnp.int32))
-    # Other nats for each entry.
-    variables = jax.tree.map(lambda leaf: leaf + 0.3 * jnp.sin(7 * leaf), variables)
+    codes = np.zeros((1, 2, 2, 1), np.float32)
+
+    @jax.jit
+    def init_prior(key):
+        variables = prior.init(key, codes, np.zeros(1, np.int32), method="logits")
+        # Other nats for each entry.
+        return jax.tree.map(lambda leaf: leaf + 0.3 * jnp.sin(7 * leaf), variables)
+
+    variables = init_prior(key)
     prior = Trained(prior, variables, (2, 2, 1), Preprocessing(max_value=5.0))
     return dataclasses.replace(Run.of(vqvae, data), code_prior=prior)
 
@@ -123,6 +130,11 @@ def test_a_report_on_codes_is_about_one_draw(binarized_vqvae):
     test = run.dataset.test
     codes = encode_dataset(run, run.dataset, indices=True)
     run = dataclasses.replace(run, codes=codes)  # of its own seed
+
+    @jax.jit
+    def indices(x):
+        return run.model.apply(run.variables, x, method="encode").indices
+
     for seed in (None, 3):
         report = run.evaluate(seed=seed)["test"]
         terms = evaluate_terms(run, test, seed=seed)
@@ -131,9 +143,10 @@ def test_a_report_on_codes_is_about_one_draw(binarized_vqvae):
         key = evaluation_key(run, seed=seed)
         drawn = evaluation.draw_inputs(run.preprocessing, test, key)
         drawn = np.concatenate([batch.x for batch in drawn])
-        q = run.model.apply(run.variables, drawn, method="encode")
         codes = dataclasses.replace(
-            test, x=np.asarray(q.indices)[..., None], condition=np.int32(test.labels)
+            test,
+            x=np.asarray(indices(drawn))[..., None],
+            condition=np.int32(test.labels),
         )
         nats = evaluate(run.code_prior, codes)["test"]["loss"]
         assert report["code_nll"] == pytest.approx(nats, rel=1e-6)

@@ -25,22 +25,30 @@ def make(**parts):
 
 
 def init(model, key):
-    x = jax.random.uniform(key, (5, *SHAPE))
-    return model.init(key, x, key=key, method=ELBO()), x
+    @jax.jit
+    def variables_and_examples(key):
+        x = jax.random.uniform(key, (5, *SHAPE))
+        return model.init(key, x, key=key, method=ELBO()), x
+
+    return variables_and_examples(key)
 
 
 def test_a_vamp_prior_is_the_mean_of_its_inputs_posteriors(key):
     model = make(prior="vamp", prior_components=6)
     variables, _ = init(model, key)
-    u = 3 * variables["params"]["prior"]["pseudo_inputs"] - 1  # some outside [0, 1]
-    variables["params"]["prior"]["pseudo_inputs"] = u
-    p = model.apply(variables, method=lambda vae: vae.prior())
-    q = model.apply(variables, jnp.clip(u, 0, 1), method="encode")
     z = np.random.default_rng(0).normal(size=(9, 3))
-    each = stats.norm.pdf(z[:, None], q.mean, q.std).prod(-1)  # (9, 6)
-    np.testing.assert_allclose(
-        p.log_prob(jnp.asarray(z, jnp.float32)), np.log(each.mean(1)), rtol=1e-3
-    )
+
+    @jax.jit
+    def prior_and_posteriors(variables, z):
+        u = 3 * variables["params"]["prior"]["pseudo_inputs"] - 1  # some outside [0, 1]
+        variables["params"]["prior"]["pseudo_inputs"] = u
+        p = model.apply(variables, method=lambda vae: vae.prior())
+        q = model.apply(variables, jnp.clip(u, 0, 1), method="encode")
+        return p.log_prob(z), q.mean, q.std
+
+    log_prob, mean, std = prior_and_posteriors(variables, np.float32(z))
+    each = stats.norm.pdf(z[:, None], mean, std).prod(-1)  # (9, 6)
+    np.testing.assert_allclose(log_prob, np.log(each.mean(1)), rtol=1e-3)
 
 
 def test_pseudo_inputs_of_a_table_have_no_bounds(key):
@@ -66,21 +74,35 @@ def test_a_vamp_prior_of_any_posterior_is_their_mean(key, posterior):
     variables, _ = init(model, key)
     noise = np.random.default_rng(1)
     variables = jax.tree.map(
-        lambda a: a + noise.normal(0, 0.3, a.shape).astype(np.float32), variables
+        lambda a: np.asarray(a) + noise.normal(0, 0.3, a.shape).astype(np.float32),
+        variables,
     )
-    u = jnp.clip(variables["params"]["prior"]["pseudo_inputs"], 0, 1)
-    p = model.apply(variables, method=lambda vae: vae.prior())
-    z = np.asarray(p.sample(key, (70,)))  # more than one block of rows
+    u = variables["params"]["prior"]["pseudo_inputs"].clip(0, 1)
+
+    # Each compiled as one program.
+    def prior():
+        return model.apply(variables, method=lambda vae: vae.prior())
+
+    sample = jax.jit(lambda key, num: prior().sample(key, (num,)), static_argnums=1)
+    log_prob = jax.jit(lambda z: prior().log_prob(z))
+
+    @jax.jit
+    def posterior_log_prob(u, z):
+        return model.apply(variables, u, method="encode").log_prob(z)
+
+    @jax.jit
+    def posterior_sample(u, key):
+        return model.apply(variables, u, method="encode").sample(key, (2_000,))
+
+    z = np.asarray(sample(key, 70))  # more than one block of rows
     each = []  # one posterior after the other
     for m in range(6):
-        q = model.apply(variables, u[m : m + 1], method="encode")
-        each.append(np.asarray(q.log_prob(z), np.float64))
+        each.append(np.asarray(posterior_log_prob(u[m : m + 1], z), np.float64))
     expected = np.log(np.mean(np.exp(each), axis=0))
-    np.testing.assert_allclose(p.log_prob(z), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(log_prob(z), expected, rtol=1e-3, atol=1e-3)
     # Its draws and as many of each member have the same moments.
-    draws = np.asarray(p.sample(jax.random.key(1), (12_000,)), np.float64)
-    q = model.apply(variables, u, method="encode")
-    others = np.asarray(q.sample(jax.random.key(2), (2_000,)), np.float64)
+    draws = np.asarray(sample(jax.random.key(1), 12_000), np.float64)
+    others = np.asarray(posterior_sample(u, jax.random.key(2)), np.float64)
     others = others.reshape(draws.shape)
     for one, other in ((draws, others), (np.abs(draws), np.abs(others))):
         error = np.hypot(one.std(0), other.std(0)) / np.sqrt(len(draws))
@@ -228,26 +250,30 @@ def test_flows_begin_at_the_normal_and_every_parameter_learns(
     def distribution(vae):
         return vae.prior() if part == "prior" else vae.encode(x)
 
-    flow = model.apply(variables, method=distribution)
-    z = flow.base.sample(jax.random.key(1), (50,) if part == "prior" else ())
-    turned = z[..., ::-1] if name in TURNING and len(flow.layers) % 2 else z
-    difference = np.asarray(flow.log_prob(z) - flow.base.log_prob(turned))
+    @jax.jit
+    def difference_from_the_base(variables):
+        flow = model.apply(variables, method=distribution)
+        z = flow.base.sample(jax.random.key(1), (50,) if part == "prior" else ())
+        turned = z[..., ::-1] if name in TURNING and len(flow.layers) % 2 else z
+        return flow.log_prob(z) - flow.base.log_prob(turned)
+
+    difference = np.asarray(difference_from_the_base(variables))
     assert np.abs(difference).max() < (1e-3 if name in TURNING else 0.3)
 
     @jax.jit
-    def slopes(params):
+    def step(params):
         def loss(params):
             method = functools.partial(ELBO(kl="sampled"), key=jax.random.key(2))
             return model.apply({"params": params}, x, method=method)["loss"].mean()
 
-        return jax.grad(loss)(params)
+        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, jax.grad(loss)(params))
 
     # Kernels that follow zeros get a gradient once those have moved.
     params = variables["params"]
     for _ in range(2):
-        params = jax.tree.map(lambda p, g: p - 1e-3 * g, params, slopes(params))
+        params = step(params)
     moved = jax.tree.map(
-        lambda a, b: bool((a != b).any()), params[part], variables["params"][part]
+        lambda a, b: not np.array_equal(a, b), params[part], variables["params"][part]
     )
     assert all(jax.tree.leaves(moved)), moved
     trained = Trained(model, {"params": params}, SHAPE, stripes.preprocessing)

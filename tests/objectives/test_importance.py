@@ -1,5 +1,7 @@
 """Importance-weighted bounds and their gradients on a model with a known log p(x)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,13 @@ MODEL = LinearGaussian(jnp.array([0.4, -0.2]), jnp.array([-1.0, 0.5]), jnp.asarr
 
 
 def batch(n):
-    return jnp.broadcast_to(X, (n, 3))
+    return jnp.asarray(np.broadcast_to(X, (n, 3)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def terms_of(objective, model, x, key):
+    """Those of a batch, compiled as one program."""
+    return objective(model, x, key=key)
 
 
 def gradients(objective, key, n, model=MODEL):
@@ -23,8 +31,12 @@ def gradients(objective, key, n, model=MODEL):
     def loss(model, key):
         return objective(model, batch(1), key=key)["loss"].mean()
 
-    each = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))
-    return each(model, jax.random.split(key, n))
+    @jax.jit
+    def each(model, key):
+        keys = jax.random.split(key, n)
+        return jax.vmap(jax.grad(loss), in_axes=(None, 0))(model, keys)
+
+    return jax.tree.map(np.asarray, each(model, key))
 
 
 def of_encoder(gradient):
@@ -39,7 +51,7 @@ def test_one_draw_is_the_elbo_in_value_and_gradient(key):
     plain = ELBO(kl="sampled")
     one = IWAE(num_samples=1)
     keys = key
-    a, b = (f(MODEL, batch(7), key=keys) for f in (plain, one))
+    a, b = (terms_of(f, MODEL, batch(7), keys) for f in (plain, one))
     close(a["loss"], b["loss"])
     for name in ("elbo", "log_likelihood", "kl"):
         close(a[name], b[name])
@@ -53,7 +65,8 @@ def test_bounds_rise_with_the_draws_towards_the_evidence(key):
     n, truth = 20_000, log_evidence(X)
     means, errors = [], []
     for num in (1, 3, 20):
-        values = IWAE(num_samples=num)(MODEL, batch(n), key=key)["iwae"]
+        values = terms_of(IWAE(num_samples=num), MODEL, batch(n), key)["iwae"]
+        values = np.asarray(values, np.float64)
         means.append(float(values.mean()))
         errors.append(float(values.std()) / np.sqrt(n))
     for i in (1, 2):
@@ -64,7 +77,7 @@ def test_bounds_rise_with_the_draws_towards_the_evidence(key):
 
 def test_with_the_exact_posterior_every_draw_is_the_evidence(key):
     exact = LinearGaussian(exact=True)
-    terms = IWAE(num_samples=4)(exact, batch(6), key=key)
+    terms = terms_of(IWAE(num_samples=4), exact, batch(6), key)
     for name in ("iwae", "elbo"):
         close(terms[name], np.full(6, log_evidence(X)), rtol=1e-5)
     close(terms["ess"], np.full(6, 4.0))
@@ -97,22 +110,23 @@ def test_estimators_have_the_same_mean_and_the_same_decoder(key, num):
 def test_doubly_reparameterized_weights_are_squared(key):
     """Against the sum of squared weights times the derivative along each draw."""
     num = 4
-    terms = IWAE(num_samples=num, estimator="dreg")
-    got = gradients(terms, key, 1).shift[0]
-    draw_key = jax.random.split(key, 1)[0]
-    q = MODEL.encode(batch(1))
-    z = q.sample(draw_key, (num,))[:, 0]  # (K, 2)
+    objective = IWAE(num_samples=num, estimator="dreg")
+    got = gradients(objective, key, 1).shift[0]
 
-    def log_w(z):
-        model, fixed = MODEL, q
-        log_p = model.decode(z[None]).log_prob(X) + model.prior().log_prob(z)
-        return (log_p - fixed.log_prob(z[None]))[0]
+    @jax.jit
+    def weights_and_slopes(model, x, key):
+        q = model.encode(x)
+        z = q.sample(jax.random.split(key, 1)[0], (num,))[:, 0]  # (K, 2)
 
-    values = jax.vmap(log_w)(z)
-    slopes = jax.vmap(jax.grad(log_w))(z)
-    weights = np.asarray(jax.nn.softmax(values))
-    expected = -(weights[:, None] ** 2 * np.asarray(slopes)).sum(0)
-    close(got, expected, rtol=1e-3)
+        def log_w(z):
+            log_p = model.decode(z[None]).log_prob(x) + model.prior().log_prob(z)
+            return (log_p - q.log_prob(z[None]))[0]
+
+        values, slopes = jax.vmap(jax.value_and_grad(log_w))(z)
+        return jax.nn.softmax(values), slopes
+
+    weights, slopes = map(np.asarray, weights_and_slopes(MODEL, batch(1), key))
+    close(got, -(weights[:, None] ** 2 * slopes).sum(0), rtol=1e-3)
 
 
 def test_sticking_the_landing_is_free_of_noise_at_the_posterior(key):
@@ -126,13 +140,13 @@ def test_sticking_the_landing_is_free_of_noise_at_the_posterior(key):
 
 def test_means_of_groups_join_the_two_bounds(key):
     x = batch(5)
-    whole = IWAE(num_samples=6)(MODEL, x, key=key)
+    whole = terms_of(IWAE(num_samples=6), MODEL, x, key)
     for num_means, expected in ((1, whole["iwae"]), (6, whole["elbo"])):
-        terms = MIWAE(num_samples=6, num_means=num_means)(MODEL, x, key=key)
-        close(terms["miwae"], expected)
-    middle = MIWAE(num_samples=6, num_means=2)(MODEL, x, key=key)["miwae"]
-    assert (whole["elbo"] < middle).all()
-    assert (middle < whole["iwae"]).all()
+        objective = MIWAE(num_samples=6, num_means=num_means)
+        close(terms_of(objective, MODEL, x, key)["miwae"], expected)
+    middle = terms_of(MIWAE(num_samples=6, num_means=2), MODEL, x, key)["miwae"]
+    assert (np.asarray(whole["elbo"]) < np.asarray(middle)).all()
+    assert (np.asarray(middle) < np.asarray(whole["iwae"])).all()
 
 
 def test_estimators_of_means_of_groups_agree(key):
@@ -150,8 +164,8 @@ def test_estimators_of_means_of_groups_agree(key):
 
 @pytest.mark.parametrize(("mixing", "name"), [(0.0, "iwae"), (1.0, "elbo")])
 def test_a_convex_combination_has_its_ends(key, mixing, name):
-    whole = IWAE(num_samples=6)(MODEL, batch(5), key=key)
-    both = CIWAE(num_samples=6, mixing=mixing)(MODEL, batch(5), key=key)
+    whole = terms_of(IWAE(num_samples=6), MODEL, batch(5), key)
+    both = terms_of(CIWAE(num_samples=6, mixing=mixing), MODEL, batch(5), key)
     close(both["ciwae"], whole[name])
 
 
@@ -163,8 +177,8 @@ def test_the_partial_bound_has_two_gradients(key):
     close(partial.weights, tight.weights, rtol=1e-3)
     close(of_encoder(partial), of_encoder(grouped), rtol=1e-3)
     assert np.abs(of_encoder(partial) - of_encoder(tight)).max() > 0.01
-    value = PIWAE(num_means=3, **options)(MODEL, batch(3), key=key)["loss"]
-    close(value, IWAE(**options)(MODEL, batch(3), key=key)["loss"])
+    value = terms_of(PIWAE(num_means=3, **options), MODEL, batch(3), key)["loss"]
+    close(value, terms_of(IWAE(**options), MODEL, batch(3), key)["loss"])
 
 
 def test_no_draw_is_lost_below_the_smallest_float(key):
