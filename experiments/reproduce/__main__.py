@@ -136,13 +136,13 @@ def run_row(flags: Flags, row: Row, workdir: Path) -> None:
         number, error, changes = runs.measure_shortened(
             row, workdir, flags.folders, flags.budget
         )
-        ours = ledger.describe_number(number, error)
-        print(f"{row.name}, SHORTENED to {changes}: {ours} {row.unit}{note}")
+        ours = ledger.add_unit(row, number, error)
+        print(f"{row.name}, SHORTENED to {changes}: {ours}{note}")
         return
     result = runs.measure(row, workdir, flags.folders)
-    ours = ledger.describe_number(result.number, result.error)
+    ours = ledger.add_unit(row, result.number, result.error)
     status = ledger.describe_status(row, result)
-    print(f"{row.name}: {ours} {row.unit}, {status}{note}")
+    print(f"{row.name}: {ours}, {status}{note}")
     path = ledger.write_result(result, ledger.RESULTS if flags.record else workdir)
     print(f"written to {path}")
     if flags.record:

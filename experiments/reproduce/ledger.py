@@ -101,9 +101,12 @@ def describe_row(row: Row, result: Result | None) -> list[str]:
 
 def describe_published(row: Row) -> str:
     """The published number with its unit, or nothing."""
-    if row.published is None:
-        return ""
-    return f"{describe_number(row.published)} {row.unit}".rstrip()
+    return "" if row.published is None else add_unit(row, row.published)
+
+
+def add_unit(row: Row, number: float, error: float | None = None) -> str:
+    """A number of a row, its error and the row's unit, if it has one."""
+    return f"{describe_number(number, error)} {row.unit}".rstrip()
 
 
 def describe_seconds(seconds: float) -> str:
