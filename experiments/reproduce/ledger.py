@@ -172,7 +172,7 @@ def draw_ledger(
         side = 1 if gain >= 0 else -1
         axes.annotate(
             text,
-            (gain, y),
+            (gain + side * error, y),
             (7 * side, 0),
             textcoords="offset points",
             va="center",
@@ -182,7 +182,7 @@ def draw_ledger(
     axes.axvline(0, color="#333333", linewidth=0.8)
     axes.set_yticks(range(len(shown)), [row.name for row, _, _ in shown], fontsize=8)
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.margins(x=0.2)
+    axes.margins(x=0.25)
     axes.set_xlabel("better than published by (%)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title("Ours (published); blue: met, orange: not met", fontsize=9)
