@@ -3,8 +3,8 @@
 Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the size
 of the steps as in Liu et al., "Muon is Scalable for LLM Training", 2025, arXiv
 2502.16982. Its products take bfloat16 factors, as its authors', and return float32:
-`optax.contrib.muon` returns the type of its arguments, which is slow for bfloat16 on
-processors and for float32 on most devices.
+those of `optax.contrib.muon` return the type of their factors, which is slow for
+bfloat16 on a CPU with AMX, and for float32 wherever bfloat16 is fast.
 """
 
 from collections.abc import Callable
@@ -35,8 +35,8 @@ def muon(is_kernel: Callable[[PyTree], PyTree]) -> optax.GradientTransformation:
 
     Args:
       is_kernel: from parameters to a tree of booleans. A kernel has shape ``(in, out)``
-        or ``(H, W, in, out)``; an axis before these is of layers that a scan has
-        stacked, each of which is a matrix.
+        or ``(H, W, in, out)``; an axis before these holds the layers that a scan has
+        stacked, one matrix each.
     """
     return optax.partition(
         {
@@ -69,7 +69,7 @@ def _orthogonal_momentum() -> optax.GradientTransformation:
 
 
 def _scaled_direction(kernel: jax.Array) -> jax.Array:
-    """A kernel's step: orthogonal, of root mean square `STEP` if it has full rank."""
+    """A kernel's step: orthogonal, of root mean square about `STEP`."""
     *patch, inputs, outputs = kernel.shape[kernel.ndim % 2 :]
     rows = inputs * (patch[0] * patch[1] if patch else 1)
     layers = kernel.shape[0] if kernel.ndim % 2 else 1
@@ -79,10 +79,10 @@ def _scaled_direction(kernel: jax.Array) -> jax.Array:
 
 
 def orthogonalize(matrix: jax.Array) -> jax.Array:
-    """``(I, O)`` -> ``(I, O)`` with its singular vectors, and values from 0.7 to 1.2.
+    """``(I, O)`` -> ``(I, O)`` with its singular vectors, and values from 0.68 to 1.21.
 
     By iterations of an odd polynomial of the fifth degree, which brings singular values
-    above a thousandth of the Frobenius norm into that range; smaller ones stay smaller.
+    above 2/1000 of the Frobenius norm into that range; smaller ones stay smaller.
     """
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if is_tall else matrix

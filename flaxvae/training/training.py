@@ -342,7 +342,7 @@ def _type_of(leaf: jax.ShapeDtypeStruct) -> np.dtype:
 def light_options() -> dict[str, int]:
     """XLA's for a CPU, where optimizing takes most of a compilation's time.
 
-    None where ``jax_disable_most_optimizations`` already asks for less.
+    Empty where ``jax_disable_most_optimizations`` already asks for less.
     """
     is_lighter = jax.config.read("jax_disable_most_optimizations")
     if jax.default_backend() != "cpu" or is_lighter:
