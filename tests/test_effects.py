@@ -327,6 +327,7 @@ OPTIMIZERS = {
 PROGRAMS = {
     "epochs": 3,
     "batch_size": 10,
+    "accumulation_steps": 2,
     "skip_above": 3.0,
     "ema_decay": 0.9,
     "early_stopping": 1,

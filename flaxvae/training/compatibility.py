@@ -57,9 +57,21 @@ def check_model(model: nn.Module, objective: Objective) -> None:
         )
 
 
-def check_batches(objective: Objective, batch_size: int, dataset: Dataset) -> None:
-    """Raises `InputError` for batches too small for terms over the whole batch."""
+def check_batches(
+    objective: Objective, batch_size: int, accumulation_steps: int, dataset: Dataset
+) -> None:
+    """Raises `InputError` for batches too small, or divided, for terms over a batch."""
     least, name = objective.least_batch, type(objective).__name__
+    if batch_size % accumulation_steps:
+        raise InputError(
+            f"accumulation_steps must divide batch_size, {batch_size}, into equal "
+            f"parts, got {accumulation_steps}"
+        )
+    if accumulation_steps > 1 and objective.has_batch_terms:
+        raise InputError(
+            f"accumulation_steps must be 1 for the objective {name}, which compares "
+            f"the examples of a batch, got {accumulation_steps}"
+        )
     if batch_size < least:
         raise InputError(
             f"batch_size must be >= {least} for the objective {name}, which compares "

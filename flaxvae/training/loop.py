@@ -150,7 +150,12 @@ def fit(
         choices=choices,
     )
     seed = check_seed(seed)
-    devices = choose_devices(engine.parallel, engine.devices, training.batch_size)
+    devices = choose_devices(
+        engine.parallel,
+        engine.devices,
+        training.batch_size,
+        training.optimization.accumulation_steps,
+    )
     run = training.init(seed)
     if start_from is not None:
         run = begin_with(run, start_from, start_parts)

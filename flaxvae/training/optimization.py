@@ -46,6 +46,9 @@ class Optimization:
     """
     batch_size: int | None = setting(None, at_least=1)
     """Examples in a training step. Default: 128, or a quarter of fewer than 128."""
+    accumulation_steps: int = setting(1, at_least=1)
+    """Equal parts of a batch whose gradients are computed one after the other, in less
+    memory, and averaged."""
     learning_rate: float = setting(1e-3, above=0)
     """Highest step size of the optimizer."""
     optimizer: OptimizerName = "adam"

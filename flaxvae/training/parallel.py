@@ -159,7 +159,10 @@ def visible_devices() -> list[jax.Device]:
 
 
 def choose_devices(
-    parallel: str = "jit", count: int | None = None, batch_size: int | None = None
+    parallel: str = "jit",
+    count: int | None = None,
+    batch_size: int | None = None,
+    accumulation_steps: int = 1,
 ) -> Devices:
     """The devices that a run uses.
 
@@ -167,6 +170,7 @@ def choose_devices(
       parallel: one of `PARALLEL`.
       count: how many of the visible devices; None: all.
       batch_size: B, which they must be able to share equally.
+      accumulation_steps: parts of a batch, each of which they share.
 
     Raises:
       InputError: an unknown method, more devices than there are, or a batch that
@@ -190,18 +194,20 @@ def choose_devices(
             )
     chosen = visible[:count]
     if batch_size is not None:
-        check_divides(batch_size, len(chosen))
+        check_divides(batch_size, len(chosen), accumulation_steps)
     return Devices(tuple(chosen), parallel) if len(chosen) > 1 else ONE_DEVICE
 
 
-def check_divides(batch_size: int, count: int) -> None:
-    """Raises `InputError` unless ``count`` devices can share a batch equally."""
-    if batch_size % count == 0:
+def check_divides(batch_size: int, count: int, accumulation_steps: int = 1) -> None:
+    """Raises `InputError` unless ``count`` devices can share a batch, or its parts."""
+    divisor = count * accumulation_steps
+    if batch_size % divisor == 0:
         return
-    below = batch_size // count * count
-    nearest = [str(n) for n in (below, below + count) if n]
+    below = batch_size // divisor * divisor
+    nearest = [str(n) for n in (below, below + divisor) if n]
     what = "nearest are" if len(nearest) > 1 else "nearest is"
+    parts = " times accumulation_steps" if accumulation_steps > 1 else ""
     raise InputError(
-        f"batch_size must be a multiple of {count}, the number of devices, got "
-        f"{batch_size}: the {what} {' and '.join(nearest)}"
+        f"batch_size must be a multiple of {divisor}, the number of devices{parts}, "
+        f"got {batch_size}: the {what} {' and '.join(nearest)}"
     )

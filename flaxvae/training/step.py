@@ -1,7 +1,7 @@
 """One train step: a pure function, compiled by whoever calls it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -28,6 +28,7 @@ def train_step(
     *,
     ema_decay: float = 0.0,
     skip_above: float | None = None,
+    accumulation_steps: int = 1,
     clock: Clock | None = None,
     frozen: Sequence[str] = (),
 ) -> tuple[TrainState, Metrics]:
@@ -51,6 +52,9 @@ def train_step(
       skip_above: leave an update out, and count it in ``state.skipped``, if the loss
         or the gradient is not finite or the gradient's norm is above this; None: apply
         every update.
+      accumulation_steps: into how many equal parts the batch is divided, whose
+        gradients are computed one after the other and averaged. Each part has draws of
+        its own, and updates the mutable collections.
       clock: the run's length, for an objective with schedules.
       frozen: parts of the model whose mutable collections stay as they are; the
         optimizer leaves their parameters alone (`flaxvae.training.optimizers.freeze`).
@@ -60,33 +64,43 @@ def train_step(
       per example.
     """
     batch = as_batch(batch)
-    weight = batch.weight
     key_x = stream_key(state.key, Stream.PREPROCESS, state.step)
     batch = batch.with_x(preprocess(batch.x, key_x))
     key = stream_key(state.key, Stream.OBJECTIVE, state.step)
     key_network = stream_key(state.key, Stream.NETWORK, state.step)
     objective = at_step(state.objective, state.step, clock)
 
-    def method(model: nn.Module, batch: Batch[jax.Array]) -> Metrics:
-        return objective(*bind(model, batch), key=key)
+    def loss_fn(
+        params: optax.Params,
+        collections: Variables,
+        batch: Batch[jax.Array],
+        key: jax.Array,
+        key_network: jax.Array,
+    ) -> tuple[jax.Array, tuple[Metrics, Variables]]:
+        def method(model: nn.Module, batch: Batch[jax.Array]) -> Metrics:
+            return objective(*bind(model, batch), key=key)
 
-    def loss_fn(params: optax.Params) -> tuple[jax.Array, tuple[Metrics, Variables]]:
         terms, collections = model.apply(
-            {"params": params, **state.collections},
+            {"params": params, **collections},
             batch,
             method=method,
-            mutable=list(state.collections),
+            mutable=list(collections),
             rngs={"dropout": key_network, "codebook": key_network},
         )
+        weight = batch.weight
         metrics = {name: narrow(_mean(term, weight)) for name, term in terms.items()}
-        return metrics["loss"], (metrics, collections)
+        return metrics["loss"], (metrics, dict(collections))
 
+    gradient = jax.grad(loss_fn, has_aux=True)
+    keys = (key, key_network)
+    if accumulation_steps > 1:
+        gradient = _accumulate(gradient, accumulation_steps)
     grads, (metrics, collections) = mean_over_devices(
-        jax.grad(loss_fn, has_aux=True)(state.params)
+        gradient(state.params, state.collections, batch, *keys)
     )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    collections = _keep(frozen, state.collections, dict(collections))
+    collections = _keep(frozen, state.collections, collections)
     next_state = dataclasses.replace(
         state,
         step=state.step + 1,
@@ -102,6 +116,43 @@ def train_step(
         fine = jnp.isfinite(metrics["loss"]) & (norm <= skip_above)
         next_state = _choose(fine, next_state, state)
     return next_state, metrics
+
+
+Gradient = Callable[..., tuple[optax.Params, tuple[Metrics, Variables]]]
+
+
+def _accumulate(gradient: Gradient, parts: int) -> Gradient:
+    """The gradient of a batch as the mean over equal parts, one after the other."""
+
+    def divide(rows: jax.Array) -> jax.Array:
+        # Row r belongs to part r % parts, so that every device has rows of each.
+        return jnp.moveaxis(rows.reshape(-1, parts, *rows.shape[1:]), 1, 0)
+
+    def accumulated(
+        params: optax.Params,
+        collections: Variables,
+        batch: Batch[jax.Array],
+        *keys: jax.Array,
+    ) -> tuple[optax.Params, tuple[Metrics, Variables]]:
+        def add_part(
+            carry: tuple[Variables, optax.Params],
+            part: tuple[jax.Array, Batch[jax.Array]],
+        ) -> tuple[tuple[Variables, optax.Params], Metrics]:
+            collections, total = carry
+            number, rows = part
+            own = (jax.random.fold_in(key, number) for key in keys)
+            grads, (metrics, after) = gradient(params, collections, rows, *own)
+            total = jax.tree.map(jnp.add, total, grads)
+            return (keep_types(after, collections), total), metrics
+
+        start = (collections, jax.tree.map(jnp.zeros_like, params))
+        each = (jnp.arange(parts), jax.tree.map(divide, batch))
+        (collections, total), metrics = jax.lax.scan(add_part, start, each)
+        grads = jax.tree.map(lambda sum_: sum_ / parts, total)
+        means = jax.tree.map(lambda term: jnp.mean(term, axis=0), metrics)
+        return grads, (means, collections)
+
+    return accumulated
 
 
 def _mean(term: jax.Array, weight: jax.Array | None) -> jax.Array:

@@ -99,7 +99,8 @@ class Training:
         objective = as_objective(self.objective)
         check_model(self.model, objective)
         check_support(self.model, self.dataset)
-        check_batches(objective, chosen.batch_size or 1, self.dataset)
+        parts = chosen.accumulation_steps
+        check_batches(objective, chosen.batch_size or 1, parts, self.dataset)
         clock = chosen.clock(len(self.dataset.train))
         optimizer = self.optimizer or chosen.build(clock)
         completed = objective.complete(self.model, self.dataset)
@@ -161,10 +162,13 @@ class Training:
         is_traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args))
         run = (self._init if is_traced else self._compiled_init)(*args)
         state = run.state
-        if "batch_stats" in state.collections and self.batch_size < 2:
+        parts = self.optimization.accumulation_steps
+        if "batch_stats" in state.collections and self.batch_size < 2 * parts:
             raise InputError(
-                "batch_size must be >= 2 for a model with batch normalization, whose "
-                f"statistics are over the batch, got {self.batch_size}"
+                f"batch_size must be >= {2 * parts} for a model with batch "
+                "normalization, whose statistics are over the batch"
+                f"{' of an accumulation step' if parts > 1 else ''}, got "
+                f"{self.batch_size}"
             )
         check_paths("freeze", self.optimization.freeze, state.params)
         return dataclasses.replace(run, state=state.begin_collections())
@@ -183,6 +187,7 @@ class Training:
             batch,
             ema_decay=self.optimization.ema_decay,
             skip_above=self.optimization.skip_above,
+            accumulation_steps=self.optimization.accumulation_steps,
             clock=self.clock,
             frozen=self.optimization.freeze,
         )

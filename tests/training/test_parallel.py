@@ -161,6 +161,22 @@ def test_guards_act_on_the_whole_batch():
     close(many_report.train, report.train, rtol=1e-4, atol=1e-4)
 
 
+def test_accumulated_parts_are_shared_by_all_devices():
+    """Every device has rows of each part, and the draws of one device."""
+    data = make_data((8, 8, 1), "dynamic")
+    sgd = build_optimizer("sgd", 1e-4)
+    run, start, report, _ = train(SMALL, data, Devices(), sgd, accumulation_steps=2)
+    for method in parallel.PARALLEL:
+        devices = Devices(tuple(jax.devices()), method)
+        many, _, many_report, _ = train(
+            SMALL, data, devices, sgd, start, accumulation_steps=2
+        )
+        close(many_report.train, report.train, rtol=1e-5, atol=1e-5)
+        close(many.state.params, run.state.params, atol=1e-5)
+    with pytest.raises(InputError, match="32, the number of devices times accumu"):
+        choose_devices(batch_size=16, accumulation_steps=4)
+
+
 def find_collectives(text):
     """Kind and bytes of each collective operation in a compiled program."""
     kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"

@@ -7,10 +7,13 @@ import numpy as np
 import optax
 import pytest
 
+from flaxvae.batch import Batch
+from flaxvae.checks import InputError
 from flaxvae.data import binarize
 from flaxvae.models import build_vae
-from flaxvae.objectives import ELBO, Objective, Weight
+from flaxvae.objectives import ELBO, TCVAE, Objective, Weight
 from flaxvae.objectives.objective import as_objective, with_arrays
+from flaxvae.training import Optimization, Training
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.optimizers import adam
 from flaxvae.training.state import create_state
@@ -60,6 +63,81 @@ def test_the_loss_falls(vae, stripes):
 def certain(vae, x, *, key):
     """An objective without draws of its own."""
     return {"loss": -vae.decode(vae.encode(x).mean).log_prob(x)}
+
+
+@pytest.mark.parametrize("parts", [1, 4, 32])
+def test_accumulated_gradients_are_those_of_the_batch(vae, stripes, parts):
+    """Weighted examples; without draws the parts add up to the whole batch."""
+    optimizer = optax.sgd(0.1)
+    step, state, x = setup(vae, stripes, optimizer, certain)
+    weight = jnp.linspace(0.5, 1.5, len(x))
+    batch = Batch(x, weight=weight)
+    whole, metrics = step(state, batch)
+    after, found = jax.jit(functools.partial(step, accumulation_steps=parts))(
+        state, batch
+    )
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, after.params, whole.params)
+    close(found["loss"], metrics["loss"])
+
+
+def test_each_accumulated_part_has_draws_of_its_own(vae, stripes):
+    """By hand: the mean gradient of rows 0, 2, 4, ... and 1, 3, 5, ..."""
+    step, state, batch = setup(vae, stripes, optax.sgd(0.1))
+    after, metrics = step(state, batch, accumulation_steps=2)
+    key = stream_key(state.key, Stream.OBJECTIVE, 0)
+
+    def loss(params, part):
+        x = batch[part::2] / 255.0
+        own = jax.random.fold_in(key, part)
+        terms = vae.apply({"params": params}, x, key=own, method=ELBO())
+        return jnp.mean(terms["loss"])
+
+    values, grads = zip(
+        *(jax.value_and_grad(loss)(state.params, part) for part in range(2)),
+        strict=True,
+    )
+    np.testing.assert_allclose(metrics["loss"], np.mean(values), rtol=1e-5)
+    jax.tree.map(
+        lambda p, a, b, found: np.testing.assert_allclose(
+            found, p - 0.05 * (a + b), atol=1e-5
+        ),
+        state.params,
+        *grads,
+        after.params,
+    )
+
+
+def test_each_accumulated_part_updates_running_statistics(stripes):
+    vae = build_vae(
+        stripes.shape, 2, encoder="conv", filters=(4,), normalization="batch"
+    )
+    step, state, batch = setup(vae, stripes, optax.sgd(0.0), certain)
+    both, _ = step(state, batch, accumulation_steps=2)
+    after = state
+    for part in range(2):
+        after, _ = step(after, batch[part::2])
+    assert jax.tree.leaves(state.collections)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        both.collections,
+        after.collections,
+    )
+
+
+@pytest.mark.parametrize(
+    ("objective", "choices", "message"),
+    [
+        (ELBO(), {"batch_size": 32, "accumulation_steps": 5}, "must divide batch_size"),
+        (TCVAE(), {"batch_size": 32, "accumulation_steps": 4}, "must be 1 for the obj"),
+        (ELBO(), {"accumulation_steps": 0}, "accumulation_steps must be >= 1, got 0"),
+    ],
+)
+def test_parts_that_cannot_be_accumulated_are_refused(
+    vae, stripes, objective, choices, message
+):
+    with pytest.raises(InputError, match=message):
+        Training(vae, stripes, objective, Optimization(**choices))
 
 
 @pytest.mark.parametrize(
