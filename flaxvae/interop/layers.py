@@ -17,7 +17,7 @@ from flaxvae.nn import (
     ConvTranspose,
     ResNetDecoder,
 )
-from flaxvae.nn.batch_norm import TorchBatchNorm
+from flaxvae.nn.batch_norm import BatchNorm
 from flaxvae.nn.codes import CodeHead
 from flaxvae.nn.dense import Dense
 from flaxvae.nn.layers import Network
@@ -31,7 +31,7 @@ KINDS: dict[type[nn.Module], str] = {
     nn.ConvTranspose: "conv_transpose",
     ConvTranspose: "conv_transpose",
     nn.BatchNorm: "norm",
-    TorchBatchNorm: "norm",
+    BatchNorm: "norm",
     nn.GroupNorm: "norm",
     nn.LayerNorm: "norm",
 }

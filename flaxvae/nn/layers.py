@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal, TypeVar, get_args
 
 import flax.linen as nn
@@ -11,11 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError, check_at_least, check_below, check_choice
-from flaxvae.collectives import data_axis, draw_rows
-from flaxvae.nn.batch_norm import TorchBatchNorm
+from flaxvae.collectives import draw_rows
+from flaxvae.nn.batch_norm import (
+    BATCH_NORM_STYLES,
+    BatchNorm,
+    BatchNormStyle,
+    Function,
+)
 from flaxvae.nn.dense import Dense
 
-Function = Callable[[jax.Array], jax.Array]
 S = TypeVar("S", int, str, int | str)
 
 
@@ -54,8 +58,6 @@ ACTIVATIONS: dict[Activation, Function] = {
 }
 Normalization = Literal["none", "batch", "group", "layer"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
-BatchNormStyle = Literal["flax", "torch"]
-BATCH_NORM_STYLES: tuple[BatchNormStyle, ...] = get_args(BatchNormStyle)
 Biases = Literal["needed", "dense", "always"]
 BIASES: tuple[Biases, ...] = get_args(Biases)
 Dtype = Literal["float32", "bfloat16"]
@@ -75,7 +77,7 @@ class Network(nn.Module, kw_only=True):
     activation: Activation = "relu"
     negative_slope: float = 0.01  # of leaky_relu
     normalization: Normalization = "none"  # before each activation
-    batch_norm: BatchNormStyle | None = None  # None: "flax"; see `TorchBatchNorm`
+    batch_norm: BatchNormStyle | None = None  # None: "flax"; see `BatchNorm`
     biases: Biases | None = None  # None: "needed", not before a batch normalization;
     # "dense": of dense layers there, too; "always": of convolutions there, too
     dropout: float = 0.0  # share of activations set to 0 in training
@@ -93,11 +95,13 @@ class Network(nn.Module, kw_only=True):
         check_at_least("dropout", self.dropout, 0)
         check_below("dropout", self.dropout, 1)
 
-    def activate(self, x: jax.Array) -> jax.Array:
-        """The activation function."""
+    @nn.nowrap
+    def activation_function(self) -> Function:
+        """The activation, of ``(..., C)``."""
         if self.activation == "leaky_relu":
-            return nn.leaky_relu(x, self.negative_slope)
-        return ACTIVATIONS[self.activation](x)
+            slope = self.negative_slope
+            return functools.partial(nn.leaky_relu, negative_slope=slope)
+        return ACTIVATIONS[self.activation]
 
     def join(self, x: jax.Array, condition: jax.Array | None) -> jax.Array:
         """The input ``(..., C)`` with a condition ``(..., E)`` as further channels."""
@@ -122,46 +126,34 @@ class Network(nn.Module, kw_only=True):
           name: of the layer.
           condition: ``(..., E)``, for FiLM.
           axes: of an image (2) or a series (1), 0 of features.
-          normalization: in place of the network's.
+          normalization: in place of the network's. That of groups has the moments of
+            each code, also where codes have more leading axes than the batch, ``(K, B,
+            D)``.
         """
-        x = self.normalize(x, f"{name}_norm", axes, normalization)
-        if self.film and condition is not None:
-            x = FiLM(dtype=self.dtype, name=f"{name}_film")(x, condition)
-        x = self.activate(x)
-        return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
-
-    def normalize(
-        self,
-        x: jax.Array,
-        name: str,
-        axes: int = 0,
-        normalization: Normalization | None = None,
-    ) -> jax.Array:
-        """The normalization over the last axis, ``(..., C)``; see `finish`.
-
-        A group normalization has the moments of each code, also where codes have more
-        leading axes than the batch, ``(K, B, D)``.
-        """
+        activate = self.activation_function()
+        modulating = condition if self.film else None
         kind = normalization or self.normalization
         if kind == "batch":
-            training = self.is_mutable_collection("batch_stats")
-            batch_norm = TorchBatchNorm if self.batch_norm == "torch" else nn.BatchNorm
-            return batch_norm(
-                use_running_average=not training,
-                momentum=0.9,
-                axis_name=data_axis(),
+            x = BatchNorm(
+                use_running_average=not self.is_mutable_collection("batch_stats"),
+                activation=activate if modulating is None else _identity,
+                style=self.batch_norm or "flax",
                 dtype=self.dtype,
-                name=name,
+                name=f"{name}_norm",
             )(x)
-        if kind == "group":
+        elif kind == "group":
             groups = math.gcd(GROUPS, x.shape[-1])
             own = tuple(range(-1 - axes, 0))  # those of one example
-            return nn.GroupNorm(
-                groups, reduction_axes=own, dtype=self.dtype, name=name
+            x = nn.GroupNorm(
+                groups, reduction_axes=own, dtype=self.dtype, name=f"{name}_norm"
             )(x)
-        if kind == "layer":
-            return nn.LayerNorm(dtype=self.dtype, name=name)(x)
-        return x
+        elif kind == "layer":
+            x = nn.LayerNorm(dtype=self.dtype, name=f"{name}_norm")(x)
+        if modulating is not None:
+            x = FiLM(dtype=self.dtype, name=f"{name}_film")(x, modulating)
+        if kind != "batch" or modulating is not None:
+            x = activate(x)
+        return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
     @property
     def use_bias(self) -> bool:
@@ -186,6 +178,10 @@ class Network(nn.Module, kw_only=True):
         width = 2 * width if self.activation == "glu" else width
         layer = Dense(width, use_bias=use_bias, dtype=self.dtype, name=name)
         return self.finish(layer(x), name, condition, normalization=normalization)
+
+
+def _identity(x: jax.Array) -> jax.Array:
+    return x
 
 
 def check_gates(activation: Activation, network: type[Network]) -> None:

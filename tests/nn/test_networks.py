@@ -221,7 +221,9 @@ def test_the_exact_gelu_is_the_normal_distributions(key):
     x = jax.random.normal(key, (20, 3))
     network = MLPEncoder((), activation="gelu_exact")
     expected = x * jax.scipy.stats.norm.cdf(x)
-    np.testing.assert_allclose(network.activate(x), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        network.activation_function()(x), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", ["batch", "layer", "group"])
