@@ -1,5 +1,6 @@
 import concurrent.futures
 import dataclasses
+import dataclasses
 import json
 import re
 
@@ -90,9 +91,13 @@ def test_the_opponent_is_the_fastest_pytorch_and_ratios_are_of_medians():
         "50%",
         "5 (3 to 6), tuned",
         "2.50",
+        "2.50",
         "4.00",
         "",
     ]
+    rounded = [dataclasses.replace(r, precision="bfloat16") for r in RESULTS[:2]]
+    row = make_markdown([*RESULTS, *rounded]).splitlines()[-1]
+    assert "| 8 (7 to 10), tutorial | 4.00 | 2.50 | 4.00 |" in row  # tuned: float32
     numpyro = make_result("NumPyro, SVI", 0.003)
     assert find_best([*RESULTS, numpyro]).contender == "PyTorch, tuned"
     assert make_markdown([*RESULTS, numpyro]).endswith("| 4.00 | 1.50 |\n")
