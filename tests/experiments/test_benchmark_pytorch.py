@@ -1,6 +1,5 @@
 import concurrent.futures
 import dataclasses
-import dataclasses
 import json
 import re
 
