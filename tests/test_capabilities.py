@@ -1,6 +1,7 @@
 """What classes declare about themselves is true, and has its default elsewhere."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -58,9 +59,14 @@ def total(head, values):
     shape = (1, 1, 1)
     if hasattr(head, "feature_shape"):
         shape = head.feature_shape(shape)
-    features = jax.random.normal(jax.random.key(2), shape)
-    p = head.apply(head.init(jax.random.key(0), features), features)
-    log_p = [p.log_prob(jnp.full((1, 1, 1), v, jnp.float32)) for v in values]
+
+    @jax.jit
+    def log_prob(values):
+        features = jax.random.normal(jax.random.key(2), shape)
+        p = head.apply(head.init(jax.random.key(0), features), features)
+        return jax.vmap(lambda v: p.log_prob(jnp.full((1, 1, 1), v)))(values)
+
+    log_p = log_prob(np.asarray(values, np.float32))
     return np.exp(np.asarray(log_p, np.float64)).sum()
 
 
@@ -118,10 +124,14 @@ def test_a_posterior_is_as_diagonal_as_it_declares(name, key):
 )
 def test_a_prior_is_standard_if_it_declares_so(name, key):
     prior = PRIORS[name](latent_dim=2)
-    variables = prior.init(key)
-    moved = jax.tree.map(lambda leaf: leaf + 0.5, variables)
-    z = jnp.array([[0.3, -1.0], [2.0, 0.5]])
-    log_p = prior.apply(moved, method=lambda prior: prior().log_prob(z))
+    z = np.array([[0.3, -1.0], [2.0, 0.5]], np.float32)
+
+    @jax.jit
+    def log_prob(key):
+        moved = jax.tree.map(lambda leaf: leaf + 0.5, prior.init(key))
+        return prior.apply(moved, method=lambda prior: prior().log_prob(z))
+
+    log_p = log_prob(key)
     expected = -0.5 * (np.asarray(z) ** 2).sum(1) - np.log(2 * np.pi)
     is_standard = np.allclose(log_p, expected, atol=1e-4)
     assert PriorTraits.of(prior).is_standard == is_standard
@@ -142,8 +152,8 @@ def test_which_codes_are_vectors():
     assert not CodeTraits.of(Normal(zeros, zeros)).are_vectors
     assert not CodeTraits.of(Normal(zeros[0, 0, 0], zeros[0, 0, 0])).are_vectors
     vqvae = build_vqvae((8, 8, 1), filters=4, num_codes=3)
-    x = jnp.zeros((2, 8, 8, 1))
-    q, _ = vqvae.init_with_output(jax.random.key(0), x, method="encode")
+    init = functools.partial(vqvae.init_with_output, method="encode")
+    q, _ = jax.jit(init)(jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
     assert len(CodeTraits.of(q).mean) == 2
     assert not CodeTraits.of(q).are_vectors
 

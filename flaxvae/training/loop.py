@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import statistics
 import sys
 import time
@@ -287,19 +286,14 @@ class _Session:
 
     def _compile(self, run: LoopState, position: int, feed: Feed) -> Advance:
         began = time.perf_counter()
-        steps = self.training.clock.steps_per_epoch
+        per_epoch = self.training.clock.steps_per_epoch
         layout = Layout(
             devices=self.devices,
-            steps_per_loop=choose_steps_per_loop(steps, position, feed.chunk or 0),
+            steps_per_loop=choose_steps_per_loop(per_epoch, position, feed.chunk or 0),
             chunk=feed.chunk,
         )
-        advance = self.devices.compile(
-            functools.partial(self.training.epochs, layout=layout),
-            run,
-            feed.examples,
-            *as_steps(position, self.training.clock.total_steps),
-            donate=(0,),
-        )
+        steps = as_steps(position, self.training.clock.total_steps)
+        advance = self.training.compile_epochs(layout, run, feed.examples, *steps)
         self.timing["compile_seconds"] = time.perf_counter() - began
         return advance
 

@@ -116,38 +116,54 @@ class Devices:
 
         return jax.tree.map(put, tree)
 
-    def compile(
-        self, function: Callable[..., R], *args: PyTree, donate: Sequence[int] = ()
-    ) -> Callable[..., R]:
-        """Compiles ``function`` for arguments like ``args``.
+    def jit(
+        self, function: Callable[..., R], *, donate: Sequence[int] = ()
+    ) -> Callable[..., Callable[..., R]]:
+        """A function that compiles ``function``, once for arguments of the same shapes.
 
         Args:
           function: takes and returns trees of arrays that every device holds whole;
             inside, `split` cuts what is to be shared.
-          *args: arrays placed by `put`, or their shapes.
           donate: positions of arguments whose memory the results may take.
+
+        Returns:
+          ``compile(*args) -> program``, for arrays placed by `put` or their shapes.
         """
         if self.count > 1 and self.parallel == "pmap":
-            return self._pmap(function, args)
-        if self.count == 1:
-            return jax.jit(function, donate_argnums=donate).lower(*args).compile()
-        jitted = jax.jit(function, donate_argnums=donate, out_shardings=self.replicated)
-        return jitted.lower(*args).compile()
+            return self._pmap(function)
+        jit = functools.partial(jax.jit, function, donate_argnums=donate)
+        jitted = jit() if self.count == 1 else jit(out_shardings=self.replicated)
+        # JAX keeps the trace, the lowering and the executable of a jitted function.
+        return lambda *args: jitted.lower(*args).compile()
 
-    def _pmap(
-        self, function: Callable[..., R], args: Sequence[PyTree]
+    def compile(
+        self, function: Callable[..., R], *args: PyTree, donate: Sequence[int] = ()
     ) -> Callable[..., R]:
-        """`compile` by ``pmap``; what goes in is copied to each device, not donated."""
+        """Compiles ``function`` for arguments like ``args``; see `jit`.
+
+        Args:
+          function: see `jit`.
+          *args: arrays placed by `put`, or their shapes.
+          donate: see `jit`.
+        """
+        return self.jit(function, donate=donate)(*args)
+
+    def _pmap(self, function: Callable[..., R]) -> Callable[..., Callable[..., R]]:
+        """`jit` by ``pmap``; what goes in is copied to each device, not donated."""
         mapped = jax.pmap(
-            lambda device, *args: function(*args),
+            lambda device, args: function(*args),
             axis_name=DATA_AXIS,
             devices=self.devices,
-            in_axes=(0, *[None] * len(args)),  # pmap wants one mapped argument
+            in_axes=(0, None),  # pmap wants one mapped argument
             out_axes=None,
         )
         numbers = np.arange(self.count)
-        mapped.lower(numbers, *args).compile()
-        return functools.partial(mapped, numbers)
+
+        def compile_for(*args: PyTree) -> Callable[..., R]:
+            mapped.lower(numbers, args).compile()
+            return lambda *args: mapped(numbers, args)
+
+        return compile_for
 
 
 ONE_DEVICE = Devices()

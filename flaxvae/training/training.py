@@ -53,6 +53,7 @@ from flaxvae.training.state import (
 )
 from flaxvae.training.step import train_step
 from flaxvae.training.storage.fingerprint import fingerprint
+from flaxvae.types import PyTree
 
 DEFAULT_OBJECTIVE = ELBO()
 
@@ -61,7 +62,8 @@ DEFAULT_OBJECTIVE = ELBO()
 class Training:
     """All that decides the numbers of a run, apart from its seed.
 
-    ``fit(Training(vae, digits, ELBO(beta=4.0)))`` runs it. Its methods are pure
+    ``fit(Training(vae, digits, ELBO(beta=4.0)))`` runs it; the runs of one object, such
+    as those of several seeds, share its compiled programs. Its methods are pure
     functions, compiled by whoever calls them:
 
         run = training.init(seed)
@@ -222,6 +224,22 @@ class Training:
     ) -> tuple[LoopState, Report]:
         """The run after ``until`` steps, and the lines of its epochs: `run_epochs`."""
         return run_epochs(self, run, examples, position, until, layout)
+
+    def compile_epochs(
+        self, layout: Layout, *args: PyTree
+    ) -> Callable[..., tuple[LoopState, Report]]:
+        """`epochs` for arguments like ``args``, compiled by the first run of several.
+
+        A call takes the memory of the run that it is given.
+        """
+        if layout not in self._programs:
+            advance = functools.partial(self.epochs, layout=layout)
+            self._programs[layout] = layout.devices.jit(advance, donate=(0,))
+        return self._programs[layout](*args)
+
+    @functools.cached_property
+    def _programs(self) -> dict[Layout, Callable[..., Callable]]:
+        return {}
 
     def fingerprint(self, run: LoopState) -> dict[str, str]:
         """The checksum of initialization and train step; see `fingerprint`.

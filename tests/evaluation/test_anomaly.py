@@ -1,6 +1,7 @@
 """Detectors: scores, contributions with known answers, thresholds, unusual tables."""
 
 import dataclasses
+import functools
 import json
 from typing import get_args
 
@@ -88,11 +89,12 @@ def test_a_score_is_that_of_the_formula(name, quick, rows):
     x = quick.columns(rows)[:20]
     model = build_model(config, 3, variance=0.3)
     variables = jax.tree.map(lambda leaf: leaf[0], quick.scorer.variables)
-    q = model.apply(variables, x, method="encode")
+    q = jax.jit(functools.partial(model.apply, method="encode"))(variables, x)
+    decode = jax.jit(functools.partial(model.apply, method="decode"))
     mean, std = np.asarray(q.mean, np.float64), np.exp(0.5 * np.asarray(q.log_var))
 
     def log_likelihood(z):
-        decoded = model.apply(variables, z.astype(np.float32), method="decode").mean
+        decoded = decode(variables, z.astype(np.float32)).mean
         return stats.norm.logpdf(x, decoded, 0.3**0.5).sum(-1)
 
     kl = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).sum(1)
@@ -135,10 +137,11 @@ def test_the_trimmed_objective_leaves_the_highest_losses_out():
     model = build_model(QUICK, 3)
     x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
     key = jax.random.key(0)
-    variables = model.init(key, x, key=key, method=ELBO())
+    variables = jax.jit(functools.partial(model.init, method=ELBO()))(key, x, key=key)
 
     def losses(objective):
-        return model.apply(variables, x, key=key, method=objective)["loss"]
+        apply = jax.jit(functools.partial(model.apply, method=objective))
+        return apply(variables, x, key=key)["loss"]
 
     every = np.asarray(losses(ELBO(beta=0.5)))
     found = losses(TrimmedELBO(beta=0.5, trim=0.25)).mean()

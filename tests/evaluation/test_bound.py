@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,35 +9,32 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.evaluation import bound, evaluate_elbo
 from flaxvae.evaluation.bound import evaluate_terms
+from flaxvae.models import build_vae
 from flaxvae.objectives import ELBO
 from flaxvae.schedules import warm_up
-from flaxvae.training import evaluate, fit
+from flaxvae.training import Engine, evaluate, fit
 from flaxvae.training.keys import Stream, stream_key
 
 
-@pytest.fixture
-def trained(vae_and_data):
-    vae, data = vae_and_data
-    objective = ELBO(beta=warm_up(7.0))
-    return fit(vae, data, objective=objective, epochs=2, batch_size=32, progress=False)
-
-
-@pytest.fixture
-def vae_and_data(stripes):
-    from flaxvae.models import build_vae
-
-    return build_vae(stripes.shape, 2, hidden=(16,)), stripes
+@pytest.fixture(scope="module")
+def trained(stripes):
+    return fit(
+        build_vae(stripes.shape, 2, hidden=(16,)),
+        stripes,
+        objective=ELBO(beta=warm_up(7.0)),
+        epochs=2,
+        batch_size=32,
+        engine=Engine(devices=1),
+        progress=False,
+    )
 
 
 def test_it_is_the_unweighted_bound_with_the_seeds_draws(trained, stripes):
     numbers = evaluate_elbo(trained, stripes.test, seed=3)
     key = jax.random.fold_in(stream_key(jax.random.key(3), Stream.TEST), 0)
-    terms = trained.model.apply(
-        trained.variables,
-        jnp.asarray(stripes.test.x / 255.0, jnp.float32),
-        key=jax.random.split(key)[1],
-        method=ELBO(),
-    )
+    compute = jax.jit(functools.partial(trained.model.apply, method=ELBO()))
+    x = jnp.asarray(stripes.test.x / 255.0, jnp.float32)
+    terms = compute(trained.variables, x, key=jax.random.split(key)[1])
     for name in ("elbo", "log_likelihood", "kl"):
         assert numbers[name] == pytest.approx(float(terms[name].mean()), rel=1e-5)
     assert numbers["log_likelihood"] < 0 < numbers["kl"]

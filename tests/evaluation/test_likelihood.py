@@ -16,7 +16,7 @@ from flaxvae.distributions import Bernoulli, Normal
 from flaxvae.evaluation import estimate_nll, evaluate, likelihood
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE
 from flaxvae.models import build_vae
-from flaxvae.training import Trained, fit
+from flaxvae.training import Engine, Trained, fit
 from flaxvae.training.keys import Stream, stream_key
 from tests.objectives.linear_gaussian import LinearGaussian, log_evidence
 
@@ -204,7 +204,7 @@ def test_more_samples_have_less_error():
     assert many == pytest.approx(few / 8, rel=0.5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def binary():
     rng = np.random.default_rng(0)
     x = (rng.random((120, 4, 4, 1)) < 0.3).astype(np.uint8)
@@ -212,7 +212,8 @@ def binary():
     split = Split(x)
     data = Dataset("bits", split[:100], split[:0], split[100:])
     vae = build_vae(data.shape, 2, hidden=(8,))
-    return fit(vae, data, epochs=9, batch_size=20, progress=False), data
+    one = Engine(devices=1)
+    return fit(vae, data, epochs=9, batch_size=20, engine=one, progress=False), data
 
 
 def test_it_is_a_loop_in_double_precision(binary, monkeypatch):

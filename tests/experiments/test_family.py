@@ -151,7 +151,7 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
         mnist_vqvae,
         *TINY,
         *("--epochs=2", "--prior_epochs=1", "--prior_width=8", "--prior_layers=1"),
-        *("--filters", "4", "4", "--num_codes=16", f"--workdir={folder}", *arguments),
+        *("--filters", "4", "--num_codes=16", f"--workdir={folder}", *arguments),
     )
     assert code == 0, err
     has_classes = "--no_prior_classes" not in arguments

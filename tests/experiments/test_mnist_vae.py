@@ -33,12 +33,18 @@ def in_process(*arguments):
     return error.value.code
 
 
-def test_the_first_command_of_the_readme_without_network(run, tmp_path):
+@pytest.fixture
+def offline(environment, monkeypatch):
+    """No network in this process, and a wide terminal."""
+    for name in ("http_proxy", "https_proxy", "COLUMNS"):
+        monkeypatch.setenv(name, environment[name])
+
+
+def test_the_first_command_of_the_readme_without_network(offline, tmp_path, capsys):
     """It falls back to the digits, says so, and leaves a complete folder."""
     workdir = tmp_path / "run"
-    code, out, err = run(
-        "mnist_vae", "--latent_dim=2", "--epochs=4", f"--workdir={workdir}"
-    )
+    code = in_process("--latent_dim=2", "--epochs=4", f"--workdir={workdir}")
+    out, err = capsys.readouterr()
     assert code == 0, err
     notice, kept, first, *_ = err.splitlines()
     assert kept == "NOTE: config.json keeps this under data.notes"
@@ -89,10 +95,12 @@ def test_the_first_command_of_the_readme_without_network(run, tmp_path):
     assert loaded.sample(3, key=jax.random.key(0)).shape == (3, 8, 8, 1)
 
 
-def test_explicit_mnist_without_network_is_an_error_with_the_ways_out(run, tmp_path):
+def test_explicit_mnist_without_network_is_an_error_with_the_ways_out(
+    offline, tmp_path, capsys
+):
     workdir = tmp_path / "run"
-    code, out, err = run("mnist_vae", "--dataset=mnist", f"--workdir={workdir}")
-    assert code == 2
+    assert in_process("--dataset=mnist", f"--workdir={workdir}") == 2
+    out, err = capsys.readouterr()
     assert out == ""
     (line,) = err.splitlines()
     for part in ("error:", "could not be reached", "--data_dir", "--dataset=digits"):

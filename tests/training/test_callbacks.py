@@ -10,20 +10,19 @@ from flaxvae.training import Engine, RunFolder, fit
 from tests.training.test_feed import budget_engine
 from tests.training.test_loop import same
 
-OPTIONS = {"epochs": 5, "batch_size": 32, "progress": False}
 
-
-def test_each_epoch_comes_with_its_metrics_and_the_model_so_far(vae, stripes, tmp_path):
+def test_each_epoch_comes_with_its_metrics_and_the_model_so_far(
+    short, lasting, stripes, tmp_path
+):
     seen = []
     whole = fit(
-        vae,
-        stripes,
+        short,
         on_epoch=lambda line, trained: seen.append((line, trained)),
         workdir=tmp_path,
         engine=Engine(epochs_per_call=4),
-        **OPTIONS,
+        progress=False,
     )
-    plain = fit(vae, stripes, **OPTIONS)
+    plain = fit(short, progress=False)
     assert same(whole.variables, plain.variables)
     assert [line["epoch"] for line, _ in seen] == [1, 2, 3, 4, 5]
     for number, (line, trained) in enumerate(seen):
@@ -32,48 +31,47 @@ def test_each_epoch_comes_with_its_metrics_and_the_model_so_far(vae, stripes, tm
         assert trained.history == whole.history[: number + 1]
     assert same(seen[-1][1].variables, whole.variables)
     # A model of an earlier epoch is not overwritten by the steps that follow.
-    two = fit(vae, stripes, **(OPTIONS | {"epochs": 2}))
+    two = fit(lasting(2), progress=False)
     assert same(seen[1][1].variables, two.variables)
     assert seen[0][1].encode(stripes.test.x).mean.shape == (len(stripes.test), 2)
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_a_streamed_run_calls_them_at_the_same_places(vae, stripes, chunk, monkeypatch):
+def test_a_streamed_run_calls_them_at_the_same_places(short, chunk, monkeypatch):
     monkeypatch.setattr("flaxvae.training.feed.CHUNKS_AT_ONCE", 1)
     models = []
     for engine in (None, budget_engine(chunk)):
         found = []
         fit(
-            vae,
-            stripes,
+            short,
             engine=engine,
             on_epoch=lambda line, trained, found=found: found.append(trained),
-            **OPTIONS,
+            progress=False,
         )
         models.append([trained.variables for trained in found])
     assert len(models[0]) == 5
     assert same(*models)
 
 
-def test_several_callbacks_and_one_that_ends_the_run(vae, stripes, tmp_path):
+def test_several_callbacks_and_one_that_ends_the_run(short, lasting, tmp_path):
     seen = []
 
     def stop(line, trained):
         return line["epoch"] == 3
 
     callbacks = [lambda line, trained: seen.append(line["epoch"]), stop]
-    trained = fit(vae, stripes, on_epoch=callbacks, workdir=tmp_path, **OPTIONS)
+    trained = fit(short, on_epoch=callbacks, workdir=tmp_path, progress=False)
     assert seen == [1, 2, 3]
     assert len(trained.history) == 3
-    three = fit(vae, stripes, **(OPTIONS | {"epochs": 3}))
+    three = fit(lasting(3), progress=False)
     assert same(trained.variables, three.variables)
     # The same call goes on, and ends as a run that was never stopped.
-    resumed = fit(vae, stripes, workdir=tmp_path, **OPTIONS)
-    assert same(resumed.variables, fit(vae, stripes, **OPTIONS).variables)
+    resumed = fit(short, workdir=tmp_path, progress=False)
+    assert same(resumed.variables, fit(short, progress=False).variables)
 
 
 @pytest.mark.slow
-def test_other_answers_than_true_do_not_end_a_run(vae, stripes):
+def test_other_answers_than_true_do_not_end_a_run(lasting):
     for answer, epochs in (
         (np.bool_(True), 1),
         (jax.numpy.asarray(True), 1),
@@ -81,20 +79,19 @@ def test_other_answers_than_true_do_not_end_a_run(vae, stripes):
         ("stop", 2),
         (np.zeros(3), 2),
     ):
-        two = OPTIONS | {"epochs": 2}
-        run = fit(vae, stripes, on_epoch=lambda *_, a=answer: a, **two)
+        run = fit(lasting(2), on_epoch=lambda *_, a=answer: a, progress=False)
         assert len(run.history) == epochs, answer
     with pytest.raises(InputError, match="on_epoch must be functions"):
-        fit(vae, stripes, on_epoch=3, **OPTIONS)
+        fit(lasting(2), on_epoch=3, progress=False)
 
 
-def test_the_history_is_the_runs_own(vae, stripes):
-    run = fit(vae, stripes, on_epoch=lambda line, _: line["train"].clear(), **OPTIONS)
+def test_the_history_is_the_runs_own(short):
+    run = fit(short, on_epoch=lambda line, _: line["train"].clear(), progress=False)
     assert all(line["train"] for line in run.history)
 
 
 def test_what_a_callback_raises_is_the_users_and_no_epoch_is_lost(
-    vae, stripes, tmp_path
+    short, lasting, tmp_path
 ):
     class TrackerDownError(Exception):
         pass
@@ -105,20 +102,20 @@ def test_what_a_callback_raises_is_the_users_and_no_epoch_is_lost(
 
     slow = Engine(checkpoint_seconds=1e6)
     with pytest.raises(TrackerDownError, match="no connection"):
-        fit(vae, stripes, on_epoch=fail, workdir=tmp_path, engine=slow, **OPTIONS)
+        fit(short, on_epoch=fail, workdir=tmp_path, engine=slow, progress=False)
     assert len(RunFolder(tmp_path).read_metrics()) == 2
-    two = fit(vae, stripes, **(OPTIONS | {"epochs": 2}))
+    two = fit(lasting(2), progress=False)
     assert same(flaxvae.training.load(tmp_path).variables, two.variables)
-    resumed = fit(vae, stripes, workdir=tmp_path, **OPTIONS)
-    assert same(resumed.variables, fit(vae, stripes, **OPTIONS).variables)
+    resumed = fit(short, workdir=tmp_path, progress=False)
+    assert same(resumed.variables, fit(short, progress=False).variables)
 
 
-def test_a_callback_may_look_at_the_latent_space(vae, stripes):
+def test_a_callback_may_look_at_the_latent_space(lasting, stripes):
     codes = []
 
     def look(line, trained):
         codes.append(np.asarray(trained.encode(stripes.test.x).mean))
         trained.sample(2, key=jax.random.key(0))
 
-    fit(vae, stripes, on_epoch=look, **(OPTIONS | {"epochs": 2}))
+    fit(lasting(2), on_epoch=look, progress=False)
     assert (codes[0] != codes[1]).any()

@@ -63,15 +63,15 @@ def test_an_epoch_has_each_example_once_wherever_it_began(numbered, chunk):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 4])
-def test_a_streamed_run_is_the_resident_one(vae, stripes, chunk, monkeypatch, capsys):
-    options = {"epochs": 3, "batch_size": BATCH, "early_stopping": 9}
-    resident = fit(vae, stripes, progress=False, **options)
+def test_a_streamed_run_is_the_resident_one(lasting, chunk, monkeypatch, capsys):
+    program = lasting(3, early_stopping=9)
+    resident = fit(program, progress=False)
     seen = []
     prefetch = Streamed.prefetch
     monkeypatch.setattr(
         Streamed, "prefetch", lambda self: (seen.append(self.chunk), prefetch(self))[1]
     )
-    streamed = fit(vae, stripes, engine=budget_engine(chunk), **options)
+    streamed = fit(program, engine=budget_engine(chunk))
     assert set(seen) == {chunk}
     assert same(streamed.variables, resident.variables)
     assert streamed.history == resident.history
@@ -79,11 +79,8 @@ def test_a_streamed_run_is_the_resident_one(vae, stripes, chunk, monkeypatch, ca
     assert "training examples do not fit the device and are streamed" in said
 
 
-def test_a_streamed_run_killed_within_an_epoch_goes_on(
-    vae, stripes, tmp_path, monkeypatch
-):
-    options = {"epochs": 4, "batch_size": BATCH, "progress": False}
-    whole = fit(vae, stripes, **options)
+def test_a_streamed_run_killed_within_an_epoch_goes_on(short, tmp_path, monkeypatch):
+    whole = fit(short, progress=False)
     one = budget_engine(1, checkpoint_seconds=0.0)
     three = budget_engine(3, checkpoint_seconds=0.0)
     for cut in (one, three, EVERY_CALL):  # the last one has no budget
@@ -91,18 +88,17 @@ def test_a_streamed_run_killed_within_an_epoch_goes_on(
             patch.setattr(engine, "FIRST_STEPS", 3)
             kill_after(patch, 1)
             with pytest.raises(Killed):
-                fit(vae, stripes, workdir=tmp_path, engine=cut, **options)
-    resumed = fit(vae, stripes, workdir=tmp_path, engine=one, **options)
+                fit(short, workdir=tmp_path, engine=cut, progress=False)
+    resumed = fit(short, workdir=tmp_path, engine=one, progress=False)
     assert same(whole.variables, resumed.variables)
     assert whole.history == resumed.history
 
 
 @pytest.mark.parametrize("method", parallel.PARALLEL)
-def test_devices_share_a_streamed_batch(vae, stripes, monkeypatch, method):
+def test_devices_share_a_streamed_batch(short, monkeypatch, method):
     monkeypatch.setattr(parallel, "visible_devices", jax.devices)
-    options = {"epochs": 2, "batch_size": BATCH, "progress": False}
-    one = fit(vae, stripes, engine=Engine(devices=1), **options)
-    many = fit(vae, stripes, engine=budget_engine(3, parallel=method), **options)
+    one = fit(short, engine=Engine(devices=1), progress=False)
+    many = fit(short, engine=budget_engine(3, parallel=method), progress=False)
     for a, b in zip(many.history, one.history, strict=True):
         assert a["train"]["loss"] == pytest.approx(b["train"]["loss"], rel=1e-4)
     devices = Devices(tuple(jax.devices()), method)

@@ -14,6 +14,11 @@ from flaxvae.training.interrupt import Interrupted
 OPTIONS = {"epochs": 9, "batch_size": 50, "progress": False}
 
 
+@pytest.fixture(scope="module")
+def long(lasting):
+    return lasting(9)
+
+
 def send(number, times=1):
     """A callback that sends a signal after the second epoch."""
 
@@ -24,9 +29,9 @@ def send(number, times=1):
     return on_epoch
 
 
-def test_ctrl_c_returns_the_model_so_far(vae, stripes, capsys):
+def test_ctrl_c_returns_the_model_so_far(long, stripes, capsys):
     before = signal.getsignal(signal.SIGINT)
-    run = flaxvae.fit(vae, stripes, on_epoch=send(signal.SIGINT), **OPTIONS)
+    run = flaxvae.fit(long, on_epoch=send(signal.SIGINT), progress=False)
     assert isinstance(run, flaxvae.Run) and len(run.history) == 2
     assert np.isfinite(np.asarray(run.encode(stripes.test.x).mean)).all()
     line = capsys.readouterr().err
@@ -35,29 +40,29 @@ def test_ctrl_c_returns_the_model_so_far(vae, stripes, capsys):
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_with_a_folder_the_same_call_goes_on(vae, stripes, tmp_path, capsys):
-    call = {"workdir": tmp_path, **OPTIONS}
-    run = flaxvae.fit(vae, stripes, on_epoch=send(signal.SIGINT), **call)
+def test_with_a_folder_the_same_call_goes_on(long, tmp_path, capsys):
+    call = {"workdir": tmp_path, "progress": False}
+    run = flaxvae.fit(long, on_epoch=send(signal.SIGINT), **call)
     assert len(run.history) == 2 and run.workdir == tmp_path
     assert "the same call continues it" in capsys.readouterr().err
-    assert len(flaxvae.fit(vae, stripes, **call).history) == 9
+    assert len(flaxvae.fit(long, **call).history) == 9
 
 
 @pytest.mark.parametrize(
     ("number", "options"),
     [(signal.SIGTERM, {}), (signal.SIGINT, {"on_interrupt": "raise"})],
 )
-def test_what_raises_carries_the_model(vae, stripes, number, options):
+def test_what_raises_carries_the_model(long, number, options):
     with pytest.raises(Interrupted, match="after epoch 2 of 9; nothing was saved") as e:
-        flaxvae.fit(vae, stripes, on_epoch=send(number), **options, **OPTIONS)
+        flaxvae.fit(long, on_epoch=send(number), progress=False, **options)
     assert e.value.number == number
     assert isinstance(e.value.trained, flaxvae.Run)
     assert len(e.value.trained.history) == 2
 
 
-def test_a_second_signal_ends_at_once(vae, stripes):
+def test_a_second_signal_ends_at_once(long):
     with pytest.raises(Interrupted, match="ended at once; nothing was saved"):
-        flaxvae.fit(vae, stripes, on_epoch=send(signal.SIGINT, times=2), **OPTIONS)
+        flaxvae.fit(long, on_epoch=send(signal.SIGINT, times=2), progress=False)
 
 
 def test_a_sweep_returns_the_members_that_have_begun(stripes, tmp_path, capsys):
@@ -77,6 +82,6 @@ def test_a_sweep_returns_the_members_that_have_begun(stripes, tmp_path, capsys):
     assert not (tmp_path / "members").exists()
 
 
-def test_an_unknown_choice_is_refused(vae, stripes):
+def test_an_unknown_choice_is_refused(long):
     with pytest.raises(InputError, match="unknown on_interrupt 'stop'"):
-        flaxvae.fit(vae, stripes, on_interrupt="stop", **OPTIONS)
+        flaxvae.fit(long, on_interrupt="stop", progress=False)

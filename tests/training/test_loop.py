@@ -61,11 +61,8 @@ def test_fit_improves_the_bound_on_unseen_images(vae, stripes):
     assert after.timing["seconds_per_epoch"] > 0
 
 
-def test_fit_is_a_function_of_the_seed(vae, stripes):
-    runs = [
-        fit(vae, stripes, epochs=2, batch_size=32, seed=s, progress=False)
-        for s in (0, 0, 1)
-    ]
+def test_fit_is_a_function_of_the_seed(short):
+    runs = [fit(short, seed=s, progress=False) for s in (0, 0, 1)]
     assert same(runs[0].variables, runs[1].variables)
     assert runs[0].history == runs[1].history
     assert not same(runs[0].variables, runs[2].variables)
@@ -96,6 +93,25 @@ def test_one_trace_of_the_objective_a_use_in_a_whole_run(vae, stripes):
     assert set(once) == {(23, 4, 4, 1), (32, 4, 4, 1)}
     assert len(once) <= 6
     assert count(7) == count(5, epochs_per_call=2) == once
+
+
+def test_runs_of_one_training_share_its_programs(vae, stripes, tmp_path, monkeypatch):
+    traced = []
+
+    def run_epochs(*args):
+        traced.append(args)
+        return epochs.run_epochs(*args)
+
+    monkeypatch.setattr("flaxvae.training.training.run_epochs", run_epochs)
+    optimization = Optimization(epochs=2, batch_size=32)
+    program = Training(vae, stripes, optimization=optimization)
+    first, other = (fit(program, seed=s, progress=False) for s in (0, 1))
+    assert not same(first.variables, other.variables)
+    again = fit(program, workdir=tmp_path, progress=False)
+    assert same(first.variables, again.variables)
+    assert len(traced) == 1
+    fit(program, progress=False, engine=Engine(epochs_per_call=1))  # the same program
+    assert len(traced) == 1
 
 
 def test_without_a_validation_split(vae, stripes):
@@ -160,18 +176,17 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     if kind == "levels":
         small = {"hidden": (8,), "level_hidden": (6,), "latent_dims": (2, 3)}
         vae = HierarchicalConfig(**small).build(stripes)
-    options = {
-        "epochs": 5,
-        "batch_size": 32,
-        "optimizer": training.build_optimizer(
+    program = Training(
+        vae,
+        stripes,
+        optimization=Optimization(
+            epochs=5, batch_size=32, ema_decay=0.9, early_stopping=50, skip_above=100.0
+        ),
+        optimizer=training.build_optimizer(
             "adamw", 1e-2, schedule="cosine", total_steps=20, warmup_steps=3
         ),
-        "ema_decay": 0.9,
-        "early_stopping": 50,
-        "skip_above": 100.0,
-        "progress": False,
-    }
-    whole = fit(vae, stripes, workdir=tmp_path / "whole", **options)
+    )
+    whole = fit(program, workdir=tmp_path / "whole", progress=False)
 
     cut = tmp_path / "cut"
     # Calls of one to three steps, so that most saves lie within an epoch.
@@ -181,67 +196,52 @@ def test_a_resumed_run_is_the_uninterrupted_one(
         with monkeypatch.context() as patch:
             kill_after(patch, saves)
             with pytest.raises(Killed):
-                fit(vae, stripes, workdir=cut, engine=EVERY_CALL, **options)
-    resumed = fit(vae, stripes, workdir=cut, engine=EVERY_CALL, **options)
+                fit(program, workdir=cut, engine=EVERY_CALL, progress=False)
+    resumed = fit(program, workdir=cut, engine=EVERY_CALL, progress=False)
 
     assert same(whole.variables, resumed.variables)
     assert whole.history == resumed.history
-    for name in ("metrics.jsonl",):
-        texts = [(tmp_path / run / name).read_text() for run in ("whole", "cut")]
-        assert texts[0] == texts[1]
-    runs = [
-        read_run(vae, stripes, tmp_path / name, options) for name in ("whole", "cut")
-    ]
-    assert same(*runs)
+    texts = [(tmp_path / run / "metrics.jsonl").read_text() for run in ("whole", "cut")]
+    assert texts[0] == texts[1]
+    assert same(*(read_run(program, tmp_path / name) for name in ("whole", "cut")))
 
 
-def read_run(vae, dataset, workdir, options):
+def read_run(program, workdir):
     """All that the newest checkpoint holds, the optimizer too."""
-    names = ("early_stopping", "ema_decay", "skip_above", "batch_size")
-    program = Training(
-        vae,
-        dataset,
-        ELBO(),
-        Optimization(**{n: options[n] for n in names}),
-        options["optimizer"],
-    )
-    like = program.init(0)
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    position, run, _ = restore_run(checkpoints, like)
+    position, run, _ = restore_run(checkpoints, program.init(0))
     checkpoints.close()
     assert position == 20
     key = jax.random.key_data(run.state.key)
     return dataclasses.replace(run, state=dataclasses.replace(run.state, key=key))
 
 
-def test_a_run_can_go_on_with_another_engine(vae, stripes, tmp_path, monkeypatch):
-    options = {"epochs": 4, "batch_size": 32, "progress": False}
-    whole = fit(vae, stripes, **options)
+def test_a_run_can_go_on_with_another_engine(short, tmp_path, monkeypatch):
+    whole = fit(short, progress=False)
     with monkeypatch.context() as patch:
         kill_after(patch, 1)
         first = Engine(checkpoint_seconds=0.0, epochs_per_call=2)
         with pytest.raises(Killed):
-            fit(vae, stripes, workdir=tmp_path, engine=first, **options)
+            fit(short, workdir=tmp_path, engine=first, progress=False)
     second = Engine(checkpoint_seconds=0.0, epochs_per_call=1, keep=7)
-    resumed = fit(vae, stripes, workdir=tmp_path, engine=second, **options)
+    resumed = fit(short, workdir=tmp_path, engine=second, progress=False)
     assert same(whole.variables, resumed.variables)
     numbers = {p.name for p in (tmp_path / "checkpoints").iterdir()}
     assert numbers >= {"8", "12", "16"}
 
 
-def test_a_run_of_another_backend_goes_on(vae, stripes, tmp_path, monkeypatch):
+def test_a_run_of_another_backend_goes_on(short, tmp_path, monkeypatch):
     """Which stopped within what is one loop of fixed length here."""
-    options = {"epochs": 2, "batch_size": 32, "progress": False}
-    whole = fit(vae, stripes, **options)
+    whole = fit(short, progress=False)
     monkeypatch.setattr(engine, "FIRST_STEPS", 2)
     with monkeypatch.context() as patch:
         kill_after(patch, 1)
         with pytest.raises(Killed):
             each = Engine(checkpoint_seconds=0.0)
-            fit(vae, stripes, workdir=tmp_path, engine=each, **options)
+            fit(short, workdir=tmp_path, engine=each, progress=False)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
     monkeypatch.setattr(epochs, "STEPS_PER_LOOP", {})
-    resumed = fit(vae, stripes, workdir=tmp_path, **options)
+    resumed = fit(short, workdir=tmp_path, progress=False)
     for a, b in zip(
         jax.tree.leaves(whole.variables),
         jax.tree.leaves(resumed.variables),
@@ -251,12 +251,9 @@ def test_a_run_of_another_backend_goes_on(vae, stripes, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_with_a_checkpoint(
-    vae, stripes, tmp_path, monkeypatch, number
-):
+def test_a_signal_ends_the_run_with_a_checkpoint(short, tmp_path, monkeypatch, number):
     """The call in flight ends, its steps are saved, and the rerun goes on."""
-    options = {"epochs": 5, "batch_size": 32, "progress": False}
-    whole = fit(vae, stripes, **options)
+    whole = fit(short, progress=False)
     monkeypatch.setattr(engine, "FIRST_STEPS", 3)
     monkeypatch.setattr(engine, "SECONDS_PER_CALL", 0.0)
     record = recorder.Recorder.record
@@ -270,12 +267,12 @@ def test_a_signal_ends_the_run_with_a_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(recorder.Recorder, "record", record_and_signal)
         with pytest.raises(Interrupted, match="the same command continues") as error:
-            fit(vae, stripes, workdir=tmp_path, on_interrupt="raise", **options)
+            fit(short, workdir=tmp_path, on_interrupt="raise", progress=False)
     assert error.value.number == number
     assert signal.getsignal(number) == before
     (saved,) = [p.name for p in (tmp_path / "checkpoints").iterdir()]
     assert int(saved) >= 8
-    resumed = fit(vae, stripes, workdir=tmp_path, **options)
+    resumed = fit(short, workdir=tmp_path, progress=False)
     assert same(whole.variables, resumed.variables)
     assert whole.history == resumed.history
 
@@ -304,12 +301,10 @@ def test_the_second_signal_acts_at_once():
         signal.raise_signal(signal.SIGINT)
 
 
-def test_in_another_thread_signals_are_left_alone(vae, stripes):
+def test_in_another_thread_signals_are_left_alone(short):
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        trained = pool.submit(
-            fit, vae, stripes, epochs=1, batch_size=32, progress=False
-        ).result()
-    assert len(trained.history) == 1
+        trained = pool.submit(fit, short, progress=False).result()
+    assert len(trained.history) == 5
 
 
 def damage(folder, how):
@@ -327,7 +322,7 @@ def damage(folder, how):
                 path.write_bytes(b"")
     elif how == "valid but other":  # only the checksum can tell
         shutil.rmtree(folder / "run")
-        shutil.copytree(folder.parent / "8" / "run", folder / "run")
+        shutil.copytree(folder.parent / "16" / "run", folder / "run")
     else:
         shutil.rmtree(folder / "run")
 
@@ -345,22 +340,17 @@ LATE_THREADS = pytest.mark.filterwarnings(
 )
 
 
-SAVED = {
-    "epochs": 3,
-    "batch_size": 32,
-    "progress": False,
-    "engine": Engine(checkpoint_seconds=0.0, epochs_per_call=1),
-}
+EACH_EPOCH = Engine(checkpoint_seconds=0.0, epochs_per_call=1)
 
 
 @pytest.fixture(scope="module")
-def saved(stripes, tmp_path_factory):
+def saved(short, tmp_path_factory):
     """A finished run, and its folder, to be copied."""
     folder = tmp_path_factory.mktemp("saved")
-    vae = build_vae(stripes.shape, 2, hidden=(16,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "visible_devices", lambda: jax.devices()[:1])
-        return fit(vae, stripes, workdir=folder, **SAVED), folder
+        whole = fit(short, workdir=folder, engine=EACH_EPOCH, progress=False)
+    return whole, folder
 
 
 @LATE_THREADS
@@ -369,42 +359,39 @@ def saved(stripes, tmp_path_factory):
     "how", ["truncated", "flipped", "emptied", "valid but other", "incomplete"]
 )
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
-    vae, stripes, tmp_path, capsys, saved, how
+    short, tmp_path, capsys, saved, how
 ):
     whole, folder = saved
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    damage(tmp_path / "checkpoints" / "12", how)
+    damage(tmp_path / "checkpoints" / "20", how)
 
     if how == "emptied":  # else the model, an item of its own, is whole
         loaded = training.load(tmp_path)
-        assert "WARNING: checkpoint 12 in" in capsys.readouterr().err
+        assert "WARNING: checkpoint 20 in" in capsys.readouterr().err
         assert not same(loaded.variables, whole.variables)
-    resumed = fit(vae, stripes, workdir=tmp_path, **SAVED)
+    resumed = fit(short, workdir=tmp_path, engine=EACH_EPOCH, progress=False)
     (warning,) = capsys.readouterr().err.splitlines()
-    assert "WARNING: checkpoint 12 in" in warning
+    assert "WARNING: checkpoint 20 in" in warning
     assert "is damaged" in warning
     assert same(whole.variables, resumed.variables)
     assert whole.history == resumed.history
-    assert (tmp_path / "checkpoints" / "12.damaged").is_dir()
+    assert (tmp_path / "checkpoints" / "20.damaged").is_dir()
     assert same(training.load(tmp_path).variables, whole.variables)
     assert capsys.readouterr().err == ""
 
 
 @LATE_THREADS
 @pytest.mark.usefixtures("reading_threads")
-def test_only_damaged_checkpoints_are_an_error(vae, stripes, tmp_path, capsys):
-    options = {"epochs": 1, "batch_size": 32, "progress": False, "workdir": tmp_path}
-    fit(vae, stripes, **options)
-    damage(tmp_path / "checkpoints" / "4", "truncated")
-    with pytest.raises(InputError, match="a checkpoint that can be read: all of 4"):
-        fit(vae, stripes, **options)
+def test_only_damaged_checkpoints_are_an_error(short, tmp_path, capsys):
+    fit(short, workdir=tmp_path, progress=False)
+    damage(tmp_path / "checkpoints" / "20", "truncated")
+    with pytest.raises(InputError, match="a checkpoint that can be read: all of 20"):
+        fit(short, workdir=tmp_path, progress=False)
     assert "damaged" in capsys.readouterr().err
 
 
-def test_a_finished_run_is_not_trained_again(vae, stripes, tmp_path):
-    settings = {"epochs": 2, "batch_size": 32, "progress": False, "workdir": tmp_path}
-    first = fit(vae, stripes, **settings)
-    again = fit(vae, stripes, **settings)
+def test_a_finished_run_is_not_trained_again(short, tmp_path):
+    first, again = (fit(short, workdir=tmp_path, progress=False) for _ in range(2))
     assert same(first.variables, again.variables)
     assert first.history == again.history
     assert again.timing["seconds_per_epoch"] == first.timing["seconds_per_epoch"]
@@ -450,14 +437,14 @@ def test_another_optimizer_in_the_folder_is_refused(vae, stripes, tmp_path):
         fit(vae, stripes, objective=partial, **settings)
 
 
-def test_two_runs_cannot_share_a_folder(vae, stripes, tmp_path):
-    settings = {"epochs": 1, "progress": False, "workdir": tmp_path}
-    fit(vae, stripes, **settings)
+def test_two_runs_cannot_share_a_folder(short, tmp_path):
+    settings = {"progress": False, "workdir": tmp_path}
+    fit(short, **settings)
     with RunFolder(tmp_path).lock():
         training.load(tmp_path)  # reading is no matter
         with pytest.raises(InputError, match="is in use by another run"):
-            fit(vae, stripes, **settings)
-    fit(vae, stripes, **settings)
+            fit(short, **settings)
+    fit(short, **settings)
 
 
 def test_what_the_folder_says(vae, stripes, tmp_path):

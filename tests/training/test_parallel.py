@@ -49,23 +49,21 @@ def make_data(shape, binarization="none"):
     return binarize(data, binarization)
 
 
-def train(config, data, devices, optimizer, start=None, objective=ELBO(), **options):
-    """`STEPS` steps: the run, its start, what was reported, the compiled program."""
-    program = Training(
-        config.build(data),
-        data,
-        objective,
-        Optimization(batch_size=16, **options),
-        optimizer,
-    )
+def make_training(config, data, optimizer, objective=ELBO(), **options):
+    optimization = Optimization(batch_size=16, **options)
+    return Training(config.build(data), data, objective, optimization, optimizer)
+
+
+def train(program, start, devices):
+    """`STEPS` steps: the run, what was reported, the compiled program."""
+    data = program.dataset
     examples = devices.put((data.train.x, data.validation.x))
-    start = start or jax.device_get(program.init(0))
     run = devices.put(start)
     ends = jnp.asarray(0, jnp.int32), jnp.asarray(STEPS, jnp.int32)
     advance = functools.partial(program.epochs, layout=Layout(devices=devices))
     advance = devices.compile(advance, run, examples, *ends)
     run, report = jax.device_get(advance(run, examples, *ends))
-    return run, start, report, advance
+    return run, report, advance
 
 
 def close(a, b, **tolerance):
@@ -88,10 +86,12 @@ def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
     data = make_data((8, 8, 1), binarization)
     # Adam's first steps are signs: they blow up the rounding of a gradient near zero.
     sgd = build_optimizer("sgd", 1e-4)
-    run, start, report, _ = train(config, data, Devices(), sgd)
+    program = make_training(config, data, sgd)
+    start = jax.device_get(program.init(0))
+    run, report, _ = train(program, start, Devices())
     for method in parallel.PARALLEL:
         devices = Devices(tuple(jax.devices()), method)
-        many, _, many_report, advance = train(config, data, devices, sgd, start)
+        many, many_report, advance = train(program, start, devices)
         close(many_report.train, report.train, rtol=1e-5, atol=1e-5)
         close(many_report.validation, report.validation, rtol=1e-4, atol=1e-4)
         close(many.state.params, run.state.params, atol=2e-4)
@@ -149,9 +149,11 @@ def test_guards_act_on_the_whole_batch():
         return terms | {"loss": jnp.where(bad, jnp.inf, terms["loss"])}
 
     options["objective"] = picky
-    run, _, report, _ = train(SMALL, data, Devices(), optimizer, **options)
+    program = make_training(SMALL, data, optimizer, **options)
+    start = jax.device_get(program.init(0))
+    run, report, _ = train(program, start, Devices())
     devices = Devices(tuple(jax.devices()), "pmap")
-    many, _, many_report, _ = train(SMALL, data, devices, optimizer, **options)
+    many, many_report, _ = train(program, start, devices)
     assert 0 < run.state.skipped < STEPS  # some are skipped, some are not
     assert report.num_lines == 1
     assert all(0 < n < 5 for n in report.skipped[:1])
@@ -165,12 +167,12 @@ def test_accumulated_parts_are_shared_by_all_devices():
     """Every device has rows of each part, and the draws of one device."""
     data = make_data((8, 8, 1), "dynamic")
     sgd = build_optimizer("sgd", 1e-4)
-    run, start, report, _ = train(SMALL, data, Devices(), sgd, accumulation_steps=2)
+    program = make_training(SMALL, data, sgd, accumulation_steps=2)
+    start = jax.device_get(program.init(0))
+    run, report, _ = train(program, start, Devices())
     for method in parallel.PARALLEL:
         devices = Devices(tuple(jax.devices()), method)
-        many, _, many_report, _ = train(
-            SMALL, data, devices, sgd, start, accumulation_steps=2
-        )
+        many, many_report, _ = train(program, start, devices)
         close(many_report.train, report.train, rtol=1e-5, atol=1e-5)
         close(many.state.params, run.state.params, atol=1e-5)
     with pytest.raises(InputError, match="32, the number of devices times accumu"):

@@ -7,38 +7,52 @@ import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
-from flaxvae.training import fit, load
+from flaxvae.training import Engine, Optimization, Training, fit, load
 from flaxvae.training.optimizers import adam
 from tests.training.test_loop import same
 
 OPTIONS = {"epochs": 2, "batch_size": 32, "progress": False}
 
 
-@pytest.fixture
-def source(vae, stripes, tmp_path):
-    return fit(vae, stripes, seed=7, workdir=tmp_path / "source", **OPTIONS)
+@pytest.fixture(scope="module")
+def source(lasting, tmp_path_factory):
+    """A trained model, whose folder the tests only read."""
+    folder = tmp_path_factory.mktemp("source")
+    return fit(
+        lasting(2), seed=7, workdir=folder, engine=Engine(devices=1), progress=False
+    )
 
 
-def frozen_run(model, dataset, **options):
+def build_still(model, dataset):
+    """A training that learns nothing."""
+    optimization = Optimization(epochs=1, batch_size=32)
+    return Training(
+        model, dataset, optimization=optimization, optimizer=optax.set_to_zero()
+    )
+
+
+@pytest.fixture(scope="module")
+def still(vae, stripes):
+    return build_still(vae, stripes)
+
+
+def frozen_run(still, **options):
     """The parameters that a run starts with: those of one that learns nothing."""
-    still = {"optimizer": optax.set_to_zero(), "epochs": 1, "batch_size": 32}
-    trained = fit(model, dataset, progress=False, **still, **options)
-    return trained.variables["params"]
+    return fit(still, progress=False, **options).variables["params"]
 
 
-def test_a_run_starts_with_all_parameters_of_another(vae, stripes, source, tmp_path):
-    for start in (source, tmp_path / "source", str(tmp_path / "source")):
-        params = frozen_run(vae, stripes, start_from=start)
+def test_a_run_starts_with_all_parameters_of_another(still, source):
+    for start in (source, source.workdir, str(source.workdir)):
+        params = frozen_run(still, start_from=start)
         assert same(params, source.variables["params"])
 
 
 def test_only_some_parts_can_be_taken(stripes, source):
     """Of a model whose other parts have other shapes."""
     other = build_vae(stripes.shape, 2, hidden=(16,), decoder="conv", filters=(4,))
-    own = frozen_run(other, stripes)
-    params = frozen_run(
-        other, stripes, start_from=source, start_parts=("encoder", "posterior")
-    )
+    still = build_still(other, stripes)
+    own = frozen_run(still)
+    params = frozen_run(still, start_from=source, start_parts=("encoder", "posterior"))
     for name in ("encoder", "posterior"):
         assert same(params[name], source.variables["params"][name])
         assert not same(params[name], own[name])
@@ -76,17 +90,18 @@ def test_what_does_not_fit_is_refused(vae, stripes, source):
         fit(mixture, stripes, start_from=source, **OPTIONS)
 
 
-def test_another_start_is_another_run(vae, stripes, source, tmp_path):
-    fit(vae, stripes, start_from=source, workdir=tmp_path / "run", **OPTIONS)
-    again = fit(vae, stripes, start_from=source, workdir=tmp_path / "run", **OPTIONS)
+def test_another_start_is_another_run(lasting, source, tmp_path):
+    options = {"workdir": tmp_path, "progress": False}
+    fit(lasting(2), start_from=source, **options)
+    again = fit(lasting(2), start_from=source, **options)
     assert len(again.history) == 2
     with pytest.raises(InputError, match=r"settings: start was \w+, now None"):
-        fit(vae, stripes, workdir=tmp_path / "run", **OPTIONS)
+        fit(lasting(2), **options)
 
 
 @pytest.mark.parametrize("optimizer", [None, adam(1e-2)], ids=["by name", "own"])
-def test_frozen_parts_stay_and_others_learn(vae, stripes, tmp_path, optimizer):
-    before = frozen_run(vae, stripes)
+def test_frozen_parts_stay_and_others_learn(vae, stripes, still, tmp_path, optimizer):
+    before = frozen_run(still)
     trained = fit(
         vae,
         stripes,

@@ -70,12 +70,10 @@ def test_an_unwritable_workdir_is_refused_and_nothing_is_made(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_load_gives_back_the_model(vae, stripes, tmp_path):
-    trained = fit(
-        vae, stripes, epochs=2, batch_size=32, workdir=tmp_path, progress=False
-    )
+def test_load_gives_back_the_model(short, stripes, tmp_path):
+    trained = fit(short, workdir=tmp_path, progress=False)
     loaded = flaxvae.load(tmp_path)
-    assert loaded.model == vae
+    assert loaded.model == short.model
     assert loaded.history == trained.history
     x = stripes.test.x
     np.testing.assert_array_equal(loaded.encode(x).mean, trained.encode(x).mean)
@@ -119,8 +117,8 @@ def test_load_refuses_other_folders(tmp_path):
         flaxvae.load(tmp_path)
 
 
-def test_load_refuses_another_model(vae, stripes, tmp_path):
-    fit(vae, stripes, epochs=1, batch_size=32, workdir=tmp_path, progress=False)
+def test_load_refuses_another_model(short, stripes, tmp_path):
+    fit(short, workdir=tmp_path, progress=False)
     wider = build_vae(stripes.shape, 5, hidden=(16,))
     with pytest.raises(InputError, match=r"must have the model's shape .*5.*, got .*2"):
         flaxvae.load(tmp_path, model=wider)
@@ -133,9 +131,9 @@ def test_load_refuses_another_model(vae, stripes, tmp_path):
         flaxvae.load(tmp_path)
 
 
-def test_reading_changes_nothing(vae, stripes, tmp_path):
+def test_reading_changes_nothing(short, tmp_path):
     """Not even what another process is writing at the moment."""
-    fit(vae, stripes, epochs=1, batch_size=32, workdir=tmp_path, progress=False)
+    fit(short, workdir=tmp_path, progress=False)
     (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir()
     before = sorted(tmp_path.rglob("*"))
     flaxvae.load(tmp_path)
@@ -149,8 +147,8 @@ def test_sizes_from_numpy_survive(stripes, tmp_path):
     assert flaxvae.load(tmp_path).latent_dim == 2
 
 
-def test_the_folder_holds_no_pickles(vae, stripes, tmp_path):
-    fit(vae, stripes, epochs=1, batch_size=32, workdir=tmp_path, progress=False)
+def test_the_folder_holds_no_pickles(short, tmp_path):
+    fit(short, workdir=tmp_path, progress=False)
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert not path.read_bytes().startswith(b"\x80\x04"), path

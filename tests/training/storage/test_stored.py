@@ -14,7 +14,7 @@ from flaxvae.checks import InputError
 from flaxvae.data import from_arrays, load
 from flaxvae.models import VAEConfig, VQVAEConfig
 from flaxvae.objectives import Quantization
-from flaxvae.training import RunFolder, Trained, fit
+from flaxvae.training import Optimization, RunFolder, Trained, Training, fit
 from flaxvae.training.storage import run_folder
 from flaxvae.training.storage.run_folder import save
 from flaxvae.training.storage.stored import check_data, check_line
@@ -102,12 +102,12 @@ def test_any_entry_may_be_missing_or_wrong(kind, configs, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_config_that_is_no_object(text, tmp_path, vae, stripes):
+def test_a_config_that_is_no_object(text, tmp_path, short):
     path = tmp_path / "config.json"
     path.write_bytes(text.encode("latin-1"))
     for read in (
         lambda: run_folder.load(tmp_path),
-        lambda: fit(vae, stripes, workdir=tmp_path, epochs=1, progress=False),
+        lambda: fit(short, workdir=tmp_path, progress=False),
     ):
         with pytest.raises(
             InputError, match=r"config\.json (is not|must hold)"
@@ -217,11 +217,11 @@ def run_of_three(tmp_path_factory, stripes_once):
     """A run of three epochs with early stopping."""
     folder = tmp_path_factory.mktemp("three") / "run"
     model = VAEConfig(hidden=(4,)).build(stripes_once)
-    options = {"early_stopping": 3, "epochs": 3, "learning_rate": 0.05}
-    run = fit(
-        model, stripes_once, workdir=folder, batch_size=32, progress=False, **options
+    optimization = Optimization(
+        epochs=3, batch_size=32, early_stopping=3, learning_rate=0.05
     )
-    return model, run, options
+    program = Training(model, stripes_once, optimization=optimization)
+    return program, fit(program, workdir=folder, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -235,16 +235,14 @@ def stripes_once():
     [([], "epochs 1 to 3 of 3"), ([0], "epochs 2 to 3 of 3"), ([0, 2], "epoch 2 of 3")],
 )
 def test_lost_metrics_are_said_and_the_numbers_stay(
-    kept, note, run_of_three, stripes_once, tmp_path, capsys
+    kept, note, run_of_three, tmp_path, capsys
 ):
-    model, before, options = run_of_three
+    program, before = run_of_three
     folder = tmp_path / "run"
     shutil.copytree(before.workdir, folder)
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(lines[i] for i in kept))
-    run = fit(
-        model, stripes_once, workdir=folder, batch_size=32, progress=False, **options
-    )
+    run = fit(program, workdir=folder, progress=False)
     loaded = flaxvae.load(folder)
     notes = capsys.readouterr().err.splitlines()
     assert len(notes) == 2 and all(
@@ -255,12 +253,12 @@ def test_lost_metrics_are_said_and_the_numbers_stay(
         assert again.epochs == before.epochs == 3
         assert again.best_epoch == before.best_epoch
     (folder / "timing.jsonl").unlink()
-    fit(model, stripes_once, workdir=folder, batch_size=32, progress=False, **options)
+    fit(program, workdir=folder, progress=False)
     assert "timing.jsonl lacks 3 of 3" in capsys.readouterr().err
 
 
-def test_checkpoints_of_something_else(run_of_three, stripes_once, tmp_path):
-    model, before, options = run_of_three
+def test_checkpoints_of_something_else(run_of_three, tmp_path):
+    program, before = run_of_three
     folder = tmp_path / "run"
     for break_it, message in (
         (lambda path: path.write_text("a file"), "must hold a checkpoint, got none"),
@@ -279,4 +277,4 @@ def test_checkpoints_of_something_else(run_of_three, stripes_once, tmp_path):
     config = json.loads((before.workdir / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="a model that has been saved, not a run"):
-        fit(model, stripes_once, workdir=folder, batch_size=32, **options)
+        fit(program, workdir=folder)

@@ -12,7 +12,7 @@ from flaxvae.training import Engine, TensorBoard, fit
 from flaxvae.training.storage import recorder
 from flaxvae.training.storage.tensorboard import add_figures
 
-OPTIONS = {"batch_size": 32, "progress": False}
+OPTIONS = {"progress": False}
 
 
 def crc32c(data):
@@ -52,9 +52,9 @@ def scalars(events):
     }
 
 
-def test_event_files_hold_every_epochs_metrics(vae, stripes, tmp_path):
+def test_event_files_hold_every_epochs_metrics(lasting, tmp_path):
     engine = Engine(tensorboard=True)
-    trained = fit(vae, stripes, epochs=3, workdir=tmp_path, engine=engine, **OPTIONS)
+    trained = fit(lasting(3), workdir=tmp_path, engine=engine, **OPTIONS)
     found = scalars(read_events(tmp_path / "tensorboard"))
     for line in trained.history:
         for split in ("train", "validation"):
@@ -65,10 +65,10 @@ def test_event_files_hold_every_epochs_metrics(vae, stripes, tmp_path):
     assert ("seconds", 3) in found
 
 
-def test_it_is_an_ordinary_callback(vae, stripes, tmp_path):
+def test_it_is_an_ordinary_callback(lasting, tmp_path):
     write = TensorBoard(tmp_path)
-    for epochs in (2, 1):
-        trained = fit(vae, stripes, epochs=epochs, on_epoch=write, **OPTIONS)
+    for epochs in (3, 1):
+        trained = fit(lasting(epochs), on_epoch=write, **OPTIONS)
     found = scalars(read_events(tmp_path))
     loss = trained.history[0]["train"]["loss"]
     assert found["train/loss", 1] == pytest.approx(loss, rel=1e-6)
@@ -85,7 +85,7 @@ def test_writers_of_one_second_keep_to_their_own_files(tmp_path):
 
 
 def test_a_resumed_run_voids_what_lies_behind_its_checkpoint(
-    vae, stripes, tmp_path, monkeypatch
+    short, tmp_path, monkeypatch
 ):
     each = Engine(tensorboard=True, epochs_per_call=1, checkpoint_seconds=0.0)
     save = recorder.Recorder.save
@@ -98,25 +98,25 @@ def test_a_resumed_run_voids_what_lies_behind_its_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(recorder.Recorder, "save", fail)
         with pytest.raises(RuntimeError):
-            fit(vae, stripes, epochs=4, workdir=tmp_path, engine=each, **OPTIONS)
-    fit(vae, stripes, epochs=4, workdir=tmp_path, engine=each, **OPTIONS)
+            fit(short, workdir=tmp_path, engine=each, **OPTIONS)
+    fit(short, workdir=tmp_path, engine=each, **OPTIONS)
     starts = [e for e in read_events(tmp_path / "tensorboard") if e.session_log.status]
     assert starts[-1].step == 3  # epochs 1 and 2 stand, 3 is void and comes again
 
 
-def test_what_is_missing_is_said(vae, stripes, tmp_path, monkeypatch):
+def test_what_is_missing_is_said(short, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="tensorboard needs a workdir"):
-        fit(vae, stripes, engine=Engine(tensorboard=True), **OPTIONS)
+        fit(short, engine=Engine(tensorboard=True), **OPTIONS)
     with pytest.raises(InputError, match="profile needs a workdir"):
-        fit(vae, stripes, engine=Engine(profile=True), **OPTIONS)
+        fit(short, engine=Engine(profile=True), **OPTIONS)
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(InputError, match=r'pip install -e "\.\[tensorboard\]"'):
-        fit(vae, stripes, workdir=tmp_path, engine=Engine(tensorboard=True), **OPTIONS)
+        fit(short, workdir=tmp_path, engine=Engine(tensorboard=True), **OPTIONS)
 
 
-def test_a_profile_of_the_first_call(vae, stripes, tmp_path):
+def test_a_profile_of_the_first_call(lasting, tmp_path):
     engine = Engine(profile=True, epochs_per_call=1)
-    fit(vae, stripes, epochs=3, workdir=tmp_path, engine=engine, **OPTIONS)
+    fit(lasting(3), workdir=tmp_path, engine=engine, **OPTIONS)
     (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
     assert trace.stat().st_size > 1000
 
@@ -137,11 +137,9 @@ def hyperparameters(value):
     }
 
 
-def test_hyperparameters_and_figures(vae, stripes, tmp_path, monkeypatch):
+def test_hyperparameters_and_figures(lasting, tmp_path, monkeypatch):
     engine = Engine(tensorboard=True)
-    run = flaxvae.fit(
-        vae, stripes, epochs=1, workdir=tmp_path, engine=engine, seed=7, **OPTIONS
-    )
+    run = flaxvae.fit(lasting(1), workdir=tmp_path, engine=engine, seed=7, **OPTIONS)
     other = TensorBoard(tmp_path / "other")
     other(run.history[0] | {"codes": {"active_units": None}}, run)
     other.close()
@@ -154,9 +152,7 @@ def test_hyperparameters_and_figures(vae, stripes, tmp_path, monkeypatch):
 
     monkeypatch.setattr(latent, "draw", draw)
     run.draw()
-    again = flaxvae.fit(
-        vae, stripes, epochs=1, workdir=tmp_path, engine=engine, seed=7, **OPTIONS
-    )
+    again = flaxvae.fit(lasting(1), workdir=tmp_path, engine=engine, seed=7, **OPTIONS)
     again.draw()
     events = read_events(tmp_path / "tensorboard")
     tags = [value.tag for event in events for value in event.summary.value]
