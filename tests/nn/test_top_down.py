@@ -335,7 +335,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def small(rows):
-    return initialize(build_small(), rows)
+    return initialize(build_small(), rows, 0.3)
 
 
 @pytest.fixture(scope="module")
