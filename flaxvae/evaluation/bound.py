@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.typing import VariableDict
 
@@ -93,9 +92,8 @@ def evaluate_means(
         trained.check(part.x)
         batch = batch_of(trained.model, part)
         batch = batch.with_x(trained.preprocessing.stored(part.x))
-        piece: Batch[jax.Array] = jax.tree.map(jnp.asarray, batch)
         terms = evaluate(
-            trained.variables, objective, piece, key, jnp.asarray(number), count=count
+            trained.variables, objective, batch, key, np.int32(number), count=count
         )
         for name, term in terms.items():
             of_part = np.asarray(term, np.float64) * weight
@@ -151,8 +149,7 @@ def evaluate_each(
         trained.check(part.x)
         batch = batch_of(trained.model, part).without_weight()
         batch = batch.with_x(trained.preprocessing.stored(part.x))
-        examples: Batch[jax.Array] = jax.tree.map(jnp.asarray, batch)
-        terms = compute(trained.variables, examples, jax.random.fold_in(key, number))
+        terms = compute(trained.variables, batch, jax.random.fold_in(key, number))
         parts.append({name: np.asarray(term) for name, term in terms.items()})
     each = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     each = {name: term.astype(np.float64)[:N] for name, term in each.items()}

@@ -6,7 +6,6 @@ from typing import cast
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.typing import VariableDict
 
@@ -88,8 +87,7 @@ def score(
         examples = part.batch().without_weight()
         examples = examples.with_x(trained.preprocessing.stored(part.x))
         keys = jax.random.split(jax.random.fold_in(root, number), num_samples)
-        batch = jax.tree.map(jnp.asarray, examples)
-        terms = jax.device_get(compute(trained.variables, batch, keys))
+        terms = jax.device_get(compute(trained.variables, examples, keys))
         parts.append({name: term[: len(split) - first] for name, term in terms.items()})
     scores = {name: np.concatenate([part[name] for part in parts]) for name in names}
     bad = np.flatnonzero(~np.all([np.isfinite(s) for s in scores.values()], axis=0))

@@ -22,11 +22,7 @@ from flaxvae.data import Dataset, Split
 from flaxvae.data.schema import TableSchema
 from flaxvae.files import TABLE_SUFFIXES, atomic_file, atomic_folder, write_table
 from flaxvae.latent.keys import draw_key
-from flaxvae.latent.levels import (
-    check_temperature,
-    mean_of,
-    sample_posterior,
-)
+from flaxvae.latent.levels import check_temperature, sample_posterior
 from flaxvae.latent.samplers import (
     SamplerName,
     check_sampler,
@@ -37,7 +33,7 @@ from flaxvae.models import Autoencoder, Classifier, CodePrior
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
 from flaxvae.training.storage.run_folder import check_new_file
-from flaxvae.training.trained import CHUNK
+from flaxvae.training.trained import CHUNK, mean_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -308,7 +304,7 @@ def _vary(
     """Samples whose codes lie around those of a split's examples."""
     check_varied(trained)
 
-    def vary(draws: jax.Array, mean: jax.Array) -> jax.Array:
+    def vary(draws: np.ndarray, mean: np.ndarray) -> np.ndarray:
         z = mean[None] + spread * (draws - mean[None])  # (n, A, D)
         return z.swapaxes(0, 1).reshape(-1, *mean.shape[1:])  # (A * n, D)
 
@@ -317,14 +313,15 @@ def _vary(
         block = split[first : first + CHUNK]  # A examples
         A = len(block)
         q = trained.encode(block.x, block.condition)
-        mean = mean_of(q)
+        mean = jax.device_get(mean_of(q))
         at_once = max(1, CHUNK // max(A, 1))
         parts = []
         for start in range(0, num, at_once):
             n = min(at_once, num - start)
             own = jax.random.fold_in(key, number) if number else key
             key_z, key_x = jax.random.split(own)
-            z = jax.tree.map(vary, sample_posterior(q, key_z, (n,)), mean)
+            draws = jax.device_get(sample_posterior(q, key_z, (n,)))
+            z = jax.tree.map(vary, draws, mean)
             conditions = None
             if block.condition is not None:
                 conditions = np.repeat(block.condition, n, axis=0)

@@ -24,7 +24,7 @@ from flaxvae.nn.top_down import TopDownLevels
 from flaxvae.training import Trained
 from flaxvae.training.diagnostics import code_moments
 from flaxvae.training.evaluate import draw_inputs
-from flaxvae.training.trained import Posterior
+from flaxvae.training.trained import Posterior, mean_of
 
 Levels = Sequence[np.ndarray | jax.Array]
 
@@ -43,7 +43,7 @@ def encode_levels(
     if key is not None:
         means = trained.compute(_means, x, key=key)
     else:
-        means = _means_of(trained.encode(x))
+        means = cast(Codes, mean_of(trained.encode(x))).levels
     return tuple(np.asarray(mean) for mean in means)
 
 
@@ -70,7 +70,7 @@ def encode_level(
         # The last part is filled with its last row: one shape, one compilation.
         rows = np.minimum(np.arange(start, start + at_once), len(x) - 1)
         q = trained.encode(x[rows] if len(x) > at_once else x)
-        parts.append(np.asarray(_means_of(q, level)[0]))
+        parts.append(np.asarray(cast(Codes, mean_of(q)).levels[level]))
     shape = trained.level_shapes[level]
     return np.concatenate([np.zeros((0, *shape), np.float32), *parts])[: len(x)]
 
@@ -229,11 +229,6 @@ def sample_posterior(
     return q.sample(key, shape)
 
 
-def mean_of(q: Posterior) -> jax.Array | Codes:
-    """``q.mean`` of any model's q(z|x)."""
-    return Codes(_means_of(q)) if isinstance(q, LevelPosterior) else q.mean
-
-
 def as_codes(trained: Trained, rows: np.ndarray) -> np.ndarray | Codes:
     """Rows ``(N, D)`` of codes as `Trained.decode` takes them; see `encode`."""
     if not trained.has_levels:
@@ -349,12 +344,6 @@ def _count_at_once(trained: Trained) -> int:
 
 def _means(model: HierarchicalVAE, x: jax.Array) -> tuple[jax.Array, ...]:
     return model.encode(x).mean.levels
-
-
-@functools.partial(jax.jit, static_argnames=("level",))
-def _means_of(q: LevelPosterior, level: int | None = None) -> tuple[jax.Array, ...]:
-    levels = q.mean.levels
-    return levels if level is None else (levels[level],)
 
 
 @functools.partial(jax.jit, static_argnames=("shape",))

@@ -137,6 +137,7 @@ def draw_inputs(
         batch = split[index].batch().without_weight()
         batch = batch.with_x(preprocessing.stored(batch.x))
         key_x, _ = jax.random.split(jax.random.fold_in(key, number))
-        seen: Batch[jax.Array] = jax.tree.map(jnp.asarray, batch)
-        seen = seen.with_x(prepare(seen.x, key_x))
+        seen: Batch[jax.Array] = jax.tree.map(
+            jnp.asarray, batch.with_x(prepare(batch.x, key_x))
+        )
         yield seen[: len(split) - first]

@@ -411,7 +411,7 @@ class Trained:
         In the model's units: of series and rows see `Preprocessing.inverse`. A single
         example gives a single image.
         """
-        codes = self.encode(x, condition).mean
+        codes = mean_of(self.encode(x, condition))
         is_one = codes.ndim == len(self.level_shapes[0])
         if is_one:
             codes = jax.tree.map(lambda a: a[None], codes)
@@ -538,7 +538,7 @@ class Trained:
         for first in range(0, num, CHUNK):
             own = jax.random.fold_in(key, first) if first else key
             rows = np.minimum(np.arange(first, first + count), num - 1)
-            part = [jnp.asarray(level[rows]) for level in codes]
+            part = cast(list[jax.Array], [level[rows] for level in codes])
             options = jnp.int32(kept), jnp.float32(temperature), count
             parts.append(_draw_prior(prior, own, part, *options))
         if not parts:
@@ -629,6 +629,16 @@ class Trained:
         return jax.jit(decode)
 
 
+def mean_of(q: Posterior) -> jax.Array | Codes:
+    """``q.mean`` of any model's q(z|x); of several levels as one compiled program."""
+    return _mean_of_levels(q) if isinstance(q, LevelPosterior) else q.mean
+
+
+@jax.jit
+def _mean_of_levels(q: LevelPosterior) -> Codes:
+    return q.mean
+
+
 def _describe_parts(model: nn.Module) -> str:
     """The class of a model and those of its parts."""
     parts = [vars(model).get(each.name) for each in dataclasses.fields(model)]
@@ -690,6 +700,8 @@ def _in_chunks(
 ) -> R:
     """Applies ``compute`` to at most CHUNK rows at a time, and joins the results.
 
+    A compiled ``compute`` takes arrays of NumPy as they are; ``jnp.asarray`` would
+    compile a program for each shape.
     ``stored`` prepares examples for the device; see `Preprocessing.stored`.
     """
     N = len(batch.x)
@@ -703,13 +715,12 @@ def _in_chunks(
         )
         return none
     if N <= CHUNK:
-        whole = batch.with_x(jax.tree.map(jnp.asarray, stored(batch.x)))
-        return compute(cast(Batch[jax.Array], whole))
+        return compute(cast(Batch[jax.Array], batch.with_x(stored(batch.x))))
     parts = []
     for start in range(0, N, CHUNK):
         # The last chunk is filled with its last row: one shape, one compilation.
         rows = batch[np.minimum(np.arange(start, start + CHUNK), N - 1)]
-        part = jax.tree.map(jnp.asarray, rows.with_x(stored(rows.x)))
+        part = cast(Batch[jax.Array], rows.with_x(stored(rows.x)))
         parts.append(compute(part))
     return _join(_find_rows(compute, part), parts, N)
 

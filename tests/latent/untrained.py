@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from flaxvae import Run
@@ -20,7 +19,9 @@ def as_run(model, data, *, objective=None, scale=0.3, codes=None):
     """A run of two epochs; ``codes`` are the diagnostics of an epoch's number."""
     rng = np.random.default_rng(0)
     variables = jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(0, scale, leaf.shape), leaf.dtype),
+        lambda leaf: jax.device_put(
+            rng.normal(0, scale, leaf.shape).astype(leaf.dtype)
+        ),
         shapes_of(model, data.shape),
     )
     history = [

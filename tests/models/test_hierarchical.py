@@ -1,6 +1,7 @@
 """Models with levels: what trains them, and what a trained one computes."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from flaxvae.nn import BernoulliHead, StandardNormal
 from flaxvae.nn.levels import MLPLevels
 from flaxvae.nn.priors import TopVampPrior
 from flaxvae.training import Engine, fit
+from tests.latent import untrained
 
 ONE = Engine(devices=1)
 LABELLED = {"x": np.zeros((4, 4, 4, 1), np.float32), "labels": np.arange(4)}
@@ -69,7 +71,8 @@ def test_objectives_see_the_levels_of_a_model_of_the_users_own(key):
 
     x = np.zeros((4, 4, 4, 1), np.float32)
     vae = build()
-    variables = vae.init(key, x, key=key, method=objectives.ELBO())
+    init = functools.partial(vae.init, method=objectives.ELBO())
+    variables = jax.jit(init)(key, x, key=key)
     inner = vae.bind(variables)
     for name in ("tcvae", "dip", "factor", "info", "wae", "reconstruction"):
         objective = REFUSED[name]
@@ -111,6 +114,27 @@ def assert_close(a, b):
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
+@jax.jit
+def mean_of(q):
+    return q.mean.levels
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def draw(q, key, shape=()):
+    return q.draw(key, shape)
+
+
+@jax.jit
+def densities(q, key, z):
+    """Of given codes by level, and of a sample in all."""
+    return q.at(z).log_q, q.log_prob(q.sample(key))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def apply(model, variables, method, x):
+    return getattr(model.bind(variables), method)(x)
+
+
 def test_codes_of_a_trained_model(trained, data, monkeypatch):
     x = data.test.x
     assert trained.has_levels
@@ -119,37 +143,39 @@ def test_codes_of_a_trained_model(trained, data, monkeypatch):
     with pytest.raises(InputError, match=r"level_shapes are \(2,\), \(3,\)"):
         trained.code_shape  # noqa: B018
     q = trained.encode(x)
-    bound = trained.model.bind(trained.variables)
-    expected = bound.encode(np.asarray(x, np.float32))
-    assert_close(q.mean.levels, expected.mean.levels)
+    bound = functools.partial(apply, trained.model, trained.variables)
+    expected, mean = bound("encode", np.asarray(x, np.float32)), mean_of(q)
+    assert_close(mean, mean_of(expected))
     key = jax.random.key(1)
-    assert_close(q.draw(key, (2,)), expected.draw(key, (2,)))
-    assert_close(trained.encode(x, key=key).mean, q.mean)
+    assert_close(draw(q, key, (2,)), draw(expected, key, (2,)))
+    assert_close(mean_of(trained.encode(x, key=key)), mean)
     monkeypatch.setattr("flaxvae.training.trained.CHUNK", 4)  # 10 = 4 + 4 + 2
-    assert_close(trained.encode(x).mean, q.mean)
-    p = trained.decode(q.mean)
-    whole = bound.decode(Codes(q.mean.levels))
-    for codes in (q.mean.levels, list(q.mean.levels), Codes(q.mean.levels)):
+    assert_close(q.mean.levels, mean)
+    assert_close(mean_of(trained.encode(x)), mean)
+    p = trained.decode(mean)
+    whole = bound("decode", Codes(mean))
+    for codes in (mean, list(mean), Codes(mean)):
         assert_close(trained.decode(codes), whole)
     assert_close(trained.reconstruct(x), p.mean)
-    empty = trained.encode(x[:0])
-    assert [level.shape for level in empty.mean.levels] == [(0, 2), (0, 3)]
-    assert trained.decode(empty.mean).mean.shape == (0, 4, 4, 1)
+    empty = mean_of(trained.encode(x[:0]))
+    assert [level.shape for level in empty] == [(0, 2), (0, 3)]
+    assert trained.decode(empty).mean.shape == (0, 4, 4, 1)
     assert "LevelPrior" in repr(trained.prior)
 
 
 def test_a_single_example_has_codes_without_the_axis_of_examples(trained, data, key):
     q, whole = trained.encode(data.test.x[0]), trained.encode(data.test.x[:1])
-    assert [level.shape for level in q.mean.levels] == [(2,), (3,)]
-    assert_close([a[None] for a in q.mean.levels], list(whole.mean.levels))
-    one, several = q.draw(key, (6,)), whole.draw(key, (6,))
+    assert [level.shape for level in mean_of(q)] == [(2,), (3,)]
+    assert_close([np.asarray(a)[None] for a in mean_of(q)], list(mean_of(whole)))
+    one, several = jax.device_get((draw(q, key, (6,)), draw(whole, key, (6,))))
     assert [level.shape for level in one.z.levels] == [(6, 2), (6, 3)]
     for name in ("log_q", "log_p", "kl"):
         assert_close(getattr(one, name)[..., None], getattr(several, name))
     for a, b in zip(one.kl_per_dimension, several.kl_per_dimension, strict=True):
         assert_close(a, b[..., 0, :])
-    assert_close(q.at(Codes(one.z.levels)).log_q, one.log_q)
-    assert_close(q.log_prob(q.sample(key)), q.draw(key).log_q.sum(0))
+    at, log_prob = densities(q, key, Codes(one.z.levels))
+    assert_close(at, one.log_q)
+    assert_close(log_prob, np.sum(draw(q, key).log_q, axis=0))
     image = trained.reconstruct(data.test.x[0])
     assert_close(image, trained.reconstruct(data.test.x[:1])[0])
 
@@ -191,7 +217,7 @@ def test_codes_that_a_model_does_not_have(trained, rule):
 
 def test_samples_at_a_temperature_below_given_levels(trained, key, monkeypatch):
     x = trained.sample(9, key=key)
-    codes = trained.prior.sample(key, (9,))
+    codes = jax.jit(lambda p: p.sample(key, (9,)))(trained.prior)
     assert_close(x, trained.decode(codes).mean)
     cold = trained.sample(3, key=key, temperature=0)
     assert_close(cold[1:], cold[:2])
@@ -264,8 +290,7 @@ def test_samples_that_cannot_be(trained, rule, options):
 
 
 def test_a_model_without_levels_has_no_temperature(data):
-    vae = build_vae(data.shape, 2, hidden=(4,))
-    run = fit(vae, data, epochs=1, batch_size=10, progress=False)
+    run = untrained.as_run(build_vae(data.shape, 2, hidden=(4,)), data)
     assert run.level_shapes == (run.code_shape,) == ((2,),)
     assert not run.has_levels
     for name, options in (

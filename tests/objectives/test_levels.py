@@ -1,7 +1,8 @@
 """Bounds and their gradients on two levels whose log p(x) is exact."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -18,36 +19,47 @@ from tests.objectives.linear_levels import (
 )
 
 X = draw_examples(3)
+N = 10_000  # repetitions of an example, where means are compared
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def compute_terms(objective, vae, variables, x, key):
+    return vae.apply(variables, x, key=key, method=objective)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def compute_draws(vae, variables, key, shape):
+    def method(vae):
+        return vae.encode(X).draw(key, shape).z
+
+    return vae.apply(variables, method=method)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def compute_gradients(objective, vae, variables, keys):
+    """Of the loss of one example, under each key."""
+
+    def loss(variables, key):
+        terms = vae.apply(variables, X[:1], key=key, method=objective)
+        return terms["loss"].mean()
+
+    return jax.vmap(jax.grad(loss), in_axes=(None, 0))(variables, keys)
 
 
 def terms(objective, model, key, x=X):
-    def method(vae, x, key):
-        return objective(vae, x, key=key)
-
-    compute = jax.jit(lambda x, key: model.apply(method, x, key))
-    return {k: np.asarray(v, "f8") for k, v in compute(x, key).items()}
+    found = compute_terms(objective, model.vae, model.variables, x, key)
+    return {k: np.asarray(v, "f8") for k, v in found.items()}
 
 
 def draw(model, key, shape=()):
     """The codes that an objective draws under this key."""
-
-    def method(vae, key):
-        return vae.encode(X).draw(key, shape).z
-
-    return jax.jit(lambda key: model.apply(method, key))(key)
+    return compute_draws(model.vae, model.variables, key, shape)
 
 
-def gradients(objective, model, key, n, x=X[:1]):
+def gradients(objective, model, key, n):
     """Of the loss of one example, under n keys: by parameters, ``(n, ...)``."""
-
-    def loss(variables, key):
-        def method(vae):
-            return objective(vae, x, key=key)["loss"].mean()
-
-        return model.apply(method, variables=variables)
-
-    each = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))
-    found = each(model.variables, jax.random.split(key, n))
+    keys = jax.random.split(key, n)
+    found = compute_gradients(objective, model.vae, model.variables, keys)
     params = found["params"]["network"]
     return {
         name: np.concatenate(
@@ -69,26 +81,27 @@ def assert_same_means(a, b):
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_at_the_exact_posterior_every_bound_is_the_evidence(inference, key):
     model, x = LinearLevels(inference, True), draw_examples(1)
+    many = np.repeat(x, N, axis=0)
     for objective in (
         ELBO(kl="sampled"),
         IWAE(num_samples=4),
         IWAE(num_samples=4, estimator="dreg"),
     ):
-        found = terms(objective, model, key, np.repeat(x, 5, axis=0))
+        found = terms(objective, model, key, many)
         np.testing.assert_allclose(found["elbo"], log_evidence(x), atol=1e-5)
         np.testing.assert_allclose(-found["loss"], log_evidence(x), atol=1e-5)
         np.testing.assert_allclose(found.get("ess", 4.0), 4.0, rtol=1e-5)
-    found = terms(ELBO(), model, key, np.repeat(x, 4000, axis=0))
-    error = found["elbo"].std() / np.sqrt(4000)
+    found = terms(ELBO(), model, key, many)
+    error = found["elbo"].std() / np.sqrt(N)
     assert abs(found["elbo"].mean() - log_evidence(x)) < 4 * error
-    error = found["kl"].std() / np.sqrt(4000)
+    error = found["kl"].std() / np.sqrt(N)
     assert found["kl"].mean() == pytest.approx(model.kl(x)[0], abs=4 * error)
 
 
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_bounds_rise_from_the_elbo_to_the_evidence(inference, key):
-    model, x, n = LinearLevels(inference, False), draw_examples(1), 10_000
-    truth, many = log_evidence(x), np.repeat(x, n, axis=0)
+    model, x = LinearLevels(inference, False), draw_examples(1)
+    truth, many = log_evidence(x), np.repeat(x, N, axis=0)
     gap = model.gap(x)[0]
     found = [
         -terms(objective, model, key, many)["loss"]
@@ -100,7 +113,7 @@ def test_bounds_rise_from_the_elbo_to_the_evidence(inference, key):
         )
     ]
     means = [each.mean() for each in found]
-    errors = [each.std() / np.sqrt(n) for each in found]
+    errors = [each.std() / np.sqrt(N) for each in found]
     for i in (0, 1):
         assert abs(means[i] - (truth - gap)) < 4 * errors[i]
         assert truth - means[i] > 10 * errors[i]
@@ -113,10 +126,10 @@ def test_bounds_rise_from_the_elbo_to_the_evidence(inference, key):
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_estimators_of_the_gradient_agree_in_the_mean(inference, key):
     """STL for one draw; the doubly reparameterized one for several, too."""
-    model, n = LinearLevels(inference, False), 4000
+    model = LinearLevels(inference, False)
     for num, estimator in ((1, "stl"), (4, "dreg")):
         plain, other = (
-            gradients(IWAE(num_samples=num, estimator=e), model, key, n)
+            gradients(IWAE(num_samples=num, estimator=e), model, key, 4000)
             for e in ("standard", estimator)
         )
         assert_same_means(plain, other)
@@ -131,7 +144,7 @@ def test_sticking_the_landing_is_free_of_noise_at_the_posterior(inference, key):
     model = LinearLevels(inference, True)
     for estimator, least, most in (("stl", 0.0, 1e-4), ("standard", 0.1, np.inf)):
         objective = IWAE(num_samples=1, estimator=estimator)
-        found = gradients(objective, model, key, 50)
+        found = gradients(objective, model, key, 4000)
         for head in ("heads_0", "heads_1"):
             assert least <= np.abs(found[head]).mean() <= most
 
@@ -190,26 +203,22 @@ def test_gradients_are_finite_differences(inference, objective, key):
 
         return model.apply(method, variables=variables)
 
-    gradient = jax.jit(jax.grad(loss))(model.variables)
     leaves, tree = jax.tree.flatten(model.variables)
-    rng, losses = np.random.default_rng(0), jax.jit(jax.vmap(loss))
-    h, ways = 0.02, [rng.normal(size=leaf.shape).astype("f4") for leaf in leaves]
+    rng, h = np.random.default_rng(0), 0.02
+    ways = [rng.normal(size=leaf.shape).astype("f4") for leaf in leaves]
     ways = [way / np.linalg.norm(way) for way in ways]
-    moved = [
-        jnp.stack(
-            [
-                leaf + sign * h * way * (i == j)
-                for j in range(len(leaves))
-                for sign in (1, -1)
-            ]
-        )
+    steps = [(j, sign) for j in range(len(leaves)) for sign in (1, -1)]
+    moved = [  # in each row one of the arrays, and none in the last row
+        np.stack([leaf + sign * h * way * (i == j) for j, sign in [*steps, (-1, 0)]])
         for i, (leaf, way) in enumerate(zip(leaves, ways, strict=True))
     ]
-    values = np.asarray(losses(jax.tree.unflatten(tree, moved)), "f8").reshape(-1, 2)
+    compute = jax.jit(jax.vmap(jax.value_and_grad(loss)))
+    values, gradient = compute(jax.tree.unflatten(tree, moved))
+    values = np.asarray(values[:-1], "f8").reshape(-1, 2)
     slopes = (values[:, 0] - values[:, 1]) / (2 * h)
     expected = [
-        float((g * w).sum())
-        for g, w in zip(jax.tree.leaves(gradient), ways, strict=True)
+        float((g[-1] * w).sum())
+        for g, w in zip(jax.tree.leaves(jax.device_get(gradient)), ways, strict=True)
     ]
     np.testing.assert_allclose(slopes, expected, rtol=0.02, atol=2e-3)
 

@@ -3,8 +3,9 @@
 Under the same noise they have the same bounds and the same gradients.
 """
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -43,7 +44,9 @@ def build(latent_dims, inference="top_down"):
     return HierarchicalVAE(network, StandardNormal(latent_dims[0]), BernoulliHead())
 
 
-def random_like(vae, key):
+@functools.cache
+def random_like(vae):
+    key = jax.random.key(0)
     shapes = jax.eval_shape(lambda: vae.init(key, X, key=key, method=ELBO()))
     leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(1)
@@ -64,13 +67,13 @@ def as_level(params, level):
     }
 
 
+@functools.partial(jax.jit, static_argnums=(0, 2))
 def terms_and_gradients(vae, variables, objective, key):
     def loss(params):
         terms = vae.apply({"params": params}, X, key=key, method=objective)
         return terms["loss"].mean(), terms
 
-    compute = jax.jit(jax.grad(loss, has_aux=True))
-    gradients, terms = compute(variables["params"])
+    gradients, terms = jax.grad(loss, has_aux=True)(variables["params"])
     return terms, gradients
 
 
@@ -82,7 +85,7 @@ def assert_close(found, expected):
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 def test_a_model_of_one_level_is_a_vae(objective, key):
-    variables = random_like(NORMAL, key)
+    variables = random_like(NORMAL)
     network = as_level(variables["params"], 0)
     terms, gradients = terms_and_gradients(
         build((D,)), {"params": {"network": network}}, objective, key
@@ -99,15 +102,15 @@ def test_a_model_of_one_level_is_a_vae(objective, key):
 def test_a_top_level_that_decides_nothing_changes_nothing(objective, inference, key):
     """Its posterior is its prior, and the prior of the level below is N(0, I)."""
     vae = build((2, D), inference)
-    network = dict(random_like(vae, key)["params"]["network"])
+    network = dict(random_like(vae)["params"]["network"])
     for part in ("heads_0", "prior_heads_0"):
-        network[part] = jax.tree.map(jnp.zeros_like, network[part])
-    variables = random_like(NORMAL, key)
+        network[part] = jax.tree.map(np.zeros_like, network[part])
+    variables = random_like(NORMAL)
     network |= as_level(variables["params"], 1)
     if inference == "ladder":  # of equal moments: half the variance of q = N(0, I)
-        zeros = jax.tree.map(jnp.zeros_like, network["heads_1"])
+        zeros = jax.tree.map(np.zeros_like, network["heads_1"])
         network["heads_1"] = zeros
-        head = jax.tree.map(jnp.zeros_like, variables["params"]["posterior"])
+        head = jax.tree.map(np.zeros_like, variables["params"]["posterior"])
         bias = np.zeros(2 * D, "f4")
         bias[D:] = -np.log(2.0)
         head["mean_and_log_var"] = dict(head["mean_and_log_var"], bias=bias)
