@@ -5,13 +5,15 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
+import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
 from flaxvae.checks import InputError
 
+T = TypeVar("T")
 LAZY_BYTES = 256 * 2**20  # smaller arrays stay memory-mapped
 BLOCK_BYTES = 32 * 2**20
 
@@ -146,6 +148,17 @@ def open_rows(array: np.ndarray) -> np.ndarray:
         return array
     rows = Rows(RowFile(array)) if array.flags.c_contiguous else array
     return cast(np.ndarray, rows)
+
+
+def in_memory(tree: T) -> T:
+    """A tree, such as a batch, with arrays of NumPy in place of `Rows`, which are read.
+
+    Compiled functions take such arrays as they are.
+    """
+    read: T = jax.tree.map(
+        lambda leaf: np.asarray(leaf) if isinstance(leaf, Rows) else leaf, tree
+    )
+    return read
 
 
 def blocks(x: np.ndarray) -> Iterator[np.ndarray]:

@@ -9,6 +9,7 @@ from flaxvae.batch import Batch
 from flaxvae.capabilities import Decodes, Encodes, HasPrior
 from flaxvae.checks import InputError, check_terms
 from flaxvae.data import Split
+from flaxvae.data.rows import in_memory
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.models import VQVAE, Autoencoder, Classifier, CodePrior
 from flaxvae.models.bind import apply_bound
@@ -91,7 +92,7 @@ def evaluate_means(
             weight = part.total_weight / len(part) * count
         trained.check(part.x)
         batch = batch_of(trained.model, part)
-        batch = batch.with_x(trained.preprocessing.stored(part.x))
+        batch = in_memory(batch.with_x(trained.preprocessing.stored(part.x)))
         terms = evaluate(
             trained.variables, objective, batch, key, np.int32(number), count=count
         )
@@ -148,7 +149,7 @@ def evaluate_each(
         part = split[np.arange(first, first + B) % N]
         trained.check(part.x)
         batch = batch_of(trained.model, part).without_weight()
-        batch = batch.with_x(trained.preprocessing.stored(part.x))
+        batch = in_memory(batch.with_x(trained.preprocessing.stored(part.x)))
         terms = compute(trained.variables, batch, jax.random.fold_in(key, number))
         parts.append({name: np.asarray(term) for name, term in terms.items()})
     each = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

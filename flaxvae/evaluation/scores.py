@@ -13,6 +13,7 @@ from flaxvae.batch import Batch
 from flaxvae.checks import InputError, as_integer, explain_infinite
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import SPLITS
+from flaxvae.data.rows import in_memory
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.latent.keys import draw_key
 from flaxvae.models import (
@@ -85,7 +86,7 @@ def score(
         part = split[index]
         trained.check(part.x)
         examples = part.batch().without_weight()
-        examples = examples.with_x(trained.preprocessing.stored(part.x))
+        examples = in_memory(examples.with_x(trained.preprocessing.stored(part.x)))
         keys = jax.random.split(jax.random.fold_in(root, number), num_samples)
         terms = jax.device_get(compute(trained.variables, examples, keys))
         parts.append({name: term[: len(split) - first] for name, term in terms.items()})

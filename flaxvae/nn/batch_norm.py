@@ -47,8 +47,8 @@ class BatchNorm(nn.Module):
         width = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
         variance = self.variable("batch_stats", "var", jnp.ones, width, jnp.float32)
-        scale = self.param("scale", nn.initializers.ones, width)
-        bias = self.param("bias", nn.initializers.zeros, width)
+        scale = self.param("scale", nn.initializers.ones, width, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, width, jnp.float32)
         count = None
         if self.style == "torch":
             count = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)

@@ -13,6 +13,7 @@ from flaxvae.batch import Batch, as_batch
 from flaxvae.collectives import padded_by, sum_over_devices
 from flaxvae.data import Preprocessing, Split
 from flaxvae.data.preprocess import Preprocess
+from flaxvae.data.rows import in_memory
 from flaxvae.models.bind import bind
 from flaxvae.schedules import at_full_value
 from flaxvae.training.parallel import ONE_DEVICE, Devices
@@ -135,7 +136,7 @@ def draw_inputs(
         # One shape, one program: the last batch is filled, and what fills it is cut.
         index = np.minimum(np.arange(first, first + batch_size), len(split) - 1)
         batch = split[index].batch().without_weight()
-        batch = batch.with_x(preprocessing.stored(batch.x))
+        batch = in_memory(batch.with_x(preprocessing.stored(batch.x)))
         key_x, _ = jax.random.split(jax.random.fold_in(key, number))
         seen: Batch[jax.Array] = jax.tree.map(
             jnp.asarray, batch.with_x(prepare(batch.x, key_x))

@@ -29,6 +29,7 @@ from flaxvae.checks import (
     show,
 )
 from flaxvae.data import Dataset, Preprocessing, Split
+from flaxvae.data.rows import in_memory
 from flaxvae.data.tables import is_table, read_like
 from flaxvae.distributions.distribution import Distribution, batch_shape
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
@@ -709,18 +710,19 @@ def _in_chunks(
         # A network may not take an empty batch: one row that is dropped again.
         batch = batch.with_x(stored(batch.x))
         one = jax.tree.map(lambda a: np.zeros((1, *a.shape[1:]), a.dtype), batch)
-        has_rows = _find_rows(compute, batch)
+        has_rows = _find_rows(compute, in_memory(batch))
         none: R = jax.tree.map(
             lambda rows, leaf: leaf[:0] if rows else leaf, has_rows, compute(one)
         )
         return none
     if N <= CHUNK:
-        return compute(cast(Batch[jax.Array], batch.with_x(stored(batch.x))))
+        whole = in_memory(batch.with_x(stored(batch.x)))
+        return compute(cast(Batch[jax.Array], whole))
     parts = []
     for start in range(0, N, CHUNK):
         # The last chunk is filled with its last row: one shape, one compilation.
         rows = batch[np.minimum(np.arange(start, start + CHUNK), N - 1)]
-        part = cast(Batch[jax.Array], rows.with_x(stored(rows.x)))
+        part = cast(Batch[jax.Array], in_memory(rows.with_x(stored(rows.x))))
         parts.append(compute(part))
     return _join(_find_rows(compute, part), parts, N)
 
