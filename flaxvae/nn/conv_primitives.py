@@ -137,6 +137,9 @@ def _patches(x: jax.Array, window: Window) -> jax.Array:
         window.strides,
         window.output_size,
     )
+    kind = x.dtype
+    if kind == jnp.bfloat16:  # which XLA's CPU backend would copy as float32
+        x = lax.bitcast_convert_type(x, jnp.uint16)
     x = jnp.pad(x, ((0, 0), *window.pads, (0, 0)))
     seen = [
         lax.slice(
@@ -149,6 +152,8 @@ def _patches(x: jax.Array, window: Window) -> jax.Array:
         for j in range(kw)
     ]
     joined = jnp.concatenate(seen, axis=-1)  # (B, H', W', kh*kw*I)
+    if joined.dtype != kind:
+        joined = lax.bitcast_convert_type(joined, kind)
     return joined.reshape(B * rows * columns, kh * kw * channels)
 
 
