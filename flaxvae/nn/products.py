@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -121,11 +122,9 @@ def _multiply(a: jax.Array, b: jax.Array, form: Form) -> jax.Array:
 def _in_order(x: jax.Array) -> jax.Array:
     """The same array, in memory row by row.
 
-    XLA merges no transposition with the product and moves no other order of axes to it
-    across the barrier, which has a further axis so that the order is kept after the
-    barrier is removed.
+    XLA then merges no transposition with the product, and orders no array otherwise.
     """
-    return lax.squeeze(lax.optimization_barrier(lax.expand_dims(x, (0,))), (0,))
+    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 
 
 def _infer(
