@@ -18,6 +18,11 @@ EPSILON = 1e-5  # added to the variance, by default in Flax and in PyTorch
 MOMENTUM = 0.9  # share of a running statistic that a step keeps; PyTorch's 0.1
 
 
+def identity(x: jax.Array) -> jax.Array:
+    """The argument: no activation."""
+    return x
+
+
 class BatchNorm(nn.Module):
     """Normalizes each channel by the moments of the batch, then activates it.
 
@@ -37,7 +42,7 @@ class BatchNorm(nn.Module):
     """
 
     use_running_average: bool
-    activation: Function = lambda x: x
+    activation: Function = identity
     style: BatchNormStyle = "flax"
     dtype: DTypeLike = jnp.float32  # of the result; moments are float32 at least
 

@@ -17,6 +17,7 @@ from flaxvae.nn.batch_norm import (
     BatchNorm,
     BatchNormStyle,
     Function,
+    identity,
 )
 from flaxvae.nn.dense import Dense
 
@@ -136,7 +137,7 @@ class Network(nn.Module, kw_only=True):
         if kind == "batch":
             x = BatchNorm(
                 use_running_average=not self.is_mutable_collection("batch_stats"),
-                activation=activate if modulating is None else _identity,
+                activation=activate if modulating is None else identity,
                 style=self.batch_norm or "flax",
                 dtype=self.dtype,
                 name=f"{name}_norm",
@@ -178,10 +179,6 @@ class Network(nn.Module, kw_only=True):
         width = 2 * width if self.activation == "glu" else width
         layer = Dense(width, use_bias=use_bias, dtype=self.dtype, name=name)
         return self.finish(layer(x), name, condition, normalization=normalization)
-
-
-def _identity(x: jax.Array) -> jax.Array:
-    return x
 
 
 def check_gates(activation: Activation, network: type[Network]) -> None:

@@ -122,7 +122,7 @@ def _multiply(a: jax.Array, b: jax.Array, form: Form) -> jax.Array:
 def _in_order(x: jax.Array) -> jax.Array:
     """The same array, in memory row by row.
 
-    XLA then merges no transposition with the product, and orders no array otherwise.
+    XLA then neither merges a transposition with the product nor chooses another order.
     """
     return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 

@@ -60,7 +60,7 @@ def check_model(model: nn.Module, objective: Objective) -> None:
 def check_batches(
     objective: Objective, batch_size: int, accumulation_steps: int, dataset: Dataset
 ) -> None:
-    """Raises `InputError` for batches too small, or divided, for terms over a batch."""
+    """Raises `InputError` for batches that an objective cannot take, or in parts."""
     least, name = objective.least_batch, type(objective).__name__
     if batch_size % accumulation_steps:
         raise InputError(

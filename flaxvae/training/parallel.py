@@ -186,7 +186,7 @@ def choose_devices(
       parallel: one of `PARALLEL`.
       count: how many of the visible devices; None: all.
       batch_size: B, which they must be able to share equally.
-      accumulation_steps: parts of a batch, each of which they share.
+      accumulation_steps: number of equal parts of a batch; they share each part.
 
     Raises:
       InputError: an unknown method, more devices than there are, or a batch that

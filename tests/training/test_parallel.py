@@ -66,6 +66,13 @@ def train(program, start, devices):
     return run, report, advance
 
 
+def train_on_eight(program, start):
+    """Each method, and what `train` returns on all devices by it."""
+    for method in parallel.PARALLEL:
+        devices = Devices(tuple(jax.devices()), method)
+        yield method, *train(program, start, devices)
+
+
 def close(a, b, **tolerance):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, **tolerance)
@@ -89,9 +96,7 @@ def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
     program = make_training(config, data, sgd)
     start = jax.device_get(program.init(0))
     run, report, _ = train(program, start, Devices())
-    for method in parallel.PARALLEL:
-        devices = Devices(tuple(jax.devices()), method)
-        many, many_report, advance = train(program, start, devices)
+    for method, many, many_report, advance in train_on_eight(program, start):
         close(many_report.train, report.train, rtol=1e-5, atol=1e-5)
         close(many_report.validation, report.validation, rtol=1e-4, atol=1e-4)
         close(many.state.params, run.state.params, atol=2e-4)
@@ -170,9 +175,7 @@ def test_accumulated_parts_are_shared_by_all_devices():
     program = make_training(SMALL, data, sgd, accumulation_steps=2)
     start = jax.device_get(program.init(0))
     run, report, _ = train(program, start, Devices())
-    for method in parallel.PARALLEL:
-        devices = Devices(tuple(jax.devices()), method)
-        many, many_report, _ = train(program, start, devices)
+    for _, many, many_report, _ in train_on_eight(program, start):
         close(many_report.train, report.train, rtol=1e-5, atol=1e-5)
         close(many.state.params, run.state.params, atol=1e-5)
     with pytest.raises(InputError, match="32, the number of devices times accumu"):
