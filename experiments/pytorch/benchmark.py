@@ -39,13 +39,19 @@ from experiments.pytorch.machine import (
     measure_jax_matmul,
     measure_torch_matmul,
 )
-from experiments.pytorch.peers import NumpyroSVI, runs_in_numpyro
+from experiments.pytorch.peers import (
+    NumpyroSVI,
+    PythaeTrainer,
+    runs_in_numpyro,
+    runs_in_pythae,
+)
 from experiments.pytorch.processes import ContenderProcess, make_pool
 from experiments.pytorch.report import (
     BEGIN,
     END,
     FLAXVAE,
     NUMPYRO,
+    PYTHAE,
     TUTORIAL,
     Result,
     describe_source,
@@ -62,7 +68,7 @@ from flaxvae.models.presets import PRESETS
 from flaxvae.settings import check_settings, setting
 from flaxvae.training.storage.run_folder import check_writable
 
-Kind = Literal["tutorial", "tuned", "compile", "graphs", "numpyro"]
+Kind = Literal["tutorial", "tuned", "compile", "graphs", "numpyro", "pythae"]
 COMPILED, GRAPHS = "PyTorch, torch.compile", "PyTorch, CUDA graphs"
 KINDS: dict[Kind, str] = {
     "tutorial": TUTORIAL,
@@ -70,8 +76,10 @@ KINDS: dict[Kind, str] = {
     "compile": COMPILED,
     "graphs": GRAPHS,
     "numpyro": NUMPYRO,
+    "pythae": PYTHAE,
 }
-ALL = CONTENDERS | {NUMPYRO: NumpyroSVI}
+PEERS = {NUMPYRO: runs_in_numpyro, PYTHAE: runs_in_pythae}
+ALL = CONTENDERS | {NUMPYRO: NumpyroSVI, PYTHAE: PythaeTrainer}
 README = Path(__file__).parents[1] / "README.md"
 TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}
 LOSS_TOLERANCE = 0.02  # of the last epoch's loss: contenders draw other noise
@@ -98,7 +106,7 @@ class Flags:
     precisions: tuple[Literal["float32", "tf32", "bfloat16"], ...] | None = None
     """Precisions of matrix products. Default: float32; on a GPU all three."""
     contenders: tuple[Kind, ...] | None = None
-    """Who trains beside flaxvae: kinds of PyTorch, and NumPyro, which has the MLPs.
+    """Who trains beside flaxvae: kinds of PyTorch, NumPyro, which has the MLPs, pythae.
     Default: all that can run on the machine."""
     repeats: int = setting(5, at_least=1)
     """Turns of each contender, after one for warm-up."""
@@ -229,8 +237,9 @@ def choose_contenders(flags: Flags, *, on_gpu: bool) -> tuple[list[str], list[st
             missing[COMPILED] = "needs a C++ compiler"
     if flags.quick:
         missing[COMPILED] = missing[GRAPHS] = "left out by --quick"
-    if importlib.util.find_spec("numpyro") is None:
-        missing[NUMPYRO] = 'needs pip install -e ".[peers]"'
+    for name, module in ((NUMPYRO, "numpyro"), (PYTHAE, "pythae")):
+        if importlib.util.find_spec(module) is None:
+            missing[name] = 'needs pip install -e ".[peers]"'
     if flags.contenders is not None:
         asked = {FLAXVAE, *(KINDS[kind] for kind in flags.contenders)}
         missing |= {name: "not asked for" for name in ALL if name not in asked}
@@ -290,8 +299,9 @@ def run_task(
         weights=agreement.weights,
         orders=checker.submit(compute_orders, steps * B, task.epochs).result(),
     )
-    if not runs_in_numpyro(task.preset, task.precision):
-        names = [name for name in names if name != NUMPYRO]
+    for peer, can_train in PEERS.items():
+        if not can_train(task.preset, task.precision):
+            names = [name for name in names if name != peer]
     started = {name: ContenderProcess(ALL[name], task) for name in names}
     for process in started.values():
         process.wait()
@@ -309,7 +319,7 @@ def run_task(
             log(report["notes"][-1])
             continue
         processes[name] = process
-    if not {*processes} - {FLAXVAE, NUMPYRO}:
+    if not {*processes} - {FLAXVAE, *PEERS}:
         raise SystemExit(f"error: {title}: no kind of PyTorch could be timed")
     for i in range(flags.repeats):
         for name, process in processes.items():

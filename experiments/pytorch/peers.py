@@ -1,11 +1,19 @@
-"""Other JAX libraries on the benchmark's trainings."""
+"""Other libraries for models with latent variables on the benchmark's trainings."""
 
+import logging
 import statistics
 import time
+from typing import Any
 
 import numpy as np
 
-from experiments.pytorch.contenders import LEARNING_RATE, SEED, Task, Turn
+from experiments.pytorch.contenders import (
+    LEARNING_RATE,
+    SEED,
+    Task,
+    TorchContender,
+    Turn,
+)
 from experiments.pytorch.machine import (
     is_on_gpu,
     peak_resident_bytes,
@@ -20,6 +28,11 @@ def runs_in_numpyro(preset: str, precision: str) -> bool:
     config = PRESETS[preset]
     is_mlp = config.encoder == "mlp" and config.activation == "relu"
     return is_mlp and precision != "bfloat16"
+
+
+def runs_in_pythae(preset: str, precision: str) -> bool:
+    """Whether `PythaeTrainer` can train: with its loss in float32 or TF32 alone."""
+    return precision != "bfloat16"
 
 
 class NumpyroSVI:
@@ -110,3 +123,82 @@ class NumpyroSVI:
         """See `Contender`."""
         before = 0 if is_on_gpu() else self._resident_before
         return (peak_memory() or 0) - before
+
+
+class PythaeTrainer(TorchContender):
+    """pythae's `BaseTrainer` and `VAE` on the benchmark's networks in PyTorch.
+
+    The trainer's own loop over a DataLoader, without its progress bars; it reads the
+    batches of the other contenders. Source: Chadebec et al., "Pythae: Unifying
+    Generative Autoencoders in Python", 2022, arXiv 2206.08309.
+    """
+
+    def __init__(self, task: Task) -> None:
+        import torch
+        from pythae.data.datasets import BaseDataset
+        from pythae.models import VAE, VAEConfig
+        from pythae.models.base.base_utils import ModelOutput
+        from pythae.models.nn import BaseDecoder, BaseEncoder
+        from pythae.trainers import BaseTrainer, BaseTrainerConfig
+        from pythae.trainers.base_trainer import base_trainer
+        from pythae.trainers.training_callbacks import CallbackHandler, TrainingCallback
+
+        super().__init__(task)
+        base_trainer.logger.setLevel(logging.WARNING)
+
+        class Encoder(BaseEncoder):
+            """The features and the head of the benchmark's posterior."""
+
+            def __init__(self, vae: Any) -> None:
+                super().__init__()
+                self.network = vae.encoder
+                self.head = vae.posterior["mean_and_log_var"]
+
+            def forward(self, x: torch.Tensor) -> ModelOutput:
+                """The moments of the posterior."""
+                mean, log_var = self.head(self.network(x)).chunk(2, dim=1)
+                return ModelOutput(embedding=mean, log_covariance=log_var)
+
+        class Decoder(BaseDecoder):
+            """The probabilities of the benchmark's decoder."""
+
+            def __init__(self, vae: Any) -> None:
+                super().__init__()
+                self.network = vae.decoder
+
+            def forward(self, z: torch.Tensor) -> ModelOutput:
+                """The mean of the likelihood."""
+                return ModelOutput(reconstruction=torch.sigmoid(self.network(z)))
+
+        N, H, W, C = task.images.shape
+        images = torch.from_numpy(task.images).permute(0, 3, 1, 2) / 255
+        self.dataset = BaseDataset(images, torch.zeros(N))
+        config = VAEConfig(
+            input_dim=(C, H, W),
+            latent_dim=PRESETS[task.preset].latent_dim,
+            reconstruction_loss="bce",
+        )
+        model = VAE(config, encoder=Encoder(self.vae), decoder=Decoder(self.vae))
+        settings = BaseTrainerConfig(per_device_train_batch_size=task.batch_size)
+        self.trainer = BaseTrainer(model, self.dataset, training_config=settings)
+        self.trainer.callback_handler = CallbackHandler([TrainingCallback()], model)
+
+    def make_optimizer(self) -> Any:
+        """Adam with PyTorch's defaults, as pythae makes it."""
+        import torch
+
+        return torch.optim.Adam(self.vae.parameters(), LEARNING_RATE)
+
+    def run_epoch(self, order: np.ndarray, optimizer: Any) -> float:
+        """`BaseTrainer.train_step`, which is an epoch."""
+        import torch
+        from pythae.data.datasets import collate_dataset_output
+
+        self.trainer.optimizer = optimizer
+        self.trainer.train_loader = torch.utils.data.DataLoader(
+            self.dataset,
+            self.task.batch_size,
+            sampler=order.tolist(),
+            collate_fn=collate_dataset_output,
+        )
+        return float(self.trainer.train_step(epoch=1))

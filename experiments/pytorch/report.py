@@ -10,7 +10,7 @@ from typing import Any
 from experiments.documents import write_between
 
 FLAXVAE, TUTORIAL = "flaxvae", "PyTorch, tutorial"
-NUMPYRO = "NumPyro, SVI"
+NUMPYRO, PYTHAE = "NumPyro, SVI", "pythae"
 # Lines of a README between which `write_table` writes.
 BEGIN, END = "<!-- benchmark_pytorch: begin -->", "<!-- benchmark_pytorch: end -->"
 
@@ -78,13 +78,13 @@ def make_markdown(results: Sequence[Result]) -> str:
     lines = [
         "| network, batch | flaxvae, ms per step (min to max) | images/s | share of "
         "the matrix rate | best PyTorch, ms (min to max) | its time / flaxvae's | "
-        "of any precision | tutorial's time / flaxvae's | NumPyro's time / flaxvae's |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "of any precision | tutorial's time / flaxvae's | NumPyro's | pythae's |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for group in group_by_task(results):
         by_name = {result.contender: result for result in group}
         ours, best = by_name[FLAXVAE], find_best(group)
-        others = (by_name.get(TUTORIAL), by_name.get(NUMPYRO))
+        others = map(by_name.get, (TUTORIAL, NUMPYRO, PYTHAE))
         kind = best.contender.removeprefix("PyTorch, ")
         task = (ours.network, ours.batch_size)
         of_any = find_best([r for r in results if (r.network, r.batch_size) == task])

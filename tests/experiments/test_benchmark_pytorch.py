@@ -15,7 +15,12 @@ from experiments.pytorch.agreement import Agreement, check_agreement, compute_or
 from experiments.pytorch.benchmark import Flags
 from experiments.pytorch.contenders import CONTENDERS, Task, Turn
 from experiments.pytorch.end_to_end import time_end_to_end
-from experiments.pytorch.peers import NumpyroSVI, runs_in_numpyro
+from experiments.pytorch.peers import (
+    NumpyroSVI,
+    PythaeTrainer,
+    runs_in_numpyro,
+    runs_in_pythae,
+)
 from experiments.pytorch.report import (
     BEGIN,
     END,
@@ -93,13 +98,14 @@ def test_the_opponent_is_the_fastest_pytorch_and_ratios_are_of_medians():
         "2.50",
         "4.00",
         "",
+        "",
     ]
     rounded = [dataclasses.replace(r, precision="bfloat16") for r in RESULTS[:2]]
     row = make_markdown([*RESULTS, *rounded]).splitlines()[-1]
     assert "| 8 (7 to 10), tutorial | 4.00 | 2.50 | 4.00 |" in row  # tuned: float32
-    numpyro = make_result("NumPyro, SVI", 0.003)
-    assert find_best([*RESULTS, numpyro]).contender == "PyTorch, tuned"
-    assert make_markdown([*RESULTS, numpyro]).endswith("| 4.00 | 1.50 |\n")
+    peers = [make_result("NumPyro, SVI", 0.003), make_result("pythae", 0.001)]
+    assert find_best([*RESULTS, *peers]).contender == "PyTorch, tuned"
+    assert make_markdown([*RESULTS, *peers]).endswith("| 4.00 | 1.50 | 0.50 |\n")
 
 
 @pytest.mark.parametrize(
@@ -132,35 +138,46 @@ def test_contenders_are_chosen_by_name(monkeypatch):
     monkeypatch.setattr(
         benchmark.importlib.util,
         "find_spec",
-        lambda name: None if name == "numpyro" else found(name),
+        lambda name: None if name in ("numpyro", "pythae") else found(name),
     )
     flags = benchmark.Flags(contenders=("tuned", "graphs"))
     names, notes = benchmark.choose_contenders(flags, on_gpu=True)
     assert names == ["flaxvae", "PyTorch, tuned", "PyTorch, CUDA graphs"]
     assert notes == [
         "NumPyro, SVI: not asked for",
+        "pythae: not asked for",
         "PyTorch, tutorial: not asked for",
         "PyTorch, torch.compile: not asked for",
     ]
     names, notes = benchmark.choose_contenders(benchmark.Flags(), on_gpu=True)
-    assert "NumPyro, SVI" not in names
-    assert notes == ['NumPyro, SVI: needs pip install -e ".[peers]"']
+    assert not {"NumPyro, SVI", "pythae"} & {*names}
+    needed = 'needs pip install -e ".[peers]"'
+    assert notes == [f"NumPyro, SVI: {needed}", f"pythae: {needed}"]
 
 
-def test_numpyro_learns_the_same_from_the_same_weights():
-    pytest.importorskip("numpyro", reason="the comparison needs the extra peers")
+@pytest.mark.parametrize(
+    ("library", "peer", "twin", "tolerance"),
+    [
+        ("numpyro", NumpyroSVI, "PyTorch, tuned", 5e-3),
+        ("pythae", PythaeTrainer, "PyTorch, tutorial", 1e-6),  # the same noise, too
+    ],
+)
+def test_a_peer_learns_the_same_from_the_same_weights(library, peer, twin, tolerance):
+    pytest.importorskip(library, reason="the comparison needs the extra peers")
     images = np.random.default_rng(0).integers(0, 256, (48, 28, 28, 1), np.uint8)
     task = Task("mlp", "float32", 16, 2, images, 1)
     weights, orders = check_agreement(task).weights, compute_orders(48, 2)
     task = dataclasses.replace(task, weights=weights, orders=orders)
-    contender = NumpyroSVI(task)
+    contender = peer(task)
     turns = [contender.take_turn() for _ in range(2)]
     assert turns[0].loss == turns[1].loss  # each begins with the same weights
-    tuned = CONTENDERS["PyTorch, tuned"](task).take_turn()
-    assert turns[0].loss == pytest.approx(tuned.loss, rel=5e-3)
+    expected = CONTENDERS[twin](task).take_turn().loss
+    assert turns[0].loss == pytest.approx(expected, rel=tolerance)
 
 
-def test_numpyro_has_the_mlps():
+def test_peers_have_their_networks_and_precisions():
+    assert runs_in_pythae("conv", "tf32")
+    assert not runs_in_pythae("mlp", "bfloat16")
     assert runs_in_numpyro("mlp-deep", "tf32")
     assert not runs_in_numpyro("mlp", "bfloat16")
     assert not runs_in_numpyro("mlp-binary", "float32")  # tanh
