@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from flaxvae.collectives import data_axis
+from flaxvae.nn.known_shapes import KnownShapes
 
 Function = Callable[[jax.Array], jax.Array]
 BatchNormStyle = Literal["flax", "torch"]
@@ -23,7 +24,7 @@ def identity(x: jax.Array) -> jax.Array:
     return x
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(KnownShapes):
     """Normalizes each channel by the moments of the batch, then activates it.
 
     Parameters, running statistics and results are those of `flax.linen.BatchNorm` and

@@ -12,12 +12,13 @@ from jax.typing import DTypeLike
 from flaxvae.checks import InputError
 from flaxvae.nn.conv_primitives import conv, conv_adjoint
 from flaxvae.nn.dense import is_bfloat16
+from flaxvae.nn.known_shapes import KnownShapes
 from flaxvae.nn.window import Padding, Window, as_sizes, make_window
 
 Sizes = int | tuple[int, ...]  # of a kernel, or strides: k, (k,) or (kh, kw)
 
 
-class Conv(nn.Module):
+class Conv(KnownShapes):
     """A convolution with the parameters and results of `flax.linen.Conv`.
 
     ``(B, H, W, I)`` -> ``(B, H', W', features)``; sizes follow `make_window`. A kernel
@@ -50,7 +51,7 @@ class Conv(nn.Module):
         return _add_bias(y, bias, rounded)
 
 
-class ConvTranspose(nn.Module):
+class ConvTranspose(KnownShapes):
     """A transposed convolution; see `flax.linen.ConvTranspose` for its parameters.
 
     ``(B, H', W', I)`` -> ``(B, H, W, features)``, or with ``kernel_size=(k,)`` ``(B,

@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from flaxvae.nn.known_shapes import KnownShapes
 from flaxvae.nn.products import product
 
 
-class Dense(nn.Dense):
+class Dense(KnownShapes, nn.Dense):
     """A dense layer with the parameters and results of `flax.linen.Dense`.
 
     With ``dtype="bfloat16"`` the kernel's gradient is not rounded to bfloat16, and

@@ -12,6 +12,7 @@ from flaxvae.checks import check_at_least
 from flaxvae.distributions import MultivariateNormal, Normal
 from flaxvae.distributions.flows import Autoregressive, Flow, Planar, Radial
 from flaxvae.nn.bounds import LOG_VAR_BOUNDS, soft_bound, squarable
+from flaxvae.nn.dense import Dense
 from flaxvae.nn.flows import affine_parameters
 
 
@@ -32,7 +33,7 @@ class DiagonalNormalHead(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array) -> Normal:
         """q(z|x) from the features of x."""
-        dense = nn.Dense(
+        dense = Dense(
             2 * self.latent_dim, kernel_init=_init_mean_only, name="mean_and_log_var"
         )
         mean, raw = jnp.split(dense(features), 2, axis=-1)  # (B, D) each

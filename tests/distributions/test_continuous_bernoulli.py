@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,44 +12,52 @@ from flaxvae.distributions import ContinuousBernoulli
 LOGITS = [-50.0, -3.0, -0.11, -0.09, -1e-3, 0.0, 1e-3, 0.09, 0.11, 2.0, 30.0]
 
 
+@jax.jit
+@functools.partial(jax.value_and_grad, has_aux=True)
+def compute(logit, x):
+    """log p(x), the mean and the mode; and the derivative of log p(x)."""
+    cb = ContinuousBernoulli(logit[None])
+    return cb.log_prob(x[None]), (cb.mean, cb.mode)
+
+
 @pytest.mark.parametrize("logit", LOGITS)
 def test_density_and_mean_by_quadrature(logit):
     """exp(x * logit), normalized on [0, 1]."""
     top = max(logit, 0.0)  # keeps the exponentials small
     total = integrate.quad(lambda x: np.exp(x * logit - top), 0, 1, epsabs=0)[0]
     first = integrate.quad(lambda x: x * np.exp(x * logit - top), 0, 1, epsabs=0)[0]
-    cb = ContinuousBernoulli(jnp.array([logit]))
     for x in (0.0, 0.3, 1.0):
         expected = x * logit - top - np.log(total)
-        actual = cb.log_prob(jnp.array([x]))
+        (actual, (mean, mode)), _ = compute(np.float32(logit), np.float32(x))
         np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-6)
-    np.testing.assert_allclose(cb.mean, first / total, rtol=2e-5)
-    assert cb.mode == (logit > 0)
+    np.testing.assert_allclose(mean, first / total, rtol=2e-5)
+    assert mode == (logit > 0)
 
 
 @pytest.mark.parametrize("logit", [*LOGITS, -1e4, 1e4])
 def test_gradient_is_x_minus_mean_and_finite(logit):
-    def f(logit):
-        return ContinuousBernoulli(logit[None]).log_prob(jnp.array([0.7]))
-
-    value, grad = jax.value_and_grad(f)(jnp.asarray(logit))
-    mean = ContinuousBernoulli(jnp.asarray(logit)[None]).mean
-    assert jnp.isfinite(value)
+    (value, (mean, _)), grad = compute(np.float32(logit), np.float32(0.7))
+    assert np.isfinite(value)
     np.testing.assert_allclose(grad, 0.7 - mean[0], rtol=1e-4, atol=1e-5)
 
 
 def test_samples_have_the_mean_and_follow_the_logits(key):
-    logits = jnp.array([-40.0, -2.0, -0.05, 0.05, 1.0, 25.0])
-    cb = ContinuousBernoulli(logits)
-    draws = np.asarray(cb.sample(key, (20_000,)))
+    logits = np.float32([-40, -2, -0.05, 0.05, 1, 25])
+
+    @jax.jit
+    def draw(logits):
+        cb = ContinuousBernoulli(logits)
+        slope = jax.grad(
+            lambda x: ContinuousBernoulli(x).sample(key, (20_000,)).mean(0).sum()
+        )
+        return cb.sample(key, (20_000,)), cb.mean, slope(logits)
+
+    draws, mean, slope = map(np.asarray, draw(logits))
     assert draws.shape == (20_000, 6)
     assert draws.min() >= 0 and draws.max() <= 1
     error = draws.std(0) / np.sqrt(len(draws))
-    np.testing.assert_array_less(abs(draws.mean(0) - cb.mean), 4 * error)
+    np.testing.assert_array_less(abs(draws.mean(0) - mean), 4 * error)
     # d E[x] / d logit = Var[x], through the draws.
-    slope = jax.jit(
-        jax.grad(lambda x: ContinuousBernoulli(x).sample(key, (20_000,)).mean(0).sum())
-    )(logits)
     np.testing.assert_allclose(slope, draws.var(0), rtol=0.05)
 
 

@@ -21,9 +21,12 @@ from flaxvae.nn.layers import FiLM
 from flaxvae.objectives import ELBO, OBJECTIVES
 from flaxvae.training import Engine, fit
 from flaxvae.training.optimizers import adam
+from tests.random_variables import random_variables
 
 SHAPE = (8, 8, 1)
-LABELS = jnp.array([0, 1, 2, 1])
+X = np.random.default_rng(0).random((4, *SHAPE), np.float32)
+LABELS = np.array([0, 1, 2, 1], np.int32)
+BATCH = Batch(X, condition=LABELS)
 
 
 def under_batch(objective, key):
@@ -38,17 +41,9 @@ def build(conditional="concat", **settings):
     return build_vae(SHAPE, 2, conditional=conditional, **settings)
 
 
-def init(vae, key, x):
-    """Variables moved off their initial values, which ignore the condition."""
-    objective = under_batch(ELBO(), key)
-    variables = vae.init(key, Batch(x, condition=LABELS), method=objective)
-    leaves, tree = jax.tree.flatten(variables["params"])
-    keys = jax.random.split(key, len(leaves))
-    moved = [
-        leaf + 0.1 * jax.random.normal(k, leaf.shape)
-        for leaf, k in zip(leaves, keys, strict=True)
-    ]
-    return {**variables, "params": jax.tree.unflatten(tree, moved)}
+def init(vae):
+    """Variables off their initial values, which ignore the condition."""
+    return random_variables(vae, BATCH, method=under_batch(ELBO(), jax.random.key(0)))
 
 
 SLOW = pytest.mark.slow  # what a sibling covers
@@ -66,20 +61,20 @@ SLOW = pytest.mark.slow  # what a sibling covers
         pytest.param("resnet", "concat", marks=SLOW),
     ],
 )
-def test_a_condition_changes_encoder_decoder_and_prior(encoder, conditional, key):
+def test_a_condition_changes_encoder_decoder_and_prior(encoder, conditional):
     vae = build(conditional, encoder=encoder, prior="conditional")
-    x = jax.random.uniform(key, (4, *SHAPE))
-    variables = init(vae, key, x)
+    variables = init(vae)
 
+    @jax.jit
     def parts(labels):
-        def method(vae, x):
+        def method(vae):
             given = vae.given(labels)
             z = jnp.zeros((4, 2))
-            return given.encode(x).mean, given.decode(z).logits, given.prior().mean
+            return given.encode(X).mean, given.decode(z).logits, given.prior().mean
 
-        return vae.apply(variables, x, method=method)
+        return vae.apply(variables, method=method)
 
-    before, after = parts(LABELS), parts(LABELS.at[1].set(2))
+    before, after = map(jax.device_get, map(parts, (LABELS, np.array([0, 2, 2, 1]))))
     for a, b in zip(before, after, strict=True):
         assert np.abs(a[1] - b[1]).max() > 1e-4  # the example whose class is another
         np.testing.assert_array_equal(a[::2], b[::2])
@@ -88,15 +83,14 @@ def test_a_condition_changes_encoder_decoder_and_prior(encoder, conditional, key
 @pytest.mark.parametrize("conditional", CONDITIONALS)
 def test_gradients_reach_what_reads_the_condition(conditional, key):
     vae = build(conditional, prior="conditional")
-    x = jax.random.uniform(key, (4, *SHAPE))
-    variables = init(vae, key, x)
+    variables = init(vae)
 
     def loss(params):
         method = under_batch(ELBO(), key)
-        terms = vae.apply({"params": params}, Batch(x, condition=LABELS), method=method)
+        terms = vae.apply({"params": params}, BATCH, method=method)
         return terms["loss"].mean()
 
-    grads = jax.grad(loss)(variables["params"])
+    grads = jax.device_get(jax.jit(jax.grad(loss))(variables["params"]))
     assert np.abs(grads["prior"]["moments"]["kernel"]).max() > 0
     if conditional == "concat":
         kernels = [grads[part]["hidden_0"]["kernel"] for part in ("encoder", "decoder")]
@@ -106,12 +100,12 @@ def test_gradients_reach_what_reads_the_condition(conditional, key):
         assert (np.abs(grads["condition"]["embedding"]["kernel"]).max(axis=1) > 0).all()
 
 
-def test_film_scales_and_shifts_each_feature(key):
-    x = jax.random.normal(key, (2, 3))
-    condition = jnp.array([[1.0], [2.0]])
-    kernel = jnp.array([[1.0, 2.0, 0.0, 5.0, 0.0, -1.0]])  # three scales, three shifts
-    layer = {"scale_and_shift": {"kernel": kernel, "bias": jnp.zeros(6)}}
-    y = FiLM().apply({"params": layer}, x, condition)
+def test_film_scales_and_shifts_each_feature():
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    condition = np.array([[1], [2]], np.float32)
+    kernel = np.array([[1, 2, 0, 5, 0, -1]], np.float32)  # three scales, three shifts
+    layer = {"scale_and_shift": {"kernel": kernel, "bias": np.zeros(6, np.float32)}}
+    y = jax.jit(FiLM().apply)({"params": layer}, x, condition)
     scale, shift = np.array([1.0, 2.0, 0.0]), np.array([5.0, 0.0, -1.0])
     expected = [x[0] * (1 + scale) + shift, x[1] * (1 + 2 * scale) + 2 * shift]
     np.testing.assert_allclose(y, expected, rtol=1e-5)
@@ -119,30 +113,30 @@ def test_film_scales_and_shifts_each_feature(key):
 
 def test_film_without_its_scale_and_shift_is_the_plain_network(key):
     vae, plain = build("film"), build_vae(SHAPE, 2, hidden=(8,))
-    x = jax.random.uniform(key, (4, *SHAPE))
     method = under_batch(ELBO(), key)
-    variables = vae.init(key, Batch(x, condition=LABELS), method=method)
+    init = jax.jit(lambda: vae.init_with_output(key, BATCH, method=method))
+    modulated, variables = init()
     params = {k: v for k, v in variables["params"].items() if k != "condition"}
-    modulated = vae.apply(variables, Batch(x, condition=LABELS), method=method)
     films = [part for part in ("encoder", "decoder") if "hidden_0_film" in params[part]]
     assert films == ["encoder", "decoder"]
     for part in films:
         params[part] = {k: v for k, v in params[part].items() if k != "hidden_0_film"}
-    unconditional = plain.apply({"params": params}, x, key=key, method=ELBO())
-    np.testing.assert_allclose(modulated["loss"], unconditional["loss"], rtol=1e-5)
+    apply = jax.jit(lambda p: plain.apply({"params": p}, X, key=key, method=ELBO()))
+    np.testing.assert_allclose(modulated["loss"], apply(params)["loss"], rtol=1e-5)
 
 
-def test_several_codes_of_each_example_keep_its_condition(key):
+def test_several_codes_of_each_example_keep_its_condition():
     vae = build()
-    x = jax.random.uniform(key, (4, *SHAPE))
-    variables = init(vae, key, x)
-    z = jax.random.normal(key, (5, 4, 2))
-    decode = functools.partial(
-        vae.apply, variables, method=lambda vae, z: vae.given(LABELS).decode(z)
-    )
-    many = decode(z).logits
-    each = jnp.stack([decode(z[k]).logits for k in range(5)])
-    np.testing.assert_allclose(many, each, atol=1e-5)
+    variables = init(vae)
+    z = np.random.default_rng(0).normal(size=(5, 4, 2)).astype(np.float32)
+
+    def method(vae, z):
+        return vae.given(LABELS).decode(z).logits
+
+    decode = jax.jit(functools.partial(vae.apply, variables, method=method))
+
+    each = np.stack([decode(codes) for codes in z])
+    np.testing.assert_allclose(decode(z), each, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -164,29 +158,24 @@ def test_objectives_and_priors_take_conditional_models(name, prior, key):
         prior_components=6 if prior == "vamp" else None,
         critic=name == "factor",
     )
-    x = jax.random.uniform(key, (4, *SHAPE))
     settings = {"num_examples": 100, "num_samples": 8 if name != "elbo" else 1}
     kind = OBJECTIVES[name]
     fields = {field.name for field in dataclasses.fields(kind)}
     chosen = kind(**{n: value for n, value in settings.items() if n in fields})
     objective = under_batch(chosen, key)
-    batch = Batch(x, condition=LABELS)
-    variables = vae.init(key, batch, method=objective)
-    terms = vae.apply(variables, batch, method=objective)
+    terms, _ = vae.init_with_output(key, BATCH, method=objective)
     assert terms["loss"].shape == (4,)
     assert np.isfinite(terms["loss"]).all()
 
 
-def test_a_vamp_prior_encodes_each_pseudo_input_under_its_class(key):
+def test_a_vamp_prior_encodes_each_pseudo_input_under_its_class():
     """Classes take turns; p(z) is the same whatever the batch is conditioned on."""
     vae = build(prior="vamp", prior_components=7)
-    x = jax.random.uniform(key, (4, *SHAPE))
-    variables = jax.jit(init, static_argnums=0)(vae, key, x)
+    variables = init(vae)
     params = variables["params"]
-    kernel = params["encoder"]["hidden_0"]["kernel"]
-    params["encoder"]["hidden_0"]["kernel"] = kernel.at[-3:].multiply(20)  # of classes
-    u = jnp.clip(params["prior"]["pseudo_inputs"], 0, 1)
-    z = jax.random.normal(key, (9, 2))
+    params["encoder"]["hidden_0"]["kernel"][-3:] *= 20  # of classes
+    u = np.clip(params["prior"]["pseudo_inputs"], 0, 1)
+    z = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
 
     def both(labels, classes):
         def method(v):
@@ -196,10 +185,10 @@ def test_a_vamp_prior_encodes_each_pseudo_input_under_its_class(key):
         return vae.apply(variables, method=method)
 
     compute = jax.jit(both)
-    found, mean, log_var = compute(LABELS, jnp.array([0, 1, 2, 0, 1, 2, 0]))
+    found, mean, log_var = compute(LABELS, np.array([0, 1, 2, 0, 1, 2, 0], np.int32))
     each = stats.norm.pdf(np.float64(z)[:, None], mean, np.exp(0.5 * log_var)).prod(-1)
     np.testing.assert_allclose(found, np.log(each.mean(1)), rtol=1e-3)
-    again, *_ = compute(LABELS[::-1], jnp.zeros(7, jnp.int32))
+    again, *_ = compute(LABELS[::-1], np.zeros(7, np.int32))
     np.testing.assert_array_equal(again, found)
 
 

@@ -17,8 +17,11 @@ from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.nn import BernoulliHead, StandardNormal
 from flaxvae.nn.levels import MLPLevels
 from flaxvae.nn.priors import TopVampPrior
-from flaxvae.training import Engine, fit
+from flaxvae.objectives import ELBO
+from flaxvae.training import Engine, Optimization, Training, fit
+from flaxvae.training.optimizers import adam
 from tests.latent import untrained
+from tests.random_variables import random_variables
 
 ONE = Engine(devices=1)
 LABELLED = {"x": np.zeros((4, 4, 4, 1), np.float32), "labels": np.arange(4)}
@@ -71,9 +74,7 @@ def test_objectives_see_the_levels_of_a_model_of_the_users_own(key):
 
     x = np.zeros((4, 4, 4, 1), np.float32)
     vae = build()
-    init = functools.partial(vae.init, method=objectives.ELBO())
-    variables = jax.jit(init)(key, x, key=key)
-    inner = vae.bind(variables)
+    inner = vae.bind(random_variables(vae, x, key=key, method=ELBO()))
     for name in ("tcvae", "dip", "factor", "info", "wae", "reconstruction"):
         objective = REFUSED[name]
         if name == "tcvae":
@@ -84,10 +85,8 @@ def test_objectives_see_the_levels_of_a_model_of_the_users_own(key):
 
 def test_pseudo_inputs_start_as_examples(stripes):
     vae = build("top_down", TopVampPrior(data_shape=(4, 4, 1), num_components=5))
-    run = fit(
-        vae, stripes, epochs=1, learning_rate=1e-12, batch_size=50, progress=False
-    )
-    found = np.asarray(run.variables["params"]["top"]["pseudo_inputs"])
+    start = Training(vae, stripes, ELBO(), Optimization(batch_size=50), adam()).init(0)
+    found = np.asarray(start.state.params["top"]["pseudo_inputs"])
     examples = np.asarray(stripes.train.x, np.float32) / 255
     nearest = np.abs(found[:, None] - examples[None]).max((2, 3, 4)).min(1)
     assert nearest.max() < 1e-5

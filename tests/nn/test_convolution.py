@@ -10,8 +10,13 @@ from flaxvae.checks import InputError
 from flaxvae.nn import Conv, ConvTranspose, conv_primitives
 from flaxvae.nn.conv_primitives import conv, conv_adjoint
 from flaxvae.nn.window import make_window
+from tests.random_variables import random_variables
 
 PAIRS = {"Conv": (Conv, nn.Conv), "ConvTranspose": (ConvTranspose, nn.ConvTranspose)}
+
+
+def draw(*shape):
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
 
 
 def close(a, b, **tolerance):
@@ -42,48 +47,46 @@ def test_parameters_values_and_gradients_are_flaxs(
         module(outputs, kernel, strides=strides, padding=padding)
         for module in PAIRS[kind]
     )
-    x = jax.random.normal(key, (2, *size, inputs))
-    variables = theirs.init(key, x)
-    close(ours.init(key, x), variables, rtol=0)
+    x = draw(2, *size, inputs)
 
-    def loss(module):
-        def loss(variables, x):
+    @jax.jit
+    def of_both(x):
+        variables = [module.init(key, x) for module in (ours, theirs)]
+
+        def loss(variables, x, module):
             y = module.apply(variables, x)
             return jnp.sum(jnp.sin(y)), y
 
-        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+        slopes = jax.grad(loss, (0, 1), has_aux=True)
+        return variables, [slopes(variables[1], x, m) for m in (ours, theirs)]
 
-    grads, y = loss(ours)(variables, x)
-    expected_grads, expected = loss(theirs)(variables, x)
-    close(y, expected, rtol=1e-5, atol=1e-5)
-    close(grads, expected_grads, rtol=1e-5, atol=1e-5)
+    variables, slopes_and_values = of_both(x)
+    close(*variables, rtol=0)
+    close(*slopes_and_values, rtol=1e-5, atol=1e-4)
 
 
-def test_explicit_padding_is_flaxs(key):
-    x = jax.random.normal(key, (2, 6, 7, 2))
+def test_explicit_padding_is_flaxs():
+    x = draw(2, 6, 7, 2)
     for padding in (1, (2, 0), ((2, 1), (0, 3))):
         ours, theirs = (
             module(3, (3, 3), strides=(2, 2), padding=padding)
             for module in (Conv, nn.Conv)
         )
-        variables = theirs.init(key, x)
-        close(ours.apply(variables, x), theirs.apply(variables, x), atol=1e-5)
+        variables = random_variables(theirs, x)
+        apply = jax.jit(lambda v, ms=(ours, theirs): [m.apply(v, x) for m in ms])
+        close(*apply(variables), atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(7, 4), (28, 20), (5, 3)])
-def test_a_given_size_comes_back_exactly(key, size):
+def test_a_given_size_comes_back_exactly(size):
     """The transpose: <conv(x), y> = <x, transpose(y)>, with the same kernel."""
     window = make_window(size, (3, 3), (2, 2), "SAME")
-    key_x, key_y, key_k = jax.random.split(key, 3)
-    x = jax.random.normal(key_x, (2, *size, 3))
-    y = jax.random.normal(key_y, (2, *window.output_size, 4))
-    kernel = jax.random.normal(key_k, (3, 3, 3, 4))
+    x, y, kernel = draw(2, *size, 3), draw(2, *window.output_size, 4), draw(3, 3, 3, 4)
     module = ConvTranspose(3, 3, 2, output_size=size, use_bias=False)
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    back = module.apply({"params": {"kernel": turned}}, y)
+    turned = {"params": {"kernel": kernel[::-1, ::-1].swapaxes(2, 3)}}
+    back, there = jax.jit(lambda: (module.apply(turned, y), conv(x, kernel, window)))()
     assert back.shape == x.shape
-    left = jnp.vdot(conv(x, kernel, window), y)
-    np.testing.assert_allclose(left, jnp.vdot(x, back), rtol=1e-4)
+    np.testing.assert_allclose(np.vdot(there, y), np.vdot(x, back), rtol=1e-4)
 
 
 WAYS = [
@@ -95,24 +98,24 @@ WAYS = [
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 2), (3, 1))])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 2)])
-def test_what_a_cpu_gets_is_the_native_operation(key, strides, padding):
+def test_what_a_cpu_gets_is_the_native_operation(strides, padding):
     """On a machine with one backend only one of the two is lowered."""
     window = make_window((7, 8), (3, 2), strides, padding)
-    key_x, key_y, key_k = jax.random.split(key, 3)
-    x = jax.random.normal(key_x, (2, 7, 8, 3))
-    y = jax.random.normal(key_y, (2, *window.output_size, 4))
-    kernel = jax.random.normal(key_k, (3, 2, 3, 4))
-    for args, (native, on_cpu) in zip(
-        [(x, kernel), (y, kernel), (x, y)], WAYS, strict=True
-    ):
-        close(on_cpu(*args, window), native(*args, window), rtol=1e-4, atol=1e-5)
+    x, y, kernel = draw(2, 7, 8, 3), draw(2, *window.output_size, 4), draw(3, 2, 3, 4)
+
+    @jax.jit
+    def both_ways(x, y, kernel):
+        pairs = zip([(x, kernel), (y, kernel), (x, y)], WAYS, strict=True)
+        return [[way(*args, window) for way in ways] for args, ways in pairs]
+
+    for native, on_cpu in both_ways(x, y, kernel):
+        close(on_cpu, native, rtol=1e-4, atol=1e-5)
 
 
-def test_every_transformation(key):
+def test_every_transformation():
     """Forward mode, second derivatives and vmap, over images, kernels and both."""
     window = make_window((5, 4), (3, 3), (2, 1), "SAME")
-    x = jax.random.normal(key, (3, 2, 5, 4, 2))
-    kernel = jax.random.normal(key, (3, 3, 3, 2, 2))
+    x, kernel = draw(3, 2, 5, 4, 2), draw(3, 3, 3, 2, 2)
 
     def ours(x, kernel):
         y = conv(jnp.sin(x), kernel, window)
@@ -129,8 +132,9 @@ def test_every_transformation(key):
 
         return slope
 
-    tolerance = {"rtol": 1e-3, "atol": 1e-4}
-    close(second(ours)(x[0], kernel[0]), second(theirs)(x[0], kernel[0]), **tolerance)
+    tolerance = {"rtol": 1e-3, "atol": 1e-3}
+    plain = [jax.jit(second(f))(x[0], kernel[0]) for f in (ours, theirs)]
+    close(*plain, **tolerance)
     for axes in ((0, None), (None, 0), (0, 0)):
         args = [
             a if axis == 0 else a[0] for a, axis in zip((x, kernel), axes, strict=True)
@@ -167,15 +171,17 @@ def test_at_stride_1_only_the_kernels_gradient_is_a_product_on_a_cpu():
     assert "lhs_dilate" not in text.replace("lhs_dilate = [1, 1]", "")
 
 
-def test_bfloat16_keeps_its_parameters(key):
-    x = jax.random.normal(key, (2, 8, 8, 3))
+def test_bfloat16_keeps_its_parameters():
+    x = draw(2, 8, 8, 3)
     for module in (Conv(4, 3, 2), ConvTranspose(4, 3, 2)):
         half = module.clone(dtype="bfloat16")
-        variables = half.init(key, x)
-        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("f4")}
-        y = half.apply(variables, x)
+        variables = random_variables(half, x)
+        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("f4")}
+        y, expected = jax.jit(lambda v, ms=(half, module): [m.apply(v, x) for m in ms])(
+            variables
+        )
         assert y.dtype == jnp.bfloat16
-        close(y.astype("float32"), module.apply(variables, x), atol=0.05)
+        close(np.float32(y), expected, atol=0.05)
 
 
 @pytest.mark.parametrize(
@@ -195,4 +201,4 @@ def test_bfloat16_keeps_its_parameters(key):
 )
 def test_impossible_sizes_are_refused(key, module, message):
     with pytest.raises(InputError, match=message):
-        module.init(key, jnp.ones((1, 4, 4, 1)))
+        jax.eval_shape(module.init, key, jnp.ones((1, 4, 4, 1)))

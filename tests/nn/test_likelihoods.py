@@ -22,6 +22,14 @@ from flaxvae.nn.likelihoods import (
 )
 from flaxvae.objectives import ELBO
 
+apply = jax.jit(lambda module, *args: module.apply(*args), static_argnums=0)
+log_prob = jax.jit(lambda p, x: p.log_prob(x))
+
+
+def draw(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
 OF_IMAGES = [name for name in LIKELIHOODS if name != "mixed"]
 
 
@@ -30,9 +38,10 @@ def test_build_vae_builds_each(key, likelihood):
     vae = build_vae((4, 4, 3), 2, hidden=(8,), likelihood=likelihood)
     shape = (5, 4, 4, 3)
 
+    x = np.float32(np.random.default_rng(0).integers(0, 256, shape) / 255)
+
     @jax.jit
     def run(key):
-        x = jnp.round(jax.random.uniform(key, shape) * 255) / 255
         terms, variables = vae.init_with_output(key, x, key=key, method=ELBO())
         p = vae.apply(variables, jnp.zeros((5, 2)), method="decode")
         images = p.mean, p.mode, p.sample(key)
@@ -44,19 +53,19 @@ def test_build_vae_builds_each(key, likelihood):
     assert {image.shape for image in images} == {shape}
     if likelihood in ("discretized_logistic_mixture", "categorical"):
         bits = -log_prob / (48 * np.log(2))  # z = 0 gives features of zero
-        np.testing.assert_allclose(bits, 8.0, atol=1.0)  # of 256 levels, none preferred
+        assert abs(bits.mean() - 8) < 1  # of 256 levels, none preferred
     has_scale = "log_scale" in variables["params"].get("likelihood", {})
     assert has_scale == (likelihood in ("normal", "laplace", "discretized_logistic"))
 
 
 def test_a_learned_scale_comes_from_the_second_half(key):
-    features = 0.2 * jax.random.normal(key, (2, 4, 4, 6))  # far from the bounds
+    features = 0.2 * draw(2, 4, 4, 6)  # far from the bounds
     for head, kind in ((NormalHead, Normal), (LaplaceHead, Laplace)):
-        p = head(scale="learned").apply({}, features)
+        p = apply(head(scale="learned"), {}, features)
         log_scale = features[..., 3:] * (2 if kind is Normal else 1)
         expected = kind(features[..., :3], log_scale, event_ndim=3)
-        x = jnp.ones((2, 4, 4, 3))
-        np.testing.assert_allclose(p.log_prob(x), expected.log_prob(x), rtol=3e-3)
+        x = np.ones((2, 4, 4, 3), np.float32)
+        np.testing.assert_allclose(log_prob(p, x), log_prob(expected, x), rtol=3e-3)
     vae = build_vae((4, 4, 3), 2, encoder="conv", likelihood="normal", scale="learned")
     terms, _ = jax.eval_shape(
         lambda k: vae.init_with_output(
@@ -67,57 +76,63 @@ def test_a_learned_scale_comes_from_the_second_half(key):
     assert terms["loss"].shape == (2,)
 
 
-def test_a_fixed_scale_weighs_the_squared_error(key):
+def test_a_fixed_scale_weighs_the_squared_error():
     """Differences of log p are those of -|x - mean|^2 / (2 std^2)."""
-    mean = jax.random.normal(key, (2, 4, 4, 1))
-    p = NormalHead(scale="fixed", init_scale=0.5).apply({}, mean)
-    x = jax.random.normal(jax.random.fold_in(key, 1), mean.shape)
-    error = jnp.sum((x - mean) ** 2, (1, 2, 3))
+    mean, x = draw(2, 2, 4, 4, 1)
+    p = apply(NormalHead(scale="fixed", init_scale=0.5), {}, mean)
+    error = np.sum((x - mean) ** 2, (1, 2, 3))
     np.testing.assert_allclose(
-        p.log_prob(mean) - p.log_prob(x), error / (2 * 0.25), rtol=1e-4
+        log_prob(p, mean) - log_prob(p, x), error / (2 * 0.25), rtol=1e-4
     )
 
 
-def test_a_shared_scale_calibrates_itself_to_the_error(key):
+def test_a_shared_scale_calibrates_itself_to_the_error():
     """Its likelihood is highest at the root of the mean squared error."""
     features = jnp.zeros((64, 4, 4, 1))
-    x = 0.3 * jax.random.normal(key, features.shape)
+    x = 0.3 * draw(*features.shape)
     head = NormalHead()
 
-    def loss(log_scale):
+    @jax.jit
+    @jax.grad
+    def slope(log_scale):
         params = {"params": {"log_scale": log_scale}}
         return -head.apply(params, features).log_prob(x).mean()
 
-    best = jnp.log(jnp.sqrt(jnp.mean(x**2)))
-    assert abs(jax.grad(loss)(best)) < 1e-2 * abs(jax.grad(loss)(best + 1.0))
+    best = np.log(np.sqrt(np.mean(x**2)))
+    assert abs(slope(best)) < 1e-2 * abs(slope(best + 1))
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("sigmoid", 0, 1), ("tanh", -1, 1)])
 def test_a_means_activation_bounds_it(name, low, high):
-    features = jnp.array([-50.0, 0.0, 50.0]).reshape(1, 1, 3, 1)
-    mean = NormalHead(scale="fixed", mean_activation=name).apply({}, features).mean
+    features = np.float32([-50, 0, 50]).reshape(1, 1, 3, 1)
+    mean = apply(NormalHead(scale="fixed", mean_activation=name), {}, features).mean
     np.testing.assert_allclose(mean.ravel(), [low, (low + high) / 2, high], atol=1e-6)
 
 
 def test_a_soft_bound_is_the_identity_inside_and_never_beyond():
     low, high = LOG_SCALE_BOUNDS
-    bound = jax.vmap(jax.value_and_grad(lambda x: soft_bound(x, low, high)))
-    x = jnp.linspace(low + 1, high - 1, 101)
-    for got, expected in zip(bound(x), (x, jnp.ones(101)), strict=True):
+
+    @jax.jit
+    @jax.vmap
+    @jax.value_and_grad
+    def bound(x):
+        return soft_bound(x, low, high)
+
+    x = np.linspace(low + 1, high - 1, 101, dtype=np.float32)
+    for got, expected in zip(bound(x), (x, np.ones(101)), strict=True):
         np.testing.assert_array_equal(got, expected)
-    far = jnp.array([-jnp.inf, -1e30, -1e3, -9.0, -7.0, 7.0, 9.0, 1e3, 1e30, jnp.inf])
-    bounded, slope = bound(far)
+    far = np.float32([-np.inf, -1e30, -1e3, -9, -7, 7, 9, 1e3, 1e30, np.inf])
+    bounded, slope = map(np.asarray, bound(far))
     np.testing.assert_allclose(
         bounded[3:7], [-6.9502129, -6.6321206, 6.6321206, 6.9502129]
     )
     np.testing.assert_allclose(slope[3:7], np.exp([-3.0, -1.0, -1.0, -3.0]), rtol=1e-5)
     assert (bounded >= low).all() and (bounded <= high).all()
     assert (slope >= 0).all() and (slope <= 1).all()
-    assert (jnp.diff(bounded) >= 0).all()
-    steps = jnp.linspace(-9.0, 9.0, 1801)  # continuous, and so is the derivative
-    values, slopes = bound(steps)
-    assert (jnp.abs(jnp.diff(values)) < 0.0101).all()
-    assert (jnp.abs(jnp.diff(slopes)) < 0.0101).all()
+    assert (np.diff(bounded) >= 0).all()
+    # Continuous, and so is the derivative.
+    for array in bound(np.linspace(-9, 9, 1801, dtype=np.float32)):
+        assert (np.abs(np.diff(array)) < 0.0101).all()
 
 
 SCALES_AT_START = (0.00095, 0.001, 0.1, 1.0, 20.0, 500.0, 1090.0)
@@ -133,9 +148,17 @@ def test_a_learned_scale_starts_as_init_scale(init_scale, key):
     of_images = [
         NormalHead(init_scale=init_scale, scale=s) for s in ("shared", "fixed")
     ]
-    for head in (*mixed, *of_images, LaplaceHead(init_scale=init_scale)):
-        shape = head.feature_shape((2,) if head in mixed else (1, 1, 2))
-        p, _ = head.init_with_output(key, jnp.zeros((1, *shape)))
+    heads = (*mixed, *of_images, LaplaceHead(init_scale=init_scale))
+
+    @jax.jit
+    def start(key):
+        shapes = [h.feature_shape((2,) if h in mixed else (1, 1, 2)) for h in heads]
+        return [
+            head.init_with_output(key, jnp.zeros((1, *shape)))[0]
+            for head, shape in zip(heads, shapes, strict=True)
+        ]
+
+    for head, p in zip(heads, start(key), strict=True):
         if isinstance(head, NormalHead):
             scale = np.exp(0.5 * np.float64(p.log_var))
         else:
@@ -159,7 +182,8 @@ def test_a_learned_scale_beyond_the_bounds_is_refused(likelihood, init_scale, ke
 @pytest.mark.parametrize("K", [1, 10, 900])
 def test_a_mixture_of_levels_starts_with_scales_of_one_in_k(K):
     head = DiscretizedLogisticMixtureHead(num_components=K)
-    p = head.apply({}, jnp.zeros((1, *head.feature_shape((1, 1, 1)))))
+    features = np.zeros((1, *head.feature_shape((1, 1, 1))), np.float32)
+    p = apply(head, {}, features)
     np.testing.assert_allclose(np.exp(np.float64(p.log_scale)), 1 / K, rtol=2e-6)
 
 
@@ -214,12 +238,12 @@ def test_bad_settings_are_refused(settings, message):
         build_vae((4, 4, 1), 2, **settings)
 
 
-def test_a_mixture_takes_its_parameters_from_these_channels(key):
+def test_a_mixture_takes_its_parameters_from_these_channels():
     """Logits, then for each component locations, scales and couplings."""
     head = DiscretizedLogisticMixtureHead(levels=16, num_components=2)
     assert head.feature_shape((5, 4, 3)) == (5, 4, 2 + 2 * (3 + 3 + 3))
-    features = 0.5 * jax.random.normal(key, (6, 5, 4, 20))
-    p = head.apply({}, features)
+    features = 0.5 * draw(6, 5, 4, 20)
+    p = apply(head, {}, features)
     np.testing.assert_array_equal(p.logits, features[..., :2])
     second = features[..., 11:]
     np.testing.assert_allclose(p.loc[..., 1, :], second[..., :3] + 0.75, rtol=1e-6)
@@ -230,16 +254,17 @@ def test_a_mixture_takes_its_parameters_from_these_channels(key):
     )
     for channels in (1, 2, 4):
         shape = head.feature_shape((1, 1, channels))
-        assert head.apply({}, jnp.zeros(shape)).mean.shape == (1, 1, channels)
+        p = jax.eval_shape(head.apply, {}, jnp.zeros(shape))
+        assert jax.eval_shape(lambda p: p.mean, p).shape == (1, 1, channels)
     with pytest.raises(InputError, match=r"2 \* \(1 \+ 2 C .*\(5, 4, 7\)"):
-        head.apply({}, jnp.zeros((5, 4, 7)))
+        head.apply({}, np.zeros((5, 4, 7), np.float32))
     with pytest.raises(InputError, match=r"must be images .* got shape \(12,\)"):
         build_vae((12,), 2, likelihood="discretized_logistic_mixture")
 
 
-def test_a_categorical_takes_the_levels_of_one_channel_after_the_other(key):
-    features = jax.random.normal(key, (2, 5, 4, 2 * 3))
-    p = CategoricalHead(levels=3).apply({}, features)
+def test_a_categorical_takes_the_levels_of_one_channel_after_the_other():
+    features = draw(2, 5, 4, 2 * 3)
+    p = apply(CategoricalHead(levels=3), {}, features)
     np.testing.assert_array_equal(p.logits[..., 1, :], features[..., 3:])
 
 
@@ -266,12 +291,13 @@ def test_a_normal_likelihood_of_another_shape_is_refused_with_both(key):
         (4, 4, 3), 2, likelihood="normal", decoder=MLPDecoder((4, 4, 1), (8,))
     )
     with pytest.raises(InputError, match=r"\(4, 4, 3\), got \(4, 4, 1\)"):
-        vae.init(key, jnp.zeros((1, 4, 4, 3)), key=key, method=ELBO())
+        x = jnp.zeros((1, 4, 4, 3))
+        jax.eval_shape(lambda: vae.init(key, x, key=key, method=ELBO()))
 
 
 def test_too_few_channels_for_a_learned_scale_are_refused():
     with pytest.raises(InputError, match=r"two channels .* got shape \(2, 4, 4, 3\)"):
-        NormalHead(scale="learned").apply({}, jnp.zeros((2, 4, 4, 3)))
+        apply(NormalHead(scale="learned"), {}, np.zeros((2, 4, 4, 3), np.float32))
 
 
 COLUMNS = (("real",), ("integer", (0.5,), (0.0, 1.0)), ("category", 3), ("real",))
@@ -285,11 +311,12 @@ def test_scales_of_columns(key, scale, width, parameters):
     """Real columns have their own; those of integers are predicted."""
     head = MixedHead(COLUMNS, scale, init_scale=0.5)
     assert head.feature_shape((6,)) == (width,)
-    features = jax.random.normal(key, (4, width))
-    p, variables = head.init_with_output(key, features)
+    features = draw(4, width)
+    p, variables = jax.jit(head.init_with_output)(key, features)
     sizes = [v.size for v in jax.tree.leaves(variables)]
     assert sizes == ([parameters] if parameters else [])
-    assert p.sample(key).shape == (4, 6) and p.log_prob(p.mode).shape == (4,)
+    rows, density = jax.eval_shape(lambda p: (p.sample(key), p.log_prob(p.mode)), p)
+    assert rows.shape == (4, 6) and density.shape == (4,)
     is_half = np.isclose(np.exp(p.log_scale), 0.5, atol=2e-3).all(0)
     assert is_half[[0, 5]].all() == (scale != "learned")
     assert is_half[1] == (scale == "fixed")

@@ -1,5 +1,7 @@
 """Convolutional and residual networks, and what all networks share."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from flaxvae.checks import InputError
 from flaxvae.collectives import DATA_AXIS
@@ -21,6 +24,7 @@ from flaxvae.nn import (
 from flaxvae.nn.convnet import shrink
 from flaxvae.nn.layers import Dropout
 from flaxvae.objectives import ELBO
+from tests.random_variables import random_variables
 
 SHAPES = [(28, 28, 1), (28, 20, 1), (105, 105, 1), (8, 8, 1), (7, 9, 3)]
 
@@ -29,6 +33,12 @@ def shapes_of(module, *args):
     return jax.eval_shape(
         lambda k: module.init_with_output(k, *args), jax.random.key(0)
     )
+
+
+def shapes_of_terms(vae, shape):
+    key, x = jax.random.key(0), jnp.zeros(shape)
+    init = functools.partial(vae.init_with_output, method=ELBO())
+    return jax.eval_shape(init, key, x, key=key)[0]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -46,11 +56,7 @@ def shapes_of(module, *args):
 )
 def test_any_size_comes_back_exactly(shape, encoder, settings):
     vae = build_vae(shape, 3, encoder=encoder, **settings)
-    x = jnp.zeros((2, *shape))
-    terms, _ = jax.eval_shape(
-        lambda k: vae.init_with_output(k, x, key=k, method=ELBO()), jax.random.key(0)
-    )
-    assert terms["loss"].shape == (2,)
+    assert shapes_of_terms(vae, (2, *shape))["loss"].shape == (2,)
     z = jnp.zeros((5, 2, 3))
     decoded, _ = shapes_of(vae.decoder, z)
     assert decoded.shape == (5, 2, *shape)
@@ -107,6 +113,19 @@ def test_sizes_are_those_of_xlas_convolutions(size, stages, padding):
             kernel,
         )
         assert x.shape[1:3] == expected
+
+
+def draw(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+apply = jax.jit(lambda module, *args: module.apply(*args), static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train(module, variables, x):
+    """The output and the statistics after a batch."""
+    return module.apply(variables, x, mutable=["batch_stats"])
 
 
 def count(tree):
@@ -173,17 +192,16 @@ def test_a_bottleneck_is_as_narrow_as_asked_and_normalized_before_each_layer():
     assert biases == [False, False, True]  # only the last is not normalized
 
 
-def test_a_block_adds_to_what_comes_in(key):
+def test_a_block_adds_to_what_comes_in():
     """With its last convolution at zero, a block is the identity."""
-    x = jax.random.normal(key, (2, 8, 8, 1))
+    x = draw(2, 8, 8, 1)
     network = ResNetEncoder((4,), num_residual_blocks=1)
-    variables = network.init(key, x)
-    params = dict(variables["params"])
+    params = random_variables(network, x)["params"]
     last = params["stage_0_block_0_conv_c"]
-    params["stage_0_block_0_conv_c"] = jax.tree.map(jnp.zeros_like, last)
+    params["stage_0_block_0_conv_c"] = jax.tree.map(np.zeros_like, last)
     bare = ResNetEncoder((4,), num_residual_blocks=0)
-    expected = bare.apply({"params": {"stage_0": params["stage_0"]}}, x)
-    np.testing.assert_allclose(network.apply({"params": params}, x), expected)
+    expected = apply(bare, {"params": {"stage_0": params["stage_0"]}}, x)
+    np.testing.assert_allclose(apply(network, {"params": params}, x), expected)
 
 
 @pytest.mark.parametrize(
@@ -205,79 +223,72 @@ def test_resizing_interpolates_linearly_between_all_pixels():
     )
     identity = {"stage_0": {"kernel": jnp.ones((1, 1, 1, 1)), "bias": jnp.zeros(1)}}
     rows = jnp.broadcast_to(jnp.arange(4.0)[:, None, None], (1, 4, 4, 1))
-    found = network.apply({"params": identity}, rows)
+    found = apply(network, {"params": identity}, rows)
     expected = np.array([[3 * 0 + 3 * 1 + 2], [1 + 3 * 2 + 3 * 3]]) / 7
     np.testing.assert_allclose(found[0, ..., 0], expected.repeat(2, 1), rtol=1e-5)
 
 
-def test_leaky_relu_has_the_slope(key):
-    x = jnp.array([[1.0, -1.0]])
+def test_leaky_relu_has_the_slope():
+    x = np.array([[1, -1]], np.float32)
     encoder = MLPEncoder((2,), activation="leaky_relu", negative_slope=0.2)
-    params = {"params": {"hidden_0": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}}}
-    np.testing.assert_allclose(encoder.apply(params, x), [[1.0, -0.2]])
+    params = {"params": {"hidden_0": {"kernel": np.eye(2), "bias": np.zeros(2)}}}
+    np.testing.assert_allclose(apply(encoder, params, x), [[1.0, -0.2]])
 
 
-def test_the_exact_gelu_is_the_normal_distributions(key):
-    x = jax.random.normal(key, (20, 3))
-    network = MLPEncoder((), activation="gelu_exact")
-    expected = x * jax.scipy.stats.norm.cdf(x)
-    np.testing.assert_allclose(
-        network.activation_function()(x), expected, rtol=1e-5, atol=1e-6
-    )
+def test_the_exact_gelu_is_the_normal_distributions():
+    x = draw(20, 3)
+    gelu = jax.jit(MLPEncoder((), activation="gelu_exact").activation_function())
+    expected = x * stats.norm.cdf(np.float64(x))
+    np.testing.assert_allclose(gelu(x), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["batch", "layer", "group"])
 def test_a_normalization_takes_scale_and_shift_out(key, kind):
-    x = jax.random.normal(key, (64, 8, 8, 1))
+    x = draw(64, 8, 8, 1)
     network = ConvEncoder((16,), normalization=kind, activation="tanh")
-    variables = network.init(key, x)
+    variables = jax.jit(network.init)(key, x)
     norm = variables["params"]["conv_0_norm"]
     assert {leaf.shape for leaf in jax.tree.leaves(norm)} == {(16,)}
-    mutable = ["batch_stats"]
-    plain, _ = network.apply(variables, x, mutable=mutable)
-    scaled, _ = network.apply(variables, 100.0 * x, mutable=mutable)
+    plain, _ = train(network, variables, x)
+    scaled, _ = train(network, variables, 100 * x)
     np.testing.assert_allclose(plain, scaled, atol=0.02)
 
 
 @pytest.mark.parametrize("encoder", ["mlp", "conv", "resnet"])
 @pytest.mark.parametrize("kind", ["batch", "layer", "group"])
-def test_several_codes_of_an_example_are_decoded_one_by_one(key, kind, encoder):
+def test_several_codes_of_an_example_are_decoded_one_by_one(kind, encoder):
     sizes = {} if encoder == "mlp" else {"filters": (8,)}
     model = build_vae(
         (4, 4, 1), 2, encoder=encoder, hidden=(16,), normalization=kind, **sizes
     )
-    z = jnp.arange(1, 4)[:, None, None] * jax.random.normal(key, (3, 5, 2))
-    variables = model.decoder.init(key, z[0])
-    together = model.decoder.apply(variables, z)
-    each = [model.decoder.apply(variables, codes) for codes in z]
-    np.testing.assert_allclose(together, jnp.stack(each), atol=1e-5)
+    z = np.float32([[[1]], [[2]], [[3]]]) * draw(3, 5, 2)
+    variables = random_variables(model.decoder, z[0])
+    together = apply(model.decoder, variables, z)
+    each = [apply(model.decoder, variables, codes) for codes in z]
+    np.testing.assert_allclose(together, np.stack(each), atol=1e-5)
 
 
-def test_batch_statistics_are_used_after_training(key):
-    x = 3.0 + jax.random.normal(key, (64, 5))
+def test_batch_statistics_are_used_after_training():
+    x = 3 + draw(64, 5)
     network = MLPEncoder((4,), normalization="batch")
-    variables = network.init(key, x)
+    variables = random_variables(network, x)
     for _ in range(100):
-        trained, collections = network.apply(variables, x, mutable=["batch_stats"])
+        trained, collections = train(network, variables, x)
         variables = variables | collections
-    np.testing.assert_allclose(network.apply(variables, x), trained, atol=0.02)
+    np.testing.assert_allclose(apply(network, variables, x), trained, atol=0.02)
 
 
 @pytest.mark.parametrize("is_split", [False, True])
 def test_the_running_variance_may_be_pytorchs(key, is_split):
-    x = 3.0 + 2.0 * jax.random.normal(key, (16, 5))
+    x = 3 + 2 * draw(16, 5)
     network = MLPEncoder((4,), normalization="batch", batch_norm="torch")
-    variables = network.init(key, x)
-
-    def train(x):
-        return network.apply(variables, x, mutable=["batch_stats"])
-
+    variables = jax.jit(network.init)(key, x)
     if is_split:  # over eight devices
-        train = jax.pmap(train, axis_name=DATA_AXIS)
-        y, updated = train(x.reshape(8, 2, 5))
+        mapped = jax.pmap(functools.partial(train, network, variables), DATA_AXIS)
+        y, updated = jax.device_get(mapped(x.reshape(8, 2, 5)))
         updated = jax.tree.map(lambda leaf: leaf[0], updated)
     else:
-        y, updated = train(x)
+        y, updated = train(network, variables, x)
     h = np.asarray(x @ variables["params"]["hidden_0"]["kernel"])
     stats = updated["batch_stats"]["hidden_0_norm"]
     assert stats["count"] == 1 and stats["count"].dtype == jnp.int32
@@ -289,19 +300,24 @@ def test_the_running_variance_may_be_pytorchs(key, is_split):
 
 
 def test_dropout_acts_in_training_only(key):
-    x = jnp.ones((1000, 8))
+    x = np.ones((1000, 8), np.float32)
+    drop = jax.jit(
+        lambda module, variables, x, key: module.apply(
+            variables, x, rngs={"dropout": key}
+        ),
+        static_argnums=0,
+    )
     dropout = Dropout(0.25)
-    np.testing.assert_array_equal(dropout.apply({}, x), x)
-    y = dropout.apply({}, x, rngs={"dropout": key})
+    np.testing.assert_array_equal(apply(dropout, {}, x), x)
+    y = drop(dropout, {}, x, key)
     kept = np.asarray(y) > 0
     np.testing.assert_allclose(y[kept], 1 / 0.75, rtol=1e-6)
     # 8,000 draws: a standard error of 0.005
     assert abs(kept.mean() - 0.75) < 0.02
     network = MLPEncoder((16,), dropout=0.5)
-    variables = network.init(key, x)
-    still = network.apply(variables, x)
-    moved = network.apply(variables, x, rngs={"dropout": key})
-    assert not np.allclose(still, moved)
+    variables = random_variables(network, x)
+    moved = drop(network, variables, x, key)
+    assert not np.allclose(apply(network, variables, x), moved)
 
 
 @pytest.mark.parametrize(
@@ -312,19 +328,20 @@ def test_bfloat16_computes_in_it_with_float32_around(key, encoder):
     vae = build_vae(
         (8, 8, 1), 3, encoder=encoder, normalization="batch", dtype="bfloat16"
     )
-    x = jax.random.uniform(key, (16, 8, 8, 1))
-    variables = vae.init(key, x, key=key, method=ELBO())
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("f4")}
+    x = np.random.default_rng(0).random((16, 8, 8, 1), np.float32)
+    variables = random_variables(vae, x, key=key, method=ELBO())
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("f4")}
 
     def loss(vae):
         return vae.apply(variables, x, key=key, method=ELBO(), mutable=["batch_stats"])
 
-    terms, collections = loss(vae)
+    full = build_vae((8, 8, 1), 3, encoder=encoder, normalization="batch")
+    program = jax.jit(lambda: (loss(vae), loss(full)[0]["loss"])).trace()
+    assert "bf16" in str(program.jaxpr)
+    (terms, collections), expected = program.lower().compile()()
     assert {term.dtype for term in terms.values()} == {jnp.dtype("f4")}
     assert {leaf.dtype for leaf in jax.tree.leaves(collections)} == {jnp.dtype("f4")}
-    assert "bf16" in str(jax.make_jaxpr(lambda: loss(vae))())
-    full = build_vae((8, 8, 1), 3, encoder=encoder, normalization="batch")
-    np.testing.assert_allclose(terms["loss"], loss(full)[0]["loss"], rtol=0.02)
+    np.testing.assert_allclose(terms["loss"], expected, rtol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -346,21 +363,21 @@ def test_bfloat16_computes_in_it_with_float32_around(key, encoder):
         ({"dropout": 1.0}, "dropout must be < 1, got 1.0"),
     ],
 )
-def test_bad_settings_are_refused(key, settings, message):
+def test_bad_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         vae = build_vae((8, 8, 1), 2, **settings)
-        vae.init(key, jnp.zeros((1, 8, 8, 1)), key=key, method=ELBO())
+        shapes_of_terms(vae, (1, 8, 8, 1))
 
 
-def test_rows_are_refused_by_convolutions(key):
+def test_rows_are_refused_by_convolutions():
     vae = build_vae((12,), 2, encoder="conv")
     with pytest.raises(InputError, match="must be images"):
-        vae.init(key, jnp.zeros((1, 12)), key=key, method=ELBO())
+        shapes_of_terms(vae, (1, 12))
 
 
-def test_a_wrong_output_shape_is_refused_with_both(key):
+def test_a_wrong_output_shape_is_refused_with_both():
     vae = build_vae((8, 8, 1), 2, decoder=ConvDecoder((8, 7, 1)))
     with pytest.raises(
         InputError, match=r"\(8, 7, 1\).*\(8, 8, 1\)|\(8, 8, 1\).*\(8, 7, 1\)"
     ):
-        vae.init(key, jnp.zeros((1, 8, 8, 1)), key=key, method=ELBO())
+        shapes_of_terms(vae, (1, 8, 8, 1))

@@ -22,30 +22,34 @@ from flaxvae.nn.conv_primitives import conv
 from flaxvae.nn.dense import Dense
 from flaxvae.nn.products import product
 from flaxvae.nn.window import make_window
+from tests.random_variables import random_variables
 
 ROUNDING = 2.0**-8  # of a factor in bfloat16, relative, at most half of this
 
 
 def rounded(a):
-    return np.asarray(a.astype("bfloat16"), np.float64)
+    return np.float64(np.asarray(a).astype(jnp.bfloat16))
 
 
-def with_gradients(function, x, k, ct):
-    y, pull = jax.vjp(function, x, k)
+@jax.jit
+def product_and_gradients(x, k, ct):
+    y, pull = jax.vjp(product, x, k)
     return y, *pull(ct)
 
 
+def draw(*shape):
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+
+
 @pytest.fixture
-def factors(key):
+def factors():
     """x (N, I), k (I, O) and the gradient of y (N, O)."""
-    keys = jax.random.split(key, 3)
-    shapes = ((64, 40), (40, 33), (64, 33))
-    return [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
+    return [draw(64, 40), draw(40, 33), draw(64, 33)]
 
 
 def test_values_and_gradients_are_sums_of_rounded_factors(factors):
     x, k, ct = map(rounded, factors)
-    found = jax.jit(lambda *a: with_gradients(product, *a))(*factors)
+    found = product_and_gradients(*factors)
     for value, exact in zip(found, (x @ k, ct @ k.T, x.T @ ct), strict=True):
         assert value.dtype == jnp.float32
         np.testing.assert_allclose(value, exact, rtol=1e-5, atol=1e-5)
@@ -55,7 +59,7 @@ def test_values_and_gradients_are_sums_of_rounded_factors(factors):
 
 def test_products_equal_those_of_float64_within_bfloat16s_rounding(factors):
     x, k, ct = (np.asarray(a, np.float64) for a in factors)
-    found = with_gradients(product, *factors)
+    found = product_and_gradients(*factors)
     pairs = ((x, k), (ct, k.T), (x.T, ct))
     for value, (a, b) in zip(found, pairs, strict=True):
         error = np.abs(np.asarray(value, np.float64) - a @ b)
@@ -64,7 +68,7 @@ def test_products_equal_those_of_float64_within_bfloat16s_rounding(factors):
 
 def test_gradients_have_their_arguments_types(factors):
     x, k, ct = factors
-    y, x_bar, k_bar = with_gradients(product, x.astype("bfloat16"), k, ct)
+    y, x_bar, k_bar = product_and_gradients(x.astype(jnp.bfloat16), k, ct)
     assert (y.dtype, x_bar.dtype, k_bar.dtype) == (
         jnp.float32,
         jnp.bfloat16,
@@ -74,27 +78,28 @@ def test_gradients_have_their_arguments_types(factors):
 
 @pytest.mark.parametrize("form", products.AXES)
 @pytest.mark.parametrize("width", [2, 70])  # of b: either factor of x^T y is transposed
-def test_a_cpu_gets_the_same_product(key, form, width):
+def test_a_cpu_gets_the_same_product(form, width):
     i, j = products.AXES[form]
     shape_a, shape_b = [0, 0], [0, 0]
     shape_a[i] = shape_b[j] = 96
     shape_a[1 - i], shape_b[1 - j] = 40, width
-    key_a, key_b = jax.random.split(key)
-    a = jax.random.normal(key_a, shape_a)
-    b = jax.random.normal(key_b, shape_b)
+    a, b = draw(*shape_a), draw(*shape_b)
     args = {"form": form, "result": np.dtype("f4")}
-    expected = products.product_native(a, b, **args)
-    assert expected.shape == (40, width)
+
+    @jax.jit
+    def both_ways(a, b):
+        native = products.product_native(a, b, **args)
+        return native, products._product_on_cpu(a, b, **args).T
+
     # On a CPU, XLA fails to run a bfloat16 product whose result it transposes.
-    found = jax.jit(lambda a, b: products._product_on_cpu(a, b, **args).T)(a, b)
+    expected, found = both_ways(a, b)
+    assert expected.shape == (40, width)
     np.testing.assert_allclose(found.T, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_every_transformation(key):
+def test_every_transformation():
     """Forward mode, second derivatives and vmap over either factor and both."""
-    key_x, key_k = jax.random.split(key)
-    x = jax.random.normal(key_x, (3, 8, 6)).astype("bfloat16").astype("float32")
-    k = jax.random.normal(key_k, (3, 6, 5)).astype("bfloat16").astype("float32")
+    x, k = np.float32(rounded(draw(3, 8, 6))), np.float32(rounded(draw(3, 6, 5)))
 
     def second(multiply):
         def slope(x, k):
@@ -118,21 +123,22 @@ def test_every_transformation(key):
     [Dense(48), Conv(48, 3, 2), Conv(48, 3), Conv(48, 1), ConvTranspose(48, 4, 2)],
     ids=["dense", "strided", "stride 1", "1x1", "transposed"],
 )
-def test_a_layers_gradients_are_those_of_float32_and_not_rounded(key, layer):
-    x = jax.random.normal(key, (4, 6, 6, 40))
+def test_a_layers_gradients_are_those_of_float32_and_not_rounded(layer):
+    x = draw(4, 6, 6, 40)
     half = layer.clone(dtype="bfloat16")
-    variables = half.init(key, x)
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("f4")}
+    variables = random_variables(half, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("f4")}
 
-    def loss(layer):
-        def loss(variables, x):
+    @jax.jit
+    def of_both(variables, x):
+        def loss(variables, x, layer):
             y = layer.apply(variables, x)
             return jnp.sum(jnp.sin(y.astype("float32"))), y
 
-        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+        slopes = jax.grad(loss, (0, 1), has_aux=True)
+        return [slopes(variables, x, each) for each in (half, layer)]
 
-    found, y = loss(half)(variables, x)
-    expected, _ = loss(layer)(variables, x)
+    (found, y), (expected, _) = of_both(variables, x)
     assert y.dtype == jnp.bfloat16
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert a.dtype == jnp.float32

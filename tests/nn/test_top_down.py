@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-import flaxvae
 from flaxvae.checks import InputError
 from flaxvae.collectives import DATA_AXIS
 from flaxvae.distributions.levels import Codes
@@ -19,11 +18,13 @@ from flaxvae.nn.priors import TopVampPrior
 from flaxvae.nn.top_down import TopDownLevels
 from flaxvae.nn.top_down_blocks import enlarge, fold, grid_sizes, pool, unfold
 from flaxvae.objectives import ELBO, IWAE
+from flaxvae.training import fit
+from tests.random_variables import random_variables
 
 SHAPE = (7, 5, 1)
 TINY = {"blocks": (2, 2, 1), "widths": (4, 5, 4), "bottleneck": 2, "latent_channels": 2}
 GRIDS = ((1, 1), (4, 3), (7, 5))
-EVENTS = [(2,), (1, 1, 2), (4, 3, 2), (4, 3, 2), (7, 5, 2)]  # of the levels of TINY
+EVENTS = [(2,), (1, 1, 2), (4, 3, 2), (4, 3, 2)]  # of the levels of `passes`
 
 
 def build(shape=SHAPE, head=None, top=StandardNormal, **choices):
@@ -34,23 +35,17 @@ def build(shape=SHAPE, head=None, top=StandardNormal, **choices):
     return HierarchicalVAE(network, top(network.top_dim), head)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def initialize(model, x, noise=0.3):
+def initialize(model, x):
     """Parameters away from their start, at which posteriors equal priors."""
-    key = jax.random.key(0)
-    variables = model.init(key, x, key=key, method=ELBO())
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(key, len(leaves))
-    moved = [
-        a + noise * jax.random.normal(k, a.shape)
-        for a, k in zip(leaves, keys, strict=True)
-    ]
-    return jax.tree.unflatten(tree, moved)
+    return random_variables(model, x, method=lambda m, x: m.encode(x).draw(None))
 
 
-@pytest.fixture(scope="module")
-def x():
-    return (jax.random.uniform(jax.random.key(3), (8, *SHAPE)) > 0.5).astype(float)
+def make_bits(seed, *shape):
+    return np.random.default_rng(seed).integers(0, 2, shape).astype(np.float32)
+
+
+X = make_bits(3, 8, *SHAPE)
+ROWS = make_bits(4, 8, 4, 3, 1)
 
 
 @pytest.fixture(scope="module")
@@ -59,26 +54,24 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def variables(model, x):
-    return initialize(model, x)
+def variables(model):
+    return initialize(model, X)
 
 
 @pytest.fixture(scope="module")
-def passes(model, variables, x):
+def passes():
     """Three draws of each level, and what other passes compute from them."""
+    model = build((4, 3, 1), blocks=(2, 2), widths=(4, 5))
 
-    def run(m, x, key, three):
-        q = m.encode(x)
+    def run(m, key, three):
+        q = m.encode(ROWS)
         drawn = q.draw(key, (3,))
-        at = q.at(drawn.z)
-        bare = Codes(drawn.z.levels)
         return {
             "drawn": drawn,
-            "at": at,
-            "mean": q.draw(None),
+            "at": q.at(drawn.z),
             "log_prior": m.prior().log_prob(drawn.z),
             "cached": m.decode(drawn).logits,
-            "decoded": m.decode(bare).logits,
+            "decoded": m.decode(Codes(drawn.z.levels)).logits,
             "kept": m.prior().sample(key, (3, 8), given=drawn.z.levels[:3]),
             "kept_of_all": m.prior().sample(
                 key, (3, 8), given=drawn.z.levels, kept=three
@@ -92,12 +85,15 @@ def passes(model, variables, x):
         def sample(key, temperature):
             return m.prior().sample(key, (2,), temperature=temperature)
 
-        keys = jnp.stack([key, jax.random.key(9), key])
+        keys = jax.random.split(jax.random.key(9), 3)
         return jax.vmap(sample)(keys, jnp.array([0.0, 0.0, 1.0])).levels
 
     key = jax.random.key(1)
-    apply = jax.jit(lambda v, three: model.apply(v, x, key, three, method=run))
-    return apply(variables, 3)
+    apply = jax.jit(lambda v, three: model.apply(v, key, three, method=run))
+    variables = initialize(model, ROWS)
+    # Means of zero, variances of one: a draw is its noise.
+    still = apply(jax.tree.map(np.zeros_like, variables), 3)["drawn"]
+    return jax.device_get({**apply(variables, 3), "noise": still.z.levels})
 
 
 # Grids.
@@ -142,17 +138,16 @@ def test_grids_change_their_size_as_loops_over_places_say(fine, coarse):
         ((2, 1, 1), BernoulliHead(), (1, 1)),
     ],
 )
-def test_shapes_of_images_of_any_size(shape, head, blocks):
+def test_shapes_of_images_of_any_size(shape, head, blocks, key):
     model = build(shape, head, blocks=blocks, widths=4)
 
-    def run(key):
-        x = jnp.zeros((4, *shape))
-        _, variables = model.init_with_output(key, x, key=key, method=ELBO())
-        draws = model.apply(variables, x, method=lambda m, x: m.encode(x).draw(key))
-        codes = model.apply(variables, method=lambda m: m.prior().sample(key, (4,)))
-        return draws, codes, model.apply(variables, codes, method="decode").mean
+    def run(m, key):
+        draws = m.encode(jnp.zeros((4, *shape))).draw(key)
+        codes = m.prior().sample(key, (4,))
+        return draws, codes, m.decode(codes).mean
 
-    draws, codes, mean = jax.eval_shape(run, jax.random.key(0))
+    init = functools.partial(model.init_with_output, method=run)
+    (draws, codes, mean), _ = jax.eval_shape(init, key, key)
     sizes = grid_sizes(shape[:2])
     grids = [g for g, n in zip(sizes, blocks, strict=False) for _ in range(n)]
     assert draws.z.levels[0].shape == (4, 2)
@@ -171,7 +166,7 @@ def test_densities_of_draws_are_those_at_given_codes(passes):
     assert [z.shape for z in drawn.z.levels] == [(3, 8, *event) for event in EVENTS]
     for name in ("log_q", "log_p", "kl"):
         a, b = getattr(drawn, name), getattr(at, name)
-        assert a.shape == (5, 3, 8)
+        assert a.shape == (4, 3, 8)
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     expected = drawn.log_p.sum(0)
     np.testing.assert_allclose(passes["log_prior"], expected, rtol=1e-4, atol=1e-4)
@@ -183,30 +178,28 @@ def test_densities_of_draws_are_those_at_given_codes(passes):
 
 
 def test_draws_differ_between_levels_examples_and_repetitions(passes):
-    z = passes["drawn"].z.levels
-    noise = [np.asarray(a).reshape(3, 8, -1)[..., 0] for a in z]
-    assert len(np.unique(np.stack(noise))) == 5 * 3 * 8
+    noise = [z.reshape(3, 8, -1)[..., 0] for z in passes["noise"]]
+    assert len(np.unique(np.stack(noise))) == 4 * 3 * 8
 
 
 def test_given_levels_are_kept_and_the_others_drawn(passes):
     drawn, kept = passes["drawn"].z.levels, passes["kept"].levels
     for level in range(3):  # one of the two blocks on the second grid
         np.testing.assert_array_equal(kept[level], drawn[level])
-    for level in (3, 4):
-        assert np.abs(kept[level] - drawn[level]).min() > 0
+    assert np.abs(kept[3] - drawn[3]).min() > 0
     for a, b in zip(passes["kept_of_all"].levels, passes["kept"].levels, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     for cold, again, _ in passes["samples"]:
         np.testing.assert_array_equal(cold, again)
-    cold, _, prior = passes["samples"][4]
+    cold, _, prior = passes["samples"][3]
     assert np.abs(prior - cold).max() > 0.1
 
 
-def test_kl_of_each_level_is_the_mean_of_its_draws(small, rows):
+def test_kl_of_each_level_is_the_mean_of_its_draws(small):
     K = 3000
 
     def run(m, key):
-        draws = m.encode(rows[:2]).draw(key, (K,))
+        draws = m.encode(ROWS[:2]).draw(key, (K,))
         return draws.log_q - draws.log_p, draws.kl
 
     key, model = jax.random.key(5), build_small()
@@ -218,12 +211,14 @@ def test_kl_of_each_level_is_the_mean_of_its_draws(small, rows):
     assert (error < 0.1 * np.asarray(kl).mean(1) + 0.05).all()
 
 
-def test_posteriors_start_equal_to_priors(key, rows):
-    model = build_small()
-    start = initialize(model, rows, 0.0)
-    draws = jax.jit(
-        lambda v: model.apply(v, rows, method=lambda m, x: m.encode(x).draw(key))
-    )(start)
+def test_posteriors_start_equal_to_priors(key):
+    model = build((4, 3, 1), blocks=(1, 1), widths=4, encoder_blocks=(0, 0))
+
+    def run(m, x):
+        return m.encode(x).draw(key)
+
+    init = jax.jit(functools.partial(model.init_with_output, method=run))
+    draws, _ = init(key, ROWS)
     np.testing.assert_allclose(draws.kl, 0.0, atol=1e-6)
     np.testing.assert_allclose(draws.log_q, draws.log_p, rtol=1e-6)
 
@@ -303,46 +298,53 @@ def expected_pass(p, x):
     return levels, [k.sum((1, 2, 3)) for k in kl], logits
 
 
-def test_a_pass_is_that_of_loops_over_blocks(variables, passes, x):
+def test_a_pass_is_that_of_loops_over_blocks(model, variables):
     """Each block has its own parameters, in the order of the levels."""
-    as_float64 = jax.tree.map(lambda a: np.asarray(a, np.float64), variables)
-    expected = expected_pass(as_float64["params"]["network"], np.asarray(x, float))
+
+    def run(m, x):
+        mean = m.encode(x).draw(None)
+        return mean, m.decode(Codes(mean.z.levels)).logits
+
+    mean, decoded = jax.jit(lambda v: model.apply(v, X, method=run))(variables)
+    as_float64 = jax.tree.map(np.float64, variables)
+    expected = expected_pass(as_float64["params"]["network"], np.float64(X))
     levels, kl, logits = expected
-    mean = passes["mean"]
     for found, wanted in zip(mean.z.levels, levels, strict=True):
         np.testing.assert_allclose(found, wanted.reshape(found.shape), atol=2e-4)
     np.testing.assert_allclose(mean.kl, np.stack(kl), rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(mean.output, logits, atol=1e-3)
+    for output in (mean.output, decoded):
+        np.testing.assert_allclose(output, logits, atol=1e-3)
 
 
 # Gradients and programs.
 
 
-def loss_of(model, x, key):
-    objective = IWAE(num_samples=2)
+def loss_of(model, x):
+    objective, key = IWAE(num_samples=2), jax.random.key(6)
     return lambda v: model.apply(v, x, key=key, method=objective)["loss"].mean()
 
 
 def build_small(**choices):
     """Three levels on two grids, which compile quickly."""
-    return build((4, 3, 1), blocks=(1, 2), widths=4, **choices)
+    choices = {"blocks": (1, 2), "encoder_blocks": (0, 2), "widths": 4, **choices}
+    return build((4, 3, 1), **choices)
+
+
+def loss_and_gradient(v, x, **choices):
+    return jax.value_and_grad(loss_of(build_small(**choices), x))(v)
+
+
+compute_gradient = jax.jit(loss_and_gradient)
 
 
 @pytest.fixture(scope="module")
-def rows():
-    return (jax.random.uniform(jax.random.key(4), (8, 4, 3, 1)) > 0.5).astype(float)
+def small():
+    return initialize(build_small(), ROWS)
 
 
 @pytest.fixture(scope="module")
-def small(rows):
-    return initialize(build_small(), rows, 0.3)
-
-
-@pytest.fixture(scope="module")
-def gradient(small, rows):
-    """The loss and its gradient."""
-    loss = loss_of(build_small(), rows, jax.random.key(6))
-    return jax.jit(jax.value_and_grad(loss))(small)
+def gradient(small):
+    return jax.device_get(compute_gradient(small, ROWS))
 
 
 def test_no_two_biases_are_added_to_one_state(variables):
@@ -352,10 +354,9 @@ def test_no_two_biases_are_added_to_one_state(variables):
         assert params[name].keys() == {"kernel"}
 
 
-def test_recomputed_blocks_have_the_same_gradient(small, rows, gradient):
-    loss = loss_of(build_small(remat=True), rows, jax.random.key(6))
-    again = jax.jit(jax.value_and_grad(loss))(small)
-    assert_close(again, gradient)
+def test_recomputed_blocks_have_the_same_gradient(small, gradient):
+    again = jax.jit(functools.partial(loss_and_gradient, remat=True))
+    assert_close(again(small, ROWS), gradient)
 
 
 def assert_close(a, b):
@@ -364,57 +365,51 @@ def assert_close(a, b):
     )
 
 
-def test_gradient_is_that_of_finite_differences(small, rows):
+def test_gradient_is_that_of_finite_differences(small):
     with jax.enable_x64(True):
         wide = jax.tree.map(np.float64, small)
-        images = jnp.asarray(np.float64(rows))
-        loss = loss_of(build_small(dtype=None), images, jax.random.key(6))
+        loss = loss_of(build_small(dtype=None), np.float64(ROWS))
         direction = jax.tree.map(np.cos, wide)
 
         @jax.jit
+        @jax.value_and_grad
         def along(s):
             return loss(jax.tree.map(lambda a, d: a + s * d, wide, direction))
 
         step = 1e-5
-        found = (along(step) - along(-step)) / (2 * step)
-        assert found.dtype == jnp.float64
-        np.testing.assert_allclose(found, jax.jit(jax.grad(along))(0.0), rtol=1e-6)
+        (above, _), (below, _), (_, slope) = map(along, (step, -step, 0.0))
+        assert above.dtype == jnp.float64
+        np.testing.assert_allclose((above - below) / (2 * step), slope, rtol=1e-6)
 
 
-def test_the_program_does_not_grow_with_depth(key):
+def test_the_program_does_not_grow_with_depth():
     def count(blocks):
-        model, x = build(blocks=blocks, widths=4), jnp.zeros((2, *SHAPE))
-        shapes = jax.eval_shape(
-            lambda key: model.init(key, x, key=key, method=ELBO()), key
-        )
-
-        gradient = jax.value_and_grad(loss_of(model, x, key))
-        text = str(jax.make_jaxpr(gradient)(shapes)).splitlines()
+        model = build_small(blocks=blocks, encoder_blocks=blocks)
+        gradient = jax.value_and_grad(loss_of(model, ROWS))
+        program = jax.make_jaxpr(gradient)(initialize(model, ROWS))
         # Each level's codes are cut out of those of its group.
         cuts = ("= split[", "= squeeze[", "= slice[")
-        return sum(" = " in line and not any(c in line for c in cuts) for line in text)
+        lines = str(program).splitlines()
+        return sum(" = " in line and not any(c in line for c in cuts) for line in lines)
 
     assert count((1, 2)) == count((1, 8))
 
 
-def test_eight_devices_compute_what_one_does(small, rows, gradient):
-    def grad(v, x):
-        return jax.value_and_grad(loss_of(build_small(), x, jax.random.key(6)))(v)
-
+def test_eight_devices_compute_what_one_does(small, gradient):
     def local(v, x):
-        return jax.lax.pmean(grad(v, x), DATA_AXIS)
+        return jax.lax.pmean(loss_and_gradient(v, x), DATA_AXIS)
 
     mesh = jax.sharding.Mesh(np.array(jax.devices()), (DATA_AXIS,))
-    split = jax.device_put(rows, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
-    assert_close(jax.jit(grad)(small, split), gradient)
-    mapped = jax.pmap(local, DATA_AXIS, in_axes=(None, 0))(small, rows[:, None])
+    split = jax.device_put(ROWS, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+    assert_close(compute_gradient(small, split), gradient)
+    mapped = jax.pmap(local, DATA_AXIS, in_axes=(None, 0))(small, ROWS[:, None])
     assert_close(jax.tree.map(lambda a: a[0], jax.device_get(mapped)), gradient)
 
 
-def test_bfloat16_keeps_densities_in_float32(small, rows, key):
+def test_bfloat16_keeps_densities_in_float32(small, key):
     model = build_small(dtype="bfloat16")
     draws = jax.eval_shape(
-        lambda v: model.apply(v, rows, method=lambda m, x: m.encode(x).draw(key)),
+        lambda v: model.apply(v, ROWS, method=lambda m, x: m.encode(x).draw(key)),
         small,
     )
     assert draws.output.dtype == jnp.bfloat16
@@ -422,32 +417,23 @@ def test_bfloat16_keeps_densities_in_float32(small, rows, key):
     assert {a.dtype for a in arrays} == {jnp.dtype("float32")}
 
 
-def test_a_vamp_prior_mixes_posteriors_of_the_top_level(x, key):
+def test_a_vamp_prior_mixes_posteriors_of_the_top_level(key):
     def top(D):
         return TopVampPrior(data_shape=SHAPE, num_components=3)
 
     model = build(top=top, blocks=(1,), widths=4)
-    variables = initialize(model, x)
     draws = jax.jit(
-        lambda v: model.apply(v, x, method=lambda m, x: m.encode(x).draw(key))
-    )(variables)
+        lambda v: model.apply(v, X, method=lambda m, x: m.encode(x).draw(key))
+    )(initialize(model, X))
     np.testing.assert_allclose(draws.kl[0], draws.log_q[0] - draws.log_p[0], atol=1e-5)
     assert draws.kl_per_dimension[0] is None
 
 
-def test_it_is_trained_like_any_model():
-    data = flaxvae.data.load("digits")
-    network = TopDownLevels(
-        (8, 8, 1),
-        blocks=(1, 2),
-        widths=8,
-        bottleneck=2,
-        latent_channels=2,
-        encoder_blocks=(0, 1),
-    )
+def test_it_is_trained_like_any_model(stripes):
+    network = TopDownLevels((4, 4, 1), **TINY | {"blocks": (1, 2), "widths": 4})
     model = HierarchicalVAE(network, StandardNormal(2), BernoulliHead())
-    trained = flaxvae.fit(
-        model, data, epochs=2, learning_rate=5e-3, ema_decay=0.5, progress=False
+    trained = fit(
+        model, stripes, epochs=2, batch_size=15, learning_rate=5e-3, progress=False
     )
     first, last = (r["validation"]["elbo"] for r in trained.history)
     assert last > first

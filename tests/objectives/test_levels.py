@@ -108,7 +108,7 @@ def test_bounds_rise_from_the_elbo_to_the_evidence(inference, key):
         for objective in (
             ELBO(),
             ELBO(kl="sampled"),
-            IWAE(num_samples=5),
+            IWAE(num_samples=4),
             IWAE(num_samples=40, estimator="stl"),
         )
     ]

@@ -1,9 +1,12 @@
 """M2's bound against enumeration by hand, and who learns from what."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import log_softmax, softmax
 
 from flaxvae.checks import InputError
 from flaxvae.data import binarize
@@ -13,61 +16,73 @@ from flaxvae.models import Classifier, SemiSupervisedVAE, build_vae
 from flaxvae.nn import MLPEncoder
 from flaxvae.objectives import ELBO, M2
 from flaxvae.objectives.objective import with_arrays
+from tests.random_variables import random_variables
 
 SHAPE = (3, 3, 1)
 Y = 3
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model():
     vae = build_vae(SHAPE, 2, hidden=(6,), conditional="concat", num_classes=Y)
     return SemiSupervisedVAE(vae, Classifier(MLPEncoder(hidden=(5,)), Y))
 
 
-@pytest.fixture
-def batch(key):
-    x = jax.random.uniform(key, (4, *SHAPE))
-    labelled = jax.random.uniform(jax.random.key(1), (2, *SHAPE))
-    return x, labelled, jnp.array([2, 0])
+@pytest.fixture(scope="module")
+def batch():
+    x = np.random.default_rng(0).random((6, *SHAPE), np.float32)
+    return x[:4], x[4:], np.array([2, 0], np.int32)
 
 
-def init(model, batch, key):
-    x, labelled, labels = batch
-    return model.init(key, x, key=key, method=M2(x=labelled, labels=labels))
+@pytest.fixture(scope="module")
+def variables(model, batch):
+    return random_variables(model, batch[0], method="init_all")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def compute_terms(model, variables, objective, x, key):
+    return model.apply(variables, x, key=key, method=objective)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def compute_logits(model, variables, x):
+    return model.apply(variables, x)
 
 
 def apply(model, variables, batch, key, **weights):
     """M2's terms; it splits ``key`` into the keys of its draws."""
     x, labelled, labels = batch
     objective = M2(x=labelled, labels=labels, **weights)
-    return model.apply(variables, x, key=key, method=objective)
+    return compute_terms(model, variables, objective, x, key)
 
 
-def test_the_bound_by_enumeration(model, batch, key):
+def test_the_bound_by_enumeration(model, variables, batch, key):
     """U(x) = sum_y q(y|x) (-ELBO(x|y) + log Y + log q(y|x)), example by example."""
     x = batch[0]
-    variables = init(model, batch, key)
     terms = apply(model, variables, batch, key, alpha=0.0, labelled_weight=0.0)
-    q = np.asarray(jax.nn.softmax(model.apply(variables, x)), np.float64)
+    q = softmax(np.float64(compute_logits(model, variables, x)), -1)
     key_u = jax.random.split(jax.random.split(key)[1])[0]
     # The draws of all classes: one for each row, class by class.
     eps = np.asarray(jax.random.normal(key_u, (Y * 4, 2))).reshape(Y, 4, 2)
+
+    @jax.jit
+    def one(x, y, eps):
+        def method(model):
+            given = model.given(y[None])
+            posterior = given.encode(x[None])
+            z = posterior.mean + posterior.std * eps[None]
+            log_likelihood = given.decode(z).log_prob(x[None])
+            return posterior.mean, posterior.log_var, log_likelihood
+
+        return model.apply(variables, method=method)
+
     bound = np.zeros(4)
     for i in range(4):
         for y in range(Y):
-
-            def one(model, x, y=y, i=i):
-                given = model.given(jnp.array([y]))
-                posterior = given.encode(x)
-                z = posterior.mean + posterior.std * eps[y, i][None]
-                return posterior, given.decode(z).log_prob(x)
-
-            posterior, log_likelihood = model.apply(variables, x[i : i + 1], method=one)
-            var = np.exp(np.asarray(posterior.log_var, np.float64))
-            kl = 0.5 * (var + np.asarray(posterior.mean) ** 2 - 1 - np.log(var)).sum()
-            bound[i] += q[i, y] * (
-                float(log_likelihood[0]) - kl - np.log(Y) - np.log(q[i, y])
-            )
+            moments = one(x[i], np.int32(y), eps[y, i])
+            mean, log_var, log_likelihood = (np.float64(a[0]) for a in moments)
+            kl = 0.5 * (np.exp(log_var) + mean**2 - 1 - log_var).sum()
+            bound[i] += q[i, y] * (log_likelihood - kl - np.log(Y) - np.log(q[i, y]))
     np.testing.assert_allclose(terms["elbo"], bound, rtol=1e-4)
     np.testing.assert_allclose(terms["loss"], -bound, rtol=1e-4)
     np.testing.assert_allclose(
@@ -75,25 +90,26 @@ def test_the_bound_by_enumeration(model, batch, key):
     )
 
 
-def test_labelled_examples_add_their_bound_and_their_cross_entropy(model, batch, key):
+def test_labelled_examples_add_their_bound_and_their_cross_entropy(
+    model, variables, batch, key
+):
     _, labelled, labels = batch
-    variables = init(model, batch, key)
 
     def loss(**weights):
         return np.asarray(apply(model, variables, batch, key, **weights)["loss"])
 
     plain = loss(alpha=0.0, labelled_weight=0.0)
-    log_q = np.log(jax.nn.softmax(model.apply(variables, labelled)))
+    log_q = log_softmax(compute_logits(model, variables, labelled), -1)
     cross_entropy = -np.mean([log_q[0, 2], log_q[1, 0]])
     np.testing.assert_allclose(
         loss(alpha=7.0, labelled_weight=0.0) - plain, 7.0 * cross_entropy, rtol=1e-3
     )
     key_l = jax.random.split(jax.random.split(key)[1])[1]
-    bound = model.apply(
-        variables,
-        labelled,
-        method=lambda m, x: ELBO()(m.given(labels), x, key=key_l)["elbo"],
-    )
+
+    def method(model):
+        return ELBO()(model.given(labels), labelled, key=key_l)["elbo"]
+
+    bound = jax.jit(lambda: model.apply(variables, method=method))()
     np.testing.assert_allclose(
         loss(alpha=0.0, labelled_weight=2.0) - plain,
         -2.0 * (np.mean(bound) - np.log(Y)),
@@ -101,9 +117,9 @@ def test_labelled_examples_add_their_bound_and_their_cross_entropy(model, batch,
     )
 
 
-def test_the_classifier_learns_from_unlabelled_examples_too(model, batch, key):
-    variables = init(model, batch, key)
-
+def test_the_classifier_learns_from_unlabelled_examples_too(
+    model, variables, batch, key
+):
     def loss(params, feedback):
         weights = {"alpha": 0.0, "labelled_weight": 0.0, "feedback": feedback}
         return apply(model, {"params": params}, batch, key, **weights)["loss"].mean()
@@ -124,17 +140,16 @@ def test_the_classifier_learns_from_unlabelled_examples_too(model, batch, key):
             )
 
 
-def test_a_step_draws_labelled_examples_or_takes_all(model, batch, key):
+def test_a_step_draws_labelled_examples_or_takes_all(model, variables, batch, key):
     x, labelled, labels = batch
-    variables = init(model, batch, key)
     whole = M2(x=labelled, labels=labels, batch_size=2)
     some = M2(x=labelled, labels=labels, batch_size=1)
 
     def loss(objective, key):
-        return model.apply(variables, x, key=key, method=objective)
+        return compute_terms(model, variables, objective, x, key)
 
-    log_q = np.asarray(jax.nn.log_softmax(model.apply(variables, labelled)))
-    each = -log_q[np.arange(2), np.asarray(labels)]
+    log_q = log_softmax(compute_logits(model, variables, labelled), -1)
+    each = -log_q[np.arange(2), labels]
     np.testing.assert_allclose(
         loss(whole, key)["classification_loss"], each.mean(), rtol=1e-5
     )
@@ -174,13 +189,13 @@ def test_labels_are_chosen_evenly_and_by_the_seed():
 
 
 class Watched:
-    """A bound model that keeps what it is applied to."""
+    """A bound model that notes what it is applied to."""
 
     def __init__(self, model, seen):
         self.model, self.seen = model, seen
 
     def __call__(self, x):
-        self.seen.append(np.asarray(x))
+        self.seen.append(x)
         return self.model(x)
 
     def given(self, labels):
@@ -188,50 +203,55 @@ class Watched:
 
 
 def labelled_inputs(objective, x, key):
-    """The unlabelled and labelled examples whose logits a step computes."""
-    shape = x.shape[1:]
-    vae = build_vae(shape, 2, hidden=(4,), conditional="concat", num_classes=8)
+    """The labelled examples whose logits a step computes."""
+    (unlabelled, labelled), loss = jax.device_get(step_of(objective, x, key))
+    np.testing.assert_array_equal(unlabelled, x)
+    assert np.isfinite(loss).all()
+    return labelled
+
+
+@jax.jit
+def step_of(objective, x, key):
+    vae = build_vae(x.shape[1:], 2, hidden=(4,), conditional="concat", num_classes=8)
     model = SemiSupervisedVAE(vae, Classifier(MLPEncoder(hidden=(4,)), 8))
-    variables = model.init(jax.random.key(0), x, method="init_all")
     seen = []
-    terms = model.apply(
-        variables, x, method=lambda m, x: objective(Watched(m, seen), x, key=key)
-    )
-    assert np.isfinite(terms["loss"]).all()
-    return seen
+
+    def method(model, x):
+        return objective(Watched(model, seen), x, key=key)["loss"]
+
+    loss = model.apply(random_variables(model, x, method="init_all"), x, method=method)
+    return seen, loss
 
 
 def test_labelled_examples_are_binarized_and_dequantized_as_the_others(stripes, key):
     few = stripes.train[:30]
-    x = jnp.asarray(few.x / 255.0, jnp.float32)
-    levels = np.asarray(x)
+    x = levels = np.float32(few.x / 255)
     binary, noisy = binarize(stripes, "dynamic"), dequantize(stripes)
     for stored in (few.x, levels):  # integers, or images in [0, 1]
         objective = M2(x=stored, labels=few.labels).complete(None, binary).objective
-        draws = []
-        for seed in range(50):
-            labelled = objective.preprocess(stored, jax.random.key(seed))
-            draws.append(np.asarray(labelled))
+        preprocess = functools.partial(objective.preprocess, stored)
+        keys = jax.random.split(key, 50)
+        draws = np.asarray(jax.jit(jax.vmap(preprocess))(keys))
         assert set(np.unique(draws)) == {0.0, 1.0}
         error = np.sqrt(levels * (1 - levels) / 50) + 0.02
         assert (np.abs(np.mean(draws, 0) - levels) < 5 * error).all()
-        _, one = labelled_inputs(objective, x, key)
-        _, other = labelled_inputs(objective, x, jax.random.key(1))
+        one = labelled_inputs(objective, x, key)
+        other = labelled_inputs(objective, x, jax.random.key(1))
         assert set(np.unique(one)) == {0.0, 1.0}
         assert (one != other).any()
         assert abs(one.mean() - levels.mean()) < 0.05
     objective = M2(x=few.x, labels=few.labels).complete(None, noisy).objective
-    _, found = labelled_inputs(objective, x, key)
+    found = labelled_inputs(objective, x, key)
     np.testing.assert_array_equal(np.floor(256 * found), few.x)
     assert np.std(256 * found - few.x) == pytest.approx(12**-0.5, rel=0.1)
 
 
 def test_labelled_examples_are_as_they_are_where_nothing_is_drawn(stripes, key):
     few = stripes.train[:30]
-    x = jnp.asarray(few.x / 255.0, jnp.float32)
+    x = np.float32(few.x / 255)
     objective = M2(x=x, labels=few.labels)
     for data in (stripes, binarize(stripes, "threshold"), dequantize(stripes)):
         completed = objective.complete(None, data).objective
         assert completed is objective and completed.preprocess is None
-    _, found = labelled_inputs(objective, x, key)
+    found = labelled_inputs(objective, x, key)
     np.testing.assert_array_equal(found, x)
