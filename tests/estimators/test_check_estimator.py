@@ -23,8 +23,8 @@ EXPECTED = {
 }
 
 
-# Short trainings, compiled for tables of any length. A detector's VAEs would be compiled
-# for each number of columns, and what most checks are about happens before any score.
+# Short trainings, compiled for tables of any length. A detector's VAEs would be
+# compiled for each number of columns, and most checks are about what happens before.
 ESTIMATORS = [
     VAETransformer(max_epochs=25, random_state=0),
     VAEImputer(max_epochs=25, random_state=0),
