@@ -68,7 +68,9 @@ def test_the_standard_error_of_two_examples_is_half_their_difference():
 def digits():
     data = binarize(load("digits"), "static")
     vae = build_vae(data.shape, 8, hidden=(64,))
-    return fit(vae, data, epochs=15, batch_size=48, progress=False), data.test[:200]
+    one = Engine(devices=1)
+    trained = fit(vae, data, epochs=15, batch_size=48, engine=one, progress=False)
+    return trained, data.test[:200]
 
 
 def check_coverage(trained, split, num_samples, seeds=20):

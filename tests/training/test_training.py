@@ -40,11 +40,8 @@ def test_fit_takes_a_training_in_place_of_its_parts(vae, stripes, tmp_path):
 def test_sweep_takes_a_training(vae, stripes):
     grid = {"beta": [0.5, 2.0], "learning_rate": [1e-3]}
     parts = Training(vae, stripes, optimization=Optimization(**CHOICES))
-    for members in (
-        training.sweep(parts, grid=grid, progress=False),
-        flaxvae.sweep(parts, grid=grid, progress=False),
-    ):
-        assert [m.setting["beta"] for m in members] == [0.5, 2.0]
+    members = flaxvae.sweep(parts, grid=grid, progress=False)  # `training.sweep`'s runs
+    assert [m.setting["beta"] for m in members] == [0.5, 2.0]
     alone = training.fit(
         vae,
         stripes,
