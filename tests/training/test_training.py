@@ -49,13 +49,11 @@ def test_sweep_takes_a_training(vae, stripes):
         progress=False,
         **{**CHOICES, "learning_rate": 1e-3},
     )
-    np.testing.assert_allclose(
-        *(
-            jax.flatten_util.ravel_pytree(each.variables)[0]
-            for each in (members[1].trained, alone)
-        ),
-        atol=1e-5,
-    )
+    for one, other in zip(
+        *(jax.tree.leaves(run.variables) for run in (members[1].trained, alone)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
     with pytest.raises(InputError, match="unknown name in the grid 'latent_dim'"):
         training.sweep(parts, grid={"latent_dim": [2]}, progress=False)
     with pytest.raises(InputError, match="grid must be a dict of lists, got None"):
