@@ -7,7 +7,7 @@ import jax
 
 
 def share_program(
-    make: Callable[..., Callable],
+    make: Callable[..., Callable], *, static_argnames: str | None = None
 ) -> Callable[..., jax.stages.Wrapped]:
     """``jax.jit(make(*args))``, the same function for equal arguments.
 
@@ -17,18 +17,20 @@ def share_program(
 
     Args:
       make: from a model, and what else the program depends on, to a pure function.
+      static_argnames: of that function, as `jax.jit` takes it.
     """
+    jit = functools.partial(jax.jit, static_argnames=static_argnames)
 
     @functools.lru_cache(maxsize=32)
     def compiled(*args: Hashable) -> jax.stages.Wrapped:
-        return jax.jit(make(*args))
+        return jit(make(*args))
 
     @functools.wraps(make)
     def share(*args: Hashable) -> jax.stages.Wrapped:
         try:
             hash(args)
         except TypeError:
-            return jax.jit(make(*args))
+            return jit(make(*args))
         return compiled(*args)
 
     return share
