@@ -1,5 +1,7 @@
 """Means of an objective's terms over a whole split, the ELBO's above all."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -8,8 +10,9 @@ from flax.typing import VariableDict
 from flaxvae.batch import Batch
 from flaxvae.capabilities import Decodes, Encodes, HasPrior
 from flaxvae.checks import InputError, check_terms
-from flaxvae.data import Split
+from flaxvae.data import Preprocessing, Split
 from flaxvae.data.rows import in_memory
+from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.models import VQVAE, Autoencoder, Classifier, CodePrior
 from flaxvae.models.bind import apply_bound
@@ -24,7 +27,7 @@ from flaxvae.objectives import (
 )
 from flaxvae.schedules import at_full_value
 from flaxvae.training import Trained
-from flaxvae.training.evaluate import EVALUATION_BATCH, make_evaluate
+from flaxvae.training.evaluate import EVALUATION_BATCH, Evaluate, make_evaluate
 from flaxvae.training.inputs import batch_of, check_split
 
 PIECE_BYTES = 128 * 2**20  # of stored examples on the device at once
@@ -74,9 +77,7 @@ def evaluate_means(
             f"split must hold {objective.least_batch} examples for the objective "
             f"{type(objective).__name__}, which compares them, got {len(split)}"
         )
-    evaluate = jax.jit(
-        make_evaluate(trained.model, trained.preprocessing), static_argnames="count"
-    )
+    evaluate = _compile_evaluate(trained.model, trained.preprocessing, EVALUATION_BATCH)
     key = evaluation_key(trained, seed=seed)
     batches = max(1, PIECE_BYTES * len(split) // (split.x.nbytes * EVALUATION_BATCH))
     totals: dict[str, np.ndarray] = {}
@@ -102,6 +103,14 @@ def evaluate_means(
     means = {name: total / split.total_weight for name, total in totals.items()}
     check_terms("the mean", means)
     return means
+
+
+@functools.partial(share_program, static_argnames="count")
+def _compile_evaluate(
+    model: nn.Module, preprocessing: Preprocessing, batch_size: int
+) -> Evaluate:
+    """See `make_evaluate`."""
+    return make_evaluate(model, preprocessing, batch_size=batch_size)
 
 
 def evaluate_each(

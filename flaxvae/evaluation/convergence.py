@@ -21,6 +21,7 @@ from flaxvae.evaluation.likelihood import (
     make_log_weights,
     plan_draws,
 )
+from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.keys import draw_key
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
@@ -169,10 +170,11 @@ def average_groups(
     return np.stack(means, axis=1), np.stack(variances, axis=1)
 
 
+@share_program
 def _make_every_log_weight(
     model: nn.Module, num_samples: int, in_chunk: int
 ) -> EveryLogWeight:
-    """Makes ``compute(variables, batch, key) -> (K, B)``, all log-weights.
+    """Compiles ``compute(variables, batch, key) -> (K, B)``, all log-weights.
 
     Args:
       model: an unbound model.
@@ -180,7 +182,6 @@ def _make_every_log_weight(
       in_chunk: how many draws are decoded at once.
     """
 
-    @jax.jit
     def compute(
         variables: VariableDict, batch: Batch[jax.Array], key: jax.Array
     ) -> jax.Array:

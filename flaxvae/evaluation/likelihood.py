@@ -21,6 +21,7 @@ from flaxvae.dtypes import narrow
 from flaxvae.evaluation.batches import map_batches
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE, bytes_per_row
+from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import apply_bound
 from flaxvae.models.hierarchical import HierarchicalVAE
@@ -88,7 +89,7 @@ def estimate_nll(
     """
     num_samples = as_integer("num_samples", num_samples, 1)
     split, B, in_chunk = plan_draws(trained, split, num_samples, memory_budget)
-    estimate = jax.jit(make_estimate(trained.model, num_samples, in_chunk))
+    estimate = make_estimate(trained.model, num_samples, in_chunk)
     root = draw_key(trained, Stream.TEST, 1, seed=seed)  # 0: the ELBO's
     found: list[tuple[np.ndarray, ...]] = []
     done = 0
@@ -235,10 +236,11 @@ def check_density(model: object, levels: int | None) -> None:
         )
 
 
+@share_program
 def make_estimate(
     model: nn.Module, num_samples: int, in_chunk: int
 ) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
-    """Makes ``estimate(variables, batch, key) -> (log p(x), samples, groups)``.
+    """Compiles ``estimate(variables, batch, key) -> (log p(x), samples, groups)``.
 
     The first two are ``(B,)``, log p(x) and the effective sample size; the third is
     ``(B, G)``, as `monte_carlo_variance` takes it.

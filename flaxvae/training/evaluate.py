@@ -39,7 +39,10 @@ class Evaluate(Protocol):
 
 
 def make_evaluate(
-    model: nn.Module, preprocess: Preprocess, devices: Devices = ONE_DEVICE
+    model: nn.Module,
+    preprocess: Preprocess,
+    devices: Devices = ONE_DEVICE,
+    batch_size: int | None = None,
 ) -> Evaluate:
     """Makes ``evaluate(variables, objective, examples, key, number=0, count=None)``.
 
@@ -53,6 +56,8 @@ def make_evaluate(
       model: an unbound model.
       preprocess: from stored examples to the model's input.
       devices: who shares each batch.
+      batch_size: examples in a batch, if there are as many; default
+        `EVALUATION_BATCH`.
 
     Returns:
       A pure function from the model's variables, an objective (with the full values of
@@ -76,16 +81,16 @@ def make_evaluate(
         examples, weight = examples.without_weight(), examples.weight
         num_examples = len(examples.x)
         counted = num_examples if count is None else count
-        batch_size = min(EVALUATION_BATCH, num_examples)
-        num_batches = -(-counted // batch_size)
-        first = jnp.arange(num_batches, dtype=jnp.int32) * batch_size  # (num_batches,)
+        B = min(batch_size or EVALUATION_BATCH, num_examples)
+        num_batches = -(-counted // B)
+        first = jnp.arange(num_batches, dtype=jnp.int32) * B  # (num_batches,)
 
         def body(number: jax.Array, first: jax.Array) -> tuple[jax.Array, R]:
             key_x, key_z = jax.random.split(jax.random.fold_in(key, number))
             # Padding changes no other row's draw, where an example has one.
-            row, padding = devices.number_rows(batch_size)
+            row, padding = devices.number_rows(B)
             index = first + row
-            is_real = (row < batch_size) & (index < counted)
+            is_real = (row < B) & (index < counted)
             rows = index % num_examples
             batch = examples[rows]
             batch = batch.with_x(preprocess(batch.x, key_x))

@@ -104,7 +104,7 @@ def test_columns_that_fill_a_row_change_nothing(rows, fitted):
     params["likelihood"]["log_scale"][F:] += 3.0
     changed = dataclasses.replace(vae, variables=variables)
     for method in ("encode", "elbos", "impute"):
-        before, after = (getattr(each, method)(rows) for each in (vae, changed))
+        before, after = (getattr(each, method)(rows[:100]) for each in (vae, changed))
         np.testing.assert_allclose(after, before, rtol=1e-6)
 
 
@@ -121,7 +121,7 @@ def test_settings_of_a_search_and_tables_of_any_length_share_a_program(rows):
     compiled = programs._compile_training.cache_info().misses
     for table in (rows[:50], rows[:, :3], np.tile(rows, (3, 1))[:450]):
         for chosen in ({"beta": 0.5}, {"learning_rate": 1e-4}, {"max_epochs": 3}):
-            VAETransformer(random_state=1, **chosen).fit(table)
+            VAETransformer(**{"random_state": 1, "max_epochs": 2, **chosen}).fit(table)
     assert programs._compile_training.cache_info().misses == compiled
 
 

@@ -11,7 +11,7 @@ from flaxvae.data import from_arrays
 from flaxvae.evaluation import probe
 from flaxvae.evaluation.probe import classify_features
 from flaxvae.models import build_vae
-from flaxvae.training import fit
+from tests.evaluation.untrained import untrained
 
 RNG = np.random.default_rng(0)
 
@@ -39,8 +39,7 @@ def vae_and_table():
         1, 0, 0, 0, 1,
     ]  # fmt: skip
     data = from_arrays(x, labels, name="rows")
-    vae = build_vae(data.shape, 2, hidden=(8,))
-    return fit(vae, data, epochs=1, batch_size=48, progress=False), data
+    return untrained(build_vae(data.shape, 2, hidden=(8,)), data), data
 
 
 def test_a_run_is_probed(vae_and_table):
@@ -86,7 +85,6 @@ def test_principal_components_are_those_of_the_training_examples():
     x = np.concatenate([shown, rng.normal(size=(300, 2))], axis=1)
     x[200:, 3:] *= 8
     data = from_arrays(x[:200], labels[:200], test=(x[200:], labels[200:]), name="rows")
-    vae = build_vae(data.shape, 1, hidden=(4,))
-    trained = fit(vae, data, epochs=1, batch_size=100, progress=False)
+    trained = untrained(build_vae(data.shape, 1, hidden=(4,)), data)
     found = probe(trained, data)["PCA to 1"]
     assert min(found.values()) > 0.95

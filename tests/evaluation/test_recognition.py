@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from flaxvae.evaluation import recognize
 from flaxvae.evaluation.recognition import classify, describe_classes, train_classifier
 from flaxvae.models import build_vae
 from flaxvae.models.classifier import build_classifier
-from flaxvae.training import fit
+from flaxvae.training import fit, parallel
 
 
 def test_statistics_of_known_classes():
@@ -22,9 +23,11 @@ def test_statistics_of_known_classes():
     assert describe_classes(unsure) == pytest.approx({"confident": 0.0, "classes": 1.0})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def classifier(stripes):
-    return train_classifier(stripes, epochs=12, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "visible_devices", lambda: jax.devices()[:1])
+        return train_classifier(stripes, epochs=12, progress=False)
 
 
 def test_samples_of_a_conditional_model_and_real_examples(stripes, classifier):

@@ -36,9 +36,9 @@ from flaxvae.models import (
 )
 from flaxvae.objectives import M2, Quantization, Reconstruction
 from flaxvae.training import Engine, NonFiniteError, Trained, fit
+from tests.evaluation.untrained import untrained
 
 ALONE = {"engine": Engine(devices=1), "progress": False}
-SMALL = {"epochs": 1, "batch_size": 50, "progress": False}
 EVERY_METRIC = dict.fromkeys(  # in one order in every process
     metric
     for group in (SPLIT_METRICS, CODE_METRICS)
@@ -62,7 +62,7 @@ def test_every_metric_has_one_signature(metric):
 
 def test_the_report_of_a_vae(stripes):
     binary = binarize(stripes, "threshold")
-    vae = fit(build_vae(stripes.shape, 3, hidden=(8,)), binary, **SMALL)
+    vae = untrained(build_vae(stripes.shape, 3, hidden=(8,)), binary)
     done = []
     report = evaluate(vae, binary.test, nll_samples=20, on_progress=done.append)
     assert list(report) == ["test", "active_dimensions", "surgery", "latent_dim"]
@@ -78,7 +78,7 @@ def test_the_report_of_a_vae(stripes):
 
 
 def test_grey_levels_have_no_nll_and_no_split_no_report(stripes):
-    vae = fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
+    vae = untrained(build_vae(stripes.shape, 2, hidden=(8,)), stripes)
     with pytest.raises(InputError, match="not a normalized density"):
         evaluate(vae, stripes.test, nll_samples=5)
     with pytest.raises(InputError, match="split must hold an example"):
@@ -86,7 +86,7 @@ def test_grey_levels_have_no_nll_and_no_split_no_report(stripes):
 
 
 def test_numbers_that_are_not_finite_are_an_error(stripes):
-    vae = fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
+    vae = untrained(build_vae(stripes.shape, 2, hidden=(8,)), stripes)
     params = jax.tree.map(lambda leaf: leaf * np.nan, vae.variables)
     broken = dataclasses.replace(vae, variables=params)
     message = r"model is not finite: params/decoder/hidden_0/bias is nan in 8 of 8"
@@ -97,7 +97,7 @@ def test_numbers_that_are_not_finite_are_an_error(stripes):
 def test_the_report_of_a_conditional_vae(stripes):
     data = condition_on_labels(stripes)
     vae = build_vae(stripes.shape, 2, hidden=(8,), conditional="concat", num_classes=8)
-    report = evaluate(fit(vae, data, **SMALL), data.test)
+    report = evaluate(untrained(vae, data), data.test)
     assert report["surgery"] == {}
     assert report["latent_dim"] == 2
     assert report["test"]["kl"] > 0
@@ -105,7 +105,7 @@ def test_the_report_of_a_conditional_vae(stripes):
 
 def test_the_report_of_autoencoders(stripes):
     model = build_autoencoder(stripes.shape, 5, hidden=(8,))
-    plain = fit(model, stripes, objective=Reconstruction(), **SMALL)
+    plain = untrained(model, stripes, Reconstruction())
     report = evaluate(plain, stripes.test)
     assert list(report) == ["test", "latent_dim"]
     assert report["latent_dim"] == 5
@@ -238,7 +238,7 @@ def test_the_report_of_a_classifier_and_of_m2(stripes):
     model = SemiSupervisedVAE(vae, build_classifier("mlp", 8, hidden=(8,)))
     few = stripes.train[:40]
     objective = M2(x=np.float32(few.x / 255.0), labels=few.labels)
-    m2 = fit(model, stripes, objective=objective, **SMALL)
+    m2 = untrained(model, stripes, objective)
     assert evaluate(m2, stripes.test)["test"].keys() == {"accuracy"}
     unlabelled = dataclasses.replace(stripes.test, labels=None)
     with pytest.raises(InputError, match="split must have labels"):

@@ -39,7 +39,8 @@ from flaxvae.models import (
 )
 from flaxvae.models.hierarchical_config import HierarchicalConfig
 from flaxvae.objectives import ELBO, Classification, Quantization, Reconstruction
-from flaxvae.training import Trained, fit
+from flaxvae.training import Engine, Trained, fit
+from tests.evaluation.untrained import untrained
 
 NAMES = ("precision", "recall", "density", "coverage")
 
@@ -147,10 +148,11 @@ def test_standard_errors_are_the_spread_over_data_sets(rng):
 
 
 def test_the_kth_smallest_is_that_of_a_sort(rng):
+    find = jax.jit(_kth_smallest, static_argnums=1)
     for N, k in ((3, 2), (20, 5), (23, 5), (200, 1), (101, 7)):
         x = rng.integers(0, 30, (6, N)).astype(np.float32)
         x[:, rng.integers(N)] = np.inf
-        np.testing.assert_array_equal(_kth_smallest(x, k), np.sort(x)[:, k - 1])
+        np.testing.assert_array_equal(find(x, k), np.sort(x)[:, k - 1])
 
 
 def test_halves_are_disjoint_and_of_one_size():
@@ -234,6 +236,7 @@ def classifier(images):
         epochs=30,
         batch_size=64,
         learning_rate=1e-2,
+        engine=Engine(devices=1),
         progress=False,
     )
 
@@ -275,12 +278,6 @@ def test_a_model_of_images_is_compared_by_a_classifier(images, classifier, monke
     assert parts["num"] == 20
     assert parts["frechet_distance"]["value"] != distance
     assert parts["frechet_distance"]["value"] < 0.5 * worse["frechet_distance"]["value"]
-
-
-def untrained(model, images, objective):
-    x, key = jnp.asarray(images.test.x / 255.0, jnp.float32), jax.random.key(0)
-    variables = jax.jit(lambda: model.init(key, x, key=key, method=objective))()
-    return Trained(model, variables, images.shape, images.preprocessing)
 
 
 def test_models_without_a_prior_with_levels_and_of_codes(

@@ -10,8 +10,9 @@ from flaxvae.data import Dataset, Split
 from flaxvae.evaluation import score, scores
 from flaxvae.models import build_autoencoder, build_classifier
 from flaxvae.objectives import Reconstruction
-from flaxvae.training import NonFiniteError, Trained, fit
+from flaxvae.training import NonFiniteError, Trained
 from tests.evaluation.test_likelihood import EXACT
+from tests.evaluation.untrained import untrained
 from tests.objectives.linear_gaussian import LinearGaussian, gap, log_evidence
 
 ROWS = np.random.default_rng(1).normal(size=(23, 3)).astype(np.float32)
@@ -43,10 +44,8 @@ def test_more_draws_have_less_noise():
 
 
 def test_of_an_autoencoder_the_squared_error(stripes):
-    options = {"epochs": 1, "batch_size": 32, "progress": False}
     model = build_autoencoder(stripes.shape, 2, hidden=(8,))
-    noisy = Reconstruction(corruption="gaussian")
-    trained = fit(model, stripes, objective=noisy, **options)
+    trained = untrained(model, stripes, Reconstruction(corruption="gaussian"))
     found = score(trained, stripes.test, num_samples=2)
     x = stripes.test.x / 255.0
     errors = (np.asarray(trained.reconstruct(stripes.test.x)) - x) ** 2

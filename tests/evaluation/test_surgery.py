@@ -18,6 +18,7 @@ from flaxvae.models import build_vae
 from flaxvae.objectives import ELBO
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream, stream_key
+from tests.random_variables import random_variables
 
 
 def with_codes(mean, log_var, *, full=False):
@@ -209,7 +210,7 @@ def test_the_parts_sum_to_the_kl_of_the_report(
         test = dataclasses.replace(test, weights=weights.astype(float))
     vae = build_vae(data.shape, 3, hidden=(8,), **settings)
     x = jnp.zeros((2, *data.shape))
-    variables = vae.init(key, x, key=key, method=ELBO())
+    variables = random_variables(vae, x, key=key, method=ELBO())
     variables = jax.tree.map(lambda leaf: 3 * leaf, variables)  # a KL of some nats
     trained = Trained(vae, variables, data.shape, data.preprocessing)
     report = evaluate(trained, test, name="held out", seed=4)

@@ -11,12 +11,12 @@ from matplotlib.image import imread
 from flaxvae.evaluation import evaluate_elbo, tabulate
 from flaxvae.latent import draw_sweep
 from flaxvae.models import build_vae
-from flaxvae.training import Member, sweep
+from flaxvae.training import Engine, Member, sweep
 
 GRID = {"beta": [1.0, 4.0], "seed": [0, 1]}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def members(stripes):
     return sweep(
         lambda: build_vae(stripes.shape, 2, hidden=(8,)),
@@ -24,6 +24,7 @@ def members(stripes):
         GRID,
         epochs=2,
         batch_size=50,
+        engine=Engine(devices=1),
         progress=False,
     )
 

@@ -23,6 +23,7 @@ from flaxvae.nn.likelihoods import MixedHead, NormalHead
 from flaxvae.training import Trained
 from tests.evaluation.test_likelihood import EXACT
 from tests.objectives.linear_gaussian import NOISE_VAR, B, W
+from tests.random_variables import random_variables
 
 MEAN, STD = np.array([3.0, -20.0, 0.3]), np.array([2.0, 5.0, 0.2])
 SCALED = Preprocessing(standardization=Standardization(MEAN, STD))
@@ -109,7 +110,8 @@ def test_levels_and_zeros_and_ones_have_probabilities_in_no_units(stripes):
         vae = build_vae(stripes.shape, 2, hidden=(4,), **choices)
         x = jnp.asarray(split.x / 255.0, jnp.float32)
         key = jax.random.key(0)
-        variables = vae.init(key, x, key=key, method=flaxvae.objectives.ELBO())
+        objective = flaxvae.objectives.ELBO()
+        variables = random_variables(vae, x, key=key, method=objective)
         trained = Trained(vae, variables, stripes.shape, stripes.preprocessing)
         report = evaluate(trained, split)
         assert not {"units", "own_units"} & report.keys()

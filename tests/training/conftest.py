@@ -12,9 +12,9 @@ def vae(stripes):
     return build_vae(stripes.shape, 2, hidden=(16,))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lasting(vae, stripes) -> Callable[..., Training]:
-    """A training of so many epochs, of four steps; a module's runs share its programs.
+    """A training of so many epochs, of four steps; all runs share its programs.
 
     Options are fields of `Optimization`.
     """
@@ -26,6 +26,6 @@ def lasting(vae, stripes) -> Callable[..., Training]:
     return functools.cache(build)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def short(lasting) -> Training:
     return lasting(5)

@@ -21,10 +21,10 @@ from flaxvae.training.storage import recorder
 from tests.training.test_epochs import examples_of
 from tests.training.test_loop import same
 
-OPTIONS = {"epochs": 2, "batch_size": 32, "progress": False, "ema_decay": 0.9}
+OPTIONS = {"batch_size": 32, "ema_decay": 0.9}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def normalized(stripes):
     return build_vae(
         stripes.shape,
@@ -34,6 +34,12 @@ def normalized(stripes):
         normalization="batch",
         batch_norm="torch",
     )
+
+
+@pytest.fixture(scope="module")
+def short(normalized, stripes):
+    optimization = Optimization(epochs=2, **OPTIONS)
+    return Training(normalized, stripes, optimization=optimization)
 
 
 @pytest.fixture
@@ -147,15 +153,18 @@ def test_averaged_statistics_are_those_of_the_averaged_network(normalized, strip
     assert averaged < 0.7 * raw, (averaged, raw)
 
 
-def test_frozen_parts_keep_their_statistics(normalized, stripes):
-    source = fit(normalized, stripes, **OPTIONS)
+def test_frozen_parts_keep_their_statistics(normalized, stripes, short):
+    source = fit(short, progress=False)
     run = fit(
         normalized,
         stripes,
         start_from=source,
         freeze=("encoder",),
         seed=3,
-        **OPTIONS | {"early_stopping": 3},
+        epochs=2,
+        early_stopping=3,
+        progress=False,
+        **OPTIONS,
     )
     for stats, is_frozen in (("encoder", True), ("decoder", False)):
         before, after = (r.variables["batch_stats"][stats] for r in (source, run))
@@ -212,23 +221,24 @@ def write_as_before(monkeypatch):
 
 
 def test_a_run_of_an_earlier_version_goes_on(
-    normalized, stripes, tmp_path, monkeypatch, capsys
+    normalized, stripes, short, tmp_path, monkeypatch, capsys
 ):
     """Its averages of the statistics begin with the raw ones."""
     with monkeypatch.context() as patched:
         write_as_before(patched)
-        old = fit(normalized, stripes, workdir=tmp_path / "run", **OPTIONS)
+        old = fit(short, workdir=tmp_path / "run", progress=False)
     assert jax.tree.leaves(load(tmp_path / "run").variables)
     shutil.copytree(tmp_path / "run", tmp_path / "again")
-    longer = OPTIONS | {"epochs": 4}
-    run = fit(normalized, stripes, workdir=tmp_path / "run", **longer)
+    optimization = Optimization(epochs=4, **OPTIONS)
+    longer = Training(normalized, stripes, optimization=optimization)
+    run = fit(longer, workdir=tmp_path / "run", progress=False)
     note = "averaged parameters alone: the averages of its running statistics begin"
     assert capsys.readouterr().err.count(note) == 1
-    whole = fit(normalized, stripes, **longer)
+    whole = fit(longer, progress=False)
     assert same(run.variables["params"], whole.variables["params"])
     assert not same(run.variables["batch_stats"], whole.variables["batch_stats"])
     assert not same(run.variables["batch_stats"], old.variables["batch_stats"])
-    run = fit(normalized, stripes, workdir=tmp_path / "run", **longer)  # its own now
+    run = fit(longer, workdir=tmp_path / "run", progress=False)  # its own now
     assert note not in capsys.readouterr().err
 
 

@@ -9,17 +9,23 @@ from flaxvae.distributions import kl_divergence
 from flaxvae.evaluation import active_units
 from flaxvae.models import build_vae
 from flaxvae.objectives import IWAE
-from flaxvae.training import fit
+from flaxvae.training import Engine, fit
 from flaxvae.training.diagnostics import code_moments, describe_codes
 from flaxvae.training.evaluate import make_evaluate
 from flaxvae.training.optimizers import adam
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trained(stripes):
     vae = build_vae(stripes.shape, 3, hidden=(16,))
     return fit(
-        vae, stripes, optimizer=adam(1e-2), epochs=8, batch_size=32, progress=False
+        vae,
+        stripes,
+        optimizer=adam(1e-2),
+        epochs=8,
+        batch_size=32,
+        engine=Engine(devices=1),
+        progress=False,
     )
 
 

@@ -184,13 +184,24 @@ def test_the_run_is_donated(vae, stripes):
     assert kernel.is_deleted()
 
 
-def test_early_stopping_waits_and_keeps_the_best(vae, stripes):
-    """A rate that turns upward after two epochs makes the second epoch the best."""
+@pytest.fixture(scope="module")
+def wrong_way():
+    """An optimizer that goes up in epochs 3 to 5, so that the second is the best."""
 
     def rate(step):
-        return jnp.where(step < 2 * STEPS, 1e-2, -1e-2)
+        going_up = (step >= 2 * STEPS) & (step < 5 * STEPS)
+        return jnp.where(going_up, -1e-2, 1e-2)
 
-    run, advance = program(vae, stripes, optax.adam(rate), early_stopping=3)
+    return optax.adam(rate)
+
+
+@pytest.fixture(scope="module")
+def halting(vae, stripes, wrong_way):
+    return program(vae, stripes, wrong_way, early_stopping=3)
+
+
+def test_early_stopping_waits_and_keeps_the_best(stripes, halting):
+    run, advance = halting
     examples = examples_of(stripes)
     two, _ = advance(run, examples, 0, 2 * STEPS)
     run, report = advance(run, examples, 0, 20 * STEPS)
@@ -204,19 +215,13 @@ def test_early_stopping_waits_and_keeps_the_best(vae, stripes):
     assert run.best.value == (-report.validation["elbo"][:5]).min()
 
 
-def test_runs_that_go_on_together_keep_their_best(vae, stripes):
+def test_runs_that_go_on_together_keep_their_best(vae, stripes, wrong_way, halting):
     """Without halting, what comes after the end changes nothing."""
-
-    def rate(step):
-        going_up = (step >= 2 * STEPS) & (step < 5 * STEPS)
-        return jnp.where(going_up, -1e-2, 1e-2)
-
     examples = examples_of(stripes)
-    optimizer = optax.adam(rate)
-    run, halting = program(vae, stripes, optimizer, early_stopping=3)
-    halted, _ = halting(run, examples, 0, 30 * STEPS)
+    run, advance = halting
+    halted, _ = advance(run, examples, 0, 30 * STEPS)
     run, going_on = program(
-        vae, stripes, optimizer, early_stopping=3, layout=Layout(halt=False)
+        vae, stripes, wrong_way, early_stopping=3, layout=Layout(halt=False)
     )
     gone_on, report = going_on(run, examples, 0, 30 * STEPS)
     assert report.num_lines == 30

@@ -30,6 +30,7 @@ from flaxvae.training import Trained, evaluate
 from flaxvae.training.evaluate import make_evaluate
 from flaxvae.training.keys import Stream
 from flaxvae.training.parallel import Devices
+from tests.random_variables import random_variables
 
 OBJECTIVES = {
     "info": InfoVAE(),
@@ -72,6 +73,23 @@ def model():
     variables = init(jax.random.key(1), seen, key=jax.random.key(2))
     larger = jax.tree.map(lambda leaf: 4 * leaf, variables)
     return vae, larger, x
+
+
+@pytest.fixture(scope="module")
+def terms_on(model):
+    """`all_terms` of so many examples on devices, in batches of 10."""
+    vae, variables, x = model
+
+    @functools.cache
+    def terms_on(devices, N):
+        run = make_evaluate(vae, PREPROCESSING, devices)
+        args = devices.put((variables, x[:N], jax.random.key(3)))
+        compiled = devices.compile(lambda v, x, key: run(v, all_terms, x, key), *args)
+        return jax.device_get(compiled(*args))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "EVALUATION_BATCH", 10)
+        yield terms_on
 
 
 def batches_of(N, size):
@@ -159,22 +177,10 @@ def test_the_size_of_a_split_does_not_matter(model, key, monkeypatch):
 
 
 @pytest.mark.parametrize(("parallel", "N"), [("jit", 13), ("pmap", 13), ("pmap", 5)])
-def test_devices_that_do_not_divide_a_batch_change_nothing(
-    model, key, monkeypatch, parallel, N
-):
-    monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 10)
-    vae, variables, x = model
-
-    def compute(devices):
-        run = make_evaluate(vae, PREPROCESSING, devices)
-        args = devices.put((variables, x[:N], key))
-        compiled = devices.compile(lambda v, x, key: run(v, all_terms, x, key), *args)
-        return jax.device_get(compiled(*args))
-
+def test_devices_that_do_not_divide_a_batch_change_nothing(terms_on, parallel, N):
     eight = Devices(tuple(jax.devices()), parallel)
     assert eight.count == 8
-    one = compute(Devices())
-    found = compute(eight)
+    one, found = terms_on(Devices(), N), terms_on(eight, N)
     for name in one:
         assert found[name] == pytest.approx(one[name], rel=1e-4, abs=1e-5), name
 
@@ -185,7 +191,7 @@ def test_codes_are_counted_over_different_examples(stripes, key, monkeypatch, pa
     config = VQVAEConfig(encoder="conv", filters=(4,), num_codes=16, code_width=2)
     model = config.build(stripes)
     seen = jnp.asarray(stripes.test.x[:13] / 255, jnp.float32)
-    variables = model.init(key, seen, key=key, method=Quantization())
+    variables = random_variables(model, seen, key=key, method=Quantization())
     indices = np.asarray(model.apply(variables, seen, method=model.encode).indices)
     perplexity = usage = 0.0
     for order, count in batches_of(13, 10):
@@ -219,8 +225,8 @@ def test_pieces_of_a_split_have_the_batches_of_the_whole(model, monkeypatch, is_
         )
         example = jnp.zeros((2, 4, 4, 1))
         condition = jnp.zeros(2, jnp.int32)
-        variables = vae.init(
-            jax.random.key(1),
+        variables = random_variables(
+            vae,
             example,
             key=jax.random.key(0),
             method=lambda vae, x, key: ELBO()(vae.given(condition), x, key=key),

@@ -19,6 +19,7 @@ from flaxvae.run import Run
 from flaxvae.training import NonFiniteError, RunFolder, Trained, fit, sweep
 from flaxvae.training.storage.checkpoint import Checkpoints
 from flaxvae.training.storage.run_folder import save
+from tests.random_variables import random_variables
 
 NAMED = r"params/decoder/.* is (nan|inf) in 1 of"
 OPTIONS = {"epochs": 1, "batch_size": 32, "progress": False}
@@ -36,12 +37,10 @@ def with_number(variables, number, scale=1.0):
 
 @pytest.fixture(scope="module")
 def made():
-    """A model with its initial variables."""
+    """A model with its variables."""
     vae = build_vae((4, 4, 1), 2, hidden=(16,))
-    x = jnp.zeros((2, 4, 4, 1))
-    variables = vae.init(
-        jax.random.key(0), x, key=jax.random.key(1), method=flaxvae.objectives.ELBO()
-    )
+    x, objective = jnp.zeros((2, 4, 4, 1)), flaxvae.objectives.ELBO()
+    variables = random_variables(vae, x, key=jax.random.key(1), method=objective)
     return vae, variables
 
 
@@ -157,8 +156,8 @@ class Uniform:
 
 def test_an_impossible_example_is_called_so(stripes):
     vae = build_vae((4, 4, 1), 2, hidden=(4,), likelihood=Bounded())
-    variables = vae.init(
-        jax.random.key(0),
+    variables = random_variables(
+        vae,
         jnp.zeros((1, 4, 4, 1)),
         key=jax.random.key(1),
         method=flaxvae.objectives.ELBO(),

@@ -11,7 +11,7 @@ from flaxvae.models import HierarchicalConfig
 from flaxvae.models.description import describe_module, module_from_description
 from flaxvae.objectives import CIWAE, ELBO, IWAE, MIWAE, PIWAE
 from flaxvae.schedules import warm_up
-from flaxvae.training import Engine, Training, build_optimizer
+from flaxvae.training import Engine, Optimization, Training, build_optimizer
 
 SMALL = {"hidden": (8,), "level_hidden": (6,)}
 OPTIONS = {"epochs": 2, "batch_size": 50, "progress": False}
@@ -28,13 +28,19 @@ def same(a, b, atol=0.0):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run with a folder, on images that the tests make again."""
+def training():
     data = make_data()
-    folder = tmp_path_factory.mktemp("run") / "levels"
+    optimization = Optimization(epochs=2, batch_size=50)
     vae = build(data, prior="vamp", prior_components=4)
+    return Training(vae, data, optimization=optimization)
+
+
+@pytest.fixture(scope="module")
+def run(training, tmp_path_factory):
+    """A run with a folder, on images that the tests make again."""
+    folder = tmp_path_factory.mktemp("run") / "levels"
     one = Engine(devices=1)
-    return flaxvae.fit(vae, data, workdir=folder, engine=one, **OPTIONS)
+    return flaxvae.fit(training, workdir=folder, engine=one, progress=False)
 
 
 def make_data():
@@ -42,12 +48,12 @@ def make_data():
     return flaxvae.data.from_arrays(x, name="noise")
 
 
-def test_a_folder_rebuilds_the_model(run):
+def test_a_folder_rebuilds_the_model(run, training):
     loaded = flaxvae.load(run.workdir)
     assert loaded.model == run.model
     same(loaded.variables, run.variables)
     assert loaded.history == run.history
-    again = flaxvae.fit(run.model, make_data(), workdir=run.workdir, **OPTIONS)
+    again = flaxvae.fit(training, workdir=run.workdir, progress=False)
     same(again.variables, run.variables)
 
 
@@ -82,12 +88,12 @@ def test_a_description_is_the_model(config, stripes):
         pytest.param(Engine(epochs_per_call=1), marks=pytest.mark.slow),
     ],
 )
-def test_how_it_is_computed_changes_no_number(run, engine):
-    data = make_data()
-    other = flaxvae.fit(run.model, data, engine=engine, **OPTIONS)
+def test_how_it_is_computed_changes_no_number(run, training, engine):
+    other = flaxvae.fit(training, engine=engine, progress=False)
     same(other.variables, run.variables, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_members_of_a_sweep_equal_their_own_fit(stripes):
     grid = {"latent_dims": [(2, 3)], "beta": [0.5, 1.0]}
     members = flaxvae.sweep(

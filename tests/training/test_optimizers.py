@@ -144,16 +144,9 @@ def test_adam_is_built_by_default():
 def test_a_critic_has_an_optimizer_of_its_own(stripes):
     vae = build_vae(stripes.shape, 2, hidden=(8,))
     objective, slow = FactorVAE(critic_learning_rate=1e-2), build_optimizer("sgd", 1e-9)
-    trained = fit(
-        vae,
-        stripes,
-        objective=objective,
-        optimizer=slow,
-        epochs=2,
-        batch_size=32,
-        progress=False,
-    )
-    program = Training(vae, stripes, objective, Optimization(batch_size=32), slow)
+    optimization = Optimization(epochs=2, batch_size=32)
+    program = Training(vae, stripes, objective, optimization, slow)
+    trained = fit(program, progress=False)
     before = program.init(0).state.params
     for name, part in trained.variables["params"].items():
         moved = max(

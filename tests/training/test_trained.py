@@ -8,13 +8,17 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.data import Split
 from flaxvae.models import build_vae
-from flaxvae.training import Trained, evaluate, fit, trained
+from flaxvae.objectives import ELBO
+from flaxvae.training import Trained, evaluate, trained
 from flaxvae.training.evaluate import draw_inputs
+from tests.random_variables import random_variables
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(vae, stripes):
-    return fit(vae, stripes, epochs=2, batch_size=32, progress=False)
+    x, key = jnp.zeros((1, *stripes.shape)), jax.random.key(0)
+    variables = random_variables(vae, x, key=key, method=ELBO())
+    return Trained(vae, variables, stripes.shape, stripes.preprocessing)
 
 
 def test_encode_gives_the_posterior_of_stored_and_of_scaled_images(model, stripes):
@@ -95,7 +99,7 @@ def test_a_key_draws_the_inputs_of_an_evaluation(
         return given.decode(given.encode(x).mean).mean
 
     x = jnp.zeros((1, *stripes.shape))
-    variables = vae.init(key, x, method=everything)
+    variables = random_variables(vae, x, method=everything)
     preprocessing = dataclasses.replace(stripes.preprocessing, **drawn)
     model = Trained(vae, variables, stripes.shape, preprocessing)
     x = stripes.test.x

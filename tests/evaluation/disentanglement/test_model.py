@@ -13,7 +13,7 @@ from flaxvae.evaluation.disentanglement import Score, disentanglement, mig
 from flaxvae.evaluation.disentanglement.model import METRICS
 from flaxvae.latent.encode import encode_means
 from flaxvae.models import build_classifier, build_vae
-from flaxvae.training import fit
+from tests.evaluation.untrained import untrained
 
 from .known import all_combinations
 
@@ -27,8 +27,7 @@ def trained_and_split():
     data = from_arrays(x, name="rows")
     data = dataclasses.replace(data, factor_names=("shape", "colour", "size"))
     model = build_vae(data.shape, 2, hidden=(8,))
-    trained = fit(model, data, epochs=1, batch_size=40, progress=False)
-    return trained, Split(x.astype(np.float32), factors=FACTORS)
+    return untrained(model, data), Split(x.astype(np.float32), factors=FACTORS)
 
 
 def test_codes_are_posterior_means_and_constant_factors_are_left_out(trained_and_split):

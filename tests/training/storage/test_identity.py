@@ -139,8 +139,8 @@ def test_another_initialization_is_refused(stripes, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_one_other_example_is_other_data(vae, stripes, tmp_path, split):
-    fit(vae, stripes, workdir=tmp_path, **OPTIONS)
+def test_one_other_example_is_other_data(vae, stripes, tmp_path, split, lasting):
+    fit(lasting(1), workdir=tmp_path, progress=False)
     x = np.array(getattr(stripes, split).x)
     x[7, 0, 0, 0] += 1
     changed = dataclasses.replace(getattr(stripes, split), x=x)
@@ -167,10 +167,10 @@ def test_what_would_be_ignored_is_refused(vae, stripes):
             fit(vae, stripes, seed=seed, **OPTIONS)
 
 
-def test_numpys_numbers_are_numbers(vae, stripes, tmp_path):
+def test_numpys_numbers_are_numbers(vae, stripes, tmp_path, lasting):
     options = {"learning_rate": np.float32(1e-3), "seed": np.int64(0)}
     numpys = fit(vae, stripes, workdir=tmp_path, **options, **OPTIONS)
-    ours = fit(vae, stripes, learning_rate=1e-3, seed=0, **OPTIONS)
+    ours = fit(lasting(1), seed=0, progress=False)
     pairs = (jax.tree.leaves(run.variables) for run in (numpys, ours))
     for a, b in zip(*pairs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4)
@@ -189,12 +189,12 @@ def test_an_optimizer_with_a_key_of_its_own_is_saved(vae, stripes, tmp_path):
     assert same(run.variables, whole.variables)
 
 
-def test_another_version_of_jax_is_not_another_run(vae, stripes, tmp_path):
-    fit(vae, stripes, workdir=tmp_path, **OPTIONS)
+def test_another_version_of_jax_is_not_another_run(lasting, tmp_path):
+    fit(lasting(1), workdir=tmp_path, progress=False)
     config = json.loads((tmp_path / "config.json").read_text())
     config["program"] = {"checksum": "other", "versions": "jax 0.0.1"}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert len(fit(vae, stripes, workdir=tmp_path, **OPTIONS).history) == 1
+    assert len(fit(lasting(1), workdir=tmp_path, progress=False).history) == 1
 
 
 PRINT_FINGERPRINT = """

@@ -14,7 +14,14 @@ from flaxvae.checks import InputError
 from flaxvae.data import from_arrays, load
 from flaxvae.models import VAEConfig, VQVAEConfig
 from flaxvae.objectives import Quantization
-from flaxvae.training import Optimization, RunFolder, Trained, Training, fit
+from flaxvae.training import (
+    Engine,
+    Optimization,
+    RunFolder,
+    Trained,
+    Training,
+    fit,
+)
 from flaxvae.training.storage import run_folder
 from flaxvae.training.storage.run_folder import save
 from flaxvae.training.storage.stored import check_data, check_line
@@ -221,7 +228,8 @@ def run_of_three(tmp_path_factory, stripes_once):
         epochs=3, batch_size=32, early_stopping=3, learning_rate=0.05
     )
     program = Training(model, stripes_once, optimization=optimization)
-    return program, fit(program, workdir=folder, progress=False)
+    one = Engine(devices=1)  # as in the tests, which share its program
+    return program, fit(program, workdir=folder, engine=one, progress=False)
 
 
 @pytest.fixture(scope="module")
