@@ -30,6 +30,10 @@ ESTIMATORS = [
     VAEImputer(max_epochs=25, random_state=0),
     VAEClassifier(max_epochs=25, random_state=0),
     VAEOutlierDetector(config=DetectorConfig(score="marginals"), random_state=0),
+    pytest.param(
+        VAEOutlierDetector(config=DetectorConfig(steps=25), random_state=0),
+        marks=pytest.mark.slow,
+    ),
 ]
 
 
