@@ -104,7 +104,8 @@ def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
         close(many_report.validation, report.validation, rtol=1e-4, atol=1e-4)
         close(many.state.params, run.state.params, atol=2e-4)
         close(many.state.collections, run.state.collections, rtol=1e-3, atol=1e-4)
-        if method == "jit":
+        # The loops of top-down sum the gradient of one block after the other.
+        if method == "jit" and name != "top-down":
             check_collectives(advance.as_text(), run, count_moments(config, data))
 
 
