@@ -17,7 +17,7 @@ from flaxvae.objectives import Quantization
 from flaxvae.training import Optimization, Training, fit
 from flaxvae.training.optimizers import adam
 
-SMALL = {"filters": (16, 16), "num_residual_blocks": 1, "num_codes": 16}
+SMALL = {"filters": (16, 16), "num_residual_blocks": 1}
 
 
 @pytest.fixture
@@ -33,12 +33,13 @@ def wide(stripes):
 
 
 @pytest.mark.parametrize(
-    "quantizer", ["vq", pytest.param("fsq", marks=pytest.mark.slow)]
+    ("quantizer", "options"),
+    [("vq", {"num_codes": 16}), pytest.param("fsq", {}, marks=pytest.mark.slow)],
 )
 def test_training_lowers_the_error_and_a_folder_brings_it_back(
-    wide, tmp_path, quantizer
+    wide, tmp_path, quantizer, options
 ):
-    more = {"scale": "fixed", "init_scale": 0.1}
+    more = {"scale": "fixed", "init_scale": 0.1, **options}
     model = build_vqvae(wide.shape, quantizer=quantizer, **SMALL, **more)
     trained = fit(
         model,
@@ -91,7 +92,7 @@ def test_terms_by_hand(key):
 
 @pytest.mark.slow
 def test_the_codebook_begins_with_features_of_examples(wide):
-    model = build_vqvae(wide.shape, **SMALL)
+    model = build_vqvae(wide.shape, num_codes=16, **SMALL)
     program = Training(
         model, wide, Quantization(), Optimization(batch_size=30), adam(1e-3)
     )
