@@ -134,8 +134,8 @@ def test_autoencoder_flags_without_a_meaning_are_refused(call, arguments, messag
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--no_figures",),
-        pytest.param(("--validation_size=0",), marks=pytest.mark.slow),
+        ("--num_codes=16", "--no_figures"),
+        pytest.param(("--num_codes=16", "--validation_size=0"), marks=pytest.mark.slow),
         pytest.param(
             (
                 *("--quantizer=fsq", "--likelihood=discretized_logistic"),
@@ -151,7 +151,7 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
         mnist_vqvae,
         *TINY,
         *("--epochs=2", "--prior_epochs=1", "--prior_width=8", "--prior_layers=1"),
-        *("--filters", "4", "--num_codes=16", f"--workdir={folder}", *arguments),
+        *("--filters", "4", f"--workdir={folder}", *arguments),
     )
     assert code == 0, err
     has_classes = "--no_prior_classes" not in arguments
@@ -204,7 +204,8 @@ def test_a_run_is_probed_sampled_and_classified(call, tmp_path):
     )
     assert code == 0, err
     names = ("training_curves", "latent_scatter", "reconstructions")
-    check_figures(folder, (*names, "class_samples", "class_change"))
+    names += ("class_samples", "class_change", "latent_over_training")
+    check_figures(folder, names)
 
     code, _, err = call(probe, f"--workdir={folder}", QUICK)
     assert code == 0, err
