@@ -5,12 +5,17 @@ import numpy as np
 
 
 def random_variables(module, *args, seed=0, **options):
-    """NumPy arrays of the shapes that ``module.init(key, *args, **options)`` has.
+    """NumPy arrays of the shapes that ``module.init(key, *args, **options)`` has."""
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *args, **options))
+    return random_values(shapes, seed)
+
+
+def random_values(shapes, seed=0):
+    """NumPy arrays of the shapes of a model's variables.
 
     Kernels keep the size of what passes; nothing else is at its start.
     """
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *args, **options))
 
     def draw(path, leaf):
         name, shape = path[-1].key, leaf.shape

@@ -106,7 +106,7 @@ class Flags:
     precisions: tuple[Literal["float32", "tf32", "bfloat16"], ...] | None = None
     """Precisions of matrix products. Default: float32; on a GPU all three."""
     contenders: tuple[Kind, ...] | None = None
-    """Who trains beside flaxvae: kinds of PyTorch, NumPyro, which has the MLPs, pythae.
+    """Who trains beside flaxvae: kinds of PyTorch; NumPyro, for the MLPs; pythae.
     Default: all that can run on the machine."""
     repeats: int = setting(5, at_least=1)
     """Turns of each contender, after one for warm-up."""

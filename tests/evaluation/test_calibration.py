@@ -4,7 +4,6 @@ import functools
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -17,10 +16,9 @@ from flaxvae.evaluation import calibration
 from flaxvae.evaluation.calibration import describe_ranks, rank_calibration
 from flaxvae.models import build_autoencoder, build_vae
 from flaxvae.models.hierarchical_config import HierarchicalConfig
-from flaxvae.objectives import ELBO
 from flaxvae.training import Trained
+from tests.evaluation.untrained import with_parameters
 from tests.objectives.linear_gaussian import LinearGaussian
-from tests.random_variables import random_variables
 
 ROWS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 
@@ -110,23 +108,12 @@ def test_statistics_of_known_ranks():
         assert stated == pytest.approx(spread, rel=0.15)
 
 
-def with_parameters(model, x, condition=None):
-    """A model with random parameters."""
-
-    def method(model, x, *, key):
-        vae = model if condition is None else model.given(jnp.asarray(condition))
-        return ELBO()(vae, x, key=key)
-
-    variables = random_variables(model, x, key=jax.random.key(0), method=method)
-    return Trained(model, variables, x.shape[1:])
-
-
 def test_conditions_and_levels():
     """The conditions are those of the split; each dimension of each level is ranked."""
     condition = np.arange(7) % 3
     choices = {"conditional": "concat", "num_classes": 3, "prior": "conditional"}
     vae = build_vae((3,), 2, likelihood="normal", hidden=(8,), **choices)
-    trained = with_parameters(vae, ROWS, condition)
+    trained = with_parameters(vae, (3,))
     found = rank_calibration(trained, Split(ROWS, labels=condition), num=100)
     assert found.counts.shape == (2, 20) and found.level_sizes is None
     with pytest.raises(InputError, match="condition must be stated"):
@@ -136,7 +123,7 @@ def test_conditions_and_levels():
     conditions = calibration._draw_conditions(trained, weighted, 20, jax.random.key(0))
     assert conditions.tolist() == [1] * 20
     config = HierarchicalConfig(latent_dims=(2, 3), hidden=(8,), likelihood="normal")
-    levels = with_parameters(config.build(from_arrays(ROWS)), ROWS)
+    levels = with_parameters(config.build(from_arrays(ROWS)), (3,))
     found = rank_calibration(levels, Split(ROWS), num=100, num_draws=19)
     assert found.level_sizes == (2, 3)
     assert found.counts.shape == (5, 20)

@@ -16,7 +16,8 @@ from flaxvae.evaluation.grid_posterior import (
 )
 from flaxvae.models import build_vae
 from flaxvae.training import Trained
-from tests.evaluation.test_calibration import Exact, with_parameters
+from tests.evaluation.test_calibration import Exact
+from tests.evaluation.untrained import with_parameters
 from tests.objectives.linear_gaussian import (
     POSTERIOR_COV,
     LinearGaussian,
@@ -124,7 +125,7 @@ def test_conditions_reach_the_grid():
     choices = {"conditional": "concat", "num_classes": 3, "prior": "conditional"}
     vae = build_vae((3,), 1, likelihood="normal", hidden=(8,), **choices)
     split = Split(ROWS[[0, 0]], condition=np.array([0, 2]))
-    trained = with_parameters(vae, split.x, split.condition)
+    trained = with_parameters(vae, (3,))
     found = grid_posterior(trained, split)
     assert found.log_p.shape == (2, 1001)
     np.testing.assert_allclose(found.mass, 1, atol=1e-4)

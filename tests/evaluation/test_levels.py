@@ -22,23 +22,17 @@ from flaxvae.nn import BernoulliHead, StandardNormal
 from flaxvae.nn.levels import MLPLevels
 from flaxvae.nn.priors import TopVampPrior
 from flaxvae.nn.top_down import TopDownLevels
-from flaxvae.objectives import ELBO
 from flaxvae.training import Trained
+from tests.evaluation.untrained import with_parameters
 from tests.objectives.linear_levels import (
     INFERENCES,
     LinearLevels,
     draw_examples,
     log_evidence,
 )
-from tests.random_variables import random_variables
 
 X = draw_examples(30)
 SPLIT = Split(X)
-
-
-def with_parameters(vae, x):
-    variables = random_variables(vae, x, key=jax.random.key(0), method=ELBO())
-    return Trained(vae, variables, x.shape[1:])
 
 
 def as_trained(model):
@@ -152,7 +146,7 @@ def test_networks_on_grids_have_surgery_of_few_examples_only(monkeypatch):
     network = TopDownLevels((4, 4, 1), blocks=(1, 1), widths=2, latent_channels=1)
     vae = HierarchicalVAE(network, StandardNormal(1), BernoulliHead())
     x = np.zeros((9, 4, 4, 1), np.float32)
-    trained = with_parameters(vae, x)
+    trained = with_parameters(vae, (4, 4, 1))
     monkeypatch.setattr(surgery, "GRID_PAIRS", 8)
     assert elbo_surgery(trained, Split(x)) == {}
     monkeypatch.setattr(surgery, "GRID_PAIRS", 9)
@@ -177,7 +171,7 @@ def build(inference="ladder", width=8, top=None):
         inference=inference,
     )
     vae = HierarchicalVAE(network, top or StandardNormal(2), BernoulliHead())
-    return with_parameters(vae, np.zeros((1, 4, 4, 1), np.float32))
+    return with_parameters(vae, (4, 4, 1))
 
 
 def test_the_memory_of_a_draw_is_that_of_its_largest_array():

@@ -15,7 +15,6 @@ from flaxvae.data import Dataset, Preprocessing, Split, binarize, load
 from flaxvae.distributions import Bernoulli, Normal
 from flaxvae.evaluation import estimate_nll, evaluate, likelihood
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE
-from flaxvae.evaluation.shared import share_program
 from flaxvae.models import build_vae
 from flaxvae.training import Engine, Trained, fit
 from flaxvae.training.keys import Stream, stream_key
@@ -278,30 +277,3 @@ def test_grey_levels_under_a_bernoulli_have_no_likelihood(binary, stripes):
         estimate_nll(trained, data.test, num_samples=0)
     with pytest.raises(InputError, match="split must hold an example"):
         estimate_nll(trained, data.validation)
-
-
-class Arrays(Exact):
-    """A module that cannot be hashed."""
-
-    array: np.ndarray | None = None
-
-
-def test_an_equal_model_is_compiled_once():
-    """Of any parameters and seed; one with an array as a field, in each call."""
-    traced = []
-
-    @share_program
-    def make(model, count):
-        def function(x):
-            traced.append(count)
-            return model.decode(x).mean * count
-
-        return function
-
-    x = np.ones((2, 2), np.float32)
-    for count in (2, 3, 2):
-        make(Exact(), count)(x)
-    assert traced == [2, 3]
-    one, other = (make(Arrays(array=np.ones(1)), 4)(x) for _ in range(2))
-    assert traced == [2, 3, 4, 4]
-    np.testing.assert_array_equal(one, other)

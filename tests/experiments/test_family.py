@@ -43,7 +43,13 @@ def check_figures(folder, names):
     assert {p.stem for p in (folder / "figures").glob("*.png")} == set(names)
 
 
-COMMON = ("training_curves", "activity", "tsne", "reconstructions")
+COMMON = (
+    "training_curves",
+    "activity",
+    "tsne",
+    "reconstructions",
+    "latent_over_training",
+)
 
 
 @pytest.mark.parametrize(

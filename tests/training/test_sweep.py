@@ -115,7 +115,7 @@ def test_a_member_that_fails_is_named_and_the_others_go_on(stripes, mapping, tmp
     assert members[0].trained.history == []
     assert members[1].failure is None
     assert len(members[1].trained.history) == 3
-    if mapping == "vmap":
+    if mapping == "vmap":  # whose folders are the same
         return
     # It goes on for longer, also in the folders of its members.
     next((tmp_path / "programs").glob("*/timing.jsonl")).unlink()
