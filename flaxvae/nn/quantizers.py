@@ -222,8 +222,8 @@ class FiniteScalarQuantizer(nn.Module):
     def lookup(self, indices: jax.Array) -> jax.Array:
         """The entries ``(..., D)`` with the numbers ``(...)``."""
         levels = np.array(self.levels)
-        digits = indices[..., None] // _row(self._places, indices[..., None])
-        digits = digits % _row(levels, digits)
+        numbers = jnp.asarray(indices)[..., None]  # NumPy's integers have 64 bits
+        digits = numbers // _row(self._places, numbers) % _row(levels, numbers)
         halves = _row(levels // 2, digits)
         return narrow((digits - halves) / halves)
 

@@ -191,6 +191,8 @@ def test_finite_scalars_reach_every_combination_and_come_back(levels, key):
     assert q.indices.min() >= 0 and q.indices.max() < M
     every = np.arange(M, dtype=np.int32)
     all_codes = np.asarray(apply(quantizer, variables, every, method="lookup"))
+    again = quantizer.apply(variables, np.arange(M), method="lookup")  # of 64 bits
+    np.testing.assert_allclose(again, all_codes, rtol=1e-6)
     grids = [np.unique(np.round(column, 4)) for column in all_codes.T]
     assert [len(grid) for grid in grids] == list(levels)
     assert len({tuple(row) for row in np.round(all_codes, 4)}) == M
