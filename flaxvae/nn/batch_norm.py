@@ -118,7 +118,10 @@ def _forward(
     mean, square = moments
     variance = jnp.maximum(0, square - mean**2)
     inverse = jax.lax.rsqrt(variance + EPSILON)
-    y = activation((rows - mean[None]) * (inverse * scale)[None] + bias[None])
+    factor = inverse * scale
+    # In other operations than `_backward`: XLA would keep, not compute again, what both
+    # have in common.
+    y = activation(rows * factor[None] + (bias - mean * factor)[None])
     return (y, mean, variance), (rows, scale, bias, mean, inverse)
 
 
@@ -132,7 +135,8 @@ def _backward(
     centered, factor = rows - mean[None], (inverse * scale)[None]
     _, pull = jax.vjp(activation, centered * factor + bias[None])
     (slope,) = pull(cotangents[0])  # of the loss in what is activated
-    sums = jnp.stack([jnp.sum(slope, axis=0), jnp.sum(slope * centered, axis=0)])
+    total = jnp.sum(slope, axis=0)
+    sums = jnp.stack([total, jnp.sum(slope * rows, axis=0) - mean * total])
     n = len(rows)
     of_all = sums
     if axis is not None:  # the moments depend on the rows of every device

@@ -97,6 +97,19 @@ def test_a_cpu_gets_the_same_product(form, width):
     np.testing.assert_allclose(found.T, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("rows", "outputs", "is_turned"), [(40, 6, True), (80, 30, False), (20, 15, False)]
+)
+def test_a_cpu_gets_a_narrow_gradient_of_a_kernel_transposed(rows, outputs, is_turned):
+    """In float32 x^T y is (y^T x)^T where y has few columns; XLA must not undo it."""
+    x, y = draw(rows, 20), draw(rows, outputs)
+    lowered = jax.jit(lambda x, y: products.multiply(x, y, "x^T y")).lower(x, y)
+    compiled = lowered.compile()
+    shapes = re.findall(r"f32\[(\d+,\d+)\]\S* dot\(", compiled.as_text())
+    assert shapes == [f"{outputs},20" if is_turned else f"20,{outputs}"]
+    np.testing.assert_allclose(compiled(x, y), x.T @ y, rtol=1e-4, atol=1e-4)
+
+
 def test_every_transformation():
     """Forward mode, second derivatives and vmap over either factor and both."""
     x, k = np.float32(rounded(draw(3, 8, 6))), np.float32(rounded(draw(3, 6, 5)))
