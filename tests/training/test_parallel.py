@@ -218,14 +218,14 @@ def test_bad_choices_of_devices_are_refused():
     assert choose_devices(count=1) == Devices()
 
 
-def test_fit_uses_all_devices_by_itself(lasting, monkeypatch):
-    one = fit(lasting(3), engine=Engine(devices=1), progress=False)
+def test_fit_uses_all_devices_by_itself(short, monkeypatch):
+    one = fit(short, engine=Engine(devices=1), progress=False)
     used = []
     put = Devices.put
     monkeypatch.setattr(
         Devices, "put", lambda self, tree: (used.append(self), put(self, tree))[1]
     )
-    eight = fit(lasting(3), progress=False)
+    eight = fit(short, progress=False)
     assert {(d.count, d.parallel) for d in used} == {(8, "jit")}
     close(eight.variables, one.variables, atol=1e-4)
     for a, b in zip(eight.history, one.history, strict=True):
