@@ -54,8 +54,7 @@ def check(paths, names, folder):
     [3, *(pytest.param(few, marks=pytest.mark.slow) for few in (1, 2))],
 )
 def test_the_pictures_of_a_vae(stripes, tmp_path, titles, latent_dim):
-    vae = build_vae(stripes.shape, latent_dim, hidden=(8,))
-    trained = fit(vae, stripes, **SMALL)
+    trained = as_run(build_vae(stripes.shape, latent_dim, hidden=(8,)), stripes)
     paths = draw(trained, stripes, tmp_path, title="stripes, 16-8-2", sampler="mixture")
     check(paths, [*COMMON, "manifold", "samples", "interpolations"], tmp_path)
     rest = "" if latent_dim <= 2 else ", other dimensions 0"
