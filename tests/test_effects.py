@@ -111,9 +111,10 @@ def program_of(config):
         is_conditional = getattr(model, "condition", None) is not None
         bound = model.given(jnp.zeros(2, jnp.int32)) if is_conditional else model
         q = bound.encode(x)
-        found = [q.mean, bound.decode(q.mean).log_prob(x)]
+        mean = q.mean  # of levels a whole pass
+        found = [mean, bound.decode(mean).log_prob(x)]
         if isinstance(config, VAEConfig | HierarchicalConfig):
-            found += [q.log_prob(q.mean), bound.prior().log_prob(q.mean)]
+            found += [q.log_prob(mean), bound.prior().log_prob(mean)]
         return found
 
     def run(key):

@@ -20,6 +20,7 @@ from flaxvae.models import VAEConfig, build_vae
 from flaxvae.objectives import ELBO
 from flaxvae.schedules import warm_up
 from flaxvae.training import Engine, Optimization
+from tests.random_variables import random_variables
 
 OBJECTIVE = ELBO(beta=warm_up(epochs=10))
 
@@ -123,7 +124,7 @@ def test_texts_of_wide_tables_are_short():
 def test_texts_of_distributions_are_short(run, posterior, prior):
     model = build_vae(run.data_shape, 2, hidden=(6,), posterior=posterior, prior=prior)
     x = np.zeros((1, 4, 4, 1), np.float32)
-    variables = model.init(run.key, x, key=run.key, method=ELBO())
+    variables = random_variables(model, x, key=run.key, method=ELBO())
     other = dataclasses.replace(run, model=model, variables=variables)
     q = other.encode(rows_of(run))
     samplers = fit_mixture(run, rows_of(run), 2), AggregatePosterior(run, rows_of(run))

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +22,8 @@ from flaxvae.models import (
 )
 from flaxvae.objectives import ELBO, Quantization, Reconstruction
 from flaxvae.run import TIMES
+from flaxvae.training import Engine
+from tests.evaluation.untrained import untrained
 
 SMALL = {"epochs": 2, "batch_size": 50, "progress": False}
 VAE_KEYS = [
@@ -36,6 +39,14 @@ VQVAE_KEYS = [
     *("dataset", "network", "code", "parameters", "prior_parameters"),
     *("prior_classes", "epochs", "prior_epochs", "device", *TIMES, "test", "figures"),
 ]
+
+
+@pytest.fixture(scope="module")
+def run(stripes, tmp_path_factory):
+    """A run with a folder, which tests only read."""
+    vae, folder = build_vae(stripes.shape, 2, hidden=(8,)), tmp_path_factory.mktemp("r")
+    one = Engine(devices=1)
+    return flaxvae.fit(vae, stripes, workdir=folder / "run", engine=one, **SMALL)
 
 
 @pytest.mark.slow
@@ -82,8 +93,8 @@ def test_a_run_evaluates_draws_and_summarizes_itself(stripes, tmp_path):
         flaxvae.load(workdir, dataset=wrong)
 
 
-def test_a_run_without_a_folder(stripes, tmp_path):
-    run = flaxvae.fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
+def test_a_run_without_a_folder(run, tmp_path):
+    run = dataclasses.replace(run, workdir=None)
     with pytest.raises(InputError, match="folder must be stated"):
         run.draw()
     with pytest.raises(InputError, match="folder must be stated"):
@@ -110,9 +121,9 @@ def test_a_run_without_a_folder(stripes, tmp_path):
     assert names == {"probe.json", "figures", "codes.npz", "codes.parquet"}
 
 
-def test_a_notebook_shows_numbers_and_pictures(stripes, tmp_path):
-    vae = build_vae(stripes.shape, 2, hidden=(8,))
-    run = flaxvae.fit(vae, stripes, workdir=tmp_path, **SMALL)
+def test_a_notebook_shows_numbers_and_pictures(run, tmp_path):
+    shutil.copytree(run.workdir, tmp_path, dirs_exist_ok=True)
+    run = dataclasses.replace(run, workdir=tmp_path)
     drawn = run._repr_html_()
     assert drawn.count("<img") == 3 and "stripes" in drawn and "<th>epochs" in drawn
     assert f"{run.history[-1]['validation']['elbo']:.4g}" in drawn
@@ -123,8 +134,7 @@ def test_a_notebook_shows_numbers_and_pictures(stripes, tmp_path):
     assert loaded._repr_html_().count("<img") == 1
 
 
-def test_a_run_generates_only_with_the_data_it_needs(stripes, tmp_path):
-    run = flaxvae.fit(build_vae(stripes.shape, 2, hidden=(8,)), stripes, **SMALL)
+def test_a_run_generates_only_with_the_data_it_needs(run, stripes, tmp_path):
     loaded = dataclasses.replace(run, dataset=None)
     calls = []
 
@@ -150,7 +160,7 @@ def test_a_run_generates_only_with_the_data_it_needs(stripes, tmp_path):
 def test_a_conditional_run_reads_classes_from_labels(stripes):
     vae = build_vae(stripes.shape, 2, hidden=(8,), conditional="concat", num_classes=8)
     data = condition_on_labels(stripes)
-    run = flaxvae.fit(vae, data, **SMALL)
+    run = Run.of(untrained(vae, data), data)
     loaded = dataclasses.replace(run, dataset=None)
     assert loaded.evaluate(dataset=stripes) == run.evaluate()
     _, labels = loaded.generate(9)

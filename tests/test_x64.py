@@ -231,11 +231,15 @@ def assert_equal(found, expected):
 
 def test_a_run_continues_under_the_other_setting(tmp_path):
     """With the numbers of an uninterrupted run, and the same types."""
-    model, options = vae(IMAGES), {"early_stopping": 2, "ema_decay": 0.9, **SMALL}
-    whole = flaxvae.fit(model, IMAGES, **options)
-    flaxvae.fit(model, IMAGES, workdir=tmp_path, **options | {"epochs": 1})
+    options = {"early_stopping": 2, "ema_decay": 0.9, "epochs": 2, "batch_size": 20}
+    training = Training(vae(IMAGES), IMAGES, optimization=Optimization(**options))
+    whole = flaxvae.fit(training, progress=False)
+    until_1 = {"on_epoch": lambda *_: True, "workdir": tmp_path}
+    flaxvae.fit(training, progress=False, **until_1)
     with jax.enable_x64():
-        run = flaxvae.fit(model, IMAGES, workdir=tmp_path, **options)
+        run = flaxvae.fit(
+            vae(IMAGES), IMAGES, workdir=tmp_path, progress=False, **options
+        )
         loaded = flaxvae.load(tmp_path)
     assert_equal(flatten(run.history), flatten(whole.history))
     assert_equal(flatten(run.variables), flatten(whole.variables))

@@ -83,42 +83,7 @@ class Mixed:
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         """See `Distribution.sample`; reparameterized for real columns only."""
-        layout = find_layout(self.columns)
-        keys = jax.random.split(key, 3 + len(layout.categories))
-        x = jnp.broadcast_to(self.location, shape + self.location.shape)
-        scale = jnp.exp(self.log_scale)
-
-        def draw(
-            noise: Callable[..., jax.Array], key: jax.Array, features: np.ndarray
-        ) -> jax.Array:
-            like = self.location[..., features]
-            return draw_noise(noise, key, shape, like, features.ndim)
-
-        def part(values: jax.Array, features: np.ndarray) -> jax.Array:
-            chosen = values[..., features]
-            return jnp.broadcast_to(chosen, shape + chosen.shape)
-
-        if layout.real.size:
-            eps = draw(jax.random.normal, keys[0], layout.real)
-            moved = part(self.location, layout.real) + part(scale, layout.real) * eps
-            x = x.at[..., layout.real].set(moved)
-        if layout.integer.size:
-            eps = draw(jax.random.logistic, keys[1], layout.integer)
-            loc = part(self.location, layout.integer)
-            moved = loc + part(scale, layout.integer) * eps
-            level = _take(layout.levels, _find_level(moved, layout))
-            x = x.at[..., layout.integer].set(level)
-        if layout.binary.size:
-            uniform = draw(jax.random.uniform, keys[2], layout.binary)
-            is_one = uniform < jax.nn.sigmoid(part(self.location, layout.binary))
-            x = x.at[..., layout.binary].set(is_one.astype(x.dtype))
-        for key_c, features in zip(keys[3:], layout.categories, strict=True):
-            # The category with the highest of logit + Gumbel noise.
-            gumbel = draw(jax.random.gumbel, key_c, features)
-            x = x.at[..., features].set(
-                _one_hot(part(self.location, features) + gumbel)
-            )
-        return x
+        return _sample(self, key, shape)
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """See `Distribution.log_prob`; of the numbers that are not NaN.
@@ -171,6 +136,44 @@ class Mixed:
         zeros = jnp.zeros_like(below[..., :1])
         every = jnp.concatenate([zeros, below, zeros + 1], axis=-1)
         return jnp.diff(every, axis=-1)
+
+
+@functools.partial(jax.jit, static_argnums=2)  # dozens of operations
+def _sample(p: Mixed, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    layout = find_layout(p.columns)
+    keys = jax.random.split(key, 3 + len(layout.categories))
+    x = jnp.broadcast_to(p.location, shape + p.location.shape)
+    scale = jnp.exp(p.log_scale)
+
+    def draw(
+        noise: Callable[..., jax.Array], key: jax.Array, features: np.ndarray
+    ) -> jax.Array:
+        like = p.location[..., features]
+        return draw_noise(noise, key, shape, like, features.ndim)
+
+    def part(values: jax.Array, features: np.ndarray) -> jax.Array:
+        chosen = values[..., features]
+        return jnp.broadcast_to(chosen, shape + chosen.shape)
+
+    if layout.real.size:
+        eps = draw(jax.random.normal, keys[0], layout.real)
+        moved = part(p.location, layout.real) + part(scale, layout.real) * eps
+        x = x.at[..., layout.real].set(moved)
+    if layout.integer.size:
+        eps = draw(jax.random.logistic, keys[1], layout.integer)
+        loc = part(p.location, layout.integer)
+        moved = loc + part(scale, layout.integer) * eps
+        level = _take(layout.levels, _find_level(moved, layout))
+        x = x.at[..., layout.integer].set(level)
+    if layout.binary.size:
+        uniform = draw(jax.random.uniform, keys[2], layout.binary)
+        is_one = uniform < jax.nn.sigmoid(part(p.location, layout.binary))
+        x = x.at[..., layout.binary].set(is_one.astype(x.dtype))
+    for key_c, features in zip(keys[3:], layout.categories, strict=True):
+        # The category with the highest of logit + Gumbel noise.
+        gumbel = draw(jax.random.gumbel, key_c, features)
+        x = x.at[..., features].set(_one_hot(part(p.location, features) + gumbel))
+    return x
 
 
 class Layout(NamedTuple):

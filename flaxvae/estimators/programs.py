@@ -242,7 +242,8 @@ def train(
         count = min(chunk, steps - position)
         x = np.zeros((chunk * BATCH, *shape), np.float32)
         x[: count * BATCH] = draw(np.fromiter(numbers, np.int64, count * BATCH))
-        examples = jnp.asarray(x.reshape(chunk, BATCH, *shape)), held_out
+        batches = Batch(jnp.asarray(x.reshape(chunk, BATCH, *shape)))
+        examples = batches, held_out
         run, report = advance(run, examples, *as_steps(position, position + count))
         if problem := describe_bad_step(run, recipe.steps_per_round, 0):
             raise NonFiniteError(f"{problem}: a lower learning_rate may help")

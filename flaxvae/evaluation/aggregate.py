@@ -1,10 +1,11 @@
 """The aggregate posterior q(z) of a split's examples against the prior p(z)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, cast, get_args
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +28,7 @@ from flaxvae.distributions.distribution import batch_shape
 from flaxvae.distributions.levels import LevelPrior
 from flaxvae.evaluation.bound import check_vae
 from flaxvae.evaluation.estimates import Estimate
+from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import apply_bound
@@ -207,23 +209,7 @@ def draw_aggregate(
     check_compared(trained, split)
     split = check_split(trained.model, split)
     trained.check(split.x)
-
-    @jax.jit
-    def draw(
-        variables: VariableDict, batch: Batch[jax.Array], key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        key_z, key_p = jax.random.split(key)
-        B = len(batch.x)
-        q = apply_bound(trained.model, variables, batch, lambda vae, x: vae.encode(x))
-        p = apply_bound(trained.model, variables, batch, lambda vae, x: vae.prior())
-        # A prior that depends on the condition is a batch of one for each.
-        is_batch = not isinstance(p, LevelPrior) and batch_shape(p)
-        both = q.sample(key_z), p.sample(key_p, () if is_batch else (B,))
-        rows = [
-            [level.reshape(B, -1) for level in jax.tree.leaves(each)] for each in both
-        ]
-        return jnp.concatenate(rows[0], axis=1), jnp.concatenate(rows[1], axis=1)
-
+    draw = _compile_draw(trained.model)
     inputs = draw_inputs(
         trained.preprocessing, split, evaluation_key(trained, seed=seed)
     )
@@ -238,6 +224,30 @@ def draw_aggregate(
     z, from_prior = (np.concatenate(each) for each in zip(*parts, strict=True))
     check_numbers("a drawn code", [z, from_prior])
     return z, from_prior
+
+
+@share_program
+def _compile_draw(
+    model: nn.Module,
+) -> Callable[[VariableDict, Batch[jax.Array], jax.Array], tuple[jax.Array, jax.Array]]:
+    """Compiles ``draw(variables, batch, key) -> (z, from_prior)``, ``(B, D)`` each."""
+
+    def draw(
+        variables: VariableDict, batch: Batch[jax.Array], key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        key_z, key_p = jax.random.split(key)
+        B = len(batch.x)
+        q = apply_bound(model, variables, batch, lambda vae, x: vae.encode(x))
+        p = apply_bound(model, variables, batch, lambda vae, x: vae.prior())
+        # A prior that depends on the condition is a batch of one for each.
+        is_batch = not isinstance(p, LevelPrior) and batch_shape(p)
+        both = q.sample(key_z), p.sample(key_p, () if is_batch else (B,))
+        rows = [
+            [level.reshape(B, -1) for level in jax.tree.leaves(each)] for each in both
+        ]
+        return jnp.concatenate(rows[0], axis=1), jnp.concatenate(rows[1], axis=1)
+
+    return draw
 
 
 def check_compared(trained: Trained, split: Split) -> None:

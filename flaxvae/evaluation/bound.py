@@ -1,6 +1,7 @@
 """Means of an objective's terms over a whole split, the ELBO's above all."""
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -134,22 +135,8 @@ def evaluate_each(
     trained.check_finite()
     check_examples(split)
     split = check_split(trained.model, split)
-    at_full = at_full_value(objective)
+    compute = _compile_terms(trained.model, trained.preprocessing)
     key = evaluation_key(trained, seed=seed)
-
-    @jax.jit
-    def compute(
-        variables: VariableDict, examples: Batch[jax.Array], key: jax.Array
-    ) -> Terms:
-        key_x, key_z = jax.random.split(key)
-        seen = examples.with_x(trained.preprocessing(examples.x, key_x))
-        return apply_bound(
-            trained.model,
-            variables,
-            seen,
-            lambda model, x: at_full(model, x, key=key_z),
-        )
-
     N = len(split)
     B = min(EVALUATION_BATCH, N)
     parts = []
@@ -159,12 +146,35 @@ def evaluate_each(
         trained.check(part.x)
         batch = batch_of(trained.model, part).without_weight()
         batch = in_memory(batch.with_x(trained.preprocessing.stored(part.x)))
-        terms = compute(trained.variables, batch, jax.random.fold_in(key, number))
+        own = jax.random.fold_in(key, number)
+        terms = compute(trained.variables, objective, batch, own)
         parts.append({name: np.asarray(term) for name, term in terms.items()})
     each = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     each = {name: term.astype(np.float64)[:N] for name, term in each.items()}
     check_terms("of an example", each)
     return each
+
+
+@share_program
+def _compile_terms(
+    model: nn.Module, preprocessing: Preprocessing
+) -> Callable[[VariableDict, Objective, Batch[jax.Array], jax.Array], Terms]:
+    """Compiles ``compute(variables, objective, batch, key) -> terms (B, ...)``."""
+
+    def compute(
+        variables: VariableDict,
+        objective: Objective,
+        examples: Batch[jax.Array],
+        key: jax.Array,
+    ) -> Terms:
+        at_full = at_full_value(objective)
+        key_x, key_z = jax.random.split(key)
+        seen = examples.with_x(preprocessing(examples.x, key_x))
+        return apply_bound(
+            model, variables, seen, lambda model, x: at_full(model, x, key=key_z)
+        )
+
+    return compute
 
 
 def evaluate_elbo(

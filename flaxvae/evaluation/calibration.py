@@ -26,6 +26,7 @@ from flaxvae.distributions.distribution import batch_shape
 from flaxvae.distributions.levels import LevelPrior
 from flaxvae.evaluation.likelihood import bytes_per_draw
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE
+from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import bind
 from flaxvae.training import Trained
@@ -165,7 +166,7 @@ def rank_calibration(
     codes = 4 * ARRAYS_AT_ONCE * sum(_level_sizes(trained))
     each = num_draws * (row if trained.has_levels else codes) + row
     size = int(max(1, min(num, EVALUATION_BATCH, memory_budget // each)))
-    simulate = _make_simulate(trained.model, num_draws)
+    simulate = _compile_simulate(trained.model, num_draws)
     parts: list[np.ndarray] = []
     for first in range(0, num, size):
         rows = np.minimum(np.arange(first, first + size), num - 1)
@@ -281,8 +282,12 @@ def _draw_conditions(
     return np.asarray(conditions)[rows]
 
 
-def _make_simulate(model: nn.Module, num_draws: int) -> Simulate:
-    """Makes ``simulate(variables, batch, key) -> (ranks (B, D), is_finite (B,))``."""
+@share_program
+def _compile_simulate(model: nn.Module, num_draws: int) -> Simulate:
+    """Compiles ``simulate(variables, batch, key) -> (ranks, is_finite)``.
+
+    ``(B, D)`` and ``(B,)``.
+    """
 
     def simulate(
         variables: VariableDict, batch: Batch[jax.Array], key: jax.Array
@@ -312,4 +317,4 @@ def _make_simulate(model: nn.Module, num_draws: int) -> Simulate:
         found = model.apply(variables, batch, method=method)
         return cast(tuple[jax.Array, jax.Array], found)
 
-    return jax.jit(simulate)
+    return simulate

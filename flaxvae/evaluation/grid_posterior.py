@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -22,9 +22,10 @@ from flaxvae.checks import (
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.likelihood import bytes_per_draw
+from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
-from flaxvae.models.bind import apply_bound, bind
+from flaxvae.models.bind import apply_bound
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import draw_inputs
 from flaxvae.training.inputs import own_conditions
@@ -117,7 +118,7 @@ def grid_posterior(
     trained.check(split.x)
     batch = _seen(trained, split, seed)
     at_once = memory_budget // (len(split) * bytes_per_draw(trained))
-    evaluate = _make_evaluate(trained.model, int(max(1, min(G**D, at_once))))
+    evaluate = _compile_evaluate(trained.model, int(max(1, min(G**D, at_once))))
     key = draw_key(trained, Stream.TEST, KEY_NUMBER, seed=seed)
     of_prior, of_q = _find_ranges(trained, batch, key)
     box = _join_boxes(of_prior, of_q)  # (N, D, 2)
@@ -244,21 +245,9 @@ def _find_ranges(
     trained: Trained, batch: Batch[jax.Array], key: jax.Array
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes ``(N, D, 2)`` around draws of the prior and of q(z|x)."""
-
-    def draw(variables: VariableDict, batch: Batch[jax.Array]) -> list[jax.Array]:
-        def method(model: nn.Module, batch: Batch[jax.Array]) -> list[jax.Array]:
-            vae, x = bind(model, batch)
-            key_p, key_q = jax.random.split(key)
-            prior = vae.prior().sample(key_p, (RANGE_DRAWS,))
-            q = vae.encode(x).sample(key_q, (RANGE_DRAWS,))  # (draws, N, D)
-            prior = prior.reshape(RANGE_DRAWS, -1, q.shape[-1])
-            return [jnp.broadcast_to(prior, q.shape), q]
-
-        found = trained.model.apply(variables, batch, method=method)
-        return cast(list[jax.Array], found)
-
     boxes = []
-    for drawn in jax.jit(draw)(trained.variables, batch):
+    draw = _compile_draw(trained.model)
+    for drawn in draw(trained.variables, batch, key):
         z = np.asarray(drawn, np.float64)
         if not np.isfinite(z).all():
             raise NonFiniteError("a code is not finite")
@@ -266,6 +255,30 @@ def _find_ranges(
         more = (high - low) / 2
         boxes.append(np.stack([low - more, high + more], axis=-1))
     return boxes[0], boxes[1]
+
+
+@share_program
+def _compile_draw(
+    model: nn.Module,
+) -> Callable[[VariableDict, Batch[jax.Array], jax.Array], list[jax.Array]]:
+    """Compiles ``draw(variables, batch, key) -> [of p(z), of q(z|x)]``.
+
+    ``(RANGE_DRAWS, N, D)`` each.
+    """
+
+    def draw(
+        variables: VariableDict, batch: Batch[jax.Array], key: jax.Array
+    ) -> list[jax.Array]:
+        def method(vae: Any, x: jax.Array) -> list[jax.Array]:
+            key_p, key_q = jax.random.split(key)
+            prior = vae.prior().sample(key_p, (RANGE_DRAWS,))
+            q = vae.encode(x).sample(key_q, (RANGE_DRAWS,))
+            prior = prior.reshape(RANGE_DRAWS, -1, q.shape[-1])
+            return [jnp.broadcast_to(prior, q.shape), q]
+
+        return apply_bound(model, variables, batch, method)
+
+    return draw
 
 
 def _evaluate(
@@ -286,8 +299,9 @@ def _evaluate(
     return log_joint, log_q
 
 
-def _make_evaluate(model: nn.Module, at_once: int) -> Evaluate:
-    """Makes ``evaluate(variables, batch, axes) -> (log p(x, z), log q(z|x))``.
+@share_program
+def _compile_evaluate(model: nn.Module, at_once: int) -> Evaluate:
+    """Compiles ``evaluate(variables, batch, axes) -> (log p(x, z), log q(z|x))``.
 
     ``(P, N)`` each, of the P = G^D points of a grid for each example.
     """
@@ -316,4 +330,4 @@ def _make_evaluate(model: nn.Module, at_once: int) -> Evaluate:
         N = len(x)
         return log_joint.reshape(-1, N)[:P], log_q.reshape(-1, N)[:P]
 
-    return jax.jit(evaluate)
+    return evaluate

@@ -5,15 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.typing import VariableDict
+from scipy.special import softmax
 
 from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
-from flaxvae.data import Dataset, Preprocessing, Split
+from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.bound import evaluate_terms
+from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.generate import check_sampled, count_classes
 from flaxvae.latent.keys import draw_key
@@ -152,13 +155,10 @@ def classify(classifier: Trained, x: np.ndarray | jax.Array) -> np.ndarray:
       classifier: as `train_classifier` returns it.
       x: examples as the model sees them: images in [0, 1], standardized rows or series.
     """
-    x = np.asarray(x, np.float32)
-    classifier = replace(classifier, preprocessing=Preprocessing())
-    probabilities = classifier.compute(
-        lambda model, x: jax.nn.softmax(model(x)), x, check=False
-    )
+    _, logits = _apply(classifier, x)
+    probabilities: np.ndarray = softmax(logits, axis=1)
     check_numbers("the classifier's probability", probabilities)
-    return np.asarray(probabilities)
+    return probabilities
 
 
 class Extracted(NamedTuple):
@@ -173,32 +173,46 @@ class Extracted(NamedTuple):
     classes: np.ndarray
 
 
-def make_extract(classifier: Trained) -> Callable[[np.ndarray], Extracted]:
-    """Makes ``extract(x) -> Extracted``, compiled once for calls with as many examples.
+def extract(classifier: Trained, x: np.ndarray | jax.Array) -> Extracted:
+    """What a classifier finds in examples ``x``, which are as in `classify`."""
+    features, logits = _apply(classifier, x)
+    check_numbers("the classifier's feature", features)
+    return Extracted(features, logits.argmax(axis=1))
 
-    ``x`` is as in `classify`.
-    """
+
+def _apply(
+    classifier: Trained, x: np.ndarray | jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features ``(N, F)`` and logits ``(N, num_classes)`` of at least one example."""
+    classifier.check_finite()
+    compute = _compile_features(classifier.model)
+    x = np.asarray(x, np.float32)
+    size, parts = min(len(x), CHUNK), []
+    for first in range(0, len(x), CHUNK):
+        # The last chunk is filled with its last row: one shape, one program.
+        rows = np.minimum(np.arange(first, first + size), len(x) - 1)
+        found = compute(classifier.variables, x[rows])
+        parts.append([np.asarray(a) for a in found])
+    features, logits = (
+        np.concatenate(each)[: len(x)] for each in zip(*parts, strict=True)
+    )
+    return features, logits
+
+
+@share_program
+def _compile_features(
+    model: nn.Module,
+) -> Callable[[VariableDict, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Compiles ``compute(variables, x) -> (features, logits)``."""
 
     def method(model: Classifier, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return model.features(x).reshape(len(x), -1), model(x)
 
-    @jax.jit
     def compute(variables: VariableDict, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = classifier.model.apply(variables, x, method=method)
+        found = model.apply(variables, x, method=method)
         return cast(tuple[jax.Array, jax.Array], found)
 
-    def extract(x: np.ndarray) -> Extracted:
-        size, parts = min(len(x), CHUNK), []
-        for first in range(0, len(x), CHUNK):
-            rows = np.minimum(np.arange(first, first + size), len(x) - 1)
-            seen = np.asarray(x[rows], np.float32)
-            parts.append([np.asarray(a) for a in compute(classifier.variables, seen)])
-        every = zip(*parts, strict=True)
-        features, logits = (np.concatenate(a)[: len(x)] for a in every)
-        check_numbers("the classifier's feature", features)
-        return Extracted(features, logits.argmax(axis=1))
-
-    return extract
+    return compute
 
 
 def describe_classes(

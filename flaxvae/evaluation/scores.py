@@ -1,8 +1,6 @@
 """Numbers about single examples: how well a trained model explains each."""
 
-import functools
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -11,10 +9,11 @@ from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
 from flaxvae.checks import InputError, as_integer, explain_infinite
-from flaxvae.data import Dataset, Split
+from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.dataset import SPLITS
 from flaxvae.data.rows import in_memory
 from flaxvae.evaluation.bound import check_examples
+from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.keys import draw_key
 from flaxvae.models import (
     VAE,
@@ -24,8 +23,8 @@ from flaxvae.models import (
     CodePrior,
     SemiSupervisedVAE,
 )
-from flaxvae.models.bind import bind
-from flaxvae.objectives import ELBO, Objective, Quantization, Reconstruction, Terms
+from flaxvae.models.bind import apply_bound
+from flaxvae.objectives import ELBO, Objective, Quantization, Reconstruction
 from flaxvae.training import NonFiniteError, Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH
 from flaxvae.training.inputs import check_split
@@ -78,7 +77,7 @@ def score(
     root = draw_key(trained, Stream.TEST, 2, seed=seed)  # 0, 1: the ELBO's, the NLL's
     row = 4 * ARRAYS_AT_ONCE * int(np.prod(trained.data_shape))
     B = max(1, min(EVALUATION_BATCH, len(split), MEMORY_BUDGET // row))
-    compute = jax.jit(functools.partial(_score_batch, trained, objective, names))
+    compute = _compile_score(trained.model, trained.preprocessing, objective, names)
     parts = []
     for number, first in enumerate(range(0, len(split), B)):
         # The last batch is filled with its last example; what fills it is dropped.
@@ -122,28 +121,33 @@ def _choose(trained: Trained) -> tuple[Objective, tuple[str, ...]]:
     return SCORES[kinds[0] if kinds else VAE]
 
 
-def _score_batch(
-    trained: Trained,
+@share_program
+def _compile_score(
+    model: nn.Module,
+    preprocessing: Preprocessing,
     objective: Objective,
     names: tuple[str, ...],
-    variables: VariableDict,
-    batch: Batch[jax.Array],
-    keys: jax.Array,
-) -> dict[str, jax.Array]:
-    """Means over one draw per key, ``(B,)`` each."""
+) -> Callable[[VariableDict, Batch[jax.Array], jax.Array], dict[str, jax.Array]]:
+    """Compiles ``compute(variables, batch, keys) -> {name: (B,)}``.
 
-    def draw(key: jax.Array) -> dict[str, jax.Array]:
-        key_x, key_z = jax.random.split(key)
-        seen = batch.with_x(trained.preprocessing(batch.x, key_x))
+    Each term is the mean over one draw per key.
+    """
 
-        def method(model: nn.Module, seen: Batch[jax.Array]) -> Terms:
-            return objective(*bind(model, seen), key=key_z)
+    def compute(
+        variables: VariableDict, batch: Batch[jax.Array], keys: jax.Array
+    ) -> dict[str, jax.Array]:
+        def draw(key: jax.Array) -> dict[str, jax.Array]:
+            key_x, key_z = jax.random.split(key)
+            seen = batch.with_x(preprocessing(batch.x, key_x))
+            terms = apply_bound(
+                model, variables, seen, lambda model, x: objective(model, x, key=key_z)
+            )
+            return {name: terms[name] for name in names}
 
-        terms = cast(Terms, trained.model.apply(variables, seen, method=method))
-        return {name: terms[name] for name in names}
+        drawn: dict[str, jax.Array] = jax.lax.map(draw, keys)  # one after the other
+        return {name: term.mean(axis=0) for name, term in drawn.items()}
 
-    drawn: dict[str, jax.Array] = jax.lax.map(draw, keys)  # one after the other
-    return {name: term.mean(axis=0) for name, term in drawn.items()}
+    return compute
 
 
 def score_dataset(

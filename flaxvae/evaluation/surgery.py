@@ -168,42 +168,43 @@ def _log_densities(
       rows: whose codes are drawn, ``(A,)``.
       key: of the draws.
     """
-    is_factorized = DistributionTraits.of(q).is_factorized
-
-    # One program: a dozen of small ones would take longer to compile than to run.
-    @jax.jit
-    def measure(
-        q: Distribution,
-        prior: Distribution,
-        log_share: jax.Array,
-        rows: jax.Array,
-        key: jax.Array,
-    ) -> tuple[jax.Array, ...]:
-        if is_factorized:
-            diagonal = cast(Normal, q)
-            mean, log_var = diagonal.mean.T, diagonal.log_var.T  # (D, N)
-            inverse_std = jnp.exp(-0.5 * log_var)
-            constant = -0.5 * (LOG_2PI + log_var)
-
-        def log_aggregate(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-            if not is_factorized:
-                log_q_z = jax.nn.logsumexp(q.log_prob(z[None]) + log_share)
-                return log_q_z, log_q_z
-            errors = (z[:, None] - mean) * inverse_std
-            each = constant - 0.5 * errors**2  # log q(z_d|x_n), (D, N)
-            log_q_z = jax.nn.logsumexp(each.sum(0) + log_share)
-            return log_q_z, jax.nn.logsumexp(each + log_share[None], axis=1).sum()
-
-        chosen = jax.tree.map(lambda leaf: leaf[rows], q)
-        z = chosen.sample(key)  # (A, D)
-        # The N densities of one code at a time stay in a CPU's cache.
-        log_q_z, log_product = jax.lax.map(log_aggregate, z)
-        return chosen.log_prob(z), prior.log_prob(z), log_q_z, log_product
-
     with np.errstate(divide="ignore"):
-        log_share = jnp.asarray(np.log(share), q.mean.dtype)  # (N,)
-    found = measure(q, prior, log_share, jnp.asarray(rows, jnp.int32), key)
+        log_share = np.log(share).astype(q.mean.dtype)  # (N,)
+    found = _measure_densities(q, prior, log_share, rows.astype(np.int32), key)
     return tuple(np.asarray(each, np.float64) for each in found)
+
+
+# One program: a dozen of small ones would take longer to compile than to run.
+@jax.jit
+def _measure_densities(
+    q: Distribution,
+    prior: Distribution,
+    log_share: jax.Array,
+    rows: jax.Array,
+    key: jax.Array,
+) -> tuple[jax.Array, ...]:
+    """See `_log_densities`."""
+    is_factorized = DistributionTraits.of(q).is_factorized
+    if is_factorized:
+        diagonal = cast(Normal, q)
+        mean, log_var = diagonal.mean.T, diagonal.log_var.T  # (D, N)
+        inverse_std = jnp.exp(-0.5 * log_var)
+        constant = -0.5 * (LOG_2PI + log_var)
+
+    def log_aggregate(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if not is_factorized:
+            log_q_z = jax.nn.logsumexp(q.log_prob(z[None]) + log_share)
+            return log_q_z, log_q_z
+        errors = (z[:, None] - mean) * inverse_std
+        each = constant - 0.5 * errors**2  # log q(z_d|x_n), (D, N)
+        log_q_z = jax.nn.logsumexp(each.sum(0) + log_share)
+        return log_q_z, jax.nn.logsumexp(each + log_share[None], axis=1).sum()
+
+    chosen = jax.tree.map(lambda leaf: leaf[rows], q)
+    z = chosen.sample(key)  # (A, D)
+    # The N densities of one code at a time stay in a CPU's cache.
+    log_q_z, log_product = jax.lax.map(log_aggregate, z)
+    return chosen.log_prob(z), prior.log_prob(z), log_q_z, log_product
 
 
 def _log_levels(
@@ -219,32 +220,33 @@ def _log_levels(
       row: bytes of one code, see `bytes_per_draw`.
     """
     with np.errstate(divide="ignore"):
-        log_share = jnp.asarray(np.log(share), jnp.float32)
-
-    @jax.jit
-    def measure(
-        q: LevelPosterior, key: jax.Array, rows: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        features = jax.tree.map(lambda leaf: leaf[rows], q.features)
-        draws = dataclasses.replace(q, features=features).draw(key)
-        N, A = len(log_share), len(rows)
-        pairs = tuple(
-            jnp.broadcast_to(level[:, None], (A, N, *level.shape[1:]))
-            for level in draws.z.levels
-        )
-        densities = q.log_prob(Codes(pairs)) + log_share[None]  # (A, N)
-        log_q_z = jax.nn.logsumexp(densities, axis=1)
-        return draws.log_q.sum(0), draws.log_p.sum(0), log_q_z
-
+        log_share = np.log(share).astype(np.float32)
     chunk = int(min(len(rows), max(1, LEVEL_BUDGET // (row * len(share)))))
     parts = []
     for first in range(0, len(rows), chunk):
         index = np.minimum(np.arange(first, first + chunk), len(rows) - 1)
-        chosen = jnp.asarray(rows[index], jnp.int32)
-        found = measure(q, jax.random.fold_in(key, first), chosen)
+        own = jax.random.fold_in(key, first)
+        found = _measure_levels(q, log_share, rows[index].astype(np.int32), own)
         parts.append([np.asarray(a, np.float64)[: len(rows) - first] for a in found])
     log_q, log_p, log_q_z = (np.concatenate(each) for each in zip(*parts, strict=True))
     return log_q, log_p, log_q_z
+
+
+@jax.jit
+def _measure_levels(
+    q: LevelPosterior, log_share: jax.Array, rows: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """See `_log_levels`."""
+    features = jax.tree.map(lambda leaf: leaf[rows], q.features)
+    draws = dataclasses.replace(q, features=features).draw(key)
+    N, A = len(log_share), len(rows)
+    pairs = tuple(
+        jnp.broadcast_to(level[:, None], (A, N, *level.shape[1:]))
+        for level in draws.z.levels
+    )
+    densities = q.log_prob(Codes(pairs)) + log_share[None]  # (A, N)
+    log_q_z = jax.nn.logsumexp(densities, axis=1)
+    return draws.log_q.sum(0), draws.log_p.sum(0), log_q_z
 
 
 def _with_control(

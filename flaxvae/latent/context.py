@@ -77,7 +77,7 @@ class Context:
         q, p = self.posteriors, self.trained.prior
         if q is None or not has_kl_per_dimension(q, p):
             return None
-        return np.asarray(kl_per_dimension(q, cast(Normal, p)).mean(axis=0))
+        return np.asarray(mean_kl_per_dimension(q, cast(Normal, p)))
 
     @functools.cached_property
     def aggregate_std(self) -> np.ndarray:
@@ -125,6 +125,12 @@ class Context:
         if self.codes is not None:
             return self.codes
         return encode_dataset(self.trained, self.dataset, indices=True, seed=self.seed)
+
+
+@jax.jit
+def mean_kl_per_dimension(q: Normal, p: Normal) -> jax.Array:
+    """`kl_per_dimension`, the mean over examples, ``(D,)``."""
+    return kl_per_dimension(q, p).mean(axis=0)
 
 
 Picture = Callable[[Context], "Figure | None"]

@@ -172,7 +172,9 @@ def geodesic(
             f"{start.shape} and {end.shape}"
         )
     find = functools.partial(_bend, decode, steps, iterations)
-    return find(start, end) if start.ndim == 1 else jax.vmap(find)(start, end)
+    bend = jax.jit(find if start.ndim == 1 else jax.vmap(find))  # one program
+    path: jax.Array = bend(start, end)
+    return path
 
 
 def _bend(
@@ -220,8 +222,13 @@ def _flat(decode: Decode) -> Callable[[jax.Array], jax.Array]:
 
 def _for_each(function: Callable[[jax.Array], jax.Array], z: ArrayLike) -> jax.Array:
     """A function of one code, of codes ``(..., D)``, a few at once."""
-    z = jnp.asarray(z)
-    codes = z.reshape(-1, z.shape[-1])  # (N, D)
-    size = min(CODES_AT_ONCE, max(len(codes), 1))
-    found: jax.Array = jax.lax.map(function, codes, batch_size=size)
-    return found.reshape(*z.shape[:-1], *found.shape[1:])
+
+    @jax.jit
+    def compute(z: jax.Array) -> jax.Array:
+        codes = z.reshape(-1, z.shape[-1])  # (N, D)
+        size = min(CODES_AT_ONCE, max(len(codes), 1))
+        found: jax.Array = jax.lax.map(function, codes, batch_size=size)
+        return found.reshape(*z.shape[:-1], *found.shape[1:])
+
+    found: jax.Array = compute(jnp.asarray(z))
+    return found

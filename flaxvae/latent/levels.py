@@ -18,7 +18,7 @@ from flax.typing import VariableDict
 
 from flaxvae.checks import InputError, as_integer, as_integers, check_at_least
 from flaxvae.data import Split
-from flaxvae.distributions.levels import Codes, LevelPosterior
+from flaxvae.distributions.levels import Codes
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.nn.top_down import TopDownLevels
 from flaxvae.training import Trained
@@ -223,10 +223,9 @@ def level_kl_per_dimension(
 def sample_posterior(
     q: Posterior, key: jax.Array, shape: tuple[int, ...] = ()
 ) -> jax.Array | Codes:
-    """``q.sample(key, shape)`` of any model's q(z|x)."""
-    if isinstance(q, LevelPosterior):
-        return Codes(_sample_of(q, key, shape))
-    return q.sample(key, shape)
+    """``q.sample(key, shape)`` of any model's q(z|x), as one compiled program."""
+    drawn: jax.Array | Codes = _sample_of(q, key, shape)
+    return drawn
 
 
 def as_codes(trained: Trained, rows: np.ndarray) -> np.ndarray | Codes:
@@ -348,6 +347,6 @@ def _means(model: HierarchicalVAE, x: jax.Array) -> tuple[jax.Array, ...]:
 
 @functools.partial(jax.jit, static_argnames=("shape",))
 def _sample_of(
-    q: LevelPosterior, key: jax.Array, shape: tuple[int, ...]
-) -> tuple[jax.Array, ...]:
-    return q.sample(key, shape).levels
+    q: Posterior, key: jax.Array, shape: tuple[int, ...]
+) -> jax.Array | Codes:
+    return q.sample(key, shape)

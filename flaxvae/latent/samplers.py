@@ -68,12 +68,24 @@ class CodeMixture:
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         """Draws codes ``(*shape, D)``."""
-        key_kind, key_z = jax.random.split(key)
-        logits = jnp.log(jnp.asarray(self.weights))
-        kind = jax.random.categorical(key_kind, logits, shape=shape)
-        eps = jax.random.normal(key_z, (*shape, self.mean.shape[-1]), self.mean.dtype)
-        moved = jnp.einsum("...ij,...j->...i", jnp.asarray(self.scale_tril)[kind], eps)
-        return jnp.asarray(self.mean)[kind] + moved
+        drawn: jax.Array
+        drawn = _sample_mixture(self.weights, self.mean, self.scale_tril, key, shape)
+        return drawn
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _sample_mixture(
+    weights: jax.Array,
+    mean: jax.Array,
+    scale_tril: jax.Array,
+    key: jax.Array,
+    shape: tuple[int, ...],
+) -> jax.Array:
+    """See `CodeMixture`."""
+    key_kind, key_z = jax.random.split(key)
+    kind = jax.random.categorical(key_kind, jnp.log(weights), shape=shape)
+    eps = jax.random.normal(key_z, (*shape, mean.shape[-1]), mean.dtype)
+    return mean[kind] + jnp.einsum("...ij,...j->...i", scale_tril[kind], eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,7 +308,7 @@ def fit_mixture(
     rows = np.random.default_rng(seed).permutation(len(x))[:MOST_CODES]
     key = draw_key(trained, Stream.SAMPLER, seed=seed)
     key_noise = draw_key(trained, Stream.SAMPLER, 1, seed=seed)
-    codes = trained.encode(x[rows], key=key_noise).sample(key)
+    codes = sample_posterior(trained.encode(x[rows], key=key_noise), key)
     fitted = GaussianMixture(num_components, random_state=seed, reg_covar=1e-5)
     fitted.fit(np.asarray(codes, np.float64))
     return CodeMixture(

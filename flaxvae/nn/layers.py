@@ -35,6 +35,7 @@ def _by_rows(function: Function) -> Function:
     def by_rows(x: jax.Array) -> jax.Array:
         return function(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
+    @jax.jit  # traced once for all layers of a shape
     def activation(x: jax.Array) -> jax.Array:
         if x.ndim < 3:
             return function(x)

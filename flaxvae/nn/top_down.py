@@ -237,6 +237,8 @@ class TopDownLevels(nn.Module):
             split_rngs={"params": True},
             in_axes=in_axes,
             length=length,
+            # Another trace, on which initial parameters depend.
+            check_constancy_invariants=self.is_initializing(),
         )
         return looped
 

@@ -32,7 +32,7 @@ from flaxvae.training.epochs import Examples, Layout, Report, choose_steps_per_l
 from flaxvae.training.state import LoopState
 from flaxvae.training.storage.config import describe_optimizer
 from flaxvae.training.storage.stored import Entry, Line
-from flaxvae.training.training import Training
+from flaxvae.training.training import Training, light_options
 
 Setting = Mapping[str, object]  # one value for each name of the grid
 
@@ -158,7 +158,7 @@ class Stack:
         """The members at step 0."""
         seeds = [self.seed_of(setting) for setting in settings]
         objectives = [with_arrays(self.objective_of(each)) for each in settings]
-        runs = jax.vmap(self.training.init)(
+        runs = self._create(
             jnp.asarray(seeds, jnp.uint32),
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *objectives),
         )
@@ -169,6 +169,11 @@ class Stack:
         opt_state = optax.tree_utils.tree_set(runs.state.opt_state, **values)
         state = dataclasses.replace(runs.state, opt_state=opt_state)
         return dataclasses.replace(runs, state=state)
+
+    @functools.cached_property
+    def _create(self) -> Callable[..., LoopState]:
+        # One trace for `init` and `compile`.
+        return jax.jit(jax.vmap(self.training.init), compiler_options=light_options())
 
     def compile(self, size: int, position: int = 0) -> jax.stages.Compiled:
         """The program that advances ``size`` members, compiled once for each size."""
@@ -192,7 +197,7 @@ class Stack:
                 lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype),
                 with_arrays(self.objective_of(dict.fromkeys(self.grid.weights, 0.0))),
             )
-            runs = jax.eval_shape(jax.vmap(self.training.init), seeds, objectives)
+            runs = jax.eval_shape(self._create, seeds, objectives)
             jitted = jax.jit(advance, donate_argnums=0)
             lowered = jitted.lower(runs, self.examples, *as_steps(0, 1))
             self._compiled[size, steps_per_loop] = lowered.compile()

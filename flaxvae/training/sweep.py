@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import flax.linen as nn
 import jax
@@ -326,6 +326,7 @@ class _Runner:
                 write_events.close()
 
 
+@jax.jit
 def _take(runs: LoopState, m: int) -> LoopState:
     """One run of a stack."""
-    return jax.tree.map(lambda leaf: leaf[m], runs)
+    return cast(LoopState, jax.tree.map(lambda leaf: leaf[m], runs))

@@ -66,17 +66,23 @@ def test_near_a_logit_of_zero_series_take_the_place_of_the_formulas(key):
     the last one of the mean is 1e-6 at the end of its range, that of log Z 3e-8."""
     with jax.enable_x64(True):
         logit = np.array([-0.0999, -0.05, 0.02, 0.0999])
-        cb = ContinuousBernoulli(jnp.array(logit)[:, None])
+
+        @jax.jit
+        def compute(logits):
+            cb, uniform = ContinuousBernoulli(logits), ContinuousBernoulli(0 * logits)
+            density = [cb.log_prob(jnp.full((4, 1), x)) for x in (0.0, 1.0)]
+            # A logit of 0 gives the uniform noise itself.
+            draws = [p.sample(key, (200,))[..., 0] for p in (uniform, cb)]
+            return density, cb.mean[:, 0], draws
+
+        density, found, (u, draws) = jax.device_get(compute(logit[:, None]))
+        assert found.dtype == np.float64
         log_z = np.log(np.expm1(logit) / logit)
-        for x in (0.0, 1.0):
-            found = cb.log_prob(jnp.full((4, 1), x, jnp.float64))
-            np.testing.assert_allclose(found, x * logit - log_z, rtol=0, atol=1e-10)
+        for x, log_p in zip((0.0, 1.0), density, strict=True):
+            np.testing.assert_allclose(log_p, x * logit - log_z, rtol=0, atol=1e-10)
         mean = -1 / np.expm1(-logit) - 1 / logit
-        np.testing.assert_allclose(cb.mean[:, 0], mean, rtol=0, atol=2e-9)
-        # A logit of 0 gives the uniform noise itself.
-        u = np.asarray(ContinuousBernoulli(0 * cb.logits).sample(key, (200,)))
-        quantile = np.log1p(u[..., 0] * np.expm1(logit)) / logit
-        draws = cb.sample(key, (200,))[..., 0]
+        np.testing.assert_allclose(found, mean, rtol=0, atol=2e-9)
+        quantile = np.log1p(u * np.expm1(logit)) / logit
         np.testing.assert_allclose(draws, quantile, rtol=0, atol=2e-5)
 
 

@@ -26,9 +26,9 @@ EXPECTED = {
 # Short trainings, compiled for tables of any length. A detector's VAEs would be
 # compiled for each number of columns, and most checks are about what happens before.
 ESTIMATORS = [
-    VAETransformer(max_epochs=25, random_state=0),
-    VAEImputer(max_epochs=25, random_state=0),
-    VAEClassifier(max_epochs=25, random_state=0),
+    VAETransformer(max_epochs=5, random_state=0),
+    VAEImputer(max_epochs=5, random_state=0),
+    VAEClassifier(max_epochs=10, learning_rate=0.01, random_state=0),
     VAEOutlierDetector(config=DetectorConfig(score="marginals"), random_state=0),
     pytest.param(
         VAEOutlierDetector(config=DetectorConfig(steps=25), random_state=0),

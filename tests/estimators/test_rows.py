@@ -134,7 +134,7 @@ def test_a_training_does_not_depend_on_the_steps_of_a_call(rows, fitted, monkeyp
 
 
 def test_a_validation_ends_a_training_that_overfits():
-    noise = np.random.default_rng(0).normal(size=(500, 20))
+    noise = np.random.default_rng(0).normal(size=(500, 16))
     vae = VAETransformer(max_epochs=500, learning_rate=0.02, random_state=0)
     assert vae.fit(noise).n_iter_ < 500
     assert vae.vae_.elbo.argmax() < len(vae.vae_.elbo) - 1

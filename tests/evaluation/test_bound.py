@@ -12,21 +12,15 @@ from flaxvae.evaluation.bound import evaluate_terms
 from flaxvae.models import build_vae
 from flaxvae.objectives import ELBO
 from flaxvae.schedules import warm_up
-from flaxvae.training import Engine, evaluate, fit
+from flaxvae.training import evaluate
 from flaxvae.training.keys import Stream, stream_key
+from tests.evaluation.untrained import untrained
 
 
 @pytest.fixture(scope="module")
 def trained(stripes):
-    return fit(
-        build_vae(stripes.shape, 2, hidden=(16,)),
-        stripes,
-        objective=ELBO(beta=warm_up(7.0)),
-        epochs=2,
-        batch_size=32,
-        engine=Engine(devices=1),
-        progress=False,
-    )
+    model = build_vae(stripes.shape, 2, hidden=(16,))
+    return untrained(model, stripes, ELBO(beta=warm_up(7.0)))
 
 
 def test_it_is_the_unweighted_bound_with_the_seeds_draws(trained, stripes):

@@ -18,6 +18,7 @@ from flaxvae.evaluation.memory import ARRAYS_AT_ONCE
 from flaxvae.models import build_vae
 from flaxvae.training import Engine, Trained, fit
 from flaxvae.training.keys import Stream, stream_key
+from tests.evaluation.untrained import untrained
 from tests.objectives.linear_gaussian import LinearGaussian, log_evidence
 
 ROWS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
@@ -213,9 +214,7 @@ def binary():
     x[::2, 1] = 1
     split = Split(x)
     data = Dataset("bits", split[:100], split[:0], split[100:])
-    vae = build_vae(data.shape, 2, hidden=(8,))
-    one = Engine(devices=1)
-    return fit(vae, data, epochs=9, batch_size=20, engine=one, progress=False), data
+    return untrained(build_vae(data.shape, 2, hidden=(8,)), data), data
 
 
 def test_it_is_a_loop_in_double_precision(binary, monkeypatch):
@@ -227,6 +226,7 @@ def test_it_is_a_loop_in_double_precision(binary, monkeypatch):
         trained, data.test, num_samples=total, seed=3, memory_budget=memory
     )
     root = stream_key(jax.random.key(3), Stream.TEST, 1)
+    draw = jax.jit(lambda q, key: q.sample(key, (chunk,)))
     values, samples, groups = [], [], []
     for number in range(3):
         index = np.minimum(np.arange(8 * number, 8 * number + 8), 19)
@@ -234,15 +234,13 @@ def test_it_is_a_loop_in_double_precision(binary, monkeypatch):
         _, key = jax.random.split(jax.random.fold_in(root, number))
         q = trained.encode(data.test.x[index])
         mean, std = (np.asarray(a, np.float64) for a in (q.mean, q.std))
-        draws = [q.sample(jax.random.fold_in(key, c), (chunk,)) for c in range(4)]
+        draws = [draw(q, jax.random.fold_in(key, c)) for c in range(4)]
         z = np.concatenate([np.asarray(d, np.float64) for d in draws])[:total]
-        log_w = np.zeros((total, 8))
-        for k in range(total):
-            p = trained.decode(jnp.asarray(z[k], jnp.float32))
-            logits = np.asarray(p.logits, np.float64)
-            log_x = x * logits - np.logaddexp(0, logits)
-            log_w[k] = log_x.sum((1, 2, 3)) + stats.norm.logpdf(z[k]).sum(-1)
-            log_w[k] -= stats.norm.logpdf(z[k], mean, std).sum(-1)
+        p = trained.decode(z.reshape(-1, 2).astype(np.float32))
+        logits = np.asarray(p.logits, np.float64).reshape(total, 8, 4, 4, 1)
+        log_x = x * logits - np.logaddexp(0, logits)
+        log_w = log_x.sum((2, 3, 4)) + stats.norm.logpdf(z).sum(-1)
+        log_w -= stats.norm.logpdf(z, mean, std).sum(-1)
         count = min(8, 20 - 8 * number)
         values += list((special.logsumexp(log_w, axis=0) - np.log(total))[:count])
         w = np.exp(log_w - log_w.max(0))

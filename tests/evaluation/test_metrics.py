@@ -20,10 +20,8 @@ from flaxvae.evaluation.metrics import METRICS, list_metrics, measure
 from flaxvae.evaluation.record import record_metrics
 from flaxvae.models import build_autoencoder, build_vae
 from flaxvae.objectives import ELBO, Reconstruction
-from flaxvae.training import Engine
+from tests.latent.untrained import as_run
 
-ALONE = {"engine": Engine(devices=1), "progress": False}
-TRAIN = {"epochs": 1, "batch_size": 30, **ALONE}
 SMALL = MeasureConfig(nll_samples=20, num_examples=12, num_samples=12)
 QUICK = [  # what a small model takes no time for
     *("elbo", "kl", "convergence", "active_units", "moments", "mmd", "posterior"),
@@ -36,8 +34,7 @@ def run():
     rng = np.random.default_rng(0)
     x = (rng.random((90, 4, 4, 1)) < rng.random((90, 1, 1, 1))).astype(np.float32)
     data = flaxvae.data.from_arrays(x, np.arange(90) % 3, test_size=30)
-    vae = build_vae(data.shape, 2, hidden=(8,))
-    return flaxvae.fit(vae, binarize(data, "threshold"), **TRAIN)
+    return as_run(build_vae(data.shape, 2, hidden=(8,)), binarize(data, "threshold"))
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +169,7 @@ def test_runs_without_a_test_split_and_of_other_kinds(tmp_path):
     x = np.random.default_rng(0).random((40, 4, 4, 1)).astype(np.float32)
     data = flaxvae.data.from_arrays(x, test_size=0, validation_size=8)
     model = build_autoencoder(data.shape, 2, hidden=(4,))
-    run = flaxvae.fit(
-        model, data, objective=Reconstruction(), **TRAIN | {"batch_size": 8}
-    )
+    run = as_run(model, data, objective=Reconstruction())
     found = run.measure(["objective"])
     assert (found["split"], found["examples"]) == ("validation", 8)
     error = found["metrics"]["objective"]["numbers"]["squared_error"]

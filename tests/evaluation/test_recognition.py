@@ -13,6 +13,7 @@ from flaxvae.evaluation.recognition import classify, describe_classes, train_cla
 from flaxvae.models import build_vae
 from flaxvae.models.classifier import build_classifier
 from flaxvae.training import fit, parallel
+from tests.evaluation.untrained import untrained
 
 
 def test_statistics_of_known_classes():
@@ -25,9 +26,11 @@ def test_statistics_of_known_classes():
 
 @pytest.fixture(scope="module")
 def classifier(stripes):
+    """Trained where only training examples have labels."""
+    unlabelled = replace(stripes, test=Split(stripes.test.x))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "visible_devices", lambda: jax.devices()[:1])
-        return train_classifier(stripes, epochs=12, progress=False)
+        return train_classifier(unlabelled, epochs=12, progress=False)
 
 
 def test_samples_of_a_conditional_model_and_real_examples(stripes, classifier):
@@ -47,7 +50,7 @@ def test_samples_of_a_conditional_model_and_real_examples(stripes, classifier):
 
 def test_an_unconditional_model_has_no_classes_to_meet(stripes, classifier):
     vae = build_vae(stripes.shape, 2, hidden=(8,))
-    trained = fit(vae, stripes, epochs=1, batch_size=50, progress=False)
+    trained = untrained(vae, stripes)
     by = {}
     for sampler in ("prior", "aggregate"):
         found = recognize(
@@ -58,7 +61,6 @@ def test_an_unconditional_model_has_no_classes_to_meet(stripes, classifier):
     unlabelled = replace(stripes, test=Split(stripes.test.x))
     found = recognize(trained, unlabelled, num=20, classifier=classifier)
     assert "as_asked" not in found["real"]
-    train_classifier(unlabelled, epochs=1, progress=False)
     nothing = replace(stripes, train=Split(stripes.train.x))
     with pytest.raises(InputError, match="labels must be known to train a classifier"):
         recognize(trained, nothing, num=20)

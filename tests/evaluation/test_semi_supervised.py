@@ -1,8 +1,10 @@
 """Few labels: every method runs, counts its errors, and continues."""
 
+import functools
 import json
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from sklearn.svm import SVC
@@ -12,7 +14,9 @@ from flaxvae.data import Dataset, Split, binarize, from_arrays
 from flaxvae.evaluation import SemiSupervisedConfig, compare_semi_supervised, evaluate
 from flaxvae.evaluation.semi_supervised import METHODS, SemiSupervisedStudy
 from flaxvae.latent.encode import evaluation_key
+from flaxvae.models import build_vae
 from flaxvae.training.evaluate import draw_inputs
+from tests.evaluation.untrained import untrained
 
 SMALL = SemiSupervisedConfig(
     m1_epochs=2,
@@ -57,6 +61,7 @@ def test_every_seed_has_an_error_and_the_same_call_continues(stripes, tmp_path):
 
 def test_m1s_codes_are_standardized(stripes):
     study = SemiSupervisedStudy(stripes, np.arange(40), config=SMALL, progress=False)
+    vars(study)["m1"] = untrained(build_vae(stripes.shape, 3, hidden=(16,)), stripes)
     codes = study.codes
     z = np.asarray(study.m1.encode(stripes.train.x).mean)
     scale = np.maximum(z.std(0), 0.1)
@@ -148,7 +153,8 @@ def test_m1s_codes_are_of_binarized_images(stripes):
     study = SemiSupervisedStudy(data, np.arange(40), config=SMALL, progress=False)
     drawn = draw_inputs(data.preprocessing, data.test, evaluation_key(study.m1))
     drawn = np.concatenate([batch.x for batch in drawn])
-    q = study.m1.model.apply(study.m1.variables, drawn, method="encode")
+    encode = jax.jit(functools.partial(study.m1.model.apply, method="encode"))
+    q = encode(study.m1.variables, drawn)
     key = evaluation_key(study.m1)
     train = np.asarray(study.m1.encode(data.train.x, key=key).mean)
     scale = np.maximum(train.std(axis=0), 0.1)

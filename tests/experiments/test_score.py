@@ -7,6 +7,7 @@ from experiments import score
 from experiments.command import run_command
 from flaxvae.data import from_arrays
 from flaxvae.models import VAEConfig
+from tests.latent.untrained import as_run
 
 ROWS = np.random.default_rng(0).normal([170, 70], [8, 9], (60, 2))
 FRAME = pandas.DataFrame(ROWS, columns=["h", "w"]).assign(c=["x", "y", "z"] * 20)
@@ -18,7 +19,7 @@ def call(tmp_path, capsys):
     data = from_arrays(FRAME, test_size=0, validation_size=0)
     vae = VAEConfig(latent_dim=2, hidden=(8,)).build(data)
     workdir = tmp_path / "run"
-    flaxvae.fit(vae, data, epochs=1, progress=False, workdir=workdir)
+    flaxvae.save(as_run(vae, data), workdir)
 
     def call(*arguments):
         flags = [f"--workdir={workdir}", "--no_compilation_cache", *arguments]

@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 from tests.interop import programs as p  # noqa: E402
 
 SHAPE = (28, 28, 1)
-BATCH = 16
+BATCH = 8
 UNIT_ERROR = math.sqrt(0.5)  # at which -log p(x|z) is the sum of squares
 SQUARES = {"likelihood": "normal", "scale": "fixed", "init_scale": UNIT_ERROR}
 

@@ -1,7 +1,6 @@
 """Data sets as codes."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +15,14 @@ from flaxvae.evaluation.codebook import code_usage
 from flaxvae.latent import encode_dataset
 from flaxvae.latent.encode import evaluation_key, share_codes
 from flaxvae.models import CodePrior, build_vae, build_vqvae
+from flaxvae.models.variables import variable_shapes
 from flaxvae.objectives import Quantization
 from flaxvae.run import Run
 from flaxvae.training import Trained, fit
 from flaxvae.training import evaluate as evaluation
 from flaxvae.training.evaluate import make_evaluate
 from tests.latent.untrained import as_run
+from tests.random_variables import random_values, random_variables
 
 SMALL = {"epochs": 1, "batch_size": 50, "progress": False}
 
@@ -77,9 +78,8 @@ def binarized_vqvae():
     data = binarize(data, "dynamic")
     small = {"filters": (4, 4), "num_residual_blocks": 1}
     model = build_vqvae(data.shape, num_codes=6, code_width=2, **small)
-    seen, key = jnp.asarray(x / 255.0 > 0.5, jnp.float32), jax.random.key(0)
-    init = jax.jit(functools.partial(model.init, method=Quantization()))
-    variables = init(key, seen, key=key)
+    seen = jnp.asarray(x / 255.0 > 0.5, jnp.float32)
+    variables = random_values(variable_shapes(model, data.shape))
     find_codebook = jax.jit(
         lambda variables: model.initialize_from_data(variables, lambda n: seen[:n])
     )
@@ -89,14 +89,8 @@ def binarized_vqvae():
     )
     prior = CodePrior(6, columns=2, num_classes=3, width=4, num_layers=1)
     codes = np.zeros((1, 2, 2, 1), np.float32)
-
-    @jax.jit
-    def init_prior(key):
-        variables = prior.init(key, codes, np.zeros(1, np.int32), method="logits")
-        # Other nats for each entry.
-        return jax.tree.map(lambda leaf: leaf + 0.3 * jnp.sin(7 * leaf), variables)
-
-    variables = init_prior(key)
+    labels = np.zeros(1, np.int32)
+    variables = random_variables(prior, codes, labels, method="logits")
     prior = Trained(prior, variables, (2, 2, 1), Preprocessing(max_value=5.0))
     return dataclasses.replace(Run.of(vqvae, data), code_prior=prior)
 

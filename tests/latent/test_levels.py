@@ -124,34 +124,35 @@ def test_a_temperature_scales_the_deviation_of_each_level(trained, key):
         eps = (full[level] - mean) / std  # the same noise
         mean, std = prior_of(trained, level, half[level - 1])
         close(half[level], mean + 0.5 * std * eps, rtol=1e-3)
-    cold = trained.draw_levels(2, key=key, temperature=0.0).levels
+    cold = trained.draw_levels(5, key=key, temperature=0.0).levels
     close(cold[0], 0.0)
     close(cold[1], prior_of(trained, 1, cold[0])[0])
     close(cold[2], prior_of(trained, 2, cold[1])[0])
     rows = levels.sample_temperatures(trained, (0.0, 0.5, 1.0), 5, key=key)
     assert rows.shape == (3, 5, 4, 4, 1)
-    close(rows[0], np.broadcast_to(decode(trained, cold)[:1], (5, 4, 4, 1)))
+    close(rows[0], decode(trained, cold))
     close(rows[1], decode(trained, half))
     close(rows[2], decode(trained, full))
 
 
 def test_levels_that_are_kept_stay_and_the_rest_is_redrawn(trained, key):
-    z = trained.draw_levels(3, key=key).levels
+    z = trained.draw_levels(5, key=key).levels
     other = jax.random.fold_in(key, 1)
-    redrawn = trained.draw_levels(3, key=other, given=z[:2]).levels
+    redrawn = trained.draw_levels(5, key=other, given=z[:2]).levels
     for kept in (0, 1):
         np.testing.assert_array_equal(redrawn[kept], z[kept])
     assert (redrawn[2] != z[2]).all()
     images = levels.vary_levels(trained, z, (0, 1, 3), 4, key=other)
-    assert images.shape == (3, 3, 4, 4, 4, 1)  # (A, numbers of levels, draws, ...)
+    assert images.shape == (5, 3, 4, 4, 4, 1)  # (A, numbers of levels, draws, ...)
     own = decode(trained, z)
     close(images[:, 2], np.broadcast_to(own[:, None], images[:, 2].shape))
     assert (images[:, :2].std(axis=2) > 0).any(axis=(2, 3, 4)).all()
     # All redrawn from the same noise: a sample of the prior, whatever the anchor.
-    fresh = trained.draw_levels(12, key=other).levels
-    close(images[:, 0].reshape(12, 4, 4, 1), decode(trained, fresh))
-    given = trained.draw_levels(12, key=other, given=[z[0].repeat(4, axis=0)]).levels
-    close(images[:, 1].reshape(12, 4, 4, 1), decode(trained, given))
+    fresh = trained.draw_levels(20, key=other).levels
+    close(images[:, 0].reshape(20, 4, 4, 1), decode(trained, fresh))
+    top = np.repeat(z[0], 4, axis=0)
+    given = trained.draw_levels(20, key=other, given=[top]).levels
+    close(images[:, 1].reshape(20, 4, 4, 1), decode(trained, given))
 
 
 def test_one_program_draws_below_any_number_of_levels(trained, key, monkeypatch):
@@ -162,14 +163,14 @@ def test_one_program_draws_below_any_number_of_levels(trained, key, monkeypatch)
         return sample(prior, *args, **options)
 
     monkeypatch.setattr(LevelPrior, "sample", counted)
-    z = trained.draw_levels(2, key=key).levels
+    z = trained.draw_levels(5, key=key).levels
     traces.clear()
     levels.vary_levels(trained, z, (1, 2, 3), 7, key=key)
     assert len(traces) == 1
 
 
 def test_reconstruction_from_the_first_levels(trained, data, key):
-    x = data.test.x[:4]
+    x = data.test.x[:5]
     top, middle, last = means_of(trained, x)
     second = prior_of(trained, 1, top)[0]
     expected = {
@@ -212,7 +213,9 @@ def test_the_kl_of_each_level_is_that_of_the_report(trained, data, monkeypatch):
     )
     same = data.test[np.zeros(19, int)]
     key, found = evaluation_key(binarized, seed=5), []
-    for part in (same, same[:8], dataclasses.replace(same, weights=np.arange(19) > 7)):
+    is_first = np.arange(19) < 8
+    for weights in (None, is_first, ~is_first):
+        part = dataclasses.replace(same, weights=weights)
         kl = levels.kl_per_level(binarized, part, key=key)
         close(kl, evaluate_levels(binarized, part, seed=5)["kl_per_level"], rtol=1e-5)
         found.append(kl)
@@ -224,11 +227,11 @@ def test_many_examples_are_drawn_and_encoded_in_parts(trained, data, key, monkey
     monkeypatch.setattr(levels, "ROWS", 4)
     close(encode_means(trained, data.test, level=1), whole)
     assert encode_means(trained, data.test[:0], level=1).shape == (0, 3)
-    z = trained.draw_levels(10, key=key).levels
+    z = trained.draw_levels(5, key=key).levels
     close(levels.decode_levels(trained, Codes(z)), decode(trained, z))
     source = AggregatePosterior(trained, data.train.x)
-    images = np.asarray(trained.sample(10, key=key, sampler=source))
-    assert len(np.unique(images.reshape(10, -1), axis=0)) == 10
+    images = np.asarray(trained.sample(5, key=key, sampler=source))
+    assert len(np.unique(images.reshape(5, -1), axis=0)) == 5
 
 
 def test_codes_of_a_level_are_rows(trained, plain, data):
@@ -255,12 +258,12 @@ def test_codes_of_a_level_are_rows(trained, plain, data):
 
 
 def test_generated_samples(trained, data):
-    x, labels = generate(trained, 6)
-    assert labels is None and x.shape == (6, 4, 4, 1)
-    cold, _ = generate(trained, 6, temperature=0.0)
+    x, labels = generate(trained, 5)
+    assert labels is None and x.shape == (5, 4, 4, 1)
+    cold, _ = generate(trained, 5, temperature=0.0)
     close(cold, np.broadcast_to(cold[:1], cold.shape))
     assert x.std(axis=0).max() > 1e-3
-    noisy, _ = generate(trained, 6, with_noise=True, temperature=0.5)
+    noisy, _ = generate(trained, 5, with_noise=True, temperature=0.5)
     assert set(np.unique(noisy)) <= {0.0, 1.0}
     x, labels = generate(trained, 5, label=1, dataset=data)
     rows = data.train.labels == 1
@@ -277,13 +280,13 @@ def test_generated_samples(trained, data):
 
 def test_many_samples_around_examples_are_drawn_in_parts(trained, data, monkeypatch):
     """A few examples or draws at once, each with noise of its own."""
+    monkeypatch.setattr(sys.modules[generate.__module__], "CHUNK", 4)
     for num_examples in (2, 5):
         around = data.test[:num_examples]
-        near, _ = generate(trained, 3, around=around, spread=0.0)
-        with monkeypatch.context() as patch:
-            patch.setattr(sys.modules[generate.__module__], "CHUNK", 4)
-            close(generate(trained, 3, around=around, spread=0.0)[0], near)
-            far, _ = generate(trained, 3, around=around)
+        near, _ = generate(trained, 4, around=around, spread=0.0)
+        own = decode(trained, means_of(trained, around.x))
+        close(near, own.repeat(4, axis=0))
+        far, _ = generate(trained, 4, around=around)
         assert far.shape == near.shape
         assert len(np.unique(far.reshape(len(far), -1), axis=0)) == len(far)
 
@@ -316,13 +319,13 @@ def test_a_run_and_the_command_pass_the_temperature_on(trained, tmp_path, capsys
     save(trained, tmp_path / "run")
     run = load(tmp_path / "run")
     assert isinstance(run, Run) and not run.needs_data()
-    x, _ = run.generate(3, temperature=0.0)
-    close(x, generate(trained, 3, temperature=0.0)[0])
-    flags = command.Flags(workdir=tmp_path / "run", num=3, temperature=0.0)
+    x, _ = run.generate(5, temperature=0.0)
+    close(x, generate(trained, 5, temperature=0.0)[0])
+    flags = command.Flags(workdir=tmp_path / "run", num=5, temperature=0.0)
     command.main(flags)
     with np.load(tmp_path / "run" / "samples.npz") as written:
         close(written["x"], x)
-    assert "3 samples" in capsys.readouterr().out
+    assert "5 samples" in capsys.readouterr().out
 
 
 def test_the_pictures_of_levels(trained, tmp_path):
@@ -368,13 +371,15 @@ def test_bars_are_the_kl_of_the_test_split(trained, data):
     assert level_pictures.kl_by_epoch(empty) is None
 
 
-def test_levels_on_grids_are_named_by_their_grids(data):
+def test_levels_on_grids_are_named_by_their_grids(data, monkeypatch):
     """The first one too, whose code is a vector."""
     network = TopDownLevels(data.shape, (2, 1), widths=4, latent_channels=2)
     vae = HierarchicalVAE(network, StandardNormal(2), BernoulliHead())
     deep = as_run(vae, data)
     assert deep.level_shapes == ((2,), (1, 1, 2), (4, 4, 2))
     assert network.level_shapes == ((1, 1, 2), (1, 1, 2), (4, 4, 2))
+    kl = np.array([1.0, 2.0, 3.0])
+    monkeypatch.setattr(levels, "kl_per_level", lambda *args, **options: kl)
     context = Context(trained=deep, dataset=data, title="deep")
     legend = level_pictures.kl_per_level(context).legends[0]
     names = [text.get_text() for text in legend.get_texts()]

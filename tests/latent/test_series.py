@@ -234,7 +234,6 @@ def test_the_pictures_of_denoised_series(waves):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_vqvae_of_series(waves):
     model = build_vqvae(waves.shape, num_codes=8, code_width=4, **CONV)
     run = fit(model, waves, objective=Quantization(), **SMALL)
@@ -273,7 +272,7 @@ def test_a_single_series_and_series_in_their_units(waves, trained, tmp_path):
 def test_series_of_one_feature_may_lack_its_axis(waves):
     x = waves.test.x[..., 0]
     data = from_arrays(x, layout="series")
-    run = fit(build_vae(data.shape, 2, hidden=(4,)), data, **SMALL | {"batch_size": 8})
+    run = as_run(build_vae(data.shape, 2, hidden=(4,)), data)
     codes = np.asarray(run.encode(x).mean)
     np.testing.assert_array_equal(codes, run.encode(x[..., None]).mean)
     np.testing.assert_allclose(codes[1], run.encode(x[1]).mean, rtol=1e-5)

@@ -2,9 +2,9 @@
 
 import matplotlib as mpl
 import numpy as np
+import PIL.Image
 import pytest
 from matplotlib import cbook
-from matplotlib.image import imread
 from matplotlib.text import Text
 
 from flaxvae.latent import figures
@@ -70,7 +70,8 @@ SCORES = np.arange(len(NAMES), dtype=float)
 def test_names_are_drawn_as_they_were_written(plot, tmp_path):
     figure = plot()
     figures.save_figure(figure, tmp_path / "figure.png")  # a warning is an error
-    assert max(imread(tmp_path / "figure.png").shape) < 3_500
+    with PIL.Image.open(tmp_path / "figure.png") as picture:
+        assert max(picture.size) < 3_500
     found = [text.get_text() for text in figure.findobj(Text)]
     assert not any("\t" in text or "\x07" in text for text in found)
     assert max(map(len, found)) < 500
@@ -132,6 +133,7 @@ def test_a_legend_of_hundreds_of_classes_is_bounded(names, entries, tmp_path):
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(texts) == entries and texts[-1] == f"and {301 - entries} more"
     figures.save_figure(figure, tmp_path / "figure.png")
-    height, width = imread(tmp_path / "figure.png").shape[:2]
+    with PIL.Image.open(tmp_path / "figure.png") as picture:
+        width, height = picture.size
     assert height < 1_000 and width < 1_500
     assert figure.axes[0].get_window_extent().width / figure.dpi > 4.5

@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -35,12 +37,14 @@ def test_parameter_counts(hidden, latent_dim, parameters):
 def test_encode_decode_prior_are_distributions(key):
     vae = build_vae((4, 4, 1), 3, hidden=(8,))
     x = jnp.zeros((5, 4, 4, 1))
-    variables = vae.init(key, x, key=key, method=ELBO())
-    q = vae.apply(variables, x, method="encode")
+
+    def parts(vae):
+        return vae.encode(x), vae.decode(jnp.zeros((2, 5, 3))), vae.prior()
+
+    init = functools.partial(vae.init_with_output, method=parts)
+    (q, p, prior), _ = jax.eval_shape(init, key)
     assert q.mean.shape == q.log_var.shape == (5, 3)
-    p = vae.apply(variables, jnp.zeros((2, 5, 3)), method="decode")
     assert p.logits.shape == (2, 5, 4, 4, 1)
-    prior = vae.apply(variables, method=lambda vae: vae.prior())
     assert prior.mean.shape == (3,)
 
 

@@ -1,6 +1,7 @@
 """A VQ-VAE and the prior over its codes, on the common loop."""
 
 import dataclasses
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -56,7 +57,8 @@ def test_training_lowers_the_error_and_a_folder_brings_it_back(
     assert 1.0 < last["perplexity"] <= (16 if quantizer == "vq" else 1000)
     assert trained.code_shape[:2] == (2, 2)
     q = trained.encode(wide.test.x)
-    by_number = trained.model.apply(trained.variables, q.indices, method="lookup")
+    look_up = jax.jit(functools.partial(trained.model.apply, method="lookup"))
+    by_number = look_up(trained.variables, q.indices)
     np.testing.assert_allclose(by_number, q.mean, atol=1e-5)
     loaded = flaxvae.load(tmp_path)
     both = [t.reconstruct(wide.test.x) for t in (trained, loaded)]
@@ -65,25 +67,26 @@ def test_training_lowers_the_error_and_a_folder_brings_it_back(
 
 def test_terms_by_hand(key):
     """Of two examples with the entries 0, 0, 2, 0 and 2, 3, 3, 2 of four."""
-    x = jax.random.uniform(key, (2, 4, 1, 1))
+    x = np.random.default_rng(0).random((2, 4, 1, 1), np.float32)
     q = SimpleNamespace(
-        mean=jnp.zeros((2, 2, 2, 1)),
-        indices=jnp.array([[[0, 0], [2, 0]], [[2, 3], [3, 2]]]),
-        commitment=jnp.array([1.0, 2.0]),
-        codebook_loss=jnp.array([10.0, 30.0]),
+        mean=np.zeros((2, 2, 2, 1), np.float32),
+        indices=np.array([[[0, 0], [2, 0]], [[2, 3], [3, 2]]]),
+        commitment=np.float32([1.0, 2.0]),
+        codebook_loss=np.float32([10.0, 30.0]),
     )
-    p = Normal(jnp.full((2, 4, 1, 1), 0.25), jnp.zeros((2, 4, 1, 1)), 3)
+    p = Normal(np.full_like(x, 0.25), np.zeros_like(x), 3)
     model = SimpleNamespace(
         encode=lambda x: q,
         decode=lambda z: p,
         quantizer=SimpleNamespace(num_codes=4),
     )
-    terms = Quantization(commitment=3.0, codebook=0.5)(model, x, key=key)
+    objective = Quantization(commitment=3.0, codebook=0.5)
+    terms = jax.jit(lambda: objective(model, x, key=key))()
     log_p = stats.norm.logpdf(x, 0.25).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(terms["log_likelihood"], log_p, rtol=1e-5)
     expected = -log_p + np.array([3.0 + 5.0, 6.0 + 15.0])
     np.testing.assert_allclose(terms["loss"], expected, rtol=1e-5)
-    error = ((np.asarray(x) - 0.25) ** 2).mean(axis=(1, 2, 3))
+    error = ((x - 0.25) ** 2).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(terms["squared_error"], error, rtol=1e-5)
     entropy = stats.entropy([3 / 8, 3 / 8, 2 / 8])
     np.testing.assert_allclose(terms["perplexity"], np.exp(entropy), rtol=1e-5)

@@ -155,13 +155,12 @@ def test_a_vamp_prior_needs_inference_from_the_top(key):
         jax.eval_shape(lambda: vae.init(key, X, key=key, method=ELBO()))
 
 
+# What is shared by devices is not the levels' own: test_parallel trains a ladder,
+# test_batch_terms has free bits, test_top_down several draws.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inference", "objective"),
-    [
-        ("bottom_up", ELBO(free_bits=0.1)),
-        # As the other in terms of the batch; test_parallel trains a ladder.
-        pytest.param("ladder", IWAE(num_samples=2), marks=pytest.mark.slow),
-    ],
+    [("bottom_up", ELBO(free_bits=0.1)), ("ladder", IWAE(num_samples=2))],
 )
 def test_eight_devices_train_what_one_trains(
     inference, objective, stripes, monkeypatch

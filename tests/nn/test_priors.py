@@ -16,6 +16,7 @@ from flaxvae.models.variables import variable_shapes
 from flaxvae.objectives import ELBO
 from flaxvae.training import Optimization, Trained, Training, fit
 from flaxvae.training.optimizers import adam
+from tests.random_variables import random_values, random_variables
 
 SHAPE = (4, 4, 1)
 
@@ -33,9 +34,9 @@ def init(model, key):
     return variables_and_examples(key)
 
 
-def test_a_vamp_prior_is_the_mean_of_its_inputs_posteriors(key):
+def test_a_vamp_prior_is_the_mean_of_its_inputs_posteriors():
     model = make(prior="vamp", prior_components=6)
-    variables, _ = init(model, key)
+    variables = random_values(variable_shapes(model, SHAPE))
     z = np.random.default_rng(0).normal(size=(9, 3))
 
     @jax.jit
@@ -51,14 +52,14 @@ def test_a_vamp_prior_is_the_mean_of_its_inputs_posteriors(key):
     np.testing.assert_allclose(log_prob, np.log(each.mean(1)), rtol=1e-3)
 
 
-def test_pseudo_inputs_of_a_table_have_no_bounds(key):
+def test_pseudo_inputs_of_a_table_have_no_bounds():
     model = build_vae((3,), 2, hidden=(8,), prior="vamp", prior_components=4)
-    u = 5 * jax.random.normal(key, (4, 3))
+    variables = random_variables(model, method=lambda vae: vae.prior())
+    u = 5 * np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    variables["params"]["prior"]["pseudo_inputs"] = u
 
     @jax.jit
     def means():
-        variables = model.init(key, method=lambda vae: vae.prior())
-        variables["params"]["prior"]["pseudo_inputs"] = u
         p = model.apply(variables, method=lambda vae: vae.prior())
         return p.mean_of_each, model.apply(variables, u, method="encode").mean
 
@@ -71,39 +72,29 @@ def test_pseudo_inputs_of_a_table_have_no_bounds(key):
 )
 def test_a_vamp_prior_of_any_posterior_is_their_mean(key, posterior):
     model = make(prior="vamp", prior_components=6, posterior=posterior)
-    variables, _ = init(model, key)
-    noise = np.random.default_rng(1)
-    variables = jax.tree.map(
-        lambda a: np.asarray(a) + noise.normal(0, 0.3, a.shape).astype(np.float32),
-        variables,
-    )
+    variables = random_values(variable_shapes(model, SHAPE))
     u = variables["params"]["prior"]["pseudo_inputs"].clip(0, 1)
 
-    # Each compiled as one program.
-    def prior():
-        return model.apply(variables, method=lambda vae: vae.prior())
-
-    sample = jax.jit(lambda key, num: prior().sample(key, (num,)), static_argnums=1)
-    log_prob = jax.jit(lambda z: prior().log_prob(z))
+    @jax.jit
+    def run(keys):
+        prior = model.apply(variables, method=lambda vae: vae.prior())
+        q = model.apply(variables, u, method="encode")
+        draws = prior.sample(keys[0], (12_000,))
+        z = draws[:70]  # more than one block of rows
+        return draws, q.sample(keys[1], (2_000,)), z, prior.log_prob(z)
 
     @jax.jit
     def posterior_log_prob(u, z):
         return model.apply(variables, u, method="encode").log_prob(z)
 
-    @jax.jit
-    def posterior_sample(u, key):
-        return model.apply(variables, u, method="encode").sample(key, (2_000,))
-
-    z = np.asarray(sample(key, 70))  # more than one block of rows
+    draws, others, z, found = jax.device_get(run(jax.random.split(key)))
     each = []  # one posterior after the other
     for m in range(6):
-        each.append(np.asarray(posterior_log_prob(u[m : m + 1], z), np.float64))
+        each.append(np.float64(posterior_log_prob(u[m : m + 1], z)))
     expected = np.log(np.mean(np.exp(each), axis=0))
-    np.testing.assert_allclose(log_prob(z), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
     # Its draws and as many of each member have the same moments.
-    draws = np.asarray(sample(jax.random.key(1), 12_000), np.float64)
-    others = np.asarray(posterior_sample(u, jax.random.key(2)), np.float64)
-    others = others.reshape(draws.shape)
+    draws, others = np.float64(draws), np.float64(others).reshape(draws.shape)
     for one, other in ((draws, others), (np.abs(draws), np.abs(others))):
         error = np.hypot(one.std(0), other.std(0)) / np.sqrt(len(draws))
         assert (np.abs(one.mean(0) - other.mean(0)) < 4.5 * error).all()

@@ -11,6 +11,7 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.nn import VectorQuantizer
 from flaxvae.nn.quantizers import FiniteScalarQuantizer, k_means, nearest
+from tests.random_variables import random_values
 
 
 def draw(*shape, seed=0):
@@ -25,6 +26,12 @@ def features_of(shape=(3, 2, 2, 5)):
 def init(quantizer, key, features):
     rngs = {"params": key, "codebook": key}
     return quantizer.init(rngs, features)
+
+
+def start(quantizer, features):
+    """Random variables."""
+    key = jax.random.key(0)
+    return random_values(jax.eval_shape(lambda: init(quantizer, key, features)))
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="method")
@@ -54,13 +61,18 @@ def test_the_nearest_entry_does_not_depend_on_an_offset():
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 @pytest.mark.parametrize("decay", [None, 0.9])
-def test_a_code_is_made_of_the_nearest_entries(distance, decay, key):
+def test_a_code_is_made_of_the_nearest_entries(distance, decay):
     quantizer = VectorQuantizer(6, 3, decay, distance=distance)
     features = features_of()
-    variables = init(quantizer, key, features)
-    q = apply(quantizer, variables, features)
-    z = np.asarray(apply(quantizer, variables, features, method="features"))
-    codes = np.asarray(apply(quantizer, variables, method="entries"))
+
+    def method(quantizer, features):
+        q = quantizer(features)
+        of_entries = quantizer.entries(), quantizer.lookup(q.indices)
+        return q, quantizer.features(features), *of_entries
+
+    compute = jax.jit(functools.partial(quantizer.apply, method=method))
+    found = compute(start(quantizer, features), features)
+    q, z, codes, by_number = jax.device_get(found)
     if distance == "cosine":
         for vectors in (z, codes):
             np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, rtol=1e-5)
@@ -68,14 +80,13 @@ def test_a_code_is_made_of_the_nearest_entries(distance, decay, key):
     np.testing.assert_array_equal(q.indices, gaps.argmin(-1))
     np.testing.assert_allclose(q.mean, codes[gaps.argmin(-1)], atol=1e-5)
     np.testing.assert_allclose(q.commitment, gaps.min(-1).sum((1, 2)), rtol=1e-4)
-    found = apply(quantizer, variables, q.indices, method="lookup")
-    np.testing.assert_allclose(found, q.mean, atol=1e-5)
+    np.testing.assert_allclose(by_number, q.mean, atol=1e-5)
 
 
-def test_gradients_go_straight_through_and_each_loss_has_its_side(key):
+def test_gradients_go_straight_through_and_each_loss_has_its_side():
     quantizer = VectorQuantizer(6, 3, None)
     features = features_of()
-    variables = init(quantizer, key, features)
+    variables = start(quantizer, features)
 
     weights = draw(3, 2, 2, 3, seed=5)
 
@@ -181,10 +192,10 @@ def test_entries_that_nobody_uses_begin_anew_as_features(key):
 
 
 @pytest.mark.parametrize("levels", [(3, 4), (8, 5, 5), (2, 2, 2)])
-def test_finite_scalars_reach_every_combination_and_come_back(levels, key):
+def test_finite_scalars_reach_every_combination_and_come_back(levels):
     quantizer = FiniteScalarQuantizer(levels)
     features = 10.0 * features_of((40, 8, 8, 4))
-    variables = init(quantizer, key, features)
+    variables = start(quantizer, features)
     q = jax.device_get(apply(quantizer, variables, features))
     M = int(np.prod(levels))
     assert quantizer.num_codes == M == q.num_codes
@@ -201,10 +212,10 @@ def test_finite_scalars_reach_every_combination_and_come_back(levels, key):
     assert expected <= {tuple(row) for row in np.round(all_codes, 4)}
 
 
-def test_finite_scalars_round_with_a_gradient(key):
+def test_finite_scalars_round_with_a_gradient():
     quantizer = FiniteScalarQuantizer((5, 4))
     features = features_of()
-    variables = init(quantizer, key, features)
+    variables = start(quantizer, features)
     z = apply(quantizer, variables, features, method="features")
     q = apply(quantizer, variables, features)
     np.testing.assert_allclose(

@@ -61,7 +61,7 @@ def variables(model):
 @pytest.fixture(scope="module")
 def passes():
     """Three draws of each level, and what other passes compute from them."""
-    model = build((4, 3, 1), blocks=(2, 2), widths=(4, 5))
+    model = build((4, 3, 1), blocks=(2, 2), encoder_blocks=(0, 1), widths=(4, 5))
 
     def run(m, key, three):
         q = m.encode(ROWS)
@@ -319,9 +319,9 @@ def test_a_pass_is_that_of_loops_over_blocks(model, variables):
 # Gradients and programs.
 
 
-def loss_of(model, x):
+def losses_of(model, v, x):
     objective, key = IWAE(num_samples=2), jax.random.key(6)
-    return lambda v: model.apply(v, x, key=key, method=objective)["loss"].mean()
+    return model.apply(v, x, key=key, method=objective)["loss"]
 
 
 def build_small(**choices):
@@ -330,11 +330,15 @@ def build_small(**choices):
     return build((4, 3, 1), **choices)
 
 
-def loss_and_gradient(v, x, **choices):
-    return jax.value_and_grad(loss_of(build_small(**choices), x))(v)
+def losses_and_gradient(v, x, **choices):
+    """Of each example, and the gradient of their mean."""
 
+    def mean(v):
+        losses = losses_of(build_small(**choices), v, x)
+        return losses.mean(), losses
 
-compute_gradient = jax.jit(loss_and_gradient)
+    gradient, losses = jax.grad(mean, has_aux=True)(v)
+    return losses, gradient
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +348,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def gradient(small):
-    return jax.device_get(compute_gradient(small, ROWS))
+    return jax.device_get(jax.jit(losses_and_gradient)(small, ROWS))
 
 
 def test_no_two_biases_are_added_to_one_state(variables):
@@ -355,7 +359,7 @@ def test_no_two_biases_are_added_to_one_state(variables):
 
 
 def test_recomputed_blocks_have_the_same_gradient(small, gradient):
-    again = jax.jit(functools.partial(loss_and_gradient, remat=True))
+    again = jax.jit(functools.partial(losses_and_gradient, remat=True))
     assert_close(again(small, ROWS), gradient)
 
 
@@ -368,13 +372,14 @@ def assert_close(a, b):
 def test_gradient_is_that_of_finite_differences(small):
     with jax.enable_x64(True):
         wide = jax.tree.map(np.float64, small)
-        loss = loss_of(build_small(dtype=None), np.float64(ROWS))
+        model = build_small(dtype=None)
         direction = jax.tree.map(np.cos, wide)
 
         @jax.jit
         @jax.value_and_grad
         def along(s):
-            return loss(jax.tree.map(lambda a, d: a + s * d, wide, direction))
+            v = jax.tree.map(lambda a, d: a + s * d, wide, direction)
+            return losses_of(model, v, np.float64(ROWS)).mean()
 
         step = 1e-5
         (above, _), (below, _), (_, slope) = map(along, (step, -step, 0.0))
@@ -385,7 +390,7 @@ def test_gradient_is_that_of_finite_differences(small):
 def test_the_program_does_not_grow_with_depth():
     def count(blocks):
         model = build_small(blocks=blocks, encoder_blocks=blocks)
-        gradient = jax.value_and_grad(loss_of(model, ROWS))
+        gradient = jax.grad(lambda v: losses_of(model, v, ROWS).mean())
         program = jax.make_jaxpr(gradient)(initialize(model, ROWS))
         # Each level's codes are cut out of those of its group.
         cuts = ("= split[", "= squeeze[", "= slice[")
@@ -396,14 +401,14 @@ def test_the_program_does_not_grow_with_depth():
 
 
 def test_eight_devices_compute_what_one_does(small, gradient):
-    def local(v, x):
-        return jax.lax.pmean(loss_and_gradient(v, x), DATA_AXIS)
-
+    """The loss of each example; its gradient is that of one device."""
+    compute = functools.partial(losses_of, build_small())
+    expected, _ = gradient
     mesh = jax.sharding.Mesh(np.array(jax.devices()), (DATA_AXIS,))
     split = jax.device_put(ROWS, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
-    assert_close(compute_gradient(small, split), gradient)
-    mapped = jax.pmap(local, DATA_AXIS, in_axes=(None, 0))(small, ROWS[:, None])
-    assert_close(jax.tree.map(lambda a: a[0], jax.device_get(mapped)), gradient)
+    assert_close(jax.jit(compute)(small, split), expected)
+    mapped = jax.pmap(compute, DATA_AXIS, in_axes=(None, 0))(small, ROWS[:, None])
+    assert_close(mapped[:, 0], expected)
 
 
 def test_bfloat16_keeps_densities_in_float32(small, key):
@@ -430,7 +435,9 @@ def test_a_vamp_prior_mixes_posteriors_of_the_top_level(key):
 
 
 def test_it_is_trained_like_any_model(stripes):
-    network = TopDownLevels((4, 4, 1), **TINY | {"blocks": (1, 2), "widths": 4})
+    choices = {"blocks": (1, 2), "encoder_blocks": (0, 1), "widths": 4}
+    grids = ((1, 1), (2, 2))  # kernels 1x1, which compile in less time
+    network = TopDownLevels((4, 4, 1), **TINY | choices, grids=grids)
     model = HierarchicalVAE(network, StandardNormal(2), BernoulliHead())
     trained = fit(
         model, stripes, epochs=2, batch_size=15, learning_rate=5e-3, progress=False

@@ -1,6 +1,7 @@
 """Objectives with terms of the whole batch: against loops, identities, and devices."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -247,34 +248,40 @@ def test_a_blind_critic_has_the_loss_of_a_coin_and_a_good_one_less(key):
         factor(MODEL, x, key=key)
 
 
-@pytest.mark.parametrize(
-    "objective",
-    [
-        TCVAE(num_examples=N),
-        FactorVAE(),
-        TCVAE(num_examples=N, sampling="stratified"),
-        DIPVAE(),
-        InfoVAE(),
-        WAE(),
-        ELBO(free_bits=0.8),
-        ELBO(capacity=1.5),
-    ],
-    ids=["weighted", "factor", "stratified", "dip", "info", "wae", "bits", "capacity"],
-)
-def test_the_batch_is_that_of_all_devices(key, objective):
-    """Loss and gradient of eight devices with two rows each are those of one."""
+OF_DEVICES = {
+    "weighted": TCVAE(num_examples=N),
+    "factor": FactorVAE(),
+    "stratified": TCVAE(num_examples=N, sampling="stratified"),
+    "dip": DIPVAE(),
+    "info": InfoVAE(),
+    "wae": WAE(),
+    "bits": ELBO(free_bits=0.8),
+    "capacity": ELBO(capacity=1.5),
+}
 
-    def loss(shift, x):
-        model = WithCritic(shift, MODEL.log_var)
-        terms = objective(model, x, key=key)
-        return terms["loss"].mean()
 
-    value_and_grad = jax.value_and_grad(loss)
-    value, slope = jax.jit(value_and_grad)(MODEL.shift, X)
-    values, slopes = jax.pmap(
-        lambda x: jax.lax.pmean(value_and_grad(MODEL.shift, x), DATA_AXIS),
-        axis_name=DATA_AXIS,
-    )(X.reshape(8, 2, 3))
+@pytest.fixture(scope="module")
+def of_devices():
+    """Loss and gradient of each objective on one device, and on eight by two rows."""
+
+    def losses_and_gradients(x):
+        def loss(shift, objective):
+            model = WithCritic(shift, MODEL.log_var)
+            return objective(model, x, key=jax.random.key(1))["loss"].mean()
+
+        value_and_grad = functools.partial(jax.value_and_grad(loss), MODEL.shift)
+        return {name: value_and_grad(each) for name, each in OF_DEVICES.items()}
+
+    def local(x):
+        return jax.lax.pmean(losses_and_gradients(x), DATA_AXIS)
+
+    several = jax.pmap(local, axis_name=DATA_AXIS)(X.reshape(8, 2, 3))
+    return jax.device_get((jax.jit(losses_and_gradients)(X), several))
+
+
+@pytest.mark.parametrize("name", OF_DEVICES)
+def test_the_batch_is_that_of_all_devices(of_devices, name):
+    (value, slope), (values, slopes) = (each[name] for each in of_devices)
     close(values, np.full(8, value))
     close(slopes[0], slope, rtol=1e-3)
 

@@ -1,10 +1,11 @@
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from flaxvae.models import build_vae
-from flaxvae.training import Optimization, Training
+from flaxvae.training import Engine, Member, Optimization, Training, sweep
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,24 @@ def lasting(vae, stripes) -> Callable[..., Training]:
 @pytest.fixture(scope="session")
 def short(lasting) -> Training:
     return lasting(5)
+
+
+def build_two(latent_dim: int = 2):
+    return build_vae((4, 4, 1), latent_dim, hidden=(16,))
+
+
+@pytest.fixture(scope="session")
+def half_failed(stripes, tmp_path_factory) -> tuple[list[Member], Path]:
+    """Two members of a sweep, of which the first fails, and its folder to be read."""
+    folder = tmp_path_factory.mktemp("half_failed")
+    members = sweep(
+        build_two,
+        stripes,
+        {"learning_rate": [1e30, 1e-2]},
+        epochs=3,
+        batch_size=32,
+        workdir=folder,
+        engine=Engine(devices=1),
+        progress=False,
+    )
+    return members, folder

@@ -49,18 +49,24 @@ def program(vae, dataset, optimizer=None, layout=PLAIN, **options):
     return training.init(0), jax.jit(functools.partial(training.epochs, layout=layout))
 
 
-def test_epochs_in_one_call_are_a_python_loop(vae, stripes):
-    run, advance = program(vae, stripes)
+@pytest.fixture(scope="module")
+def plain(vae, stripes):
+    return program(vae, stripes)
+
+
+def test_epochs_in_one_call_are_a_python_loop(vae, stripes, plain):
+    run, advance = plain
     x, held_out = examples_of(stripes)
     by_call, report = advance(run, (x, held_out), 0, 2 * STEPS)
 
     preprocess = stripes.preprocessing
     step = jax.jit(functools.partial(train_step, vae, adam(1e-2), preprocess))
-    evaluate = make_evaluate(vae, preprocess)
+    evaluate = jax.jit(make_evaluate(vae, preprocess))
+    permute = jax.jit(lambda key: jax.random.permutation(key, len(x)))
     state = run.state
     for number in range(2):
         key = stream_key(state.key, Stream.SHUFFLE, number)
-        order = jax.random.permutation(key, len(x))
+        order = permute(key)
         losses = []
         for i in range(STEPS):
             state, terms = step(state, x[order[32 * i : 32 * (i + 1)]])
@@ -84,25 +90,31 @@ def test_epochs_in_one_call_are_a_python_loop(vae, stripes):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.parametrize("stops", [[12], [4, 8, 12], [1, 2, 3, 7, 12], [5, 6, 11, 12]])
-def test_where_calls_end_changes_nothing(vae, stripes, stops):
-    """Not one bit of parameters, optimizer, means or best."""
+@pytest.fixture(scope="module")
+def whole(vae, stripes):
+    """The start of a run, its program, and what that gives in one call."""
     run, advance = program(vae, stripes, early_stopping=100, ema_decay=0.9)
+    return run, advance, *advance(run, examples_of(stripes), 0, 3 * STEPS)
+
+
+@pytest.mark.parametrize("stops", [[12], [4, 8, 12], [1, 2, 3, 7, 12], [5, 6, 11, 12]])
+def test_where_calls_end_changes_nothing(stripes, whole, stops):
+    """Not one bit of parameters, optimizer, means or best."""
+    run, advance, expected, report = whole
     examples = examples_of(stripes)
-    whole, report = advance(run, examples, 0, 3 * STEPS)
     lines, position = [], 0
     for stop in stops:
         run, part = advance(run, examples, position, stop)
         lines += [part.train["loss"][i] for i in range(int(part.num_lines))]
         position = int(part.position)
         assert position == stop
-    same(run, whole)
+    same(run, expected)
     np.testing.assert_array_equal(lines, report.train["loss"][:3])
 
 
-def test_loops_of_fixed_length_change_nothing(vae, stripes, monkeypatch):
+def test_loops_of_fixed_length_change_nothing(vae, stripes, plain, monkeypatch):
     examples = examples_of(stripes)
-    run, advance_1 = program(vae, stripes)
+    run, advance_1 = plain
     one, _ = advance_1(run, examples, 0, 2 * STEPS)
     monkeypatch.setattr(epochs, "STEPS_PER_LOOP", {})
     assert epochs.choose_steps_per_loop(STEPS) == 4

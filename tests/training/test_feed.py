@@ -45,6 +45,12 @@ def read_rows(dataset, position, epochs, chunk):
     return np.stack(steps)[: 4 * epochs - position]
 
 
+@pytest.fixture(scope="module")
+def program(lasting):
+    """A training of 12 steps, whose programs all tests share."""
+    return lasting(3, early_stopping=9)
+
+
 @pytest.fixture
 def numbered(stripes):
     """Every training image is its number."""
@@ -63,8 +69,7 @@ def test_an_epoch_has_each_example_once_wherever_it_began(numbered, chunk):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 4])
-def test_a_streamed_run_is_the_resident_one(lasting, chunk, monkeypatch, capsys):
-    program = lasting(3, early_stopping=9)
+def test_a_streamed_run_is_the_resident_one(program, chunk, monkeypatch, capsys):
     resident = fit(program, progress=False)
     seen = []
     prefetch = Streamed.prefetch
@@ -79,8 +84,8 @@ def test_a_streamed_run_is_the_resident_one(lasting, chunk, monkeypatch, capsys)
     assert "training examples do not fit the device and are streamed" in said
 
 
-def test_a_streamed_run_killed_within_an_epoch_goes_on(short, tmp_path, monkeypatch):
-    whole = fit(short, progress=False)
+def test_a_streamed_run_killed_within_an_epoch_goes_on(program, tmp_path, monkeypatch):
+    whole = fit(program, progress=False)
     one = budget_engine(1, checkpoint_seconds=0.0)
     three = budget_engine(3, checkpoint_seconds=0.0)
     for cut in (one, three, EVERY_CALL):  # the last one has no budget
@@ -88,17 +93,17 @@ def test_a_streamed_run_killed_within_an_epoch_goes_on(short, tmp_path, monkeypa
             patch.setattr(engine, "FIRST_STEPS", 3)
             kill_after(patch, 1)
             with pytest.raises(Killed):
-                fit(short, workdir=tmp_path, engine=cut, progress=False)
-    resumed = fit(short, workdir=tmp_path, engine=one, progress=False)
+                fit(program, workdir=tmp_path, engine=cut, progress=False)
+    resumed = fit(program, workdir=tmp_path, engine=one, progress=False)
     assert same(whole.variables, resumed.variables)
     assert whole.history == resumed.history
 
 
 @pytest.mark.parametrize("method", parallel.PARALLEL)
-def test_devices_share_a_streamed_batch(short, monkeypatch, method):
+def test_devices_share_a_streamed_batch(program, monkeypatch, method):
     monkeypatch.setattr(parallel, "visible_devices", jax.devices)
-    one = fit(short, engine=Engine(devices=1), progress=False)
-    many = fit(short, engine=budget_engine(3, parallel=method), progress=False)
+    one = fit(program, engine=Engine(devices=1), progress=False)
+    many = fit(program, engine=budget_engine(3, parallel=method), progress=False)
     for a, b in zip(many.history, one.history, strict=True):
         assert a["train"]["loss"] == pytest.approx(b["train"]["loss"], rel=1e-4)
     devices = Devices(tuple(jax.devices()), method)

@@ -141,6 +141,7 @@ def test_binarized_data_and_weights_reach_the_objective(vae, stripes):
 
 
 EVERY_CALL = Engine(checkpoint_seconds=0.0)
+EACH_EPOCH = Engine(checkpoint_seconds=0.0, epochs_per_call=1)
 
 
 class Killed(BaseException):
@@ -307,89 +308,6 @@ def test_in_another_thread_signals_are_left_alone(short):
     assert len(trained.history) == 5
 
 
-def damage(folder, how):
-    """Harms a checkpoint as a broken disk would."""
-    largest = max((folder / "run" / "d").iterdir(), key=lambda p: p.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    if how == "truncated":
-        largest.write_bytes(content[: len(content) // 2])
-    elif how == "flipped":
-        content[len(content) // 2] ^= 1
-        largest.write_bytes(content)
-    elif how == "emptied":
-        for path in folder.rglob("*"):
-            if path.is_file():
-                path.write_bytes(b"")
-    elif how == "valid but other":  # only the checksum can tell
-        shutil.rmtree(folder / "run")
-        shutil.copytree(folder.parent / "16" / "run", folder / "run")
-    else:
-        shutil.rmtree(folder / "run")
-
-
-@pytest.fixture
-def reading_threads():
-    """Orbax's threads that outlive a failed reading end here, not in another test."""
-    yield
-    time.sleep(0.5)
-    gc.collect()
-
-
-LATE_THREADS = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
-
-EACH_EPOCH = Engine(checkpoint_seconds=0.0, epochs_per_call=1)
-
-
-@pytest.fixture(scope="module")
-def saved(short, tmp_path_factory):
-    """A finished run, and its folder, to be copied."""
-    folder = tmp_path_factory.mktemp("saved")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "visible_devices", lambda: jax.devices()[:1])
-        whole = fit(short, workdir=folder, engine=EACH_EPOCH, progress=False)
-    return whole, folder
-
-
-@LATE_THREADS
-@pytest.mark.usefixtures("reading_threads")
-@pytest.mark.parametrize(
-    "how", ["truncated", "flipped", "emptied", "valid but other", "incomplete"]
-)
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(
-    short, tmp_path, capsys, saved, how
-):
-    whole, folder = saved
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    damage(tmp_path / "checkpoints" / "20", how)
-
-    if how == "emptied":  # else the model, an item of its own, is whole
-        loaded = training.load(tmp_path)
-        assert "WARNING: checkpoint 20 in" in capsys.readouterr().err
-        assert not same(loaded.variables, whole.variables)
-    resumed = fit(short, workdir=tmp_path, engine=EACH_EPOCH, progress=False)
-    (warning,) = capsys.readouterr().err.splitlines()
-    assert "WARNING: checkpoint 20 in" in warning
-    assert "is damaged" in warning
-    assert same(whole.variables, resumed.variables)
-    assert whole.history == resumed.history
-    assert (tmp_path / "checkpoints" / "20.damaged").is_dir()
-    assert same(training.load(tmp_path).variables, whole.variables)
-    assert capsys.readouterr().err == ""
-
-
-@LATE_THREADS
-@pytest.mark.usefixtures("reading_threads")
-def test_only_damaged_checkpoints_are_an_error(short, tmp_path, capsys):
-    fit(short, workdir=tmp_path, progress=False)
-    damage(tmp_path / "checkpoints" / "20", "truncated")
-    with pytest.raises(InputError, match="a checkpoint that can be read: all of 20"):
-        fit(short, workdir=tmp_path, progress=False)
-    assert "damaged" in capsys.readouterr().err
-
-
 def test_a_finished_run_is_not_trained_again(short, tmp_path):
     first, again = (fit(short, workdir=tmp_path, progress=False) for _ in range(2))
     assert same(first.variables, again.variables)
@@ -474,6 +392,18 @@ def test_bad_sizes_are_refused(vae, stripes, kwargs, message):
         fit(vae, stripes, **kwargs)
 
 
+@pytest.fixture(scope="module")
+def exploding(vae, stripes):
+    """A training whose rate is infinite at the step ``at`` of the optimizer's state."""
+
+    @optax.inject_hyperparams
+    def descend(at):
+        return optax.sgd(lambda step: jnp.where(step == at, jnp.inf, 1e-3))
+
+    optimization = Optimization(epochs=5, batch_size=32)
+    return Training(vae, stripes, optimization=optimization, optimizer=descend(at=-1.0))
+
+
 @pytest.mark.parametrize(
     ("explodes_at", "message", "epochs_kept"),
     [
@@ -484,22 +414,18 @@ def test_bad_sizes_are_refused(vae, stripes, kwargs, message):
     ],
 )
 def test_non_finite_numbers_stop_with_name_and_step(
-    vae, stripes, tmp_path, explodes_at, message, epochs_kept
+    exploding, tmp_path, monkeypatch, explodes_at, message, epochs_kept
 ):
-    def rate(step):
-        return jnp.where(step == explodes_at, jnp.inf, 1e-3)
+    init = Training.init
 
+    def init_to_explode(self, seed):
+        run = init(self, seed)
+        opt_state = optax.tree.set(run.state.opt_state, at=jnp.float32(explodes_at))
+        return run.replace(state=run.state.replace(opt_state=opt_state))
+
+    monkeypatch.setattr(Training, "init", init_to_explode)
     with pytest.raises(NonFiniteError, match=message):
-        fit(
-            vae,
-            stripes,
-            optimizer=optax.sgd(rate),
-            epochs=5,
-            batch_size=32,
-            workdir=tmp_path,
-            engine=Engine(checkpoint_seconds=0.0, epochs_per_call=1),
-            progress=False,
-        )
+        fit(exploding, workdir=tmp_path, engine=EACH_EPOCH, progress=False)
     assert len(RunFolder(tmp_path).read_metrics()) == epochs_kept
     if epochs_kept:
         leaves = jax.tree.leaves(training.load(tmp_path).variables)
@@ -550,3 +476,86 @@ def test_rows_and_float_images_train_too(stripes):
     vae = build_vae(rows.shape, 2, hidden=(8,))
     trained = fit(vae, rows, epochs=1, batch_size=16, progress=False)
     assert trained.reconstruct(split.x).shape == (64, 5)
+
+
+def damage(folder, how):
+    """Harms a checkpoint as a broken disk would."""
+    largest = max((folder / "run" / "d").iterdir(), key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    if how == "truncated":
+        largest.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+    elif how == "emptied":
+        for path in folder.rglob("*"):
+            if path.is_file():
+                path.write_bytes(b"")
+    elif how == "valid but other":  # only the checksum can tell
+        shutil.rmtree(folder / "run")
+        shutil.copytree(folder.parent / "16" / "run", folder / "run")
+    else:
+        shutil.rmtree(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def reading_threads():
+    """Orbax's threads that outlive a failed reading end here, not in another module.
+
+    The tests that need it are the last ones of this module.
+    """
+    yield
+    time.sleep(0.5)
+    gc.collect()
+
+
+LATE_THREADS = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def saved(short, tmp_path_factory):
+    """A finished run, and its folder, to be copied."""
+    folder = tmp_path_factory.mktemp("saved")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "visible_devices", lambda: jax.devices()[:1])
+        whole = fit(short, workdir=folder, engine=EACH_EPOCH, progress=False)
+    return whole, folder
+
+
+@LATE_THREADS
+@pytest.mark.usefixtures("reading_threads")
+@pytest.mark.parametrize(
+    "how", ["truncated", "flipped", "emptied", "valid but other", "incomplete"]
+)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    short, tmp_path, capsys, saved, how
+):
+    whole, folder = saved
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    damage(tmp_path / "checkpoints" / "20", how)
+
+    if how == "emptied":  # else the model, an item of its own, is whole
+        loaded = training.load(tmp_path)
+        assert "WARNING: checkpoint 20 in" in capsys.readouterr().err
+        assert not same(loaded.variables, whole.variables)
+    resumed = fit(short, workdir=tmp_path, engine=EACH_EPOCH, progress=False)
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "WARNING: checkpoint 20 in" in warning
+    assert "is damaged" in warning
+    assert same(whole.variables, resumed.variables)
+    assert whole.history == resumed.history
+    assert (tmp_path / "checkpoints" / "20.damaged").is_dir()
+    assert same(training.load(tmp_path).variables, whole.variables)
+    assert capsys.readouterr().err == ""
+
+
+@LATE_THREADS
+@pytest.mark.usefixtures("reading_threads")
+def test_only_damaged_checkpoints_are_an_error(short, tmp_path, capsys):
+    fit(short, workdir=tmp_path, progress=False)
+    damage(tmp_path / "checkpoints" / "20", "truncated")
+    with pytest.raises(InputError, match="a checkpoint that can be read: all of 20"):
+        fit(short, workdir=tmp_path, progress=False)
+    assert "damaged" in capsys.readouterr().err

@@ -80,6 +80,10 @@ def close(a, b, **tolerance):
         np.testing.assert_allclose(x, y, **tolerance)
 
 
+SMALLER = {  # the kinds, of sizes that compile in less time
+    "conv-batchnorm": {"filters": (8,)},
+    "ladder": {"hidden": (16,), "level_hidden": (16,), "latent_dims": (3, 4)},
+}
 SLOW = ("mlp", "conv", "resnet", "mlp-binary", "top-down")  # others have their parts
 MODELS = PRESETS | LEVEL_PRESETS
 EACH = sorted(MODELS.keys() - {"mlp-deep"} - set(SLOW))  # mlp-deep: as mlp
@@ -91,11 +95,12 @@ EACH = sorted(MODELS.keys() - {"mlp-deep"} - set(SLOW))  # mlp-deep: as mlp
 def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
     monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 10)  # eight do not divide it
     config = MODELS[name]
-    if name == "conv-batchnorm":  # the kind, of a size that compiles in less time
-        config = dataclasses.replace(config, filters=(8, 16))
-        # One device computes convolutions in blocks of two examples, eight do not.
+    if name in SMALLER:
+        config = dataclasses.replace(config, **SMALLER[name])
+    if name == "conv-batchnorm":
+        # One device computes convolutions in blocks of a few examples, eight do not.
         monkeypatch.setattr(conv_primitives, "SHARED_BYTES", 0)
-        monkeypatch.setattr(conv_primitives, "PATCH_BYTES", 2 * 4 * 4 * 4 * 9 * 8)
+        monkeypatch.setattr(conv_primitives, "PATCH_BYTES", 4096)
     binarization = "dynamic" if name == "mlp-binary" else "none"
     data = make_data((8, 8, 1), binarization)
     # Adam's first steps are signs: they blow up the rounding of a gradient near zero.
@@ -218,14 +223,14 @@ def test_bad_choices_of_devices_are_refused():
     assert choose_devices(count=1) == Devices()
 
 
-def test_fit_uses_all_devices_by_itself(lasting, monkeypatch):
-    one = fit(lasting(3), engine=Engine(devices=1), progress=False)
+def test_fit_uses_all_devices_by_itself(short, monkeypatch):
+    one = fit(short, engine=Engine(devices=1), progress=False)
     used = []
     put = Devices.put
     monkeypatch.setattr(
         Devices, "put", lambda self, tree: (used.append(self), put(self, tree))[1]
     )
-    eight = fit(lasting(3), progress=False)
+    eight = fit(short, progress=False)
     assert {(d.count, d.parallel) for d in used} == {(8, "jit")}
     close(eight.variables, one.variables, atol=1e-4)
     for a, b in zip(eight.history, one.history, strict=True):

@@ -19,20 +19,25 @@ from flaxvae.training.optimizers import adam
 from flaxvae.training.state import create_state
 from flaxvae.training.step import train_step
 
+ADAM, SGD, STILL = adam(1e-2), optax.sgd(0.1), optax.sgd(0.0)
 
-def setup(vae, dataset, optimizer=None, objective=ELBO(), **kwargs):
-    optimizer = optimizer or adam(1e-2)
+
+@functools.cache
+def compile_step(vae, optimizer, preprocess):
+    step = functools.partial(train_step, vae, optimizer, preprocess)
+    return jax.jit(step, static_argnames=("accumulation_steps", "ema_decay"))
+
+
+def setup(vae, dataset, optimizer=ADAM, objective=ELBO(), **kwargs):
     preprocess = dataset.preprocessing
     batch = jnp.asarray(dataset.train.x[:32])
     x = preprocess(batch, jax.random.key(0))
     state = create_state(vae, as_objective(objective), optimizer, x, **kwargs)
-    step = functools.partial(train_step, vae, optimizer, preprocess)
-    static = ("accumulation_steps", "ema_decay")
-    return jax.jit(step, static_argnames=static), state, batch
+    return compile_step(vae, optimizer, preprocess), state, batch
 
 
 def test_a_step_is_a_gradient_step_on_the_batch_mean_of_the_loss(vae, stripes):
-    step, state, batch = setup(vae, stripes, optax.sgd(0.1), ELBO(beta=3.0))
+    step, state, batch = setup(vae, stripes, SGD, ELBO(beta=3.0))
     next_state, metrics = step(state, batch)
 
     @jax.jit
@@ -70,8 +75,7 @@ def certain(vae, x, *, key):
 @pytest.mark.parametrize("parts", [1, 4, 32])
 def test_accumulated_gradients_are_those_of_the_batch(vae, stripes, parts):
     """Weighted examples; without draws the parts add up to the whole batch."""
-    optimizer = optax.sgd(0.1)
-    step, state, x = setup(vae, stripes, optimizer, certain)
+    step, state, x = setup(vae, stripes, SGD, certain)
     weight = jnp.linspace(0.5, 1.5, len(x))
     batch = Batch(x, weight=weight)
     whole, metrics = step(state, batch)
@@ -83,7 +87,7 @@ def test_accumulated_gradients_are_those_of_the_batch(vae, stripes, parts):
 
 def test_each_accumulated_part_has_draws_of_its_own(vae, stripes):
     """By hand: the mean gradient of rows 0, 2, 4, ... and 1, 3, 5, ..."""
-    step, state, batch = setup(vae, stripes, optax.sgd(0.1))
+    step, state, batch = setup(vae, stripes, SGD)
     after, metrics = step(state, batch, accumulation_steps=2)
     key = stream_key(state.key, Stream.OBJECTIVE, 0)
 
@@ -110,7 +114,7 @@ def test_each_accumulated_part_updates_running_statistics(stripes):
     vae = build_vae(
         stripes.shape, 2, encoder="conv", filters=(4,), normalization="batch"
     )
-    step, state, batch = setup(vae, stripes, optax.sgd(0.0), certain)
+    step, state, batch = setup(vae, stripes, STILL, certain)
     both, _ = step(state, batch, accumulation_steps=2)
     after = state
     for part in range(2):
@@ -145,7 +149,7 @@ def test_parts_that_cannot_be_accumulated_are_refused(
 )
 def test_draws_change_with_the_step_alone(vae, stripes, objective, binarization):
     data = binarize(stripes, binarization)
-    step, state, batch = setup(vae, data, optax.sgd(0.0), objective)
+    step, state, batch = setup(vae, data, STILL, objective)
     state_1, first = step(state, batch)
     _, second = step(state_1, batch)
     _, again = step(state, batch)
@@ -159,7 +163,7 @@ def test_every_stream_has_keys_of_its_own(key):
 
 
 def test_weights_are_traced_not_compiled_in(vae, stripes):
-    step, state, batch = setup(vae, stripes, optax.sgd(0.0))
+    step, state, batch = setup(vae, stripes, STILL)
     traces = []
 
     @jax.jit
@@ -187,7 +191,7 @@ class NoisyEncoder(nn.Module):
 
 def test_batch_statistics_and_dropout_follow_the_step(stripes):
     vae = build_vae(stripes.shape, 2, hidden=(16,), encoder=NoisyEncoder())
-    step, state, batch = setup(vae, stripes, optax.sgd(0.0))
+    step, state, batch = setup(vae, stripes, STILL)
     assert set(state.collections) == {"batch_stats"}
     next_state, _ = step(state, batch)
     before = jax.tree.leaves(state.collections)
@@ -196,7 +200,7 @@ def test_batch_statistics_and_dropout_follow_the_step(stripes):
 
 
 def test_an_optimizers_rate_is_part_of_the_state(vae, stripes):
-    step, state, batch = setup(vae, stripes, adam(1e-2))
+    step, state, batch = setup(vae, stripes)
     stopped = state.replace(
         opt_state=state.opt_state._replace(hyperparams={"learning_rate": jnp.zeros(())})
     )

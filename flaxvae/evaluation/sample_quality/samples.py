@@ -10,7 +10,7 @@ from flaxvae.capabilities import ModelTraits
 from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import check_examples
-from flaxvae.evaluation.recognition import make_extract, train_classifier
+from flaxvae.evaluation.recognition import extract, train_classifier
 from flaxvae.evaluation.sample_quality.frechet import FrechetDistance, frechet_distance
 from flaxvae.evaluation.sample_quality.halves import Measured
 from flaxvae.evaluation.sample_quality.neighbours import (
@@ -127,12 +127,12 @@ def sample_quality(
     if is_table:
         find, x = _columns, _columns(seen)
     else:
-        extract = make_extract(classifier or train_classifier(dataset, seed=seed))
+        judge = classifier or train_classifier(dataset, seed=seed)
 
         def find(x: np.ndarray) -> np.ndarray:
-            return extract(x).features
+            return extract(judge, x).features
 
-        x, classes = extract(seen)
+        x, classes = extract(judge, seen)
         if real.labels is not None:
             share = float(np.mean(classes == real.labels))
     drawn = _draw_features(

@@ -32,8 +32,9 @@ from flaxvae.capabilities import (
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split
 from flaxvae.distributions import Distribution, Normal
-from flaxvae.distributions.divergences import has_kl_per_dimension, kl_per_dimension
+from flaxvae.distributions.divergences import has_kl_per_dimension
 from flaxvae.files import atomic_file
+from flaxvae.latent.context import mean_kl_per_dimension
 from flaxvae.latent.embeddings import fit_pca, tsne, umap
 from flaxvae.latent.encode import codebook_size, encode_indices, encode_means
 from flaxvae.latent.explorer.examples import (
@@ -390,7 +391,7 @@ def _choose_points(trained: Trained, dataset: Dataset, most: int) -> _Points:
     if prior is None and _has_normal_prior(trained):  # of a conditional model
         prior = Normal(jnp.zeros(width), jnp.zeros(width))
     if has_kl_per_dimension(normal, prior):
-        kl = np.asarray(kl_per_dimension(normal, cast(Normal, prior)).mean(axis=0))
+        kl = np.asarray(mean_kl_per_dimension(normal, cast(Normal, prior)))
     return _Points(chosen, numbers, codes, np.asarray(normal.std), kl)
 
 

@@ -37,11 +37,14 @@ def fingerprint(*traced: ClosedJaxpr) -> dict[str, str]:
 def _add_jaxpr(update: Update, jaxpr: Jaxpr, consts: Iterable[object]) -> None:
     """Adds operations in order, variables by the order in which they appear."""
     numbers: dict[Var, int] = {}
+    types: dict[object, str] = {}  # few, whose texts take long to write
 
     def name(variable: Var | Literal) -> str:
         if isinstance(variable, Literal):
             return _describe_array(variable.val)
-        return f"{numbers.setdefault(variable, len(numbers))}:{variable.aval}"
+        aval = variable.aval
+        text = types.get(aval) or types.setdefault(aval, str(aval))
+        return f"{numbers.setdefault(variable, len(numbers))}:{text}"
 
     def add(*texts: str) -> None:
         update("\n".join(texts).encode())
@@ -59,7 +62,9 @@ def _add_jaxpr(update: Update, jaxpr: Jaxpr, consts: Iterable[object]) -> None:
 
 def _add_value(update: Update, value: object) -> None:
     """Adds a parameter of an operation, which may hold other computations."""
-    if isinstance(value, tuple | list):
+    if value is None or isinstance(value, int | float):
+        update(repr(value).encode())
+    elif isinstance(value, tuple | list):
         for entry in value:
             _add_value(update, entry)
     elif isinstance(value, ClosedJaxpr):

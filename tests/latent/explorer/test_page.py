@@ -44,8 +44,9 @@ ARGUMENTS = (
 )
 CODES = 100
 
-CONV = {"encoder": "conv", "filters": (2, 4)}
-RESNET = {"encoder": "resnet", "filters": (2, 4), "num_residual_blocks": 1}
+SMALL_NET = {"encoder": "mlp", "hidden": (8,), "filters": (2, 4)}  # decoders count
+CONV = {**SMALL_NET, "decoder": "conv"}
+RESNET = {**SMALL_NET, "decoder": "resnet", "num_residual_blocks": 1}
 VAES = {
     "mlp": {"hidden": (8,), "activation": "elu"},
     "gates": {"hidden": (8,), "activation": "glu", "normalization": "layer"},

@@ -25,6 +25,26 @@ OPTIONS = {"epochs": 1, "batch_size": 32, "progress": False}
 DIFFERS = "holds another run"
 
 
+class Begun(BaseException):
+    pass
+
+
+@pytest.fixture
+def begin(monkeypatch):
+    """Runs `fit` up to where it has opened its folder, and would train."""
+
+    def stop(*_):
+        raise Begun
+
+    monkeypatch.setattr(Training, "compile_epochs", stop)
+
+    def begin(*args, **options):
+        with pytest.raises(Begun):
+            fit(*args, **OPTIONS, **options)
+
+    return begin
+
+
 def scaled(factor):
     """A plain function whose name and source do not say what it computes."""
 
@@ -86,23 +106,24 @@ EACH = [n if n in DEFAULT else pytest.param(n, marks=pytest.mark.slow) for n in 
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_a_change_is_refused_and_the_same_again_is_not(vae, stripes, tmp_path, name):
+def test_a_change_is_refused_and_the_same_again_is_not(
+    vae, stripes, tmp_path, begin, name
+):
     first, second = CHANGES[name]
-    whole = fit(vae, stripes, workdir=tmp_path, **OPTIONS, **first)
+    begin(vae, stripes, workdir=tmp_path, **first)
     with pytest.raises(InputError, match=DIFFERS):
         fit(vae, stripes, workdir=tmp_path, **OPTIONS, **second)
-    again = fit(vae, stripes, workdir=tmp_path, **OPTIONS, **first)
-    assert same(again.variables, whole.variables)
+    begin(vae, stripes, workdir=tmp_path, **first)
 
 
-def test_a_module_with_other_code_is_refused(stripes, tmp_path):
+def test_a_module_with_other_code_is_refused(stripes, tmp_path, begin):
     for module in (Scaled, Scaled, Doubled):
         vae = build_vae(stripes.shape, 2, hidden=(16,), encoder=module())
         if module is Doubled:
             with pytest.raises(InputError, match="the compiled train step differs"):
                 fit(vae, stripes, workdir=tmp_path, **OPTIONS)
         else:
-            fit(vae, stripes, workdir=tmp_path, **OPTIONS)
+            begin(vae, stripes, workdir=tmp_path)
 
 
 def test_the_refusal_names_an_optimizer(tmp_path):
@@ -130,9 +151,9 @@ class Started(nn.Module):
 SCALE = {"std": 0.1}
 
 
-def test_another_initialization_is_refused(stripes, tmp_path, monkeypatch):
+def test_another_initialization_is_refused(stripes, tmp_path, monkeypatch, begin):
     vae = build_vae(stripes.shape, 2, hidden=(16,), encoder=Started())
-    fit(vae, stripes, workdir=tmp_path, **OPTIONS)
+    begin(vae, stripes, workdir=tmp_path)
     monkeypatch.setitem(SCALE, "std", 0.2)
     with pytest.raises(InputError, match="the compiled train step differs"):
         fit(vae, stripes, workdir=tmp_path, **OPTIONS)

@@ -13,7 +13,8 @@ from flaxvae.models.description import describe_module
 from flaxvae.objectives import ELBO
 from flaxvae.schedules import warm_up
 from flaxvae.training import RunFolder, fit
-from flaxvae.training.storage.run_folder import check_writable
+from flaxvae.training.storage.run_folder import check_writable, save
+from tests.evaluation.untrained import untrained
 
 CONFIG = {"settings": {"a": 1}, "data": {"name": "x", "origin": "here"}, "model": {}}
 
@@ -91,9 +92,8 @@ class Encoder(nn.Module):
 
 def test_load_takes_the_users_own_model(stripes, tmp_path):
     vae = build_vae(stripes.shape, 2, hidden=(16,), encoder=Encoder())
-    trained = fit(
-        vae, stripes, epochs=2, batch_size=32, workdir=tmp_path, progress=False
-    )
+    trained = untrained(vae, stripes)
+    save(trained, tmp_path, stripes)
     with pytest.raises(InputError, match=r"Encoder.*load\(workdir, model="):
         flaxvae.load(tmp_path)
     loaded = flaxvae.load(tmp_path, model=vae)
