@@ -16,7 +16,6 @@ from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.bound import evaluate_terms
-from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.generate import check_sampled, count_classes
 from flaxvae.latent.keys import draw_key
@@ -25,6 +24,7 @@ from flaxvae.models import Classifier, build_classifier
 from flaxvae.objectives import Classification
 from flaxvae.training import Trained, fit
 from flaxvae.training.keys import Stream
+from flaxvae.training.shared import share_program
 from flaxvae.training.trained import CHUNK
 
 CONFIDENT = 0.9  # probability of a class
