@@ -277,7 +277,7 @@ def find_errors(
     if split.labels is None:
         raise InputError("split must have labels to be classified")
     key = evaluation_key(trained, seed=seed)
-    logits = trained.compute(lambda model, x: model(x), split.x, key=key)
+    logits = trained.compute(_classify, split.x, key=key)
     check_numbers("a logit", logits)
     errors: np.ndarray = np.asarray(logits).argmax(axis=1) != split.labels
     return errors
@@ -292,3 +292,8 @@ def cross_entropy(
         raise InputError("split must have labels to be classified")
     terms = evaluate_terms(trained, split, Classification(), seed=seed)
     return {"loss": terms["loss"]}
+
+
+def _classify(model: Classifier, x: jax.Array) -> jax.Array:
+    """Logits ``(B, C)``."""
+    return model(x)
