@@ -28,7 +28,6 @@ from flaxvae.distributions.distribution import batch_shape
 from flaxvae.distributions.levels import LevelPrior
 from flaxvae.evaluation.bound import check_vae
 from flaxvae.evaluation.estimates import Estimate
-from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import apply_bound
@@ -37,6 +36,7 @@ from flaxvae.training import Trained
 from flaxvae.training.evaluate import draw_inputs
 from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
+from flaxvae.training.shared import share_program
 
 MOST_DIMENSIONS = 1024  # whose covariance matrix is computed
 MEMORY_BUDGET = 2**26  # bytes of kernel values at once

@@ -13,7 +13,6 @@ from flaxvae.capabilities import Decodes, Encodes, HasPrior
 from flaxvae.checks import InputError, check_terms
 from flaxvae.data import Preprocessing, Split
 from flaxvae.data.rows import in_memory
-from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.models import VQVAE, Autoencoder, Classifier, CodePrior
 from flaxvae.models.bind import apply_bound
@@ -30,6 +29,7 @@ from flaxvae.schedules import at_full_value
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH, Evaluate, make_evaluate
 from flaxvae.training.inputs import batch_of, check_split
+from flaxvae.training.shared import share_program
 
 PIECE_BYTES = 128 * 2**20  # of stored examples on the device at once
 

@@ -26,13 +26,13 @@ from flaxvae.distributions.distribution import batch_shape
 from flaxvae.distributions.levels import LevelPrior
 from flaxvae.evaluation.likelihood import bytes_per_draw
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE
-from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import bind
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH
 from flaxvae.training.inputs import own_conditions
 from flaxvae.training.keys import Stream
+from flaxvae.training.shared import share_program
 from flaxvae.types import Json
 
 MEMORY_BUDGET = 2**26  # bytes of examples and draws that are computed at once

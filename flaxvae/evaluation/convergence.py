@@ -21,10 +21,10 @@ from flaxvae.evaluation.likelihood import (
     make_log_weights,
     plan_draws,
 )
-from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.keys import draw_key
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
+from flaxvae.training.shared import share_program
 
 EveryLogWeight = Callable[[VariableDict, Batch[jax.Array], jax.Array], jax.Array]
 

@@ -22,7 +22,6 @@ from flaxvae.checks import (
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.likelihood import bytes_per_draw
-from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import apply_bound
@@ -30,6 +29,7 @@ from flaxvae.training import Trained
 from flaxvae.training.evaluate import draw_inputs
 from flaxvae.training.inputs import own_conditions
 from flaxvae.training.keys import Stream
+from flaxvae.training.shared import share_program
 
 MEMORY_BUDGET = 2**24  # bytes of examples that are decoded at once
 POINTS = {1: 1001, 2: 201}  # of an axis, by the number of latent dimensions

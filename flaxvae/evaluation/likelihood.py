@@ -21,13 +21,13 @@ from flaxvae.dtypes import narrow
 from flaxvae.evaluation.batches import map_batches
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE, bytes_per_row
-from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import apply_bound
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.training import Trained
 from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
+from flaxvae.training.shared import share_program
 from flaxvae.types import PyTree
 
 R = TypeVar("R")

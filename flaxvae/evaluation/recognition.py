@@ -16,7 +16,6 @@ from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.bound import evaluate_terms
-from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.latent.generate import check_sampled, count_classes
 from flaxvae.latent.keys import draw_key
@@ -25,6 +24,7 @@ from flaxvae.models import Classifier, build_classifier
 from flaxvae.objectives import Classification
 from flaxvae.training import Trained, fit
 from flaxvae.training.keys import Stream
+from flaxvae.training.shared import share_program
 from flaxvae.training.trained import CHUNK
 
 CONFIDENT = 0.9  # probability of a class
@@ -277,7 +277,7 @@ def find_errors(
     if split.labels is None:
         raise InputError("split must have labels to be classified")
     key = evaluation_key(trained, seed=seed)
-    logits = trained.compute(lambda model, x: model(x), split.x, key=key)
+    logits = trained.compute(_classify, split.x, key=key)
     check_numbers("a logit", logits)
     errors: np.ndarray = np.asarray(logits).argmax(axis=1) != split.labels
     return errors
@@ -292,3 +292,8 @@ def cross_entropy(
         raise InputError("split must have labels to be classified")
     terms = evaluate_terms(trained, split, Classification(), seed=seed)
     return {"loss": terms["loss"]}
+
+
+def _classify(model: Classifier, x: jax.Array) -> jax.Array:
+    """Logits ``(B, C)``."""
+    return model(x)

@@ -13,7 +13,6 @@ from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.dataset import SPLITS
 from flaxvae.data.rows import in_memory
 from flaxvae.evaluation.bound import check_examples
-from flaxvae.evaluation.shared import share_program
 from flaxvae.latent.keys import draw_key
 from flaxvae.models import (
     VAE,
@@ -29,6 +28,7 @@ from flaxvae.training import NonFiniteError, Trained
 from flaxvae.training.evaluate import EVALUATION_BATCH
 from flaxvae.training.inputs import check_split
 from flaxvae.training.keys import Stream
+from flaxvae.training.shared import share_program
 
 MEMORY_BUDGET = 2**28  # bytes of the arrays of the data's shape that a batch makes
 ARRAYS_AT_ONCE = 4

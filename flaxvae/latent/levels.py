@@ -7,7 +7,7 @@ see `Preprocessing.inverse`.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import flax.linen as nn
@@ -24,6 +24,7 @@ from flaxvae.nn.top_down import TopDownLevels
 from flaxvae.training import Trained
 from flaxvae.training.diagnostics import code_moments
 from flaxvae.training.evaluate import draw_inputs
+from flaxvae.training.shared import share_program
 from flaxvae.training.trained import Posterior, mean_of
 
 Levels = Sequence[np.ndarray | jax.Array]
@@ -59,11 +60,7 @@ def encode_level(
     The arguments are as in `encode_levels`; ``level`` counts from 0, the top.
     """
     if key is not None:
-
-        def mean(model: HierarchicalVAE, x: jax.Array) -> jax.Array:
-            return _means(model, x)[level]
-
-        return np.asarray(trained.compute(mean, x, key=key))
+        return np.asarray(trained.compute(_mean_at(level), x, key=key))
     at_once = _count_at_once(trained)
     parts = []
     for start in range(0, len(x), at_once):
@@ -305,16 +302,7 @@ def _mean_moments(
     trained.check_finite()
     trained.check(split.x)
 
-    @jax.jit
-    def find(
-        variables: VariableDict, x: jax.Array, key: jax.Array
-    ) -> dict[str, jax.Array]:
-        def method(model: nn.Module) -> dict[str, jax.Array]:
-            return dict(code_moments(model, x, key=key))  # (B, ...) each
-
-        found = trained.model.apply(variables, method=method)
-        return cast(dict[str, jax.Array], found)
-
+    find = _compile_moments(trained.model)
     size, weights = 0, split.weights
     parts: dict[str, list[np.ndarray]] = {}
     for number, seen in enumerate(draw_inputs(trained.preprocessing, split, key)):
@@ -330,6 +318,23 @@ def _mean_moments(
     }
 
 
+@share_program
+def _compile_moments(
+    model: nn.Module,
+) -> Callable[[VariableDict, jax.Array, jax.Array], dict[str, jax.Array]]:
+    """Compiles ``find(variables, x, key)``, the `code_moments` ``(B, ...)`` of each."""
+
+    def find(
+        variables: VariableDict, x: jax.Array, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        def method(model: nn.Module) -> dict[str, jax.Array]:
+            return dict(code_moments(model, x, key=key))
+
+        return cast(dict[str, jax.Array], model.apply(variables, method=method))
+
+    return find
+
+
 def _check_kept(kept: int, least: int, most: int) -> int:
     kept = as_integer("kept", kept, least)
     if kept > most:
@@ -343,6 +348,11 @@ def _count_at_once(trained: Trained) -> int:
 
 def _means(model: HierarchicalVAE, x: jax.Array) -> tuple[jax.Array, ...]:
     return model.encode(x).mean.levels
+
+
+@functools.cache  # equal levels share a compiled program
+def _mean_at(level: int) -> Callable[[HierarchicalVAE, jax.Array], jax.Array]:
+    return lambda model, x: _means(model, x)[level]
 
 
 @functools.partial(jax.jit, static_argnames=("shape",))

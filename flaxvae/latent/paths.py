@@ -1,6 +1,13 @@
-"""Paths and surfaces through latent space: arrays of codes in, arrays of codes out."""
+"""Paths and surfaces through latent space: arrays of codes in, arrays of codes out.
 
+Each is one compiled program for equal shapes and numbers of steps.
+"""
+
+import functools
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
@@ -25,9 +32,13 @@ def interpolate(start: ArrayLike, end: ArrayLike, steps: int = 10) -> Array:
     Raises:
       InputError: fewer than 2 steps.
     """
-    start, end = jnp.asarray(start)[..., None, :], jnp.asarray(end)[..., None, :]
-    share = _shares(steps, start.ndim)
-    return (1 - share) * start + share * end
+    return _line(_as_array(start), _as_array(end), as_integer("steps", steps, 2))
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _line(start: Array, end: Array, steps: int) -> Array:
+    share = _shares(steps, start.ndim + 1)
+    return (1 - share) * start[..., None, :] + share * end[..., None, :]
 
 
 def interpolate_spherically(start: ArrayLike, end: ArrayLike, steps: int = 10) -> Array:
@@ -56,7 +67,12 @@ def interpolate_spherically(start: ArrayLike, end: ArrayLike, steps: int = 10) -
     Source: Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985; for
     latent spaces White, "Sampling Generative Networks", 2016, arXiv 1609.04468.
     """
-    start, end = jnp.asarray(start)[..., None, :], jnp.asarray(end)[..., None, :]
+    return _arc(_as_array(start), _as_array(end), as_integer("steps", steps, 2))
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _arc(start: Array, end: Array, steps: int) -> Array:
+    start, end = start[..., None, :], end[..., None, :]
     share = _shares(steps, start.ndim)
     lengths = [jnp.linalg.norm(code, axis=-1, keepdims=True) for code in (start, end)]
     first, last = (
@@ -94,11 +110,15 @@ def loop(codes: ArrayLike, steps: int = 10, *, spherical: bool = False) -> Array
     Raises:
       InputError: fewer than two codes, or no step.
     """
-    codes = jnp.asarray(codes)
+    codes = _as_array(codes)
     if codes.ndim != 2 or len(codes) < 2:
         raise InputError(f"codes must be two or more, (N, D), got {codes.shape}")
-    steps = as_integer("steps", steps, 1)
-    between = interpolate_spherically if spherical else interpolate
+    return _closed(codes, as_integer("steps", steps, 1), spherical)
+
+
+@functools.partial(jax.jit, static_argnames=("steps", "spherical"))
+def _closed(codes: Array, steps: int, spherical: bool) -> Array:
+    between = _arc if spherical else _line
     path = between(codes, jnp.roll(codes, -1, axis=0), steps + 1)  # (N, steps + 1, D)
     return path[:, :-1].reshape(-1, codes.shape[1])
 
@@ -119,12 +139,19 @@ def square(corners: ArrayLike, steps: int | tuple[int, int] = 10) -> Array:
     Raises:
       InputError: not four corners, or fewer than 2 steps.
     """
-    corners = jnp.asarray(corners)
+    corners = _as_array(corners)
     if corners.ndim != 2 or len(corners) != 4:
         raise InputError(f"corners must be four codes, (4, D), got {corners.shape}")
     across, down = (steps, steps) if isinstance(steps, int) else steps
-    left, right = interpolate(corners[:2], corners[2:], down)  # (down, D) each
-    return interpolate(left, right, across)
+    return _surface(
+        corners, as_integer("steps", across, 2), as_integer("steps", down, 2)
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("across", "down"))
+def _surface(corners: Array, across: int, down: int) -> Array:
+    left, right = _line(corners[:2], corners[2:], down)  # (down, D) each
+    return _line(left, right, across)
 
 
 def traverse(origin: ArrayLike, dims: ArrayLike, values: ArrayLike) -> Array:
@@ -142,8 +169,12 @@ def traverse(origin: ArrayLike, dims: ArrayLike, values: ArrayLike) -> Array:
     Returns:
       ``(R, S, D)``.
     """
-    origin, dims = jnp.asarray(origin), jnp.asarray(dims)
-    values = jnp.asarray(values, origin.dtype)
+    return _moved(_as_array(origin), _as_array(dims), _as_array(values))
+
+
+@jax.jit
+def _moved(origin: Array, dims: Array, values: Array) -> Array:
+    values = values.astype(origin.dtype)
     R, S, D = len(dims), values.shape[-1], len(origin)
     is_moved = jnp.arange(D)[None, None] == dims[:, None, None]  # (R, 1, D)
     moved = jnp.broadcast_to(values, (R, S))[..., None]
@@ -152,7 +183,12 @@ def traverse(origin: ArrayLike, dims: ArrayLike, values: ArrayLike) -> Array:
 
 def prior_values(steps: int = 10, *, low: float = 0.05, high: float = 0.95) -> Array:
     """Values ``(steps,)`` at evenly spaced quantiles of a standard normal prior."""
-    return ndtri(jnp.linspace(low, high, as_integer("steps", steps, 2)))
+    return _quantiles(as_integer("steps", steps, 2), low, high)
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _quantiles(steps: int, low: float, high: float) -> Array:
+    return ndtri(jnp.linspace(low, high, steps))
 
 
 def posterior_values(
@@ -173,8 +209,14 @@ def posterior_values(
     Returns:
       ``(R, S)``.
     """
-    units = jnp.linspace(-extent, extent, as_integer("steps", steps, 2))
-    return jnp.asarray(mean)[:, None] + jnp.asarray(std)[:, None] * units[None]
+    steps = as_integer("steps", steps, 2)
+    return _spread(_as_array(mean), _as_array(std), steps, extent)
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _spread(mean: Array, std: Array, steps: int, extent: float) -> Array:
+    units = jnp.linspace(-extent, extent, steps)
+    return mean[:, None] + std[:, None] * units[None]
 
 
 def rank_dimensions(kl: ArrayLike, count: int | None = None) -> Array:
@@ -186,7 +228,12 @@ def rank_dimensions(kl: ArrayLike, count: int | None = None) -> Array:
     return jnp.argsort(-jnp.asarray(kl), stable=True)[:count]
 
 
+def _as_array(x: ArrayLike) -> Array | np.ndarray:
+    """An argument of a program; ``jnp.asarray`` of a list would be another program."""
+    return x if isinstance(x, Array) else np.asarray(x)
+
+
 def _shares(steps: int, ndim: int) -> Array:
     """From 0 to 1, ``(..., steps, 1)`` of so many axes."""
-    shares = jnp.linspace(0.0, 1.0, as_integer("steps", steps, 2))
+    shares = jnp.linspace(0.0, 1.0, steps)
     return shares.reshape((1,) * (ndim - 2) + (-1, 1))

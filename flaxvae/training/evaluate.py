@@ -17,6 +17,7 @@ from flaxvae.data.rows import in_memory
 from flaxvae.models.bind import bind
 from flaxvae.schedules import at_full_value
 from flaxvae.training.parallel import ONE_DEVICE, Devices
+from flaxvae.training.shared import share_program
 
 R = TypeVar("R")
 
@@ -134,8 +135,7 @@ def draw_inputs(
       The inputs of at most `EVALUATION_BATCH` examples with their conditions, in the
       order of the split.
     """
-    # A function: the moments of a table make its preprocessing unhashable.
-    prepare = jax.jit(lambda x, key: preprocessing(x, key))
+    prepare = _compile_prepare(preprocessing)
     batch_size = min(EVALUATION_BATCH, len(split))
     for number, first in enumerate(range(0, len(split), batch_size or 1)):
         # One shape, one program: the last batch is filled, and what fills it is cut.
@@ -147,3 +147,13 @@ def draw_inputs(
             jnp.asarray, batch.with_x(prepare(batch.x, key_x))
         )
         yield seen[: len(split) - first]
+
+
+@share_program
+def _compile_prepare(preprocessing: Preprocessing) -> Preprocess:
+    """Compiles the preprocessing of a batch."""
+
+    def prepare(x: jax.Array, key: jax.Array) -> jax.Array:
+        return preprocessing(x, key)
+
+    return prepare

@@ -58,6 +58,7 @@ from flaxvae.training.storage.checkpoint import checksum, from_host, to_host
 from flaxvae.training.storage.config import check_settings, describe_run
 from flaxvae.training.storage.environment import peak_memory
 from flaxvae.training.storage.recorder import Recorder
+from flaxvae.training.storage.run_folder import RunFolder
 from flaxvae.training.storage.stored import Line
 from flaxvae.training.trained import Trained
 from flaxvae.training.training import DEFAULT_OBJECTIVE, Training, as_training
@@ -155,18 +156,26 @@ def fit(
         training.batch_size,
         training.optimization.accumulation_steps,
     )
+    own_folder = workdir if hosts.is_main() else None
+    is_described = own_folder is not None or hosts.are_several()
+    config: dict[str, dict[str, Json]] = {}
+    if is_described and training.optimizer is None:
+        config = describe_run(training, None, seed, settings, notes)
+        if own_folder is not None and start_from is None and not hosts.are_several():
+            # Another run's folder is refused before anything is compiled.
+            RunFolder(own_folder).check_settings(config)
     run = training.init(seed)
+    start = {}
     if start_from is not None:
         run = begin_with(run, start_from, start_parts)
-        settings = {**(settings or {}), "start": f"{checksum(run.state.params):08x}"}
+        start = {"start": f"{checksum(run.state.params):08x}"}
     elif len(start_parts):
         raise InputError(
             f"start_parts must be left out without start_from, got {start_parts}"
         )
-    own_folder = workdir if hosts.is_main() else None
-    config: dict[str, dict[str, Json]] = {}
-    if own_folder is not None or hosts.are_several():
-        config = describe_run(training, run, seed, settings, notes)
+    if is_described:
+        config = config or describe_run(training, run, seed, settings, notes)
+        config["settings"] |= start
         config["program"] = {**training.fingerprint(run)}
     meet(lambda: describe_process(config, workdir))
     if not hosts.is_main():

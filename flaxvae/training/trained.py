@@ -39,6 +39,7 @@ from flaxvae.objectives.objective import Objective
 from flaxvae.training.evaluate import draw_inputs
 from flaxvae.training.inputs import as_array, check_examples, conditions_of
 from flaxvae.training.keys import Stream, stream_key
+from flaxvae.training.shared import share_program
 from flaxvae.training.state import count_parameters
 from flaxvae.training.storage.stored import Line
 from flaxvae.types import PyTree
@@ -121,6 +122,7 @@ class Trained:
         Nothing is compiled again to encode or decode.
         """
         other = dataclasses.replace(self, variables=variables)
+        # Also those of a module that cannot be hashed.
         shared = {"_encode": self._encode, "_decode": self._decode}
         vars(other).update(shared, _takes=self._takes, _code=self._code)
         return other
@@ -157,14 +159,9 @@ class Trained:
         """The code of one example, without its numbers."""
         has_codes = self.is_conditional or isinstance(self.model, Encodes)
         self._check_has("encode", has_codes)
-
-        def encode(vae: nn.Module, x: jax.Array) -> jax.Array | Codes:
-            mean: jax.Array | Codes = bind_example(vae, 1).encode(x).mean
-            return mean
-
         x = jax.ShapeDtypeStruct((1, *self.data_shape), jnp.float32)
-        apply = functools.partial(self.model.apply, method=encode)
-        code: jax.Array | Codes = jax.eval_shape(apply, self.variables, x)
+        code: jax.Array | Codes
+        code = _compile_code(self.model).trace(self.variables, x).out_info
         return code
 
     @property
@@ -378,8 +375,9 @@ class Trained:
         """``method(model, x)`` of examples as they are stored, in chunks.
 
         Such as ``trained.compute(lambda model, x: model(x), images)`` of a classifier.
-        Without ``check`` values may lie out of the data's range, as of samples. ``key``
-        is as in `encode`.
+        The method is a pure function: the same one is compiled once for equal models, a
+        new lambda in each call. Without ``check`` values may lie out of the data's
+        range, as of samples. ``key`` is as in `encode`.
 
         Raises:
           InputError: as `encode`.
@@ -391,18 +389,11 @@ class Trained:
             self.check(x)
 
         if key is not None and len(x) and self.preprocessing.has_draws(x.dtype):
-            on_seen = jax.jit(
-                lambda variables, seen: self.model.apply(
-                    variables, seen.x, method=method
-                )
-            )
+            on_seen = _compile_method(self.model, None, method)
             return self._draw_and_apply(on_seen, Batch(x), key)
-
-        def apply(batch: Batch[jax.Array]) -> R:
-            seen = self.preprocessing.prepare(batch.x)
-            return cast(R, self.model.apply(self.variables, seen, method=method))
-
-        return _in_chunks(jax.jit(apply), Batch(x), self.preprocessing.stored)
+        compute = _compile_method(self.model, self.preprocessing, method)
+        apply = functools.partial(compute, self.variables)
+        return _in_chunks(apply, Batch(x), self.preprocessing.stored)
 
     def reconstruct(
         self, x: np.ndarray | jax.Array, condition: object = None
@@ -594,40 +585,84 @@ class Trained:
 
     @functools.cached_property
     def _encode(self) -> Compute[Posterior]:
-        def encode(variables: VariableDict, batch: Batch[jax.Array]) -> Posterior:
-            batch = batch.with_x(self.preprocessing.prepare(batch.x))
-            return self._apply_encoder(variables, batch)
-
-        return jax.jit(encode)
+        return _compile_encode(self.model, self.preprocessing)
 
     @functools.cached_property
     def _encode_seen(self) -> Compute[Posterior]:
-        return jax.jit(self._apply_encoder)
-
-    def _apply_encoder(
-        self, variables: VariableDict, batch: Batch[jax.Array]
-    ) -> Posterior:
-        """q(z|x) of the network's inputs."""
-
-        def method(model: nn.Module, batch: Batch[jax.Array]) -> Posterior:
-            vae, x = bind(model, batch)
-            return vae.encode(x)
-
-        return cast(Posterior, self.model.apply(variables, batch, method=method))
+        return _compile_encode(self.model, None)
 
     @functools.cached_property
     def _decode(self) -> Compute[Distribution]:
-        def decode(variables: VariableDict, codes: Batch[jax.Array]) -> Distribution:
-            if not _has_wide(variables):
-                codes = codes.with_x(jax.tree.map(narrow, codes.x))
+        return _compile_decode(self.model)
 
-            def method(model: nn.Module, codes: Batch[jax.Array]) -> Distribution:
-                vae, z = bind(model, codes)
-                return vae.decode(z)
 
-            return cast(Distribution, self.model.apply(variables, codes, method=method))
+@share_program
+def _compile_encode(
+    model: nn.Module, preprocessing: Preprocessing | None
+) -> Compute[Posterior]:
+    """Compiles ``encode(variables, batch) -> q(z|x)``.
 
-        return jax.jit(decode)
+    Without a preprocessing the batch holds the network's inputs.
+    """
+
+    def method(model: nn.Module, batch: Batch[jax.Array]) -> Posterior:
+        vae, x = bind(model, batch)
+        return vae.encode(x)
+
+    def encode(variables: VariableDict, batch: Batch[jax.Array]) -> Posterior:
+        if preprocessing is not None:
+            batch = batch.with_x(preprocessing.prepare(batch.x))
+        return cast(Posterior, model.apply(variables, batch, method=method))
+
+    return encode
+
+
+@share_program
+def _compile_decode(model: nn.Module) -> Compute[Distribution]:
+    """Compiles ``decode(variables, codes) -> p(x|z)``."""
+
+    def method(model: nn.Module, codes: Batch[jax.Array]) -> Distribution:
+        vae, z = bind(model, codes)
+        return vae.decode(z)
+
+    def decode(variables: VariableDict, codes: Batch[jax.Array]) -> Distribution:
+        if not _has_wide(variables):
+            codes = codes.with_x(jax.tree.map(narrow, codes.x))
+        return cast(Distribution, model.apply(variables, codes, method=method))
+
+    return decode
+
+
+@share_program
+def _compile_code(
+    model: nn.Module,
+) -> Callable[[VariableDict, jax.Array], jax.Array | Codes]:
+    """Compiles ``code(variables, x)``, the mean code of one example ``(1, ...)``."""
+
+    def method(vae: nn.Module, x: jax.Array) -> jax.Array | Codes:
+        mean: jax.Array | Codes = bind_example(vae, 1).encode(x).mean
+        return mean
+
+    def code(variables: VariableDict, x: jax.Array) -> jax.Array | Codes:
+        return cast(jax.Array | Codes, model.apply(variables, x, method=method))
+
+    return code
+
+
+@share_program
+def _compile_method(
+    model: nn.Module, preprocessing: Preprocessing | None, method: Callable[..., R]
+) -> Compute[R]:
+    """Compiles ``compute(variables, batch)``, see `Trained.compute`.
+
+    Without a preprocessing the batch holds the network's inputs.
+    """
+
+    def compute(variables: VariableDict, batch: Batch[jax.Array]) -> R:
+        x = batch.x if preprocessing is None else preprocessing.prepare(batch.x)
+        return cast(R, model.apply(variables, x, method=method))
+
+    return compute
 
 
 def mean_of(q: Posterior) -> jax.Array | Codes:

@@ -1,8 +1,5 @@
 """Programs that evaluations of equal models share."""
 
-import re
-
-import jax
 import numpy as np
 import pytest
 
@@ -13,40 +10,13 @@ from flaxvae.evaluation.bound import evaluate_each
 from flaxvae.evaluation.calibration import rank_calibration
 from flaxvae.evaluation.grid_posterior import grid_posterior
 from flaxvae.evaluation.recognition import classify, extract
-from flaxvae.evaluation.shared import share_program
 from flaxvae.models import build_classifier
 from flaxvae.objectives import ELBO
 from flaxvae.training import Trained
+from tests.compiled import list_programs
 from tests.evaluation.test_likelihood import Exact
 from tests.evaluation.untrained import with_parameters
 from tests.objectives.linear_levels import LinearLevels
-
-
-class Arrays(Exact):
-    """A module that cannot be hashed."""
-
-    array: np.ndarray | None = None
-
-
-def test_an_equal_model_is_compiled_once():
-    """Of any parameters and seed; one with an array as a field, in each call."""
-    traced = []
-
-    @share_program
-    def make(model, count):
-        def function(x):
-            traced.append(count)
-            return model.decode(x).mean * count
-
-        return function
-
-    x = np.ones((2, 2), np.float32)
-    for count in (2, 3, 2):
-        make(Exact(), count)(x)
-    assert traced == [2, 3]
-    one, other = (make(Arrays(array=np.ones(1)), 4)(x) for _ in range(2))
-    assert traced == [2, 3, 4, 4]
-    np.testing.assert_array_equal(one, other)
 
 
 class Own(Exact):
@@ -120,15 +90,6 @@ EVALUATIONS = {
         {"compute"},
     ),
 }
-
-
-def list_programs(caplog, function, *args):
-    """The names of the programs that a call compiles, each as often as it is."""
-    caplog.clear()
-    with jax.log_compiles():
-        function(*args)
-    found = (re.match(r"Compiling (?:jit\()?(\w+)", m) for m in caplog.messages)
-    return [match[1] for match in found if match]
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)

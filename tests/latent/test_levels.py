@@ -28,6 +28,7 @@ from flaxvae.nn.levels import MLPLevels
 from flaxvae.nn.top_down import TopDownLevels
 from flaxvae.run import fit, load, save
 from flaxvae.training import evaluate
+from tests.compiled import list_programs
 from tests.latent import untrained
 
 DIMS = (2, 3, 4)
@@ -232,6 +233,23 @@ def test_many_examples_are_drawn_and_encoded_in_parts(trained, data, key, monkey
     source = AggregatePosterior(trained, data.train.x)
     images = np.asarray(trained.sample(5, key=key, sampler=source))
     assert len(np.unique(images.reshape(5, -1), axis=0)) == 5
+
+
+def test_equal_models_share_programs(data, caplog):
+    """Whatever the parameters and the key."""
+
+    def compute(trained, seed):
+        key = jax.random.key(seed)
+        levels.kl_per_level(trained, data.test, key=key)
+        levels.encode_level(trained, data.test.x, 1, key=key)
+
+    binarized = dataclasses.replace(data, preprocessing=Preprocessing(1.0, "dynamic"))
+    first, second = (
+        list_programs(caplog, compute, as_run(build(data.shape, (2, 1)), binarized), i)
+        for i in range(2)
+    )
+    assert {"find", "compute"} <= set(first)
+    assert not second
 
 
 def test_codes_of_a_level_are_rows(trained, plain, data):

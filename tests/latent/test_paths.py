@@ -6,6 +6,7 @@ from scipy import stats
 
 from flaxvae.checks import InputError
 from flaxvae.latent import interpolate, paths
+from tests.compiled import list_programs
 
 
 def test_a_straight_line_with_both_ends():
@@ -98,6 +99,28 @@ def test_dimensions_by_their_kl():
     kl = jnp.array([0.2, 3.0, 0.0, 1.0])
     assert paths.rank_dimensions(kl).tolist() == [1, 3, 0, 2]
     assert paths.rank_dimensions(kl, 2).tolist() == [1, 3]
+
+
+PATHS = {
+    "line": lambda codes: interpolate(codes[0], codes[1], 13),
+    "arc": lambda codes: paths.interpolate_spherically(codes[0], codes[1], 13),
+    "loop": lambda codes: paths.loop(codes, 13, spherical=True),
+    "square": lambda codes: paths.square(codes, (13, 11)),
+    "traversal": lambda codes: paths.traverse(codes[0], [1, 2, 4], codes[:, :3].T),
+    "quantiles": lambda codes: paths.prior_values(13, low=codes[0, 0]),
+    "deviations": lambda codes: paths.posterior_values(codes[0], codes[1], 13),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_is_one_program(name, caplog):
+    """Of codes of any values."""
+    codes = np.linspace(0.1, 0.3, 20).reshape(4, 5)
+    first, second = (
+        list_programs(caplog, PATHS[name], values) for values in (codes, codes / 2)
+    )
+    assert len(first) == 1
+    assert not second
 
 
 @pytest.mark.parametrize(

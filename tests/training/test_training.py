@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
+import sys
 
-import jax
-import numpy as np
 import optax
 import pytest
 
@@ -14,7 +13,7 @@ from flaxvae.checks import InputError
 from flaxvae.models import VAE, build_autoencoder, build_vae
 from flaxvae.objectives import ELBO, FactorVAE
 from flaxvae.schedules import warm_up
-from flaxvae.training import Engine, Optimization, Training
+from flaxvae.training import Engine, Optimization, Training, build_optimizer
 from tests.training.test_loop import same
 
 CHOICES = {"epochs": 2, "batch_size": 32, "ema_decay": 0.5, "learning_rate": 0.01}
@@ -25,35 +24,46 @@ def test_fit_takes_a_training_in_place_of_its_parts(vae, stripes, tmp_path):
     objective = ELBO(beta=warm_up(epochs=1))
     parts = Training(vae, stripes, objective, Optimization(**CHOICES))
     options = {"seed": 3, "progress": False}
-    by_words = training.fit(vae, stripes, objective=objective, **CHOICES, **options)
-    engine = Engine(epochs_per_call=1)
-    run = flaxvae.fit(parts, engine=engine, workdir=tmp_path, **options)
+    by_words = training.fit(
+        vae, stripes, objective=objective, workdir=tmp_path, **CHOICES, **options
+    )
+    run = flaxvae.fit(parts, engine=Engine(epochs_per_call=1), **options)
     assert same(run.variables, by_words.variables)
     assert run.history == by_words.history
     assert run.dataset is stripes
-    again = training.fit(
-        vae, stripes, objective=objective, workdir=tmp_path, **CHOICES, **options
-    )
+    again = flaxvae.fit(parts, workdir=tmp_path, **options)
     assert "compile_seconds" not in again.timing  # nothing was left to do
+    assert same(again.variables, run.variables)
 
 
-def test_sweep_takes_a_training(vae, stripes):
-    grid = {"beta": [0.5, 2.0], "learning_rate": [1e-3]}
-    parts = Training(vae, stripes, optimization=Optimization(**CHOICES))
-    members = flaxvae.sweep(parts, grid=grid, progress=False)  # `training.sweep`'s runs
-    assert [m.setting["beta"] for m in members] == [0.5, 2.0]
-    alone = training.fit(
-        vae,
-        stripes,
-        objective=ELBO(beta=2.0),
-        progress=False,
-        **{**CHOICES, "learning_rate": 1e-3},
+class Begun(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("sweep", [training.sweep, flaxvae.sweep])
+@pytest.mark.parametrize("optimizer", [None, build_optimizer("sgd")])
+def test_sweep_takes_a_training(vae, stripes, optimizer, sweep, monkeypatch):
+    """Up to where its members would be trained."""
+    begun = []
+
+    def begin(own, *_):
+        begun.append(own)
+        raise Begun
+
+    monkeypatch.setattr(sys.modules[training.sweep.__module__], "Stack", begin)
+    choices = CHOICES if optimizer is None else {"epochs": 2, "ema_decay": 0.5}
+    parts = Training(vae, stripes, ELBO(beta=0.5), Optimization(**choices), optimizer)
+    with pytest.raises(Begun):
+        sweep(parts, grid={"beta": [0.5, 2.0]}, progress=False)
+    assert dataclasses.asdict(begun[0].optimization) == dataclasses.asdict(
+        parts.optimization
     )
-    for one, other in zip(
-        *(jax.tree.leaves(run.variables) for run in (members[1].trained, alone)),
-        strict=True,
-    ):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    for name in ("model", "dataset", "objective", "optimizer"):
+        assert getattr(begun[0], name) is getattr(parts, name)
+
+
+def test_a_sweep_of_a_training_is_checked(vae, stripes):
+    parts = Training(vae, stripes)
     with pytest.raises(InputError, match="unknown name in the grid 'latent_dim'"):
         training.sweep(parts, grid={"latent_dim": [2]}, progress=False)
     with pytest.raises(InputError, match="grid must be a dict of lists, got None"):

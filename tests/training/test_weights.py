@@ -85,7 +85,7 @@ def test_the_nll_is_a_weighted_mean():
 
 
 def test_a_run_on_weights(vae, stripes, lasting, monkeypatch):
-    """The same on one device and two; scaled weights are the same weights."""
+    """The same on one device, and of scaled weights on two."""
     monkeypatch.setattr(parallel, "visible_devices", jax.devices)
     options = {"epochs": 2, "batch_size": 32, "progress": False}
     weighted = weigh(stripes, COUNTS)
@@ -93,14 +93,11 @@ def test_a_run_on_weights(vae, stripes, lasting, monkeypatch):
     run = fit(vae, weighted, engine=Engine(devices=1), **options)
     plain = fit(lasting(2), engine=Engine(devices=1), progress=False)
     assert run.history[0]["train"]["loss"] != plain.history[0]["train"]["loss"]
-    for engine, scale in (
-        (Engine(parallel="pmap", devices=2), 1),
-        (Engine(devices=1), 8.0),
-    ):
-        other = fit(vae, weigh(stripes, COUNTS * scale), engine=engine, **options)
-        for line, own in zip(other.history, run.history, strict=True):
-            for split in ("train", "validation"):
-                assert line[split] == pytest.approx(own[split], rel=2e-4)
+    two = Engine(parallel="pmap", devices=2)
+    other = fit(vae, weigh(stripes, 8.0 * COUNTS), engine=two, **options)
+    for line, own in zip(other.history, run.history, strict=True):
+        for split in ("train", "validation"):
+            assert line[split] == pytest.approx(own[split], rel=2e-4)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import optax
 
 from flaxvae.checks import InputError, show
 from flaxvae.models.description import describe_module
-from flaxvae.objectives.objective import describe_objective
+from flaxvae.objectives.objective import describe_objective, with_arrays
 from flaxvae.schedules import resolve
 from flaxvae.settings import describe_settings, describe_value
 from flaxvae.training.inputs import learns_labels
@@ -46,7 +46,7 @@ def check_settings(
 
 def describe_run(
     training: Training,
-    run: LoopState,
+    run: LoopState | None,
     seed: int,
     settings: Mapping[str, object] | None = None,
     notes: Mapping[str, object] | None = None,
@@ -56,23 +56,26 @@ def describe_run(
     Args:
       training: what is trained.
       run: one run at step 0; its objective's weights and its optimizer's
-        hyper-parameters are described, which a sweep may have set.
+        hyper-parameters are described, which a sweep may have set. None: those of the
+        training, of which an optimizer of the user's own has no hyper-parameters yet.
       seed: of the root key.
       settings: what else defines the run.
       notes: what else to record, not compared.
     """
-    of_run = jax.tree.map(np.asarray, run.state.objective)
+    weights = training.completed.objective if run is None else run.state.objective
+    of_run = jax.tree.map(np.asarray, with_arrays(weights))
     precision = jax.config.values["jax_default_matmul_precision"]
     optimization = describe_settings(training.optimization)
     optimization["freeze"] = [*sorted(training.optimization.freeze)]
-    found = describe_optimizer(run.state.opt_state)
+    found = {} if run is None else describe_optimizer(run.state.opt_state)
     of_length: dict[str, int] = {}
     if training.optimizer is not None:
         for name in NAMED_OPTIMIZER:
             del optimization[name]
         optimization |= found
     else:
-        optimization["learning_rate"] = found["learning_rate"]
+        rate = np.float32(training.optimization.learning_rate)
+        optimization["learning_rate"] = found.get("learning_rate", describe_value(rate))
         if training.optimization.lr_schedule != "constant":
             # The run's length is part of every step.
             of_length["lr_schedule_epochs"] = training.clock.epochs

@@ -99,11 +99,11 @@ class RunFolder:
             message names what differs.
         """
         _check_local(self.path)
-        now: dict[str, Json]
-        now = json.loads(json.dumps(describe_value(config), allow_nan=False))
+        now = _as_json(config)
         if self._config.exists():
-            self._check_same_run(now)
             before = self.config
+            self._check_same_settings(before, now)
+            self._check_same_program(before, now)
             if _epochs(now) != _epochs(before):
                 write_json(self._config, now)
             elif _is_news(_part(before, "data"), _part(now, "data")):
@@ -120,8 +120,18 @@ class RunFolder:
                 f"workdir must be a writable folder, got {str(self.path)!r} ({reason})"
             ) from error
 
-    def _check_same_run(self, config: Mapping[str, Json]) -> None:
-        before = self.config
+    def check_settings(self, config: Mapping[str, object]) -> None:
+        """Raises `InputError` as `open` would, for what needs no compiled program.
+
+        Args:
+          config: without the ``program``.
+        """
+        if self._config.exists():
+            self._check_same_settings(self.config, _as_json(config))
+
+    def _check_same_settings(
+        self, before: Mapping[str, Json], config: Mapping[str, Json]
+    ) -> None:
         for part in COMPARED:
             old, new = flatten_tree(before.get(part)), flatten_tree(config.get(part))
             differences = [
@@ -139,6 +149,10 @@ class RunFolder:
                 self._refuse(f"{part}: {'; '.join(shown)}{written_by(before)}")
         if _epochs(config) < _epochs(before):
             self._refuse(f"its epochs were {_epochs(before)}, now {_epochs(config)}")
+
+    def _check_same_program(
+        self, before: Mapping[str, Json], config: Mapping[str, Json]
+    ) -> None:
         own, now = _part(before, "program"), _part(config, "program")
         if own.get("versions") != now.get("versions"):
             return
@@ -470,6 +484,13 @@ def _check_local(workdir: Path) -> None:
             f"workdir must be a folder of the file system, got {str(workdir)!r}: mount "
             "the bucket (for example by gcsfuse) and name a folder in it"
         )
+
+
+def _as_json(config: Mapping[str, object]) -> dict[str, Json]:
+    """A config as ``config.json`` holds it."""
+    described: dict[str, Json]
+    described = json.loads(json.dumps(describe_value(config), allow_nan=False))
+    return described
 
 
 def _has_same_fingerprint(old: Mapping[str, object], new: Mapping[str, object]) -> bool:

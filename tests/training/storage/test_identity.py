@@ -116,6 +116,27 @@ def test_a_change_is_refused_and_the_same_again_is_not(
     begin(vae, stripes, workdir=tmp_path, **first)
 
 
+def test_other_settings_are_refused_before_anything_is_compiled(
+    vae, stripes, tmp_path, begin, monkeypatch
+):
+    monkeypatch.setitem(OPTIONS, "epochs", 2)
+    begin(vae, stripes, workdir=tmp_path, settings={"own": 1})
+    monkeypatch.delattr(Training, "init")
+    wider = build_vae(stripes.shape, 2, hidden=(17,))
+    fewer = dataclasses.replace(stripes, train=stripes.train[:149])
+    for model, data, changed, message in (
+        (vae, stripes, {"learning_rate": 0.1}, r"learning_rate was 0\.001, now 0\.1"),
+        (vae, stripes, {"objective": ELBO(beta=2.0)}, r"beta was 1\.0, now 2\.0"),
+        (vae, stripes, {"settings": {"own": 2}, "seed": 3}, "own was 1, now 2; seed"),
+        (vae, stripes, {"epochs": 1}, "epochs were 2, now 1"),
+        (vae, fewer, {}, r"\(data: .*train_examples was 150, now 149"),
+        (wider, stripes, {}, r"\(model: .*hidden.* was .*16.*, now .*17"),
+    ):
+        options = OPTIONS | {"settings": {"own": 1}} | changed
+        with pytest.raises(InputError, match=f"{DIFFERS}.*{message}"):
+            fit(model, data, workdir=tmp_path, **options)
+
+
 def test_a_module_with_other_code_is_refused(stripes, tmp_path, begin):
     for module in (Scaled, Scaled, Doubled):
         vae = build_vae(stripes.shape, 2, hidden=(16,), encoder=module())

@@ -1,4 +1,4 @@
-"""Compiled programs that all evaluations of equal models share."""
+"""Compiled programs that equal models share."""
 
 import functools
 from collections.abc import Callable, Hashable
@@ -11,7 +11,7 @@ def share_program(
 ) -> Callable[..., jax.stages.Wrapped]:
     """``jax.jit(make(*args))``, the same function for equal arguments.
 
-    So a model that is evaluated again, by another seed or with other parameters, is
+    So a model that is applied again, by another seed or with other parameters, is
     not compiled again. Arguments that cannot be hashed, such as a module with an array
     as a field, have a program of their own in each call.
 

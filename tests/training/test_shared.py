@@ -1,0 +1,92 @@
+"""Programs that equal models share."""
+
+import jax
+import numpy as np
+import pytest
+
+from flaxvae.data import Preprocessing, Split
+from flaxvae.training import Trained
+from flaxvae.training.evaluate import draw_inputs
+from flaxvae.training.shared import share_program
+from tests.compiled import list_programs
+from tests.evaluation.test_likelihood import Exact
+
+
+class Arrays(Exact):
+    """A module that cannot be hashed."""
+
+    array: np.ndarray | None = None
+
+
+def test_an_equal_model_is_compiled_once():
+    """Of any parameters and seed; one with an array as a field, in each call."""
+    traced = []
+
+    @share_program
+    def make(model, count):
+        def function(x):
+            traced.append(count)
+            return model.decode(x).mean * count
+
+        return function
+
+    x = np.ones((2, 2), np.float32)
+    for count in (2, 3, 2):
+        make(Exact(), count)(x)
+    assert traced == [2, 3]
+    one, other = (make(Arrays(array=np.ones(1)), 4)(x) for _ in range(2))
+    assert traced == [2, 3, 4, 4]
+    np.testing.assert_array_equal(one, other)
+
+
+class Own(Exact):
+    """A class that no other test has programs of."""
+
+
+def exact():
+    """A model of images of three pixels, drawn as zeros or ones."""
+    return Trained(Own(), {"params": {}}, (3,), Preprocessing(7.0, "dynamic"))
+
+
+def images():
+    return np.arange(15, dtype=np.uint8).reshape(5, 3) % 8
+
+
+def mean(model, x):
+    return model.encode(x).mean
+
+
+# What a model computes, and the names of its programs.
+COMPUTED = {
+    "encode": (lambda trained, _: trained.encode(images()), ["encode"]),
+    "encode drawn inputs": (
+        lambda trained, seed: trained.encode(images(), key=jax.random.key(seed)),
+        ["prepare", "encode"],
+    ),
+    "decode": (
+        lambda trained, seed: trained.decode(np.full((4, 2), seed, np.float32)),
+        ["decode"],
+    ),
+    "compute": (lambda trained, _: trained.compute(mean, images()), ["compute"]),
+    "compute of drawn inputs": (
+        lambda trained, seed: trained.compute(mean, images(), key=jax.random.key(seed)),
+        ["compute"],
+    ),
+    "inputs": (
+        lambda trained, seed: list(
+            draw_inputs(
+                trained.preprocessing, Split(images()[:4]), jax.random.key(seed)
+            )
+        ),
+        ["prepare"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_what_a_model_computes_is_compiled_once_for_equal_models(name, caplog):
+    """Whatever the examples' values, the parameters and the key."""
+    function, programs = COMPUTED[name]
+    first, second = (list_programs(caplog, function, exact(), seed) for seed in (3, 4))
+    assert set(programs) <= set(first)
+    assert not second
