@@ -68,7 +68,7 @@ def test_bad_values_get_one_line(tmp_path, capsys, flag, message):
     assert len(err.splitlines()) == 1
 
 
-def test_numbers_of_levels_are_swept(tmp_path):
+def test_numbers_of_levels_are_swept(tmp_path, unrendered):
     workdir = tmp_path / "sweep"
     sizes = ("--latent_dims=3", "--hidden=8", "--level_hidden=8", "--inference=ladder")
     arguments = ("--dataset=digits", "--epochs=1", *sizes, f"--workdir={workdir}")
