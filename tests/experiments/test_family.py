@@ -140,7 +140,7 @@ def test_autoencoder_flags_without_a_meaning_are_refused(call, arguments, messag
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--num_codes=16", "--no_figures"),
+        ("--num_codes=16", "--no_figures", "--encoder=conv"),
         pytest.param(("--num_codes=16", "--validation_size=0"), marks=pytest.mark.slow),
         pytest.param(
             (
@@ -168,12 +168,7 @@ def test_a_vqvae_and_its_prior(call, tmp_path, arguments):
     output = tmp_path / "samples.npz"
     if "--no_figures" in arguments:
         check_figures(folder, ())
-        code, _, err = call(generate, f"--workdir={folder}", "--num=3", "--label=7")
-        assert code == 0, err
-        with np.load(folder / "samples.npz") as arrays:
-            assert arrays["x"].shape == (3, 8, 8, 1)
-            np.testing.assert_array_equal(arrays["labels"], 7)
-        return
+        return  # test_about_runs.py generates from such a run
     names = ("training_curves", "prior_training_curves", "reconstructions")
     check_figures(folder, (*names, "code_maps", "code_usage", "samples"))
     code, _, err = call(

@@ -1,10 +1,11 @@
 import csv
 
+import numpy as np
 import pytest
 from matplotlib.image import imread
 
 import flaxvae
-from experiments import hierarchical_sweep, sweep
+from experiments import generate, hierarchical_sweep, sweep
 from experiments.command import run_command
 from experiments.grids import print_best
 from flaxvae.training import NonFiniteError
@@ -47,6 +48,9 @@ def test_a_grid_becomes_a_table_figures_and_run_folders(tmp_path, capsys):
         assert imread(path).shape[1] >= 1000
     (folder,) = (workdir / "members").glob("latent_dim=3,beta=4.0,*,seed=1")
     assert flaxvae.load(folder).latent_dim == 3
+    made = (f"--workdir={folder}", "--num=2", f"--output={tmp_path / 'made.npz'}")
+    assert in_process(*made, command=generate) == 0
+    assert np.load(tmp_path / "made.npz")["x"].shape == (2, 8, 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def test_bad_values_get_one_line(tmp_path, capsys, flag, message):
     assert len(err.splitlines()) == 1
 
 
-def test_numbers_of_levels_are_swept(tmp_path):
+def test_numbers_of_levels_are_swept(tmp_path, unrendered):
     workdir = tmp_path / "sweep"
     sizes = ("--latent_dims=3", "--hidden=8", "--level_hidden=8", "--inference=ladder")
     arguments = ("--dataset=digits", "--epochs=1", *sizes, f"--workdir={workdir}")

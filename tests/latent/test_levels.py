@@ -346,7 +346,7 @@ def test_a_run_and_the_command_pass_the_temperature_on(trained, tmp_path, capsys
     assert "5 samples" in capsys.readouterr().out
 
 
-def test_the_pictures_of_levels(trained, tmp_path):
+def test_the_pictures_of_levels(trained, tmp_path, coarse):
     paths = trained.draw(tmp_path)
     assert [path.stem for path in paths] == [
         "training_curves",

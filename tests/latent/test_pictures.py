@@ -21,7 +21,10 @@ from flaxvae.models import (
 )
 from flaxvae.objectives import Quantization, Reconstruction
 from flaxvae.training import fit
+from tests.latent.conftest import COARSE
 from tests.latent.untrained import as_run
+
+pytestmark = pytest.mark.usefixtures("coarse")
 
 SMALL = {"epochs": 2, "batch_size": 50, "progress": False}
 COMMON = ["training_curves", "latent_scatter", "reconstructions"]
@@ -47,7 +50,7 @@ def check(paths, names, folder):
     assert {path.name for path in folder.iterdir()} == {f"{n}.png" for n in names}
     for path in paths:
         with PIL.Image.open(path) as picture:
-            assert picture.width >= 600
+            assert picture.width >= COARSE * 600
             assert PIL.ImageStat.Stat(picture.convert("L")).stddev[0] > 0.01 * 255
 
 
@@ -297,7 +300,7 @@ def test_pictures_of_images_of_any_shape(shape, tmp_path):
     chosen = None if shape[0] > 1 else list(pictures.VAE_PICTURES)[2:6]
     for path in draw(trained, data, tmp_path, pictures=chosen):
         with PIL.Image.open(path) as picture:
-            width, height = picture.size
+            width, height = np.divide(picture.size, COARSE)
         assert 110 <= height <= 2_800 and 400 <= width <= 2_000
 
 

@@ -25,6 +25,7 @@ from flaxvae.models import (
 )
 from flaxvae.objectives import Quantization, Reconstruction
 from flaxvae.training import fit
+from tests.latent.conftest import COARSE
 from tests.latent.untrained import as_run
 
 SMALL = {"epochs": 1, "batch_size": 40, "progress": False}
@@ -178,11 +179,11 @@ def test_long_series_are_thinned_without_losing_peaks():
 def check(paths, names):
     assert [path.stem for path in paths] == names
     for path in paths:
-        height, width = imread(path).shape[:2]
+        height, width = np.divide(imread(path).shape[:2], COARSE)
         assert 600 <= width <= 2_300 and 300 <= height <= 2_000
 
 
-def test_the_pictures_of_a_vae_of_series(waves, trained, tmp_path):
+def test_the_pictures_of_a_vae_of_series(waves, trained, tmp_path, coarse):
     drawn_before = ["training_curves", "latent_scatter"]
     names = ["reconstructions", "manifold", "samples", "interpolations"]
     chosen = choose_pictures(trained, waves)

@@ -29,7 +29,7 @@ def context():
     return Context(trained=trained, dataset=dataset, title="stripes")
 
 
-def test_all_are_drawn(context, tmp_path):
+def test_all_are_drawn(context, tmp_path, coarse):
     paths = draw(
         context.trained, context.dataset, tmp_path, pictures=space.SPACE_PICTURES
     )

@@ -11,6 +11,7 @@ from flaxvae.latent import figures
 from flaxvae.latent.figures import codes as codes_file
 from flaxvae.latent.figures import images as images_file
 from flaxvae.latent.figures import models, style
+from tests.latent.conftest import COARSE
 
 RNG = np.random.default_rng(0)
 NAMES = (
@@ -67,11 +68,11 @@ SCORES = np.arange(len(NAMES), dtype=float)
         lambda: codes_file.plot_code_usage(np.ones(4) / 4, title=TITLE),
     ],
 )
-def test_names_are_drawn_as_they_were_written(plot, tmp_path):
+def test_names_are_drawn_as_they_were_written(plot, tmp_path, coarse):
     figure = plot()
     figures.save_figure(figure, tmp_path / "figure.png")  # a warning is an error
     with PIL.Image.open(tmp_path / "figure.png") as picture:
-        assert max(picture.size) < 3_500
+        assert max(picture.size) < COARSE * 3_500
     found = [text.get_text() for text in figure.findobj(Text)]
     assert not any("\t" in text or "\x07" in text for text in found)
     assert max(map(len, found)) < 500
@@ -124,7 +125,7 @@ def test_every_class_is_in_the_legend_and_the_axes_keep_their_size():
 
 
 @pytest.mark.parametrize(("names", "entries"), [(None, 78), ("a longer name {}", 26)])
-def test_a_legend_of_hundreds_of_classes_is_bounded(names, entries, tmp_path):
+def test_a_legend_of_hundreds_of_classes_is_bounded(names, entries, tmp_path, coarse):
     labels = np.arange(900) % 300
     class_names = names and [names.format(i) for i in range(300)]
     figure = figures.plot_latent_scatter(
@@ -135,5 +136,5 @@ def test_a_legend_of_hundreds_of_classes_is_bounded(names, entries, tmp_path):
     figures.save_figure(figure, tmp_path / "figure.png")
     with PIL.Image.open(tmp_path / "figure.png") as picture:
         width, height = picture.size
-    assert height < 1_000 and width < 1_500
+    assert height < COARSE * 1_000 and width < COARSE * 1_500
     assert figure.axes[0].get_window_extent().width / figure.dpi > 4.5

@@ -90,8 +90,7 @@ BOUNDS = (
     ELBO(),
     ELBO(kl="sampled"),
     IWAE(num_samples=4),
-    IWAE(num_samples=40, estimator="stl"),
-    IWAE(num_samples=4, estimator="dreg"),
+    IWAE(num_samples=40, estimator="stl"),  # draws as "dreg" does
 )
 
 
@@ -116,7 +115,7 @@ def test_bounds_rise_from_the_elbo_to_the_evidence(inference, key):
     model, x = LinearLevels(inference, False), draw_examples(1)
     truth, many = log_evidence(x), np.repeat(x, N, axis=0)
     gap = model.gap(x)[0]
-    found = [-each["loss"] for each in terms(BOUNDS, model, key, many)][:4]
+    found = [-each["loss"] for each in terms(BOUNDS, model, key, many)]
     means = [each.mean() for each in found]
     errors = [each.std() / np.sqrt(N) for each in found]
     for i in (0, 1):

@@ -125,10 +125,13 @@ def test_a_top_level_that_decides_nothing_changes_nothing(inference, key):
         bias[D:] = -np.log(2.0)
         head["mean_and_log_var"] = dict(head["mean_and_log_var"], bias=bias)
         variables = {"params": dict(variables["params"], posterior=head)}
-    found = terms_and_gradients(vae, {"params": {"network": network}}, SAMPLED, key)
+    # The estimators of the ladder's gradients are compared in test_levels.py.
+    objectives = SAMPLED if inference == "bottom_up" else SAMPLED[:2]
+    found = terms_and_gradients(vae, {"params": {"network": network}}, objectives, key)
     own = jax.random.fold_in(key, 1)
-    of_vae = terms_and_gradients(NORMAL, variables, SAMPLED, own)
-    for objective, of_levels, of_one in zip(SAMPLED, found, of_vae, strict=True):
+    of_vae = terms_and_gradients(NORMAL, variables, OBJECTIVES, own)
+    for objective, of_levels in zip(objectives, found, strict=True):
+        of_one = of_vae[OBJECTIVES.index(objective)]
         (gradients, terms), (slopes, expected) = of_levels, of_one
         assert_close(terms, expected)
         for part in ("decoder", "output"):
