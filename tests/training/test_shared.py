@@ -90,3 +90,24 @@ def test_what_a_model_computes_is_compiled_once_for_equal_models(name, caplog):
     first, second = (list_programs(caplog, function, exact(), seed) for seed in (3, 4))
     assert set(programs) <= set(first)
     assert not second
+
+
+def test_a_function_of_changed_surroundings_is_compiled_again():
+    trained, factor = exact(), 1.0
+
+    def scaled(model, x):
+        return factor * mean(model, x)
+
+    first = trained.compute(scaled, images())
+    factor = 3.0
+    changed = trained.compute(scaled, images())
+    np.testing.assert_allclose(changed, 3 * first, rtol=1e-5)
+    weights = np.ones((1, 2), np.float32)  # cannot be hashed
+
+    def weighted(model, x):
+        return weights * mean(model, x)
+
+    trained.compute(weighted, images())
+    weights *= 2
+    changed = trained.compute(weighted, images())
+    np.testing.assert_allclose(changed, 2 * first, rtol=1e-5)
