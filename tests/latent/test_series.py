@@ -223,7 +223,7 @@ def test_the_pictures_of_denoised_series(waves):
     run = fit(model, waves, objective=noisy, **SMALL)
     chosen = choose_pictures(run, waves)
     names = ["training_curves", "activity", "tsne", "reconstructions", "denoised"]
-    assert list(chosen) == names
+    assert list(chosen) == [*names, "latent_over_training"]
     figure = chosen["denoised"](Context(run, waves, "t"))
     clean, corrupted = (
         np.array([lines(a) for a in figure.axes[k : k + 6]]) for k in (0, 6)
