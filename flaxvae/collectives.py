@@ -55,27 +55,6 @@ def padded_by(rows: int) -> Iterator[None]:
         _padding.reset(token)
 
 
-_partitioned: ContextVar[bool] = ContextVar("partitioned", default=False)
-
-
-@contextlib.contextmanager
-def partitioned() -> Iterator[None]:
-    """While a function is traced and lowered: the compiler will split its batch.
-
-    A loop over blocks of examples would then communicate in each of its steps.
-    """
-    token = _partitioned.set(True)
-    try:
-        yield
-    finally:
-        _partitioned.reset(token)
-
-
-def is_partitioned() -> bool:
-    """Whether the compiler will split the batch; see `partitioned`."""
-    return _partitioned.get()
-
-
 def mean_over_devices(tree: T) -> T:
     """The means of arrays that are themselves means over equal parts of the batch."""
     axis = data_axis()

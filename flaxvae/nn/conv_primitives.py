@@ -11,13 +11,9 @@ convolution in the default layout. Accelerators use XLA's native operations. A C
 - at other strides: patches times kernel; for the input's gradient a matrix product
   whose overlapping results are added, one phase of the stride after another.
 
-Large patches would be written to memory and read again: those are made of blocks of
-examples and stay in the cache. At 1,024 examples a strided layer's values and kernel's
-gradient then take 0.5 to 0.6 of the time. Of a small batch both share the patches.
-
 Measured per layer on two CPU cores (values and both gradients in a loop) and slower:
-space-to-depth, one product per tap or row, the adjoint by patches, by a dilated kernel
-or in blocks, other layouts, gathered patches.
+space-to-depth, one product per tap or row, the adjoint by patches or by a dilated
+kernel, other layouts, gathered patches, blocks that fit the cache.
 """
 
 import functools
@@ -33,14 +29,11 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.typing import DTypeLike
 
-from flaxvae.collectives import is_partitioned
 from flaxvae.nn.products import multiply, product_native, product_p, round_factors
 from flaxvae.nn.window import Pair, Window
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 SMALLEST = 32  # rows or columns of a kernel for which bfloat16 pays on a CPU
-PATCH_BYTES = 2**19  # of a block of examples on a CPU
-SHARED_BYTES = 2**24  # of patches that values and kernel's gradient share on a CPU
 
 
 def conv(
@@ -184,78 +177,18 @@ def _conv_on_cpu(x: jax.Array, k: jax.Array, window: Window) -> jax.Array:
     if _is_native(window):
         return _conv_native(x, k, window)
     kh, kw, inputs, outputs = k.shape
-    k = k.reshape(kh * kw * inputs, outputs)
-
-    def of_block(x: jax.Array) -> jax.Array:
-        return multiply(_patches(x, window), k, "x k")
-
-    y = _map_blocks(of_block, x, _block_size(x, window))
+    y = multiply(_patches(x, window), k.reshape(kh * kw * inputs, outputs), "x k")
     return y.reshape(len(x), *window.output_size, outputs)
 
 
 def _kernel_on_cpu(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
     x, y = _widen(x, y, window, x.shape[-1], y.shape[-1])
+    if _is_native(window):
+        return _kernel_by_shifts(x, y, window)
     inputs, outputs = x.shape[-1], y.shape[-1]
-
-    def of_block(x: jax.Array, y: jax.Array) -> jax.Array:
-        if _is_native(window):
-            return _kernel_by_shifts(x, y, window)
-        rows = y.reshape(math.prod(y.shape[:-1]), outputs)  # (B*H'*W', O)
-        return multiply(_patches(x, window), rows, "x^T y")
-
-    k = _sum_blocks(of_block, x, y, _block_size(x, window))
+    flat = y.reshape(math.prod(y.shape[:-1]), outputs)
+    k = multiply(_patches(x, window), flat, "x^T y")
     return k.reshape(*window.kernel, inputs, outputs)
-
-
-def _block_size(x: jax.Array, window: Window) -> int:
-    """How many examples to take at a time: a divisor of their number, or all."""
-    count = len(x)
-    if x.dtype == jnp.bfloat16 or window.kernel == (1, 1) or is_partitioned():
-        return count  # patches of bfloat16 are small, and slow to cut
-    patches = math.prod(window.output_size) * math.prod(window.kernel)
-    each = patches * x.shape[-1] * x.dtype.itemsize
-    if not _is_native(window) and each * count <= SHARED_BYTES:
-        return count
-    most = max(1, PATCH_BYTES // each)
-    if most >= count:
-        return count
-    size = max(n for n in range(1, most + 1) if count % n == 0)
-    return size if 4 * size >= most else count  # few large blocks, or none
-
-
-def _map_blocks(
-    function: Callable[[jax.Array], jax.Array], x: jax.Array, size: int
-) -> jax.Array:
-    """``function`` of ``size`` examples at a time, ``(B, ...)`` -> ``(B', ...)``."""
-    if size == len(x):
-        return function(x)
-    y = lax.map(function, _cut(x, size))
-    return y.reshape(-1, *y.shape[2:])
-
-
-def _sum_blocks(
-    function: Callable[[jax.Array, jax.Array], jax.Array],
-    x: jax.Array,
-    y: jax.Array,
-    size: int,
-) -> jax.Array:
-    """The sum of ``function`` over blocks of ``size`` examples."""
-    if size == len(x):
-        return function(x, y)
-    shape = jax.eval_shape(function, x[:size], y[:size])
-
-    def add(
-        total: jax.Array, blocks: tuple[jax.Array, jax.Array]
-    ) -> tuple[jax.Array, None]:
-        return total + function(*blocks), None
-
-    start = jnp.zeros(shape.shape, shape.dtype)
-    return lax.scan(add, start, (_cut(x, size), _cut(y, size)))[0]
-
-
-def _cut(x: jax.Array, size: int) -> jax.Array:
-    """``(B, ...)`` as blocks ``(B / size, size, ...)``."""
-    return x.reshape(-1, size, *x.shape[1:])
 
 
 def _kernel_by_shifts(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:

@@ -5,7 +5,6 @@ compiler places the one sum of gradients that a step needs. ``pmap``: the same p
 once a device, with explicit means over the axis (`flaxvae.collectives`).
 """
 
-import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flaxvae.checks import InputError, check_at_least, check_choice
-from flaxvae.collectives import DATA_AXIS, partitioned, take_part
+from flaxvae.collectives import DATA_AXIS, take_part
 from flaxvae.types import PyTree
 
 R = TypeVar("R")
@@ -134,14 +133,8 @@ class Devices:
             return self._pmap(function)
         jit = functools.partial(jax.jit, function, donate_argnums=donate)
         jitted = jit() if self.count == 1 else jit(out_shardings=self.replicated)
-        how = contextlib.nullcontext if self.count == 1 else partitioned
-
-        def compile_for(*args: PyTree) -> Callable[..., R]:
-            with how():
-                # JAX keeps the trace, the lowering and the executable.
-                return jitted.lower(*args).compile()
-
-        return compile_for
+        # JAX keeps the trace, the lowering and the executable of a jitted function.
+        return lambda *args: jitted.lower(*args).compile()
 
     def compile(
         self, function: Callable[..., R], *args: PyTree, donate: Sequence[int] = ()

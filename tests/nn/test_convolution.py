@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.collectives import partitioned
 from flaxvae.nn import Conv, ConvTranspose, conv_primitives
 from flaxvae.nn.conv_primitives import conv, conv_adjoint
 from flaxvae.nn.window import make_window
@@ -111,38 +110,6 @@ def test_what_a_cpu_gets_is_the_native_operation(strides, padding):
 
     for native, on_cpu in both_ways(x, y, kernel):
         close(on_cpu, native, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
-def test_blocks_of_examples_have_the_values_and_gradients_of_all(strides, monkeypatch):
-    window = make_window((6, 5), (3, 3), strides, "SAME")
-    each = 4 * np.prod(window.output_size) * 9 * 3  # bytes of an example's patches
-    monkeypatch.setattr(conv_primitives, "PATCH_BYTES", 5 * each)
-    monkeypatch.setattr(conv_primitives, "SHARED_BYTES", 7 * each)
-    kernel = draw(3, 3, 3, 4)
-
-    def lower(count):
-        x, y = draw(count, 6, 5, 3), draw(count, *window.output_size, 4)
-
-        def both_ways():
-            pairs = zip([(x, kernel), (x, y)], (WAYS[0], WAYS[2]), strict=True)
-            return [[way(*args, window) for way in ways] for args, ways in pairs]
-
-        return jax.jit(both_ways).lower()
-
-    def count_loops(lowered):
-        return lowered.as_text().count("stablehlo.while")
-
-    # Values at stride 1 are a native operation, and at stride 2 all of 7 share patches.
-    of_values = strides == (2, 2)
-    in_blocks = lower(10)
-    assert count_loops(in_blocks) == 1 + of_values
-    assert count_loops(lower(6)) == 1 - of_values
-    assert count_loops(lower(11)) == 0  # blocks of 1 would be too many
-    with partitioned():
-        assert count_loops(lower(10)) == 0
-    for native, on_cpu in in_blocks.compile()():
-        close(on_cpu, native, rtol=1e-4, atol=1e-4)
 
 
 def test_every_transformation():

@@ -15,7 +15,6 @@ from flaxvae.data import Dataset, Preprocessing, Split, binarize
 from flaxvae.distributions import Bernoulli, Normal
 from flaxvae.models import VAEConfig
 from flaxvae.models.presets import LEVEL_PRESETS, PRESETS
-from flaxvae.nn import conv_primitives
 from flaxvae.objectives import ELBO
 from flaxvae.training import (
     Engine,
@@ -97,10 +96,6 @@ def test_eight_devices_give_the_numbers_of_one(name, monkeypatch):
     config = MODELS[name]
     if name in SMALLER:
         config = dataclasses.replace(config, **SMALLER[name])
-    if name == "conv-batchnorm":
-        # One device computes convolutions in blocks of a few examples, eight do not.
-        monkeypatch.setattr(conv_primitives, "SHARED_BYTES", 0)
-        monkeypatch.setattr(conv_primitives, "PATCH_BYTES", 4096)
     binarization = "dynamic" if name == "mlp-binary" else "none"
     data = make_data((8, 8, 1), binarization)
     # Adam's first steps are signs: they blow up the rounding of a gradient near zero.
