@@ -1,5 +1,6 @@
 """Classifier-based evaluation of generated samples."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -183,12 +184,12 @@ def extract(classifier: Trained, x: np.ndarray | jax.Array) -> Extracted:
 def _apply(
     classifier: Trained, x: np.ndarray | jax.Array
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features ``(N, F)`` and logits ``(N, num_classes)`` of at least one example."""
+    """Features ``(N, F)`` and logits ``(N, num_classes)``."""
     classifier.check_finite()
     compute = _compile_features(classifier.model)
     x = np.asarray(x, np.float32)
     size, parts = min(len(x), CHUNK), []
-    for first in range(0, len(x), CHUNK):
+    for first in range(0, max(len(x), 1), CHUNK):
         # The last chunk is filled with its last row: one shape, one program.
         rows = np.minimum(np.arange(first, first + size), len(x) - 1)
         found = compute(classifier.variables, x[rows])
@@ -206,7 +207,9 @@ def _compile_features(
     """Compiles ``compute(variables, x) -> (features, logits)``."""
 
     def method(model: Classifier, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return model.features(x).reshape(len(x), -1), model(x)
+        features = model.features(x)
+        rows = features.reshape(len(x), math.prod(features.shape[1:]))  # (B, F)
+        return rows, model(x)
 
     def compute(variables: VariableDict, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         found = model.apply(variables, x, method=method)

@@ -48,6 +48,10 @@ def test_samples_of_a_conditional_model_and_real_examples(stripes, classifier):
     assert found["real"] == pytest.approx(expected)
 
 
+def test_no_example_has_no_probabilities(stripes, classifier):
+    assert classify(classifier, np.zeros((0, *stripes.shape))).shape == (0, 8)
+
+
 def test_an_unconditional_model_has_no_classes_to_meet(stripes, classifier):
     vae = build_vae(stripes.shape, 2, hidden=(8,))
     trained = untrained(vae, stripes)

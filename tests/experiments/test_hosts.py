@@ -320,10 +320,10 @@ def test_different_settings_and_data_are_refused_everywhere(run_script):
 
 
 def test_what_a_training_tells_the_others(monkeypatch):
-    told = []
+    descriptions = []
 
     def tell(describe):
-        told.append(describe())
+        descriptions.append(describe())
         raise InterruptedError
 
     monkeypatch.setattr(hosts, "are_several", lambda: True)
@@ -344,7 +344,7 @@ def test_what_a_training_tells_the_others(monkeypatch):
         ("program", "checksum is .* in process 1: the objective, the optimizer or a"),
         ("data", None),
     ):
-        found = compare([{part: description[part]} for description in told])
+        found = compare([{part: description[part]} for description in descriptions])
         assert re.search(message, found) if message else found is None
 
 

@@ -57,7 +57,7 @@ def describe_run(
       training: what is trained.
       run: one run at step 0; its objective's weights and its optimizer's
         hyper-parameters are described, which a sweep may have set. None: those of the
-        training, of which an optimizer of the user's own has no hyper-parameters yet.
+        training, without the hyper-parameters of a user's own optimizer.
       seed: of the root key.
       settings: what else defines the run.
       notes: what else to record, not compared.
