@@ -26,6 +26,8 @@ from flaxvae.training.keys import Stream
 LEVEL_BUDGET = 2**28  # bytes of the passes of a network of levels at once
 LEVEL_PAIRS = 2**19  # of a draw and an example, each a pass of such a network
 GRID_PAIRS = 2**13  # likewise of a convolutional one, whose passes take milliseconds
+CODES_AT_ONCE = 16
+PAIRS_AT_ONCE = 2**22  # of a drawn number and an example, among codes at once
 SATURATED = 0.1  # nats below its ceiling, where a mutual information says little
 TITLES = {
     "mutual_information": "  mutual information I(x; z)",
@@ -191,19 +193,26 @@ def _measure_densities(
         inverse_std = jnp.exp(-0.5 * log_var)
         constant = -0.5 * (LOG_2PI + log_var)
 
-    def log_aggregate(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def log_aggregate(code: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        z, row = code  # (D,), and the example that it was drawn for
         if not is_factorized:
             log_q_z = jax.nn.logsumexp(q.log_prob(z[None]) + log_share)
             return log_q_z, log_q_z
         errors = (z[:, None] - mean) * inverse_std
         each = constant - 0.5 * errors**2  # log q(z_d|x_n), (D, N)
         log_q_z = jax.nn.logsumexp(each.sum(0) + log_share)
-        return log_q_z, jax.nn.logsumexp(each + log_share[None], axis=1).sum()
+        # Relative to the code's own example, which is near the largest, no sum is 0;
+        # the largest itself would take a pass of its own.
+        each = each + log_share[None]
+        own = each[:, row]
+        sums = jnp.sum(jnp.exp(each - own[:, None]), axis=1)
+        return log_q_z, jnp.sum(own + jnp.log(sums))
 
     chosen = jax.tree.map(lambda leaf: leaf[rows], q)
     z = chosen.sample(key)  # (A, D)
-    # The N densities of one code at a time stay in a CPU's cache.
-    log_q_z, log_product = jax.lax.map(log_aggregate, z)
+    # The densities of a few codes at a time stay in a CPU's cache.
+    at_once = max(1, min(CODES_AT_ONCE, PAIRS_AT_ONCE // q.mean.size))
+    log_q_z, log_product = jax.lax.map(log_aggregate, (z, rows), batch_size=at_once)
     return chosen.log_prob(z), prior.log_prob(z), log_q_z, log_product
 
 
