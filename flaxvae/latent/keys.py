@@ -3,6 +3,7 @@
 from typing import Protocol
 
 import jax
+import numpy as np
 
 from flaxvae.checks import check_seed
 from flaxvae.training.keys import Stream, stream_key
@@ -27,5 +28,10 @@ def draw_key(
       count: number of the key in its stream.
       seed: of a root key in place of the run's own.
     """
-    root = jax.random.key(trained.seed if seed is None else check_seed(seed))
-    return stream_key(root, stream, count)
+    own = trained.seed if seed is None else check_seed(seed)
+    return _make_key(np.uint32(own), np.uint32(stream), np.uint32(count))
+
+
+@jax.jit  # one program, which takes less time to load than its four parts
+def _make_key(seed: jax.Array, stream: jax.Array, count: jax.Array) -> jax.Array:
+    return stream_key(jax.random.key(seed), stream, count)

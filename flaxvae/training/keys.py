@@ -23,7 +23,7 @@ class Stream(enum.IntEnum):
 
 
 def stream_key(
-    root: jax.Array, stream: Stream, count: int | jax.Array = 0
+    root: jax.Array, stream: Stream | jax.Array, count: int | jax.Array = 0
 ) -> jax.Array:
     """The key of one stream at one count: ``fold_in(fold_in(root, stream), count)``."""
     return jax.random.fold_in(jax.random.fold_in(root, stream), count)
