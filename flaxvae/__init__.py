@@ -19,10 +19,13 @@ from flaxvae import (
     nn,
     objectives,
     schedules,
+    threefry,
     training,
 )
 from flaxvae.checks import InputError
 from flaxvae.run import Run, fit, load, save, sweep
+
+threefry.install()
 
 __version__ = "0.1.0"
 

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.typing import VariableDict
-from scipy.special import softmax
 
 from flaxvae.checks import InputError, as_integer, check_numbers, check_seed
 from flaxvae.data import Dataset, Split
@@ -156,6 +155,8 @@ def classify(classifier: Trained, x: np.ndarray | jax.Array) -> np.ndarray:
       classifier: as `train_classifier` returns it.
       x: examples as the model sees them: images in [0, 1], standardized rows or series.
     """
+    from scipy.special import softmax
+
     _, logits = _apply(classifier, x)
     probabilities: np.ndarray = softmax(logits, axis=1)
     check_numbers("the classifier's probability", probabilities)

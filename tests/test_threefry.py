@@ -1,0 +1,49 @@
+"""The hash behind `jax.random`: published values, and the same bits at any size."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.export import export, symbolic_shape
+
+from flaxvae.threefry import FEW, hash_counters
+
+# Random123's kat_vectors, threefry2x32 of 20 rounds: counters, keys and bits.
+KNOWN = (
+    ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+    ((2**32 - 1,) * 2, (2**32 - 1,) * 2, (0x1CB996FC, 0xBB002BE7)),
+    ((0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344), (0xC4923A9C, 0x483DF7A0)),
+)
+
+
+@pytest.mark.parametrize("size", [1, FEW, FEW + 1], ids=["one", "few", "many"])
+def test_published_bits(size):
+    counters, keys, bits = np.asarray(KNOWN, np.uint32).transpose(1, 2, 0)  # (2, 3)
+    rows = np.resize(np.arange(len(KNOWN)), size)
+    for row in (rows, rows[::-1]):
+        found = jax.jit(hash_counters)(*keys[:, row], *counters[:, row])
+        assert np.array_equal(found, bits[:, row])
+
+
+def test_jax_draws_its_bits_by_it(key):
+    def draw(key):
+        return jax.random.bits(key, (FEW + 1,))
+
+    lowered = jax.jit(draw).lower(key)
+    assert 'inlineable = "false"' in lowered.as_text()
+    key_1, key_2 = jax.random.key_data(key)
+    counters = jnp.arange(FEW + 1, dtype=jnp.uint32)
+    x, y = hash_counters(key_1, key_2, 0 * counters, counters)
+    assert np.array_equal(lowered.compile()(key), x ^ y)
+
+
+def test_numbers_of_draws_that_are_known_later(key):
+    def draw(x):
+        return x + jax.random.normal(key, x.shape)
+
+    (rows,) = symbolic_shape("n")
+    like = jax.ShapeDtypeStruct((rows, 3), jnp.float32)
+    exported = export(jax.jit(draw))(like)
+    for n in (1, 50):
+        x = jnp.zeros((n, 3))
+        assert np.array_equal(exported.call(x), jax.jit(draw)(x))
