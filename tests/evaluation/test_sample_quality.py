@@ -40,7 +40,7 @@ from flaxvae.models import (
 from flaxvae.models.hierarchical_config import HierarchicalConfig
 from flaxvae.objectives import ELBO, Classification, Quantization, Reconstruction
 from flaxvae.training import Engine, Trained, fit
-from tests.evaluation.untrained import untrained
+from tests.evaluation.untrained import drawing_classes, untrained, with_decoder
 
 NAMES = ("precision", "recall", "density", "coverage")
 
@@ -260,11 +260,9 @@ def test_features_are_those_of_the_logits(images, classifier, monkeypatch):
 
 def test_a_model_of_images_is_compared_by_a_classifier(images, classifier, monkeypatch):
     data = condition_on_labels(images)
-    model = build_vae(
-        images.shape, 2, hidden=(32,), conditional="concat", num_classes=4
-    )
-    options = {"batch_size": 30, "learning_rate": 1e-2, "progress": False}
-    good = fit(model, data, epochs=60, **options)
+    logits = np.full((4, 16), -2.5)
+    logits[np.repeat(range(4), 4), np.arange(16)] = 2.5
+    good = drawing_classes(data, logits)
     bad = replace(good, variables=jax.tree.map(lambda a: 0.1 * a, good.variables))
     found, worse = (
         sample_quality(each, data, classifier=classifier, k=3) for each in (good, bad)
@@ -321,11 +319,16 @@ def test_models_without_a_prior_with_levels_and_of_codes(
 
 def test_rows_of_a_table_are_compared_by_their_columns():
     rng = np.random.default_rng(1)
-    rows = rng.normal(size=(300, 1)) * [1.0, -50.0, 3.0] + rng.normal(size=(300, 3))
+    rows = (rng.normal(size=(300, 1)) + 0.5 * rng.normal(size=(300, 3))) * [1, -50, 3]
     data = from_arrays(rows)
-    model = build_vae(data.shape, 2, likelihood="normal", hidden=(16,))
-    options = {"batch_size": 40, "learning_rate": 1e-2, "progress": False}
-    trained = fit(model, data, epochs=40, **options)
+    model = build_vae(data.shape, 2, likelihood="normal", hidden=(2,))
+    trained = with_decoder(  # the distribution of the standardized rows
+        model,
+        data,
+        hidden=[[1, -1], [0, 0]],
+        output=np.array([[1, -1, 1], [-1, 1, -1]]) / 1.25**0.5,
+        likelihood={"log_scale": np.float32(np.log(0.5 / 1.25**0.5))},
+    )
     found = sample_quality(trained, data)
     assert found["features"] == "columns" and found["samples"] == "draws"
     assert found["classifier_accuracy"] is None
