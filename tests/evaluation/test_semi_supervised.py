@@ -11,7 +11,12 @@ from sklearn.svm import SVC
 
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split, binarize, from_arrays
-from flaxvae.evaluation import SemiSupervisedConfig, compare_semi_supervised, evaluate
+from flaxvae.evaluation import (
+    SemiSupervisedConfig,
+    compare_semi_supervised,
+    evaluate,
+    semi_supervised,
+)
 from flaxvae.evaluation.semi_supervised import METHODS, SemiSupervisedStudy
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.models import build_vae
@@ -148,9 +153,16 @@ def test_every_method_sees_binarized_images(stripes, tmp_path):
     assert study().measure("m2")["M2"] == error  # from the folder
 
 
-def test_m1s_codes_are_of_binarized_images(stripes):
+def test_m1s_codes_are_of_binarized_images(stripes, monkeypatch):
     data = binarize(stripes, "dynamic")
+
+    def fit(model, dataset, **choices):
+        assert dataset is data and choices["epochs"] == SMALL.m1_epochs
+        return untrained(model, dataset)
+
+    monkeypatch.setattr(semi_supervised, "fit", fit)
     study = SemiSupervisedStudy(data, np.arange(40), config=SMALL, progress=False)
+    assert study.m1.model == build_vae(data.shape, 3, hidden=(16,))
     drawn = draw_inputs(data.preprocessing, data.test, evaluation_key(study.m1))
     drawn = np.concatenate([batch.x for batch in drawn])
     encode = jax.jit(functools.partial(study.m1.model.apply, method="encode"))

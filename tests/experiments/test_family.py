@@ -61,7 +61,7 @@ COMMON = (
             (*COMMON, "autoencoder_and_vae"),
             marks=pytest.mark.slow,
         ),
-        ("denoising", ("--hidden", "16", "--no_figures"), ()),
+        ("denoising", ("--hidden", "16", "--no_figures", "--validation_size=0"), ()),
         pytest.param(
             "denoising",
             ("--hidden", "16"),
@@ -140,8 +140,8 @@ def test_autoencoder_flags_without_a_meaning_are_refused(call, arguments, messag
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--num_codes=16", "--no_figures", "--encoder=conv"),
-        pytest.param(("--num_codes=16", "--validation_size=0"), marks=pytest.mark.slow),
+        ("--num_codes=16", "--no_figures", "--encoder=conv", "--validation_size=0"),
+        pytest.param(("--num_codes=16",), marks=pytest.mark.slow),
         pytest.param(
             (
                 *("--quantizer=fsq", "--likelihood=discretized_logistic"),

@@ -35,7 +35,7 @@ def test_from_flags_to_files(call, tmp_path, monkeypatch, unrendered):
     folder = tmp_path / "run"
     command = (*TINY, *SMALL, "--epochs=2", "--objective=iwae", "--num_samples=3")
     command += ("--estimator=dreg", "--inference=bottom_up", "--nll_samples=4")
-    command += ("--no_figures",)
+    command += ("--no_figures", "--validation_size=0")
     code, out, err = call(hierarchical_vae, *command, f"--workdir={folder}")
     assert code == 0, err
     for part in ("test -ELBO", "test -log p(x)", "KL", "iwae, prior of the top normal"):

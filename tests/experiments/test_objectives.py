@@ -50,7 +50,7 @@ CHOICES = {
     "piwae": (("--objective=piwae", "--num_samples=4", "--num_means=2"), {}),
     "tcvae": (("--objective=tcvae", "--sampling=stratified"), {"objective.beta": 6.0}),
     "factor, flow": (
-        ("--objective=factor", "--gamma=5", "--prior=flow"),
+        ("--objective=factor", "--gamma=5", "--prior=flow", "--validation_size=0"),
         {"objective.gamma": 5.0, "model.prior": "flow"},
     ),
     "wae": (("--objective=wae", "--mmd_weight=3", "--posterior=full"), {}),

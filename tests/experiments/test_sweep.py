@@ -2,7 +2,6 @@ import csv
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 
 import flaxvae
 from experiments import generate, hierarchical_sweep, sweep
@@ -17,7 +16,7 @@ def in_process(*arguments, command=sweep):
     return error.value.code
 
 
-def test_a_grid_becomes_a_table_figures_and_run_folders(tmp_path, capsys):
+def test_a_grid_becomes_a_table_figures_and_run_folders(tmp_path, capsys, unrendered):
     workdir = tmp_path / "sweep"
     arguments = ("--dataset=digits", "--epochs=2", "--hidden", "16", "--test")
     grid = ("--beta", "0.5", "4", "--seed", "0..1", "--latent_dim", "2", "3")
@@ -44,8 +43,6 @@ def test_a_grid_becomes_a_table_figures_and_run_folders(tmp_path, capsys):
     figures = {path.stem for path in (workdir / "figures").iterdir()}
     names = {"rate_distortion", "elbo_against_beta", "elbo_against_latent_dim"}
     assert figures == names
-    for path in (workdir / "figures").iterdir():
-        assert imread(path).shape[1] >= 1000
     (folder,) = (workdir / "members").glob("latent_dim=3,beta=4.0,*,seed=1")
     assert flaxvae.load(folder).latent_dim == 3
     made = (f"--workdir={folder}", "--num=2", f"--output={tmp_path / 'made.npz'}")
