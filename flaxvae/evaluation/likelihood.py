@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import flax.linen as nn
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 from flax.typing import VariableDict
@@ -151,16 +152,25 @@ def bytes_per_draw(trained: Trained) -> int:
     if not trained.has_levels:
         return 4 * ARRAYS_AT_ONCE * math.prod(trained.data_shape)
 
-    def draw(count: int) -> jax.Array:
-        def method(vae: HierarchicalVAE) -> jax.Array:
-            x = jnp.zeros((2, *trained.data_shape), jnp.float32)
-            draws = vae.encode(x).draw(jax.random.key(0), (count,))
-            return vae.decode(draws).log_prob(x)
+    def trace(count: int) -> jax.extend.core.ClosedJaxpr:
+        program = _decode_draws(trained.model, trained.data_shape, count)
+        return program.trace(trained.variables).jaxpr  # kept by JAX
 
-        found = trained.model.apply(trained.variables, method=method)
-        return jnp.asarray(found)
+    return bytes_per_row(trace, trained.data_shape) // 2  # of one of the two examples
 
-    return bytes_per_row(draw, trained.data_shape) // 2  # of one of the two examples
+
+@share_program
+def _decode_draws(
+    model: nn.Module, data_shape: tuple[int, ...], count: int
+) -> Callable[[VariableDict], jax.Array]:
+    """Draws and decodes codes of two examples, as many of each as ``count``."""
+
+    def method(vae: HierarchicalVAE) -> jax.Array:
+        x = jnp.zeros((2, *data_shape), jnp.float32)
+        draws = vae.encode(x).draw(jax.random.key(0), (count,))
+        return vae.decode(draws).log_prob(x)
+
+    return lambda variables: jnp.asarray(model.apply(variables, method=method))
 
 
 def monte_carlo_variance(

@@ -9,20 +9,19 @@ import jax.extend.core
 ARRAYS_AT_ONCE = 4  # of one size, while a chunk of examples is decoded and compared
 
 
-def bytes_per_row(compute: Callable[[int], object], data_shape: tuple[int, ...]) -> int:
+def bytes_per_row(
+    trace: Callable[[int], jax.extend.core.ClosedJaxpr], data_shape: tuple[int, ...]
+) -> int:
     """Approximate bytes of a computation for each of its rows.
 
     As much as `ARRAYS_AT_ONCE` arrays of its largest size, that of an example at least.
 
     Args:
-      compute: the computation for a number of rows; it is traced, not run. What does
-        not grow with the rows, such as parameters, is not counted.
+      trace: the computation for a number of rows, which is not run. What does not grow
+        with the rows, such as parameters, is not counted.
       data_shape: of one example.
     """
-    two, three = (
-        list(_sizes(jax.make_jaxpr(lambda count=count: compute(count))().jaxpr))
-        for count in (2, 3)
-    )
+    two, three = (list(_sizes(trace(count).jaxpr)) for count in (2, 3))
     grown = [b - a for a, b in zip(two, three, strict=False)]
     return ARRAYS_AT_ONCE * max(4 * math.prod(data_shape), *grown, 0)
 

@@ -92,10 +92,12 @@ def elbo_surgery(
     if prior is None:
         return {}
     has_levels = isinstance(prior, LevelPrior)
-    row = bytes_per_draw(trained) if has_levels else 0
     has_grids = has_levels and any(len(shape) > 1 for shape in trained.level_shapes)
     pairs = GRID_PAIRS if has_grids else LEVEL_PAIRS
-    if row * len(split) > LEVEL_BUDGET or (has_levels and len(split) > pairs):
+    if has_levels and len(split) > pairs:
+        return {}
+    row = bytes_per_draw(trained) if has_levels else 0
+    if row * len(split) > LEVEL_BUDGET:
         return {}
     q = trained.encode(split.x, key=evaluation_key(trained, seed=seed))
     declared = DistributionTraits.of(q)

@@ -502,7 +502,7 @@ def test_pictures_of_a_conditional_model(find_run, call):
     assert is_refusal(code, err, f"got {name}, which does not")
 
 
-def test_dark_pictures_are_dark_and_vectors_have_their_format(find_run, call, tmp_path):
+def test_dark_pictures_are_dark_and_vectors_have_their_format(find_run, call, coarse):
     workdir = find_run("vae")
     names = ("reparameterization", "traversals")
     for style, num, low, high in (("light", 1, 0.6, 1.0), ("dark", 2, 0.0, 0.4)):

@@ -42,7 +42,7 @@ def call(tmp_path, capsys, monkeypatch):
     return call
 
 
-def test_a_table_gets_a_score_per_row_in_its_order(call, table, tmp_path):
+def test_a_table_gets_a_score_per_row_in_its_order(call, table, tmp_path, unrendered):
     flags = (f"--dataset={table}", "--label_column=odd", "--workdir=out")
     code, out, err = call(*flags, "--contamination=0.06")
     assert code == 0, err

@@ -22,7 +22,6 @@ from experiments.command import run_command
 from experiments.inputs import name_workdir
 from experiments.mnist_vae import NOT_IN_NAME, Flags, main
 from flaxvae.data import DataConfig
-from flaxvae.latent.figures import style
 from flaxvae.latent.pictures import VAE_PICTURES as FIGURES
 from flaxvae.models import VAEConfig
 from flaxvae.objectives import ELBO
@@ -45,10 +44,9 @@ def offline(environment, monkeypatch):
 
 
 def test_the_first_command_of_the_readme_without_network(
-    offline, tmp_path, capsys, monkeypatch
+    offline, tmp_path, capsys, coarse
 ):
     """It falls back to the digits, says so, and leaves a complete folder."""
-    monkeypatch.setattr(style, "DPI", style.DPI / 3)  # pixels take the time
     workdir = tmp_path / "run"
     code = in_process("--latent_dim=2", "--epochs=4", f"--workdir={workdir}")
     out, err = capsys.readouterr()

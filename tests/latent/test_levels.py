@@ -205,12 +205,13 @@ def test_the_kl_of_each_level_is_the_weighted_mean_of_the_diagnostics(
     close(levels.kl_per_level(trained, split, key=key), expected, rtol=1e-3)
 
 
-def test_the_kl_of_each_level_is_that_of_the_report(trained, data, monkeypatch):
+def test_the_kl_of_each_level_is_that_of_the_report(data, monkeypatch):
     """Draws of each batch of an evaluation, whose examples differ in noise alone."""
     monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 8)
     monkeypatch.setattr(bound, "EVALUATION_BATCH", 8)
     binarized = dataclasses.replace(
-        trained, preprocessing=Preprocessing(binarize="dynamic")
+        as_run(build(data.shape, (2, 1)), data),
+        preprocessing=Preprocessing(binarize="dynamic"),
     )
     same = data.test[np.zeros(19, int)]
     key, found = evaluation_key(binarized, seed=5), []

@@ -24,9 +24,10 @@ from flaxvae.latent.over_training import (
 )
 from flaxvae.latent.space_pictures import latent_over_training
 from flaxvae.models import build_vae
-from flaxvae.training import Engine, fit
+from flaxvae.training import Engine, Optimization, Training, fit
 
-OPTIONS = {"batch_size": 50, "progress": False, "engine": Engine(devices=1)}
+RUN = {"progress": False, "engine": Engine(devices=1)}
+OPTIONS = {"batch_size": 50, **RUN}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,13 @@ def vae(data):
     return build_vae(data.shape, 2, hidden=(8,))
 
 
-def test_each_epoch_is_kept_and_training_stays_the_same(data, vae, tmp_path):
+@pytest.fixture(scope="module")
+def training(data, vae):
+    """Of four epochs."""
+    return Training(vae, data, optimization=Optimization(epochs=4, batch_size=50))
+
+
+def test_each_epoch_is_kept_and_training_stays_the_same(data, training, tmp_path):
     compiled = []
 
     def listen(name, seconds, **more):
@@ -58,8 +65,8 @@ def test_each_epoch_is_kept_and_training_stays_the_same(data, vae, tmp_path):
 
     recorder = LatentRecorder(tmp_path / "r", data)
     compiled.append(0)
-    run = fit(vae, data, epochs=4, on_epoch=[see, recorder], **OPTIONS)
-    plain = fit(vae, data, epochs=4, **OPTIONS)
+    run = fit(training, on_epoch=[see, recorder], **RUN)
+    plain = fit(training, **RUN)
     jax.monitoring.unregister_event_duration_listener(listen)
     assert run.history == plain.history
     leaves = zip(*map(jax.tree.leaves, (run.variables, plain.variables)), strict=True)
@@ -79,7 +86,7 @@ def test_each_epoch_is_kept_and_training_stays_the_same(data, vae, tmp_path):
         np.testing.assert_allclose(each.manifold[0, 0], corner[0], atol=5e-3)
 
 
-def test_some_epochs_of_a_long_run_are_kept(data, vae, tmp_path, monkeypatch):
+def test_some_epochs_of_a_long_run_are_kept(data, vae, training, tmp_path, monkeypatch):
     monkeypatch.setattr(over_training, "MOST_EPOCHS", 3)
     recorder = LatentRecorder(tmp_path, data)
     calls = []
@@ -99,8 +106,8 @@ def test_some_epochs_of_a_long_run_are_kept(data, vae, tmp_path, monkeypatch):
     fit(vae, data, epochs=12, on_epoch=recorder, workdir=tmp_path / "run", **OPTIONS)
     assert [each.epoch for each in read_snapshots(tmp_path)] == [1, 8, 12]
     # One that begins again replaces them.
-    fit(vae, data, epochs=1, on_epoch=LatentRecorder(tmp_path, data), **OPTIONS)
-    assert [each.epoch for each in read_snapshots(tmp_path)] == [1]
+    fit(training, on_epoch=LatentRecorder(tmp_path, data), **RUN)
+    assert [each.epoch for each in read_snapshots(tmp_path)] == [1, 2, 4]
 
 
 def test_epochs_are_evenly_spaced_in_log_time():
