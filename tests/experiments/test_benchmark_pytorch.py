@@ -155,6 +155,15 @@ def test_contenders_are_chosen_by_name(monkeypatch):
     assert notes == [f"NumPyro, SVI: {needed}", f"pythae: {needed}"]
 
 
+@pytest.fixture(scope="module")
+def task():
+    """Two epochs of three batches, from weights that both libraries agree on."""
+    images = np.random.default_rng(0).integers(0, 256, (48, 28, 28, 1), np.uint8)
+    task = Task("mlp", "float32", 16, 2, images, 1)
+    weights, orders = check_agreement(task).weights, compute_orders(48, 2)
+    return dataclasses.replace(task, weights=weights, orders=orders)
+
+
 @pytest.mark.parametrize(
     ("library", "peer", "twin", "tolerance"),
     [
@@ -162,12 +171,10 @@ def test_contenders_are_chosen_by_name(monkeypatch):
         ("pythae", PythaeTrainer, "PyTorch, tutorial", 1e-6),  # the same noise, too
     ],
 )
-def test_a_peer_learns_the_same_from_the_same_weights(library, peer, twin, tolerance):
+def test_a_peer_learns_the_same_from_the_same_weights(
+    task, library, peer, twin, tolerance
+):
     pytest.importorskip(library, reason="the comparison needs the extra peers")
-    images = np.random.default_rng(0).integers(0, 256, (48, 28, 28, 1), np.uint8)
-    task = Task("mlp", "float32", 16, 2, images, 1)
-    weights, orders = check_agreement(task).weights, compute_orders(48, 2)
-    task = dataclasses.replace(task, weights=weights, orders=orders)
     contender = peer(task)
     turns = [contender.take_turn() for _ in range(2)]
     assert turns[0].loss == turns[1].loss  # each begins with the same weights
