@@ -1,5 +1,6 @@
 """Classes: their names, and where they lie in latent space."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -38,7 +39,15 @@ def class_means(codes: ArrayLike, labels: ArrayLike, num_classes: int) -> jax.Ar
     Returns:
       ``(C, D)``; NaN for a class without codes.
     """
-    codes, labels = jnp.asarray(codes), jnp.asarray(labels)
+    means: jax.Array = _class_means(
+        jnp.asarray(codes), jnp.asarray(labels), num_classes
+    )
+    return means
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _class_means(codes: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
+    """See `class_means`."""
     known = jnp.where(labels < 0, num_classes, labels)
     sums = jax.ops.segment_sum(codes, known, num_classes)
     ones = jnp.ones(len(labels), codes.dtype)

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from flaxvae.checks import as_integer
@@ -27,10 +28,16 @@ def posterior_ellipses(
       ``(N, P, 2)``; the first point of an outline is its last one too.
     """
     mean, std = jnp.asarray(mean), jnp.asarray(std)
-    factor = std[..., None] * jnp.eye(2)[None] if std.ndim == 2 else std  # (N, 2, 2)
     radius = math.sqrt(-2 * math.log1p(-mass))  # of a standard normal's disc
-    angle = jnp.linspace(0, 2 * math.pi, as_integer("points", points, 3))
-    circle = radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)  # (P, 2)
+    angle = np.linspace(0, 2 * math.pi, as_integer("points", points, 3))
+    circle = radius * np.stack([np.cos(angle), np.sin(angle)], -1)
+    return _turn(mean, std, jnp.asarray(circle))
+
+
+@jax.jit
+def _turn(mean: jax.Array, std: jax.Array, circle: jax.Array) -> jax.Array:
+    """The circle ``(P, 2)`` as an outline of each posterior, ``(N, P, 2)``."""
+    factor = std[..., None] * jnp.eye(2)[None] if std.ndim == 2 else std  # (N, 2, 2)
     turned = jnp.einsum("nij,pj->npi", factor, circle, precision="highest")
     return mean[:, None] + turned
 
@@ -51,7 +58,13 @@ def aggregate_log_density(z: ArrayLike, mean: ArrayLike, std: ArrayLike) -> jax.
 
     Source: Makhzani et al., "Adversarial Autoencoders", 2015, arXiv 1511.05644.
     """
-    z, mean, std = (jnp.asarray(each) for each in (z, mean, std))
+    found: jax.Array = _mixture_log_density(*map(jnp.asarray, (z, mean, std)))
+    return found
+
+
+@jax.jit
+def _mixture_log_density(z: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """See `aggregate_log_density`."""
     log_scale = jnp.log(std).sum(-1) + math.log(len(mean))  # (N,)
 
     def of(code: jax.Array) -> jax.Array:

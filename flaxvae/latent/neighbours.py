@@ -1,5 +1,7 @@
 """Nearest neighbours of codes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -38,6 +40,15 @@ def nearest(
         )
     k = as_integer("k", k, 1)
     check_at_most("k", k, len(codes))
+    found: tuple[jax.Array, jax.Array] = _nearest(codes, queries, k)
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _nearest(
+    codes: jax.Array, queries: jax.Array, k: int
+) -> tuple[jax.Array, jax.Array]:
+    """See `nearest`."""
     # Without their common mean, which costs digits in the expanded squares below.
     centre = codes.mean(axis=0, keepdims=True)
     codes, queries = codes - centre, queries - centre

@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
 from flaxvae.capabilities import ConditionTraits, ModelTraits
 from flaxvae.data import Dataset, Split
@@ -26,6 +28,7 @@ from flaxvae.objectives import Reconstruction
 from flaxvae.objectives.corruption import corrupt
 from flaxvae.schedules import at_full_value
 from flaxvae.training import Trained
+from flaxvae.training.shared import share_program
 from flaxvae.training.trained import Sampler
 
 EXAMPLES = 10  # of a picture's row
@@ -313,10 +316,22 @@ def corrupted(
 
 def denoised(trained: Trained, noisy: np.ndarray) -> np.ndarray:
     """Mean reconstructions of examples in the model's own units, ``(N, ...)``."""
-    found = trained.model.apply(
-        trained.variables, noisy, method=lambda m, x: m.decode(m.encode(x).mean)
-    )
-    return np.asarray(cast(Distribution, found).mean)
+    return np.asarray(_compile_denoise(trained.model)(trained.variables, noisy))
+
+
+@share_program
+def _compile_denoise(
+    model: nn.Module,
+) -> Callable[[VariableDict, jax.Array], jax.Array]:
+    """Compiles ``denoise(variables, noisy)``; see `denoised`."""
+
+    def denoise(variables: VariableDict, noisy: jax.Array) -> jax.Array:
+        found = model.apply(
+            variables, noisy, method=lambda m, x: m.decode(m.encode(x).mean)
+        )
+        return cast(Distribution, found).mean
+
+    return denoise
 
 
 def code_maps(trained: Trained, codes: np.ndarray, size: Sequence[int]) -> np.ndarray:
