@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 
 from flaxvae.models import build_vae
-from flaxvae.models.variables import variable_shapes
 from flaxvae.objectives import ELBO
 from flaxvae.training import Trained
+from tests.latent.untrained import shapes_of
 from tests.random_variables import random_values
 
 
 def with_parameters(model, shape, *args, **options):
     """A model of examples of a shape; ``args`` and ``options`` are `Trained`'s."""
-    variables = random_values(variable_shapes(model, shape))
+    variables = random_values(shapes_of(model, tuple(shape)))
     return Trained(model, variables, shape, *args, **options)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from flaxvae import Run
 from flaxvae.data import condition_on_labels, from_arrays
 from flaxvae.models import HierarchicalConfig, build_autoencoder, build_vae
-from flaxvae.models.variables import variable_shapes
 from flaxvae.training import Trained
+from tests.latent.untrained import shapes_of
 
 CLASSES = 3
 
@@ -30,7 +30,7 @@ def untrained(model, data, scale=0.4):
         numbers = np.abs(numbers) + 0.5 if is_variance else numbers
         return jnp.asarray(numbers, leaf.dtype)
 
-    shapes = variable_shapes(model, data.shape)
+    shapes = shapes_of(model, data.shape)
     variables = jax.tree_util.tree_map_with_path(draw, shapes)
     trained = Trained(
         model, variables, data.shape, preprocessing=data.preprocessing, seed=3
