@@ -18,6 +18,7 @@ from flaxvae.evaluation.estimates import Measurement, estimate_mean
 from flaxvae.evaluation.measures.context import Context, MeasureConfig
 from flaxvae.evaluation.metrics import METRICS, list_metrics, measure
 from flaxvae.evaluation.record import record_metrics
+from flaxvae.latent.figures import style
 from flaxvae.models import build_autoencoder, build_vae
 from flaxvae.objectives import ELBO, Reconstruction
 from tests.latent.untrained import as_run
@@ -49,6 +50,7 @@ def evaluated(run, tmp_path_factory):
     names = list_metrics()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "list_metrics", lambda: {n: names[n] for n in QUICK})
+        patch.setattr(style, "DPI", style.DPI / 3)  # of figures that only must exist
         found = run.measure(config=SMALL, folder=folder, progress=False)
     return found, folder
 
