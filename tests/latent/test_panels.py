@@ -1,5 +1,6 @@
 """Which code, class and example each place of a picture shows."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -9,6 +10,8 @@ import pytest
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.latent import panels, series
 from flaxvae.latent.grids import as_colors, fit_images
+from flaxvae.models import build_autoencoder
+from tests.latent.untrained import as_run
 
 
 class Linear:
@@ -131,3 +134,11 @@ def test_a_pixel_of_a_reduced_image_is_the_mean_of_those_below():
     ends = [slice(0, 2), slice(2, 5), slice(5, 8)]
     means = [[image[a, b].mean() for b in ends] for a in ends]
     np.testing.assert_allclose(fit_images(image, 3)[::3, ::3, 0], means)
+
+
+def test_noisy_examples_are_denoised_by_their_codes(stripes):
+    data = dataclasses.replace(stripes, preprocessing=Preprocessing())
+    trained = as_run(build_autoencoder(data.shape, 4, hidden=(8,)), data)
+    noisy = np.random.default_rng(0).random((3, *data.shape), np.float32)
+    expected = trained.decode(trained.encode(noisy).mean).mean
+    np.testing.assert_allclose(panels.denoised(trained, noisy), expected, atol=1e-6)
