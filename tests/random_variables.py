@@ -40,14 +40,19 @@ def random_values(shapes, seed=0):
 
 def begin(training, variables):
     """The state of a `Training` at step 0 from these variables."""
+    return begin_with(variables, training.completed.objective, training.transformation)
+
+
+def begin_with(variables, objective, optimizer):
+    """The state at step 0 from these variables."""
     collections = dict(variables)
     params = collections.pop("params")
     return TrainState(
         step=jnp.int32(0),
         params=params,
         collections=collections,
-        opt_state=training.transformation.init(params),
-        objective=with_arrays(training.completed.objective),
+        opt_state=jax.jit(optimizer.init)(params),
+        objective=with_arrays(objective),
         key=jax.random.key(0),
         skipped=jnp.int32(0),
     )

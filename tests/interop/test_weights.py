@@ -37,6 +37,7 @@ MODELS = {
         "normalization": "batch",
         "activation": "silu",
         "bottleneck": 2,
+        "num_residual_blocks": 1,
         **SMALL,
     },
     "conv-mlp": {"encoder": "conv", "decoder": "mlp", "hidden": (7,), **SMALL},
