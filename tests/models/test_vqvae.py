@@ -18,7 +18,7 @@ from flaxvae.objectives import Quantization
 from flaxvae.training import Optimization, Training, fit
 from flaxvae.training.optimizers import adam
 
-SMALL = {"filters": (16, 16), "num_residual_blocks": 1}
+SMALL = {"filters": (16, 16), "num_residual_blocks": 0}
 
 
 @pytest.fixture

@@ -113,8 +113,13 @@ def test_grids_change_their_size_as_loops_over_places_say(fine, coarse):
     x = rng.normal(size=(2, *fine, 3)).astype(np.float32)
     y = rng.normal(size=(2, *coarse, 3)).astype(np.float32)
     down, right = (-(-n // m) for n, m in zip(fine, coarse, strict=True))
-    pooled, folded = pool(x, coarse), np.asarray(fold(jnp.asarray(x), coarse))
-    enlarged = enlarge(jnp.asarray(y), fine)
+
+    @jax.jit
+    def change(x, y):
+        folded = fold(x, coarse)
+        return pool(x, coarse), folded, unfold(folded, fine), enlarge(y, fine)
+
+    pooled, folded, unfolded, enlarged = map(np.asarray, change(x, y))
     for i in range(coarse[0]):
         for j in range(coarse[1]):
             part = x[:, i * down : (i + 1) * down, j * right : (j + 1) * right]
@@ -127,7 +132,7 @@ def test_grids_change_their_size_as_loops_over_places_say(fine, coarse):
         for j in range(fine[1]):
             at = y[:, i // down, j // right]
             np.testing.assert_array_equal(enlarged[:, i, j], at)
-    np.testing.assert_array_equal(unfold(jnp.asarray(folded), fine), x)
+    np.testing.assert_array_equal(unfolded, x)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +270,10 @@ def std(raw):
     return np.log2(1 + 2.0**raw)  # softplus(raw log 2) / log 2
 
 
+def resize(change, x, size):
+    return np.asarray(jax.jit(change, static_argnums=1)(x, size))
+
+
 def expected_pass(p, x):
     """Means of all levels, the KL of each, and logits, in float64."""
     counts = (1, 2, 1)  # blocks of a loop on each grid
@@ -278,14 +287,14 @@ def expected_pass(p, x):
             h = residual(part(f"up_{i}", j), h)
         features[i] = silu(h)
         if i:
-            h = dense(p[f"up_widths_{i - 1}"], np.asarray(pool(h, GRIDS[i - 1])))
+            h = dense(p[f"up_widths_{i - 1}"], resize(pool, h, GRIDS[i - 1]))
 
     mean, raw = bottleneck(p["top_posterior_net"], features[0])
     levels, kl = [mean], [0.5 * (std(raw) ** 2 + mean**2 - 1) - np.log(std(raw))]
     h = residual(p["top_residual"], p["bias_0"] + dense(p["top_project"], mean))
     for i, grid in enumerate(GRIDS):
         if i:
-            h = np.asarray(enlarge(dense(p[f"down_widths_{i - 1}"], h), grid))
+            h = resize(enlarge, dense(p[f"down_widths_{i - 1}"], h), grid)
             h = h + p[f"bias_{i}"]
         for j in range(counts[i]):
             q = part(f"down_{i}", j)
