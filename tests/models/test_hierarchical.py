@@ -123,8 +123,8 @@ def draw(q, key, shape=()):
 
 @jax.jit
 def densities(q, key, z):
-    """Of given codes by level, and of a sample in all."""
-    return q.at(z).log_q, q.log_prob(q.sample(key))
+    """Of given codes and of a draw by level, and of a sample in all."""
+    return q.at(z).log_q, q.draw(key).log_q, q.log_prob(q.sample(key))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
@@ -169,9 +169,9 @@ def test_a_single_example_has_codes_without_the_axis_of_examples(trained, data, 
         assert_close(getattr(one, name)[..., None], getattr(several, name))
     for a, b in zip(one.kl_per_dimension, several.kl_per_dimension, strict=True):
         assert_close(a, b[..., 0, :])
-    at, log_prob = densities(q, key, Codes(one.z.levels))
+    at, drawn, log_prob = densities(q, key, Codes(one.z.levels))
     assert_close(at, one.log_q)
-    assert_close(log_prob, np.sum(draw(q, key).log_q, axis=0))
+    assert_close(log_prob, np.sum(drawn, axis=0))
     image = trained.reconstruct(data.test.x[0])
     assert_close(image, trained.reconstruct(data.test.x[:1])[0])
 
