@@ -1,7 +1,11 @@
 """Variables for tests that need some, without a compiled ``init``."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from flaxvae.objectives.objective import with_arrays
+from flaxvae.training.state import TrainState
 
 
 def random_variables(module, *args, seed=0, **options):
@@ -32,3 +36,23 @@ def random_values(shapes, seed=0):
         return np.asarray(values, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def begin(training, variables):
+    """The state of a `Training` at step 0 from these variables."""
+    return begin_with(variables, training.completed.objective, training.transformation)
+
+
+def begin_with(variables, objective, optimizer):
+    """The state at step 0 from these variables."""
+    collections = dict(variables)
+    params = collections.pop("params")
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        collections=collections,
+        opt_state=jax.jit(optimizer.init)(params),
+        objective=with_arrays(objective),
+        key=jax.random.key(0),
+        skipped=jnp.int32(0),
+    )

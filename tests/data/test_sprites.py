@@ -98,6 +98,6 @@ def test_the_data_set_stores_factors_and_shows_images():
     np.testing.assert_array_equal(dataset.train.labels, dataset.train.x[:, 0])
     assert dataset.factor_names[3] == "position_x"
     assert dataset.levels == 2
-    x = dataset.preprocessing(dataset.train.x[:7], jax.random.key(0))
+    x = jax.jit(dataset.preprocessing)(dataset.train.x[:7], jax.random.key(0))
     assert x.shape == (7, 64, 64, 1)
     assert "not the original file" in dataset.origin

@@ -169,7 +169,10 @@ class ByLoops:
         return np.array(chosen)
 
 
-@pytest.mark.parametrize("C", [1, 2, 3, 4])
+# Two and three channels are those of the tests above.
+@pytest.mark.parametrize(
+    "C", [1, *(pytest.param(C, marks=pytest.mark.slow) for C in (2, 3)), 4]
+)
 def test_channels_are_coupled_to_all_before_them(C, key):
     pixel = ByLoops(C)
     p, table = pixel.distribution(), pixel.table()

@@ -224,6 +224,11 @@ def test_a_posterior_is_a_pytree_of_arrays(key):
         np.testing.assert_allclose(whole[:1], one, rtol=1e-5)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(q))
     assert "LevelPosterior(" in repr(q)
-    z, log_q = jax.jit(lambda q: q.sample_and_log_prob(key, (3,)))(q)
-    again = jax.jit(lambda q, z: q.log_prob(z))(q, z)
+
+    @jax.jit
+    def twice(q):
+        z, log_q = q.sample_and_log_prob(key, (3,))
+        return log_q, q.log_prob(z)
+
+    log_q, again = twice(q)
     np.testing.assert_allclose(log_q, again, atol=1e-5)

@@ -10,7 +10,7 @@ from flaxvae.checks import InputError
 from flaxvae.nn import Conv, ConvTranspose, conv_primitives
 from flaxvae.nn.conv_primitives import conv, conv_adjoint
 from flaxvae.nn.window import make_window
-from tests.random_variables import random_variables
+from tests.random_variables import random_values, random_variables
 
 PAIRS = {"Conv": (Conv, nn.Conv), "ConvTranspose": (ConvTranspose, nn.ConvTranspose)}
 
@@ -48,21 +48,26 @@ def test_parameters_values_and_gradients_are_flaxs(
         for module in PAIRS[kind]
     )
     x = draw(2, *size, inputs)
+    shapes, of_flax = (jax.eval_shape(m.init, key, x) for m in (ours, theirs))
+    assert shapes == of_flax
 
     @jax.jit
-    def of_both(x):
-        variables = [module.init(key, x) for module in (ours, theirs)]
-
+    def of_both(variables, x):
         def loss(variables, x, module):
             y = module.apply(variables, x)
             return jnp.sum(jnp.sin(y)), y
 
         slopes = jax.grad(loss, (0, 1), has_aux=True)
-        return variables, [slopes(variables[1], x, m) for m in (ours, theirs)]
+        return [slopes(variables, x, module) for module in (ours, theirs)]
 
-    variables, slopes_and_values = of_both(x)
-    close(*variables, rtol=0)
-    close(*slopes_and_values, rtol=1e-5, atol=1e-4)
+    close(*of_both(random_values(shapes), x), rtol=1e-5, atol=1e-4)
+
+
+def test_initial_parameters_are_flaxs(key):
+    layers = [pair[i](3, (4, 2)) for i in (0, 1) for pair in PAIRS.values()]
+    x = np.zeros((1, 8, 5, 2), np.float32)
+    found = jax.jit(lambda: [layer.init(key, x) for layer in layers])()
+    close(found[:2], found[2:], rtol=0)
 
 
 def test_explicit_padding_is_flaxs():
@@ -133,14 +138,13 @@ def test_every_transformation():
         return slope
 
     tolerance = {"rtol": 1e-3, "atol": 1e-3}
-    plain = [jax.jit(second(f))(x[0], kernel[0]) for f in (ours, theirs)]
-    close(*plain, **tolerance)
+    plain = jax.jit(lambda *args: [second(f)(*args) for f in (ours, theirs)])
+    close(*plain(x[0], kernel[0]), **tolerance)
     for axes in ((0, None), (None, 0), (0, 0)):
         args = [
             a if axis == 0 else a[0] for a, axis in zip((x, kernel), axes, strict=True)
         ]
-        mapped = [jax.jit(jax.vmap(second(f), axes))(*args) for f in (ours, theirs)]
-        close(*mapped, **tolerance)
+        close(*jax.jit(jax.vmap(plain, axes))(*args), **tolerance)
 
 
 def test_a_cpu_gets_products_and_an_accelerator_the_native_operation():

@@ -167,8 +167,8 @@ NETWORKS = {
         ConvDecoder(output_shape=(8, 8, 1), filters=(8, 4)),
     ),
     "resnet": (
-        ResNetEncoder(filters=(4, 8)),
-        ResNetDecoder(output_shape=(8, 8, 1), filters=(8, 4)),
+        ResNetEncoder(filters=(4, 8), num_residual_blocks=1),
+        ResNetDecoder(output_shape=(8, 8, 1), filters=(8, 4), num_residual_blocks=1),
     ),
 }
 PRODUCT = re.compile(

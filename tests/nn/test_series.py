@@ -13,7 +13,7 @@ from flaxvae.models import build_vae, build_vqvae
 from flaxvae.nn import Conv, ConvTranspose
 from flaxvae.nn.convnet import shrink
 from flaxvae.objectives import ELBO
-from tests.random_variables import random_variables
+from tests.random_variables import random_values, random_variables
 
 PAIRS = {"Conv": (Conv, nn.Conv), "ConvTranspose": (ConvTranspose, nn.ConvTranspose)}
 
@@ -41,23 +41,27 @@ def test_parameters_values_and_gradients_are_flaxs_in_one_dimension(
         for module in PAIRS[kind]
     )
     x = draw(2, length, 3)
+    shapes, of_flax = (jax.eval_shape(m.init, key, x) for m in (ours, theirs))
+    assert shapes == of_flax
 
     @jax.jit
-    def of_both(x):
-        variables = [module.init(key, x) for module in (ours, theirs)]
-
+    def of_both(variables, x):
         def loss(variables, x, module):
             y = module.apply(variables, x)
             return jnp.sum(jnp.sin(y)), y
 
         slopes = jax.grad(loss, (0, 1), has_aux=True)
-        return variables, [slopes(variables[1], x, m) for m in (ours, theirs)]
+        return [slopes(variables, x, module) for module in (ours, theirs)]
 
-    variables, slopes_and_values = of_both(x)
-    close = np.testing.assert_allclose
-    jax.tree.map(close, *variables)
-    compare = functools.partial(close, rtol=1e-5, atol=2e-5)
-    jax.tree.map(compare, *slopes_and_values)
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5)
+    jax.tree.map(compare, *of_both(random_values(shapes), x))
+
+
+def test_initial_parameters_are_flaxs_in_one_dimension(key):
+    layers = [pair[i](3, (4,)) for i in (0, 1) for pair in PAIRS.values()]
+    x = np.zeros((1, 8, 2), np.float32)
+    found = jax.jit(lambda: [layer.init(key, x) for layer in layers])()
+    jax.tree.map(np.testing.assert_array_equal, found[:2], found[2:])
 
 
 def test_a_convolution_of_one_dimension_is_jaxs():

@@ -17,6 +17,7 @@ from flaxvae.objectives import OBJECTIVES
 from flaxvae.training.optimizers import adam
 from flaxvae.training.state import create_state
 from flaxvae.training.step import train_step
+from tests.random_variables import begin_with, random_values
 
 CHOICES = {
     "objective": list(OBJECTIVES),
@@ -111,7 +112,11 @@ def test_every_pair_of_choices_trains(images, stripes, row):
     completed = objective.complete(vae, stripes)
     vae, objective = completed.model, completed.objective
     optimizer = completed.wrap_optimizer(adam(3e-3))
-    state = create_state(vae, objective, optimizer, images)
+    shapes = jax.eval_shape(lambda: create_state(vae, objective, optimizer, images))
+    variables = random_values({"params": shapes.params, **shapes.collections})
+    # So that a critic does not begin with the upper hand.
+    variables = jax.tree.map(lambda leaf: leaf / 2, variables)
+    state = begin_with(variables, objective, optimizer)
     traces = []
 
     def preprocess(x, key):

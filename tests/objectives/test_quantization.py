@@ -2,12 +2,32 @@
 
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flaxvae.distributions import Normal
 from flaxvae.objectives import Quantization
+
+
+@jax.jit
+def compute(indices, key):
+    """The terms of two examples with these entries, of eight."""
+    zeros = jnp.zeros(2)
+    q = SimpleNamespace(
+        mean=jnp.zeros((2, 2, 2, 1)),
+        indices=indices,
+        commitment=zeros,
+        codebook_loss=zeros,
+    )
+    p = Normal(jnp.zeros((2, 4, 1, 1)), jnp.zeros((2, 4, 1, 1)), 3)
+    model = SimpleNamespace(
+        encode=lambda x: q,
+        decode=lambda z: p,
+        quantizer=SimpleNamespace(num_codes=8),
+    )
+    return Quantization()(model, jnp.zeros((2, 4, 1, 1)), key=key)
 
 
 @pytest.mark.parametrize(
@@ -21,20 +41,7 @@ from flaxvae.objectives import Quantization
 )
 def test_an_entry_that_is_used_once_is_used(key, indices, counts):
     """``counts``: how often each entry is used that is used."""
-    zeros = jnp.zeros(2)
-    q = SimpleNamespace(
-        mean=jnp.zeros((2, 2, 2, 1)),
-        indices=jnp.array(indices).reshape(2, 2, 2),
-        commitment=zeros,
-        codebook_loss=zeros,
-    )
-    p = Normal(jnp.zeros((2, 4, 1, 1)), jnp.zeros((2, 4, 1, 1)), 3)
-    model = SimpleNamespace(
-        encode=lambda x: q,
-        decode=lambda z: p,
-        quantizer=SimpleNamespace(num_codes=8),
-    )
-    terms = Quantization()(model, jnp.zeros((2, 4, 1, 1)), key=key)
+    terms = compute(np.array(indices, np.int32).reshape(2, 2, 2), key)
     shares = np.array(counts) / 8
     np.testing.assert_allclose(terms["code_usage"], np.full(2, len(counts) / 8))
     perplexity = np.prod(shares**-shares)
