@@ -40,19 +40,14 @@ def random_values(shapes, seed=0):
 
 def begin(training, variables):
     """The state of a `Training` at step 0 from these variables."""
-    return begin_with(variables, training.completed.objective, training.transformation)
-
-
-def begin_with(variables, objective, optimizer):
-    """The state at step 0 from these variables."""
     collections = dict(variables)
     params = collections.pop("params")
     return TrainState(
         step=jnp.int32(0),
         params=params,
         collections=collections,
-        opt_state=jax.jit(optimizer.init)(params),
-        objective=with_arrays(objective),
+        opt_state=jax.jit(training.transformation.init)(params),
+        objective=with_arrays(training.completed.objective),
         key=jax.random.key(0),
         skipped=jnp.int32(0),
     )
