@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.random import threefry2x32_p
 from jax.interpreters import mlir
@@ -48,31 +50,47 @@ def hash_counters(
     Source: Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2,
     3", SC 2011.
     """
-    keys = (key_2, key_1 ^ key_2 ^ jnp.uint32(PARITY), key_1)
-    words = count_1 + key_1, count_2 + key_2
+    parity = lax.bitwise_xor(lax.bitwise_xor(key_1, key_2), np.uint32(PARITY))
+    words = lax.add(count_1, key_1), lax.add(count_2, key_2)
+    keys = (key_2, parity, key_1)
     size = count_1.size
     if isinstance(size, int) and size <= FEW:
-        rotations = jnp.array(ROTATIONS, jnp.uint32)
-        start = words, keys, (rotations[0], rotations[1])
-        return jax.lax.fori_loop(1, GROUPS + 1, _mix, start)[0]
+        few: Words = _hash_few(words, keys)
+        return few
     with set_xla_metadata(inlineable="false"):
         hashed: Words = _hash(words, keys)
     return hashed
 
 
+# Programs with words of the same shapes share one trace of these.
+@jax.jit
+def _hash_few(words: Words, keys: tuple[jax.Array, ...]) -> Words:
+    rotations = jnp.array(ROTATIONS, jnp.uint32)
+    start = words, keys, (rotations[0], rotations[1])
+    state: State = lax.fori_loop(1, GROUPS + 1, _mix, start)
+    return state[0]
+
+
 @jax.jit
 def _hash(words: Words, keys: tuple[jax.Array, ...]) -> Words:
-    state: State = words, keys, ROTATIONS
+    state: State = words, keys, tuple(np.array(ROTATIONS, np.uint32))
     for number in range(1, GROUPS + 1):
         state = _mix(number, state)
     return state[0]
 
 
 def _mix(number: int | jax.Array, state: State) -> State:
-    """The state after four rounds, the group ``number``, from 1."""
+    """The state after four rounds, the group ``number``, from 1.
+
+    By functions of `jax.lax`, which are traced in less time than operators.
+    """
     (x, y), keys, rotations = state
-    for shift in rotations[0]:
-        x = x + y
-        y = x ^ (y << jnp.uint32(shift) | y >> jnp.uint32(32 - shift))
-    x, y = x + keys[0], y + keys[1] + jnp.uint32(number)
-    return (x, y), (*keys[1:], keys[0]), rotations[::-1]
+    rest = 32 - rotations[0]
+    for turn in range(4):
+        x = lax.add(x, y)
+        left = lax.shift_left(y, rotations[0][turn])
+        right = lax.shift_right_logical(y, rest[turn])
+        y = lax.bitwise_xor(x, lax.bitwise_or(left, right))
+    count = lax.convert_element_type(number, np.uint32)
+    added = lax.add(x, keys[0]), lax.add(lax.add(y, keys[1]), count)
+    return added, (*keys[1:], keys[0]), rotations[::-1]

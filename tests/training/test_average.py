@@ -26,14 +26,8 @@ OPTIONS = {"batch_size": 32, "ema_decay": 0.9}
 
 @pytest.fixture(scope="module")
 def normalized(stripes):
-    return build_vae(
-        stripes.shape,
-        2,
-        encoder="conv",
-        filters=(4, 4),
-        normalization="batch",
-        batch_norm="torch",
-    )
+    options = {"normalization": "batch", "batch_norm": "torch"}
+    return build_vae(stripes.shape, 2, hidden=(8,), **options)
 
 
 @pytest.fixture(scope="module")
