@@ -15,7 +15,7 @@ import jax
 
 from experiments.flags import read_flags
 from flaxvae import InputError
-from flaxvae.nn.products import measure_gain
+from flaxvae.nn.products import is_slow
 from flaxvae.settings import describe_value, flatten_settings
 from flaxvae.training import NonFiniteError
 from flaxvae.training.interrupt import Interrupted
@@ -33,7 +33,6 @@ OWN_FLAGS = (  # of one process, or paths, which differ between machines
     "workdir",
     "start_from",
 )
-LEAST_GAIN = 1.25  # in a product's speed, below which bfloat16 does not pay
 SLOW = (
     "this processor does not multiply faster in bfloat16; training is as fast or "
     "faster with --dtype=float32"
@@ -107,12 +106,6 @@ def run_command(
         hosts.abandon(strip(reason), code)
         os._exit(code)  # an orderly end would wait for processes that wait for this one
     sys.exit(code)
-
-
-def is_slow(dtype: object) -> bool:
-    """Whether a type is bfloat16 and the processor multiplies no faster in it."""
-    on_cpu = dtype == "bfloat16" and jax.default_backend() == "cpu"
-    return on_cpu and measure_gain() < LEAST_GAIN
 
 
 def strip(reason: str) -> str:

@@ -40,6 +40,7 @@ if jax.__version_info__ < (0, 11):
         "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     )
     share_contexts()
+COARSE = 1 / 3  # of a figure's pixels along each side, see `coarse`
 gc.set_threshold(100_000, 20, 20)  # tracing makes many objects, and few cycles
 # On accelerators the default rounds the factors of a matrix product.
 jax.config.update("jax_default_matmul_precision", "highest")
@@ -95,6 +96,14 @@ def own_folders(tmp_path, monkeypatch):
 def one_device(monkeypatch):
     """A run uses one device, unless a test is about several."""
     monkeypatch.setattr(parallel, "visible_devices", lambda: jax.devices()[:1])
+
+
+@pytest.fixture
+def coarse(monkeypatch):
+    """Figures are saved with fewer pixels, which take most of the time."""
+    from flaxvae.latent.figures import style  # few tests need matplotlib
+
+    monkeypatch.setattr(style, "DPI", COARSE * style.DPI)
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ AXES: dict[Form, tuple[int, int]] = {"x k": (1, 0), "y k^T": (1, 1), "x^T y": (0
 
 WIDEST = 256  # columns of y for which (y^T x)^T is faster than x^T y in float32
 
+LEAST_GAIN = 1.25  # in a product's speed, below which bfloat16 does not pay
 TIMED_SIZE = 768  # rows and columns of the products that `measure_gain` times
 TIMED_TURNS = 20
 
@@ -85,6 +86,12 @@ def contract(a: jax.Array, b: jax.Array, form: Form) -> jax.Array:
 def round_factors(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Both factors in bfloat16."""
     return a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+
+
+def is_slow(dtype: object) -> bool:
+    """Whether a type is bfloat16 and the processor multiplies no faster in it."""
+    on_cpu = dtype == "bfloat16" and jax.default_backend() == "cpu"
+    return on_cpu and measure_gain() < LEAST_GAIN
 
 
 def measure_gain() -> float:

@@ -28,7 +28,6 @@ from flaxvae.evaluation.anomaly.ensemble import TrimmedELBO, build_model
 from flaxvae.evaluation.anomaly.marginals import fit_log_density, surprise
 from flaxvae.evaluation.anomaly.ranking import curves
 from flaxvae.evaluation.anomaly.scores import combine, fit_scale, score_parts
-from flaxvae.latent.figures import style
 from flaxvae.objectives import ELBO
 
 QUICK = DetectorConfig(steps=3, copies=1, hidden=4, latent_dim=2)
@@ -422,10 +421,7 @@ def test_examples_stay_in_the_order_of_the_data(table):
             read_examples(table, normal_class=name)
 
 
-def test_a_detection_names_the_columns_and_writes_its_files(
-    table, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(style, "DPI", style.DPI / 3)  # of figures that only must exist
+def test_a_detection_names_the_columns_and_writes_its_files(table, tmp_path, coarse):
     examples = read_examples(table)
     found = detect("t", examples, contamination=0.05, config=QUICK)
     assert found.table["is_anomaly"].tolist() == (examples.labels == 1).tolist()

@@ -21,6 +21,7 @@ from flaxvae.evaluation.record import record_metrics
 from flaxvae.latent.figures import style
 from flaxvae.models import build_autoencoder, build_vae
 from flaxvae.objectives import ELBO, Reconstruction
+from tests.conftest import COARSE
 from tests.latent.untrained import as_run
 
 SMALL = MeasureConfig(nll_samples=20, num_examples=12, num_samples=12)
@@ -50,7 +51,9 @@ def evaluated(run, tmp_path_factory):
     names = list_metrics()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "list_metrics", lambda: {n: names[n] for n in QUICK})
-        patch.setattr(style, "DPI", style.DPI / 3)  # of figures that only must exist
+        patch.setattr(
+            style, "DPI", COARSE * style.DPI
+        )  # of figures that only must exist
         found = run.measure(config=SMALL, folder=folder, progress=False)
     return found, folder
 

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from flaxvae.latent.figures import style
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -29,12 +27,6 @@ def environment(tmp_path):
 def unrendered(monkeypatch):
     """Figures are composed, and become empty files: a third of their time."""
     monkeypatch.setattr(Figure, "savefig", lambda _, path, **__: Path(path).touch())
-
-
-@pytest.fixture
-def coarse(monkeypatch):
-    """Figures are saved with a third of their pixels along each side."""
-    monkeypatch.setattr(style, "DPI", style.DPI / 3)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import importlib
 import pytest
 
 from experiments import (
-    command,
     import_torch,
     mnist_vae,
     mnist_vqvae,
@@ -17,6 +16,7 @@ from experiments.command import parse, run_command
 from experiments.flags import docs_of, hints_of
 from experiments.inputs import read_seeds
 from flaxvae import InputError
+from flaxvae.nn import products
 from flaxvae.settings import flatten_settings
 
 COMMANDS = (
@@ -125,7 +125,7 @@ def test_a_bad_word_gets_one_line(capsys, words, message):
 def test_a_processor_slow_in_bfloat16_is_noted_once(
     monkeypatch, capsys, words, gain, lines
 ):
-    monkeypatch.setattr(command, "measure_gain", lambda: gain)
+    monkeypatch.setattr(products, "measure_gain", lambda: gain)
     with pytest.raises(SystemExit) as end:
         run_command(lambda flags: None, mnist_vae.Flags, words.split())
     assert not end.value.code

@@ -21,7 +21,7 @@ from flaxvae.models import (
 )
 from flaxvae.objectives import Quantization, Reconstruction
 from flaxvae.training import fit
-from tests.latent.conftest import COARSE
+from tests.conftest import COARSE
 from tests.latent.untrained import as_run
 
 pytestmark = pytest.mark.usefixtures("coarse")

@@ -25,7 +25,7 @@ from flaxvae.models import (
 )
 from flaxvae.objectives import Quantization, Reconstruction
 from flaxvae.training import fit
-from tests.latent.conftest import COARSE
+from tests.conftest import COARSE
 from tests.latent.untrained import as_run
 
 SMALL = {"epochs": 1, "batch_size": 40, "progress": False}

@@ -11,7 +11,7 @@ from flaxvae.latent import figures
 from flaxvae.latent.figures import codes as codes_file
 from flaxvae.latent.figures import images as images_file
 from flaxvae.latent.figures import models, style
-from tests.latent.conftest import COARSE
+from tests.conftest import COARSE
 
 RNG = np.random.default_rng(0)
 NAMES = (
