@@ -10,6 +10,7 @@ Importing it loads jax, flax, optax and numpy and nothing else.
 """
 
 from flaxvae import (
+    compiler,
     data,
     distributions,
     evaluation,
@@ -25,6 +26,7 @@ from flaxvae import (
 from flaxvae.checks import InputError
 from flaxvae.run import Run, fit, load, save, sweep
 
+compiler.install()
 threefry.install()
 
 __version__ = "0.1.0"

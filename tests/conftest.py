@@ -36,8 +36,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Most of the tests' time is XLA's: compile lightly, here and in subprocesses. Flags
 # that a version does not know end the process, hence the bound.
 if jax.__version_info__ < (0, 11):
-    os.environ["XLA_FLAGS"] = (
-        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] += (
+        " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     )
     share_contexts()
 COARSE = 1 / 3  # of a figure's pixels along each side, see `coarse`

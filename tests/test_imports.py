@@ -13,6 +13,7 @@ FLOORS = {
     "capabilities": 1,
     "checks": 1,
     "collectives": 1,
+    "compiler": 1,
     "distributions": 1,
     "dtypes": 1,
     "files": 1,

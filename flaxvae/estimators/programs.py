@@ -23,6 +23,7 @@ from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
 from flaxvae.checks import NonFiniteError, check_above
+from flaxvae.compiler import light_options
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.models import SemiSupervisedVAE, VAEConfig, build_classifier
 from flaxvae.models.data_spec import DataSpec
@@ -30,7 +31,6 @@ from flaxvae.objectives import ELBO, M2, Objective
 from flaxvae.training import Optimization, Training
 from flaxvae.training.drive import Advance, as_steps, describe_bad_step
 from flaxvae.training.epochs import Layout
-from flaxvae.training.training import light_options
 from flaxvae.types import Block
 
 COLUMNS = 16  # rows have a multiple of so many columns

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 
 from flaxvae.checks import InputError, check_choice, check_seed, show
+from flaxvae.compiler import light_options
 from flaxvae.objectives.objective import (
     Objective,
     set_weights,
@@ -32,7 +33,7 @@ from flaxvae.training.epochs import Examples, Layout, Report, choose_steps_per_l
 from flaxvae.training.state import LoopState
 from flaxvae.training.storage.config import describe_optimizer
 from flaxvae.training.storage.stored import Entry, Line
-from flaxvae.training.training import Training, light_options
+from flaxvae.training.training import Training
 
 Setting = Mapping[str, object]  # one value for each name of the grid
 

@@ -14,6 +14,7 @@ import optax
 
 from flaxvae.batch import Batch
 from flaxvae.checks import InputError, check_choice, show
+from flaxvae.compiler import lightest_options
 from flaxvae.data import Dataset
 from flaxvae.models.variables import initialize_from_data
 from flaxvae.objectives import ELBO
@@ -272,8 +273,8 @@ class Training:
 
     @functools.cached_property
     def _compiled_init(self) -> jax.stages.Wrapped:
-        # One compilation instead of one per operation, and a light one: it runs once.
-        return jax.jit(self._init, compiler_options=light_options())
+        # One compilation instead of one per operation, and the lightest: it runs once.
+        return jax.jit(self._init, compiler_options=lightest_options())
 
     def _init(self, seed: jax.Array, objective: Objective) -> LoopState:
         model, preprocess = self.completed.model, self.dataset.preprocessing
@@ -360,14 +361,3 @@ def as_training(
 def _type_of(leaf: jax.ShapeDtypeStruct) -> np.dtype:
     """The type that the array has on a device."""
     return jax.dtypes.canonicalize_dtype(leaf.dtype)
-
-
-def light_options() -> dict[str, int]:
-    """XLA's for a CPU, where optimizing takes most of a compilation's time.
-
-    Empty where ``jax_disable_most_optimizations`` already asks for less.
-    """
-    is_lighter = jax.config.read("jax_disable_most_optimizations")
-    if jax.default_backend() != "cpu" or is_lighter:
-        return {}
-    return {"xla_backend_optimization_level": 1}

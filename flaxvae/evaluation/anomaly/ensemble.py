@@ -11,6 +11,7 @@ import optax
 from flax.typing import VariableDict
 
 from flaxvae.batch import Batch
+from flaxvae.compiler import light_options
 from flaxvae.data import Dataset, Split
 from flaxvae.evaluation.anomaly.config import DetectorConfig
 from flaxvae.models import VAE, build_vae
@@ -19,7 +20,6 @@ from flaxvae.objectives.objective import BoundVAE
 from flaxvae.training import Optimization, Training
 from flaxvae.training.keys import Stream, stream_key
 from flaxvae.training.state import TrainState
-from flaxvae.training.training import light_options
 
 LEAST_ROWS = 256  # that a training is compiled for; of more, a power of 2 times it
 
