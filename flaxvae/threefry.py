@@ -1,5 +1,6 @@
 """JAX's random bits, the same ones in less time on a CPU."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax.interpreters import mlir
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 GROUPS = 5  # of four rounds each
 PARITY = 0x1BD11BDA
-FEW = 64  # counters, as of keys: a loop over them is compiled sooner
+FEW = 64  # counters, as of keys: one kernel for both words is compiled sooner
 
 Words = tuple[jax.Array, jax.Array]
 # The words, the keys in the order of their turns, and likewise the rotations.
@@ -24,10 +25,10 @@ State = tuple[Words, tuple[jax.Array, ...], Sequence[Any]]
 def install() -> None:
     """Makes `jax.random` compute its bits on CPUs by `hash_counters`.
 
-    JAX takes a loop for any number of counters, since XLA would compute a chain of keys
-    anew for each number that depends on it. Without the loop, but in a function that
-    XLA merges with no other, 100,000 numbers take half to seven tenths of the time to
-    compute, and two thirds to compile.
+    JAX takes a loop, since XLA would compute a chain of keys anew for each number that
+    depends on it. Without the loop, but in a function that XLA merges with no other,
+    100,000 numbers take half to seven tenths of the time to compute, and a key is two
+    kernels where the loop is eight, most of a small program's.
     """
     rule = mlir.lower_fun(hash_counters, multiple_results=True)
     mlir.register_lowering(threefry2x32_p, rule, platform="cpu")
@@ -50,30 +51,39 @@ def hash_counters(
     Source: Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2,
     3", SC 2011.
     """
-    parity = lax.bitwise_xor(lax.bitwise_xor(key_1, key_2), np.uint32(PARITY))
-    words = lax.add(count_1, key_1), lax.add(count_2, key_2)
-    keys = (key_2, parity, key_1)
-    size = count_1.size
-    if isinstance(size, int) and size <= FEW:
-        few: Words = _hash_few(words, keys)
-        return few
+    operands = key_1, key_2, count_1, count_2
+    shape = lax.broadcast_shapes(*(operand.shape for operand in operands))
+    size = math.prod(shape)
     with set_xla_metadata(inlineable="false"):
-        hashed: Words = _hash(words, keys)
-    return hashed
+        if not (isinstance(size, int) and size <= FEW):
+            many: Words = _hash(*operands)
+            return many
+        rows = (jnp.broadcast_to(operand, shape).ravel() for operand in operands)
+        x, y = _hash_few(jnp.stack(tuple(rows)))
+    return x.reshape(shape), y.reshape(shape)
 
 
 # Programs with words of the same shapes share one trace of these.
 @jax.jit
-def _hash_few(words: Words, keys: tuple[jax.Array, ...]) -> Words:
-    rotations = jnp.array(ROTATIONS, jnp.uint32)
-    start = words, keys, (rotations[0], rotations[1])
-    state: State = lax.fori_loop(1, GROUPS + 1, _mix, start)
-    return state[0]
+def _hash_few(operands: jax.Array) -> jax.Array:
+    """From ``(4, N)`` to both words ``(2, N)`` in one kernel: all of it, twice."""
+    shape = 2, operands.shape[1]
+    x, y = _mix_all(*(jnp.broadcast_to(operand, shape) for operand in operands))
+    is_first = lax.broadcasted_iota(jnp.uint32, shape, 0) == 0
+    return lax.select(is_first, x, y)
 
 
 @jax.jit
-def _hash(words: Words, keys: tuple[jax.Array, ...]) -> Words:
-    state: State = words, keys, tuple(np.array(ROTATIONS, np.uint32))
+def _hash(*operands: jax.Array) -> Words:
+    return _mix_all(*operands)
+
+
+def _mix_all(
+    key_1: jax.Array, key_2: jax.Array, count_1: jax.Array, count_2: jax.Array
+) -> Words:
+    parity = lax.bitwise_xor(lax.bitwise_xor(key_1, key_2), np.uint32(PARITY))
+    words = lax.add(count_1, key_1), lax.add(count_2, key_2)
+    state: State = words, (key_2, parity, key_1), tuple(np.array(ROTATIONS, np.uint32))
     for number in range(1, GROUPS + 1):
         state = _mix(number, state)
     return state[0]

@@ -25,6 +25,14 @@ def test_published_bits(size):
         assert np.array_equal(found, bits[:, row])
 
 
+def test_many_keys_and_one_counter():
+    counters, keys, bits = np.asarray(KNOWN, np.uint32).transpose(1, 2, 0)  # (2, 3)
+    for row in range(len(KNOWN)):
+        one = counters[:, row : row + 1]
+        found = jax.jit(hash_counters)(*keys, *one)
+        assert np.array_equal(np.stack(found)[:, row], bits[:, row])
+
+
 def test_jax_draws_its_bits_by_it(key):
     def draw(key):
         return jax.random.bits(key, (FEW + 1,))
