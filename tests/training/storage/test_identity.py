@@ -250,7 +250,8 @@ data = Dataset("zeros", split, split, split, preprocessing=Preprocessing(max_val
 vae = build_vae(data.shape, 2, encoder="conv", filters=(4,), normalization="batch")
 objective = IWAE(num_samples=2, estimator="dreg")
 training = Training(vae, data, objective, Optimization(batch_size=4))
-print(training.fingerprint(training.init(0))["checksum"])
+run = jax.eval_shape(lambda: training.init(0))
+print(training.fingerprint(run)["checksum"])
 """
 
 
@@ -330,9 +331,10 @@ def test_a_finished_run_goes_on_for_more_epochs(vae, stripes, tmp_path):
     ],
 )
 def test_not_where_its_length_is_part_of_every_step(
-    vae, stripes, tmp_path, options, message
+    vae, stripes, tmp_path, begin, monkeypatch, options, message
 ):
-    options = OPTIONS | options
-    fit(vae, stripes, workdir=tmp_path, **(options | {"epochs": 2}))
+    monkeypatch.setitem(OPTIONS, "epochs", 2)
+    begin(vae, stripes, workdir=tmp_path, **options)
+    monkeypatch.setitem(OPTIONS, "epochs", 4)
     with pytest.raises(InputError, match=message):
-        fit(vae, stripes, workdir=tmp_path, **(options | {"epochs": 4}))
+        fit(vae, stripes, workdir=tmp_path, **OPTIONS, **options)
