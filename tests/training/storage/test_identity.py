@@ -19,7 +19,7 @@ from flaxvae.objectives import ELBO
 from flaxvae.schedules import warm_up
 from flaxvae.training import Optimization, RunFolder, Training, build_optimizer, fit
 from flaxvae.training.storage.fingerprint import fingerprint
-from tests.training.test_loop import same
+from tests.training.test_loop import EACH_EPOCH, Killed, kill_after, same
 
 OPTIONS = {"epochs": 1, "batch_size": 32, "progress": False}
 DIFFERS = "holds another run"
@@ -43,6 +43,12 @@ def begin(monkeypatch):
             fit(*args, **OPTIONS, **options)
 
     return begin
+
+
+@pytest.fixture(scope="module")
+def bare(stripes):
+    """Without validation, which no assertion reads."""
+    return dataclasses.replace(stripes, validation=stripes.validation[:0])
 
 
 def scaled(factor):
@@ -219,15 +225,16 @@ def test_numpys_numbers_are_numbers(vae, stripes, tmp_path, lasting):
     assert type(numpys.seed) is int
 
 
-def test_an_optimizer_with_a_key_of_its_own_is_saved(vae, stripes, tmp_path):
+def test_an_optimizer_with_a_key_of_its_own_is_saved(vae, bare, tmp_path, monkeypatch):
     noisy = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(1)), optax.sgd(0.01))
-    one, three = (
-        Training(vae, stripes, ELBO(), Optimization(epochs=n, batch_size=32), noisy)
-        for n in (1, 3)
-    )
-    whole = fit(three, progress=False)
-    fit(one, workdir=tmp_path, progress=False)
-    run = fit(three, workdir=tmp_path, progress=False)
+    options = Optimization(epochs=3, batch_size=32)
+    training = Training(vae, bare, ELBO(), options, noisy)
+    whole = fit(training, progress=False)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 1)
+        with pytest.raises(Killed):
+            fit(training, workdir=tmp_path, engine=EACH_EPOCH, progress=False)
+    run = fit(training, workdir=tmp_path, progress=False)
     assert same(run.variables, whole.variables)
 
 
@@ -305,11 +312,11 @@ def test_a_fingerprint_sees_operations_order_and_constants(one, other):
     assert first == again != second
 
 
-def test_a_finished_run_goes_on_for_more_epochs(vae, stripes, tmp_path):
+def test_a_finished_run_goes_on_for_more_epochs(vae, bare, tmp_path):
     """And is to the bit the run that was longer from the start."""
     objective = ELBO(beta=warm_up(2.0, epochs=1.5))
     two, three, four = (
-        Training(vae, stripes, objective, Optimization(epochs=n, batch_size=32))
+        Training(vae, bare, objective, Optimization(epochs=n, batch_size=32))
         for n in (2, 3, 4)
     )
     long = fit(four, progress=False)
