@@ -1,7 +1,5 @@
 """Starting from another model's parameters, and freezing parts."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,12 +22,6 @@ def source(lasting, tmp_path_factory):
     return fit(
         lasting(2), seed=7, workdir=folder, engine=Engine(devices=1), progress=False
     )
-
-
-@pytest.fixture(scope="module")
-def bare(stripes):
-    """Without validation, which no assertion reads."""
-    return dataclasses.replace(stripes, validation=stripes.validation[:0])
 
 
 def build_still(model, dataset):

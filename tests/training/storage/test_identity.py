@@ -45,12 +45,6 @@ def begin(monkeypatch):
     return begin
 
 
-@pytest.fixture(scope="module")
-def bare(stripes):
-    """Without validation, which no assertion reads."""
-    return dataclasses.replace(stripes, validation=stripes.validation[:0])
-
-
 def scaled(factor):
     """A plain function whose name and source do not say what it computes."""
 
