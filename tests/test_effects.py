@@ -43,6 +43,7 @@ from flaxvae.objectives import ELBO, OBJECTIVES, Objective, ObjectiveConfig
 from flaxvae.objectives.reconstruction import autoencoder_objective
 from flaxvae.settings import Except, check_needs, choices_of, setting
 from flaxvae.training import Optimization, Training
+from flaxvae.training.storage.fingerprint import fingerprint
 
 IMAGES = DataSpec((4, 4, 1), levels=17, num_classes=3)
 TABLES = {
@@ -103,7 +104,7 @@ def context_of(config, field):
 
 @functools.cache  # many tests compare with the same one
 def program_of(config):
-    """The computation of a model in training and in evaluation, as text."""
+    """The computation of a model in training and in evaluation, as a checksum."""
     model = config.build(IMAGES)
     x = jnp.zeros((2, *IMAGES.shape))
 
@@ -127,12 +128,11 @@ def program_of(config):
     of_objective = ""
     if isinstance(config, AutoencoderConfig):
         of_objective = repr(autoencoder_objective(config))
-    return of_objective + as_text(run)
+    return of_objective + checksum_of(run)
 
 
-def as_text(function):
-    text = str(jax.make_jaxpr(function)(jax.random.key(0)))
-    return re.sub(r"0x[0-9a-f]+", "", text)
+def checksum_of(function):
+    return fingerprint(jax.make_jaxpr(function)(jax.random.key(0)))["checksum"]
 
 
 def cases(config, but=()):
@@ -273,7 +273,7 @@ def test_every_field_of_an_objective_changes_it(name, stripes):
     def program(objective: Objective) -> str:
         x, done = jnp.zeros((4, 4, 4, 1)), objective.complete(vae, stripes)
         wrapped = done.wrap_optimizer.__repr__()  # the critic's learning rate
-        return wrapped + as_text(
+        return wrapped + checksum_of(
             lambda key: vae.init_with_output(key, x, key=key, method=done.objective)
         )
 
@@ -350,7 +350,7 @@ def test_every_field_of_the_optimization_changes_the_training(stripes):
     def update(**choices):
         optimizer = make(stripes, **choices).transformation
         state = optimizer.init(params)
-        return as_text(lambda key: optimizer.update(params, state, params)), state
+        return checksum_of(lambda key: optimizer.update(params, state, params)), state
 
     before, at_start = update()
     for name, value in OPTIMIZERS.items():
@@ -360,7 +360,7 @@ def test_every_field_of_the_optimization_changes_the_training(stripes):
     def program(**choices):
         training = make(stripes, **choices)
         run = jax.eval_shape(lambda: training.init(0))
-        step = str(jax.make_jaxpr(training.step)(run.state, training.batch))
+        step = fingerprint(jax.make_jaxpr(training.step)(run.state, training.batch))
         return step, jax.tree.structure(run), training.clock
 
     before = program()

@@ -20,7 +20,7 @@ def blocks(language: str, page: Path = README) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-def test_python_blocks_run(tmp_path, monkeypatch, capsys):
+def test_python_blocks_run(tmp_path, monkeypatch, capsys, coarse):
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "readme"}
     for page in (README, PYTHON):

@@ -1,9 +1,11 @@
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from flaxvae.data import Dataset
 from flaxvae.models import build_vae
 from flaxvae.training import Engine, Member, Optimization, Training, sweep
 
@@ -11,6 +13,12 @@ from flaxvae.training import Engine, Member, Optimization, Training, sweep
 @pytest.fixture(scope="session")
 def vae(stripes):
     return build_vae(stripes.shape, 2, hidden=(16,))
+
+
+@pytest.fixture(scope="session")
+def bare(stripes) -> Dataset:
+    """Without validation, whose part of a program takes long to compile."""
+    return dataclasses.replace(stripes, validation=stripes.validation[:0])
 
 
 @pytest.fixture(scope="session")

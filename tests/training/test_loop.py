@@ -114,8 +114,7 @@ def test_runs_of_one_training_share_its_programs(vae, stripes, tmp_path, monkeyp
     assert len(traced) == 1
 
 
-def test_without_a_validation_split(vae, stripes):
-    bare = dataclasses.replace(stripes, validation=stripes.validation[:0])
+def test_without_a_validation_split(vae, bare):
     trained = fit(vae, bare, epochs=1, batch_size=32, progress=False)
     assert trained.history[0]["validation"] == {}
 

@@ -39,7 +39,7 @@ from flaxvae.training.drive import compare_best
 from flaxvae.training.epochs import Layout, validation_value
 from flaxvae.training.optimizers import adam
 from tests.objectives.linear_gaussian import LinearGaussian, W
-from tests.training.test_loop import same
+from tests.training.test_loop import EACH_EPOCH, Killed, kill_after, same
 
 OPTIONS = {"epochs": 6, "batch_size": 32, "progress": False, "early_stopping": 9}
 TERMS = {
@@ -217,28 +217,28 @@ def test_a_command_refuses_it_in_one_line(flags, message, tmp_path, capsys):
     assert message in err and len(err.splitlines()) == 1
 
 
-def test_a_run_of_an_earlier_version_goes_on(vae, stripes, tmp_path):
+def test_a_run_of_an_earlier_version_goes_on(vae, stripes, tmp_path, monkeypatch):
     """Which had no such setting, and compared -ELBO; its best keeps its place."""
-    two, six, monitored = (
-        Training(
-            vae,
-            stripes,
-            ELBO(beta=4.0),
-            Optimization(batch_size=32, early_stopping=9, **options),
-        )
-        for options in ({"epochs": 2}, {"epochs": 6}, {"epochs": 6, "monitor": "elbo"})
+    options = Optimization(epochs=6, batch_size=32, early_stopping=9)
+    training, monitored = (
+        Training(vae, stripes, ELBO(beta=4.0), chosen)
+        for chosen in (options, dataclasses.replace(options, monitor="elbo"))
     )
-    whole = fit(six, workdir=tmp_path / "whole", progress=False)
-    fit(two, workdir=tmp_path / "old", progress=False)
+    whole = fit(training, workdir=tmp_path / "whole", progress=False)
+    old = {"workdir": tmp_path / "old", "progress": False}
+    with monkeypatch.context() as patch:
+        kill_after(patch, 2)
+        with pytest.raises(Killed):
+            fit(training, engine=EACH_EPOCH, **old)
     path = tmp_path / "old" / "config.json"
     config = json.loads(path.read_text())
     del config["settings"]["optimization"]["monitor"]
     path.write_text(json.dumps(config))
-    longer = fit(six, workdir=tmp_path / "old", progress=False)
+    longer = fit(training, **old)
     assert longer.best_epoch == whole.best_epoch
     assert same(longer.variables, whole.variables)
     with pytest.raises(InputError, match=r"monitor was None, now elbo"):
-        fit(monitored, workdir=tmp_path / "old", progress=False)
+        fit(monitored, **old)
 
 
 def test_the_best_value_is_that_of_its_line(vae, stripes):

@@ -33,8 +33,8 @@ def build_still(model, dataset):
 
 
 @pytest.fixture(scope="module")
-def still(vae, stripes):
-    return build_still(vae, stripes)
+def still(vae, bare):
+    return build_still(vae, bare)
 
 
 def frozen_run(still, **options):
@@ -48,10 +48,10 @@ def test_a_run_starts_with_all_parameters_of_another(still, source):
         assert same(params, source.variables["params"])
 
 
-def test_only_some_parts_can_be_taken(stripes, source):
+def test_only_some_parts_can_be_taken(bare, source):
     """Of a model whose other parts have other shapes."""
-    other = build_vae(stripes.shape, 2, hidden=(16,), decoder="conv", filters=(4,))
-    still = build_still(other, stripes)
+    other = build_vae(bare.shape, 2, hidden=(16,), decoder="conv", filters=(4,))
+    still = build_still(other, bare)
     own = frozen_run(still)
     params = frozen_run(still, start_from=source, start_parts=("encoder", "posterior"))
     for name in ("encoder", "posterior"):
@@ -101,11 +101,11 @@ def test_another_start_is_another_run(lasting, source, tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", [None, adam(1e-2)], ids=["by name", "own"])
-def test_frozen_parts_stay_and_others_learn(vae, stripes, still, tmp_path, optimizer):
+def test_frozen_parts_stay_and_others_learn(vae, bare, still, tmp_path, optimizer):
     before = frozen_run(still)
     trained = fit(
         vae,
-        stripes,
+        bare,
         optimizer=optimizer,
         freeze=("encoder", "decoder/output"),
         workdir=tmp_path,
@@ -124,7 +124,7 @@ def test_frozen_parts_stay_and_others_learn(vae, stripes, still, tmp_path, optim
         assert any(moved), part
     assert same(load(tmp_path).variables, trained.variables)
     with pytest.raises(InputError, match=r"optimization\.freeze was \[.*\], now \[\]"):
-        fit(vae, stripes, optimizer=optimizer, workdir=tmp_path, **OPTIONS)
+        fit(vae, bare, optimizer=optimizer, workdir=tmp_path, **OPTIONS)
 
 
 def test_a_frozen_network_keeps_its_batch_statistics(stripes):

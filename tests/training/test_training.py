@@ -19,18 +19,18 @@ from tests.training.test_loop import same
 CHOICES = {"epochs": 2, "batch_size": 32, "ema_decay": 0.5, "learning_rate": 0.01}
 
 
-def test_fit_takes_a_training_in_place_of_its_parts(vae, stripes, tmp_path):
+def test_fit_takes_a_training_in_place_of_its_parts(vae, bare, tmp_path):
     """To the bit, in the same folder."""
     objective = ELBO(beta=warm_up(epochs=1))
-    parts = Training(vae, stripes, objective, Optimization(**CHOICES))
+    parts = Training(vae, bare, objective, Optimization(**CHOICES))
     options = {"seed": 3, "progress": False}
     by_words = training.fit(
-        vae, stripes, objective=objective, workdir=tmp_path, **CHOICES, **options
+        vae, bare, objective=objective, workdir=tmp_path, **CHOICES, **options
     )
     run = flaxvae.fit(parts, engine=Engine(epochs_per_call=1), **options)
     assert same(run.variables, by_words.variables)
     assert run.history == by_words.history
-    assert run.dataset is stripes
+    assert run.dataset is bare
     again = flaxvae.fit(parts, workdir=tmp_path, **options)
     assert "compile_seconds" not in again.timing  # nothing was left to do
     assert same(again.variables, run.variables)

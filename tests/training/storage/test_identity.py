@@ -19,7 +19,7 @@ from flaxvae.objectives import ELBO
 from flaxvae.schedules import warm_up
 from flaxvae.training import Optimization, RunFolder, Training, build_optimizer, fit
 from flaxvae.training.storage.fingerprint import fingerprint
-from tests.training.test_loop import same
+from tests.training.test_loop import EACH_EPOCH, Killed, kill_after, same
 
 OPTIONS = {"epochs": 1, "batch_size": 32, "progress": False}
 DIFFERS = "holds another run"
@@ -219,15 +219,16 @@ def test_numpys_numbers_are_numbers(vae, stripes, tmp_path, lasting):
     assert type(numpys.seed) is int
 
 
-def test_an_optimizer_with_a_key_of_its_own_is_saved(vae, stripes, tmp_path):
+def test_an_optimizer_with_a_key_of_its_own_is_saved(vae, bare, tmp_path, monkeypatch):
     noisy = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(1)), optax.sgd(0.01))
-    one, three = (
-        Training(vae, stripes, ELBO(), Optimization(epochs=n, batch_size=32), noisy)
-        for n in (1, 3)
-    )
-    whole = fit(three, progress=False)
-    fit(one, workdir=tmp_path, progress=False)
-    run = fit(three, workdir=tmp_path, progress=False)
+    options = Optimization(epochs=3, batch_size=32)
+    training = Training(vae, bare, ELBO(), options, noisy)
+    whole = fit(training, progress=False)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 1)
+        with pytest.raises(Killed):
+            fit(training, workdir=tmp_path, engine=EACH_EPOCH, progress=False)
+    run = fit(training, workdir=tmp_path, progress=False)
     assert same(run.variables, whole.variables)
 
 
@@ -250,7 +251,8 @@ data = Dataset("zeros", split, split, split, preprocessing=Preprocessing(max_val
 vae = build_vae(data.shape, 2, encoder="conv", filters=(4,), normalization="batch")
 objective = IWAE(num_samples=2, estimator="dreg")
 training = Training(vae, data, objective, Optimization(batch_size=4))
-print(training.fingerprint(training.init(0))["checksum"])
+run = jax.eval_shape(lambda: training.init(0))
+print(training.fingerprint(run)["checksum"])
 """
 
 
@@ -304,11 +306,11 @@ def test_a_fingerprint_sees_operations_order_and_constants(one, other):
     assert first == again != second
 
 
-def test_a_finished_run_goes_on_for_more_epochs(vae, stripes, tmp_path):
+def test_a_finished_run_goes_on_for_more_epochs(vae, bare, tmp_path):
     """And is to the bit the run that was longer from the start."""
     objective = ELBO(beta=warm_up(2.0, epochs=1.5))
     two, three, four = (
-        Training(vae, stripes, objective, Optimization(epochs=n, batch_size=32))
+        Training(vae, bare, objective, Optimization(epochs=n, batch_size=32))
         for n in (2, 3, 4)
     )
     long = fit(four, progress=False)
@@ -330,9 +332,10 @@ def test_a_finished_run_goes_on_for_more_epochs(vae, stripes, tmp_path):
     ],
 )
 def test_not_where_its_length_is_part_of_every_step(
-    vae, stripes, tmp_path, options, message
+    vae, stripes, tmp_path, begin, monkeypatch, options, message
 ):
-    options = OPTIONS | options
-    fit(vae, stripes, workdir=tmp_path, **(options | {"epochs": 2}))
+    monkeypatch.setitem(OPTIONS, "epochs", 2)
+    begin(vae, stripes, workdir=tmp_path, **options)
+    monkeypatch.setitem(OPTIONS, "epochs", 4)
     with pytest.raises(InputError, match=message):
-        fit(vae, stripes, workdir=tmp_path, **(options | {"epochs": 4}))
+        fit(vae, stripes, workdir=tmp_path, **OPTIONS, **options)
