@@ -28,7 +28,14 @@ EXPECTED = {
 ESTIMATORS = [
     VAETransformer(max_epochs=5, random_state=0),
     VAEImputer(max_epochs=5, random_state=0),
-    VAEClassifier(max_epochs=10, learning_rate=0.01, random_state=0),
+    # The networks of the transformer and the imputer, whose programs are shared.
+    VAEClassifier(
+        8,
+        hidden_layer_sizes=(64,),
+        max_epochs=10,
+        learning_rate=0.01,
+        random_state=0,
+    ),
     VAEOutlierDetector(config=DetectorConfig(score="marginals"), random_state=0),
     pytest.param(
         VAEOutlierDetector(config=DetectorConfig(steps=25), random_state=0),

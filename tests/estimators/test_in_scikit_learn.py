@@ -34,6 +34,8 @@ def table():
 def build(kind, **more):
     if kind is VAEOutlierDetector:
         return kind(config=DetectorConfig(steps=20), random_state=0, **more)
+    if kind is VAEClassifier:  # the networks of the others, whose programs it shares
+        more |= {"n_components": 8, "hidden_layer_sizes": (64,)}
     return kind(max_epochs=20, random_state=0, **more)
 
 

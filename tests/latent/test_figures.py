@@ -12,6 +12,7 @@ from flaxvae.latent import figures, panels
 from flaxvae.latent.figures import codes as codes_file
 from flaxvae.latent.figures import images as images_file
 from flaxvae.latent.figures import levels, models, space, style
+from tests.conftest import COARSE
 
 RNG = np.random.default_rng(0)
 TERMS = {"loss": 5.0, "log_likelihood": -4.0, "kl": 1.0}
@@ -422,11 +423,11 @@ def test_colours_follow_from_the_label_and_differ():
         ),
     ],
 )
-def test_both_sides_of_a_picture_are_bounded(plot, shape, tmp_path):
+def test_both_sides_of_a_picture_are_bounded(plot, shape, tmp_path, coarse):
     figure = plot(lambda *grid: RNG.random((*grid, *shape), dtype=np.float32))
     figures.save_figure(figure, tmp_path / "picture.png")
     with PIL.Image.open(tmp_path / "picture.png") as picture:
-        width, height = picture.size
+        width, height = np.divide(picture.size, COARSE)
     assert 110 <= height <= 2_800 and 250 <= width <= 2_000
     for axes in figure.axes:
         shown = axes.images[0].get_array().shape
@@ -436,11 +437,11 @@ def test_both_sides_of_a_picture_are_bounded(plot, shape, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2000, 3), (300, 300, 3)])
-def test_samples_of_any_shape(shape, tmp_path):
+def test_samples_of_any_shape(shape, tmp_path, coarse):
     images = RNG.random((20, *shape), dtype=np.float32)
     figures.save_figure(figures.plot_samples(images, title="t"), tmp_path / "x.png")
     with PIL.Image.open(tmp_path / "x.png") as picture:
-        width, height = picture.size
+        width, height = np.divide(picture.size, COARSE)
     assert 200 <= height <= 2_000 and 600 <= width <= 2_000
 
 
