@@ -6,7 +6,9 @@
     report = run.evaluate()
     run.draw()
 
-Importing it loads jax, flax, optax and numpy and nothing else.
+Importing it loads jax, flax, optax and numpy and nothing else, and lets JAX compile,
+and draw the same random bits, in less time on CPUs: `flaxvae.compiler`,
+`flaxvae.threefry`.
 """
 
 from flaxvae import (
