@@ -1,4 +1,4 @@
-"""How XLA compiles for a CPU: in less time, into programs that take no longer."""
+"""How XLA compiles for a CPU: what it may leave out, so that it takes less time."""
 
 import os
 

@@ -1,8 +1,6 @@
 """JAX's random bits, the same ones in less time on a CPU."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +17,7 @@ FEW = 64  # counters, as of keys: one kernel for both words is compiled sooner
 
 Words = tuple[jax.Array, jax.Array]
 # The words, the keys in the order of their turns, and likewise the rotations.
-State = tuple[Words, tuple[jax.Array, ...], Sequence[Any]]
+State = tuple[Words, tuple[jax.Array, ...], tuple[np.ndarray, ...]]
 
 
 def install() -> None:
@@ -37,7 +35,7 @@ def install() -> None:
 def hash_counters(
     key_1: jax.Array, key_2: jax.Array, count_1: jax.Array, count_2: jax.Array
 ) -> Words:
-    """Threefry with 20 rounds on two words: uint32 arrays of any one shape each.
+    """Threefry with 20 rounds on two words: uint32 arrays whose shapes broadcast.
 
     Args:
       key_1: the first words of the keys.
@@ -89,7 +87,7 @@ def _mix_all(
     return state[0]
 
 
-def _mix(number: int | jax.Array, state: State) -> State:
+def _mix(number: int, state: State) -> State:
     """The state after four rounds, the group ``number``, from 1.
 
     By functions of `jax.lax`, which are traced in less time than operators.
@@ -101,6 +99,5 @@ def _mix(number: int | jax.Array, state: State) -> State:
         left = lax.shift_left(y, rotations[0][turn])
         right = lax.shift_right_logical(y, rest[turn])
         y = lax.bitwise_xor(x, lax.bitwise_or(left, right))
-    count = lax.convert_element_type(number, np.uint32)
-    added = lax.add(x, keys[0]), lax.add(lax.add(y, keys[1]), count)
+    added = lax.add(x, keys[0]), lax.add(lax.add(y, keys[1]), np.uint32(number))
     return added, (*keys[1:], keys[0]), rotations[::-1]

@@ -51,9 +51,7 @@ def evaluated(run, tmp_path_factory):
     names = list_metrics()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "list_metrics", lambda: {n: names[n] for n in QUICK})
-        patch.setattr(
-            style, "DPI", COARSE * style.DPI
-        )  # of figures that only must exist
+        patch.setattr(style, "DPI", COARSE * style.DPI)  # figures only must exist
         found = run.measure(config=SMALL, folder=folder, progress=False)
     return found, folder
 
