@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import io
 import logging
 import os
@@ -11,14 +12,17 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TypeAlias, TypeVar
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.types import Json, PyTree
+
+if TYPE_CHECKING:
+    from orbax.checkpoint import CheckpointManager
 
 Tree: TypeAlias = "Mapping[str, Tree | np.ndarray | jax.Array]"
 T = TypeVar("T")
@@ -67,11 +71,8 @@ class Checkpoints:
     def __init__(
         self, folder: Path, *, keep: int | None = None, read_only: bool = False
     ) -> None:
-        import orbax.checkpoint as ocp
-
-        _keep_quiet()
-        self._ocp = ocp
         self._folder = folder
+        self._keep = keep
         self._read_only = read_only
         if not read_only:
             try:
@@ -80,18 +81,33 @@ class Checkpoints:
                 raise InputError(
                     f"{folder} must be a folder of checkpoints, got a file"
                 ) from error
+
+    @functools.cached_property
+    def _ocp(self) -> ModuleType:
+        import orbax.checkpoint as ocp  # takes a third of a second
+
+        _keep_quiet()
+        return ocp
+
+    @functools.cached_property
+    def _manager(self) -> "CheckpointManager":
+        ocp = self._ocp
         # Process 0 is the only one to come here in a run of several.
         alone = ocp.options.MultiprocessingOptions(
             primary_host=0, active_processes={0}, barrier_sync_key_prefix="process_0"
         )
         # Orbax's own read_only warns three times a reading.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
+            max_to_keep=self._keep,
             create=False,
-            cleanup_tmp_directories=not read_only,
+            cleanup_tmp_directories=not self._read_only,
             multiprocessing_options=alone,
         )
-        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+        return ocp.CheckpointManager(self._folder.resolve(), options=options)
+
+    def load_library(self) -> None:
+        """Imports Orbax, which the first checkpoint needs."""
+        _ = self._ocp
 
     def save(
         self,
@@ -109,8 +125,9 @@ class Checkpoints:
         Raises:
           OSError: this checkpoint or one before it could not be written.
         """
-        if step in self._manager.all_steps():
-            return
+        with self._writing():
+            if step in self._manager.all_steps():
+                return
         args = self._ocp.args
         content: dict[str, object] = {
             name: {"checksum": checksum(tree), "arrays": _describe(tree)}
@@ -146,6 +163,8 @@ class Checkpoints:
           InputError: it has another structure or other shapes, or none of several can
             be read.
         """
+        if not any(name.isdigit() for name in os.listdir(self._folder)):
+            return None
         positions = sorted(self._manager.all_steps(), reverse=True)
         for position in positions:
             try:
@@ -177,6 +196,8 @@ class Checkpoints:
         Raises:
           OSError: something could not be written.
         """
+        if "_manager" not in vars(self):
+            return
         with self._writing():
             self._manager.close()
 

@@ -113,6 +113,11 @@ class Recorder:
         with jax.profiler.trace(str(self._folder.path / "profile")):
             yield
 
+    def load_library(self) -> None:
+        """Imports what the first checkpoint needs."""
+        if self._folder:
+            self._checkpoints.load_library()
+
     def save(self, position: int, run: LoopState, *, now: bool) -> None:
         """Saves a checkpoint: ``now``, or if the last one was some time ago."""
         if not self._folder:

@@ -1,6 +1,7 @@
 """Checkpoints hold named trees of arrays, whatever they are of."""
 
 import contextlib
+import sys
 
 import numpy as np
 import pytest
@@ -24,6 +25,14 @@ def save(folder, *steps):
 def restore(folder, like=TREES, **options):
     with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
         return checkpoints.restore(like, **options)
+
+
+def test_orbax_is_not_needed_before_there_is_something_to_write(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)  # an import fails
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        assert checkpoints.restore(TREES) is None
+        with pytest.raises(ImportError):
+            checkpoints.load_library()
 
 
 def test_the_newest_is_restored_as_it_was(tmp_path):
