@@ -41,6 +41,7 @@ from experiments import command, inputs, terminal
 from flaxvae.checks import check_seed
 from flaxvae.data import DataConfig
 from flaxvae.evaluation.likelihood import check_density
+from flaxvae.evaluation.report import compile_report
 from flaxvae.models import HierarchicalConfig
 from flaxvae.objectives import ObjectiveConfig
 from flaxvae.settings import check_settings, setting
@@ -102,6 +103,7 @@ def main(flags: Flags) -> None:
         settings={"model": flags.model},
         notes={"data": flags.data},
         engine=flags.engine,
+        meanwhile=lambda trained: compile_report(trained, dataset.test),
         on_interrupt="raise",
         start_from=flags.start_from,
         start_parts=flags.start_parts,

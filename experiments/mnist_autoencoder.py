@@ -19,6 +19,7 @@ import flaxvae
 from experiments import command, inputs, terminal
 from flaxvae.checks import check_seed
 from flaxvae.data import DataConfig
+from flaxvae.evaluation.report import compile_report
 from flaxvae.models import AutoencoderConfig
 from flaxvae.objectives.reconstruction import autoencoder_objective
 from flaxvae.settings import check_settings
@@ -72,6 +73,7 @@ def main(flags: Flags) -> None:
         workdir=workdir if hosts.is_main() or flags.workdir else None,
         settings={"model": config},
         on_epoch=inputs.record_latent_space(flags, dataset, workdir),
+        meanwhile=lambda trained: compile_report(trained, dataset.test),
         **options,
     )
     vae = None

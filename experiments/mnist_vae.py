@@ -24,6 +24,7 @@ from flaxvae import InputError
 from flaxvae.checks import check_seed
 from flaxvae.data import DataConfig, condition_on_labels
 from flaxvae.evaluation.likelihood import check_density
+from flaxvae.evaluation.report import compile_report
 from flaxvae.latent.samplers import SamplerName
 from flaxvae.models import VAEConfig
 from flaxvae.objectives import ObjectiveConfig
@@ -97,6 +98,7 @@ def main(flags: Flags) -> None:
         notes={"data": flags.data},
         engine=flags.engine,
         on_epoch=inputs.record_latent_space(flags, dataset, workdir),
+        meanwhile=lambda trained: compile_report(trained, dataset.test),
         on_interrupt="raise",
         start_from=flags.start_from,
         start_parts=flags.start_parts,

@@ -7,16 +7,21 @@ import numpy as np
 
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
-from flaxvae.latent.encode import encode_means, evaluation_key
+from flaxvae.latent.encode import encode_split
 from flaxvae.training import Trained
 from flaxvae.training.diagnostics import are_active
+from flaxvae.training.trained import Posterior
 
 COLLAPSED_SHARE = 0.1  # of the dimensions that are active
 COLLAPSED_KL = 0.1  # nats per example
 
 
 def active_units(
-    trained: Trained, split: Split, *, seed: int | None = None
+    trained: Trained,
+    split: Split,
+    *,
+    seed: int | None = None,
+    q: Posterior | None = None,
 ) -> np.ndarray:
     """Marks the latent dimensions whose posterior mean depends on the example.
 
@@ -36,6 +41,7 @@ def active_units(
       split: examples, such as ``dataset.test``.
       seed: of binarization and dequantization, which are those of the ELBO that
         `flaxvae.evaluation.evaluate` reports; default that of the run.
+      q: q(z|x) of the split under the same seed, where it is known.
 
     Returns:
       ``(D,)`` booleans.
@@ -44,7 +50,8 @@ def active_units(
     arXiv 1509.00519, section 5.2.
     """
     check_examples(split)
-    means = encode_means(trained, split, key=evaluation_key(trained, seed=seed))
+    q = encode_split(trained, split, seed=seed) if q is None else q
+    means = np.asarray(q.mean)
     if split.weights is None:
         return are_active(np.var(means, axis=0))
     center = np.average(means, axis=0, weights=split.weights)
@@ -52,10 +59,14 @@ def active_units(
 
 
 def count_active_units(
-    trained: Trained, split: Split, *, seed: int | None = None
+    trained: Trained,
+    split: Split,
+    *,
+    seed: int | None = None,
+    q: Posterior | None = None,
 ) -> int:
     """The number of active latent dimensions; see `active_units`."""
-    return int(active_units(trained, split, seed=seed).sum())
+    return int(active_units(trained, split, seed=seed, q=q).sum())
 
 
 def explain_collapse(report: Mapping[str, Any], name: str = "test") -> str | None:

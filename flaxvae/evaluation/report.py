@@ -20,7 +20,7 @@ from flaxvae.evaluation.likelihood import estimate_nll
 from flaxvae.evaluation.recognition import accuracy, cross_entropy
 from flaxvae.evaluation.surgery import elbo_surgery
 from flaxvae.evaluation.units import add_own_units
-from flaxvae.latent.encode import codebook_size
+from flaxvae.latent.encode import codebook_size, encode_split
 from flaxvae.models import (
     VAE,
     VQVAE,
@@ -31,6 +31,7 @@ from flaxvae.models import (
 )
 from flaxvae.models.hierarchical import HierarchicalVAE
 from flaxvae.training import NonFiniteError, Trained
+from flaxvae.training.shared import only_compiling
 
 Number = float | list[float] | None
 SplitMetric = Callable[..., Mapping[str, Number]]
@@ -147,8 +148,13 @@ def evaluate(
     if trained.has_levels:
         report["active_dimensions"] = numbers.pop("active_dimensions")
     if trained.has_levels or len(trained.code_shape) == 1:
+        measures = _of_kind(CODE_METRICS, trained)
         options["surgery"] = {"kl": numbers.get("kl")}  # which the parts sum to
-        for key, measure in _of_kind(CODE_METRICS, trained).items():
+        if "active_dimensions" in measures:
+            q = encode_split(trained, split, seed=seed)
+            options["active_dimensions"] = {"q": q}
+            options["surgery"]["q"] = q
+        for key, measure in measures.items():
             found = report[key] = measure(
                 trained, split, seed=seed, **options.get(key, {})
             )
@@ -156,6 +162,17 @@ def evaluate(
                 f"{name} split:", found if isinstance(found, Mapping) else {key: found}
             )
     return report | {"latent_dim": trained.latent_dim}
+
+
+def compile_report(trained: Trained, split: Split, *, seed: int | None = None) -> None:
+    """Compiles the programs of `evaluate` for a model and a split, and runs none.
+
+    Those of another model that differs in its parameters alone are the same. Beside a
+    training this takes little time:
+    ``fit(..., meanwhile=lambda model: compile_report(model, data.test))``.
+    """
+    with only_compiling():
+        evaluate(trained, split, seed=seed)
 
 
 def _of_kind(

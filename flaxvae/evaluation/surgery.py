@@ -18,10 +18,12 @@ from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
 from flaxvae.distributions.normal import LOG_2PI
 from flaxvae.evaluation.bound import evaluate_elbo
 from flaxvae.evaluation.likelihood import bytes_per_draw
-from flaxvae.latent.encode import evaluation_key
+from flaxvae.latent.encode import encode_split
 from flaxvae.latent.keys import draw_key
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
+from flaxvae.training.shared import Program
+from flaxvae.training.trained import Posterior
 
 LEVEL_BUDGET = 2**28  # bytes of the passes of a network of levels at once
 LEVEL_PAIRS = 2**19  # of a draw and an example, each a pass of such a network
@@ -44,6 +46,7 @@ def elbo_surgery(
     num_draws: int = 2000,
     seed: int | None = None,
     kl: float | None = None,
+    q: Posterior | None = None,
 ) -> dict[str, float]:
     """Decomposes the KL: KL = I(x; z) + KL(q(z) || p(z)), and the second part again.
 
@@ -69,6 +72,7 @@ def elbo_surgery(
       seed: of the draws; default that of the run.
       kl: of the split, as `evaluate_elbo` returns it under the same seed, which is its
         default.
+      q: q(z|x) of the split under the same seed, where it is known.
 
     Returns:
       ``mutual_information`` and ``marginal_kl``, which sum to the KL, in nats per
@@ -99,7 +103,7 @@ def elbo_surgery(
     row = bytes_per_draw(trained) if has_levels else 0
     if row * len(split) > LEVEL_BUDGET:
         return {}
-    q = trained.encode(split.x, key=evaluation_key(trained, seed=seed))
+    q = encode_split(trained, split, seed=seed) if q is None else q
     declared = DistributionTraits.of(q)
     if not (declared.has_fast_density or declared.has_levels):
         return {}
@@ -179,6 +183,7 @@ def _log_densities(
 
 
 # One program: a dozen of small ones would take longer to compile than to run.
+@Program
 @jax.jit
 def _measure_densities(
     q: Distribution,
@@ -243,6 +248,7 @@ def _log_levels(
     return log_q, log_p, log_q_z
 
 
+@Program
 @jax.jit
 def _measure_levels(
     q: LevelPosterior, log_share: jax.Array, rows: jax.Array, key: jax.Array

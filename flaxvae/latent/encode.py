@@ -13,6 +13,7 @@ from flaxvae.models import VQVAE
 from flaxvae.nn.quantizers import Quantized
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream
+from flaxvae.training.trained import Posterior
 
 
 def encode_dataset(
@@ -92,6 +93,14 @@ def encode_means(
     if not len(split):
         return np.zeros((0, *trained.code_shape), np.float32)
     return np.asarray(trained.encode(split.x, split.condition, key=key).mean)
+
+
+def encode_split(
+    trained: Trained, split: Split, *, seed: int | None = None
+) -> Posterior:
+    """q(z|x) of a split's examples, as `flaxvae.evaluation.evaluate` draws them."""
+    key = evaluation_key(trained, seed=seed)
+    return trained.encode(split.x, split.condition, key=key)
 
 
 def encode_indices(trained: Trained, split: Split, *, seed: int | None = None) -> Split:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import statistics
 import sys
 import time
@@ -26,6 +27,7 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset
 from flaxvae.objectives.objective import Objective, Terms
+from flaxvae.training.background import Background, Meanwhile
 from flaxvae.training.drive import (
     Advance,
     Host,
@@ -79,6 +81,7 @@ def fit(
     notes: Mapping[str, object] | None = None,
     engine: Engine | None = None,
     on_epoch: OnEpoch | Sequence[OnEpoch] | None = None,
+    meanwhile: Meanwhile | None = None,
     start_from: Trained | str | Path | None = None,
     start_parts: Sequence[str] = (),
     progress: bool = True,
@@ -115,6 +118,10 @@ def fit(
         model so far. One that returns True ends the run; the same call would go on.
         What one raises ends the run, too, after a checkpoint. With several processes
         the first one calls them.
+      meanwhile: a function that is called once, in a thread of its own, with the model
+        before training, while the program is compiled and the device trains: it may
+        compile what comes afterwards, such as the programs of the report:
+        `flaxvae.evaluation.report.compile_report`. What it raises is dropped.
       start_from: a trained model, or a run's folder, whose parameters the run begins
         with.
       start_parts: the parts to take from it, such as ``("encoder", "posterior")``;
@@ -196,7 +203,9 @@ def fit(
         session = _Session(training, devices, host, seed, workdir)
         run = devices.put(run)
         if position < training.clock.total_steps and not session.has_waited(run):
-            run = session.go_on(run, position, callbacks)
+            run = session.go_on(
+                run, position, callbacks, meanwhile if hosts.is_main() else None
+            )
     session.finish_timing()
     trained = session.as_trained(run)
     done = describe_position(int(run.state.step), per_epoch, training.clock.epochs)
@@ -228,7 +237,11 @@ class _Session:
     timing: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def go_on(
-        self, run: LoopState, position: int, callbacks: Sequence[OnEpoch]
+        self,
+        run: LoopState,
+        position: int,
+        callbacks: Sequence[OnEpoch],
+        meanwhile: Meanwhile | None = None,
     ) -> LoopState:
         """The run at its end, or where a signal or a callback has stopped it."""
         training, host = self.training, self.host
@@ -251,8 +264,12 @@ class _Session:
         ):
             if host.shown and feed.chunk:
                 print(f"NOTE: {feed}", file=sys.stderr)
-            advance = self._compile(run, position, feed)
-            return drive(
+            tasks: list[Callable[[], object]] = [host.recorder.load_library]
+            if meanwhile is not None:
+                tasks.append(functools.partial(meanwhile, self.as_trained(run)))
+            background = Background(*tasks)
+            advance = self._compile(run, position, feed, background.start)
+            run = drive(
                 training,
                 advance,
                 run,
@@ -263,6 +280,8 @@ class _Session:
                 notify=listeners.notify,
                 next_epoch=listeners.next_epoch if callbacks else None,
             )
+            background.wait()
+            return run
 
     def read(
         self, run: LoopState, report: Report, epochs_done: int
@@ -293,7 +312,13 @@ class _Session:
         patience = self.training.optimization.early_stopping or 0
         return run.best is not None and int(run.best.waited) >= patience
 
-    def _compile(self, run: LoopState, position: int, feed: Feed) -> Advance:
+    def _compile(
+        self,
+        run: LoopState,
+        position: int,
+        feed: Feed,
+        on_lowered: Callable[[], object],
+    ) -> Advance:
         began = time.perf_counter()
         per_epoch = self.training.clock.steps_per_epoch
         layout = Layout(
@@ -302,7 +327,9 @@ class _Session:
             chunk=feed.chunk,
         )
         steps = as_steps(position, self.training.clock.total_steps)
-        advance = self.training.compile_epochs(layout, run, feed.examples, *steps)
+        advance = self.training.compile_epochs(
+            layout, run, feed.examples, *steps, on_lowered=on_lowered
+        )
         self.timing["compile_seconds"] = time.perf_counter() - began
         return advance
 

@@ -127,14 +127,23 @@ class Devices:
           donate: positions of arguments whose memory the results may take.
 
         Returns:
-          ``compile(*args) -> program``, for arrays placed by `put` or their shapes.
+          ``compile(*args, on_lowered=...) -> program``, for arrays placed by `put` or
+          their shapes; ``on_lowered`` is called when only XLA's part is left to do.
         """
         if self.count > 1 and self.parallel == "pmap":
             return self._pmap(function)
         jit = functools.partial(jax.jit, function, donate_argnums=donate)
         jitted = jit() if self.count == 1 else jit(out_shardings=self.replicated)
-        # JAX keeps the trace, the lowering and the executable of a jitted function.
-        return lambda *args: jitted.lower(*args).compile()
+
+        def compile_for(
+            *args: PyTree, on_lowered: Callable[[], object] = lambda: None
+        ) -> Callable[..., R]:
+            # JAX keeps the trace, the lowering and the executable of a function.
+            lowered = jitted.lower(*args)
+            on_lowered()
+            return lowered.compile()
+
+        return compile_for
 
     def compile(
         self, function: Callable[..., R], *args: PyTree, donate: Sequence[int] = ()
@@ -159,8 +168,12 @@ class Devices:
         )
         numbers = np.arange(self.count)
 
-        def compile_for(*args: PyTree) -> Callable[..., R]:
-            mapped.lower(numbers, args).compile()
+        def compile_for(
+            *args: PyTree, on_lowered: Callable[[], object] = lambda: None
+        ) -> Callable[..., R]:
+            lowered = mapped.lower(numbers, args)
+            on_lowered()
+            lowered.compile()
             return lambda *args: mapped(numbers, args)
 
         return compile_for

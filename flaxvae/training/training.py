@@ -227,16 +227,20 @@ class Training:
         return run_epochs(self, run, examples, position, until, layout)
 
     def compile_epochs(
-        self, layout: Layout, *args: PyTree
+        self,
+        layout: Layout,
+        *args: PyTree,
+        on_lowered: Callable[[], object] = lambda: None,
     ) -> Callable[..., tuple[LoopState, Report]]:
         """`epochs` for arguments like ``args``, compiled by the first run of several.
 
-        A call takes the memory of the run that it is given.
+        A call takes the memory of the run that it is given. For ``on_lowered`` see
+        `Devices.jit`.
         """
         if layout not in self._programs:
             advance = functools.partial(self.epochs, layout=layout)
             self._programs[layout] = layout.devices.jit(advance, donate=(0,))
-        return self._programs[layout](*args)
+        return self._programs[layout](*args, on_lowered=on_lowered)
 
     @functools.cached_property
     def _programs(self) -> dict[Layout, Callable[..., Callable]]:

@@ -24,7 +24,7 @@ from flaxvae.evaluation import codebook, elbo_surgery, evaluate, evaluate_elbo
 from flaxvae.evaluation.bound import evaluate_terms
 from flaxvae.evaluation.codebook import fit_code_prior
 from flaxvae.evaluation.recognition import train_classifier
-from flaxvae.evaluation.report import CODE_METRICS, SPLIT_METRICS
+from flaxvae.evaluation.report import CODE_METRICS, SPLIT_METRICS, compile_report
 from flaxvae.latent import encode_dataset
 from flaxvae.models import (
     CodePriorConfig,
@@ -36,6 +36,7 @@ from flaxvae.models import (
 )
 from flaxvae.objectives import M2, Quantization, Reconstruction
 from flaxvae.training import Engine, NonFiniteError, Trained, fit
+from tests.compiled import list_programs
 from tests.evaluation.untrained import untrained
 
 ALONE = {"engine": Engine(devices=1), "progress": False}
@@ -75,6 +76,18 @@ def test_the_report_of_a_vae(stripes):
     other = evaluate(vae, binary.validation, name="validation", seed=1)
     assert other["validation"] == evaluate_elbo(vae, binary.validation, seed=1)
     assert "nll" not in other["validation"]
+
+
+def test_a_compiled_report_needs_no_program_more(stripes, caplog):
+    like = untrained(build_vae(stripes.shape, 7, hidden=(9,)), stripes)
+    variables = jax.tree.map(lambda x: 0.5 * x, like.variables)
+    trained = dataclasses.replace(like, variables=variables)
+    compiled = list_programs(caplog, compile_report, like, stripes.test)
+    assert {"evaluate", "encode", "_measure_densities"} <= set(compiled)
+    assert not list_programs(caplog, evaluate, trained, stripes.test)
+    report = evaluate(trained, stripes.test)
+    assert report["test"] == evaluate_elbo(trained, stripes.test)
+    assert report["surgery"]["mutual_information"] > 0  # computed, not a zero
 
 
 def test_grey_levels_have_no_nll_and_no_split_no_report(stripes):

@@ -30,7 +30,9 @@ def with_codes(mean, log_var, *, full=False):
         q = MultivariateNormal(q.mean, jnp.asarray(scale, jnp.float32))
     zeros = jnp.asarray(np.zeros(mean.shape[-1], np.float32))
     prior = Normal(zeros, zeros, event_ndim=1)
-    return SimpleNamespace(encode=lambda x, key=None: q, prior=prior, seed=0)
+    return SimpleNamespace(
+        encode=lambda x, condition=None, key=None: q, prior=prior, seed=0
+    )
 
 
 measure_kl = jax.jit(kl_divergence)
@@ -180,7 +182,7 @@ def test_an_example_of_weight_two_counts_as_two():
 def test_the_inputs_are_drawn_by_the_key_of_the_elbo(seed, root):
     model, keys = with_codes(MEAN, LOG_VAR), []
     q = model.encode(None)
-    model.encode = lambda x, key=None: keys.append(key) or q
+    model.encode = lambda x, condition=None, key=None: keys.append(key) or q
     elbo_surgery(model, Split(np.zeros(5)), kl=1.0, seed=seed)
     expected = stream_key(jax.random.key(root), Stream.TEST, 0)
     assert [jax.random.key_data(key).tolist() for key in keys] == [
@@ -189,7 +191,9 @@ def test_the_inputs_are_drawn_by_the_key_of_the_elbo(seed, root):
 
 
 def test_what_has_no_density_elsewhere_has_no_parts():
-    flow = SimpleNamespace(encode=lambda x, key=None: Inverse, prior=Normal, seed=0)
+    flow = SimpleNamespace(
+        encode=lambda x, condition=None, key=None: Inverse, prior=Normal, seed=0
+    )
     assert elbo_surgery(flow, Split(np.zeros(3))) == {}
 
 

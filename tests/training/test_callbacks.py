@@ -1,5 +1,7 @@
 """Callbacks see each epoch, may end the run, and lose nothing when they fail."""
 
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -119,3 +121,25 @@ def test_a_callback_may_look_at_the_latent_space(lasting, stripes):
 
     fit(lasting(2), on_epoch=look, progress=False)
     assert (codes[0] != codes[1]).any()
+
+
+def test_what_is_done_meanwhile_sees_the_untrained_model_once(short, lasting):
+    seen = []
+
+    def look(trained):
+        seen.append((trained, threading.current_thread()))
+        raise ValueError("dropped")
+
+    trained = fit(short, meanwhile=look, progress=False)
+    [(before, thread)] = seen
+    assert thread is not threading.main_thread()
+    assert not thread.is_alive()  # `fit` has waited for it
+    assert same(before.variables, short.init(0).variables)
+    assert same(trained.variables, fit(short, progress=False).variables)
+
+
+def test_nothing_is_done_meanwhile_where_there_is_nothing_to_train(lasting, tmp_path):
+    fit(lasting(2), workdir=tmp_path, progress=False)
+    seen = []
+    fit(lasting(2), workdir=tmp_path, meanwhile=seen.append, progress=False)
+    assert not seen

@@ -1,13 +1,14 @@
 """Programs that equal models share."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flaxvae.data import Preprocessing, Split
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import draw_inputs
-from flaxvae.training.shared import share_program
+from flaxvae.training.shared import only_compiling, share_program
 from tests.compiled import list_programs
 from tests.evaluation.test_likelihood import Exact
 
@@ -37,6 +38,30 @@ def test_an_equal_model_is_compiled_once():
     one, other = (make(Arrays(array=np.ones(1)), 4)(x) for _ in range(2))
     assert traced == [2, 3, 4, 4]
     np.testing.assert_array_equal(one, other)
+
+
+def test_a_program_that_is_only_compiled_is_not_run(caplog):
+    ran = []
+
+    @share_program
+    def make(factor):
+        def function(x):
+            jax.debug.callback(ran.append, x)
+            return {"half": x[:1] * factor, "count": jnp.int32(7)}
+
+        return function
+
+    x = np.ones((2, 3), np.float32)
+    with only_compiling():
+        found = make(0.5)(x)
+        shapes = jax.eval_shape(make(0.5), x)  # traced: no zeros
+    assert not ran
+    np.testing.assert_array_equal(found["half"], np.zeros((1, 3)))
+    assert found["count"].dtype == np.int32
+    assert shapes["half"].shape == (1, 3)
+    assert not list_programs(caplog, lambda: np.asarray(make(0.5)(x)["half"]))
+    jax.effects_barrier()
+    assert len(ran) == 1
 
 
 class Own(Exact):

@@ -33,7 +33,7 @@ class Begun(BaseException):
 def begin(monkeypatch):
     """Runs `fit` up to where it has opened its folder, and would train."""
 
-    def stop(*_):
+    def stop(*_, on_lowered):
         raise Begun
 
     monkeypatch.setattr(Training, "compile_epochs", stop)
