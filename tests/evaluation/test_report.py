@@ -36,7 +36,7 @@ from flaxvae.models import (
 )
 from flaxvae.objectives import M2, Quantization, Reconstruction
 from flaxvae.training import Engine, NonFiniteError, Trained, fit
-from tests.compiled import list_programs
+from tests.compiled import list_compiled
 from tests.evaluation.untrained import untrained
 
 ALONE = {"engine": Engine(devices=1), "progress": False}
@@ -82,9 +82,9 @@ def test_a_compiled_report_needs_no_program_more(stripes, caplog):
     like = untrained(build_vae(stripes.shape, 7, hidden=(9,)), stripes)
     variables = jax.tree.map(lambda x: 0.5 * x, like.variables)
     trained = dataclasses.replace(like, variables=variables)
-    compiled = list_programs(caplog, compile_report, like, stripes.test)
+    compiled = list_compiled(caplog, compile_report, like, stripes.test)
     assert {"evaluate", "encode", "_measure_densities"} <= set(compiled)
-    assert not list_programs(caplog, evaluate, trained, stripes.test)
+    assert not list_compiled(caplog, evaluate, trained, stripes.test)
     report = evaluate(trained, stripes.test)
     assert report["test"] == evaluate_elbo(trained, stripes.test)
     assert report["surgery"]["mutual_information"] > 0  # computed, not a zero

@@ -18,6 +18,7 @@ from flaxvae.models import build_vae
 from flaxvae.objectives import ELBO
 from flaxvae.training import Trained
 from flaxvae.training.keys import Stream, stream_key
+from flaxvae.training.shared import only_compiling
 from tests.random_variables import random_variables
 
 
@@ -56,6 +57,8 @@ def test_codes_far_apart_tell_their_example():
         assert found["mutual_information"] <= found["mutual_information_ceiling"]
         assert found["mutual_information"] == pytest.approx(np.log(N), rel=1e-5)
         assert found["total_correlation"] == pytest.approx(0.0, abs=1e-3)
+    with only_compiling():
+        assert parts_of(far)[0]["mutual_information"] == 0  # nothing was computed
 
 
 def test_posteriors_that_are_the_prior_have_no_part():

@@ -1,6 +1,7 @@
 """Callbacks see each epoch, may end the run, and lose nothing when they fail."""
 
 import threading
+import time
 
 import jax
 import numpy as np
@@ -124,16 +125,21 @@ def test_a_callback_may_look_at_the_latent_space(lasting, stripes):
 
 
 def test_what_is_done_meanwhile_sees_the_untrained_model_once(short, lasting):
-    seen = []
+    seen, trained_once = [], threading.Event()
 
     def look(trained):
+        trained_once.wait(60)
+        time.sleep(0.2)  # until long after the last epoch
         seen.append((trained, threading.current_thread()))
         raise ValueError("dropped")
 
-    trained = fit(short, meanwhile=look, progress=False)
-    [(before, thread)] = seen
+    def end(line, trained):
+        if line["epoch"] == 5:
+            trained_once.set()
+
+    trained = fit(short, on_epoch=end, meanwhile=look, progress=False)
+    [(before, thread)] = seen  # `fit` has waited
     assert thread is not threading.main_thread()
-    assert not thread.is_alive()  # `fit` has waited for it
     assert same(before.variables, short.init(0).variables)
     assert same(trained.variables, fit(short, progress=False).variables)
 
