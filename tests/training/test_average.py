@@ -104,17 +104,17 @@ def test_what_is_raw_is_that_of_a_run_without_an_average(normalized, stripes):
     assert not same(averaged.variables, plain.variables)
 
 
-def test_averaged_statistics_are_those_of_the_averaged_network(normalized, stripes):
+def test_averaged_statistics_are_those_of_the_averaged_network(normalized, bare):
     """Closer than the raw ones to the statistics of all training examples under it."""
     training = Training(
         normalized,
-        stripes,
+        bare,
         ELBO(),
         Optimization(batch_size=50, ema_decay=0.99),
         adam(0.03),
     )
-    run, _ = jax.jit(training.epochs)(training.init(0), examples_of(stripes), 0, 240)
-    x = stripes.preprocessing.prepare(jnp.asarray(stripes.train.x))
+    run, _ = jax.jit(training.epochs)(training.init(0), examples_of(bare), 0, 240)
+    x = bare.preprocessing.prepare(jnp.asarray(bare.train.x))
 
     @jax.jit
     def recompute(variables):
@@ -178,16 +178,14 @@ def test_a_skipped_update_changes_no_average(normalized, stripes):
     assert same(after.ema_collections, state.ema_collections)
 
 
-def test_averages_under_pmap(normalized, stripes):
+def test_averages_under_pmap(normalized, bare):
     """The same recursion on each device's copy of the state."""
     options = {"batch_size": 32, "ema_decay": 0.5}
     devices = Devices(tuple(jax.devices()), "pmap")
-    training = Training(
-        normalized, stripes, ELBO(), Optimization(**options), adam(1e-2)
-    )
+    training = Training(normalized, bare, ELBO(), Optimization(**options), adam(1e-2))
     created = training.init(0)
     average = by_path(created.state.collections)
-    run, examples = devices.put(created), devices.put(examples_of(stripes))
+    run, examples = devices.put(created), devices.put(examples_of(bare))
     steps = jnp.asarray(0, jnp.int32), jnp.asarray(1, jnp.int32)
     advance = functools.partial(training.epochs, layout=Layout(devices=devices))
     advance = devices.compile(advance, run, examples, *steps)

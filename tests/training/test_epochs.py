@@ -167,7 +167,7 @@ def test_every_example_at_most_once_and_others_left_out_each_epoch():
     assert (seen[0] != seen[1]).any()
 
 
-def test_one_trace_of_the_step_for_any_number_of_epochs(vae, stripes):
+def test_one_trace_of_the_step_for_any_number_of_epochs_of_a_donated_run(vae, bare):
     traces = []
 
     class Counted(Training):
@@ -175,25 +175,19 @@ def test_one_trace_of_the_step_for_any_number_of_epochs(vae, stripes):
             traces.append(1)
             return super().step(state, batch)
 
-    training = Counted(vae, stripes, ELBO(), Optimization(batch_size=32))
+    training = Counted(vae, bare, ELBO(), Optimization(batch_size=32))
     run = training.init(0)
+    kernel = run.state.params["decoder"]["output"]["kernel"]
     traces.clear()
     advance = jax.jit(training.epochs, donate_argnums=0)
     position = 0
     for count in (1, 3, 1):
         until = position + count * STEPS
-        run, _ = advance(run, examples_of(stripes), position, until)
+        run, _ = advance(run, examples_of(bare), position, until)
         position = until
+        assert kernel.is_deleted()
     assert len(traces) <= 2  # a while loop's body may be traced twice, never more
     assert run.state.step == 5 * STEPS
-
-
-def test_the_run_is_donated(vae, stripes):
-    training = Training(vae, stripes, ELBO(), Optimization(batch_size=32), adam(1e-2))
-    run = training.init(0)
-    kernel = run.state.params["decoder"]["output"]["kernel"]
-    jax.jit(training.epochs, donate_argnums=0)(run, examples_of(stripes), 0, 4)
-    assert kernel.is_deleted()
 
 
 @pytest.fixture(scope="module")
@@ -242,21 +236,21 @@ def test_runs_that_go_on_together_keep_their_best(vae, stripes, wrong_way, halti
     same(gone_on.best, halted.best)
 
 
-def test_the_first_non_finite_step_is_remembered(vae, stripes):
+def test_the_first_non_finite_step_is_remembered(vae, bare):
     def rate(step):
         return jnp.where(step == 5, jnp.nan, 1e-3)
 
-    run, advance = program(vae, stripes, optax.sgd(rate))
-    run, report = advance(run, examples_of(stripes), 0, 20 * STEPS)
+    run, advance = program(vae, bare, optax.sgd(rate))
+    run, report = advance(run, examples_of(bare), 0, 20 * STEPS)
     assert run.bad_step == 6
     assert not jnp.isfinite(run.bad_terms["loss"])
     assert report.num_lines == 1
     assert report.position <= 7
 
 
-def test_means_leave_skipped_steps_out(vae, stripes):
+def test_means_leave_skipped_steps_out(vae, bare):
     """Each epoch one image of 150 gives an infinite loss; its step is skipped."""
-    poisoned = np.array(stripes.train.x)
+    poisoned = np.array(bare.train.x)
     poisoned[7, 0, 0, 0] = 255
 
     def picky(vae, x, *, key):
@@ -265,9 +259,7 @@ def test_means_leave_skipped_steps_out(vae, stripes):
         loss = jnp.where(bad, jnp.inf, terms["loss"])
         return terms | {"loss": loss, "one": jnp.ones(len(x))}
 
-    data = dataclasses.replace(
-        stripes, train=dataclasses.replace(stripes.train, x=poisoned)
-    )
+    data = dataclasses.replace(bare, train=dataclasses.replace(bare.train, x=poisoned))
     assert (poisoned[:, 0, 0, 0] == 255).sum() == 1
     training = Training(
         vae,
