@@ -1,10 +1,12 @@
 """One type for the examples of a batch and what is known about each of them."""
 
 import dataclasses
+from collections.abc import Sized
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import jax
+import numpy as np
 
 A = TypeVar("A")
 
@@ -37,6 +39,17 @@ class Batch(Generic[A]):
         """The examples that an index of the first axis selects."""
         chosen: Batch[A] = jax.tree.map(lambda leaf: leaf[rows], self)
         return chosen
+
+    def filled(self, size: int) -> "Batch[A]":
+        """The batch with its last row repeated, up to ``size`` rows.
+
+        >>> Batch(np.array([3, 5])).filled(4).x.tolist()
+        [3, 5, 5, 5]
+        """
+        count = len(cast(Sized, self.x))
+        if count == size:
+            return self
+        return self[np.minimum(np.arange(size), count - 1)]
 
     def with_x(self, x: A) -> "Batch[A]":
         """The batch with other examples in place of its own, such as prepared ones."""

@@ -308,9 +308,8 @@ def _mean_moments(
     for number, seen in enumerate(draw_inputs(trained.preprocessing, split, key)):
         # The last batch is filled: draws depend on the shape.
         size, count = size or len(seen.x), len(seen.x)
-        x = seen.x[np.minimum(np.arange(size), count - 1)]
         _, key_z = jax.random.split(jax.random.fold_in(key, number))
-        for name, values in find(trained.variables, x, key_z).items():
+        for name, values in find(trained.variables, seen.filled(size).x, key_z).items():
             parts.setdefault(name, []).append(np.asarray(values, np.float64)[:count])
     return {
         name: np.average(np.concatenate(found), axis=0, weights=weights)

@@ -582,8 +582,8 @@ class Trained:
         size, parts = 0, []
         for seen in draw_inputs(self.preprocessing, split, key):
             size = size or len(seen.x)
-            # The last batch is filled with its last row: one shape, one compilation.
-            parts.append(apply(seen[np.minimum(np.arange(size), len(seen.x) - 1)]))
+            # The last batch is filled: one shape, one compilation.
+            parts.append(apply(seen.filled(size)))
         return _join(_find_rows(apply, seen), parts, len(batch.x))
 
     @functools.cached_property

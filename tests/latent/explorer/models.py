@@ -28,7 +28,7 @@ def untrained(model, data, scale=0.4):
         numbers = rng.normal(0, scale, leaf.shape)
         is_variance = "var" in jax.tree_util.keystr(path)
         numbers = np.abs(numbers) + 0.5 if is_variance else numbers
-        return jnp.asarray(numbers, leaf.dtype)
+        return jax.device_put(numbers.astype(leaf.dtype))
 
     shapes = shapes_of(model, data.shape)
     variables = jax.tree_util.tree_map_with_path(draw, shapes)
