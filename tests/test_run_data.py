@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import urllib.request
 from pathlib import Path
 
 import jax
@@ -84,6 +85,8 @@ def test_the_source_is_written_with_absolute_paths_and_the_set_that_was_found(
     nowhere = "http://127.0.0.1:9"
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, nowhere)
+    # What urllib keeps of the proxies is for this test alone.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     found = load("auto", num_examples=50).describe()["source"]["config"]
     assert (found["dataset"], found["data_dir"]) == ("digits", None)
     resolved = DataConfig(dataset="tfds:iris").resolve("iris")

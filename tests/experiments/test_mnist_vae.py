@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import jax
@@ -42,6 +43,8 @@ def offline(environment, monkeypatch):
     """No network in this process, and a wide terminal."""
     for name in ("http_proxy", "https_proxy", "COLUMNS"):
         monkeypatch.setenv(name, environment[name])
+    # What urllib keeps of the proxies is for this test alone.
+    monkeypatch.setattr(urllib.request, "_opener", None)
 
 
 def test_the_first_command_of_the_readme_without_network(
