@@ -1,16 +1,13 @@
 """Strict JAX, several CPU devices, and folders of the tests' own."""
 
-import functools
 import gc
 import itertools
 import os
 import threading
-import zlib
 
 import jax
 import numpy as np
 import pytest
-from jax._src import compilation_cache
 from jax._src.interpreters import mlir
 
 from flaxvae.data import Dataset, Preprocessing, Split
@@ -44,8 +41,6 @@ if jax.__version_info__ < (0, 11):
     )
     share_contexts()
 COARSE = 1 / 3  # of a figure's pixels along each side, see `coarse`
-# Level 6 takes longer than all that is read; every level is read alike.
-compilation_cache.compress_executable = functools.partial(zlib.compress, level=0)
 gc.set_threshold(100_000, 20, 20)  # tracing makes many objects, and few cycles
 # On accelerators the default rounds the factors of a matrix product.
 jax.config.update("jax_default_matmul_precision", "highest")
