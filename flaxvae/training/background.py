@@ -1,24 +1,31 @@
 """What is done beside a training, for what comes after it."""
 
-import contextlib
+import sys
 import threading
 from collections.abc import Callable
 
+from flaxvae.checks import InputError, show
 from flaxvae.training.trained import Trained
 
 Meanwhile = Callable[[Trained], object]
 """See `flaxvae.training.fit`."""
 
 
+def check_meanwhile(meanwhile: Meanwhile | None) -> None:
+    """Raises `InputError` for what is not a function."""
+    if meanwhile is not None and not callable(meanwhile):
+        raise InputError(f"meanwhile must be a function, got {show(meanwhile)}")
+
+
 class Background:
     """Tasks that a thread does one after the other, to save time later.
 
-    What a task raises is dropped: whoever needs its result does the work again, and
-    meets the error then.
+    What a task raises ends no training: whoever needs its result does the work again.
     """
 
     def __init__(self, *tasks: Callable[[], object]) -> None:
         self._tasks = tasks
+        self._failures: list[Exception] = []
         self._thread = threading.Thread(target=self._work, name="flaxvae-background")
 
     def start(self) -> None:
@@ -26,11 +33,15 @@ class Background:
         self._thread.start()
 
     def wait(self) -> None:
-        """Waits for the last one."""
-        if self._thread.ident is not None:
-            self._thread.join()
+        """Waits for the last one, and says on the standard error stream what failed."""
+        self._thread.join()
+        for error in self._failures:
+            text = f"{type(error).__name__}: {error}".splitlines()[0]
+            print(f"NOTE: beside the training: {text}", file=sys.stderr)
 
     def _work(self) -> None:
         for task in self._tasks:
-            with contextlib.suppress(Exception):
+            try:
                 task()
+            except Exception as error:
+                self._failures.append(error)

@@ -27,7 +27,11 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset
 from flaxvae.objectives.objective import Objective, Terms
-from flaxvae.training.background import Background, Meanwhile
+from flaxvae.training.background import (
+    Background,
+    Meanwhile,
+    check_meanwhile,
+)
 from flaxvae.training.drive import (
     Advance,
     Host,
@@ -121,7 +125,7 @@ def fit(
       meanwhile: a function that is called once, in a thread of its own, with the model
         before training, while the program is compiled and the device trains: it may
         compile what comes afterwards, such as the programs of the report:
-        `flaxvae.evaluation.report.compile_report`. What it raises is dropped.
+        `flaxvae.evaluation.report.compile_report`. What it raises is printed as a note.
       start_from: a trained model, or a run's folder, whose parameters the run begins
         with.
       start_parts: the parts to take from it, such as ``("encoder", "posterior")``;
@@ -147,6 +151,7 @@ def fit(
     """
     engine = check_execution(engine, progress, on_interrupt)
     callbacks = as_callbacks(on_epoch)
+    check_meanwhile(meanwhile)
     check_settings(settings, notes)
     training = as_training(
         model,

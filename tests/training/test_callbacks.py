@@ -124,14 +124,14 @@ def test_a_callback_may_look_at_the_latent_space(lasting, stripes):
     assert (codes[0] != codes[1]).any()
 
 
-def test_what_is_done_meanwhile_sees_the_untrained_model_once(short, lasting):
+def test_what_is_done_meanwhile_sees_the_untrained_model_once(short, capsys):
     seen, trained_once = [], threading.Event()
 
     def look(trained):
         trained_once.wait(60)
         time.sleep(0.2)  # until long after the last epoch
         seen.append((trained, threading.current_thread()))
-        raise ValueError("dropped")
+        raise ValueError("not\nfound")
 
     def end(line, trained):
         if line["epoch"] == 5:
@@ -139,6 +139,7 @@ def test_what_is_done_meanwhile_sees_the_untrained_model_once(short, lasting):
 
     trained = fit(short, on_epoch=end, meanwhile=look, progress=False)
     [(before, thread)] = seen  # `fit` has waited
+    assert "NOTE: beside the training: ValueError: not\n" in capsys.readouterr().err
     assert thread is not threading.main_thread()
     assert same(before.variables, short.init(0).variables)
     assert same(trained.variables, fit(short, progress=False).variables)

@@ -257,6 +257,7 @@ def test_what_an_objective_returns_is_checked(returned, message):
         {"optimizer": 3},
         {"optimizer": optax.adam},
         {"on_epoch": 3},
+        {"meanwhile": 3},
         {"engine": "cpu"},
         {"settings": [1]},
         {"optimization": {"epochs": 1}},
