@@ -6,7 +6,7 @@ import jax
 
 
 def list_programs(caplog, function, *args):
-    """The names of the programs that a call traces and lowers, each as often."""
+    """The names of the programs that a call traces and lowers, as often as it does."""
     return _matches(caplog, r"Compiling (?:jit\()?(\w+)", function, *args)
 
 

@@ -111,8 +111,7 @@ def encode_indices(trained: Trained, split: Split, *, seed: int | None = None) -
     dtype = np.uint16 if codebook_size(trained) <= 2**16 else np.int32
     x = np.zeros((0, *trained.code_shape[:-1], 1), dtype)
     if len(split):
-        key = evaluation_key(trained, seed=seed)
-        q = cast(Quantized, trained.encode(split.x, key=key))
+        q = cast(Quantized, encode_split(trained, split, seed=seed))
         x = np.asarray(q.indices)[..., None].astype(dtype)
     return Split(x, split.labels, weights=split.weights)
 

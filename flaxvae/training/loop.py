@@ -27,11 +27,7 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset
 from flaxvae.objectives.objective import Objective, Terms
-from flaxvae.training.background import (
-    Background,
-    Meanwhile,
-    check_meanwhile,
-)
+from flaxvae.training.background import Background, Meanwhile, check_meanwhile
 from flaxvae.training.drive import (
     Advance,
     Host,
@@ -246,7 +242,7 @@ class _Session:
         run: LoopState,
         position: int,
         callbacks: Sequence[OnEpoch],
-        meanwhile: Meanwhile | None = None,
+        meanwhile: Meanwhile | None,
     ) -> LoopState:
         """The run at its end, or where a signal or a callback has stopped it."""
         training, host = self.training, self.host

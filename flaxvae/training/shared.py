@@ -1,4 +1,4 @@
-"""Compiled programs that equal models share."""
+"""Compiled programs: what equal models share, and what is compiled ahead of its use."""
 
 import contextlib
 import contextvars

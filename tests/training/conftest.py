@@ -46,7 +46,7 @@ def build_two(latent_dim: int = 2):
 
 @pytest.fixture(scope="session")
 def half_failed(stripes, tmp_path_factory) -> tuple[list[Member], Path]:
-    """A sweep of two members, the first of which fails; tests only read its folder."""
+    """A sweep of a member that fails and one that does not. Tests read its folder."""
     folder = tmp_path_factory.mktemp("half_failed")
     members = sweep(
         build_two,

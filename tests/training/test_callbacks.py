@@ -125,17 +125,17 @@ def test_a_callback_may_look_at_the_latent_space(lasting, stripes):
 
 
 def test_what_is_done_meanwhile_sees_the_untrained_model_once(short, capsys):
-    seen, trained_once = [], threading.Event()
+    seen, ended = [], threading.Event()
 
     def look(trained):
-        trained_once.wait(60)
+        ended.wait(60)
         time.sleep(0.2)  # until long after the last epoch
         seen.append((trained, threading.current_thread()))
         raise ValueError("not\nfound")
 
     def end(line, trained):
         if line["epoch"] == 5:
-            trained_once.set()
+            ended.set()
 
     trained = fit(short, on_epoch=end, meanwhile=look, progress=False)
     [(before, thread)] = seen  # `fit` has waited

@@ -62,8 +62,8 @@ class Checkpoints:
     """Checkpoints in a folder, numbered by the steps taken.
 
     A checkpoint appears under its number complete or not at all: Orbax writes into a
-    temporary folder and renames it. What a killed save left behind is removed when
-    the folder is opened again for writing; a reader changes nothing. A checkpoint holds
+    temporary folder and renames it. What a killed save left behind is removed before
+    the next checkpoint is written; a reader changes nothing. A checkpoint holds
     trees of arrays by name, and ``content``: their shapes and a checksum of each, and
     what was recorded beside them.
     """
