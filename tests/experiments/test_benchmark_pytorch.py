@@ -155,6 +155,16 @@ def test_contenders_are_chosen_by_name(monkeypatch):
     assert notes == [f"NumPyro, SVI: {needed}", f"pythae: {needed}"]
 
 
+def test_quick_takes_the_faster_kind_of_compiled_pytorch_unless_told_otherwise():
+    quick = benchmark.Flags(quick=True)
+    names, notes = benchmark.choose_contenders(quick, on_gpu=True)
+    assert "PyTorch, CUDA graphs" in names
+    assert "PyTorch, torch.compile: left out by --quick" in notes
+    named = dataclasses.replace(quick, contenders=("tuned", "compile"))
+    names, _ = benchmark.choose_contenders(named, on_gpu=True)
+    assert names == ["flaxvae", "PyTorch, tuned", "PyTorch, torch.compile"]
+
+
 @pytest.fixture(scope="module")
 def task():
     """Two epochs of three batches, from weights that both libraries agree on."""
