@@ -124,7 +124,7 @@ class Flags:
     """Folder for results.json, table.md and the figure."""
     quick: bool = False
     """Fewer networks and turns, float32, torch.compile with CUDA graphs alone or as
-    contenders say: a minute on a CPU, three on a GPU."""
+    contenders say: a minute on a CPU."""
     write_readme: bool = False
     """Also write the table into the section on speed of experiments/README.md."""
 
