@@ -36,8 +36,17 @@ AUTOENCODER_KEYS = [
     *("test", "latent_dim", "figures"),
 ]
 VQVAE_KEYS = [
-    *("dataset", "network", "code", "parameters", "prior_parameters"),
-    *("prior_classes", "epochs", "prior_epochs", "device", *TIMES, "test", "figures"),
+    *("dataset", "network", "code", "parameters", "prior_parameters", "own_units"),
+    *(
+        "prior_classes",
+        "epochs",
+        "prior_epochs",
+        "device",
+        *TIMES,
+        "test",
+        "units",
+        "figures",
+    ),
 ]
 
 

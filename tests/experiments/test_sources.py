@@ -142,7 +142,8 @@ def test_a_source_is_trained_on_and_shown(write, figures, shape, run_here, tmp_p
     source, *flags = np.atleast_1d(write(tmp_path)).tolist()
     flags += [] if figures else ["--no_figures"]
     has_splits = source == "binarized_mnist"
-    flags += [] if figures or has_splits else ["--validation_size=0"]
+    whole = {} if figures or has_splits else {"validation_size": 0}
+    flags += [f"--{name}={value}" for name, value in whole.items()]
     code, err = run_here(f"--dataset={source}", *flags, *FEW, "--workdir=run")
     assert code == 0, err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -162,7 +163,7 @@ def test_a_source_is_trained_on_and_shown(write, figures, shape, run_here, tmp_p
             "categorical": ("tree",),
             "impute": "median",
         }
-    dataset = flaxvae.data.load(source, data_dir=folder, **options)
+    dataset = flaxvae.data.load(source, data_dir=folder, **whole, **options)
     assert trained.encode(dataset.test.x).mean.shape == (len(dataset.test), 2)
     assert trained.preprocessing.describe() == dataset.preprocessing.describe()
 
