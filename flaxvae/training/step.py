@@ -87,9 +87,9 @@ def train_step(
             mutable=list(collections),
             rngs={"dropout": key_network, "codebook": key_network},
         )
-        weight = batch.weight
-        metrics = {name: narrow(_mean(term, weight)) for name, term in terms.items()}
-        return metrics["loss"], (metrics, dict(collections))
+        loss = narrow(jnp.mean(_weigh(terms["loss"], batch.weight)))
+        metrics = _average_terms(jax.lax.stop_gradient(terms), batch.weight)
+        return loss, (metrics, dict(collections))
 
     gradient = jax.grad(loss_fn, has_aux=True)
     keys = (key, key_network)
@@ -155,11 +155,23 @@ def _accumulate(gradient: Gradient, parts: int) -> Gradient:
     return accumulated
 
 
-def _mean(term: jax.Array, weight: jax.Array | None) -> jax.Array:
-    """The mean of a term ``(B, ...)``, each example times its weight if it has one."""
-    if weight is None:
-        return jnp.mean(term)
-    return jnp.mean(term * weight.reshape(-1, *(1,) * (term.ndim - 1)))
+def _average_terms(terms: Metrics, weight: jax.Array | None) -> Metrics:
+    """The means of terms ``(B,)`` or ``()``, by one sum for each of the two shapes.
+
+    A GPU starts a kernel for each sum, which takes longer than the sum.
+    """
+    metrics: Metrics = {}
+    for shape in dict.fromkeys(term.shape for term in terms.values()):
+        names = [name for name, term in terms.items() if term.shape == shape]
+        rows = jnp.stack([_weigh(terms[name], weight) for name in names])
+        means = narrow(jnp.mean(rows.reshape(len(names), -1), axis=1))
+        metrics |= zip(names, means, strict=True)
+    return metrics
+
+
+def _weigh(term: jax.Array, weight: jax.Array | None) -> jax.Array:
+    """A term, each example times its weight if it has one."""
+    return term if weight is None else term * weight
 
 
 def _keep(frozen: Sequence[str], before: Variables, after: Variables) -> Variables:

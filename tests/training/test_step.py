@@ -246,6 +246,30 @@ def test_a_users_objective_in_a_few_lines(vae, stripes):
     np.testing.assert_allclose(metrics["loss"], 2 * metrics["error"], rtol=1e-6)
 
 
+def test_a_term_is_averaged_by_its_weights_and_a_number_of_the_batch_is_itself(
+    vae, stripes
+):
+    """The terms of examples are one sum of the program, whatever their number."""
+
+    def objective(vae, x, *, key):
+        terms = ELBO()(vae, x, key=key)
+        rows = jnp.arange(len(x), dtype=jnp.float32)
+        return {"row": rows, "number": jnp.float32(0.1), "next": rows + 1} | terms
+
+    weight = jnp.arange(10.0) / 4.5  # its mean is 1
+    for weights, row in ((None, 4.5), (weight, 285 / 45)):
+        batch = Batch(stripes.train.x[:10], weight=weights)
+        training = Training(vae, stripes, objective, Optimization(batch_size=10))
+        state = training.init(0).state
+        _, metrics = training.step(state, batch)
+        found = metrics["row"], metrics["next"], metrics["number"]
+        np.testing.assert_allclose(found, (row, row + 1, 0.1), rtol=1e-6)
+        elbo = metrics["log_likelihood"] - metrics["kl"]
+        np.testing.assert_allclose(-metrics["loss"], elbo, rtol=1e-5)
+        text = str(jax.make_jaxpr(training.step)(state, batch))
+        assert text.count("f32[6] = reduce_sum") == 1
+
+
 def test_the_state_is_arrays_only(vae, stripes):
     _, state, _ = setup(vae, stripes)
     for name in ("step", "key", "params", "objective"):
