@@ -158,7 +158,7 @@ def _accumulate(gradient: Gradient, parts: int) -> Gradient:
 def _average_terms(terms: Metrics, weight: jax.Array | None) -> Metrics:
     """The means of terms ``(B,)`` or ``()``, by one sum for each of the two shapes.
 
-    A GPU starts a kernel for each sum, which takes longer than the sum.
+    On a GPU each sum is a kernel of its own.
     """
     metrics: Metrics = {}
     for shape in dict.fromkeys(term.shape for term in terms.values()):
