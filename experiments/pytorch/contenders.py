@@ -17,11 +17,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from experiments.pytorch.machine import (
+    begin_memory,
     is_on_gpu,
-    peak_resident_bytes,
     set_jax_precision,
     set_torch_precision,
     torch_precision,
+    used_memory,
 )
 from flaxvae import training
 from flaxvae.data import Dataset, Preprocessing, Split
@@ -98,7 +99,7 @@ class Flaxvae:
         self.task = task
         self.dataset = make_dataset(task.images)
         self.model = build_model(task, self.dataset)
-        self._resident_before = peak_resident_bytes()
+        self._memory_before = begin_memory()
 
     def take_turn(self) -> Turn:
         """One call of `fit`."""
@@ -121,8 +122,9 @@ class Flaxvae:
 
     def measure_memory(self) -> int:
         """See `Contender`."""
-        before = 0 if is_on_gpu() else self._resident_before
-        return (peak_memory() or 0) - before
+        if is_on_gpu():
+            return peak_memory() or 0
+        return used_memory(self._memory_before)
 
 
 class TorchContender(abc.ABC):
@@ -141,7 +143,7 @@ class TorchContender(abc.ABC):
         twin = TorchVAE(build_model(task, dataset), dataset.shape)
         self.vae = twin.to(self.device)
         self.start = {k: torch.from_numpy(v.copy()) for k, v in task.weights.items()}
-        self._resident_before = peak_resident_bytes()
+        self._memory_before = begin_memory()
 
     @abc.abstractmethod
     def run_epoch(self, order: np.ndarray, optimizer: Any) -> float:
@@ -178,7 +180,7 @@ class TorchContender(abc.ABC):
 
         if self.device == "cuda":
             return torch.cuda.max_memory_allocated()
-        return peak_resident_bytes() - self._resident_before
+        return used_memory(self._memory_before)
 
 
 class TorchTutorial(TorchContender):

@@ -3,12 +3,14 @@
 PyTorch is imported inside the functions, after a process has chosen its threads.
 """
 
-import resource
+import contextlib
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+
+from flaxvae.training.storage.environment import peak_resident_memory
 
 # Rows and columns of the product that measures the machine; its factors are random,
 # since zeros and ones take less power on a GPU, which then computes faster.
@@ -109,9 +111,16 @@ def torch_precision(precision: str, device: str) -> AbstractContextManager[None]
     return context
 
 
-def peak_resident_bytes() -> int:
-    """The largest memory that this process has held so far."""
-    import platform
+def begin_memory() -> int:
+    """Bytes that this process holds; on Linux its largest memory counts from here.
 
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    On other systems the result is the largest memory so far.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak_resident_memory() or 0
+
+
+def used_memory(before: int) -> int:
+    """Most bytes that this process has held beyond those ``before``."""
+    return (peak_resident_memory() or 0) - before

@@ -15,9 +15,10 @@ from experiments.pytorch.contenders import (
     Turn,
 )
 from experiments.pytorch.machine import (
+    begin_memory,
     is_on_gpu,
-    peak_resident_bytes,
     set_jax_precision,
+    used_memory,
 )
 from flaxvae.models.presets import PRESETS
 from flaxvae.training.storage.environment import peak_memory
@@ -100,7 +101,7 @@ class NumpyroSVI:
 
         self._epoch = jax.jit(epoch, donate_argnums=0)
         self._init = jax.jit(svi.init)
-        self._resident_before = peak_resident_bytes()
+        self._memory_before = begin_memory()
 
     def take_turn(self) -> Turn:
         """Restores the initial weights and trains."""
@@ -121,8 +122,9 @@ class NumpyroSVI:
 
     def measure_memory(self) -> int:
         """See `Contender`."""
-        before = 0 if is_on_gpu() else self._resident_before
-        return (peak_memory() or 0) - before
+        if is_on_gpu():
+            return peak_memory() or 0
+        return used_memory(self._memory_before)
 
 
 class PythaeTrainer(TorchContender):

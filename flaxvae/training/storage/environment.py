@@ -94,6 +94,16 @@ def peak_memory() -> int | None:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"])
+    return peak_resident_memory()
+
+
+def peak_resident_memory() -> int | None:
+    """Most bytes of memory that this process has held; None where this is not known."""
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux, where a process inherits what `getrusage` says
+        for name, *value in map(str.split, status.read_text().splitlines()):
+            if name == "VmHWM:":
+                return int(value[0]) * 1024
     try:
         import resource
     except ImportError:  # not a POSIX system
