@@ -101,9 +101,9 @@ def peak_resident_memory() -> int | None:
     """Most bytes of memory that this process has held; None where this is not known."""
     status = Path("/proc/self/status")
     if status.exists():  # on Linux, where a process inherits what `getrusage` says
-        for name, *value in map(str.split, status.read_text().splitlines()):
-            if name == "VmHWM:":
-                return int(value[0]) * 1024
+        for line in status.read_bytes().splitlines():
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:  # not a POSIX system
