@@ -36,17 +36,9 @@ AUTOENCODER_KEYS = [
     *("test", "latent_dim", "figures"),
 ]
 VQVAE_KEYS = [
-    *("dataset", "network", "code", "parameters", "prior_parameters", "own_units"),
-    *(
-        "prior_classes",
-        "epochs",
-        "prior_epochs",
-        "device",
-        *TIMES,
-        "test",
-        "units",
-        "figures",
-    ),
+    *("dataset", "network", "code", "parameters", "prior_parameters"),
+    *("prior_classes", "epochs", "prior_epochs", "device", *TIMES),
+    *("test", "units", "own_units", "figures"),
 ]
 
 
