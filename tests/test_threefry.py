@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.export import export, symbolic_shape
 
-from flaxvae.threefry import FEW, hash_counters
+from flaxvae.threefry import FEW, GROUPS, hash_counters
 
 # Random123's kat_vectors, threefry2x32 of 20 rounds: counters, keys and bits.
 KNOWN = (
@@ -43,6 +43,65 @@ def test_jax_draws_its_bits_by_it(key):
     counters = jnp.arange(FEW + 1, dtype=jnp.uint32)
     x, y = hash_counters(key_1, key_2, 0 * counters, counters)
     assert np.array_equal(lowered.compile()(key), x ^ y)
+
+
+SHAPES = [(), (0,), (1,), (FEW + 1,), (3, 2, 5)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_numbers_are_those_of_jax_itself(key, shape):
+    def draw(key):
+        return jax.random.bits(key, shape)
+
+    keys = jax.random.split(key, (2, 3))
+    drawn = jax.jit(jax.vmap(jax.vmap(draw)))(keys)
+    assert drawn.dtype == jnp.uint32
+    # Without a compiled program around it, a draw is JAX's own function.
+    for i, j in np.ndindex(keys.shape):
+        assert np.array_equal(drawn[i, j], draw(keys[i, j]))
+        assert np.array_equal(jax.jit(draw)(keys[i, j]), drawn[i, j])
+
+
+def test_a_number_is_computed_once(key):
+    program = jax.jit(lambda key: jax.random.bits(key, (1000,))).lower(key).compile()
+    rounds = program.as_text().count(" shift-left(")
+    assert rounds == GROUPS * 4
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_other_widths_and_generators_are_jaxs(impl, bits):
+    key = jax.random.key(3, impl=impl)
+
+    def draw(key):
+        return jax.random.bits(key, (5, 7), dtype=f"uint{bits}")
+
+    assert np.array_equal(jax.jit(draw)(key), draw(key))
+
+
+def test_counters_of_the_older_kind_are_jaxs(key):
+    def draw(key):
+        return jax.random.bits(key, (5, 7))
+
+    newer = draw(key)
+    with jax.threefry_partitionable(False):
+        older = jax.jit(draw)(key)
+        assert np.array_equal(older, draw(key))
+    assert not np.array_equal(older, newer)
+
+
+def test_devices_that_share_keys_draw_the_same(key):
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    spread = jax.sharding.PartitionSpec("data")
+
+    def draw(keys):
+        return jax.vmap(lambda key: jax.random.bits(key, (9,)))(keys)
+
+    keys = jax.random.split(key, 4)
+    each = jax.device_put(keys, jax.sharding.NamedSharding(mesh, spread))
+    shared = jax.shard_map(draw, mesh=mesh, in_specs=spread, out_specs=spread)
+    for program in (shared, draw):
+        assert np.array_equal(jax.jit(program)(each), draw(keys))
 
 
 def test_numbers_of_draws_that_are_known_later(key):
