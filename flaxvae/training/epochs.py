@@ -254,7 +254,12 @@ class _Call:
         waited = 0 if run.best is None else run.best.waited
 
         def write(lines: T, line: T | int | jax.Array) -> T:
-            written: T = jax.tree.map(lambda old, new: old.at[i].set(new), lines, line)
+            # Compiled sooner than `lines.at[i].set`, which is a loop on a CPU.
+            written: T = jax.tree.map(
+                lambda old, new: jax.lax.dynamic_update_index_in_dim(old, new, i, 0),
+                lines,
+                line,
+            )
             return written
 
         steps = self.training.clock.steps_per_epoch
