@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax._src.interpreters import mlir
 
+from flaxvae.compiler import SPEED_PASSES
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.training import parallel
 
@@ -35,26 +36,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 # Most of the tests' time is XLA's: compile lightly, here and in subprocesses. Flags
 # that a version does not know end the process, hence the bound.
-# What XLA does for fast programs, and small ones do not repay.
-PASSES_LEFT_OUT = (
-    "cpu-parallel-task-assigner",
-    "dynamic-dimension-simplifier",
-    "gemv-rewriter",
-    "post_scatter_expansion_simplification",
-    "reshape-mover",
-    "shape-canonicalizer",
-    "simplify-conditional",
-    "simplify-sorts",
-    "simplify-while-loops",
-    "tree_reduction_rewriter",
-    "while-loop-constant-sinking",
-    "while-loop-invariant-code-motion",
-    "zero_sized_hlo_elimination",
-)
 if jax.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] += (
         " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-        f" --xla_disable_hlo_passes={','.join(PASSES_LEFT_OUT)}"
+        f" --xla_disable_hlo_passes={','.join(SPEED_PASSES)}"
     )
     share_contexts()
 COARSE = 1 / 3  # of a figure's pixels along each side, see `coarse`
