@@ -65,8 +65,8 @@ def _lower_bits(
 def draw_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """The bits of `jax.random.bits`, in one kernel.
 
-    A number is the exclusive or of both words of its counter, which are computed
-    together; `hash_counters` has a kernel for each word, and both compute everything.
+    A number is the exclusive or of its counter's two words, computed together;
+    `hash_counters` has a kernel for each word, and each of them computes both words.
 
     Args:
       key: the words of a key, ``(2,)`` uint32.
@@ -109,7 +109,7 @@ def hash_counters(
     if not (isinstance(size, int) and size <= FEW):
         many: Words = _apart(_hash(*operands))
         return many
-    # A constant for an array is two instructions, for a number one.
+    # A constant of an array's shape takes two instructions, a scalar one.
     like = () if size == 1 else (size,)
     few = (jnp.broadcast_to(operand, shape).reshape(like) for operand in operands)
     x, y = _apart(_hash_few(*few))
@@ -117,7 +117,7 @@ def hash_counters(
 
 
 def _apart(words: Any) -> Any:
-    """What a function has returned, which XLA then merges with no other."""
+    """The results of a function, which XLA then merges with no other."""
     return set_xla_metadata(words, inlineable="false")
 
 
