@@ -7,7 +7,7 @@ import jax
 FLAGS = "XLA_FLAGS"
 EXTRA_OPTIONS = "--xla_backend_extra_options"
 NO_UNROLLING = "xla_cpu_disable_loop_unrolling"
-# Passes of XLA that only make programs faster, in the order of their names.
+# Passes of XLA that only make programs faster.
 SPEED_PASSES = (
     "cpu-parallel-task-assigner",
     "dynamic-dimension-simplifier",

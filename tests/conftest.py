@@ -34,8 +34,8 @@ def share_contexts() -> None:
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
-# Most of the tests' time is XLA's: compile lightly, here and in subprocesses. Flags
-# that a version does not know end the process, hence the bound.
+# XLA takes almost half of the tests' time: compile lightly, here and in subprocesses.
+# Flags that a version does not know end the process, hence the bound.
 if jax.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] += (
         " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
@@ -50,7 +50,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs(tmp_path_factory):
-    """Compile once and lightly, in all workers and subprocesses: most of the time.
+    """Compile once and lightly, in all workers and subprocesses.
 
     A folder in ``JAX_COMPILATION_CACHE_DIR`` keeps the programs for the next session.
     """
