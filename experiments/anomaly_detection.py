@@ -81,7 +81,10 @@ class Flags:
 def main(flags: Flags) -> None:
     """Data, detector, scores, files, table."""
     # Held out below, so that scores stay in the order of the data.
-    dataset = dataclasses.replace(flags.data, test_size=0).load()
+    data = dataclasses.replace(flags.data, test_size=0)
+    if flags.data.test_size and flags.data.num_examples is None:
+        data = dataclasses.replace(data, split_seed=0)  # nothing is drawn here
+    dataset = data.load()
     terminal.print_notes(dataset.notes)
     workdir = inputs.choose_workdir("anomaly_detection", dataset, flags, ("output",))
     if flags.output is not None:

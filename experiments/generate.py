@@ -50,14 +50,15 @@ class Flags:
     temperature: float | None = setting(None, at_least=0)
     """Model with several levels: factor of the standard deviations of its prior's
     normal levels. Default: 1."""
-    seed: int = 0
-    """Seed of the draws."""
+    seed: int | None = None
+    """Seed of the draws. Default: that of the run."""
     data: OmitArgPrefixes[RunData] = field(default_factory=RunData)
     start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
 
     def __post_init__(self) -> None:
         check_settings(self)
-        check_seed(self.seed)
+        if self.seed is not None:
+            check_seed(self.seed)
         if self.around and (self.label is not None or self.sampler is not None):
             raise InputError("around must stand alone, without label and sampler")
         if self.spread is not None and not self.around:

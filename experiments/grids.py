@@ -16,6 +16,7 @@ from flaxvae import InputError, evaluation, latent
 from flaxvae.data import DataConfig, Dataset
 from flaxvae.settings import check_settings, setting
 from flaxvae.training import Engine, NonFiniteError, Optimization, TensorBoard
+from flaxvae.training.storage.tensorboard import FOLDER
 from flaxvae.training.sweep import MappingKind
 
 IGNORED = ("mapping", "memory_limit", "test")  # in the name of the folder
@@ -97,7 +98,8 @@ def train_grid(
     rows = evaluation.tabulate(members, test, folder=workdir)
     paths = latent.draw_sweep(rows, grid, workdir / "figures", title=dataset.name)
     if flags.engine.tensorboard:
-        TensorBoard(workdir / "tensorboard").add_figures(paths, flags.train.epochs or 0)
+        epochs = max(member.trained.epochs for member in members)
+        TensorBoard(workdir / FOLDER).add_figures(paths, epochs)
     print_best(rows, grid, workdir)
 
 

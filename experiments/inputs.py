@@ -1,6 +1,8 @@
 """The data, the seeds and the folder that a command's flags describe."""
 
 import dataclasses
+import os
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from flaxvae.training import Engine
 from flaxvae.training.processes import hosts
 from flaxvae.training.storage.run_folder import check_writable
 
+LONGEST = 200  # bytes of a folder's name; most file systems allow 255
 MOST_SEEDS = 100_000  # in one range; each seed is a training run
 KEPT = "config.json keeps this under data.notes"
 NOT_IN_NAME = {
@@ -48,7 +51,8 @@ def name_workdir(
     """A folder named by the data and by every flag that is not at its default.
 
     So each setting gets a folder of its own, and repeating a command finds its own
-    run: ``runs/mnist_vae/mnist,latent_dim=20``.
+    run: ``runs/mnist_vae/mnist,latent_dim=20``. A long name is cut, and ends in its
+    checksum.
     """
     parts = [dataset]
     defaults = flatten_settings(type(flags)())
@@ -58,7 +62,11 @@ def name_workdir(
         if isinstance(value, tuple):
             value = "-".join(map(str, value))
         parts.append(f"{name}={value}")
-    return Path("runs") / command / ",".join(parts)
+    folder = ",".join(parts).replace(os.sep, "-")
+    if len(folder.encode()) > LONGEST:
+        checksum = f"-{zlib.crc32(folder.encode()):08x}"
+        folder = folder.encode()[:LONGEST].decode(errors="ignore") + checksum
+    return Path("runs") / command / folder
 
 
 def load_data(flags: Any, least_test: int = 2) -> Dataset:

@@ -41,14 +41,15 @@ class Flags:
     """Codes: the prior, a mixture fitted to codes, or examples' posteriors."""
     classifier_epochs: int = setting(5, at_least=1)
     """Epochs of the classifier."""
-    seed: int = 0
-    """Seed of the draws and of the classifier."""
+    seed: int | None = None
+    """Seed of the draws and of the classifier. Default: that of the run."""
     data: OmitArgPrefixes[RunData] = field(default_factory=RunData)
     start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
 
     def __post_init__(self) -> None:
         check_settings(self)
-        check_seed(self.seed)
+        if self.seed is not None:
+            check_seed(self.seed)
 
 
 def main(flags: Flags) -> None:

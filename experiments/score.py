@@ -44,7 +44,7 @@ class Flags:
     num_samples: int | None = setting(None, at_least=1)
     """Draws of the code, over which each number is a mean. Default: 10."""
     seed: int | None = None
-    """Seed of the draws. Default: 0."""
+    """Seed of the draws. Default: that of the run."""
     data: OmitArgPrefixes[RunData] = field(default_factory=RunData)
     start: OmitArgPrefixes[command.Start] = field(default_factory=command.Start)
 
@@ -76,7 +76,7 @@ def main(flags: Flags) -> None:
     scores = run.score(
         dataset,
         num_samples=10 if flags.num_samples is None else flags.num_samples,
-        seed=flags.seed or 0,
+        seed=flags.seed,
         output=output,
     )
     numbers = [name for name in scores if scores[name].dtype.kind == "f"]

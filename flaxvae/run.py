@@ -114,8 +114,8 @@ class Run(TrainedOnData):
         """The report on a split; see `flaxvae.evaluation.evaluate`.
 
         Args:
-          split: the name of a split of the data set, or examples, which the report
-            calls ``test``.
+          split: the name of a split of the data set, or examples, without ``dataset``,
+            which the report calls ``test``.
           nll_samples: see `flaxvae.evaluation.evaluate`; so are the next two.
           seed: of the draws.
           on_progress: of the estimate of -log p(x).
@@ -133,6 +133,7 @@ class Run(TrainedOnData):
             code_prior=self.code_prior,
         )
         if isinstance(split, Split):
+            _refuse_dataset(dataset, "a Split")
             return report(self._with_conditions(split))
         dataset = self._dataset(dataset)
         name, split = split, _split_of(dataset, split)
@@ -240,7 +241,8 @@ class Run(TrainedOnData):
           num_samples: draws of the code, over which each number is a mean.
           seed: of the draws.
           output: also writes the table there, a new .csv or .parquet file.
-          dataset: in place of the run's own: a data set, or what `read` takes.
+          dataset: whose split is scored, in place of the run's own: a data set, or what
+            `read` takes.
 
         Returns:
           One array ``(N,)`` per column, in the order of the examples.
@@ -253,6 +255,8 @@ class Run(TrainedOnData):
             check_new_file(Path(output), TABLE_SUFFIXES)
         if isinstance(data, str) and data in SPLITS:
             data = _split_of(self._dataset(dataset), data)
+        else:
+            _refuse_dataset(dataset, "data that are not the name of a split")
         if isinstance(data, Split):
             none = dataclasses.replace(self._template(), train=data[:0])
             data = dataclasses.replace(none, validation=data[:0], test=data)
@@ -276,7 +280,7 @@ class Run(TrainedOnData):
         manifold_dims: Sequence[int] | None = None,
         other: Trained | None = None,
         seed: int | None = None,
-        pictures: Mapping[str, Picture] | Sequence[str] | None = None,
+        pictures: Mapping[str, Picture] | str | Sequence[str] | None = None,
         file_format: PictureFormat = "png",
         style: PictureStyle = "light",
         on_picture: Callable[[str], None] | None = None,
@@ -291,7 +295,8 @@ class Run(TrainedOnData):
           manifold_dims: dimensions of the grid of decoded codes.
           other: a VAE to compare a plain autoencoder with.
           seed: of the samples.
-          pictures: names, or functions by name; default those that every run draws.
+          pictures: one name or several, or functions by name; default those that every
+            run draws.
           file_format: ``png``, ``pdf``, ``svg`` or ``webp``.
           style: ``light`` or ``dark``.
           on_picture: called with each picture's name before it is drawn.
@@ -359,7 +364,7 @@ class Run(TrainedOnData):
         self,
         folder: str | Path | None = None,
         *,
-        animations: Sequence[str] | None = None,
+        animations: str | Sequence[str] | None = None,
         file_format: AnimationFormat = "gif",
         style: PictureStyle = "light",
         on_picture: Callable[[str], None] | None = None,
@@ -369,7 +374,7 @@ class Run(TrainedOnData):
 
         Args:
           folder: where the files are written; default ``figures`` in the run's folder.
-          animations: names; default all that suit the model.
+          animations: one name or several; default all that suit the model.
           file_format: ``gif`` or ``mp4``.
           style: ``light`` or ``dark``.
           on_picture: called with each animation's name before it is computed.
@@ -793,12 +798,13 @@ class Run(TrainedOnData):
         return self.workdir
 
 
+def _refuse_dataset(dataset: DataSource | None, beside: str) -> None:
+    if dataset is not None:
+        raise InputError(f"dataset must be left out beside {beside}")
+
+
 def _split_of(dataset: Dataset, name: str) -> Split:
-    splits = {
-        "train": dataset.train,
-        "validation": dataset.validation,
-        "test": dataset.test,
-    }
+    splits = dict(zip(SPLITS, dataset.splits, strict=True))
     if not isinstance(name, str):
         raise InputError(
             f"split must be a Split or one of {', '.join(splits)}, got {show(name)}"

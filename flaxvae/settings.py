@@ -180,13 +180,14 @@ def as_python(value: object) -> object:
     """
     if not isinstance(value, np.generic | np.ndarray | jax.Array):
         return value
-    if value.ndim or isinstance(value, jax.core.Tracer) or _is_key(value):
+    if value.ndim or isinstance(value, jax.core.Tracer) or is_key(value):
         return value
     plain: object = value.item()
     return plain
 
 
-def _is_key(value: np.generic | np.ndarray | jax.Array) -> bool:
+def is_key(value: np.generic | np.ndarray | jax.Array) -> bool:
+    """Whether an array holds typed PRNG keys, which are not numbers."""
     return jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
@@ -354,7 +355,7 @@ def describe_value(value: object) -> Json:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if isinstance(value, jax.Array) and _is_key(value):
+    if isinstance(value, jax.Array) and is_key(value):
         value = jax.random.key_data(value)
     if hasattr(value, "__array__") and not isinstance(value, type):
         array = np.asarray(value)

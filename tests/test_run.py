@@ -110,6 +110,14 @@ def test_a_run_without_a_folder(run, tmp_path):
         run.probe(num_train=None)
     with pytest.raises(InputError, match="manifold_dims must be an integer, got 'x'"):
         run.draw(tmp_path, manifold_dims="x")
+    with pytest.raises(InputError, match="dataset must be left out beside a Split"):
+        run.evaluate(run.dataset.test, dataset="digits")
+    with pytest.raises(InputError, match="dataset must be left out beside data"):
+        run.score(run.dataset.test, dataset="digits")
+    with pytest.raises(InputError, match="unknown picture 'sample'"):
+        run.draw(tmp_path, pictures="sample")
+    with pytest.raises(InputError, match="unknown animation 'loops'"):
+        run.animate(tmp_path, animations="loops")
     assert run.generate(2, around=3, seed=np.uint8(1))[0].shape == (2, 4, 4, 1)
     summary = run.summarize(run.evaluate(), [tmp_path / "a.png"])
     assert summary["figures"] == [str(tmp_path / "a.png")]

@@ -123,8 +123,8 @@ class Flags:
     workdir: Path = Path("runs/benchmark_pytorch")
     """Folder for results.json, table.md and the figure."""
     quick: bool = False
-    """Fewer networks and turns, float32, torch.compile with CUDA graphs alone or as
-    contenders say: a minute on a CPU."""
+    """Fewer networks and turns, float32 alone, and plain torch.compile only if
+    contenders names it: a minute on a CPU."""
     write_readme: bool = False
     """Also write the table into the section on speed of experiments/README.md."""
 

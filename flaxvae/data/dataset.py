@@ -367,6 +367,27 @@ def _some_rows(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array[np.unique(chosen)])
 
 
+def locate_examples(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Which example is which, of all splits one after the other, as columns.
+
+    Returns:
+      ``split``, its name; ``index``, the number in it; and, where every split has them,
+      ``file`` and ``label``, the number of the class.
+    """
+    named = zip(SPLITS, dataset.splits, strict=True)
+    splits = {name: split for name, split in named if len(split)}
+    sizes = [len(split) for split in splits.values()]
+    columns = {
+        "split": np.repeat(list(splits), sizes),
+        "index": np.concatenate([np.arange(size) for size in sizes]),
+    }
+    for column, attribute in (("file", "names"), ("label", "labels")):
+        parts = [getattr(split, attribute) for split in splits.values()]
+        if all(part is not None for part in parts):
+            columns[column] = np.concatenate(parts)
+    return columns
+
+
 def check_examples(split: Split, name: str = "split") -> None:
     """Raises `InputError` if a split is empty."""
     if not len(split):
@@ -378,8 +399,8 @@ def check_dataset(dataset: Dataset, *, to_train: bool = True) -> None:
 
     The stored integers of images must lie in [0, max_value], their floats in [0, 1];
     numbers of tables and series must be finite; labels, conditions and weights are one
-    per example, or None; weights are finite, >= 0 and not all 0. A data
-    set ``to_train`` a model must have training examples.
+    per example, or None; weights are finite, >= 0 and not all 0. A data set
+    ``to_train`` a model must have training examples.
     """
     if to_train:
         check_examples(dataset.train, f"train of {dataset.name!r}")

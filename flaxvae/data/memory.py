@@ -146,6 +146,9 @@ def from_arrays(
             raise InputError(f"{word} must be left out beside another {split}")
         given[split] = choices.pop(word)
     if like is not None:
+        own = {"name": name != "arrays", "max_value": max_value is not None}
+        for word in [word for word, is_stated in own.items() if is_stated]:
+            raise InputError(f"{word} must be left out beside like")
         return _read_like(like, x, labels, conditions, weights, given, choices)
     check_fields(choices, "data_dir")
     config = DataConfig(max_value=max_value, **choices)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NotRequired, TypedDict, TypeVar, cast, overload
+from typing import Literal, NotRequired, TypedDict, TypeVar, cast, get_args, overload
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from flaxvae.settings import check_settings
 from flaxvae.types import Block, Json
 
 Binarization = Literal["none", "dynamic", "static", "threshold"]
-BINARIZATIONS: tuple[Binarization, ...] = ("none", "dynamic", "static", "threshold")
+BINARIZATIONS: tuple[Binarization, ...] = get_args(Binarization)
 
 A = TypeVar("A", np.ndarray, jax.Array, np.ndarray | jax.Array)
 
@@ -200,10 +200,11 @@ class Preprocessing:
         """The deterministic part: noise is replaced by its mean, grey levels stay.
 
         Args:
-          x: a batch as `stored` returns it, or float64 in the data's own units.
+          x: a batch as `stored` returns it, float64 in the data's own units, or `Rows`,
+            which are read.
         """
-        if isinstance(x, np.ndarray):
-            x = self.stored(x)
+        if not isinstance(x, jax.Array):
+            x = self.stored(np.asarray(x))
         if self.render is not None and x.ndim == 2:
             return RENDERERS[self.render](x)
         if self.standardization is not None:

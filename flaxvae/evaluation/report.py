@@ -77,9 +77,9 @@ def evaluate(
     """The report of a trained model on a split, in nats per example.
 
     Dynamic binarization and dequantization are drawn once: the bound, its parts and the
-    codes are of the same inputs.
-    Densities are those of what the model sees, such as standardized columns, and where
-    that is not in the data's own units, ``units`` names it.
+    codes are of the same inputs. Densities are those of what the model sees, such as
+    standardized columns, and where that is not in the data's own units, ``units`` names
+    it.
 
     Args:
       trained: a VAE (any model with ``encode``, ``decode`` and ``prior``), an

@@ -10,7 +10,7 @@ from flax.typing import VariableDict
 from flaxvae.batch import Batch
 from flaxvae.checks import InputError, as_integer, explain_infinite
 from flaxvae.data import Dataset, Preprocessing, Split
-from flaxvae.data.dataset import SPLITS
+from flaxvae.data.dataset import locate_examples
 from flaxvae.data.rows import in_memory
 from flaxvae.evaluation.bound import check_examples
 from flaxvae.latent.keys import draw_key
@@ -174,25 +174,16 @@ def score_dataset(
     Raises:
       InputError: as `score`.
     """
-    splits = {name: dataset.split(name) for name in SPLITS}
-    splits = {name: split for name, split in splits.items() if len(split)}
+    splits = [split for split in dataset.splits if len(split)]
     if not splits:
         raise InputError(f"{dataset.name!r} must hold an example, got none")
-    sizes = [len(split) for split in splits.values()]
-    columns: dict[str, np.ndarray] = {}
-    if len(splits) > 1:
-        columns["split"] = np.repeat(list(splits), sizes)
-    columns["index"] = np.concatenate([np.arange(size) for size in sizes])
-    names = [split.names for split in splits.values() if split.names is not None]
-    if len(names) == len(splits):
-        columns["file"] = np.concatenate(names)
-    labels = [split.labels for split in splits.values() if split.labels is not None]
-    if len(labels) == len(splits):
-        numbers = np.concatenate(labels)
-        columns["label"] = _name_classes(numbers, dataset.class_names)
+    columns = locate_examples(dataset)
+    if len(splits) == 1:
+        del columns["split"]
+    if "label" in columns:
+        columns["label"] = _name_classes(columns["label"], dataset.class_names)
     scores = [
-        score(trained, split, num_samples=num_samples, seed=seed)
-        for split in splits.values()
+        score(trained, split, num_samples=num_samples, seed=seed) for split in splits
     ]
     return columns | {k: np.concatenate([s[k] for s in scores]) for k in scores[0]}
 

@@ -125,7 +125,7 @@ def animate(
     dataset: Dataset,
     folder: str | Path,
     *,
-    animations: Sequence[str] | None = None,
+    animations: str | Sequence[str] | None = None,
     file_format: AnimationFormat = "gif",
     style: PictureStyle = "light",
     on_picture: Callable[[str], None] | None = None,
@@ -136,13 +136,13 @@ def animate(
       trained: a model of images, with one level of latent variables.
       dataset: its data; the test split gives the codes.
       folder: where the files are written; it is created if need be.
-      animations: names of `FILMS`; default all that suit the model.
+      animations: one name or several of `FILMS`; default all that suit the model.
       file_format: ``gif``, or ``mp4``, for which ffmpeg must be installed.
       style: ``light``, or ``dark`` for slides.
       on_picture: called with each animation's name before it is computed.
 
     Returns:
-      The paths of the files, ``<name>.gif`` each.
+      The paths of the files, ``<name>.<file_format>`` each.
 
     Raises:
       InputError: a name that does not exist or does not suit the model, a film of a
@@ -164,6 +164,7 @@ def animate(
             "dataset must hold 2 test examples or more for animations, got "
             f"{len(dataset.test)}"
         )
+    animations = (animations,) if isinstance(animations, str) else animations
     for name in animations or ():
         check_choice("animation", name, FILMS)
     context, paths = Context(trained, dataset, dataset.name), []
@@ -173,7 +174,7 @@ def animate(
         with use_style(style):
             frames = FILMS[name](context)
         if frames is not None:
-            paths.append(Path(folder) / f"{name}.{file_format}")
+            paths.append(Path(folder).expanduser() / f"{name}.{file_format}")
             write_animation(frames, paths[-1])
         elif animations:
             if name in OVER_TRAINING:

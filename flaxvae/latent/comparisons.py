@@ -103,7 +103,8 @@ def draw_accuracies(
 def _save(drawn: Mapping[str, "Figure"], folder: str | Path) -> list[Path]:
     from flaxvae.latent import figures
 
-    paths = [Path(folder) / f"{name}.png" for name in drawn]
+    folder = Path(folder).expanduser()
+    paths = [folder / f"{name}.png" for name in drawn]
     for path, figure in zip(paths, drawn.values(), strict=True):
         figures.save_figure(figure, path)
     return paths

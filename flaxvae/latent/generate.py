@@ -19,6 +19,7 @@ from flaxvae.checks import (
     check_numbers,
 )
 from flaxvae.data import Dataset, Split
+from flaxvae.data.dataset import locate_examples
 from flaxvae.data.schema import TableSchema
 from flaxvae.files import TABLE_SUFFIXES, atomic_file, atomic_folder, write_table
 from flaxvae.latent.keys import draw_key
@@ -352,7 +353,7 @@ def check_output(
     if is_series and suffix != ".npz":
         raise InputError(f"output must be .npz for series, {got}")
     if is_table and suffix not in (".npz", *TABLE_SUFFIXES):
-        raise InputError(f"output must be .npz or .csv for rows, or .parquet, {got}")
+        raise InputError(f"output must be .npz, .csv or .parquet for rows, {got}")
     if not is_table and suffix not in (".npz", ".png") and suffix[1:2].isalpha():
         raise InputError(
             "output must be .npz or a folder for images, or .png for all in one "
@@ -496,19 +497,8 @@ def write_codes(codes: Dataset, folder: str | Path) -> list[Path]:
     import pyarrow as pa
     import pyarrow.parquet
 
-    splits: dict[str, Split] = {
-        name: codes.split(name) for name in ("train", "validation", "test")
-    }
-    splits = {name: split for name, split in splits.items() if len(split)}
-    sizes = [len(split) for split in splits.values()]
-    z = np.concatenate([split.x for split in splits.values()])
-    columns: dict[str, np.ndarray] = {
-        "split": np.repeat(list(splits), sizes),
-        "index": np.concatenate([np.arange(size) for size in sizes]),
-    }
-    labels = [split.labels for split in splits.values() if split.labels is not None]
-    if len(labels) == len(splits):
-        columns["label"] = np.concatenate(labels)
+    columns = locate_examples(codes)
+    z = np.concatenate([split.x for split in codes.splits if len(split)])
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / "codes.npz") as temporary:

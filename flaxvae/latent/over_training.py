@@ -64,7 +64,7 @@ class LatentRecorder:
     """
 
     def __init__(self, folder: str | Path, dataset: Dataset) -> None:
-        self._folder = Path(folder)
+        self._folder = Path(folder).expanduser()
         self._split = choose_split(dataset)
         self._is_image = not dataset.is_table and dataset.layout != "series"
         self._epochs: int | None = None

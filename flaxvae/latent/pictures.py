@@ -52,7 +52,7 @@ def draw(
     code_prior: Trained | None = None,
     codes: Dataset | None = None,
     seed: int | None = None,
-    pictures: Mapping[str, Picture] | Sequence[str] | None = None,
+    pictures: Mapping[str, Picture] | str | Sequence[str] | None = None,
     file_format: PictureFormat = "png",
     style: PictureStyle = "light",
     on_picture: Callable[[str], None] | None = None,
@@ -72,14 +72,14 @@ def draw(
       codes: of a VQ-VAE, the data set as numbers of entries, where it has been encoded
         already; see `encode_dataset`.
       seed: of the samples; default that of the run.
-      pictures: names of `available_pictures`, or functions by name; default those that
-        every run of the model's kind draws.
+      pictures: one name or several of `available_pictures`, or functions by name;
+        default those that every run of the model's kind draws.
       file_format: ``png``, ``pdf``, ``svg`` or ``webp``.
       style: ``light``, or ``dark`` for slides.
       on_picture: called with each picture's name before it is drawn.
 
     Returns:
-      The paths of the files, ``<name>.png`` each.
+      The paths of the files, ``<name>.<file_format>`` each.
 
     Raises:
       InputError: too few test examples, or a sampler, dimensions or a picture that do
@@ -118,6 +118,7 @@ def draw(
         chosen = {**pictures}
     elif pictures is not None:
         available, is_named = available_pictures(trained, dataset), True
+        pictures = (pictures,) if isinstance(pictures, str) else pictures
         for name in pictures:
             check_choice("picture", name, available)
         chosen = {name: available[name] for name in pictures}
@@ -135,7 +136,7 @@ def draw(
         with use_style(style):
             figure = picture(context)
             if figure is not None:
-                paths.append(Path(folder) / f"{name}.{file_format}")
+                paths.append(Path(folder).expanduser() / f"{name}.{file_format}")
                 figures.save_figure(figure, paths[-1])
         if figure is None and is_named:
             if picture is latent_over_training:

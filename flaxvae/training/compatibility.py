@@ -98,8 +98,7 @@ def check_support(model: nn.Module, dataset: Dataset) -> None:
     """Raises `InputError` for data on which the model's likelihood has no density.
 
     Images' values lie in [0, 1], which is checked elsewhere; those of rows and series
-    may not. A likelihood without the
-    attribute ``support`` is not checked.
+    may not. A likelihood without the attribute ``support`` is not checked.
     """
     declared = ModelTraits.of(model)
     is_conditional = declared.condition is not None

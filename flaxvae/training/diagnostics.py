@@ -69,9 +69,9 @@ def describe_codes(means: Moments) -> Moments:
 
     Returns:
       ``active_units``, the number of active dimensions, see `are_active`;
-      ``aggregate_mean`` and ``aggregate_variance`` of q(z), the
-      posterior of an example drawn at random, ``(D,)`` each; ``kl_per_dimension``
-      ``(D,)``, in nats per example, where posterior and prior are diagonal normals.
+      ``aggregate_mean`` and ``aggregate_variance`` of q(z), the posterior of an example
+      drawn at random, ``(D,)`` each; ``kl_per_dimension`` ``(D,)``, in nats per
+      example, where posterior and prior are diagonal normals.
       Of a model with levels ``kl_per_level`` ``(L,)``, ``kl_per_dimension`` of all
       levels, top level first, and the number of dimensions whose KL exceeds 0.01 nats
       as ``active_units``.

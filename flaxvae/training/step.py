@@ -34,10 +34,10 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One step down the gradient of the batch mean of the objective's ``loss``.
 
-    The mean is weighted where the batch has weights. Mutable
-    collections (a BatchNorm's statistics) are updated; a module knows that it is being
-    trained by ``self.is_mutable_collection("batch_stats")`` or
-    ``self.has_rng("dropout")``, so no flag is handed through.
+    The mean is weighted where the batch has weights. Mutable collections (a BatchNorm's
+    statistics) are updated; a module knows that it is being trained by
+    ``self.is_mutable_collection("batch_stats")`` or ``self.has_rng("dropout")``, so no
+    flag is handed through.
 
     Args:
       model: an unbound model.

@@ -182,7 +182,7 @@ def sweep(
 
     members: dict[str, Member] = {}
     with watch_signals(workdir is not None) as watch:
-        folder = None if workdir is None else Path(workdir)
+        folder = None if workdir is None else Path(workdir).expanduser()
         runner = _Runner(engine, watch, folder, settings, progress)
         for shape, group in swept.groups().items():
             model = build(**{name: group[0][name] for name in swept.model})

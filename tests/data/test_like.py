@@ -183,6 +183,8 @@ def test_binarization_is_that_of_the_run(grey):
         (IMAGES.astype(int) * 9, {}, "integers in 0 to 255"),
         (IMAGES, {"test_size": 3}, "unknown choice of data beside like 'test_size'"),
         (IMAGES, {"test": IMAGES}, "test must be left out beside like"),
+        (IMAGES, {"name": "new"}, "name must be left out beside like"),
+        (IMAGES, {"max_value": 9}, "max_value must be left out beside like"),
         (IMAGES, {"separator": ";"}, "separator must be left out for 'arrays'"),
         (IMAGES, {"missing_values": ["?"]}, "missing_values must be left out for"),
     ],

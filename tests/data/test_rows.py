@@ -8,7 +8,7 @@ import pytest
 
 import flaxvae
 from flaxvae.checks import InputError
-from flaxvae.data import load, rows
+from flaxvae.data import Preprocessing, load, rows
 from flaxvae.data.rows import Rows, blocks, extent, open_rows
 
 
@@ -62,6 +62,16 @@ def test_types_change_as_rows_are_read(on_disk):
     read = np.asarray(single[10:])
     np.testing.assert_array_equal(read, x[10:].astype(np.float32))
     read[:] = 0  # a copy, not the file
+
+
+def test_rows_are_prepared_as_the_array_that_they_are(on_disk):
+    x = np.arange(60, dtype=np.uint8).reshape(5, 12)
+    for seen in (
+        Preprocessing(max_value=255.0),
+        Preprocessing(max_value=255.0, dequantize=True),
+    ):
+        prepared = np.asarray(seen.prepare(open_rows(on_disk(x))[1:]))
+        np.testing.assert_array_equal(prepared, np.asarray(seen.prepare(x[1:])))
 
 
 def test_blocks_are_all_rows_in_order_and_small(on_disk):

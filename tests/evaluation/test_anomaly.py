@@ -345,6 +345,8 @@ def test_other_columns_and_bad_settings_are_refused(detector):
         DetectorConfig(score="iwae")
     with pytest.raises(InputError, match="num_samples must be left out unless score"):
         DetectorConfig(num_samples=4)
+    with pytest.raises(InputError, match="trim must be left out where score is marg"):
+        DetectorConfig(score="marginals", trim=0.2)
 
 
 def test_areas_are_those_of_scikit_learn():
@@ -419,6 +421,30 @@ def test_examples_stay_in_the_order_of_the_data(table):
     for name, message in (("oddd", "unknown normal_class 'oddd'"),):
         with pytest.raises(InputError, match=message):
             read_examples(table, normal_class=name)
+
+
+def test_test_examples_are_held_out_of_the_training_examples(table):
+    validation, train = table.train[:30], table.train[30:]
+    known = dataclasses.replace(table, train=train, validation=validation)
+    found = read_examples(known, test_size=0.2)
+    of_split = found.places["split"]
+    assert np.unique(of_split, return_counts=True)[1].tolist() == [10, 40, 30]
+    assert set(of_split[:40]) == {"test", "train"}  # training examples come first
+    np.testing.assert_array_equal(found.is_test, of_split == "test")
+    np.testing.assert_array_equal(found.is_training, of_split == "train")
+    own = dataclasses.replace(table, train=train, test=validation)
+    with pytest.raises(InputError, match="test_size must be left out for 'arrays'"):
+        read_examples(own, test_size=0.2)
+
+
+def test_what_is_not_a_file_of_a_detector_is_one_line(detector, tmp_path):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        load_detector(tmp_path / "none.npz")
+    detector.save(path := tmp_path / "d.npz")
+    for content in (path.read_bytes()[:100], path.read_bytes()[:-100], b"PK", b""):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="must be a file of a detector"):
+            load_detector(path)
 
 
 def test_a_detection_names_the_columns_and_writes_its_files(table, tmp_path, coarse):

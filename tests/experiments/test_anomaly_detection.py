@@ -65,6 +65,12 @@ def test_a_table_gets_a_score_per_row_in_its_order(call, table, tmp_path, unrend
     normal = written[(written["split"] == "train") & (written["label"] == "0")]
     assert normal["is_anomaly"].mean() == pytest.approx(0.2, abs=0.02)
 
+    more = ("--test_size=0.5", "--split_seed=3", "--no_figures", "--output=t.parquet")
+    code, _, err = call(*flags, *more)
+    assert code == 0, err
+    other = pandas.read_parquet(tmp_path / "t.parquet")
+    assert other["split"].tolist() != written["split"].tolist()
+
 
 @pytest.mark.parametrize(
     ("flags", "message"),
@@ -73,6 +79,8 @@ def test_a_table_gets_a_score_per_row_in_its_order(call, table, tmp_path, unrend
         (["--label_column=odd", "--normal_class=2"], "unknown normal_class '2'"),
         (["--normal_class=0"], "normal_class must be left out for data without class"),
         (["--output=s.txt"], "output must end in .csv or .parquet, got s.txt"),
+        (["--score=marginals"], "copies must be left out where score is marginals"),
+        (["--split_seed=3"], "split_seed must be left out for 'table', of which no ex"),
         (
             ["--drop_columns", "a", "b", "c", "odd"],
             "must hold rows of numbers, got none",

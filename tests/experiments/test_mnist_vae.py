@@ -277,6 +277,19 @@ def test_the_default_folder_is_named_by_what_differs():
     assert name_workdir("mnist_vae", "digits", Flags(), NOT_IN_NAME) == Path(
         "runs/mnist_vae/digits"
     )
+    start = Flags(start_from=Path("runs/coarse"))
+    assert name_workdir("mnist_vae", "digits", start, NOT_IN_NAME) == Path(
+        "runs/mnist_vae/digits,start_from=runs-coarse"
+    )
+
+
+def test_a_long_name_of_a_folder_is_cut_and_ends_in_its_checksum():
+    names = {
+        name_workdir("m", "é" * 99, Flags(model=VAEConfig(hidden=(64,) * n)), ())
+        for n in (7, 8, 9)
+    }
+    assert len(names) == 3
+    assert all(190 < len(name.name.encode()) < 212 for name in names)
 
 
 def wait_for(condition, seconds=60.0):

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from flaxvae.settings import check_settings, setting
+from flaxvae.settings import Except, check_settings, setting
 
 ModelScore = Literal["bound", "draws", "elbo", "kl", "reconstruction", "typicality"]
 PartName = Literal["marginals", ModelScore]
 ScoreName = Literal["combined", PartName]
+
+OF_VAES = {"score": Except("marginals")}
 
 
 class Part(NamedTuple):
@@ -46,24 +48,24 @@ class DetectorConfig:
         0.65, above=0, below=1, needs={"score": "combined"}
     )
     """Share of the marginals in the combined score."""
-    variance: float = setting(0.1, above=0)
+    variance: float = setting(0.1, above=0, needs=OF_VAES)
     """Variance of p(x|z), in scaled columns."""
-    trim: float = setting(0.3, at_least=0, below=1)
+    trim: float = setting(0.3, at_least=0, below=1, needs=OF_VAES)
     """Share of each batch that the VAEs do not learn from, the rows of highest loss,
     among which the anomalies are expected."""
-    copies: int = setting(4, at_least=1)
+    copies: int = setting(4, at_least=1, needs=OF_VAES)
     """VAEs whose scores are averaged; they differ in their seed."""
-    latent_dim: int | None = setting(None, at_least=1)
+    latent_dim: int | None = setting(None, at_least=1, needs=OF_VAES)
     """Number of latent dimensions. Default: 8 for rows, 32 for images, and at most the
     number of columns."""
-    hidden: int | None = setting(None, at_least=1)
+    hidden: int | None = setting(None, at_least=1, needs=OF_VAES)
     """Width of the hidden layer of encoder and decoder. Default: 64 for rows, 256 for
     images."""
-    steps: int = setting(500, at_least=1)
+    steps: int = setting(500, at_least=1, needs=OF_VAES)
     """Training steps."""
-    batch_size: int = setting(128, at_least=1)
+    batch_size: int = setting(128, at_least=1, needs=OF_VAES)
     """Rows in a step, drawn with replacement."""
-    learning_rate: float = setting(5e-3, above=0)
+    learning_rate: float = setting(5e-3, above=0, needs=OF_VAES)
     """Of Adam, at its peak; it falls to 0 along a cosine."""
     num_samples: int = setting(16, at_least=1, needs={"score": ("bound", "draws")})
     """Draws of the code for each row, of the scores bound and draws."""

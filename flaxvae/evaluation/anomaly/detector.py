@@ -1,6 +1,7 @@
 """A detector of anomalies: fitted to rows without labels, it scores others."""
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +147,8 @@ class Detector:
             "typical": self.typical,
             "training_scores": self.training_scores,
         }
-        with atomic_file(Path(path)) as temporary, temporary.open("wb") as file:
+        path = Path(path).expanduser()
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **flatten_dict(tree, sep="/"))
 
 
@@ -154,11 +156,12 @@ def load_detector(path: str | Path) -> Detector:
     """The detector that `Detector.save` wrote.
 
     Raises:
-      InputError: not such a file.
+      InputError: no file, or not such a one.
     """
     try:
-        with np.load(path) as file:
-            tree = unflatten_dict(dict(file), sep="/")
+        # NumPy does not close a damaged file that it has opened itself.
+        with Path(path).expanduser().open("rb") as file, np.load(file) as arrays:
+            tree = unflatten_dict(dict(arrays), sep="/")
         described = json.loads(str(tree["config"]))
         of_columns = tree["columns"]
         shape = tuple(map(int, of_columns.pop("shape")))
@@ -172,7 +175,16 @@ def load_detector(path: str | Path) -> Detector:
             tree["typical"],
             tree["training_scores"],
         )
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+    ) as error:
         raise InputError(f"{path} must be a file of a detector") from error
 
 

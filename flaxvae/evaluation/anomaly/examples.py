@@ -8,7 +8,7 @@ import numpy as np
 
 from flaxvae.checks import InputError, check_choice
 from flaxvae.data import Dataset, Split
-from flaxvae.data.dataset import SPLITS
+from flaxvae.data.dataset import locate_examples
 from flaxvae.data.transforms import split_at_random
 from flaxvae.evaluation.anomaly.detector import Detector
 
@@ -72,38 +72,30 @@ def read_examples(
         detector is fitted to this class alone, and every other class is anomalous.
         None: it is fitted to all training examples, and of two classes 0 and 1 the
         class 1 is anomalous.
-      test_size: how many examples, or which share of them, are held out of the training
-        where the data have no test split.
+      test_size: how many training examples, or which share of them, are held out of
+        the training, of data without a test split.
       seed: chooses them.
 
     Raises:
-      InputError: series, a class that does not exist, or a split of nothing.
+      InputError: series, a class that does not exist, a split of nothing, or a test
+        size for data with a test split.
     """
     if dataset.layout == "series":
         raise InputError(
             f"dataset must hold rows or images, got series in {dataset.name!r}"
         )
-    splits = {name: s for name in SPLITS if len(s := dataset.split(name))}
-    sizes = [len(split) for split in splits.values()]
-    x = np.concatenate([_values(dataset, split) for split in splits.values()])
-    of_split = np.repeat(list(splits), sizes)
-    places = {"split": of_split} if len(splits) > 1 else {}
-    places["index"] = np.concatenate([np.arange(size) for size in sizes])
-    files = [split.names for split in splits.values() if split.names is not None]
-    if len(files) == len(splits):
-        places["file"] = np.concatenate(files)
-    classes = [split.labels for split in splits.values() if split.labels is not None]
-    known = np.concatenate(classes) if len(classes) == len(splits) else None
-    is_training = of_split == "train"
-    if len(splits) == 1 and test_size:
-        numbered = Split(x, known, names=np.arange(len(x)))
-        _, test = split_at_random(numbered, test_size, seed=seed, name="test_size")
-        is_training[test.names] = False
-        places = {"split": np.where(is_training, "train", "test"), **places}
-    is_test = ~is_training & (of_split != "validation")
-    if known is not None:
-        texts = dataset.class_names
-        places["label"] = known if texts is None else np.array(texts)[known]
+    x = np.concatenate([_values(dataset, s) for s in dataset.splits if len(s)])
+    places = locate_examples(dataset)
+    known = places.get("label")
+    if test_size:
+        held_out = _hold_out(dataset.name, places["split"], known, test_size, seed)
+        places["split"] = held_out
+    is_training = places["split"] == "train"
+    is_test = places["split"] == "test"
+    if len(np.unique(places["split"])) == 1:
+        del places["split"]
+    if known is not None and dataset.class_names is not None:
+        places["label"] = np.array(dataset.class_names)[known]
     labels = _label(dataset, known, normal_class)
     if normal_class is not None:
         is_training &= labels == 0
@@ -151,6 +143,25 @@ def group_contributions(detector: Detector, examples: Examples) -> np.ndarray:
     given = detector.contributions(examples.x)
     groups = examples.groups.values()
     return np.stack([given[:, group].sum(1) for group in groups], axis=1)
+
+
+def _hold_out(
+    name: str,
+    of_split: np.ndarray,
+    labels: np.ndarray | None,
+    test_size: float,
+    seed: int,
+) -> np.ndarray:
+    """The split of each example, after some training examples became the test split."""
+    if "test" in of_split:
+        raise InputError(
+            f"test_size must be left out for {name!r}, which has a test split of its "
+            f"own, got {test_size}"
+        )
+    rows = np.flatnonzero(of_split == "train")
+    train = Split(rows[:, None], None if labels is None else labels[rows])
+    _, test = split_at_random(train, test_size, seed=seed, name="test_size")
+    return np.where(np.isin(np.arange(len(of_split)), test.x), "test", of_split)
 
 
 def _values(dataset: Dataset, split: Split) -> np.ndarray:

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.settings import is_key
 from flaxvae.types import Json, PyTree
 
 if TYPE_CHECKING:
@@ -360,7 +361,7 @@ def to_host(tree: T) -> T:
     """
 
     def copy(leaf: jax.Array) -> np.ndarray:
-        return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        return np.array(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
     copied: T = jax.tree.map(copy, tree)
     return copied
@@ -371,17 +372,12 @@ def from_host(copy: T, like: T) -> T:
 
     def restore(leaf: np.ndarray, like: jax.Array) -> jax.Array:
         array = jax.device_put(leaf)  # `asarray` would compile a copy of each shape
-        if not _is_key(like):
+        if not is_key(like):
             return array
         return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
 
     restored: T = jax.tree.map(restore, copy, like)
     return restored
-
-
-def _is_key(leaf: jax.Array) -> bool:
-    """Whether a leaf is a typed PRNG key: the root key, or one of an optimizer."""
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def by_path(tree: PyTree) -> dict[str, jax.Array]:

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar, cast
@@ -414,15 +415,26 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
     }
-    if (folder.path / "config.json").exists():
+    check_writable(folder.path)
+    if (folder.path / "config.json").exists() or folder.checkpoints.exists():
         raise InputError(f"workdir must hold no run yet, got {str(workdir)!r}")
-    folder.open(config)
-    each = trained.timing.get("seconds_per_epoch", 0.0)
-    with folder.lock():
-        folder.append(trained.history, [each] * len(trained.history))
-        checkpoints = Checkpoints(folder.checkpoints)
-        checkpoints.save(0, {"model": jax.tree.map(np.array, trained.variables)})
-        checkpoints.close()
+    with writing(folder.path):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.path) as temporary:
+            new = RunFolder(temporary)
+            checkpoints = Checkpoints(new.checkpoints)
+            checkpoints.save(0, {"model": jax.tree.map(np.array, trained.variables)})
+            checkpoints.close()
+            each = trained.timing.get("seconds_per_epoch", 0.0)
+            new.append(trained.history, [each] * len(trained.history))
+            new.open(config)
+            # What has config.json is a run: it comes last.
+            for path in sorted(new.path.iterdir(), key=_is_config):
+                path.rename(folder.path / path.name)
+
+
+def _is_config(path: Path) -> bool:
+    return path.name == "config.json"
 
 
 def restore_variables(

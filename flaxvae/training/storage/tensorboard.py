@@ -82,7 +82,7 @@ class TensorBoard:
         self, folder: str | Path, hyperparameters: Mapping[str, object] | None = None
     ) -> None:
         check_tensorboard()
-        self._folder = Path(folder)
+        self._folder = Path(folder).expanduser()
         self._hyperparameters = hyperparameters
         self._writer: EventWriter | None = None
 
@@ -197,7 +197,7 @@ def add_figures(run_folder: str | Path, paths: Sequence[str | Path], step: int) 
     """Adds figures to a run's event files, if it has some; see `TensorBoard`.
 
     Args:
-      run_folder: the folder of a run, or of a sweep.
+      run_folder: the folder of a run.
       paths: PNG files.
       step: the number of epochs.
     """

@@ -13,6 +13,7 @@ from flaxvae.models.description import describe_module
 from flaxvae.objectives import ELBO
 from flaxvae.schedules import warm_up
 from flaxvae.training import RunFolder, fit
+from flaxvae.training.storage.checkpoint import Checkpoints
 from flaxvae.training.storage.run_folder import check_writable, save
 from tests.evaluation.untrained import untrained
 
@@ -170,3 +171,24 @@ def test_what_early_stopping_chose_and_the_objective_are_loaded(
     assert loaded.objective == objective and loaded.seed == 3
     flaxvae.save(run, tmp_path / "copy", stripes)
     assert flaxvae.load(tmp_path / "copy").objective == objective
+
+
+def test_what_a_killed_save_leaves_is_no_run(vae, stripes, tmp_path, monkeypatch):
+    trained = untrained(vae, stripes)
+    (tmp_path / "notes.txt").write_text("mine")
+    with monkeypatch.context() as patched:
+
+        def fail(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        patched.setattr(Checkpoints, "save", fail)
+        with pytest.raises(KeyboardInterrupt):
+            save(trained, tmp_path, stripes)
+    with pytest.raises(InputError, match="must be a run's folder"):
+        flaxvae.load(tmp_path)
+    save(trained, tmp_path, stripes)
+    flaxvae.load(tmp_path)
+    with pytest.raises(InputError, match="workdir must hold no run yet"):
+        save(trained, tmp_path, stripes)
+    kept = {"checkpoints", "config.json", "metrics.jsonl", "notes.txt", "timing.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
