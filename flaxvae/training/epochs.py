@@ -256,7 +256,9 @@ class _Call:
         def write(lines: T, line: T | int | jax.Array) -> T:
             # Compiled sooner than `lines.at[i].set`, which is a loop on a CPU.
             written: T = jax.tree.map(
-                lambda old, new: jax.lax.dynamic_update_index_in_dim(old, new, i, 0),
+                lambda old, new: jax.lax.dynamic_update_index_in_dim(
+                    old, jnp.asarray(new, old.dtype), i, 0
+                ),
                 lines,
                 line,
             )
