@@ -243,9 +243,9 @@ def cyclical_schedule(
     check_above("rising", rising, 0)
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        position = jnp.asarray(step) * (cycles / steps)
-        within = position - jnp.floor(position)
-        return jnp.where(position >= cycles, 1.0, jnp.minimum(within / rising, 1.0))
+        step = jnp.asarray(step)
+        within = jnp.mod(step * cycles, steps) / steps  # exact at the start of a cycle
+        return jnp.where(step >= steps, 1.0, jnp.minimum(within / rising, 1.0))
 
     return schedule
 

@@ -46,6 +46,9 @@ def test_a_cycle_rises_then_rests_and_begins_anew():
     np.testing.assert_allclose(at(schedule, 0, 5, 10, 19), [0, 0.5, 1, 1])
     np.testing.assert_allclose(at(schedule, 20, 25, 70, 79), [0, 0.5, 1, 1])
     np.testing.assert_allclose(at(schedule, 80, 85, 10_000), [1, 1, 1])
+    for steps in (12, 52, 220, 31_416):  # whose parts are not numbers of float32
+        starts = [steps * cycle // 4 for cycle in range(4)]
+        assert not at(cyclical_schedule(steps, cycles=4), *starts).any()
 
 
 def test_a_sigmoid_is_a_half_in_the_middle_and_symmetric():

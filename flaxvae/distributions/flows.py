@@ -152,10 +152,13 @@ class Autoregressive:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class AffineCoupling:
-    """Scales and shifts the second half of x by the first, then reverses the order.
+    """Scales and shifts all but the first C dimensions by these, then reverses all.
+
+    Of an odd number of dimensions the middle one is changed only if layers of C = (D +
+    1) / 2 and (D - 1) / 2 take turns.
 
     Attributes:
-      kernel_in: ``(C, H)`` for a first half of C = ceil(D / 2) dimensions.
+      kernel_in: ``(C, H)``.
       bias_in: ``(H,)``.
       kernel_out: ``(H, 2 (D - C))``: of a, then m.
       bias_out: ``(2 (D - C),)``.

@@ -327,12 +327,15 @@ def mmd_with_error(
     jackknife of such means Arvesen, "Jackknifing U-Statistics", 1969.
     """
     check_choice("kernel", kernel, get_args(Kernel))
-    x, y = (np.asarray(a, np.float32) for a in (x, y))
+    x, y = (np.asarray(a, np.float64) for a in (x, y))
     if x.shape != y.shape or x.ndim != 2 or len(x) < 3:
         raise InputError(
             f"both samples must have one shape (N, D), N >= 3, got {x.shape} and "
             f"{y.shape}"
         )
+    # Distances are differences of squares, which cancel far from 0.
+    middle = (x.mean(axis=0) + y.mean(axis=0))[None] / 2
+    x, y = ((a - middle).astype(np.float32) for a in (x, y))
     N = len(x)
     size = int(max(1, min(N, memory_budget // (4 * 4 * N))))
     sums = np.concatenate(

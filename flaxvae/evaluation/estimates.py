@@ -73,7 +73,8 @@ def estimate_mean(
 
     Returns:
       The estimate. The error is that of the mean of independent examples; with weights
-      w_n that sum to 1 the root of sum_n w_n^2 (x_n - mean)^2. None for one example.
+      w_n that sum to 1 the root of sum_n w_n^2 (x_n - mean)^2 / (1 - sum_n w_n^2),
+      which for equal weights is that without weights. None for one example.
     """
     x = np.asarray(values, np.float64)
     if weights is None:
@@ -84,7 +85,10 @@ def estimate_mean(
         share = np.asarray(weights, np.float64) / np.sum(weights, dtype=np.float64)
         mean = share @ x
         count = int(np.count_nonzero(share))
-        error = np.sqrt(share**2 @ (x - mean) ** 2) if count > 1 else None
+        squares = share**2
+        error = None
+        if count > 1:
+            error = np.sqrt(squares @ (x - mean) ** 2 / (1 - squares.sum()))
     return Estimate(mean.tolist(), None if error is None else error.tolist(), unit)
 
 

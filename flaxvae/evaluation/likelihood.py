@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import flax.linen as nn
 import jax
@@ -21,6 +21,7 @@ from flaxvae.distributions.levels import LevelPosterior
 from flaxvae.dtypes import narrow
 from flaxvae.evaluation.batches import map_batches
 from flaxvae.evaluation.bound import check_examples
+from flaxvae.evaluation.estimates import estimate_mean
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE, bytes_per_row
 from flaxvae.latent.keys import draw_key
 from flaxvae.models.bind import apply_bound
@@ -102,24 +103,15 @@ def estimate_nll(
             on_progress(done)
     log_p, samples, groups = (np.concatenate(each) for each in zip(*found, strict=True))
     check_terms("log p(x):", {"log_likelihood": log_p})
-    nll, n = -log_p, len(log_p)
+    nll = -log_p
     variance = monte_carlo_variance(groups, num_samples, split.weights)
     error = None if variance is None else variance**0.5
-    if split.weights is not None:
-        share = np.asarray(split.weights, np.float64) / split.total_weight
-        mean = float(share @ nll)
-        spread = float(np.sqrt(share**2 @ (nll - mean) ** 2))
-        return {
-            "nll": mean,
-            "nll_monte_carlo_error": error,
-            "nll_standard_error": spread if np.count_nonzero(share) > 1 else None,
-            "nll_effective_samples": float(share @ samples),
-        }
+    found = estimate_mean(nll, split.weights)
     return {
-        "nll": float(nll.mean()),
+        "nll": cast(float, found.value),
         "nll_monte_carlo_error": error,
-        "nll_standard_error": float(nll.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
-        "nll_effective_samples": float(samples.mean()),
+        "nll_standard_error": cast(float | None, found.standard_error),
+        "nll_effective_samples": float(np.average(samples, weights=split.weights)),
     }
 
 

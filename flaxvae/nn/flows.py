@@ -20,7 +20,7 @@ def affine_parameters(
       Kernel and bias into the hidden layer, kernel and bias out of it.
     """
     zeros = nn.initializers.zeros_init()
-    normal = nn.initializers.lecun_normal()
+    normal = nn.initializers.lecun_normal() if inputs else zeros  # of no entries
     H, F = module.width, jnp.float32
     return (
         module.param(f"{name}_kernel_in", normal, (inputs, H), F),

@@ -142,7 +142,7 @@ class FlowPrior(nn.Module):
         D, layers = self.latent_dim, []
         for i in range(self.num_flows):
             if self.flow == "coupling":
-                kept = (D + 1) // 2
+                kept = (D + 1 - i % 2) // 2  # in turns, or the middle stays as it is
                 kernels = affine_parameters(self, f"flow_{i}", kept, D - kept)
                 layers.append(AffineCoupling(*kernels))
             else:

@@ -13,6 +13,8 @@ from flaxvae.checks import check_above, check_at_least, check_below, check_choic
 from flaxvae.collectives import gather_rows, sum_over_devices
 from flaxvae.dtypes import narrow
 
+LEAST_USE = 1e-12  # moving average of an entry's uses; below it rounding decides
+
 Distance = Literal["euclidean", "cosine"]
 DISTANCES: tuple[Distance, ...] = get_args(Distance)
 
@@ -166,6 +168,10 @@ class VectorQuantizer(nn.Module):
         uses = jnp.where(is_dead, mean_use, uses)
         fresh = everyone[picked] * mean_use
         sums = jnp.where(is_dead[:, None], fresh, sums)
+        # Without restarts an entry that is not used stays where it is.
+        is_void = (uses < LEAST_USE)[:, None]
+        uses = jnp.maximum(uses, LEAST_USE)
+        sums = jnp.where(is_void, self.average.value * LEAST_USE, sums)
         self.uses.value, self.sums.value = uses, sums
         self.average.value = self._bound(sums / uses[:, None])
 

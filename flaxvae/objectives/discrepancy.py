@@ -135,15 +135,15 @@ def mmd(x: jax.Array, y: jax.Array, kernel: Kernel = "rbf") -> jax.Array:
     """
     check_choice("kernel", kernel, KERNELS)
 
-    def mean(a: jax.Array, b: jax.Array, pairs: int) -> jax.Array:
-        values = kernel_values(a, b, kernel)
-        if a is b:  # an example does not pair with itself
-            values = jnp.where(jnp.eye(len(a), dtype=bool), 0.0, values)
-        return values.sum() / pairs
+    def mean_within(a: jax.Array) -> jax.Array:
+        is_same = jnp.eye(len(a), dtype=bool)  # an example does not pair with itself
+        values = jnp.where(is_same, 0.0, kernel_values(a, a, kernel))
+        return values.sum() / (len(a) * (len(a) - 1))
 
     N, M = len(x), len(y)
     check_at_least("examples that are compared", min(N, M), 2)
-    return mean(x, x, N * (N - 1)) + mean(y, y, M * (M - 1)) - 2 * mean(x, y, N * M)
+    between = kernel_values(x, y, kernel).sum() / (N * M)
+    return mean_within(x) + mean_within(y) - 2 * between
 
 
 def kernel_values(a: jax.Array, b: jax.Array, kernel: Kernel) -> jax.Array:

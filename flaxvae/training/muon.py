@@ -36,7 +36,7 @@ def muon(is_kernel: Callable[[PyTree], PyTree]) -> optax.GradientTransformation:
     Args:
       is_kernel: from parameters to a tree of booleans. A kernel has shape ``(in, out)``
         or ``(H, W, in, out)``; an axis before these holds the layers that a scan has
-        stacked, one matrix each.
+        stacked, or the taps of a convolution over series, one matrix each.
     """
     return optax.partition(
         {

@@ -133,6 +133,8 @@ def test_the_mmd_and_its_jackknife_are_those_of_loops(kernel):
         found = mmd_with_error(x, y, kernel=kernel, memory_budget=budget)
         numbers = found.value, found.standard_error
         assert numbers == pytest.approx(expected, rel=1e-4)
+    far = mmd_with_error(x + 1e5, y + 1e5, kernel=kernel)
+    assert (far.value, far.standard_error) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_error_of_the_mmd_is_its_spread():

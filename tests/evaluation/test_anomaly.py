@@ -146,7 +146,7 @@ def test_the_trimmed_objective_leaves_the_highest_losses_out():
     key = jax.random.key(0)
     variables = jax.jit(functools.partial(model.init, method=ELBO()))(key, x, key=key)
 
-    def losses(objective):
+    def losses(objective, x=x):
         apply = jax.jit(functools.partial(model.apply, method=objective))
         return apply(variables, x, key=key)["loss"]
 
@@ -154,6 +154,9 @@ def test_the_trimmed_objective_leaves_the_highest_losses_out():
     found = losses(TrimmedELBO(beta=0.5, trim=0.25)).mean()
     np.testing.assert_allclose(found, np.sort(every)[:6].mean(), rtol=1e-5)
     np.testing.assert_allclose(losses(TrimmedELBO(beta=0.5)), every, rtol=1e-6)
+    x = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
+    two = np.asarray(losses(TrimmedELBO(beta=0.5, trim=0.9), x))
+    assert np.count_nonzero(two) == 2
 
 
 def test_columns_are_standardized_and_constant_ones_left_out(rows):

@@ -188,7 +188,10 @@ def test_weighted_means_have_the_error_of_weighted_sums():
     found = estimate_mean(values, np.array([1.0, 2.0, 1.0]))
     assert found.value == pytest.approx(11 / 4)
     squares = np.array([1, 4, 1]) / 16 @ (values - 11 / 4) ** 2
-    assert found.standard_error == pytest.approx(np.sqrt(squares))
+    assert found.standard_error == pytest.approx(np.sqrt(squares / (1 - 6 / 16)))
+    equal = estimate_mean(values, np.full(3, 7.0))
+    plain = estimate_mean(values).standard_error
+    assert equal.standard_error == pytest.approx(plain)
     assert estimate_mean([3.0]).standard_error is None
     assert estimate_mean([3.0, 4.0], np.array([1.0, 0.0])).standard_error is None
 

@@ -116,6 +116,17 @@ def test_repeated_rows_have_balls_of_radius_zero_which_hold_themselves(rng):
     assert values(x, x + 1e-2, k=5) == dict.fromkeys(NAMES, 0.0)
 
 
+@pytest.mark.parametrize("spread", [1e-2, 1e-4])
+def test_tight_clusters_far_from_each_other(spread, rng):
+    centers = rng.normal(size=(4, 30))
+    real, generated = (
+        centers[rng.integers(0, 4, 40)] + spread * rng.normal(size=(40, 30))
+        for _ in range(2)
+    )
+    expected = loop(real, generated, 3)
+    assert values(real, generated, k=3) == pytest.approx(expected, abs=1e-9)
+
+
 def test_a_subset_of_modes_loses_recall_and_coverage_but_not_precision(rng):
     modes = np.array([[0.0, 0], [20, 0], [0, 20], [20, 20]])
     real, half = (

@@ -13,6 +13,7 @@ from flaxvae.distributions import MultivariateNormal
 from flaxvae.models import build_vae
 from flaxvae.models.description import describe_module, module_from_description
 from flaxvae.models.variables import variable_shapes
+from flaxvae.nn import FlowPrior
 from flaxvae.objectives import ELBO
 from flaxvae.training import Optimization, Trained, Training, fit
 from flaxvae.training.optimizers import adam
@@ -217,6 +218,23 @@ FLOWS = {
         "prior_flows": 2,
     },
 }
+
+
+@pytest.mark.parametrize("D", [1, 2, 3, 5])
+def test_a_flow_of_couplings_changes_every_dimension(D):
+    prior = FlowPrior(D, "coupling", num_flows=2, width=4)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32),
+        jax.eval_shape(prior.init, jax.random.key(0)),
+    )
+    eps = rng.normal(size=(7, D)).astype(np.float32)
+    flow = prior.apply(params)
+    z, log_det = flow._forward(eps)
+    assert (np.asarray(z) != eps).all() and (np.asarray(log_det) != 0).all()
+    np.testing.assert_allclose(
+        flow.log_prob(z), flow.base.log_prob(eps) - log_det, rtol=1e-3, atol=1e-3
+    )
 
 
 TURNING = ("iaf", "coupling", "autoregressive")  # exact, in another order

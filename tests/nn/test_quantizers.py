@@ -10,7 +10,12 @@ import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.nn import VectorQuantizer
-from flaxvae.nn.quantizers import FiniteScalarQuantizer, k_means, nearest
+from flaxvae.nn.quantizers import (
+    DISTANCES,
+    FiniteScalarQuantizer,
+    k_means,
+    nearest,
+)
 from tests.random_variables import random_values
 
 
@@ -169,6 +174,27 @@ def test_an_entry_is_rarely_used_compared_with_the_mean(count, uses, key):
     variables = {"params": params, "codebook": codebook}
     after = move(quantizer, variables, features, key)["codebook"]
     np.testing.assert_allclose(after["uses"], [50.5 - count / 2, uses], rtol=1e-6)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_an_entry_that_is_not_used_stays_where_it_is_for_good(distance, key):
+    quantizer = VectorQuantizer(3, 2, 0.5, restart_below=0.0, distance=distance)
+    features = features_of((6, 3, 3, 4))
+    variables = init(quantizer, key, features)
+    codebook = jax.tree.map(np.array, variables["codebook"])
+    codebook["codes"] = np.float32([[1, 0], [0, 1], [-0.6, -0.8]])
+    codebook["codes"][2] *= 1 if distance == "cosine" else 1e3
+    codebook["sums"] = codebook["codes"].copy()
+    z = apply(quantizer, variables, features, method="features")
+    low = np.abs(np.asarray(z))  # nearest to one of the others
+    params = {"project": {"kernel": np.eye(2, dtype=np.float32), "bias": np.zeros(2)}}
+    variables = {"params": params, "codebook": codebook}
+    after = move(quantizer, variables, low, key, 400)
+    codes = np.asarray(after["codebook"]["codes"])
+    np.testing.assert_allclose(codes[2], codebook["codes"][2], rtol=1e-5)
+    assert np.isfinite(codes).all() and after["codebook"]["uses"][2] > 0
+    used = np.unique(np.asarray(apply(quantizer, after, low).indices))
+    np.testing.assert_array_equal(used, [0, 1])
 
 
 def test_entries_that_nobody_uses_begin_anew_as_features(key):

@@ -136,6 +136,8 @@ def test_the_discrepancy_is_the_mean_over_pairs(kernel):
     expected = mean(x, x) + mean(y, y) - 2 * mean(x, y)
     arrays = (np.stack(rows).astype(np.float32) for rows in (x, y))
     close(jax.jit(mmd, static_argnums=2)(*arrays, kernel), expected)
+    same = np.float32([[0.0, 1], [2, 1], [5, 5]])
+    close(mmd(same, same, kernel), mmd(same, same.copy(), kernel))
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "imq"])

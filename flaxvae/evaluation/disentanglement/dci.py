@@ -63,8 +63,9 @@ def dci(
       ``per_dimension`` ``(D,)``, ``completeness`` with ``per_factor`` ``(F,)`` and
       ``informativeness`` with ``per_factor``. The standard errors of the first two are
       from trees fitted to five disjoint parts of the examples: the standard deviation
-      of the five scores over sqrt(5); None for fewer than 10 examples. That of
-      informativeness is over the test examples, None for one.
+      of the five scores over sqrt(5), times sqrt(3/2) since the scores are of two
+      thirds of the examples; None for fewer than 10 examples. That of informativeness
+      is over the test examples, None for one.
 
     Raises:
       InputError: as `check_codes`, or unknown trees.
@@ -89,7 +90,8 @@ def dci(
         for rows in np.array_split(rng.permutation(len(z)), PARTS):
             part, _ = _fit(z[rows], factors[rows], z[:1], trees, rng)
             scores.append([score_importance(part)[1], score_importance(part.T)[1]])
-        spread = np.std(scores, axis=0, ddof=1) / math.sqrt(PARTS)
+        spread = np.std(scores, axis=0, ddof=1)
+        spread *= math.sqrt(len(z) / len(train) / PARTS)
         errors = (float(spread[0]), float(spread[1]))
     of_each = right.mean(axis=1)
     accuracy_error = None

@@ -13,6 +13,7 @@ from flaxvae.evaluation.disentanglement.codes import (
     bootstrap,
     check_codes,
     discretize,
+    number_values,
 )
 
 
@@ -61,7 +62,8 @@ def irs(
     codes, factors = check_codes(codes, factors)
     if not 0 < quantile <= 1:
         raise InputError(f"quantile must be > 0 and <= 1, got {quantile}")
-    binned = discretize(factors, bins)
+    values, sizes = number_values(factors)
+    binned = np.where(sizes > bins, discretize(factors, bins), values)
     Groups.of(binned)
 
     def score(rows: np.ndarray | slice) -> tuple[float, np.ndarray]:

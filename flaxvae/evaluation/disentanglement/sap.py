@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from flaxvae.evaluation.disentanglement.codes import (
     Score,
     Seed,
+    are_constant,
     bootstrap,
     check_codes,
     divide_rows,
@@ -111,9 +112,10 @@ def _classify(
 
 def _products(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """What the moments are means of, ``(N, 2D + 2F + DF)``, of centred variables."""
-    scale = np.abs(codes).max(axis=0)
-    z = codes / np.where(scale > 0, scale, 1)
-    z, v = z - z.mean(axis=0), factors - factors.mean(axis=0)
+    z, v = codes - codes.mean(axis=0), factors - factors.mean(axis=0)
+    z[:, are_constant(codes)] = 0  # whatever their mean is rounded to
+    scale = np.abs(z).max(axis=0)
+    z /= np.where(scale > 0, scale, 1)
     cross = (z[:, :, None] * v[:, None, :]).reshape(len(z), -1)  # (N, D*F)
     return np.concatenate([z, z**2, v, v**2, cross], axis=1)
 

@@ -22,8 +22,8 @@ MEMORY_BUDGET = 2**26  # bytes of distances that are computed at once
 MOST_DIRECT = 16  # features up to which squared differences are summed one by one
 # Rounding, by which a distance equal to a radius may lie above it: as a part of the
 # radius, and of the squared norms where a distance is computed as their difference.
-ROUNDING = 1e-6
-FARTHEST = 1e12  # multiples of the real examples' spread, whose squares are float32
+ROUNDING = 1e-12
+FARTHEST = 1e100  # multiples of the real examples' spread, whose squares are finite
 
 
 def precision_recall(
@@ -105,19 +105,24 @@ def measure_neighbours(
     seed: int = 0,
     memory_budget: float = MEMORY_BUDGET,
 ) -> dict[str, Measured]:
-    """All of `precision_recall` and `density_coverage` by the same distances."""
+    """All of `precision_recall` and `density_coverage` by the same distances.
+
+    They are computed in float64: clusters may be thousands of times as far from each
+    other as their examples are.
+    """
     k = as_integer("k", k, 1)
     check_above("memory_budget", memory_budget, 0)
     x, y = _scale(*check_features(real, generated, least=2 * (k + 1)))
     balls = functools.partial(Balls, k=k, memory_budget=memory_budget)
-    values = balls(x).compare(balls(y))
     halves, references = [], []
-    for split in split_halves(len(x), len(y), seed=seed):
-        own = [balls(x[half.real]) for half in split]
-        other = [balls(y[half.generated]) for half in split]
-        first, second = (a.compare(b) for a, b in zip(own, other, strict=True))
-        halves.append((first, second))
-        references.append(own[0].compare(own[1]))
+    with jax.enable_x64():
+        values = balls(x).compare(balls(y))
+        for split in split_halves(len(x), len(y), seed=seed):
+            own = [balls(x[half.real]) for half in split]
+            other = [balls(y[half.generated]) for half in split]
+            first, second = (a.compare(b) for a, b in zip(own, other, strict=True))
+            halves.append((first, second))
+            references.append(own[0].compare(own[1]))
     return summarize_all(values, halves, references)
 
 
@@ -125,7 +130,7 @@ class Balls:
     """Examples with the squared distances to their k-th neighbours.
 
     Args:
-      x: features ``(N, F)`` float32 about 0.
+      x: features ``(N, F)`` about 0.
       k: number of the neighbour, below N.
       memory_budget: see `precision_recall`.
     """
@@ -137,7 +142,7 @@ class Balls:
 
     def chunk(self, num: int) -> int:
         """How many rows are compared with ``num`` others at once."""
-        rows = self.memory_budget // (4 * ARRAYS_AT_ONCE * num)
+        rows = self.memory_budget // (8 * ARRAYS_AT_ONCE * num)
         return int(max(1, min(len(self.x), rows)))
 
     def compare(self, other: "Balls") -> dict[str, float]:
@@ -155,9 +160,9 @@ class Balls:
 
 
 def _scale(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both about the real mean, in units of the real spread, as float32.
+    """Both about the real mean, in units of the real spread.
 
-    What is far from every real example stays far, within the range of float32.
+    What is far from every real example stays far, and its square finite.
     """
     center = real.mean(axis=0)[None]
     largest = np.abs(real - center).max(initial=0.0) or 1.0  # against overflow
@@ -166,7 +171,7 @@ def _scale(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndar
     def scale(x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             scaled = (x - center) / (spread or 1.0)
-        return np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
+        return np.clip(scaled, -FARTHEST, FARTHEST)
 
     return scale(real), scale(generated)
 

@@ -26,6 +26,12 @@ def test_a_perfect_code_has_the_score_1(name):
     assert score.parts["parent"].tolist()[:3] == expected
 
 
+def test_labels_of_few_values_are_only_names():
+    codes = FACTORS.astype(np.float64)
+    named = np.array([-7, 1, 2, 1000])[FACTORS]
+    assert irs(codes, named).value == irs(codes, FACTORS).value == pytest.approx(1)
+
+
 def test_constant_and_duplicated_codes():
     constant = irs(CONSTANT, FACTORS)
     assert (constant.value, constant.standard_error) == (0, 0)

@@ -83,6 +83,8 @@ def test_squared_correlations():
     found = sap(codes, factors, continuous=True).parts["predictability"]
     reference = np.corrcoef(codes.T, factors.T)[:3, 3:] ** 2
     np.testing.assert_allclose(found, reference, atol=1e-12)
+    far = sap(codes + 3e6, factors, continuous=True).parts["predictability"]
+    np.testing.assert_allclose(far, reference, atol=1e-8)
     rows = rng.integers(0, 50, 20)  # as the bootstrap draws them
     found = _squared_correlations(_products(codes, factors)[rows].mean(axis=0), 3)
     reference = np.corrcoef(codes[rows].T, factors[rows].T)[:3, 3:] ** 2
