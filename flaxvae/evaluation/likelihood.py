@@ -106,11 +106,11 @@ def estimate_nll(
     nll = -log_p
     variance = monte_carlo_variance(groups, num_samples, split.weights)
     error = None if variance is None else variance**0.5
-    found = estimate_mean(nll, split.weights)
+    mean = estimate_mean(nll, split.weights)
     return {
-        "nll": cast(float, found.value),
+        "nll": cast(float, mean.value),
         "nll_monte_carlo_error": error,
-        "nll_standard_error": cast(float | None, found.standard_error),
+        "nll_standard_error": cast(float | None, mean.standard_error),
         "nll_effective_samples": float(np.average(samples, weights=split.weights)),
     }
 

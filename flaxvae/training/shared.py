@@ -2,8 +2,12 @@
 
 import contextlib
 import contextvars
+import dataclasses
 import functools
+import hashlib
+import inspect
 from collections.abc import Callable, Hashable, Iterator
+from types import CodeType, FunctionType
 from typing import Any
 
 import jax
@@ -48,7 +52,9 @@ def share_program(
 
     So a model that is applied again, by another seed or with other parameters, is
     not compiled again. Arguments that cannot be hashed, such as a module with an array
-    as a field, have a program of their own in each call.
+    as a field, have a program of their own in each call. A user's module or function
+    has another program when a name that it uses means something else, as after a
+    notebook's cell has been run again; see `find_surroundings`.
 
     Args:
       make: from a model, and what else the program depends on, to a pure function.
@@ -57,7 +63,7 @@ def share_program(
     jit = functools.partial(jax.jit, static_argnames=static_argnames)
 
     @functools.lru_cache(maxsize=32)
-    def compiled(*args: Hashable) -> Program:
+    def compiled(args: tuple[Hashable, ...], surroundings: Hashable) -> Program:
         return Program(jit(make(*args)))
 
     @functools.wraps(make)
@@ -66,9 +72,96 @@ def share_program(
             hash(args)
         except TypeError:
             return Program(jit(make(*args)))
-        return compiled(*args)
+        return compiled(args, find_surroundings(args))
 
     return share
+
+
+PACKAGES = ("builtins", "flax", "flaxvae", "jax", "numpy", "optax")  # nobody's own
+
+
+@dataclasses.dataclass(frozen=True)
+class _Same:
+    """A value that equals itself alone."""
+
+    value: object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+PLAIN = (bool, bytes, float, int, str)
+DEEPEST = 8  # container in containers that is known by what it holds
+
+
+def find_surroundings(value: object) -> tuple[Hashable, ...]:
+    """What a user's code takes from around it: its global and nonlocal variables.
+
+    Those of functions and of the classes of modules anywhere in ``value``, and of
+    functions and classes among these variables, but not those of `PACKAGES`. Numbers,
+    texts, containers and NumPy's arrays are known by what they hold, and so notice a
+    change in place; every other object is itself.
+    """
+    found: list[Hashable] = []
+    queue, seen = [value], set()
+    while queue:
+        value = queue.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, tuple | list):
+            queue += value
+        elif isinstance(value, functools.partial):
+            queue += [value.func, *value.args, *value.keywords.values()]
+        elif isinstance(value, type):
+            if _is_users(value):
+                queue += [*value.__bases__, *vars(value).values()]
+        elif dataclasses.is_dataclass(value):
+            fields = dataclasses.fields(value)
+            queue += [type(value), *(getattr(value, f.name, None) for f in fields)]
+        elif isinstance(value, property):
+            queue.append(value.fget)
+        elif inspect.isfunction(value) and _is_users(value):
+            variables = _variables_around(inspect.unwrap(value))
+            found += [(name, _key(each)) for name, each in variables.items()]
+            queue += variables.values()
+    return tuple(found)
+
+
+def _key(value: object, depth: int = 0) -> Hashable:
+    """What tells a variable's value from others."""
+    if isinstance(value, PLAIN):
+        return type(value), value
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        digest = hashlib.blake2b(np.ascontiguousarray(value).data).digest()
+        return value.shape, str(value.dtype), digest
+    if isinstance(value, list | tuple | dict) and depth < DEEPEST:
+        parts = value.items() if isinstance(value, dict) else value
+        return type(value), tuple(_key(part, depth + 1) for part in parts)
+    return _Same(value)
+
+
+def _is_users(value: type | FunctionType) -> bool:
+    return value.__module__.partition(".")[0] not in PACKAGES
+
+
+def _variables_around(function: FunctionType) -> dict[str, object]:
+    """The global and nonlocal variables of a function and of those within it."""
+    names, codes = set(), [function.__code__]
+    while codes:
+        code = codes.pop()
+        names |= {*code.co_names}
+        codes += [each for each in code.co_consts if isinstance(each, CodeType)]
+    around = function.__globals__
+    variables = {name: around[name] for name in sorted(names) if name in around}
+    cells = function.__closure__ or ()
+    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
+        with contextlib.suppress(ValueError):  # a variable without a value yet
+            variables[name] = cell.cell_contents
+    return variables
 
 
 def _has_tracer(tree: object) -> bool:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -376,10 +375,10 @@ class Trained:
         """``method(model, x)`` of examples as they are stored, in chunks.
 
         Such as ``trained.compute(lambda model, x: model(x), images)`` of a classifier.
-        The same function is compiled once for equal models and equal values of the
-        variables around it that it uses, a new lambda in each call. Without ``check``
-        values may lie out of the data's range, as of samples. ``key`` is as in
-        `encode`.
+        The same function is compiled once for equal models, as long as the variables
+        around it that it uses hold the same numbers, arrays and objects, a new lambda
+        in each call. Without ``check`` values may lie out of the data's range, as of
+        samples. ``key`` is as in `encode`.
 
         Raises:
           InputError: as `encode`.
@@ -391,10 +390,9 @@ class Trained:
             self.check(x)
 
         if key is not None and len(x) and self.preprocessing.has_draws(x.dtype):
-            on_seen = _compile_method(self.model, None, method, _values_around(method))
+            on_seen = _compile_method(self.model, None, method)
             return self._draw_and_apply(on_seen, Batch(x), key)
-        around = _values_around(method)
-        compute = _compile_method(self.model, self.preprocessing, method, around)
+        compute = _compile_method(self.model, self.preprocessing, method)
         apply = functools.partial(compute, self.variables)
         return _in_chunks(apply, Batch(x), self.preprocessing.stored)
 
@@ -652,25 +650,15 @@ def _compile_code(
     return code
 
 
-def _values_around(method: Callable[..., object]) -> object:
-    """The variables of a function's surroundings, with which its program changes."""
-    if not inspect.isfunction(method):
-        return []  # not known: a list cannot be hashed, and no program is shared
-    found = inspect.getclosurevars(method)
-    return (*found.nonlocals.items(), *found.globals.items())
-
-
 @share_program
 def _compile_method(
     model: nn.Module,
     preprocessing: Preprocessing | None,
     method: Callable[..., R],
-    around: object,
 ) -> Compute[R]:
     """Compiles ``compute(variables, batch)``, see `Trained.compute`.
 
-    Without a preprocessing the batch holds the network's inputs. ``around`` are values
-    that the method takes from its surroundings.
+    Without a preprocessing the batch holds the network's inputs.
     """
 
     def compute(variables: VariableDict, batch: Batch[jax.Array]) -> R:

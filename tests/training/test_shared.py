@@ -1,14 +1,19 @@
 """Programs that equal models share."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flaxvae.data import Preprocessing, Split
+from flaxvae.distributions import Normal
+from flaxvae.models import build_vae
 from flaxvae.training import Trained
 from flaxvae.training.evaluate import draw_inputs
-from flaxvae.training.shared import only_compiling, share_program
+from flaxvae.training.shared import find_surroundings, only_compiling, share_program
 from tests.compiled import list_compiled, list_programs
 from tests.evaluation.test_likelihood import Exact
 
@@ -129,7 +134,7 @@ def test_a_function_of_changed_surroundings_is_compiled_again():
     factor = 3.0
     changed = trained.compute(scaled, images())
     np.testing.assert_allclose(changed, 3 * first, rtol=1e-5)
-    weights = np.ones((1, 2), np.float32)  # cannot be hashed
+    weights = np.ones((1, 2), np.float32)
 
     def weighted(model, x):
         return weights * mean(model, x)
@@ -138,3 +143,53 @@ def test_a_function_of_changed_surroundings_is_compiled_again():
     weights *= 2
     changed = trained.compute(weighted, images())
     np.testing.assert_allclose(changed, 2 * first, rtol=1e-5)
+
+
+def own(x):
+    return scale(x)
+
+
+def scale(x):
+    return 2.0 * x
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_module_whose_globals_change_is_compiled_again(monkeypatch, is_nested):
+    """As where a notebook's cell is run again; also behind another function."""
+
+    class Own(Exact):
+        def decode(self, z):
+            p = super().decode(z)
+            changed = [own(p.mean) if is_nested else scale(p.mean) for _ in range(1)]
+            return Normal(changed[0], p.log_var, event_ndim=1)
+
+    def decoded():
+        return np.asarray(dataclasses.replace(exact(), model=Own()).decode(z).mean)
+
+    z = np.ones((3, 2), np.float32)
+    first = decoded()
+    monkeypatch.setitem(globals(), "scale", lambda x: 6.0 * x)
+    np.testing.assert_allclose(decoded(), 3 * first, rtol=1e-5)
+
+
+def test_what_surrounds_a_users_code():
+    table = {"a": [1, np.zeros(2)]}
+
+    class Own(Exact):
+        width: int = 3
+
+        def decode(self, z):
+            return table["a"], scale, self.width, np
+
+    def find():
+        return find_surroundings((Own(), functools.partial(own, 1)))
+
+    first = find()
+    names = [name for name, _ in first]
+    assert {"table", "scale", "np"} <= {*names}
+    assert find() == first and hash(find()) == hash(first)
+    table["a"][1][0] = 1
+    assert find() != first
+    table["a"] = table  # in itself
+    hash(find())
+    assert find_surroundings(build_vae((4,), 2)) == ()
