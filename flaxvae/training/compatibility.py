@@ -86,7 +86,10 @@ def check_batches(
 
 
 def check_weights(objective: Objective, dataset: Dataset) -> None:
-    """Raises `InputError` for weights of examples in terms over the whole batch."""
+    """Raises `InputError` for weights of examples in terms over the whole batch.
+
+    An objective that does not say so is refused by `train_step` if its loss shows it.
+    """
     if dataset.train.weights is not None and objective.has_batch_terms:
         raise InputError(
             "weights must be left out for an objective with batch-level terms, got "

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from flaxvae.batch import Batch
+from flaxvae.batch import Batch, as_batch
+from flaxvae.collectives import mean_over_devices
 from flaxvae.objectives.objective import Objective
 from flaxvae.schedules import Clock
 from flaxvae.training.keys import Stream, stream_key
@@ -241,6 +242,11 @@ class _Call:
         else:
             batch = jax.tree.map(devices.own_part, batch)
         state, terms = self.training.step(run.state, batch)
+        weight = as_batch(batch).weight
+        if run.weight is not None and weight is not None:
+            mean = mean_over_devices(jnp.mean(weight))
+            used = jnp.where(state.skipped == before, mean, 0.0)
+            run = dataclasses.replace(run, weight=run.weight + used)
         return _count(run, state, terms, is_used=state.skipped == before), None
 
     def validate(self, state: TrainState) -> tuple[Metrics, Metrics]:
@@ -274,14 +280,18 @@ class _Call:
             skipped=write(report.skipped, steps - run.counted),
             waited=write(report.waited, waited),
         )
-        zeros = jax.tree.map(jnp.zeros_like, (run.sums, run.counted))
-        return dataclasses.replace(run, sums=zeros[0], counted=zeros[1]), report
+        begun = (run.sums, run.counted, run.weight)
+        sums, counted, weight = jax.tree.map(jnp.zeros_like, begun)
+        run = dataclasses.replace(run, sums=sums, counted=counted, weight=weight)
+        return run, report
 
     def close_epoch(
         self, run: LoopState
     ) -> tuple[LoopState, Metrics, Metrics, Metrics]:
         """Means over the epoch, validation, and what follows from it."""
-        counted = jnp.maximum(run.counted, 1)
+        counted: jax.Array = jnp.maximum(run.counted, 1)
+        if run.weight is not None:
+            counted = jnp.where(run.weight > 0, run.weight, counted)
         train = {name: total / counted for name, total in run.sums.items()}
         validation: Metrics = {}
         codes: Metrics = {}

@@ -88,6 +88,8 @@ class LoopState:
     bad_step: jax.Array  # () int32, the first step with a non-finite number, or -1
     bad_terms: Metrics  # the objective's terms at that step
     best: Best | None = None  # kept for early stopping only
+    # () float32, the mean weights of the batches in ``sums``; None: all examples alike
+    weight: jax.Array | None = None
 
     @property
     def variables(self) -> Variables:
@@ -96,7 +98,11 @@ class LoopState:
 
 
 def create_loop_state(
-    state: TrainState, terms: Metrics, *, early_stopping: bool
+    state: TrainState,
+    terms: Metrics,
+    *,
+    early_stopping: bool,
+    has_weights: bool = False,
 ) -> LoopState:
     """The run at step 0.
 
@@ -104,6 +110,7 @@ def create_loop_state(
       state: the train state.
       terms: what a step reports, by name; only the names and shapes matter.
       early_stopping: whether the best variables are kept.
+      has_weights: whether examples have weights.
     """
     zeros = {name: jnp.zeros((), jnp.float32) for name in terms}
     best = None
@@ -118,6 +125,7 @@ def create_loop_state(
         bad_step=jnp.asarray(-1, jnp.int32),
         bad_terms=jax.tree.map(jnp.copy, zeros),
         best=best,
+        weight=jnp.zeros((), jnp.float32) if has_weights else None,
     )
 
 

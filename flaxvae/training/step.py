@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from flaxvae.batch import Batch, as_batch
+from flaxvae.checks import InputError, show
 from flaxvae.collectives import mean_over_devices
 from flaxvae.data.preprocess import Preprocess
 from flaxvae.dtypes import keep_types, narrow
@@ -87,6 +88,11 @@ def train_step(
             mutable=list(collections),
             rngs={"dropout": key_network, "codebook": key_network},
         )
+        if batch.weight is not None and not terms["loss"].ndim:
+            raise InputError(
+                "weights must be left out for an objective whose loss is one number "
+                f"for the batch, got {show(objective)}"
+            )
         loss = narrow(jnp.mean(_weigh(terms["loss"], batch.weight)))
         metrics = _average_terms(jax.lax.stop_gradient(terms), batch.weight)
         return loss, (metrics, dict(collections))

@@ -304,7 +304,12 @@ class Training:
             monitor = self.optimization.monitor
             watched = objective.monitor if monitor is None else monitor
             check_choice("monitor", watched, terms)
-        return create_loop_state(state, terms, early_stopping=stops_early)
+        return create_loop_state(
+            state,
+            terms,
+            early_stopping=stops_early,
+            has_weights=self.dataset.train.weights is not None,
+        )
 
     def _some_examples(self, count: int) -> jax.Array:
         """Training examples at random as the model sees them, the same for any seed."""

@@ -80,7 +80,8 @@ def test_the_nll_is_a_weighted_mean():
     error = found["nll_monte_carlo_error"]
     assert abs(found["nll"] - expected) < 5 * error < 0.1
     share = weights / weights.sum()
-    spread = np.sqrt(np.sum(share**2 * (nats - expected) ** 2))
+    squares = np.sum(share**2 * (nats - expected) ** 2)
+    spread = np.sqrt(squares / (1 - np.sum(share**2)))
     assert found["nll_standard_error"] == pytest.approx(spread, rel=0.1)
 
 
@@ -98,6 +99,34 @@ def test_a_run_on_weights(vae, stripes, lasting, monkeypatch):
     for line, own in zip(other.history, run.history, strict=True):
         for split in ("train", "validation"):
             assert line[split] == pytest.approx(own[split], rel=2e-4)
+
+
+def test_the_history_holds_weighted_means(vae, stripes):
+    """Also of an epoch that leaves most of the weight out, or all of it."""
+
+    def with_one(vae, x, *, key):
+        terms = objectives.ELBO()(vae, x, key=key)
+        return terms | {"one": jnp.ones(len(x))}
+
+    uneven = np.random.default_rng(0).exponential(size=len(stripes.train)) ** 3
+    alone = np.where(np.arange(len(uneven)) == 3, 1e300, 1.0)
+    for weights in (uneven, alone):
+        train = dataclasses.replace(stripes.train, weights=weights)
+        weighted = dataclasses.replace(stripes, train=train)
+        options = {"epochs": 4, "batch_size": 100, "progress": False}
+        run = fit(vae, weighted, objective=with_one, **options)
+        ones = [line["train"]["one"] for line in run.history]
+        expected = [1.0] * 4 if weights is uneven else [float(one > 0) for one in ones]
+        assert ones == pytest.approx(expected)
+
+
+def test_a_loss_of_the_batch_takes_no_weights(vae, stripes):
+    def loss(vae, x, *, key):
+        terms = objectives.ELBO()(vae, x, key=key)
+        return terms | {"loss": terms["loss"].mean()}
+
+    with pytest.raises(InputError, match="an objective whose loss is one number for"):
+        fit(vae, weigh(stripes, COUNTS), objective=loss, progress=False)
 
 
 @pytest.mark.parametrize(
