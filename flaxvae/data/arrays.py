@@ -98,6 +98,11 @@ def make_dataset(
         )
         for split, part in there.items()
     }
+    own = {as_numbers(part.x, f"x{of[split]}").dtype for split, part in there.items()}
+    if len(own) == 1 and own != {np.dtype(np.uint8)}:
+        wide = np.result_type(*xs.values())  # as_examples has seen one split alone
+        if wide == np.uint16:
+            xs = {split: x.astype(wide) for split, x in xs.items()}
     if xs["train"].dtype == np.float64 or len({x.dtype for x in xs.values()}) > 1:
         xs = {
             split: x.astype(np.float64) if x.ndim < 4 else x for split, x in xs.items()
@@ -350,11 +355,14 @@ def _suggest_axes(shape: tuple[int, ...]) -> str:
 
 def _as_labels(labels: object, count: int, name: str) -> np.ndarray:
     """Labels ``(count,)``, numbers or text."""
+    given = labels
     labels = as_array(labels, name)
     if labels.ndim == 2 and 1 in labels.shape:
         labels = labels.ravel()
     if labels.dtype.kind == "O" and labels.ndim == 1:
         labels = _without_objects(labels, name)
+    if labels.dtype.kind == "U" and _holds_nan(given):
+        raise InputError(f"{name} must be all text, and none missing, got NaN")
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "backslashreplace")
     if labels.ndim != 1 or labels.dtype.kind not in NUMBERS + TEXT:
@@ -367,6 +375,13 @@ def _as_labels(labels: object, count: int, name: str) -> np.ndarray:
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise InputError(f"{name} must be finite, got NaN or infinity")
     return labels
+
+
+def _holds_nan(labels: object) -> bool:
+    """Whether a list of texts has a NaN among them, which NumPy makes a text, too."""
+    if not isinstance(labels, list | tuple):
+        return False
+    return any(isinstance(label, float) and label != label for label in labels)
 
 
 def _without_objects(labels: np.ndarray, name: str) -> np.ndarray:

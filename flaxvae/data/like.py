@@ -80,7 +80,8 @@ def read_new(
         else:
             where = Path(folder) if folder else None
             new, _ = load_source(source, where, images=images, **options)
-        new = _rescale(_number_classes(new, template), template)
+        is_boolean = any(np.asarray(p.x).dtype == bool for p in parts.values())
+        new = _rescale(_number_classes(new, template), template, is_boolean=is_boolean)
         moments = template.preprocessing.standardization
         if moments is not None and moments.on_host is not None:
             new = as_type(new, np.float64)  # which `Standardization.stored` maps
@@ -246,8 +247,11 @@ def _number_classes(new: Dataset, template: Dataset) -> Dataset:
     return dataclasses.replace(map_splits(new, change), class_names=names, notes=notes)
 
 
-def _rescale(new: Dataset, template: Dataset) -> Dataset:
-    """The examples in the template's units: its white, its type, its binarization."""
+def _rescale(new: Dataset, template: Dataset, *, is_boolean: bool = False) -> Dataset:
+    """The examples in the template's units: its white, its type, its binarization.
+
+    ``is_boolean``: they were True, which is white, and False.
+    """
     if new.layout != "images" or template.layout != "images":
         return new
     before, after = new.preprocessing, template.preprocessing
@@ -262,7 +266,7 @@ def _rescale(new: Dataset, template: Dataset) -> Dataset:
             return dataclasses.replace(split, x=x)
 
         new = map_splits(new, change)
-    elif is_integer and template.levels == 2 and new.levels == 2:
+    elif is_integer and (is_boolean or (template.levels == 2 and new.levels == 2)):
         white = np.asarray(after.max_value, template.train.x.dtype)
         new = map_splits(
             new, lambda split: dataclasses.replace(split, x=(split.x != 0) * white)

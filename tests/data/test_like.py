@@ -176,6 +176,12 @@ def test_binarization_is_that_of_the_run(grey):
     assert load(IMAGES, like=binarize(grey, "dynamic")).levels == 2
 
 
+def test_true_is_white(grey):
+    new = load(IMAGES > 128, like=grey)
+    np.testing.assert_array_equal(new.test.x[..., 0], 255 * (IMAGES > 128))
+    assert not new.notes
+
+
 @pytest.mark.parametrize(
     ("x", "options", "message"),
     [

@@ -220,6 +220,17 @@ def test_conditions_stay_beside_the_rows_of_a_table():
         np.testing.assert_array_equal(split.x[:, 0], split.condition)
 
 
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_wide_integers_have_one_type_in_all_splits(is_turned):
+    """Also where those of one split would fit into 8 bits."""
+    both = [np.full((9, 4, 4), top, np.uint16) for top in (200, 4000)]
+    x, test = both[:: -1 if is_turned else 1]
+    data = from_arrays(x, test=test, max_value=5000)
+    assert data.train.x.dtype == data.test.x.dtype == np.uint16
+    with pytest.raises(InputError, match="must have the type and shape of the train"):
+        from_arrays(both[0].astype(np.uint8), test=both[1])
+
+
 def test_splits_of_the_user_stay_as_they_are():
     dataset = from_arrays(
         GREY[:20],
@@ -347,6 +358,7 @@ BAD = [
     (GREY, {"standardized": True}, "standardized is for tables"),
     (GREY, {"data_dir": "a"}, "unknown choice of data 'data_dir'"),
     (GREY, {"test_size": 40}, "test_size must leave a training example"),
+    (GREY, {"labels": ["a", np.nan] * 20}, "train labels must be all text, and none"),
 ]
 
 

@@ -296,7 +296,8 @@ def load(
     Args:
       workdir: the folder that a run wrote.
       model: the model, where it has parts that are not flaxvae's own; otherwise it
-        is rebuilt from ``config.json``.
+        is rebuilt from ``config.json``. What differs from what is described there is
+        named on the standard error stream.
       check: False: also loads a run that failed, to look at its variables and history;
         what it would compute is refused.
 
@@ -345,6 +346,7 @@ def load(
         check_at_least("epochs", epochs or 0, 0)
     if model is not None:
         like = variable_shapes(model, shape)
+        _note_other_model(folder.path, description, describe_module(model))
     else:
         with rebuilding(path, config, "model"):
             model = module_from_description(description)
@@ -431,6 +433,21 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
             # What has config.json is a run: it comes last.
             for path in sorted(new.path.iterdir(), key=_is_config):
                 path.rename(folder.path / path.name)
+
+
+def _note_other_model(
+    folder: Path, before: Mapping[str, Json], now: Mapping[str, object]
+) -> None:
+    old, new = flatten_tree(before), flatten_tree(_as_json(now))
+    names = sorted(name for name in old | new if old.get(name) != new.get(name))
+    if names:
+        more = len(names) - MOST_DIFFERENCES
+        shown = [f"{n} was {old.get(n)}, now {new.get(n)}" for n in names]
+        shown[MOST_DIFFERENCES:] = [f"and {more} more"] if more > 0 else []
+        print(
+            f"NOTE: {folder} holds a run of another model: {'; '.join(shown)}",
+            file=sys.stderr,
+        )
 
 
 def _is_config(path: Path) -> bool:

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import flax.linen as nn
@@ -91,7 +92,7 @@ class Encoder(nn.Module):
         )(x)
 
 
-def test_load_takes_the_users_own_model(stripes, tmp_path):
+def test_load_takes_the_users_own_model(stripes, tmp_path, capsys):
     vae = build_vae(stripes.shape, 2, hidden=(16,), encoder=Encoder())
     trained = untrained(vae, stripes)
     save(trained, tmp_path, stripes)
@@ -101,6 +102,17 @@ def test_load_takes_the_users_own_model(stripes, tmp_path):
     assert "batch_stats" in loaded.variables
     x = stripes.test.x
     np.testing.assert_array_equal(loaded.encode(x).mean, trained.encode(x).mean)
+    assert not capsys.readouterr().err
+    other = build_vae(
+        stripes.shape,
+        2,
+        hidden=(16,),
+        encoder=Encoder(),
+        likelihood="continuous_bernoulli",
+    )
+    flaxvae.load(tmp_path, model=other)
+    assert "NOTE" in (noted := capsys.readouterr().err)
+    assert re.search("holds a run of another model: .*ContinuousBernoulli", noted)
 
 
 def test_load_refuses_other_folders(tmp_path):
