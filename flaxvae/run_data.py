@@ -141,14 +141,12 @@ class TrainedOnData(Trained):
     def _find_class(self, label: int | str | None) -> int | None:
         """The number of a class by its number or its name in the data set.
 
-        Where classes are named by numbers, a number that no class has is a name.
+        A number that is also the name of a class is the name.
         """
         known = [str(name) for name in self._class_names() or ()]
-        is_name = isinstance(label, str)
-        if not is_name and label is not None:
+        if label is not None and not isinstance(label, str):
             number = as_integer("label", label, 0)
-            is_name = number >= len(known) and str(number) in known
-            label = str(number) if is_name else number
+            label = str(number) if str(number) in known else number
         if not isinstance(label, str):
             return label
         if not known:

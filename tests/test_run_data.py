@@ -278,3 +278,7 @@ def test_classes_by_number_and_by_name(images, tmp_path):
         assert run.generate(2, label=label)[1].tolist() == [number] * 2
     with pytest.raises(InputError, match="label must be < 3, got 7"):
         run.generate(2, label=7)
+    named = dataclasses.replace(data, class_names=("1", "2", "3"))
+    run = dataclasses.replace(run, dataset=named)
+    for label, number in ((0, 0), (1, 0), (2, 1), ("2", 1), (3, 2)):
+        assert run.generate(2, label=label)[1].tolist() == [number] * 2

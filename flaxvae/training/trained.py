@@ -225,7 +225,8 @@ class Trained:
             feature may lack the last axis. A single example ``(H, W, C)``, ``(T, F)``
             or ``(F,)`` gives a single code, without the axis N.
           condition: of a conditional model: a class ``(N,)`` or a vector ``(N, C)``
-            for each example, or one class for all.
+            for each example, or one class for all. A class is its number from 0 in the
+            data set's ``class_names``, or its name there as a text.
           key: of dynamic binarization and dequantization; without these it changes
             nothing. See `flaxvae.training.evaluate.draw_inputs`.
 
