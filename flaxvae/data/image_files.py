@@ -83,10 +83,10 @@ def read_picture(path: Path, size: tuple[int, ...] = ()) -> np.ndarray:
             image.load()
             return _read_pixels(_turn(image), size)
     except PIL.UnidentifiedImageError as error:
-        kinds = ", ".join(FORMATS)
-        raise InputError(
-            f"{path} cannot be read as {kinds}: it is {describe_content(path)}"
-        ) from error
+        kinds, content = ", ".join(FORMATS), describe_content(path)
+        is_one = any(kind in content.split() for kind in FORMATS)
+        reason = "it is damaged or cut off" if is_one else f"it is {content}"
+        raise InputError(f"{path} cannot be read as {kinds}: {reason}") from error
     except Exception as error:  # Pillow reports damage in many types
         raise unreadable(path, error) from error
 

@@ -31,7 +31,7 @@ KINDS = {
 CAPTIONS = {  # of files that no function of `pictures` draws
     "loop": "A loop through the codes of test images.",
     "manifold_over_training": "Decoded images on a grid of codes, over training.",
-    "scatter_over_training": "Posterior means over training, coloured by class.",
+    "scatter_over_training": "Codes over training, coloured by class.",
     "nll_by_draws": "The estimate of -log p(x) by the number of importance samples.",
     "posteriors": "q(z|x) beside the true posterior of single examples, on a grid.",
     "probe": "What simple classifiers read from codes.",

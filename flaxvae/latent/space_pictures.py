@@ -12,6 +12,7 @@ from flaxvae.latent.density import aggregate_log_density, posterior_ellipses
 from flaxvae.latent.geometry import geodesic, magnification, mean_decoder
 from flaxvae.latent.over_training import choose_epochs, project
 from flaxvae.latent.paths import posterior_values, traverse
+from flaxvae.models import Autoencoder
 from flaxvae.training.diagnostics import ACTIVE_KL
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def reparameterization(context: Context) -> "Figure | None":
 
 
 def latent_over_training(context: Context) -> "Figure | None":
-    """Posterior means after some epochs, coloured by class, on the same axes."""
+    """Codes after some epochs, coloured by class, on the same axes."""
     from flaxvae.latent.figures.over_training import plot_latent_over_training
 
     kept = context.snapshots
@@ -145,11 +146,13 @@ def latent_over_training(context: Context) -> "Figure | None":
     chosen = choose_epochs(np.array([each.epoch for each in kept]), PANELS)
     codes, axis_labels = project(kept)
     rest = ", the two widest dimensions" if kept[-1].codes.shape[1] > 2 else ""
+    is_plain = isinstance(context.trained.model, Autoencoder)
+    kind = "Codes" if is_plain else "Posterior means"
     return plot_latent_over_training(
         [kept[i].epoch for i in chosen],
         codes[chosen],
         kept[-1].labels,
-        title=f"Posterior means over training{rest}: {context.title}",
+        title=f"{kind} over training{rest}: {context.title}",
         axis_labels=axis_labels,
         class_names=context.dataset.class_names,
     )

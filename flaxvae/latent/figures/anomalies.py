@@ -20,6 +20,7 @@ from flaxvae.latent.figures.style import (
 BINS = 60
 SHOWN = 0.999  # of the scores a histogram shows; higher ones are in its last bar
 MOST_ROWS, MOST_COLUMNS = 15, 15  # of a table of contributions
+LEGEND_ABOVE = 1.35  # heights of the highest bar that leave room for the legend
 MOST_IMAGES = 10
 NAME_CHARACTERS = 18
 NORMAL, ANOMALY, GREY = CLASS_COLORS[0], CLASS_COLORS[2], "#717581"
@@ -59,11 +60,13 @@ def plot_score_histograms(
             ("anomalies", ANOMALY, labels == 1),
         ]
     figure, axes, width = open_axes(ax, 6.4, 3.6)
+    highest = 0.0
     for name, color, chosen in kinds:
         if not chosen.any():
             continue
         counts, _ = np.histogram(np.clip(scores[chosen], low, high), edges)
         share = counts / chosen.sum()
+        highest = max(highest, float(share.max()))
         label = f"{name} ({chosen.sum():,})"
         axes.stairs(share, edges, fill=True, color=color, alpha=0.35)
         axes.stairs(share, edges, color=color, linewidth=1.3, label=label)
@@ -76,13 +79,13 @@ def plot_score_histograms(
         label=f"threshold {threshold:.3g}: {above:.1%} of rows above",
     )
     axes.set_xlim(low, high)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, LEGEND_ABOVE * highest)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     note = ", the highest ones in the last bar" if scores.max() > high else ""
     axes.set_xlabel(f"anomaly score{note}")
     axes.set_ylabel("share of rows")
     strip(axes)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper right")
     set_title(axes, title, width)
     return figure
 
