@@ -231,6 +231,11 @@ COLOUR = PIL.Image.fromarray(RNG.integers(0, 256, (8, 6, 3), dtype=np.uint8))
         ),
         ("a.png", lambda p: p.write_bytes(b"\0\0\0\x18ftypheic"), "it is a HEIC image"),
         ("a.png", lambda p: p.write_bytes(b"<!doctype html>"), "it is an HTML page"),
+        (
+            "a.png",
+            lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n\0\0"),
+            "it is damaged or",
+        ),
         ("a.png", lambda p: p.write_bytes(b""), "it is empty"),
         (
             "a.heic",

@@ -23,7 +23,7 @@ from flaxvae.latent.over_training import (
     read_snapshots,
 )
 from flaxvae.latent.space_pictures import latent_over_training
-from flaxvae.models import build_vae
+from flaxvae.models import build_autoencoder, build_vae
 from flaxvae.training import Engine, Optimization, Training, fit
 
 RUN = {"progress": False, "engine": Engine(devices=1)}
@@ -150,13 +150,20 @@ def many():
     ]
 
 
-def show(snapshots, names=("ant", "bee", "cat")):
-    dataset = SimpleNamespace(class_names=names)
-    return SimpleNamespace(snapshots=snapshots, title="t", dataset=dataset)
+def show(snapshots, names=("ant", "bee", "cat"), model=None):
+    return SimpleNamespace(
+        snapshots=snapshots,
+        title="t",
+        dataset=SimpleNamespace(class_names=names),
+        trained=SimpleNamespace(model=model),
+    )
 
 
 def test_panels_have_the_same_axes_and_classes_their_colours(many):
+    figure = latent_over_training(show(many, model=build_autoencoder((4,), 2)))
+    assert figure.get_suptitle().startswith("Codes over training")
     figure = latent_over_training(show(many))
+    assert figure.get_suptitle().startswith("Posterior means over training")
     assert [axes.get_title() for axes in figure.axes] == [
         "epoch 1",
         "epoch 4",

@@ -8,6 +8,7 @@
 ``tensorboard/``   event files, if asked for
 ``profile/``       a trace of one compiled call, if asked for
 ``summary.json``   the final numbers
+``after_N_epochs/``  figures and numbers of a run that has gone on since
 """
 
 import contextlib
@@ -73,6 +74,11 @@ COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
 OTHER_DATA = " (other examples, another order, other conditions or weights)"
 # Data that moved, or whose test split or labels are others, train the same model.
 NOT_COMPARED = ("origin", "notes", "source", "fingerprints", EPOCHS)
+REPORTS = (  # what describes a run after its last epoch; a finished one has the last
+    *("gallery.html", "figures", "explorer.html", "samples.npz", "codes.npz"),
+    *("codes.parquet", "evaluation.json", "probe.json", "recognition.json"),
+    "summary.json",
+)
 ABOUT_EXAMPLES = ("fingerprints", "source")  # their names depend on the data
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # not the user's choice
 
@@ -93,7 +99,8 @@ class RunFolder:
     def open(self, config: Mapping[str, object]) -> None:
         """Creates the folder, or checks that it belongs to a run of this config.
 
-        A config with more epochs, and otherwise the same, replaces the one before.
+        A config with more epochs, and otherwise the same, replaces the one before, and
+        what was reported of fewer epochs is set aside.
 
         Raises:
           InputError: the folder cannot be written, or it holds another run; the
@@ -106,6 +113,7 @@ class RunFolder:
             self._check_same_settings(before, now)
             self._check_same_program(before, now)
             if _epochs(now) != _epochs(before):
+                self._set_reports_aside(_epochs(before))
                 write_json(self._config, now)
             elif _is_news(_part(before, "data"), _part(now, "data")):
                 write_json(self._config, {**before, "data": now["data"]})
@@ -120,6 +128,17 @@ class RunFolder:
             raise InputError(
                 f"workdir must be a writable folder, got {str(self.path)!r} ({reason})"
             ) from error
+
+    def _set_reports_aside(self, epochs: int) -> None:
+        """Moves what describes a finished run into ``after_N_epochs``."""
+        if not self._summary.exists():
+            return
+        aside = self.path / f"after_{epochs}_epochs"
+        with writing(aside):
+            aside.mkdir(exist_ok=True)
+            for name in REPORTS:
+                if (self.path / name).exists() and not (aside / name).exists():
+                    (self.path / name).rename(aside / name)
 
     def check_settings(self, config: Mapping[str, object]) -> None:
         """Raises `InputError` as `open` would, for what needs no compiled program.

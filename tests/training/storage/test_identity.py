@@ -315,11 +315,22 @@ def test_a_finished_run_goes_on_for_more_epochs(vae, bare, tmp_path):
     )
     long = fit(four, progress=False)
     fit(two, workdir=tmp_path, progress=False)
+    reports = {"figures/samples.png", "probe.json", "summary.json"}
+    for name in (*reports, "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    fit(two, workdir=tmp_path, progress=False)
+    assert all((tmp_path / name).exists() for name in reports)
     longer = fit(four, workdir=tmp_path, progress=False)
     assert same(long.variables, longer.variables)
     assert long.history == longer.history
     config = RunFolder(tmp_path).config
     assert config["settings"]["optimization"]["epochs"] == 4
+    # Of two epochs, not of four.
+    for name in reports:
+        assert (tmp_path / "after_2_epochs" / name).exists()
+        assert not (tmp_path / name).exists()
+    assert (tmp_path / "notes.txt").exists()
     with pytest.raises(InputError, match="its epochs were 4, now 3"):
         fit(three, workdir=tmp_path, progress=False)
 
