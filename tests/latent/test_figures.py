@@ -1,5 +1,7 @@
 """What a figure shows, read back from Matplotlib's own objects."""
 
+import re
+
 import matplotlib as mpl
 import numpy as np
 import PIL.Image
@@ -631,3 +633,33 @@ def test_groups_keep_their_colours_where_others_have_failed():
         points_drawn = [x for x in figure.axes[0].lines if len(x.get_xdata()) == 1]
         colors = dict.fromkeys(line.get_color() for line in points_drawn)
         assert list(colors) == style.class_colors(3)[1:]
+
+
+def test_dates_of_a_table_are_shown_as_dates():
+    schema = TableSchema(
+        (
+            Column("day", "real", "date32[day]", low=18262.0, high=19000.0),
+            Column("seen", "real", "timestamp[us]", low=1.6e9, high=1.7e9),
+            Column("income", "real", "double", low=0.0, high=1.0),
+        )
+    )
+    rng = np.random.default_rng(0)
+    data = rng.uniform([18262, 1.6e9, 0], [19000, 1.7e9, 1], (50, 3))
+    for plot in (figures.plot_columns, figures.plot_column_samples):
+        figure = plot(data, data, None, title="t", schema=schema)
+        figure.draw_without_rendering()
+        day, seen, income = (
+            [label.get_text() for label in axes.get_xticklabels()]
+            for axes in figure.axes
+        )
+        assert all(re.fullmatch(r"20\d\d-\d\d-\d\d", text) for text in (*day, *seen))
+        assert not any("-" in text for text in income)
+
+
+def test_no_point_of_a_tables_scatter_is_cut_unless_it_is_far_away():
+    x = np.linspace(0.0, 1.0, 1000)[:, None]
+    far = np.where(x == 1, 50.0, x)
+    for values in (x, far):
+        axes = figures.plot_columns(values, x, ["a"], title="t").axes[0]
+        low, high = axes.get_xlim()
+        assert low < 0 and 1.0 < high < 1.2

@@ -1,13 +1,17 @@
 """Rows of numbers, column by column."""
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from flaxvae.data.schema import MISSING, TableSchema
+from flaxvae.data.schema import MISSING, Column, TableSchema
 from flaxvae.latent.figures.style import (
     CLASS_COLORS,
     DPI,
@@ -22,12 +26,28 @@ MAX_ROWS = 2_000  # rows of a table in one panel
 MAX_BARS = 12  # categories in one panel
 DATA = ("data", "#94a4a2", True)  # name, colour, whether it is filled
 SAMPLES = ("samples", CLASS_COLORS[0], False)
+WIDEST = 2.0  # ranges of all but the outermost hundredth that a scatter may span
 LINE_CHARACTERS = 44  # below a panel
 SLANTED_CHARACTERS = 14  # of a category's name
 NAME_CHARACTERS = 30  # of a column's name above its panel
 
 
-Panel = tuple[str, slice, Sequence[str] | None]  # name, features, categories
+class Panel(NamedTuple):
+    """One column of a table.
+
+    Attributes:
+      name: of the column.
+      features: which of the numbers of a row it has.
+      bars: names of its categories, or None.
+      unit: of a date or a time, NumPy's name of what is counted since 1970; or None.
+    """
+
+    name: str
+    features: slice
+    bars: Sequence[str] | None = None
+    unit: Literal["D", "s"] | None = None
+
+
 Kind = tuple[np.ndarray, str, str, bool]  # values, and as `DATA` and `SAMPLES`
 
 
@@ -55,7 +75,7 @@ def plot_columns(
     panels = _list_panels(originals.shape[1], names, schema)
 
     def draw(axes: Axes, i: int) -> None:
-        _, features, bars = panels[i]
+        _, features, bars, unit = panels[i]
         x, y = originals[shown, features], reconstructions[shown, features]
         if bars is not None:
             _draw_probabilities(axes, x, y, bars, rng)
@@ -65,12 +85,18 @@ def plot_columns(
             x, y = (v + rng.uniform(-0.2, 0.2, v.shape) for v in (x, y))
         axes.axline((0, 0), slope=1, color="#717581", linewidth=0.8, linestyle=":")
         axes.scatter(x, y, s=6, alpha=0.5, color=CLASS_COLORS[0], linewidths=0)
-        axes.set_xlim(*_limits(x))
-        axes.set_ylim(*_limits(y))
-        axes.locator_params(nbins=6 if is_whole else 5, integer=is_whole)
+        axes.set_xlim(*_wide_limits(x))
+        axes.set_ylim(*_wide_limits(y))
+        if unit is not None:
+            _show_dates(axes.xaxis, unit, 2)
+            _show_dates(axes.yaxis, unit, 4)
+        else:
+            axes.locator_params(nbins=6 if is_whole else 5, integer=is_whole)
 
     labels = ("original", "reconstruction")
-    return _plot_panels(panels, draw, labels, title)
+    has_line = any(panel.bars is None for panel in panels[:MAX_PANELS])
+    note = "dotted: equal to the original" if has_line else ""
+    return _plot_panels(panels, draw, labels, title, note)
 
 
 def plot_column_samples(
@@ -96,12 +122,14 @@ def plot_column_samples(
         samples = schema.snap(samples)
 
     def draw(axes: Axes, i: int) -> None:
-        _, features, bars = panels[i]
+        _, features, bars, unit = panels[i]
         both = [(data[:, features], *DATA), (samples[:, features], *SAMPLES)]
         if bars is not None:
             _draw_bars(axes, both, bars)
         else:
             _draw_histograms(axes, both)
+        if unit is not None:
+            _show_dates(axes.xaxis, unit, 2)
         axes.set_yticks([])
 
     figure = _plot_panels(panels, draw, ("value", "frequency"), title)
@@ -122,17 +150,37 @@ def _list_panels(
     if schema is None or schema.num_features != count:
         given = list(() if names is None else names)
         given += [f"column {i + 1}" for i in range(len(given), count)]
-        return [(given[i], slice(i, i + 1), None) for i in range(count)]
+        return [Panel(given[i], slice(i, i + 1)) for i in range(count)]
     panels: list[Panel] = []
     for column, features, indicator in schema.slices():
         bars = [MISSING if v is None else str(v) for v in column.values] or None
         if column.kind == "binary" and bars is None:
             bars = ["0", "1"]
-        panels.append((column.name, features, bars))
+        panels.append(Panel(column.name, features, bars, _unit_of(column)))
         if indicator is not None:
             place = slice(indicator, indicator + 1)
-            panels.append((f"{column.name} is missing", place, ["no", "yes"]))
+            panels.append(Panel(f"{column.name} is missing", place, ["no", "yes"]))
     return panels
+
+
+def _unit_of(column: Column) -> Literal["D", "s"] | None:
+    if column.kind in ("binary", "category"):
+        return None
+    if column.type.startswith("date32"):
+        return "D"
+    return "s" if column.type.startswith(("date", "timestamp")) else None
+
+
+def _show_dates(axis: Axis, unit: Literal["D", "s"], most: int) -> None:
+    """Ticks as days, with at most so many intervals between them."""
+
+    def show(value: float, _: object) -> str:
+        with contextlib.suppress(OverflowError, ValueError):
+            return str(np.datetime64(round(value), unit).astype("datetime64[D]"))
+        return ""
+
+    axis.set_major_locator(MaxNLocator(most))
+    axis.set_major_formatter(FuncFormatter(show))
 
 
 def _draw_probabilities(
@@ -232,15 +280,18 @@ def _plot_panels(
     draw: Callable[[Axes, int], None],
     labels: tuple[str, str],
     title: str,
+    note: str = "",
 ) -> Figure:
     """Small panels on a grid, with labels at its left and lower edge."""
     count, shown = len(panels), min(len(panels), MAX_PANELS)
-    note = f"first {shown} of {count} columns" if count > shown else ""
+    notes = [note] if note else []
+    if count > shown:
+        notes.insert(0, f"first {shown} of {count} columns")
     columns = min(shown, 4)
     rows = -(-shown // columns)
     size = (2.6 * columns + 0.4, 2.2 * rows + 0.6)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    set_title(figure, title, size[0], note)
+    set_title(figure, title, size[0], "; ".join(notes))
     for i in range(shown):
         axes = figure.add_subplot(rows, columns, i + 1)
         if i % columns == 0:
@@ -273,6 +324,19 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     else:
         margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin
+
+
+def _wide_limits(values: np.ndarray) -> tuple[float, float]:
+    """Where all lies, if that is not much more than `_limits`."""
+    low, high = _limits(values)
+    values = _finite(values)
+    if not len(values):
+        return low, high
+    margin = 0.04 * (high - low)
+    least, largest = float(values.min()) - margin, float(values.max()) + margin
+    if largest - least > WIDEST * (high - low):
+        return low, high
+    return min(low, least), max(high, largest)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
