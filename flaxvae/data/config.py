@@ -221,6 +221,7 @@ class DataConfig:
         self._check_splits(
             dataset.name, kept, are_fixed=has_fixed_splits, is_part=is_part
         )
+        dataset = transforms.number_rows(dataset)
         if self.num_examples is not None:
             dataset = transforms.take(dataset, self.num_examples, seed=self.split_seed)
         dataset = transforms.split_dataset(

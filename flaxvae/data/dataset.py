@@ -41,6 +41,8 @@ class Split:
         all alike.
       names: what `score` calls each example, ``(N,)`` texts such as the file of an
         image, or None.
+      rows: the number of each example in its source, from 0, ``(N,)`` integers; None:
+        its place in the split.
     """
 
     x: np.ndarray
@@ -49,6 +51,7 @@ class Split:
     condition: np.ndarray | None = None
     weights: np.ndarray | None = None
     names: np.ndarray | None = None
+    rows: np.ndarray | None = None
 
     def batch(self, *, with_labels: bool = False) -> Batch[np.ndarray]:
         """All examples as one batch, as a train step or an evaluation takes them.
@@ -89,7 +92,7 @@ class Split:
         return f"Split({', '.join(texts)})"
 
     def __getitem__(self, index: slice | np.ndarray | list[int]) -> "Split":
-        rest = (*(getattr(self, name) for name in _PARTS[1:]), self.names)
+        rest = (getattr(self, name) for name in (*_PARTS[1:], "names", "rows"))
         chosen = [None if part is None else part[index] for part in rest]
         return Split(self.x[index], *chosen)
 
@@ -371,16 +374,23 @@ def locate_examples(dataset: Dataset) -> dict[str, np.ndarray]:
     """Which example is which, of all splits one after the other, as columns.
 
     Returns:
-      ``split``, its name; ``index``, the number in it; and, where every split has them,
-      ``file`` and ``label``, the number of the class.
+      ``split``, its name; ``index``, the number in it; ``row``, the number in its
+      source, where that is another one; and, where every split has them, ``file`` and
+      ``label``, the number of the class.
     """
     named = zip(SPLITS, dataset.splits, strict=True)
     splits = {name: split for name, split in named if len(split)}
-    sizes = [len(split) for split in splits.values()]
+    places = [np.arange(len(split)) for split in splits.values()]
+    rows = [
+        place if split.rows is None else split.rows
+        for place, split in zip(places, splits.values(), strict=True)
+    ]
     columns = {
-        "split": np.repeat(list(splits), sizes),
-        "index": np.concatenate([np.arange(size) for size in sizes]),
+        "split": np.repeat(list(splits), [len(place) for place in places]),
+        "index": np.concatenate(places),
     }
+    if not all(map(np.array_equal, rows, places)):
+        columns["row"] = np.concatenate(rows)
     for column, attribute in (("file", "names"), ("label", "labels")):
         parts = [getattr(split, attribute) for split in splits.values()]
         if all(part is not None for part in parts):

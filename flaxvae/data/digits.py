@@ -21,7 +21,7 @@ def load_digits() -> Dataset:
     digits = datasets.load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     images = digits.images[order].astype(np.uint8)[..., np.newaxis]  # (N, 8, 8, 1)
-    split = Split(images, digits.target[order].astype(np.int32))
+    split = Split(images, digits.target[order].astype(np.int32), rows=order)
     return Dataset(
         name="digits",
         train=split[:-NUM_TEST],

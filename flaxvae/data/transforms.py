@@ -416,6 +416,15 @@ def condition_on_labels(dataset: Dataset) -> Dataset:
 
 
 @_recorded
+def number_rows(dataset: Dataset) -> Dataset:
+    """Numbers the training examples, which `take` and `split_dataset` divide."""
+    train = dataset.train
+    if train.rows is not None:
+        return dataset
+    train = dataclasses.replace(train, rows=np.arange(len(train)))
+    return dataclasses.replace(dataset, train=train)
+
+
 def take(dataset: Dataset, count: int, *, seed: int = 0) -> Dataset:
     """Keeps a random part of the training split, each class in proportion.
 

@@ -168,8 +168,8 @@ def score_dataset(
 
     Returns:
       The columns of `score`, after ``split`` where there are several, ``index`` in the
-      split, ``file`` of images from a folder, and ``label``, the class, where there are
-      labels.
+      split, ``row`` in the source where that is another number, ``file`` of images from
+      a folder, and ``label``, the class, where there are labels.
 
     Raises:
       InputError: as `score`.

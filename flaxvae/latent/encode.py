@@ -53,7 +53,8 @@ def encode_dataset(
     def encode(split: Split) -> Split:
         if indices:
             return encode_indices(trained, split, seed=seed)
-        return Split(encode_means(trained, split, level=level), split.labels)
+        means = encode_means(trained, split, level=level)
+        return Split(means, split.labels, names=split.names, rows=split.rows)
 
     largest = codebook_size(trained) - 1 if indices else 1.0
     return Dataset(

@@ -490,9 +490,8 @@ def write_codes(codes: Dataset, folder: str | Path) -> list[Path]:
       folder: where the two files go.
 
     Returns:
-      The two paths. Both files hold the split, the number in it and, of labelled data,
-      the label of each example beside its code: ``codes`` ``(N, ...)`` in the first,
-      columns ``z1``, ``z2``, ... in the second.
+      The two paths. Both files hold the columns of `locate_examples` beside the codes:
+      ``codes`` ``(N, ...)`` in the first, columns ``z1``, ``z2``, ... in the second.
     """
     import pyarrow as pa
     import pyarrow.parquet

@@ -7,6 +7,7 @@ import pytest
 
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split, binarize, condition_on_labels, from_arrays
+from flaxvae.data.dataset import locate_examples
 from flaxvae.data.labelled import choose_labelled
 from flaxvae.data.transforms import (
     dequantize,
@@ -171,3 +172,17 @@ def test_static_binarization_never_changes(stripes):
     binary = binarize(stripes, "static")
     sums = [int(split.x.sum()) for split in splits(binary)]
     assert sums == [166515, 24990, 44625]
+
+
+@pytest.mark.parametrize("num_examples", [None, 60])
+def test_examples_that_are_drawn_keep_their_rows(num_examples):
+    x = np.arange(300.0).reshape(100, 3)
+    data = from_arrays(x, test_size=20, num_examples=num_examples)
+    for split in data.splits:
+        np.testing.assert_array_equal(np.asarray(split.x), x[split.rows])
+    located = locate_examples(data)
+    drawn = np.concatenate([split.x for split in data.splits])
+    np.testing.assert_array_equal(drawn, x[located["row"]])
+    assert list(located) == ["split", "index", "row"]
+    whole = from_arrays(x, test=x[:20], validation_size=0)
+    assert "row" not in locate_examples(whole)

@@ -153,7 +153,7 @@ def test_rows_with_their_columns(tmp_path):
     (tmp_path / "b.CSV").rename(tmp_path / "b.csv")
     assert (tmp_path / "b.csv").read_text().startswith('"column 1","column 2"')
     for x, name, message in (
-        (rows, "c", "output must be .npz or .csv for rows"),
+        (rows, "c", "output must be .npz, .csv or .parquet for rows"),
         (IMAGES, "c.csv", "output must be .npz or a folder for images"),
     ):
         with pytest.raises(InputError, match=message):

@@ -121,9 +121,9 @@ def score_table(
       threshold: above which a row is called anomalous.
 
     Returns:
-      The columns ``split``, ``index``, ``file`` and ``label``, as far as they are
-      known, ``score``, ``is_anomaly``, and of a table the three columns that add most
-      to the score, ``column_1`` with ``contribution_1`` first.
+      The columns of `locate_examples`, as far as they are known, ``score``,
+      ``is_anomaly``, and of a table the three columns that add most to the score,
+      ``column_1`` with ``contribution_1`` first.
     """
     scores = detector.score(examples.x)
     table = {**examples.places, "score": scores, "is_anomaly": scores > threshold}
