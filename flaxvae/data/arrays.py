@@ -33,6 +33,7 @@ class ImageOptions(NamedTuple):
       layout: what the axes of an array mean; None: see `choose_layout`.
       channels: least number of channels of the images of a folder: grey ones become
         colour, and colour ones get an alpha channel.
+      divisor: see `find_levels`.
     """
 
     size: tuple[int, ...] = ()
@@ -41,6 +42,7 @@ class ImageOptions(NamedTuple):
     max_value: float | None = None
     layout: Layout | None = None
     channels: int = 1
+    divisor: float = 1.0
 
 
 AS_STORED = ImageOptions()
@@ -150,7 +152,7 @@ def make_dataset(
     labels, class_names = _number_classes(found_labels)
     preprocessing = Preprocessing()
     if train.ndim == 4:
-        xs, preprocessing, guesses = find_levels(xs, images.max_value)
+        xs, preprocessing, guesses = find_levels(xs, images.max_value, images.divisor)
         notes += guesses
     elif images.max_value is not None:
         raise InputError(

@@ -7,7 +7,7 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data.preprocess import Preprocessing
-from flaxvae.data.rows import BLOCK_BYTES, Rows, blocks
+from flaxvae.data.rows import BLOCK_BYTES, Rows, blocks, extent
 
 
 class Levels(NamedTuple):
@@ -24,7 +24,9 @@ class Levels(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def find_levels(xs: Mapping[str, np.ndarray], max_value: float | None = None) -> Levels:
+def find_levels(
+    xs: Mapping[str, np.ndarray], max_value: float | None = None, divisor: float = 1.0
+) -> Levels:
     """Finds the number that means 1.0, and whether the images are binary.
 
     Images are binary if they hold 0 and one other number only, such as 0 and 255;
@@ -35,12 +37,18 @@ def find_levels(xs: Mapping[str, np.ndarray], max_value: float | None = None) ->
     Args:
       xs: images by split, of one type: uint8, uint16 or float32.
       max_value: the number that means white; None: find it.
+      divisor: of other images of the kind: the ``max_value`` of integers, and of floats
+        beyond 1.
 
     Raises:
       InputError: a ``max_value`` that does not fit the numbers.
     """
     xs = dict(xs)
     dtype = next(iter(xs.values())).dtype
+    if divisor != 1 and (
+        dtype.kind != "f" or max(extent(x)[1] for x in xs.values()) > 1
+    ):
+        max_value = divisor
     if max_value is not None:
         return _with_max_value(xs, dtype, float(max_value))
     white = find_binary(xs.values())
@@ -107,7 +115,7 @@ def _with_max_value(
             split: x.times(1 / max_value) if isinstance(x, Rows) else x / max_value
             for split, x in xs.items()
         }
-        return Levels(scaled, Preprocessing(1.0))
+        return Levels(scaled, Preprocessing(divisor=max_value))
     for split, x in xs.items():
         low, high = x.min(), x.max()
         if not (low >= 0 and high <= max_value) and np.isfinite([low, high]).all():
@@ -122,4 +130,4 @@ def _with_max_value(
         whole = {split: x.astype(kind) for split, x in xs.items()}
         return Levels(whole, Preprocessing(max_value))
     divided = {split: x * np.float32(1 / max_value) for split, x in xs.items()}
-    return Levels(divided, Preprocessing(1.0))
+    return Levels(divided, Preprocessing(divisor=max_value))

@@ -218,7 +218,8 @@ def _options_like(
         if is_folder:
             return ImageOptions(size=(height, width), channels=channels)
         return ImageOptions()
-    return ImageOptions(shape=template.shape, order=order)
+    divisor = template.preprocessing.divisor
+    return ImageOptions(shape=template.shape, order=order, divisor=divisor)
 
 
 def _as_test(dataset: Dataset, split: Split, notes: Sequence[str]) -> Dataset:

@@ -134,6 +134,7 @@ class Preprocessing:
         become rows of the table; None for images and rows without names.
       masked: whether NaN in a row stands for a missing value, which the likelihood
         leaves out.
+      divisor: what images of fractional floats were divided by when they were read.
     """
 
     max_value: float = 1.0
@@ -143,6 +144,7 @@ class Preprocessing:
     render: Renderer | None = None
     schema: TableSchema | None = None
     masked: bool = False
+    divisor: float = 1.0
 
     __repr__ = show_fields
 
@@ -254,9 +256,10 @@ class Preprocessing:
             slopes = self.standardization.log_slopes(x, chosen)
             return None if slopes is None else slopes.reshape(len(x), -1).sum(axis=1)
         is_float = np.issubdtype(x.dtype, np.floating)
-        if is_float or self.binarize != "none" or self.render is not None:
+        if self.binarize != "none" or self.render is not None:
             return zeros
         unit = self.max_value + 1 if self.dequantize else self.max_value
+        unit = self.divisor if is_float else unit
         return zeros - math.prod(x.shape[1:]) * math.log(unit)
 
     def blocks(self, num_features: int) -> tuple[Block, ...]:
@@ -307,6 +310,8 @@ class Preprocessing:
             described["schema"] = self.schema.describe()
         if self.masked:
             described["masked"] = True
+        if self.divisor != 1:
+            described["divisor"] = self.divisor
         return described
 
     @staticmethod
@@ -339,6 +344,7 @@ class Preprocessing:
             render=stated.get("render"),
             schema=None if schema is None else TableSchema.from_description(schema),
             masked=stated.get("masked", False),
+            divisor=stated.get("divisor", 1.0),
         )
 
 
@@ -353,6 +359,7 @@ class _Described(TypedDict):
     scores: NotRequired[Mapping[str, Sequence[Sequence[float]]]]
     schema: NotRequired[Mapping[str, object] | None]
     masked: NotRequired[bool]
+    divisor: NotRequired[float]
 
 
 def scale(x: A, max_value: float) -> A:

@@ -106,7 +106,8 @@ def describe_units(trained: Trained) -> str:
         return PER_EXAMPLE
     is_binary = seen.binarize != "none" or seen.render is not None
     is_unknown = likelihood.support is None and not seen.dequantize
-    if is_binary or is_unknown or (seen.max_value == 1.0 and not seen.dequantize):
+    is_own = seen.max_value == 1.0 == seen.divisor and not seen.dequantize
+    if is_binary or is_unknown or is_own:
         return PER_EXAMPLE
     return f"{PER_EXAMPLE}, of values from 0 to 1"
 
@@ -114,6 +115,8 @@ def describe_units(trained: Trained) -> str:
 def _own(trained: Trained) -> str:
     """What the data's own units are."""
     if trained.preprocessing.standardization is None:
+        if trained.preprocessing.divisor != 1:
+            return f"values from 0 to {trained.preprocessing.divisor:g}"
         return f"levels 0 to {trained.preprocessing.max_value:g}"
     is_table = len(trained.data_shape) == 1
     kind = "columns in the table's" if is_table else "features in their"

@@ -1,6 +1,7 @@
 """New data, read as a run has read its own."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas
@@ -174,6 +175,23 @@ def test_binarization_is_that_of_the_run(grey):
     ones = load((IMAGES > 128).astype(np.uint8), like=static)
     np.testing.assert_array_equal(ones.test.x[..., 0] > 0, IMAGES > 128)
     assert load(IMAGES, like=binarize(grey, "dynamic")).levels == 2
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_fractional_floats_are_divided_as_those_of_the_run(tmp_path, is_file):
+    x = RNG.uniform(0, 1000, (60, 6, 5))
+    data = from_arrays(x, max_value=1000, **ALL)
+    described = json.loads(json.dumps(data.describe()))
+    like = Dataset.from_description(described)
+    for new in (x, np.round(x), np.round(x).astype(np.uint16), x / 1000):
+        if is_file:
+            np.save(tmp_path / "new.npy", new)
+            new = tmp_path / "new.npy"
+        found = load(new, like=like)
+        assert found.preprocessing.divisor == 1000
+        np.testing.assert_allclose(found.test.x[..., 0], x / 1000, atol=6e-4)
+    slopes = data.preprocessing.log_slopes(data.train.x)
+    np.testing.assert_allclose(slopes, -30 * np.log(1000))
 
 
 def test_true_is_white(grey):
