@@ -24,6 +24,7 @@ from flaxvae.data.normal_scores import NormalScores
 from flaxvae.types import Block, Json
 
 Kind = Literal["real", "integer", "binary", "category"]
+Unit = Literal["D", "s"]
 
 MISSING = "(missing)"  # of a category, in the name of its feature
 MOST_LEVELS = 200  # of an integer column; the density of one with more is real
@@ -75,6 +76,15 @@ class Column:
             return 0
         count = int(self.high - self.low) + 1
         return count if count <= MOST_LEVELS else 0
+
+
+def unit_of(column: Column) -> Unit | None:
+    """What a column of dates or times counts since 1970, days or seconds; or None."""
+    if column.kind in ("binary", "category"):
+        return None
+    if column.type.startswith("date32"):
+        return "D"
+    return "s" if column.type.startswith(("date", "timestamp")) else None
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ import numpy as np
 
 from flaxvae.capabilities import ConditionTraits, ModelTraits
 from flaxvae.data import Dataset, Split
-from flaxvae.data.schema import MISSING
+from flaxvae.data.schema import MISSING, unit_of
 from flaxvae.latent.classes import name_class
 from flaxvae.training import Trained
 from flaxvae.types import Json
 
 IMAGE_BYTES = 1_400_000  # of the picture with the examples
 ROW_BYTES = 1_000_000  # of examples that are no images, in float16
+UNITS: dict[str | None, Json] = {"D": 86_400, "s": 1}
 GRID = 65  # values between which a column's map to its own units is interpolated
 
 
@@ -47,13 +48,19 @@ def describe_classes(
     return found | {"no_class": NO_CLASS}
 
 
+def count_rows(width: int) -> int:
+    """How many examples of so many numbers, not images, there is room for."""
+    return max(ROW_BYTES // (2 * width), 1)
+
+
 def pack_examples(trained: Trained, x: np.ndarray) -> dict[str, Json]:
     """The examples as the model sees them: a picture of images, or numbers."""
     seen = np.asarray(trained.preprocessing.prepare(np.asarray(x)), np.float32)
     if seen.ndim == 4 and seen.shape[-1] in (1, 3):
         return _pack_images(np.clip(np.nan_to_num(seen), 0.0, 1.0))
-    count = min(len(seen), max(ROW_BYTES // (2 * math.prod(seen.shape[1:])), 1))
-    kept = seen[:count].reshape(count, -1)  # NaN: missing, in tables
+    kept = seen[: count_rows(math.prod(seen.shape[1:]))]
+    count = len(kept)
+    kept = kept.reshape(count, -1)  # NaN: missing, in tables
     if seen.ndim > 2:
         kept = np.nan_to_num(kept)
     return {"count": count, "rows": pack_halves(kept)}
@@ -97,11 +104,15 @@ def describe_columns(trained: Trained, dataset: Dataset, x: np.ndarray) -> Json:
     """The columns of a table or the features of series, in their own units.
 
     ``grid`` and ``own``: equally spaced values that the model sees, from the first to
-    the last of ``grid``, and what they are in the data's units.
+    the last of ``grid``, and what they are in the data's units. ``examples``: the
+    numbers of a table's examples as the table has them. ``unit`` of a date or a time:
+    seconds in what is counted since 1970.
     """
     if len(trained.data_shape) == 3:
         return None
     F = trained.data_shape[-1]
+    is_table = len(trained.data_shape) == 1
+    stored = np.asarray(x, np.float32)[: count_rows(F)] if is_table else None
     seen = np.asarray(trained.preprocessing.prepare(np.asarray(x)), np.float64)
     seen = seen.reshape(-1, F)
     low, high = np.nanmin(seen, axis=0), np.nanmax(seen, axis=0)
@@ -118,6 +129,8 @@ def describe_columns(trained: Trained, dataset: Dataset, x: np.ndarray) -> Json:
             "feature": i,
             "grid": [float(low[i]), float(high[i])],
             "own": pack_floats(own[:, i]),
+            "examples": None if stored is None else pack_singles(stored[:, i]),
+            "unit": None,
         }
 
     schema = trained.preprocessing.schema
@@ -141,6 +154,7 @@ def describe_columns(trained: Trained, dataset: Dataset, x: np.ndarray) -> Json:
             )
             continue
         described = number(column.name, first, column.kind)
+        described["unit"] = UNITS.get(unit_of(column))
         if column.kind == "binary":
             pair = ("no", "yes") if column.type == "bool" else column.values or (0, 1)
             described["values"] = [str(v) for v in pair]
@@ -152,6 +166,11 @@ def pack_floats(values: np.ndarray) -> list[Json]:
     """Numbers with six digits."""
     flat = np.asarray(values, np.float64).reshape(-1)
     return [float(f"{v:.6g}") for v in flat]
+
+
+def pack_singles(values: np.ndarray) -> str:
+    """Numbers as float32 in base64."""
+    return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode()
 
 
 def pack_halves(values: np.ndarray) -> str:

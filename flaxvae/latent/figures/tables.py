@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from flaxvae.data.schema import MISSING, Column, TableSchema
+from flaxvae.data.schema import MISSING, TableSchema, Unit, unit_of
 from flaxvae.latent.figures.style import (
     CLASS_COLORS,
     DPI,
@@ -39,13 +39,13 @@ class Panel(NamedTuple):
       name: of the column.
       features: which of the numbers of a row it has.
       bars: names of its categories, or None.
-      unit: of a date or a time, NumPy's name of what is counted since 1970; or None.
+      unit: see `unit_of`.
     """
 
     name: str
     features: slice
     bars: Sequence[str] | None = None
-    unit: Literal["D", "s"] | None = None
+    unit: Unit | None = None
 
 
 Kind = tuple[np.ndarray, str, str, bool]  # values, and as `DATA` and `SAMPLES`
@@ -156,22 +156,14 @@ def _list_panels(
         bars = [MISSING if v is None else str(v) for v in column.values] or None
         if column.kind == "binary" and bars is None:
             bars = ["0", "1"]
-        panels.append(Panel(column.name, features, bars, _unit_of(column)))
+        panels.append(Panel(column.name, features, bars, unit_of(column)))
         if indicator is not None:
             place = slice(indicator, indicator + 1)
             panels.append(Panel(f"{column.name} is missing", place, ["no", "yes"]))
     return panels
 
 
-def _unit_of(column: Column) -> Literal["D", "s"] | None:
-    if column.kind in ("binary", "category"):
-        return None
-    if column.type.startswith("date32"):
-        return "D"
-    return "s" if column.type.startswith(("date", "timestamp")) else None
-
-
-def _show_dates(axis: Axis, unit: Literal["D", "s"], most: int) -> None:
+def _show_dates(axis: Axis, unit: Unit, most: int) -> None:
     """Ticks as days, with at most so many intervals between them."""
 
     def show(value: float, _: object) -> str:

@@ -1,5 +1,6 @@
 """The page in a browser: its decoder equals JAX's, and its controls work."""
 
+import base64
 import hashlib
 import json
 import os
@@ -291,6 +292,12 @@ def test_columns_have_their_own_units(page, tmp_path):
     np.testing.assert_allclose(shown[inside], own[inside], atol=0.1)
     kinds = [column["kind"] for column in content["columns"]]
     assert kinds == ["real", "integer", "category", "binary"]
+    for i, column in enumerate(
+        content["columns"][:2]
+    ):  # examples as the table has them
+        packed = np.frombuffer(base64.b64decode(column["examples"]), "<f4")
+        rows = content["numbers"]
+        np.testing.assert_allclose(packed, data.test.x[rows, i], rtol=1e-6)
 
 
 def pixels(page):

@@ -27,6 +27,9 @@ function start() {
   const isConditional = Boolean(data.condition);
   const vectors = data.condition?.vectors ? halves(data.condition.vectors, N * data.condition.width) : null;
   const rows = data.examples.rows ? halves(data.examples.rows, data.examples.count * data.shape.reduce((a, b) => a * b)) : null;
+  for (const column of data.columns ?? []) {
+    if (column.examples) column.examples = new Float32Array(decodeBytes(column.examples).slice().buffer);
+  }
   const hasLevels = data.levels.length > 1;
   const code = $("code").textContent;
   const isRandom = Boolean(data.std || data.encoder?.noise.length); // q(z|x) has draws here
@@ -79,11 +82,12 @@ function start() {
   }
 
   let original = null; // the example beside the bars of a table
+  let marked = -1; // its number
 
   function show(x, canvas = mainCanvas) {
     if (isImage) drawImage(canvas, x, data.shape);
     else if (isSeries) drawSeries(canvas, x, data.shape, canvas === mainCanvas);
-    else drawBars(mainBox, x, data.columns, original);
+    else drawBars(mainBox, x, data.columns, original, marked);
     if (canvas === mainCanvas && mainCanvas && mainCanvas.shown !== `${canvas.width}`) {
       mainCanvas.shown = `${canvas.width}`;
       fitPicture();
@@ -148,6 +152,7 @@ function start() {
     const caption = own ? "your image" : i < 0 ? "test example" : `#${data.numbers[i]}${name === null ? "" : ` · ${name}`}`;
     if (!mainCanvas) {
       original = i >= 0 && i < data.examples.count ? rowOf(i) : null;
+      marked = i;
       $("main-caption").textContent = original ? `mean of p(x|z); marks: test example ${caption}` : "mean of p(x|z)";
       return;
     }

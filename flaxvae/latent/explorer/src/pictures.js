@@ -18,6 +18,13 @@ export function formatNumber(v) {
   return v.toLocaleString("en", { maximumSignificantDigits: size >= 1000 ? 6 : 4 });
 }
 
+/** A number of a column, or the date that it is. */
+function formatValue(column, v) {
+  if (!column.unit || !Number.isFinite(v)) return formatNumber(v);
+  const date = new Date(v * column.unit * 1000);
+  return Number.isNaN(date.getTime()) ? "–" : date.toISOString().slice(0, 10);
+}
+
 export function drawImage(canvas, x, [height, width, channels]) {
   if (canvas.width !== width || canvas.height !== height) {
     canvas.width = width;
@@ -57,7 +64,7 @@ export function drawSeries(canvas, x, [steps, features], large) {
 }
 
 /** Bars of a table's columns, with marks at an example; elements are made once. */
-export function drawBars(box, x, columns, original = null) {
+export function drawBars(box, x, columns, original = null, example = -1) {
   if (!box.rows) {
     box.classList.add("bars");
     box.tabIndex = 0;
@@ -88,7 +95,7 @@ export function drawBars(box, x, columns, original = null) {
     const shares = sharesOf(column, x);
     shares.forEach((share, i) => (fills[i].style.width = `${share * 100}%`));
     value.textContent = textOf(column, x);
-    given.textContent = original ? textOf(column, original, true) : "";
+    given.textContent = original ? textOf(column, original, example) : "";
     mark.hidden = column.kind === "category" || !Number.isFinite(original?.[column.feature]);
     if (!mark.hidden) mark.style.left = `${sharesOf(column, original)[0] * 100}%`;
   });
@@ -104,11 +111,12 @@ function sharesOf(column, x) {
   return [clip((v - low) / (high - low))];
 }
 
-function textOf(column, x, isExample = false) {
+function textOf(column, x, example = -1) {
   const v = x[column.feature];
+  const isExample = example >= 0;
   const percent = (p) => (isExample ? "" : ` ${Math.round(p * 100)}%`);
   if (column.kind === "binary") return isExample ? (column.values[Math.round(v)] ?? "–") : `${column.values[1]}${percent(v)}`;
-  if (column.kind !== "category") return formatNumber(toOwn(column, v));
+  if (column.kind !== "category") return formatValue(column, isExample ? (column.examples?.[example] ?? toOwn(column, v)) : toOwn(column, v));
   const all = column.values.map((_, i) => x[column.feature + i]);
   const best = all.indexOf(Math.max(...all));
   return `${column.values[best]}${percent(all[best])}`;
