@@ -1,12 +1,14 @@
 """Classes: their names, and where they lie in latent space."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+
+from flaxvae.data import Dataset
 
 
 def name_class(label: int | np.integer, class_names: Sequence[object] | None) -> str:
@@ -22,6 +24,18 @@ def name_class(label: int | np.integer, class_names: Sequence[object] | None) ->
     """
     names = () if class_names is None else class_names
     return str(names[int(label)] if 0 <= label < len(names) else label)
+
+
+def name_conditions(dataset: Dataset, numbers: Iterable[int]) -> list[str]:
+    """Names of classes that a model is conditioned on, by their numbers.
+
+    They are those of the data set's classes where its labels are the conditions.
+    """
+    labels, conditions = dataset.test.labels, dataset.test.condition
+    names = None
+    if labels is not None and conditions is not None:
+        names = dataset.class_names if np.array_equal(labels, conditions) else None
+    return [name_class(number, names) for number in numbers]
 
 
 def class_means(codes: ArrayLike, labels: ArrayLike, num_classes: int) -> jax.Array:

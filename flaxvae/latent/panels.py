@@ -14,7 +14,7 @@ from flaxvae.capabilities import ConditionTraits, ModelTraits
 from flaxvae.data import Dataset, Split
 from flaxvae.distributions import Distribution
 from flaxvae.latent import levels
-from flaxvae.latent.classes import name_class
+from flaxvae.latent.classes import name_class, name_conditions
 from flaxvae.latent.embeddings import fit_pca, pca
 from flaxvae.latent.encode import codebook_size
 from flaxvae.latent.grids import (
@@ -78,14 +78,11 @@ def choose_conditions(
     """
     condition = ModelTraits.of(trained.model).condition
     num_classes = ConditionTraits.of(condition).num_classes
-    labels, names = choose_classes(dataset, num_classes)
+    labels, _ = choose_classes(dataset, num_classes)
     if num_classes is None:
         vectors = np.asarray(shown.condition)
         return np.repeat(vectors[:, None], labels.shape[1], axis=1), None
-    known, conditions = dataset.test.labels, dataset.test.condition
-    if known is None or conditions is None or not np.array_equal(known, conditions):
-        names = [str(label) for label in labels[:, 0]]  # other classes than the labels
-    return labels, names
+    return labels, name_conditions(dataset, labels[:, 0])
 
 
 def choose_dims(codes: np.ndarray) -> tuple[int, ...]:

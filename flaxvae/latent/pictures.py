@@ -15,6 +15,7 @@ from flaxvae.checks import InputError, check_choice
 from flaxvae.data import Dataset
 from flaxvae.data.layout import Layout
 from flaxvae.latent import level_pictures, panels, series
+from flaxvae.latent.classes import name_class
 from flaxvae.latent.context import Context, Picture
 from flaxvae.latent.embeddings import LEAST_FOR_TSNE, LEAST_FOR_UMAP, tsne, umap
 from flaxvae.latent.encode import codebook_size, encode_means, share_codes
@@ -607,7 +608,7 @@ def series_code_samples(context: Context) -> "Figure | None":
     drawn = series.samples(trained, num, key=context.key, source=source)
     if num_classes is None:
         return plot_series(drawn, title=title)
-    names = [str(name) for name in context.dataset.class_names or range(rows)][:rows]
+    names = [name_class(label, context.dataset.class_names) for label in range(rows)]
     each = drawn.reshape(rows, series.COLUMNS, *drawn.shape[1:])
     return plot_series_rows(each, names, title=title)
 

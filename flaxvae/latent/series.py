@@ -8,7 +8,7 @@ import numpy as np
 from flaxvae.capabilities import ConditionTraits, ModelTraits
 from flaxvae.data import Dataset, Split
 from flaxvae.latent import levels
-from flaxvae.latent.classes import name_class
+from flaxvae.latent.classes import name_conditions
 from flaxvae.latent.grids import quantile_grid
 from flaxvae.latent.paths import interpolate
 from flaxvae.training import Trained
@@ -75,10 +75,7 @@ def choose_conditions(
         vectors = np.asarray(shown.condition)[:ROWS]
         return vectors, [f"condition {i + 1}" for i in range(len(vectors))]
     labels = np.arange(min(num_classes, ROWS))
-    known, conditions = dataset.test.labels, dataset.test.condition
-    if known is None or conditions is None or not np.array_equal(known, conditions):
-        return labels, [str(label) for label in labels]  # other classes than the labels
-    return labels, [name_class(label, dataset.class_names) for label in labels]
+    return labels, name_conditions(dataset, labels)
 
 
 def condition_samples(
