@@ -72,7 +72,7 @@ def test_generated_rows_are_written(run, suffix, tmp_path):
     assert made.column_names == PEOPLE.column_names
     for name in ("age", "visits", "member", "city"):
         assert made[name].to_pylist() == expected[name].to_pylist()
-    with pytest.raises(InputError, match="for rows, or"):
+    with pytest.raises(InputError, match="parquet for rows"):
         run.generate(3, output=tmp_path / "made.png")
 
 
