@@ -102,7 +102,8 @@ def make_dataset(
     }
     own = {as_numbers(part.x, f"x{of[split]}").dtype for split, part in there.items()}
     if len(own) == 1 and own != {np.dtype(np.uint8)}:
-        wide = np.result_type(*xs.values())  # as_examples has seen one split alone
+        # `as_examples` has seen one split alone.
+        wide = np.result_type(*(x.dtype for x in xs.values()))
         if wide == np.uint16:
             xs = {split: x.astype(wide) for split, x in xs.items()}
     if xs["train"].dtype == np.float64 or len({x.dtype for x in xs.values()}) > 1:

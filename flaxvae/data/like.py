@@ -12,6 +12,7 @@ from flaxvae.data.arrays import (
     ImageOptions,
     ImageOrder,
     Part,
+    as_numbers,
     make_dataset,
     rows_as_images,
 )
@@ -80,7 +81,7 @@ def read_new(
         else:
             where = Path(folder) if folder else None
             new, _ = load_source(source, where, images=images, **options)
-        is_boolean = any(np.asarray(p.x).dtype == bool for p in parts.values())
+        is_boolean = any(as_numbers(p.x, "x").dtype == bool for p in parts.values())
         new = _rescale(_number_classes(new, template), template, is_boolean=is_boolean)
         moments = template.preprocessing.standardization
         if moments is not None and moments.on_host is not None:
