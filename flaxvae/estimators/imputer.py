@@ -58,6 +58,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, RowsEstimator):
         """
         rows = self._check_rows(X, reset=True)
         self._fit_vae(rows, draw_seed(self.random_state), MASK)
+        self.is_empty_ = np.isnan(rows).all(axis=0)
         return self
 
     def transform(self, X: object) -> np.ndarray:
@@ -73,6 +74,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, RowsEstimator):
         if chosen.any():
             found = self.vae_.impute(rows[chosen])
             filled[missing] = found[missing[chosen]]
+            filled[missing & self.is_empty_[None]] = 0.0
         return filled
 
     def __sklearn_tags__(self) -> Tags:

@@ -190,7 +190,7 @@ def make_plan(
     usual: dict[str, object] = {}
     if architecture:
         usual |= ARCHITECTURES[architecture].settings
-    usual |= read_modules(weights.modules)
+    usual |= read_modules(weights.modules, is_stated="activation" in stated)
     if usual.get("activation", "leaky_relu") != "leaky_relu":
         usual.pop("negative_slope", None)
     inferred = read_gaps(program, stated)

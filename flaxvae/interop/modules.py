@@ -1,8 +1,10 @@
 """The activation of a PyTorch program, from the submodules of its module."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 from flaxvae.checks import InputError
+from flaxvae.nn.batch_norm import EPSILON
 
 ACTIVATIONS = {
     "ReLU": "relu",
@@ -12,29 +14,40 @@ ACTIVATIONS = {
     "Tanh": "tanh",
 }
 RESIZING = ("Pool1d", "Pool2d", "Upsample", "PixelShuffle")  # in names of classes
+OF_OUTPUTS = ("Sigmoid", "Softmax", "LogSoftmax", "LogSigmoid")
+OF_ACTIVATIONS = "torch.nn.modules.activation"  # where PyTorch defines them
 
 
-def read_modules(modules: Sequence[object]) -> dict[str, str | float | None]:
+def read_modules(
+    modules: Sequence[object], *, is_stated: bool = False
+) -> dict[str, str | float | None]:
     """The activation of a network, where its modules have one; else nothing.
 
     Args:
-      modules: submodules without weights, in the order of their definition.
+      modules: submodules without weights, and normalizations, in the order of their
+        definition.
+      is_stated: whether the activation is known without them.
 
     Raises:
-      InputError: pooling or resizing, which flaxvae's networks do not have.
+      InputError: pooling, resizing, an activation or a normalization that flaxvae's
+        networks do not have, or several activations, none of which is stated.
     """
     found: dict[tuple[str, float | None], int] = {}
     for module in modules:
         name = type(module).__name__
         if any(part in name for part in RESIZING):
-            raise InputError(
-                "weights must be of a network that flaxvae's parts can build, got "
-                f"{name}: write its encoder and decoder as Linen modules"
-            )
+            _refuse(name)
+        if "Norm" in name and getattr(module, "eps", EPSILON) != EPSILON:
+            _refuse(f"{name} with eps={module.eps:g}")  # type: ignore[attr-defined]
+        if name == "ELU" and getattr(module, "alpha", 1.0) != 1:
+            _refuse(f"ELU with alpha={module.alpha:g}")  # type: ignore[attr-defined]
         kind = ACTIVATIONS.get(name)
         if name == "GELU":
             is_tanh = getattr(module, "approximate", "none") == "tanh"
             kind = "gelu" if is_tanh else "gelu_exact"
+        is_activation = type(module).__module__ == OF_ACTIVATIONS
+        if kind is None and is_activation and name not in OF_OUTPUTS and not is_stated:
+            _refuse(name)
         if kind is not None:
             slope = None
             if kind == "leaky_relu":
@@ -42,7 +55,20 @@ def read_modules(modules: Sequence[object]) -> dict[str, str | float | None]:
             found[kind, slope] = found.get((kind, slope), 0) + 1
     if found.get(("tanh", None)) == 1 or len(found) > 1:
         found.pop(("tanh", None), None)  # that of the outputs
+    if len(found) > 1 and not is_stated:
+        names = ", ".join(kind for kind, _ in found)
+        raise InputError(
+            f"activation must be stated for a module with several, got {names} "
+            "(decoder_activation is that of the decoder)"
+        )
     if len(found) != 1:
         return {}
     ((kind, slope),) = found
     return {"activation": kind, "negative_slope": slope}
+
+
+def _refuse(what: str) -> NoReturn:
+    raise InputError(
+        "weights must be of a network that flaxvae's parts can build, got "
+        f"{what}: write its encoder and decoder as Linen modules"
+    )

@@ -70,7 +70,11 @@ def read_weights(source: object, entry: str | None = None) -> Weights:
         content, place = read_file(Path(source).expanduser()), repr(str(source))
     elif _is_module(source):
         content, place = source.state_dict(), f"the module {type(source).__name__}"
-        modules = [m for m in source.modules() if not m.state_dict()]
+        modules = [
+            m
+            for m in source.modules()
+            if not m.state_dict() or "Norm" in type(m).__name__
+        ]
     elif isinstance(source, Mapping):
         content, place = source, "a dict"
     else:

@@ -28,6 +28,7 @@ from flaxvae.checks import InputError, as_integer
 from flaxvae.latent.paths import interpolate
 from flaxvae.models.bind import apply_bound
 from flaxvae.training import Trained
+from flaxvae.training.inputs import conditions_of
 from flaxvae.types import PyTree
 
 Decode = Callable[[jax.Array], PyTree]
@@ -48,7 +49,8 @@ def mean_decoder(trained: Trained, condition: ArrayLike | None = None) -> Decode
       condition: of a conditional model, one class or vector for all codes.
 
     Raises:
-      InputError: a model with several levels.
+      InputError: a model with several levels, or a condition that is missing or that
+        the model does not have.
       NonFiniteError: parameters that are infinite or NaN.
     """
     trained.check_finite()
@@ -57,7 +59,8 @@ def mean_decoder(trained: Trained, condition: ArrayLike | None = None) -> Decode
             "the geometry must be of a model with one level of latent variables, got "
             f"{len(trained.level_shapes)} levels"
         )
-    conditions = None if condition is None else jnp.asarray(condition)[None]
+    found = conditions_of(trained.model, condition, 1)
+    conditions = None if found is None else jnp.asarray(found)
 
     def decode(z: jax.Array) -> jax.Array:
         codes = Batch(z[None], condition=conditions)

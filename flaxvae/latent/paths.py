@@ -12,7 +12,7 @@ from jax import Array
 from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 
-from flaxvae.checks import InputError, as_integer
+from flaxvae.checks import InputError, as_integer, check_at_least, check_below
 
 
 def interpolate(start: ArrayLike, end: ArrayLike, steps: int = 10) -> Array:
@@ -169,12 +169,18 @@ def traverse(origin: ArrayLike, dims: ArrayLike, values: ArrayLike) -> Array:
     Returns:
       ``(R, S, D)``.
     """
-    return _moved(_as_array(origin), _as_array(dims), _as_array(values))
+    start, numbers = _as_array(origin), _as_array(dims)
+    if not isinstance(numbers, jax.core.Tracer):
+        for dim in np.asarray(numbers).ravel():
+            check_at_least("dims", dim, 0)
+            check_below("dims", dim, start.shape[-1])
+    return _moved(start, numbers, _as_array(values))
 
 
 @jax.jit
 def _moved(origin: Array, dims: Array, values: Array) -> Array:
-    values = values.astype(origin.dtype)
+    kind = jnp.promote_types(origin.dtype, values.dtype)
+    origin, values = origin.astype(kind), values.astype(kind)
     R, S, D = len(dims), values.shape[-1], len(origin)
     is_moved = jnp.arange(D)[None, None] == dims[:, None, None]  # (R, 1, D)
     moved = jnp.broadcast_to(values, (R, S))[..., None]

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxvae.checks import InputError, check_below, check_choice
+from flaxvae.checks import InputError, check_at_most, check_choice
 from flaxvae.distributions import Distribution
 from flaxvae.models.data_spec import DataSpec, as_shape
 from flaxvae.models.networks import NetworkConfig, split_parts, without_none
@@ -104,7 +104,7 @@ class AutoencoderConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.noise is not None and self.corruption not in (None, "gaussian"):
-            check_below("noise", self.noise, 1)
+            check_at_most("noise", self.noise, 1)
         if self.feature_map is not None:
             self._check_feature_map()
 

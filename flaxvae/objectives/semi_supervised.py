@@ -62,8 +62,8 @@ class M2(Objective):
     monitor: ClassVar[str] = "elbo"
 
     x: jax.Array = setting(None)
-    """Labelled examples as the model sees them, (L, ...). Of a data set that is
-    dynamically binarized or dequantized: as it stores them, or images in [0, 1]."""
+    """Labelled examples, (L, ...): integers as the data set stores them, or floats as
+    the model sees them, such as standardized columns and images in [0, 1]."""
     labels: jax.Array = setting(None)
     """Their classes, (L,) integers."""
     alpha: Weight = setting(1.0, at_least=0)
@@ -96,10 +96,15 @@ class M2(Objective):
         return True
 
     def complete(self, model: nn.Module, dataset: Data) -> Completed:
-        """Labelled examples are binarized and dequantized as the others are."""
+        """Labelled examples are scaled, binarized and dequantized as the others are."""
         of_data, dtype = dataset.preprocessing, np.asarray(self.x).dtype
-        if self.preprocess is not None or not of_data.has_draws(dtype):
+        if self.preprocess is not None:
             return Completed(self, model)
+        if not of_data.has_draws(dtype):
+            if dtype.kind not in "iu":
+                return Completed(self, model)
+            seen = of_data(jnp.asarray(self.x), jax.random.key(0))  # draws nothing
+            return Completed(dataclasses.replace(self, x=seen), model)
         draws = dataclasses.replace(of_data, render=None, schema=None)
         return Completed(dataclasses.replace(self, preprocess=draws), model)
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import flax.linen as nn
 import jax
@@ -21,7 +21,13 @@ import optax
 
 from flaxvae.checks import InputError, check_above, check_choice, check_seed
 from flaxvae.data import Dataset
-from flaxvae.objectives.objective import Objective, Terms, as_objective
+from flaxvae.objectives.objective import (
+    Objective,
+    Terms,
+    as_objective,
+    weights_of,
+)
+from flaxvae.schedules import Schedule
 from flaxvae.training.drive import Host, compare_best, drive
 from flaxvae.training.engine import Engine
 from flaxvae.training.epochs import Examples
@@ -38,6 +44,7 @@ from flaxvae.training.optimization import (
 from flaxvae.training.parallel import ONE_DEVICE
 from flaxvae.training.processes.together import together
 from flaxvae.training.stack import (
+    Grid,
     Setting,
     Stack,
     Table,
@@ -180,6 +187,9 @@ def sweep(
         placed: Examples = ONE_DEVICE.put(tuple(map(dataset.stored, batches)))
         return placed
 
+    for group in swept.groups().values():
+        model = build(**{name: group[0][name] for name in swept.model})
+        _check_members(Training(model, dataset, objective, chosen, own), swept, group)
     members: dict[str, Member] = {}
     with watch_signals(workdir is not None) as watch:
         folder = None if workdir is None else Path(workdir).expanduser()
@@ -214,6 +224,35 @@ def sweep(
     )
     watch.end(found, done, on_interrupt)
     return found
+
+
+def _check_members(
+    training: Training, swept: Grid, settings: Sequence[Setting]
+) -> None:
+    """Raises `InputError` for members that `fit` would refuse."""
+    objective, chosen = as_objective(training.objective), training.optimization
+    own = {field.name for field in dataclasses.fields(chosen)}
+    checked = set()
+    for setting in settings:
+        changes = {n: setting[n] for n in (*swept.weights, *swept.hyperparameters)}
+        if (known := str(changes)) in checked:
+            continue
+        checked.add(known)
+        for name, value in changes.items():
+            if value is None:
+                raise InputError(f"grid must hold numbers of {name}, got None")
+        weights: dict[str, Any] = {name: changes[name] for name in swept.weights}
+        for name, before in weights_of(objective).items():
+            if name in weights and isinstance(before, Schedule):
+                weights[name] = dataclasses.replace(before, value=weights[name])
+        rates: dict[str, Any] = {
+            n: changes[n] for n in swept.hyperparameters if n in own
+        }
+        dataclasses.replace(
+            training,
+            objective=dataclasses.replace(objective, **weights),
+            optimization=dataclasses.replace(chosen, **rates),
+        )
 
 
 @dataclass(frozen=True)

@@ -165,3 +165,10 @@ def test_outliers_by_the_conventions_of_both_libraries(table):
     assert np.isfinite(found.score_samples(hole)).all()
     with pytest.raises(InputError, match=r"contamination must be > 0 and <= 0\.5"):
         build(VAEOutlierDetector, contamination=0.6).fit(rows)
+
+
+def test_a_column_without_a_number_is_filled_with_0(table):
+    rows = table[0].to_numpy(copy=True)
+    rows[:, 1] = np.nan
+    filled = build(VAEImputer).fit(rows).transform(rows)
+    np.testing.assert_array_equal(filled[:, 1], 0.0)

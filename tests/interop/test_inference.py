@@ -267,6 +267,50 @@ def test_modules_tell_their_activation(activation, last, expected):
     assert infer_config(module, 8, activation="silu").activation == "silu"
 
 
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ((torch.nn.Softplus, torch.nn.Softplus), "parts can build, got Softplus"),
+        ((torch.nn.Mish, torch.nn.Mish), "parts can build, got Mish"),
+        ((lambda: torch.nn.ELU(0.3), torch.nn.ELU), "got ELU with alpha=0.3"),
+        ((torch.nn.SiLU, torch.nn.ReLU), "with several, got silu, relu"),
+        (
+            (lambda: torch.nn.LeakyReLU(0.2), torch.nn.ReLU),
+            "activation must be stated for a module with several, got leaky_relu, relu",
+        ),
+    ],
+)
+def test_activations_that_flaxvae_would_exchange_are_refused(parts, message):
+    linear = torch.nn.Linear
+    module = torch.nn.Sequential()
+    module.encoder = torch.nn.Sequential(linear(8, 5), parts[0](), linear(5, 2))
+    module.decoder = torch.nn.Sequential(linear(2, 5), parts[1](), linear(5, 8))
+    with pytest.raises(InputError, match=message):
+        infer_config(module, 8)
+    if "stated" in message:
+        stated = {"activation": "leaky_relu", "decoder_activation": "relu"}
+        config = infer_config(module, 8, **stated)
+        assert (config.activation, config.decoder_activation) == tuple(stated.values())
+
+
+def test_a_normalization_of_another_epsilon_is_refused():
+    linear = torch.nn.Linear
+    for eps in (1e-5, 1e-2):
+        module = torch.nn.Sequential()
+        norm = torch.nn.BatchNorm1d(5, eps=eps)
+        module.encoder = torch.nn.Sequential(
+            linear(8, 5), norm, torch.nn.ReLU(), linear(5, 2)
+        )
+        module.decoder = torch.nn.Sequential(
+            linear(2, 5), torch.nn.BatchNorm1d(5), torch.nn.ReLU(), linear(5, 8)
+        )
+        if eps == 1e-5:
+            assert infer_config(module, 8).normalization == "batch"
+            continue
+        with pytest.raises(InputError, match=r"got BatchNorm1d with eps=0\.01"):
+            infer_config(module, 8)
+
+
 def test_a_normalization_without_statistics_is_named(capsys):
     layer = norm(e__1=5)
     tensors = dense(e__0=(8, 5), **heads(), d__0=(2, 8))

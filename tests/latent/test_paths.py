@@ -134,3 +134,11 @@ def test_a_path_is_one_program(name, caplog):
 def test_bad_paths_get_one_line(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_traversal_of_whole_numbers_has_the_values_that_are_stated():
+    found = np.asarray(paths.traverse([0, 0], [1], [-0.5, 0.5]))
+    np.testing.assert_array_equal(found, [[[0, -0.5], [0, 0.5]]])
+    for dim in (-1, 2):
+        with pytest.raises(InputError, match=f"dims must be .*, got {dim}"):
+            paths.traverse([0.0, 0.0], [dim], [1.0])

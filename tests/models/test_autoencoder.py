@@ -8,7 +8,7 @@ import pytest
 import flaxvae
 from flaxvae.checks import InputError
 from flaxvae.latent import fit_mixture
-from flaxvae.models import build_autoencoder
+from flaxvae.models import AutoencoderConfig, build_autoencoder
 from flaxvae.objectives import ELBO, Reconstruction
 from flaxvae.training import fit
 from flaxvae.training.optimizers import adam
@@ -99,3 +99,10 @@ def test_the_default_loss_is_the_sum_of_squared_errors_but_for_a_constant(shape)
     mean = 1 / (1 + np.exp(-logits)) if len(shape) == 3 else logits
     errors = ((x - mean) ** 2).reshape(2, -1).sum(1)
     np.testing.assert_allclose(worse_by(), errors, rtol=1e-4)
+
+
+def test_all_pixels_may_be_masked_but_not_more():
+    config = AutoencoderConfig(kind="denoising", corruption="masking", noise=1.0)
+    assert config.noise == 1
+    with pytest.raises(InputError, match=r"noise must be <= 1, got 1\.1"):
+        AutoencoderConfig(kind="denoising", corruption="masking", noise=1.1)

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from flaxvae.checks import InputError
-from flaxvae.data import binarize
+from flaxvae.data import binarize, from_arrays
 from flaxvae.data.labelled import choose_labelled
 from flaxvae.data.transforms import dequantize
 from flaxvae.models import Classifier, SemiSupervisedVAE, build_vae
@@ -254,3 +254,14 @@ def test_labelled_examples_are_as_they_are_where_nothing_is_drawn(stripes, key):
         assert completed is objective and completed.preprocess is None
     found = labelled_inputs(objective, x, key)
     np.testing.assert_array_equal(found, x)
+
+
+def test_labelled_integers_are_scaled_as_the_data_are(model):
+    stored = np.random.default_rng(0).integers(0, 256, (30, *SHAPE), dtype=np.uint8)
+    data = from_arrays(stored, np.arange(30) % Y, test_size=3, validation_size=3)
+    labels = data.train.labels[:6].astype(np.int32)
+    completed = M2(x=data.train.x[:6], labels=labels).complete(model, data)
+    np.testing.assert_allclose(completed.objective.x, data.train.x[:6] / 255, rtol=1e-6)
+    seen = np.asarray(completed.objective.x)
+    same = M2(x=seen, labels=labels).complete(model, data).objective
+    np.testing.assert_array_equal(same.x, seen)

@@ -209,6 +209,9 @@ def test_a_sweep_goes_on_where_it_was_stopped(stripes, tmp_path, monkeypatch):
         ({"betta": [1.0]}, r"unknown name in the grid 'betta'.*did you mean beta\?"),
         ({"beta": []}, "grid must hold a value of beta, got none"),
         ({"seed": [-1]}, "seed must be >= 0"),
+        ({"beta": [1.0, -1.0]}, "beta must be >= 0, got -1"),
+        ({"learning_rate": [1e-3, -1e-3]}, "learning_rate must be > 0, got -0.001"),
+        ({"capacity": [None, 1.0]}, "grid must hold numbers of capacity, got None"),
         ({"weight_decay": [0.1]}, "unknown name in the grid 'weight_decay'"),
     ],
 )
