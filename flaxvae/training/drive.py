@@ -85,6 +85,7 @@ def drive(
     per_epoch, total = clock.steps_per_epoch, clock.total_steps
     pace = Pace(per_epoch, host.engine.epochs_per_call)
     spent = 0.0  # seconds of the epoch in progress
+    untimed = position % per_epoch  # its steps before a run went on within it
     is_over = wants_end = False
     with show_progress(clock.epochs, position // per_epoch, shown=host.shown) as update:
         while position < total and not is_over:
@@ -108,6 +109,9 @@ def drive(
             pace.update(position - before, seconds)
             lines, is_over = read(run, report, before // per_epoch)
             shares, spent = _share_seconds(before, position, per_epoch, seconds, spent)
+            if shares:  # as if those steps had taken as long as the others
+                shares[0] *= per_epoch / (per_epoch - untimed)
+                untimed = 0
             recorder.record(lines, shares)
             timed = zip(lines, shares, strict=True)
             try:

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
+from flaxvae.data import condition_on_labels
 from flaxvae.latent import geometry, interpolate
+from flaxvae.models import build_vae
+from tests.evaluation.untrained import untrained
 
 
 def sphere(z):
@@ -134,3 +137,16 @@ def test_bad_paths_get_one_line(choices, message):
     given = {"end": jnp.ones(2), **choices}
     with pytest.raises(InputError, match=message):
         geometry.geodesic(sphere, jnp.zeros(2), **given)
+
+
+def test_a_decoder_takes_the_conditions_that_its_model_has(stripes):
+    vae = build_vae(stripes.shape, 2, hidden=(8,), conditional="concat", num_classes=3)
+    trained = untrained(vae, condition_on_labels(stripes))
+    z = np.array([0.3, -0.2], np.float32)
+    found = geometry.mean_decoder(trained, 2)(z)
+    expected = trained.decode(z[None], 2).mean[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    with pytest.raises(InputError, match="condition must be a class from 0 to 2, got"):
+        geometry.mean_decoder(trained, 99)
+    with pytest.raises(InputError, match="condition must be stated"):
+        geometry.mean_decoder(trained)

@@ -1,5 +1,8 @@
 """Streamed examples: the numbers of resident ones, and each example once an epoch."""
 
+import itertools
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -7,9 +10,10 @@ import pytest
 from flaxvae import training
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split
-from flaxvae.training import Engine, engine, fit, parallel, sweep
+from flaxvae.training import Engine, drive, engine, fit, parallel, sweep
 from flaxvae.training.feed import Streamed, open_feed
 from flaxvae.training.parallel import Devices
+from flaxvae.training.storage.stored import read_lines
 from tests.training.test_loop import EVERY_CALL, Killed, kill_after, same
 
 BATCH = 32  # 4 steps an epoch: 150 // 32, of 16 bytes an image
@@ -94,9 +98,15 @@ def test_a_streamed_run_killed_within_an_epoch_goes_on(program, tmp_path, monkey
             kill_after(patch, 1)
             with pytest.raises(Killed):
                 fit(program, workdir=tmp_path, engine=cut, progress=False)
+    ticks = itertools.count()  # a second for each call, of one step
+    clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))
+    monkeypatch.setattr(drive, "time", clock)
     resumed = fit(program, workdir=tmp_path, engine=one, progress=False)
     assert same(whole.variables, resumed.variables)
     assert whole.history == resumed.history
+    lines = read_lines(tmp_path / "timing.jsonl")
+    # The first epoch that was finished here is as long as the others.
+    assert [line["seconds"] for line in lines.values()][-2:] == [4.0, 4.0]
 
 
 @pytest.mark.parametrize("method", parallel.PARALLEL)
