@@ -187,18 +187,19 @@ def sweep(
         placed: Examples = ONE_DEVICE.put(tuple(map(dataset.stored, batches)))
         return placed
 
-    for group in swept.groups().values():
-        model = build(**{name: group[0][name] for name in swept.model})
-        _check_members(Training(model, dataset, objective, chosen, own), swept, group)
     members: dict[str, Member] = {}
     with watch_signals(workdir is not None) as watch:
         folder = None if workdir is None else Path(workdir).expanduser()
         runner = _Runner(engine, watch, folder, settings, progress)
+        trainings: dict[str, Training] = {}
         for shape, group in swept.groups().items():
             model = build(**{name: group[0][name] for name in swept.model})
-            examples = place(learns_labels(model))
+            trainings[shape] = Training(model, dataset, objective, chosen, own)
+            _check_members(trainings[shape], swept, group)
+        for shape, group in swept.groups().items():
+            examples = place(learns_labels(trainings[shape].model))
             stack = Stack(
-                Training(model, dataset, objective, chosen, own),
+                trainings[shape],
                 swept,
                 seed,
                 mapping,
