@@ -1,6 +1,7 @@
 """A run from arrays to its summary, and back from its folder."""
 
 import dataclasses
+import importlib
 import inspect
 import json
 import shutil
@@ -14,6 +15,7 @@ import flaxvae
 from flaxvae import Run
 from flaxvae.checks import InputError
 from flaxvae.data import condition_on_labels
+from flaxvae.latent.comparisons import draw_accuracies
 from flaxvae.models import (
     CodePriorConfig,
     build_autoencoder,
@@ -128,6 +130,20 @@ def test_a_run_without_a_folder(run, tmp_path):
     assert run.probe(tmp_path / "probed", export=True, num_train=50) != found
     names = {path.name for path in (tmp_path / "probed").iterdir()}
     assert names == {"probe.json", "figures", "codes.npz", "codes.parquet"}
+
+
+def test_a_folder_may_begin_with_the_users_home(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (path,) = run.draw("~/figures", pictures="samples")
+    assert path == tmp_path / "figures" / "samples.png"
+    probe = run.probe("~/probed")
+    assert draw_accuracies(probe, "~/drawn", title="t").parent == tmp_path / "drawn"
+    (found,) = flaxvae.sweep(
+        lambda: run.model, run.dataset, {"seed": [0]}, workdir="~/sweep", **SMALL
+    )
+    assert found.trained.workdir.is_relative_to(tmp_path / "sweep" / "members")
+    assert not (tmp_path / "~").exists()
 
 
 def test_a_notebook_shows_numbers_and_pictures(run, tmp_path):
@@ -269,6 +285,6 @@ def test_the_top_level_names():
     for module, most in (
         (flaxvae.evaluation, 14),
         (flaxvae.latent, 14),
-        (flaxvae.latent.figures, 18),
+        (importlib.import_module("flaxvae.latent.figures"), 18),
     ):
         assert len(module.__all__) <= most
