@@ -20,14 +20,14 @@ from typing import Any
 from tyro.conf import OmitArgPrefixes, Positional
 
 from experiments import command, inputs
-from flaxvae import InputError, evaluation, interop, training
+from flaxvae import evaluation, interop, training
 from flaxvae.checks import check_choice
 from flaxvae.data import DataConfig, Dataset, condition_on_labels
 from flaxvae.interop.importing import ModelKind
 from flaxvae.interop.matching import read_names
 from flaxvae.models import PRESETS, AutoencoderConfig, VAEConfig
 from flaxvae.settings import check_settings, field_docs, setting
-from flaxvae.training.storage.run_folder import check_writable
+from flaxvae.training.storage.run_folder import check_no_run
 
 OF_AUTOENCODERS = ("code_activation", "feature_map")
 
@@ -116,7 +116,7 @@ def without_defaults(config: VAEConfig) -> dict[str, Any]:
 def main(flags: Flags) -> None:
     """Weights, model, folder, numbers."""
     workdir = flags.workdir or Path("runs") / "import_torch" / flags.weights.stem
-    check_new(workdir.expanduser())
+    check_no_run(workdir.expanduser())
     dataset = inputs.load_data(flags)
     stated = flags.settings()
     if stated.get("conditional"):
@@ -134,13 +134,6 @@ def main(flags: Flags) -> None:
     training.save(trained, workdir.expanduser(), dataset)
     print(f"{trained.parameters:,} parameters; {dataset.name}: {numbers}")
     print(f"written to {workdir}")
-
-
-def check_new(workdir: Path) -> None:
-    """Raises `InputError` unless a run can be written there."""
-    check_writable(workdir)
-    if (workdir / "config.json").exists():
-        raise InputError(f"workdir must hold no run yet, got {str(workdir)!r}")
 
 
 def evaluate(trained: training.Trained, dataset: Dataset) -> str:

@@ -37,8 +37,8 @@ def find_levels(
     Args:
       xs: images by split, of one type: uint8, uint16 or float32.
       max_value: the number that means white; None: find it.
-      divisor: of other images of the kind: the ``max_value`` of integers, and of floats
-        beyond 1.
+      divisor: what the images of the run that these are read like were divided by: the
+        ``max_value`` of integers, and of floats beyond 1.
 
     Raises:
       InputError: a ``max_value`` that does not fit the numbers.

@@ -30,17 +30,18 @@ def read_modules(
 
     Raises:
       InputError: pooling, resizing, an activation or a normalization that flaxvae's
-        networks do not have, or several activations, none of which is stated.
+        networks do not have; or different activations, unless one is stated.
     """
     found: dict[tuple[str, float | None], int] = {}
     for module in modules:
         name = type(module).__name__
         if any(part in name for part in RESIZING):
             _refuse(name)
-        if "Norm" in name and getattr(module, "eps", EPSILON) != EPSILON:
-            _refuse(f"{name} with eps={module.eps:g}")  # type: ignore[attr-defined]
-        if name == "ELU" and getattr(module, "alpha", 1.0) != 1:
-            _refuse(f"ELU with alpha={module.alpha:g}")  # type: ignore[attr-defined]
+        eps, alpha = getattr(module, "eps", EPSILON), getattr(module, "alpha", 1.0)
+        if "Norm" in name and eps != EPSILON:
+            _refuse(f"{name} with eps={eps:g}")
+        if name == "ELU" and alpha != 1:
+            _refuse(f"ELU with alpha={alpha:g}")
         kind = ACTIVATIONS.get(name)
         if name == "GELU":
             is_tanh = getattr(module, "approximate", "none") == "tanh"

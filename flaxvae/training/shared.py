@@ -77,7 +77,8 @@ def share_program(
     return share
 
 
-PACKAGES = ("builtins", "flax", "flaxvae", "jax", "numpy", "optax")  # nobody's own
+# What is defined in them is not a user's code, and does not change in a process.
+PACKAGES = ("builtins", "flax", "flaxvae", "jax", "numpy", "optax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,7 @@ class _Same:
 
 
 PLAIN = (bool, bytes, float, int, str)
-DEEPEST = 8  # container in containers that is known by what it holds
+DEEPEST = 8  # nested containers that are compared by what they hold
 
 
 def find_surroundings(value: object) -> tuple[Hashable, ...]:
@@ -102,8 +103,8 @@ def find_surroundings(value: object) -> tuple[Hashable, ...]:
 
     Those of functions and of the classes of modules anywhere in ``value``, and of
     functions and classes among these variables, but not those of `PACKAGES`. Numbers,
-    texts, containers and NumPy's arrays are known by what they hold, and so notice a
-    change in place; every other object is itself.
+    texts, containers and NumPy's arrays are compared by what they hold, so that a
+    change in place is noticed; every other object equals itself alone.
     """
     found: list[Hashable] = []
     queue, seen = [value], set()
@@ -145,7 +146,7 @@ def _key(value: object, depth: int = 0) -> Hashable:
 
 
 def _is_users(value: type | FunctionType) -> bool:
-    return value.__module__.partition(".")[0] not in PACKAGES
+    return (value.__module__ or "").partition(".")[0] not in PACKAGES
 
 
 def _variables_around(function: FunctionType) -> dict[str, object]:

@@ -25,9 +25,8 @@ from flaxvae.objectives.objective import (
     Objective,
     Terms,
     as_objective,
-    weights_of,
+    set_weights,
 )
-from flaxvae.schedules import Schedule
 from flaxvae.training.drive import Host, compare_best, drive
 from flaxvae.training.engine import Engine
 from flaxvae.training.epochs import Examples
@@ -242,16 +241,14 @@ def _check_members(
         for name, value in changes.items():
             if value is None:
                 raise InputError(f"grid must hold numbers of {name}, got None")
-        weights: dict[str, Any] = {name: changes[name] for name in swept.weights}
-        for name, before in weights_of(objective).items():
-            if name in weights and isinstance(before, Schedule):
-                weights[name] = dataclasses.replace(before, value=weights[name])
+        weights = {name: cast(float, changes[name]) for name in swept.weights}
         rates: dict[str, Any] = {
             n: changes[n] for n in swept.hyperparameters if n in own
         }
         dataclasses.replace(
             training,
-            objective=dataclasses.replace(objective, **weights),
+            # `replace` makes the objective anew, which checks its values.
+            objective=dataclasses.replace(set_weights(objective, weights)),
             optimization=dataclasses.replace(chosen, **rates),
         )
 

@@ -80,7 +80,10 @@ def test_a_table_gets_a_score_per_row_in_its_order(call, table, tmp_path, unrend
         (["--normal_class=0"], "normal_class must be left out for data without class"),
         (["--output=s.txt"], "output must end in .csv or .parquet, got s.txt"),
         (["--score=marginals"], "copies must be left out where score is marginals"),
-        (["--split_seed=3"], "split_seed must be left out for 'table', of which no ex"),
+        (
+            ["--split_seed=3"],
+            "split_seed must be left out for 'table', of which no example is drawn",
+        ),
         (
             ["--drop_columns", "a", "b", "c", "odd"],
             "must hold rows of numbers, got none",

@@ -436,9 +436,7 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
     }
-    check_writable(folder.path)
-    if (folder.path / "config.json").exists() or folder.checkpoints.exists():
-        raise InputError(f"workdir must hold no run yet, got {str(workdir)!r}")
+    check_no_run(folder.path)
     with writing(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.path) as temporary:
@@ -512,6 +510,14 @@ def check_writable(workdir: Path, name: str = "workdir") -> None:
         raise InputError(
             f"{name} must be a writable folder, got {str(workdir)!r}{reason}"
         )
+
+
+def check_no_run(workdir: Path) -> None:
+    """Raises `InputError` unless a run can be written in ``workdir``, and none is."""
+    check_writable(workdir)
+    folder = RunFolder(workdir)
+    if folder.path.joinpath("config.json").exists() or folder.checkpoints.exists():
+        raise InputError(f"workdir must hold no run yet, got {str(workdir)!r}")
 
 
 def check_new_file(output: Path, suffixes: Sequence[str] = ()) -> None:
