@@ -29,6 +29,8 @@ def data_axis() -> str | None:
     A Linen module hands it on: ``nn.BatchNorm(axis_name=data_axis())`` has the
     statistics of the whole batch on one device and on many.
     """
+    if _replicated.get():
+        return None
     try:
         jax.lax.axis_size(DATA_AXIS)
     except NameError:
@@ -37,6 +39,7 @@ def data_axis() -> str | None:
 
 
 _padding: ContextVar[int] = ContextVar("padding", default=0)
+_replicated: ContextVar[bool] = ContextVar("replicated", default=False)
 
 
 @contextlib.contextmanager
@@ -53,6 +56,21 @@ def padded_by(rows: int) -> Iterator[None]:
         yield
     finally:
         _padding.reset(token)
+
+
+@contextlib.contextmanager
+def replicated() -> Iterator[None]:
+    """While a function is traced: each device has all of the rows that it sees.
+
+    They are no part of the batch, such as labelled examples beside an unlabelled one.
+    Draws and statistics are then those of one device.
+    """
+    padding, whole = _padding.set(0), _replicated.set(True)
+    try:
+        yield
+    finally:
+        _replicated.reset(whole)
+        _padding.reset(padding)
 
 
 def mean_over_devices(tree: T) -> T:

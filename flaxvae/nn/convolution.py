@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import flax.linen as nn
 import jax
@@ -107,13 +106,12 @@ class ConvTranspose(KnownShapes):
             size = tuple(m * s + extra for m, s, extra in grown)
         window = make_window(size, kernel, strides, padding)
         found = window.output_size[: len(size)]
-        if padding == "VALID" or found == input_size:
-            rows, *columns = input_size
-            return replace(window, output_size=(rows, *(columns or (1,))))
-        raise InputError(
-            f"output_size must be one that a convolution with strides {strides} maps "
-            f"to {input_size}, got {size}, which it maps to {found}"
-        )
+        if found != input_size:
+            raise InputError(
+                f"output_size must be one that a convolution with strides {strides} "
+                f"maps to {input_size}, got {size}, which it maps to {found}"
+            )
+        return window
 
 
 def _add_parameters(

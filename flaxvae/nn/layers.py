@@ -155,7 +155,10 @@ class Network(nn.Module, kw_only=True):
             x = FiLM(dtype=self.dtype, name=f"{name}_film")(x, modulating)
         if kind != "batch" or modulating is not None:
             x = activate(x)
-        return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
+        if not self.dropout:
+            return x
+        batch_axis = x.ndim - axes - 2  # behind that of several draws
+        return Dropout(self.dropout, name=f"{name}_dropout")(x, batch_axis)
 
     @property
     def use_bias(self) -> bool:
@@ -232,15 +235,16 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Any shape; the first axis is the batch."""
+    def __call__(self, x: jax.Array, batch_axis: int = 0) -> jax.Array:
+        """Any shape; of one example, without a batch, ``batch_axis`` is negative."""
         if not self.has_rng("dropout"):
             return x
 
         def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
             return jax.random.bernoulli(key, np.float32(1.0 - self.rate), shape)
 
-        keep = draw_rows(draw, self.make_rng("dropout"), x.shape)
+        axis = batch_axis if batch_axis >= 0 else None
+        keep = draw_rows(draw, self.make_rng("dropout"), x.shape, axis)
         return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros((), x.dtype))
 
 

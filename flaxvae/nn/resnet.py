@@ -67,7 +67,7 @@ class ResNetEncoder(Network):
                 name=f"stage_{i}",
             )(x)
             for j in range(self.num_residual_blocks):
-                x = _block(self, x, f"stage_{i}_block_{j}", condition)
+                x = _block(self, x, f"stage_{i}_block_{j}", condition, axes)
         x = self.finish(x, "end", condition, axes)
         if not self.grid:
             x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (B, H'*W'*filters[-1])
@@ -116,13 +116,9 @@ class ResNetDecoder(Network):
             normalization = self.dense_normalization
             h = self.dense(h, width, f"hidden_{i}", condition, normalization)
         h = first_image(self, h, sizes[0], condition)
-        batch, shape = h.shape[: -1 - axes], h.shape[-1 - axes :]
-        h = h.reshape(math.prod(batch), *shape)  # (B, H', W', filters[0])
-        if condition is not None:
-            condition = condition.reshape(math.prod(batch), -1)  # (B, E)
         for i in range(len(self.filters)):
             for j in range(self.num_residual_blocks):
-                h = _block(self, h, f"stage_{i}_block_{j}", condition)
+                h = _block(self, h, f"stage_{i}_block_{j}", condition, axes)
             h = self.finish(h, f"stage_{i}", condition, axes)
             is_last = i == len(self.filters) - 1
             name = "output" if is_last else f"stage_{i}"
@@ -140,7 +136,7 @@ class ResNetDecoder(Network):
                     dtype=self.dtype,
                     name=name,
                 )(h)
-        return h.reshape(*batch, *self.output_shape)  # (..., H, W, C)
+        return h
 
 
 def _check(network: ResNetEncoder | ResNetDecoder) -> None:
@@ -167,8 +163,9 @@ def _block(
     x: jax.Array,
     name: str,
     condition: jax.Array | None,
+    axes: int,
 ) -> jax.Array:
-    """The sum of x and its bottleneck, ``(B, H, W, C)`` or ``(B, T, C)``."""
+    """The sum of x and its bottleneck, ``(..., H, W, C)`` or ``(..., T, C)``."""
     filters = x.shape[-1]
     inner = max(1, filters // network.bottleneck)
     h = x
@@ -177,10 +174,10 @@ def _block(
         ("b", inner, _kernel_size(network)),
         ("c", filters, 1),
     ):
-        h = network.finish(h, f"{name}_{part}", condition, x.ndim - 2)
+        h = network.finish(h, f"{name}_{part}", condition, axes)
         h = Conv(
             width,
-            (kernel_size,) * (x.ndim - 2),
+            (kernel_size,) * axes,
             use_bias=part == "c" or network.use_bias,
             dtype=network.dtype,
             name=f"{name}_conv_{part}",
@@ -189,5 +186,6 @@ def _block(
 
 
 def _resize(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
-    """Linear interpolation of ``(B, ..., C)``, anti-aliased when shrinking."""
-    return jax.image.resize(x, (len(x), *size, x.shape[-1]), "linear")
+    """Linear interpolation of ``(..., *size', C)``, anti-aliased when shrinking."""
+    batch = x.shape[: -1 - len(size)]
+    return jax.image.resize(x, (*batch, *size, x.shape[-1]), "linear")

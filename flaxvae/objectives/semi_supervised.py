@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxvae.checks import InputError
+from flaxvae.collectives import replicated
 from flaxvae.models.data_spec import Data
 from flaxvae.nn.conditions import check_conditions
 from flaxvae.objectives.elbo import ELBO
@@ -132,8 +133,6 @@ class M2(Objective):
                 key_rows, (self.batch_size,), 0, len(labels), jnp.int32
             )
             labelled, labels = labelled[rows], labels[rows]
-        if self.preprocess is not None:
-            labelled = self.preprocess(labelled, jax.random.fold_in(key_rows, 2))
 
         key_u, key_l = jax.random.split(key)
         logits = model(x)  # (B, Y)
@@ -143,13 +142,14 @@ class M2(Objective):
         B, Y = log_q_y.shape
         q_y = jnp.exp(log_q_y)
 
-        # All classes of an example: one batch of Y B rows, class by class.
-        numbers = jnp.arange(Y, dtype=jnp.int32)
-        classes = jnp.repeat(numbers, B, total_repeat_length=Y * B)
+        # All classes of an example: one batch of B Y rows, example by example, so that
+        # a part of the examples is a part of the rows.
+        classes = jnp.tile(jnp.arange(Y, dtype=jnp.int32), B)
+        repeated = jnp.repeat(x, Y, axis=0, total_repeat_length=B * Y)
         elbo = ELBO()
-        every = elbo(model.given(classes), jnp.concatenate([x] * Y), key=key_u)
+        every = elbo(model.given(classes), repeated, key=key_u)
         expected = {
-            name: (q_y * every[name].reshape(Y, B).T).sum(-1)
+            name: (q_y * every[name].reshape(B, Y)).sum(-1)
             for name in ("log_likelihood", "kl")
         }
         # KL of q(y|x) from the uniform p(y).
@@ -157,10 +157,13 @@ class M2(Objective):
         kl = expected["kl"] + kl_y
         bound = expected["log_likelihood"] - kl
 
-        log_q_l = jax.nn.log_softmax(model(labelled))
+        with replicated():
+            if self.preprocess is not None:
+                labelled = self.preprocess(labelled, jax.random.fold_in(key_rows, 2))
+            log_q_l = jax.nn.log_softmax(model(labelled))
+            known = elbo(model.given(labels), labelled, key=key_l)["elbo"].mean()
         cross_entropy = -jnp.take_along_axis(log_q_l, labels[:, None], axis=1).mean()
         right = (log_q_l.argmax(-1) == labels).mean(dtype=jnp.float32)
-        known = elbo(model.given(labels), labelled, key=key_l)["elbo"].mean()
         known -= jnp.log(float(Y))
         supervised = self.alpha * cross_entropy - self.labelled_weight * known
         return {

@@ -201,6 +201,10 @@ def test_bfloat16_keeps_its_parameters():
             ConvTranspose(2, 3, 2, output_size=(11, 11)),
             r"maps to \(4, 4\), got \(11, 11\), which it maps to \(6, 6\)",
         ),
+        (
+            ConvTranspose(2, 3, 2, padding="VALID", output_size=(28, 28)),
+            r"got \(28, 28\), which it maps to \(13, 13\)",
+        ),
     ],
 )
 def test_impossible_sizes_are_refused(key, module, message):

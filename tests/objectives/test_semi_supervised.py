@@ -62,8 +62,8 @@ def test_the_bound_by_enumeration(model, variables, batch, key):
     terms = apply(model, variables, batch, key, alpha=0.0, labelled_weight=0.0)
     q = softmax(np.float64(compute_logits(model, variables, x)), -1)
     key_u = jax.random.split(jax.random.split(key)[1])[0]
-    # The draws of all classes: one for each row, class by class.
-    eps = np.asarray(jax.random.normal(key_u, (Y * 4, 2))).reshape(Y, 4, 2)
+    # The draws of all classes: one for each row, example by example.
+    eps = np.asarray(jax.random.normal(key_u, (4 * Y, 2))).reshape(4, Y, 2)
 
     @jax.jit
     def one(x, y, eps):
@@ -79,7 +79,7 @@ def test_the_bound_by_enumeration(model, variables, batch, key):
     bound = np.zeros(4)
     for i in range(4):
         for y in range(Y):
-            moments = one(x[i], np.int32(y), eps[y, i])
+            moments = one(x[i], np.int32(y), eps[i, y])
             mean, log_var, log_likelihood = (np.float64(a[0]) for a in moments)
             kl = 0.5 * (np.exp(log_var) + mean**2 - 1 - log_var).sum()
             bound[i] += q[i, y] * (log_likelihood - kl - np.log(Y) - np.log(q[i, y]))

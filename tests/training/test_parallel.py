@@ -13,9 +13,10 @@ from flaxvae.checks import InputError
 from flaxvae.collectives import DATA_AXIS, draw_rows
 from flaxvae.data import Dataset, Preprocessing, Split, binarize
 from flaxvae.distributions import Bernoulli, Normal
-from flaxvae.models import VAEConfig
+from flaxvae.models import Classifier, SemiSupervisedVAE, VAEConfig, build_vae
 from flaxvae.models.presets import LEVEL_PRESETS, PRESETS
-from flaxvae.objectives import ELBO
+from flaxvae.nn import MLPEncoder
+from flaxvae.objectives import ELBO, M2
 from flaxvae.training import (
     Engine,
     Optimization,
@@ -27,6 +28,7 @@ from flaxvae.training import (
 )
 from flaxvae.training.epochs import Layout
 from flaxvae.training.parallel import Devices, choose_devices
+from tests.random_variables import random_variables
 
 STEPS = 7  # 5 make an epoch
 
@@ -254,3 +256,38 @@ def test_samples_on_each_device_are_rows_of_the_whole_sample(key):
     zeros = jnp.zeros(3)
     prior = in_pmap(lambda k: Normal(zeros, zeros).sample(k, (5,)), keys)
     np.testing.assert_array_equal(prior, np.broadcast_to(prior[0], prior.shape))
+
+
+def network_of(name):
+    """A model with dropout and an objective whose rows are not those of the batch."""
+    options = {"hidden": (8,), "normalization": "batch", "dropout": 0.5}
+    if name == "m2":
+        vae = build_vae((4, 4, 1), 2, conditional="concat", num_classes=3, **options)
+        classifier = Classifier(MLPEncoder(hidden=(8,), dropout=0.5), 3)
+        x = np.random.default_rng(1).random((5, 4, 4, 1), np.float32)
+        labelled = {"x": x, "labels": np.arange(5, dtype=np.int32) % 3}
+        draw = make_data((4, 4, 1), "dynamic").preprocessing
+        objective = M2(**labelled, batch_size=4, preprocess=draw)
+        return SemiSupervisedVAE(vae, classifier), objective, {"method": "init_all"}
+    options |= {"hidden": (), "filters": (4,)} if name == "resnet" else {}
+    objective = ELBO(num_samples=2)
+    model = build_vae((4, 4, 1), 2, encoder=name, **options)
+    return model, objective, {"method": objective, "key": jax.random.key(0)}
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet", "m2"])
+def test_several_draws_and_labelled_examples_are_those_of_one_device(name, key):
+    model, objective, how = network_of(name)
+    x = np.random.default_rng(0).random((16, 4, 4, 1), np.float32)
+    variables = random_variables(model, x, **how)
+
+    def terms(x):
+        rngs = {"dropout": jax.random.key(1)}
+        apply = functools.partial(model.apply, rngs=rngs, mutable=["batch_stats"])
+        return apply(variables, x, key=key, method=objective)
+
+    whole, statistics = jax.jit(terms)(x)
+    parts, many = in_pmap(terms, x.reshape(8, 2, 4, 4, 1))
+    joined = jax.tree.map(lambda part: part.reshape(16), parts)
+    close(joined, whole, rtol=1e-4, atol=1e-5)
+    close(jax.tree.map(lambda each: each[3], many), statistics, atol=1e-5)
