@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from flaxvae.checks import InputError
 from flaxvae.settings import check_settings, setting
 from flaxvae.training.epochs import LINES
 from flaxvae.training.parallel import Parallel
@@ -36,6 +37,23 @@ class Engine:
         check_settings(self)
         if self.tensorboard:
             check_tensorboard()
+
+    def check_writes_nothing(self) -> None:
+        """Raises `InputError` for an option that needs a run's folder."""
+        for name in ("tensorboard", "profile"):
+            if getattr(self, name):
+                raise InputError(f"{name} needs a workdir to write to, got none")
+
+    def check_one_device(self) -> None:
+        """Raises `InputError` for an option that says how devices share the data."""
+        allowed = {"parallel": "jit", "devices": 1, "device_memory_budget": None}
+        for name, one in allowed.items():
+            value = getattr(self, name)
+            if value not in (None, one):
+                raise InputError(
+                    f"{name} must be left out of a sweep, which trains on one device "
+                    f"and does not stream, got {value}"
+                )
 
 
 SECONDS_PER_CALL = 2.0  # what a call should take, so that the terminal moves

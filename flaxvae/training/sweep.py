@@ -138,6 +138,9 @@ def sweep(
       Interrupted: as `fit`.
     """
     engine = check_execution(engine, progress, on_interrupt)
+    engine.check_one_device()
+    if workdir is None:
+        engine.check_writes_nothing()
     check_settings(settings, None)
     values = as_lists(grid)
     if isinstance(build, Training):

@@ -220,6 +220,20 @@ def test_bad_grids_are_refused(stripes, grid, message):
         sweep(build, stripes, grid, **OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ({"devices": 2}, "devices must be left out of a sweep, which trains on one"),
+        ({"parallel": "pmap"}, "parallel must be left out of a sweep.*, got pmap"),
+        ({"device_memory_budget": 1e6}, "device_memory_budget must be left out of"),
+        ({"tensorboard": True}, "tensorboard needs a workdir to write to, got none"),
+    ],
+)
+def test_options_that_a_sweep_would_ignore_are_refused(stripes, engine, message):
+    with pytest.raises(InputError, match=message):
+        sweep(build, stripes, {"seed": [0]}, engine=Engine(**engine), **OPTIONS)
+
+
 def test_weights_that_are_not_swept_hold_for_all(stripes):
     class Capacity(Objective):
         gamma: Weight = 0.0

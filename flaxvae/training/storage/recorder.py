@@ -48,9 +48,7 @@ class Recorder:
         self._profiled = False
         self._epochs = 0  # done when the run was opened
         if workdir is None:
-            for name in ("tensorboard", "profile"):
-                if getattr(engine, name):
-                    raise InputError(f"{name} needs a workdir to write to, got none")
+            engine.check_writes_nothing()
 
     def __enter__(self) -> "Recorder":
         with contextlib.ExitStack() as stack:
