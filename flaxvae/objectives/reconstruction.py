@@ -29,9 +29,10 @@ class Reconstruction(Objective):
     0.3
 
     Terms: ``loss`` and ``log_likelihood``, in nats per example; ``squared_error``, the
-    mean over an example's entries; ``activity``, the share of the code above 0.001 in
-    absolute value, and ``magnitude``, its mean absolute value; each ``(B,)``. Early
-    stopping compares ``loss``: the clean x given the corrupted one, and the penalties.
+    mean over an example's entries that are not missing; ``activity``, the share of the
+    code above 0.001 in absolute value, and ``magnitude``, its mean absolute value; each
+    ``(B,)``. Early stopping compares ``loss``: the clean x given the corrupted one, and
+    the penalties.
 
     Source: Vincent et al., "Stacked Denoising Autoencoders", JMLR 2010; the rate: Ng,
     "Sparse autoencoder", CS294A lecture notes, 2011.
@@ -84,11 +85,12 @@ class Reconstruction(Objective):
             penalty = rate * jnp.log(rate / mean)
             penalty += (1 - rate) * jnp.log((1 - rate) / (1 - mean))
             loss += self.rate_weight * penalty.sum()
-        error = (p.mean - x) ** 2
+        known = ~jnp.isnan(x).reshape(len(x), -1)  # a missing number is NaN
+        error = ((p.mean - x) ** 2).reshape(len(x), -1).sum(-1, where=known)
         return {
             "loss": loss,
             "log_likelihood": log_likelihood,
-            "squared_error": error.reshape(len(x), -1).mean(-1),
+            "squared_error": error / jnp.maximum(known.sum(-1), 1),
             "activity": (jnp.abs(z) > ACTIVE).mean(-1, dtype=jnp.float32),
             "magnitude": jnp.abs(z).mean(-1),
         }

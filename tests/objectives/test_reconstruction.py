@@ -49,6 +49,14 @@ def test_terms_by_hand(key):
     np.testing.assert_array_equal(seen[0], x)
 
 
+def test_missing_numbers_are_left_out_of_the_squared_error(key):
+    x = np.array(jax.random.uniform(key, (2, 4, 1, 1)))
+    x[0, 1:3] = x[1] = np.nan
+    terms = Reconstruction()(model([]), x, key=key)
+    error = ((x[0, [0, 3]] - 0.25) ** 2).mean()
+    np.testing.assert_allclose(terms["squared_error"], [error, 0.0], rtol=1e-5)
+
+
 def test_penalties_by_hand(key):
     x = jax.random.uniform(key, (2, 4, 1, 1))
     plain = Reconstruction()(model([]), x, key=key)["loss"]
