@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -36,20 +37,40 @@ MOST_BYTES = 2_000_000  # of a GIF
 SHADES = 64  # of a grey GIF
 COLORS = 128  # of a coloured one; the palette is that of some frames
 FRAMES_OF_PALETTE = 12
+TEXT_HEIGHT = 20  # pixels that a line of text takes
 NEAR = 24  # the sum of differences of 0 to 255 in red, green and blue
 
-Film = Callable[[Context], np.ndarray | None]
-"""From a context to frames ``(T, H, W, C)`` in [0, 1], or None."""
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Images that follow one another, and what is written on them.
+
+    Attributes:
+      images: ``(T, H, W, C)`` in [0, 1].
+      captions: a line above each image, T of them, or none.
+      labels: texts in every image, each with the row and column of the pixel at its
+        upper left corner.
+    """
+
+    images: np.ndarray
+    captions: Sequence[str] = ()
+    labels: Sequence[tuple[int, int, str]] = ()
 
 
-def traversals(context: Context) -> np.ndarray | None:
+Film = Callable[[Context], Frames | None]
+"""From a context to the frames of an animation, or None."""
+
+
+def traversals(context: Context) -> Frames | None:
     """Frames in which each latent dimension swings there and back, a tile for each.
 
-    Tiles are in the order of their KL, largest first, row by row.
+    Tiles are in the order of their KL, largest first, row by row; above each stand its
+    dimension and KL.
     """
     if not _has_images(context):
         return None
     dims, means = context.ranked_dims[:DIMENSIONS], context.means
+    kl = context.kl_per_dimension
     origin = levels.encode(context.trained, context.shown)[0]
     swing = EXTENT * np.sin(np.linspace(0, 2 * np.pi, FRAMES, endpoint=False))
     spread = context.aggregate_std[dims]
@@ -57,10 +78,14 @@ def traversals(context: Context) -> np.ndarray | None:
     codes = np.asarray(traverse(origin, dims, values))
     condition = context.repeat_condition(codes.shape[:2])
     images = panels.decode_grid(context.trained, codes, condition)  # (R, T, H, W, C)
-    return tile_frames(np.swapaxes(images, 0, 1))
+    names = [f"z{d + 1}" if kl is None else f"z{d + 1}: {kl[d]:.1f}" for d in dims]
+    sorted_by = "standard deviation" if kl is None else "KL in nats"
+    captions = [f"{s:+.1f} standard deviations, sorted by {sorted_by}" for s in swing]
+    tiled, labels = tile_frames(np.swapaxes(images, 0, 1), names)
+    return Frames(tiled, captions, labels)
 
 
-def latent_loop(context: Context) -> np.ndarray | None:
+def latent_loop(context: Context) -> Frames | None:
     """Frames along a closed path through the codes of test images."""
     if not _has_images(context) or context.trained.is_conditional:
         return None
@@ -68,10 +93,10 @@ def latent_loop(context: Context) -> np.ndarray | None:
     if len(ends) < 2:
         return None
     codes = np.asarray(loop(ends, FRAMES // len(ends)))
-    return panels.decode_grid(context.trained, codes[None])[0]
+    return Frames(panels.decode_grid(context.trained, codes[None])[0])
 
 
-def scatter_over_training(context: Context) -> np.ndarray | None:
+def scatter_over_training(context: Context) -> Frames | None:
     """Frames of posterior means after each epoch that was kept, coloured by class."""
     from flaxvae.latent.figures.over_training import render_scatter
 
@@ -87,15 +112,17 @@ def scatter_over_training(context: Context) -> np.ndarray | None:
         axis_labels=axis_labels,
         class_names=context.dataset.class_names,
     )
-    return hold(frames)
+    return Frames(hold(frames))
 
 
-def manifold_over_training(context: Context) -> np.ndarray | None:
+def manifold_over_training(context: Context) -> Frames | None:
     """Frames of the decoded grid of codes after each epoch that was kept."""
-    grids = [each.manifold for each in context.snapshots if each.manifold is not None]
-    if len(grids) < 2:
+    kept = [each for each in context.snapshots if each.manifold is not None]
+    if len(kept) < 2:
         return None
-    return hold(np.stack([tile_images(grid, gap=1, fill=0) for grid in grids]))
+    grids = [tile_images(np.asarray(e.manifold), gap=1, fill=0) for e in kept]
+    captions = [f"epoch {epoch}" for epoch in hold(np.array([e.epoch for e in kept]))]
+    return Frames(hold(np.stack(grids)), captions)
 
 
 def hold(frames: np.ndarray) -> np.ndarray:
@@ -171,12 +198,18 @@ def animate(
     for name in animations or FILMS:
         if on_picture is not None:
             on_picture(name)
+        path = Path(folder).expanduser() / f"{name}.{file_format}"
         with use_style(style):
             frames = FILMS[name](context)
-        if frames is not None:
-            paths.append(Path(folder).expanduser() / f"{name}.{file_format}")
-            write_animation(frames, paths[-1])
-        elif animations:
+            if frames is not None:
+                write_animation(
+                    frames.images,
+                    path,
+                    captions=frames.captions,
+                    labels=frames.labels,
+                )
+                paths.append(path)
+        if frames is None and animations:
             if name in OVER_TRAINING:
                 check_recorded(name, context.snapshots)
             raise InputError(
@@ -186,10 +219,13 @@ def animate(
     return paths
 
 
-def tile_frames(images: np.ndarray) -> np.ndarray:
+def tile_frames(
+    images: np.ndarray, names: Sequence[str]
+) -> tuple[np.ndarray, list[tuple[int, int, str]]]:
     """Images ``(T, N, H, W, C)`` side by side in each frame: ``(T, H', W', C)``.
 
-    As square as the images allow; what remains of the last row is background.
+    As square as the images allow; what remains of the last row is background. Above
+    each image is room for its name: the labels of `Frames`, the second result.
     """
     from flaxvae.latent.figures.style import paper
 
@@ -197,15 +233,30 @@ def tile_frames(images: np.ndarray) -> np.ndarray:
     T, N, *shape = images.shape
     rows, columns = choose_grid(4, 5, shape)
     columns = min(N, max(columns, -(-N // max(rows, 1))))
-    if missing := -N % columns:
-        blank = np.full((T, missing, *shape), background, images.dtype)
-        images = np.concatenate([images, blank], axis=1)
-    grids = images.reshape(T, -1, columns, *shape)
-    return np.stack([tile_images(grid, gap=1, fill=background) for grid in grids])
+    count = -(-N // columns)
+    H, W = shape[:2]
+    longest = max(count * (H + 1), columns * (W + 1))
+    room = -(-TEXT_HEIGHT * longest // LARGEST)  # rows of pixels, before enlarging
+    pad = [(0, 0), (0, -N % columns), (room, 0), (0, 0), (0, 0)]
+    images = np.pad(images, pad, constant_values=background)
+    images[:, N:] = background
+    grids = images.reshape(T, count, columns, *images.shape[2:])
+    tiled = np.stack([tile_images(grid, gap=1, fill=background) for grid in grids])
+    places = [divmod(n, columns) for n in range(N)]
+    labels = [
+        (row * (H + room + 1), column * (W + 1), name)
+        for (row, column), name in zip(places, names, strict=True)
+    ]
+    return tiled, labels
 
 
 def write_animation(
-    frames: np.ndarray, path: str | Path, *, frames_per_second: float = PER_SECOND
+    frames: np.ndarray,
+    path: str | Path,
+    *,
+    captions: Sequence[str] = (),
+    labels: Sequence[tuple[int, int, str]] = (),
+    frames_per_second: float = PER_SECOND,
 ) -> None:
     """Writes frames as a film that repeats; it appears complete or not at all.
 
@@ -214,6 +265,9 @@ def write_animation(
     Args:
       frames: ``(T, H, W, C)`` in [0, 1], C of 1 or 3.
       path: new NAME.gif, or NAME.mp4, for which the program ffmpeg must be installed.
+      captions: a line of text above each frame, T of them, or none.
+      labels: texts in every frame: row and column of the pixel at the upper left
+        corner, before the frame is enlarged, and the text.
       frames_per_second: speed.
 
     Raises:
@@ -232,7 +286,7 @@ def write_animation(
     least = min(most, max(1, SMALLEST // max(pixels.shape[1:3])))
     for factor in range(most, least - 1, -1):
         large = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
-        film = encode(large, frames_per_second)
+        film = encode(_write_texts(large, factor, captions, labels), frames_per_second)
         if len(film) <= MOST_BYTES:
             break
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,6 +300,42 @@ def check_format(file_format: AnimationFormat) -> None:
         raise InputError(
             "format must be gif where the program ffmpeg is not installed, got mp4"
         )
+
+
+def _write_texts(
+    pixels: np.ndarray,
+    factor: int,
+    captions: Sequence[str],
+    labels: Sequence[tuple[int, int, str]],
+) -> np.ndarray:
+    """Frames ``(T, H, W, C)`` of bytes with their texts, captions in rows above.
+
+    Colours are those of the current style of figures.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    from flaxvae.latent.figures.style import foreground, paper
+
+    if not len(captions) and not len(labels):
+        return pixels
+    is_grey = pixels.shape[-1] == 1
+    above = TEXT_HEIGHT + 4 if len(captions) else 0
+    pixels = np.pad(
+        pixels,
+        [(0, 0), (above, 0), (0, 0), (0, 0)],
+        constant_values=round(255 * paper()),
+    )
+    font, ink, written = ImageFont.load_default(TEXT_HEIGHT - 6), foreground(), []
+    for t, frame in enumerate(pixels):
+        image = Image.fromarray(frame[..., 0] if is_grey else frame)
+        draw = ImageDraw.Draw(image)
+        if len(captions):
+            draw.text((3, 3), captions[t], fill=ink, font=font)
+        for row, column, text in labels:
+            place = column * factor + 3, row * factor + above
+            draw.text(place, text, fill=ink, font=font)
+        written.append(np.asarray(image))
+    return np.stack(written).reshape(pixels.shape)
 
 
 def _encode_gif(pixels: np.ndarray, frames_per_second: float) -> bytes:

@@ -38,6 +38,7 @@ CAPTIONS = {  # of files that no function of `pictures` draws
     "rank_histograms": "Ranks of simulated examples' codes among draws of q(z|x).",
 }
 INITIALS = ("elbo", "kl", "nll")
+BYTES = "_bytes"  # end of the name of a size
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto;
@@ -147,7 +148,7 @@ def make_notebook_view(
     """
     rows = "".join(
         f"<tr><th>{html.escape(_words(name))}</th>"
-        f"<td>{html.escape(_show(value))}</td></tr>"
+        f"<td>{html.escape(_show_named(name, value))}</td></tr>"
         for name, value in numbers.items()
     )
     pictures = "".join(
@@ -217,8 +218,8 @@ def _is_shown(value: Json) -> bool:
 
 def _show_group(name: str, values: Mapping[str, Json]) -> str:
     rows = "".join(
-        f"<div><dt>{html.escape(_words(key))}</dt><dd>{html.escape(_show(value))}</dd>"
-        "</div>"
+        f"<div><dt>{html.escape(_words(key))}</dt>"
+        f"<dd>{html.escape(_show_named(key, value))}</dd></div>"
         for key, value in values.items()
     )
     title = html.escape(name.replace("_", " ")).capitalize()
@@ -226,13 +227,24 @@ def _show_group(name: str, values: Mapping[str, Json]) -> str:
 
 
 def _words(name: str) -> str:
-    """A name as text.
+    """A name as text, without its unit where the value has one.
 
     >>> _words("marginal_kl"), _words("seconds_per_epoch")
     ('marginal KL', 'seconds per epoch')
     """
-    words = name.split("_")
+    words = name.removesuffix(BYTES).split("_")
     return " ".join(w.upper() if w in INITIALS else w for w in words)
+
+
+def _show_named(name: str, value: Json) -> str:
+    """A value with its unit, where the name has one.
+
+    >>> _show_named("peak_memory_bytes", 518_668_288), _show_named("epochs", 20)
+    ('0.52 GB', '20')
+    """
+    if name.endswith(BYTES) and isinstance(value, int | float):
+        return f"{value / 1e9:.2f} GB"
+    return _show(value)
 
 
 def _show(value: Json) -> str:

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from flaxvae.checks import InputError
 from flaxvae.data import from_arrays
@@ -40,7 +40,17 @@ def test_each_tile_swings_in_its_own_dimension(run, monkeypatch):
     )
     context = Context(trained=trained, dataset=data, title="t")
     frames = animations.traversals(context)
-    assert frames.shape == (animations.FRAMES, 4, 3 * 4 + 2, 1)  # three tiles, gaps
+    # Three tiles and gaps, and a row for the names.
+    assert frames.images.shape == (animations.FRAMES, 4 + 1, 3 * 4 + 2, 1)
+    order = context.ranked_dims
+    kl = context.kl_per_dimension
+    assert [text for *_, text in frames.labels] == [
+        f"z{d + 1}: {kl[d]:.1f}" for d in order
+    ]
+    assert [label[:2] for label in frames.labels] == [(0, 0), (0, 5), (0, 10)]
+    turn = animations.FRAMES // 4
+    assert "+2.0 standard deviations" in frames.captions[turn]
+    assert "-2.0 standard deviations" in frames.captions[3 * turn]
     codes = seen["codes"]
     for tile, d in enumerate(context.ranked_dims):
         others = np.delete(codes[tile], d, axis=1)
@@ -98,11 +108,30 @@ def test_frames_are_filled_up_with_the_background():
     images[:, 0] = 0.5
     for name in ("light", "dark"):
         with style.use_style(name):
-            frames, brightness = tile_frames(images), style.paper()
-        assert frames.shape == (2, 7, 19, 1)
+            (frames, labels), brightness = tile_frames(images, "abcdefg"), style.paper()
+        room = 1  # a row above each image
+        assert frames.shape == (2, 7 + 2 * room, 19, 1)
         assert (frames[:, -3:, -3:] == brightness).all()
-        assert (frames[:, 3] == brightness).all() and (frames[:, 4:7, :3] == 0).all()
-        assert (frames[:, :3, :3] == 0.5).all()
+        assert (frames[:, 0] == brightness).all()
+        assert (frames[:, 4:6] == brightness).all() and (frames[:, 6:, :3] == 0).all()
+        assert (frames[:, 1:4, :3] == 0.5).all()
+        assert labels[0] == (0, 0, "a") and labels[6] == (5, 4, "g")
+
+
+def test_texts_are_written_above_the_frames_and_on_them(tmp_path):
+    frames = np.full((2, 6, 12, 1), 1.0)
+    for captions, labels in ([], []), (["epoch 1", "epoch 2"], [(3, 6, "z1")]):
+        write_animation(frames, tmp_path / "x.gif", captions=captions, labels=labels)
+        with Image.open(tmp_path / "x.gif") as film:
+            images = [np.asarray(f.convert("L")) for f in ImageSequence.Iterator(film)]
+        above = images[0].shape[0] - 6 * 60
+        if not captions:
+            assert len(images) == 1 and above == 0 and images[0].min() > 250
+            continue
+        assert above > 0 and (images[0][:above] != images[1][:above]).any()
+        written = np.argwhere(images[0][above:] < 100)
+        assert (written.min(0) >= (3 * 60, 6 * 60)).all()  # below and right of it
+        assert (written.max(0) < (3 * 60 + 30, 6 * 60 + 60)).all()
 
 
 def test_films_are_drawn_in_their_style(run, tmp_path, monkeypatch):
@@ -110,7 +139,7 @@ def test_films_are_drawn_in_their_style(run, tmp_path, monkeypatch):
 
     def film(context):
         seen.append(style.background())
-        return np.zeros((2, 3, 3, 1))
+        return animations.Frames(np.zeros((2, 3, 3, 1)))
 
     monkeypatch.setitem(animations.FILMS, "loop", film)
     for name in ("light", "dark"):

@@ -215,7 +215,7 @@ def test_a_film_has_a_legend_axis_names_and_its_style(many, name, monkeypatch):
 
     monkeypatch.setattr(figures_over_training.FigureCanvasAgg, "draw", watch)
     with use_style(name):
-        frame = animations.scatter_over_training(show(many[:2]))[-1]
+        frame = animations.scatter_over_training(show(many[:2])).images[-1]
         expected = to_rgb(background())
     assert drawn == ["t\nepoch 1", "t\nepoch 4"]
     np.testing.assert_allclose(frame[0, 0], expected, atol=0.01)
@@ -229,10 +229,13 @@ def test_a_film_has_a_legend_axis_names_and_its_style(many, name, monkeypatch):
 
 
 def test_films_show_all_epochs_and_hold_the_last(many, tmp_path):
-    frames = animations.manifold_over_training(show(many))
+    film = animations.manifold_over_training(show(many))
+    frames, captions = film.images, film.captions
+    epochs = [each.epoch for each in many]
+    assert [captions[0], captions[15], captions[59]] == [f"epoch {n}" for n in epochs]
     assert len(frames) == 60 and frames.shape[1:] == (8, 8, 1)
     assert frames[0, :2, -2:].all() and frames[0].sum() == 4
-    frames = animations.scatter_over_training(show(many))
+    frames = animations.scatter_over_training(show(many)).images
     assert len(frames) == 60
     assert (frames[0, 0, 0] == 1).all()  # white
     changes = [i for i in range(59) if (frames[i] != frames[i + 1]).any()]
