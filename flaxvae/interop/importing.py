@@ -19,6 +19,7 @@ from flaxvae.interop.modules import read_modules
 from flaxvae.interop.names import NamesLike, expand_architecture
 from flaxvae.interop.program import Program
 from flaxvae.interop.sequential import read_gaps
+from flaxvae.interop.steps import read_steps
 from flaxvae.interop.tensors import Weights, print_note, read_weights
 from flaxvae.interop.weights import from_torch
 from flaxvae.models import AutoencoderConfig, VAEConfig
@@ -73,9 +74,9 @@ def infer_config(
 
     Widths, filters, kernels, normalizations, biases and the size of the code are read
     from the tensors, a ReLU before the reshape from numbers of an ``nn.Sequential``,
-    the activation from a module. What they do not show, such as the likelihood, is as
-    the architecture's programs are usually printed, or flaxvae's default, unless it is
-    stated; what was assumed is printed in one line.
+    activation, strides and padding from a module. What they do not show, such as the
+    likelihood, is as the architecture's programs are usually printed, or flaxvae's
+    default, unless it is stated; what was assumed is printed in one line.
 
     >>> import numpy as np
     >>> sizes = {"fc1": (9, 4), "fc21": (2, 9), "fc22": (2, 9), "fc3": (9, 2)}
@@ -193,13 +194,15 @@ def make_plan(
     usual |= read_modules(weights.modules, is_stated="activation" in stated)
     if usual.get("activation", "leaky_relu") != "leaky_relu":
         usual.pop("negative_slope", None)
-    inferred = read_gaps(program, stated)
+    steps = read_steps(program, weights.convolutions, data.shape)
+    _check_stated(steps, stated, program)
+    inferred = read_gaps(program, {**steps, **stated})
     if inferred.pop("code_activation", False):
         activation = stated.get("activation", usual.get("activation", "relu"))
         is_known = activation in CODE_ACTIVATIONS
         inferred["code_activation"] = activation if is_known else "relu"
     usual |= inferred
-    found = infer_settings(program, data.shape, {**inferred, **stated})
+    found = infer_settings(program, data.shape, {**inferred, **steps, **stated})
     _check_stated(found, stated, program)
     assumed = {
         name: value
@@ -223,7 +226,9 @@ def make_plan(
             f"{show(stated[min(unknown)])}"
         )
     config = _make(found_kind, {**assumed, **_short(found), **stated})
-    return Plan(config, program, (_describe(program, config, data, stated, found),))
+    return Plan(
+        config, program, (_describe(program, config, data, {**steps, **stated}, found),)
+    )
 
 
 def _make(kind: ModelKind, settings: Mapping[str, object]) -> Config:

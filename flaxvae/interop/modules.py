@@ -36,19 +36,19 @@ def read_modules(
     for module in modules:
         name = type(module).__name__
         if any(part in name for part in RESIZING):
-            _refuse(name)
+            refuse(name)
         eps, alpha = getattr(module, "eps", EPSILON), getattr(module, "alpha", 1.0)
         if "Norm" in name and eps != EPSILON:
-            _refuse(f"{name} with eps={eps:g}")
+            refuse(f"{name} with eps={eps:g}")
         if name == "ELU" and alpha != 1:
-            _refuse(f"ELU with alpha={alpha:g}")
+            refuse(f"ELU with alpha={alpha:g}")
         kind = ACTIVATIONS.get(name)
         if name == "GELU":
             is_tanh = getattr(module, "approximate", "none") == "tanh"
             kind = "gelu" if is_tanh else "gelu_exact"
         is_activation = type(module).__module__ == OF_ACTIVATIONS
         if kind is None and is_activation and name not in OF_OUTPUTS and not is_stated:
-            _refuse(name)
+            refuse(name)
         if kind is not None:
             slope = None
             if kind == "leaky_relu":
@@ -68,7 +68,8 @@ def read_modules(
     return {"activation": kind, "negative_slope": slope}
 
 
-def _refuse(what: str) -> NoReturn:
+def refuse(what: str) -> NoReturn:
+    """Raises `InputError` for a part of a program that flaxvae's networks lack."""
     raise InputError(
         "weights must be of a network that flaxvae's parts can build, got "
         f"{what}: write its encoder and decoder as Linen modules"

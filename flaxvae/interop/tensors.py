@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -38,12 +38,14 @@ class Weights:
       prefix: what all names began with, such as ``"module."``.
       notes: what was assumed: the entry of a checkpoint, the prefix, what was left out.
       modules: of a module, its submodules without weights, such as activations.
+      convolutions: of a module, those in it by name.
     """
 
     tensors: dict[str, np.ndarray]
     prefix: str = ""
     notes: tuple[str, ...] = ()
     modules: "tuple[torch.nn.Module, ...]" = ()
+    convolutions: "Mapping[str, torch.nn.Module]" = field(default_factory=dict)
 
     def shorten(self, name: str) -> str:
         """A name as the program prints it, without wrappers and prefix."""
@@ -65,6 +67,7 @@ def read_weights(source: object, entry: str | None = None) -> Weights:
     if isinstance(source, Weights):
         return source
     modules: list[torch.nn.Module] = []
+    convolutions: dict[str, torch.nn.Module] = {}
     content: object
     if isinstance(source, str | os.PathLike):
         content, place = read_file(Path(source).expanduser()), repr(str(source))
@@ -75,6 +78,11 @@ def read_weights(source: object, entry: str | None = None) -> Weights:
             for m in source.modules()
             if not m.state_dict() or "Norm" in type(m).__name__
         ]
+        convolutions = {
+            name: m
+            for name, m in source.named_modules()
+            if type(m).__name__.startswith("Conv") and hasattr(m, "stride")
+        }
     elif isinstance(source, Mapping):
         content, place = source, "a dict"
     else:
@@ -100,7 +108,8 @@ def read_weights(source: object, entry: str | None = None) -> Weights:
         if name not in COUNTERS
     }
     _check_finite(named)
-    return replace(weights, tensors=named)
+    by_name = {weights.shorten(name): m for name, m in convolutions.items()}
+    return replace(weights, tensors=named, convolutions=by_name)
 
 
 def read_tensors(source: object) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flaxvae.checks import InputError
-from flaxvae.interop import from_torch, infer_config
+from flaxvae.interop import from_torch, import_torch, infer_config
 from flaxvae.interop.matching import read_names
 from flaxvae.interop.order import guess_program
 from flaxvae.models import AutoencoderConfig, VAEConfig, build_autoencoder, build_vae
@@ -291,6 +291,67 @@ def test_activations_that_flaxvae_would_exchange_are_refused(parts, message):
         stated = {"activation": "leaky_relu", "decoder_activation": "relu"}
         config = infer_config(module, 8, **stated)
         assert (config.activation, config.decoder_activation) == tuple(stated.values())
+
+
+class Stepped(torch.nn.Module):
+    """A VAE of 16 x 16 images whose strides are not the usual ones."""
+
+    def __init__(self, out=(1, 3), more=(0, 3), **options):
+        super().__init__()
+        nn = torch.nn
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, 4, 3, stride=4, padding=1, **options),
+            nn.ReLU(),
+            nn.Conv2d(4, 6, 3, stride=1, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        self.mu, self.logvar = nn.Linear(96, 2), nn.Linear(96, 2)
+        self.fc = nn.Linear(2, 96)
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(6, 4, 3, stride=1, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(
+                4, 1, out[1], stride=4, padding=1, output_padding=more[1]
+            ),
+        )
+
+    def forward(self, x):
+        mean = self.mu(self.encoder(x))
+        return mean, self.decoder(self.fc(mean).reshape(-1, 6, 4, 4))
+
+
+def test_strides_and_padding_are_those_of_a_module(capsys):
+    module = Stepped()
+    config = infer_config(module.state_dict(), (16, 16, 1))
+    assert config.strides == 2  # as usual, from 16 to 4 in two steps
+    config = infer_config(module, (16, 16, 1))
+    assert (config.strides, config.padding, config.decoder_strides) == ((4, 1), 1, None)
+    assert "strides=" not in capsys.readouterr().err.splitlines()[-1]
+    with pytest.raises(InputError, match="strides must be 4 1, as in the weights"):
+        infer_config(module, (16, 16, 1), strides=2)
+
+    x = np.random.default_rng(0).random((3, 16, 16, 1), np.float32)
+    trained = import_torch(module, x, likelihood="bernoulli", before_reshape="none")
+    with torch.no_grad():
+        mean, logits = module(torch.from_numpy(x.reshape(3, 1, 16, 16)))
+    z = trained.encode(x)
+    np.testing.assert_allclose(z.mean, mean, atol=1e-5)
+    found = trained.decode(z.mean).logits.reshape(3, 1, 16, 16)
+    np.testing.assert_allclose(found, logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dilation": 2}, r"got encoder.0 with dilation=2"),
+        ({"padding_mode": "reflect"}, r"got encoder.0 with padding_mode=reflect"),
+        ({"out": (1, 5), "more": (0, 0)}, r"got decoder.2 with output_padding=0"),
+    ],
+)
+def test_convolutions_that_flaxvae_does_not_have_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        infer_config(Stepped(**options), (16, 16, 1))
 
 
 def test_a_normalization_of_another_epsilon_is_refused():
