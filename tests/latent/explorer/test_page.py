@@ -1,6 +1,7 @@
 """The page in a browser: its decoder equals JAX's, and its controls work."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import os
@@ -298,6 +299,39 @@ def test_columns_have_their_own_units(page, tmp_path):
         packed = np.frombuffer(base64.b64decode(column["examples"]), "<f4")
         rows = content["numbers"]
         np.testing.assert_allclose(packed, data.test.x[rows, i], rtol=1e-6)
+
+
+def test_series_have_a_scale_in_their_own_units(tab, tmp_path):
+    """It holds for all examples: no picture has a scale of its own."""
+    rng = np.random.default_rng(0)
+    start, height = rng.uniform(0, 6, (60, 1, 1)), rng.uniform(1, 5, (60, 1, 1))
+    x = 20 + height * np.sin(start + np.linspace(0, 6, 12)[:, None])
+    data = from_arrays(x.astype(np.float32))
+    run = untrained(VAEConfig(latent_dim=2, hidden=(8,)).build(data), data)
+    small = jax.tree.map(lambda leaf: 0.1 * leaf, run.variables)
+    run = dataclasses.replace(run, variables=small)  # within the range of the examples
+    open_page(tab, pages.write_explorer(run, data, tmp_path / "series.html"))
+    tab.execute_script(
+        "window.written = [];"
+        "const write = CanvasRenderingContext2D.prototype.fillText;"
+        "CanvasRenderingContext2D.prototype.fillText = function(text, x, y) {"
+        " if (this.canvas.id == 'picture') written.push([text, y]);"
+        " return write.call(this, text, x, y); };"
+    )
+    for value in (-1, 2):
+        tab.execute_script(
+            "written.length = 0;"
+            "const s = document.querySelector('.slider input');"
+            f"s.value = {value}; s.dispatchEvent(new Event('input'));"
+        )
+        texts = wait(tab, "return written.length ? written : null")
+        low, middle, high, *others = texts
+        shown = np.array([float(low[0]), float(middle[0]), float(high[0])])
+        ends = data.test.x.min(), data.test.x.max()
+        np.testing.assert_allclose(shown[[0, 2]], ends, atol=0.01)
+        np.testing.assert_allclose(shown[1], np.mean(ends), atol=0.01)
+        assert low[1] > middle[1] > high[1]
+        assert [text for text, _ in others] == ["step 1", "12", "x1"]
 
 
 def pixels(page):

@@ -86,7 +86,7 @@ function start() {
 
   function show(x, canvas = mainCanvas) {
     if (isImage) drawImage(canvas, x, data.shape);
-    else if (isSeries) drawSeries(canvas, x, data.shape, canvas === mainCanvas);
+    else if (isSeries) drawSeries(canvas, x, data.shape, data.columns, canvas === mainCanvas);
     else drawBars(mainBox, x, data.columns, original, marked);
     if (canvas === mainCanvas && mainCanvas && mainCanvas.shown !== `${canvas.width}`) {
       mainCanvas.shown = `${canvas.width}`;

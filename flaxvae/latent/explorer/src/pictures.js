@@ -44,23 +44,64 @@ export function drawImage(canvas, x, [height, width, channels]) {
 
 const LINES = ["#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#a96b59", "#e76300", "#717581", "#92dadd"];
 
-export function drawSeries(canvas, x, [steps, features], large) {
+/** The values between which series are drawn: those of all examples, and of this one. */
+function rangeOf(x, columns) {
+  let low = Math.min(...columns.map((column) => column.grid[0]));
+  let high = Math.max(...columns.map((column) => column.grid[1]));
+  for (const v of x) [low, high] = [Math.min(low, v), Math.max(high, v)];
+  return [low, high];
+}
+
+/** Lines of the features by time step; a large picture has a scale and names. */
+export function drawSeries(canvas, x, [steps, features], columns, large) {
   canvas.width = large ? 640 : 200;
   canvas.height = large ? 420 : 140;
   const context = canvas.getContext("2d");
+  const [left, right, above, below] = large ? [96, 8, 34, 34] : [6, 6, 6, 6];
+  const [low, high] = rangeOf(x, columns);
+  const [width, height] = [canvas.width - left - right, canvas.height - above - below];
+  const up = (v) => above + height * (1 - (v - low) / (high - low || 1));
+  if (large) drawScale(context, { left, width, low, high, up, steps, columns });
+  context.globalAlpha = 1;
   context.lineWidth = large ? 2.5 : 2;
-  let [low, high] = [Infinity, -Infinity];
-  for (const v of x) [low, high] = [Math.min(low, v), Math.max(high, v)];
-  const scale = (canvas.height - 12) / (high - low || 1);
   for (let f = 0; f < features; f++) {
     context.strokeStyle = LINES[f % LINES.length];
     context.beginPath();
-    for (let t = 0; t < steps; t++) {
-      const px = 6 + (t / Math.max(steps - 1, 1)) * (canvas.width - 12);
-      context.lineTo(px, canvas.height - 6 - (x[t * features + f] - low) * scale);
-    }
+    for (let t = 0; t < steps; t++) context.lineTo(left + (t / Math.max(steps - 1, 1)) * width, up(x[t * features + f]));
     context.stroke();
   }
+}
+
+/** Three values, in the data's own unit where there is one feature; steps and names. */
+function drawScale(context, { left, width, low, high, up, steps, columns }) {
+  const ink = getComputedStyle(context.canvas).color;
+  const write = (text, x, y, align, color = ink) => {
+    context.fillStyle = color;
+    context.textAlign = align;
+    context.fillText(text, x, y);
+    return context.measureText(text).width;
+  };
+  context.font = "22px system-ui, sans-serif";
+  context.lineWidth = 1;
+  context.strokeStyle = ink;
+  for (const v of [low, (low + high) / 2, high]) {
+    context.globalAlpha = 0.25;
+    context.beginPath();
+    context.moveTo(left, up(v));
+    context.lineTo(left + width, up(v));
+    context.stroke();
+    context.globalAlpha = 0.8;
+    write(columns.length === 1 ? formatNumber(toOwn(columns[0], v)) : v.toFixed(1), left - 8, up(v) + 7, "right");
+  }
+  const bottom = context.canvas.height - 8;
+  write("step 1", left, bottom, "left");
+  write(`${steps}`, left + width, bottom, "right");
+  context.globalAlpha = 1;
+  let at = left;
+  columns.forEach((column, f) => {
+    if (at < left + width) at += write(column.name, at, 22, "left", LINES[f % LINES.length]) + 14;
+  });
+  if (columns.length > 1 && at < 0.7 * context.canvas.width) write("standardized", left + width, 22, "right");
 }
 
 /** Bars of a table's columns, with marks at an example; elements are made once. */
