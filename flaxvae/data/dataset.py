@@ -449,9 +449,22 @@ def _check_weights(name: str, weights: np.ndarray) -> None:
 
 
 def check_values(
-    name: str, x: np.ndarray, preprocessing: Preprocessing, *, is_image: bool
+    name: str,
+    x: np.ndarray,
+    preprocessing: Preprocessing,
+    *,
+    is_image: bool,
+    is_new: bool = False,
 ) -> None:
-    """Raises `InputError` for stored values that `check_dataset` refuses."""
+    """Raises `InputError` for stored values that `check_dataset` refuses.
+
+    Args:
+      name: of the values, for the message.
+      x: the values, ``(N, ...)``.
+      preprocessing: of the data set.
+      is_image: whether examples are images, not rows or series.
+      is_new: whether a model was trained on other ones, so that only they can change.
+    """
     is_float = np.issubdtype(x.dtype, np.floating)
     limit = 1.0 if is_float else preprocessing.max_value
     if x.dtype.kind == "u" and np.iinfo(x.dtype).max <= limit:
@@ -481,16 +494,19 @@ def check_values(
         kind = "floats" if is_float else "integers"
         raise InputError(
             f"{name} must hold {kind} in 0 to {limit:g}, got {low} to {high}: "
-            f"{_suggest_scale(low, high)}"
-            f"{suggest_series(x.shape[:-1]) if x.shape[-1] == 1 else ''}"
+            f"{_suggest_scale(low, high, is_new)}"
+            f"{suggest_series(x.shape[:-1]) if x.shape[-1] == 1 and not is_new else ''}"
         )
 
 
-def _suggest_scale(low: float, high: float) -> str:
+def _suggest_scale(low: float, high: float, is_new: bool) -> str:
     """What to do about images whose numbers are not in the range."""
     if low < 0:
         return "map -1 to 1 by (x + 1) / 2" if low >= -1 and high <= 1 else "scale them"
     if 1 < high < 1.01:
         return "clip what rounding has left outside, by np.clip(x, 0, 1)"
     white = next((v for v in (255, 65535) if high <= v), f"{high:g}")
+    if is_new:
+        example = ", such as x / 255" if white == 255 else ""
+        return f"scale the images as those of the training{example}"
     return f"scale the images, or state their max_value, such as max_value={white}"

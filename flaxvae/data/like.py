@@ -139,7 +139,7 @@ def check_like(dataset: Dataset, template: Dataset) -> None:
     for name, split in zip(SPLITS, dataset.splits, strict=True):
         if len(split):
             is_image = dataset.layout == "images"
-            check_values(f"{name}.x", split.x, own, is_image=is_image)
+            check_values(f"{name}.x", split.x, own, is_image=is_image, is_new=True)
 
 
 def _show(value: object) -> str:

@@ -37,7 +37,9 @@ def check_examples(
         return
     if x.dtype.kind not in "iuf" and not jax.dtypes.issubdtype(x.dtype, np.floating):
         raise InputError(f"{name} must hold numbers, got {x.dtype}")
-    check_values(name, cast(np.ndarray, x), preprocessing, is_image=is_image)
+    check_values(
+        name, cast(np.ndarray, x), preprocessing, is_image=is_image, is_new=True
+    )
 
 
 def conditions_of(

@@ -281,7 +281,10 @@ def test_arguments_of_another_kind_are_refused(wrong):
         ),
         (np.full((3, 4, 4, 1), np.inf), "finite numbers"),
         (np.full((3, 4, 4, 1), -0.5), "floats in 0 to 1, got -0.5"),
-        (np.full((3, 4, 4, 1), 255.0), "floats in 0 to 1"),
+        (
+            np.full((3, 4, 4, 1), 255.0),
+            r"floats in 0 to 1.* training, such as x / 255$",
+        ),
         (np.full((3, 4, 4, 1), 300), "integers in 0 to 255, got 300"),
         (np.full((3, 4, 4, 1), "a"), "x must hold numbers"),
         (None, "x must be an array of numbers, got None"),
