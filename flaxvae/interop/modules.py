@@ -54,6 +54,9 @@ def read_modules(
             if kind == "leaky_relu":
                 slope = float(getattr(module, "negative_slope", 0.01))
             found[kind, slope] = found.get((kind, slope), 0) + 1
+    sigmoids = sum(type(module).__name__ == "Sigmoid" for module in modules)
+    if not found and sigmoids > 1:  # one may be that of the outputs
+        found["sigmoid", None] = sigmoids
     if found.get(("tanh", None)) == 1 or len(found) > 1:
         found.pop(("tanh", None), None)  # that of the outputs
     if len(found) > 1 and not is_stated:

@@ -245,6 +245,8 @@ def test_numbers_tell_of_modules_without_weights(name):
     [
         (torch.nn.Tanh, torch.nn.Sigmoid, "tanh"),
         (torch.nn.ReLU, torch.nn.Tanh, "relu"),
+        (torch.nn.Sigmoid, torch.nn.Sigmoid, "sigmoid"),
+        (torch.nn.Identity, torch.nn.Sigmoid, "relu"),  # functions are not seen
         (torch.nn.GELU, torch.nn.Sigmoid, "gelu_exact"),
         (lambda: torch.nn.LeakyReLU(0.3), torch.nn.Sigmoid, "leaky_relu"),
         (lambda: torch.nn.MaxPool2d(2), torch.nn.Sigmoid, None),
