@@ -167,7 +167,7 @@ class TrainedOnData(Trained):
                 "dataset must be stated for a loaded run: flaxvae.load(workdir, "
                 "dataset=...), or as an argument"
             )
-        return self.dataset.describe()
+        return self._as_seen(self.dataset).describe()
 
     def _named(
         self, found: Mapping[str, object], dataset: Dataset

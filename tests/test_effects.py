@@ -229,6 +229,33 @@ def test_settings_that_no_part_uses_are_refused(values, message):
         VAEConfig(**values)
 
 
+ONE_STAGE = {"encoder": "conv", "filters": (8,)}
+WITHOUT_LAYERS = [  # of a decoder, or of an encoder
+    ({**ONE_STAGE, "film": True}, "film for a ConvDecoder"),
+    ({"hidden": (8,), "decoder_hidden": (), "film": True}, "film for a MLPDecoder"),
+    ({"hidden": (), "decoder_hidden": (8,), "film": True}, "film for a MLPEncoder"),
+    ({**ONE_STAGE, "decoder_activation": "tanh"}, "decoder_activation must be left"),
+    (
+        {"hidden": (8,), "decoder_hidden": (), "decoder_activation": "tanh"},
+        "decoder_activation must be left out for a decoder without a layer",
+    ),
+    ({**ONE_STAGE, "film": True, "before_reshape": "activation"}, None),
+    ({"hidden": (), "decoder_hidden": (8,), "activation": "tanh"}, None),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), WITHOUT_LAYERS)
+def test_what_a_network_without_layers_would_ignore_is_refused(values, message):
+    if is_film := values.pop("film", False):
+        values |= {"conditional": True, "conditioning": "film"}
+    data = DataSpec((8, 8, 1), num_classes=2 if is_film else None)
+    if message is not None:
+        with pytest.raises(InputError, match=message):
+            VAEConfig(**values).build(data)
+        return
+    VAEConfig(**values).build(data)
+
+
 def test_what_the_data_decide_is_refused_when_they_are_known():
     config = VAEConfig(scale="learned", init_scale=0.5)  # of a mixed table
     with pytest.raises(InputError, match="init_scale must be left out where scale"):

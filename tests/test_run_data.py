@@ -15,8 +15,10 @@ import flaxvae
 from flaxvae import InputError, Run
 from flaxvae.data import DataConfig, binarize, condition_on_labels, from_arrays, load
 from flaxvae.data.recorded import find_differences, read_again
-from flaxvae.models import VAEConfig
+from flaxvae.models import Classifier, SemiSupervisedVAE, VAEConfig, build_vae
 from flaxvae.models.variables import variable_shapes
+from flaxvae.nn import MLPEncoder
+from flaxvae.objectives import M2
 from flaxvae.training import RunFolder, Trained
 
 LABELS = np.repeat(["cat", "dog", "owl"], 40)
@@ -168,6 +170,22 @@ def test_data_that_moved_and_other_data(images, tmp_path, capsys):
     x, _ = run.generate(2, sampler="aggregate", dataset=new)  # of its test examples
     assert len(x) == 2
     assert any("not the data that the run was trained on" in n for n in new.notes)
+
+
+def test_a_semi_supervised_run_knows_its_own_data(images):
+    """Its VAE is conditional on classes that it is trained without."""
+    with np.load(images) as arrays:
+        data = from_arrays(arrays["x"], arrays["labels"])
+    classes = len(np.unique(data.train.labels))
+    vae = build_vae(
+        data.shape, 2, hidden=(4,), conditional="concat", num_classes=classes
+    )
+    model = SemiSupervisedVAE(vae, Classifier(MLPEncoder(hidden=(4,)), classes))
+    objective = M2(x=data.train.x[:6], labels=data.train.labels[:6])
+    run = flaxvae.fit(
+        model, data, objective=objective, epochs=1, batch_size=20, progress=False
+    )
+    assert run.owns(data) and "dataset" not in run.evaluate("test")
 
 
 def test_arrays_in_memory_are_asked_for(images, tmp_path, capsys):

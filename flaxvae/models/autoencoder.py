@@ -107,6 +107,11 @@ class AutoencoderConfig(NetworkConfig):
             check_at_most("noise", self.noise, 1)
         if self.feature_map is not None:
             self._check_feature_map()
+        if self.penalty == "rate" and self.code_activation not in (None, "sigmoid"):
+            raise InputError(
+                "code_activation must be sigmoid for the penalty rate, which compares "
+                f"means in (0, 1), got {self.code_activation}"
+            )
 
     def _check_feature_map(self) -> None:
         if {self.encoder, self._decoder} != {"conv"}:

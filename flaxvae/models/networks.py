@@ -17,6 +17,7 @@ from flaxvae.nn.layers import (
     BatchNormStyle,
     Biases,
     Dtype,
+    Network,
     Normalization,
     check_gates,
 )
@@ -139,7 +140,8 @@ class NetworkConfig(LikelihoodConfig, NetworkSettings):
     @property
     def is_linear(self) -> bool:
         """Whether neither network has a layer between its input and its output."""
-        return self.hidden == () and self.encoder == self._decoder == "mlp"
+        has_none = self.hidden == () and not self.decoder_hidden
+        return has_none and self.encoder == self._decoder == "mlp"
 
     @property
     def _decoder(self) -> Decoder:
@@ -213,6 +215,15 @@ class NetworkConfig(LikelihoodConfig, NetworkSettings):
             decoder = build_part(kind, mirrored)
             named.append(kind)
         self._check_unused(named)
+        for network in (encoder, decoder):
+            if isinstance(network, Network):
+                network.check()
+        has_none = isinstance(decoder, Network) and not decoder.has_activation
+        if self.decoder_activation and has_none:
+            raise InputError(
+                "decoder_activation must be left out for a decoder without a layer "
+                f"between its input and its output, got {self.decoder_activation}"
+            )
         return encoder, decoder, likelihood
 
     def _check_effect(self, values: Mapping[str, object]) -> None:

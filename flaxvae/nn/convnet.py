@@ -96,6 +96,13 @@ class ConvDecoder(Network):
     grid: bool = False  # codes are images (..., H', W', D)
     feature_map: FeatureMap | None = None  # codes are first images, flattened
 
+    @property
+    def has_activation(self) -> bool:
+        """See `Network.has_activation`."""
+        is_map = self.grid or self.feature_map is not None
+        has_dense = bool(self.hidden) or self.before_reshape not in (None, "none")
+        return len(self.filters) > 1 or (has_dense and not is_map)
+
     @nn.compact
     def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
         """Maps codes ``(..., D)``, conditions ``(..., E)``, to images, unbounded."""

@@ -96,6 +96,16 @@ class Network(nn.Module, kw_only=True):
         check_choice("dtype", self.dtype, DTYPES)
         check_at_least("dropout", self.dropout, 0)
         check_below("dropout", self.dropout, 1)
+        if self.film and not self.has_activation:
+            raise InputError(
+                f"conditioning must not be film for a {type(self).__name__} without a "
+                "layer to scale and shift: choose concat or embedding"
+            )
+
+    @property
+    def has_activation(self) -> bool:
+        """Whether a layer ends in `finish`, between the input and the output."""
+        return True
 
     @nn.nowrap
     def activation_function(self) -> Function:

@@ -20,6 +20,11 @@ class MLPEncoder(Network):
 
     hidden: tuple[int, ...] = (256, 256)  # widths, from the data inwards
 
+    @property
+    def has_activation(self) -> bool:
+        """See `Network.has_activation`."""
+        return bool(self.hidden)
+
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
         """Maps a batch ``(B, ...)``, conditions ``(B, E)``, to features ``(B, F)``."""
@@ -41,6 +46,11 @@ class MLPDecoder(Network):
 
     output_shape: tuple[int, ...]  # shape of one example, (H, W, C)
     hidden: tuple[int, ...] = (256, 256)  # widths, from the code outwards
+
+    @property
+    def has_activation(self) -> bool:
+        """See `Network.has_activation`."""
+        return bool(self.hidden)
 
     @nn.compact
     def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxvae.capabilities import ModelTraits
 from flaxvae.checks import InputError
 from flaxvae.collectives import replicated
 from flaxvae.models.data_spec import Data
@@ -112,7 +113,17 @@ class M2(Objective):
     def check(self, model: nn.Module, dataset: Data) -> None:
         """Labelled examples must be like the data's, and of the model's classes."""
         check_one_level(model, "m2")
-        num_classes = model.condition.num_classes
+        num_classes = getattr(model.condition, "num_classes", None)
+        if num_classes is None:
+            raise InputError(
+                "the VAE must be conditional on classes for the objective m2"
+            )
+        found = ModelTraits.of(model.classifier).num_classes
+        if found not in (None, num_classes):
+            raise InputError(
+                f"the classifier must have {num_classes} classes, those of the VAE's "
+                f"condition, for the objective m2, got {found}"
+            )
         check_conditions(self.labels, num_classes=num_classes, name="labels")
         if np.asarray(self.labels).dtype.kind not in "iu":
             raise InputError(

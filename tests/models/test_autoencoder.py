@@ -106,3 +106,7 @@ def test_all_pixels_may_be_masked_but_not_more():
     assert config.noise == 1
     with pytest.raises(InputError, match=r"noise must be <= 1, got 1\.1"):
         AutoencoderConfig(kind="denoising", corruption="masking", noise=1.1)
+    rate = {"kind": "sparse", "penalty": "rate"}
+    AutoencoderConfig(**rate, code_activation="sigmoid")
+    with pytest.raises(InputError, match="must be sigmoid for the penalty rate"):
+        AutoencoderConfig(**rate, code_activation="relu")

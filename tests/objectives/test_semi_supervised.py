@@ -176,6 +176,27 @@ def test_labelled_examples_are_leaves_and_checked(batch):
         M2(x=labelled, labels=labels, batch_size=0)
 
 
+@pytest.mark.parametrize(
+    ("conditional", "classes", "message"),
+    [
+        ({}, 3, "the VAE must be conditional on classes for the objective m2"),
+        ({"condition_width": 3}, 3, "the VAE must be conditional on classes for"),
+        ({"num_classes": 3}, 4, "must have 3 classes, those of the VAE.*, got 4"),
+        ({"num_classes": 3}, 2, "must have 3 classes, those of the VAE.*, got 2"),
+    ],
+)
+def test_both_parts_must_know_the_same_classes(conditional, classes, message):
+    if conditional:
+        conditional = {"conditional": "concat", **conditional}
+    vae = build_vae(SHAPE, 2, hidden=(6,), **conditional)
+    model = SemiSupervisedVAE(vae, Classifier(MLPEncoder(hidden=(5,)), classes))
+    x = np.random.default_rng(0).random((40, *SHAPE), np.float32)
+    data = from_arrays(x, np.arange(40) % Y, test_size=4, validation_size=4)
+    objective = M2(x=x[:6], labels=np.arange(6) % Y)
+    with pytest.raises(InputError, match=message):
+        objective.check(model, data)
+
+
 def test_labels_are_chosen_evenly_and_by_the_seed():
     labels = np.random.default_rng(0).integers(0, 4, 200)
     rows = choose_labelled(labels, 20, seed=3)
