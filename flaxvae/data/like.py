@@ -1,7 +1,7 @@
 """New data, read as a run or another data set has read its own."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,8 @@ from flaxvae.data.tables import OF_TEXT, Frame, is_table, read_like, table_suffi
 from flaxvae.data.transforms import as_layout, as_type, binarize, map_splits
 
 SHOWN = 8  # names in a message
+WIDE_WHITE = 65_535  # of images of 16 bits
+ROUNDING = 1e-2  # of grey levels that were stored as float32 in 0 to 1
 CHOICES = ("data_dir", "image_order", "missing_values", *OF_TEXT)  # about reading
 
 
@@ -81,8 +83,15 @@ def read_new(
         else:
             where = Path(folder) if folder else None
             new, _ = load_source(source, where, images=images, **options)
-        is_boolean = any(as_numbers(p.x, "x").dtype == bool for p in parts.values())
-        new = _rescale(_number_classes(new, template), template, is_boolean=is_boolean)
+        types = {as_numbers(part.x, "x").dtype for part in parts.values()}
+        is_folder = isinstance(source, str) and Path(source).expanduser().is_dir()
+        new = _rescale(
+            _number_classes(new, template),
+            template,
+            is_boolean=np.dtype(bool) in types,
+            are_bytes=types == {np.dtype(np.uint8)}
+            or (is_folder and new.train.x.dtype == np.uint8),
+        )
         moments = template.preprocessing.standardization
         if moments is not None and moments.on_host is not None:
             new = as_type(new, np.float64)  # which `Standardization.stored` maps
@@ -172,13 +181,12 @@ def _read_table(
         train = dataclasses.replace(new.train, labels=labels)
         names = template.class_names
         new = dataclasses.replace(new, train=train, class_names=names)
-    notes += new.notes
     if template.table is not None and template.layout == "images":
         shown = ImageOptions(shape=template.shape, order=order)
         new = _rescale(rows_as_images(new, shown), template)
     elif template.table is not None:
         new = as_layout(new, template.layout)
-    return _as_test(new, new.train, notes)
+    return _as_test(new, new.train, (*notes, *new.notes))
 
 
 def _template_of(like: object) -> Dataset:
@@ -249,41 +257,64 @@ def _number_classes(new: Dataset, template: Dataset) -> Dataset:
     return dataclasses.replace(map_splits(new, change), class_names=names, notes=notes)
 
 
-def _rescale(new: Dataset, template: Dataset, *, is_boolean: bool = False) -> Dataset:
+def _rescale(
+    new: Dataset,
+    template: Dataset,
+    *,
+    is_boolean: bool = False,
+    are_bytes: bool = False,
+) -> Dataset:
     """The examples in the template's units: its white, its type, its binarization.
 
-    ``is_boolean``: they were True, which is white, and False.
+    Args:
+      new: the examples as they were read.
+      template: the data set that they are to be like.
+      is_boolean: they were True, which is white, and False.
+      are_bytes: their white is 255, whatever their numbers are.
     """
     if new.layout != "images" or template.layout != "images":
         return new
-    before, after = new.preprocessing, template.preprocessing
-    if before.render is not None or after.render is not None:
+    after, dtype = template.preprocessing, template.train.x.dtype
+    if new.preprocessing.render is not None or after.render is not None:
         return new
     new = _as_levels(new, template)
-    is_integer = new.train.x.dtype.kind in "iu"
-    if is_integer and template.train.x.dtype.kind == "f":
-
-        def change(split: Split) -> Split:
-            x = np.asarray(split.x, np.float32) / np.float32(before.max_value)
-            return dataclasses.replace(split, x=x)
-
-        new = map_splits(new, change)
+    before = new.preprocessing
+    is_integer, is_wide = new.train.x.dtype.kind in "iu", after.max_value == WIDE_WHITE
+    if is_integer and dtype.kind == "f":
+        white = np.float32(1.0 if is_boolean else before.max_value)
+        new = _map_x(new, lambda x: np.asarray(x, np.float32) / white)
     elif is_integer and (is_boolean or (template.levels == 2 and new.levels == 2)):
-        white = np.asarray(after.max_value, template.train.x.dtype)
-        new = map_splits(
-            new, lambda split: dataclasses.replace(split, x=(split.x != 0) * white)
-        )
-    elif is_integer and before.max_value == 1.0 != after.max_value:
-        note = f"the images hold 0 and 1 only, of {after.max_value:g} grey levels"
+        new = _map_x(new, lambda x: (x != 0) * np.asarray(after.max_value, dtype))
+    elif is_integer and are_bytes and is_wide:
+        factor = np.asarray(WIDE_WHITE // 255, dtype)
+        new = _map_x(new, lambda x: np.asarray(x, dtype) * factor)
+    elif is_integer and before.max_value < after.max_value:
+        least = f"0 to {before.max_value:g}" if before.max_value > 1 else "0 and 1"
+        note = f"the images hold {least} only, of {after.max_value:g} grey levels"
         new = dataclasses.replace(new, notes=(*new.notes, note))
     if after.binarize != "static":
         return new
-    grey = dataclasses.replace(after, binarize="none")
-    return binarize(dataclasses.replace(new, preprocessing=grey), "static")
+    grey = dataclasses.replace(
+        new, preprocessing=dataclasses.replace(after, binarize="none")
+    )
+    check_dataset(grey, to_train=False)
+    return binarize(grey, "static")
+
+
+def _map_x(dataset: Dataset, change: Callable[[np.ndarray], np.ndarray]) -> Dataset:
+    return map_splits(
+        dataset, lambda split: dataclasses.replace(split, x=change(split.x))
+    )
 
 
 def _as_levels(new: Dataset, template: Dataset) -> Dataset:
-    """Whole floats beyond 1, such as 0 to 255, as the template's grey levels."""
+    """Floats that are grey levels of the template, as its integers.
+
+    Whole ones beyond 1, such as 0 to 255, and multiples of 1/255 in 0 to 1.
+
+    Raises:
+      InputError: others, where noise is to be added to the levels.
+    """
     dtype, white = template.train.x.dtype, template.preprocessing.max_value
     xs = [new.split(name).x for name in SPLITS]
     xs = [x for x in xs if len(x)]
@@ -292,6 +323,16 @@ def _as_levels(new: Dataset, template: Dataset) -> Dataset:
     ):
         return new
     low, high = min(x.min() for x in xs), max(x.max() for x in xs)
-    if not (low >= 0 and 1 < high <= white) or any((x % 1 != 0).any() for x in xs):
+    factor = 1.0 if high > 1 else white
+    if not (low >= 0 and factor * high <= white):
         return new
-    return as_type(new, dtype)
+    if any(np.abs(factor * x - np.round(factor * x)).max() > ROUNDING for x in xs):
+        if template.preprocessing.dequantize:
+            raise InputError(
+                f"x must hold the run's grey levels, multiples of 1/{white:g}, which "
+                "it dequantizes, got floats between them"
+            )
+        return new
+    levels = dataclasses.replace(new.preprocessing, max_value=white)
+    new = _map_x(new, lambda x: np.round(factor * x).astype(dtype))
+    return dataclasses.replace(new, preprocessing=levels)

@@ -11,6 +11,7 @@ import pytest
 import flaxvae
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, binarize, from_arrays, load
+from flaxvae.data.transforms import dequantize
 from flaxvae.models import VAEConfig
 from flaxvae.training import Engine
 
@@ -177,6 +178,46 @@ def test_binarization_is_that_of_the_run(grey):
     assert load(IMAGES, like=binarize(grey, "dynamic")).levels == 2
 
 
+def test_grey_floats_are_grey_for_a_run_of_zeros_and_ones(grey):
+    """Whole floats are grey levels, as the same integers are, not all of them white."""
+    for kind in ("dynamic", "threshold", "static"):
+        like = binarize(grey, kind)
+        for x in (IMAGES.astype(np.float32), IMAGES / 255, IMAGES.astype(np.int64)):
+            found = load(x, like=like)
+            np.testing.assert_array_equal(found.test.x, load(IMAGES, like=like).test.x)
+            assert not found.notes
+    assert not load(IMAGES.astype(np.float32), like=grey).notes
+
+
+def test_images_of_16_bits_are_refused_by_static_zeros_and_ones(grey):
+    wide = IMAGES.astype(np.uint16) * 257
+    for kind in ("static", "dynamic"):
+        with pytest.raises(InputError, match="integers in 0 to 255, got 0 to 65535"):
+            load(wide, like=binarize(grey, kind))
+
+
+def test_images_of_8_bits_have_the_white_of_a_run_of_16(tmp_path):
+    wide = from_arrays(IMAGES.astype(np.uint16) * 257, **ALL)
+    for i, image in enumerate(IMAGES):
+        PIL.Image.fromarray(image).save(tmp_path / f"{i:02}.png")
+    for new in (load(IMAGES, like=wide), load(tmp_path, like=wide)):
+        np.testing.assert_array_equal(new.test.x, wide.train.x)
+        assert not [note for note in new.notes if "grey levels" in note]
+    dark = load(IMAGES.astype(np.uint16), like=wide)  # numbers of 16 bits
+    np.testing.assert_array_equal(dark.test.x[..., 0], IMAGES)
+    assert "0 to 255 only, of 65535 grey levels" in dark.notes[0]
+
+
+def test_floats_of_a_dequantized_run_are_its_levels(grey):
+    like = dequantize(grey)
+    new = load(IMAGES / 255, like=like)
+    np.testing.assert_array_equal(new.test.x[..., 0], IMAGES)
+    assert new.test.x.dtype == np.uint8
+    with pytest.raises(InputError, match="multiples of 1/255, which it dequantizes"):
+        load((IMAGES + 0.5) / 256, like=like)
+    assert load((IMAGES + 0.5) / 256, like=grey).test.x.dtype == np.float32
+
+
 @pytest.mark.parametrize("is_file", [False, True])
 def test_fractional_floats_are_divided_as_those_of_the_run(tmp_path, is_file):
     x = RNG.uniform(0, 1000, (60, 6, 5))
@@ -198,6 +239,9 @@ def test_true_is_white(grey):
     new = load(IMAGES > 128, like=grey)
     np.testing.assert_array_equal(new.test.x[..., 0], 255 * (IMAGES > 128))
     assert not new.notes
+    fractional = from_arrays(IMAGES * 0.5, max_value=255, **ALL)
+    new = load(IMAGES > 128, like=fractional)
+    np.testing.assert_array_equal(new.test.x[..., 0], IMAGES > 128)
 
 
 @pytest.mark.parametrize(
