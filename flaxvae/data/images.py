@@ -251,7 +251,9 @@ def _digest(paths: list[Path], images: ImageOptions) -> str:
             stat = path.stat()
         except OSError as error:  # a link without a file, for example
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
-        content.append((str(path.resolve()), stat.st_size, stat.st_mtime_ns))
+        # A copy may keep size and time of modification; its own time it cannot.
+        times = stat.st_mtime_ns, stat.st_ctime_ns
+        content.append((str(path.resolve()), stat.st_size, *times))
     described = repr((content, images.size, images.channels)).encode()
     return hashlib.md5(described, usedforsecurity=False).hexdigest()
 

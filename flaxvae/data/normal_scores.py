@@ -88,6 +88,13 @@ class NormalScores:
         return NormalScores(np.repeat(levels, 2), z)
 
     @property
+    def are_integers(self) -> bool:
+        """Whether the map is one of `of_integers`: each of a range has its interval."""
+        levels = self.x[::2]
+        is_doubled = len(self.x) % 2 == 0 and (levels == self.x[1::2]).all()
+        return bool(is_doubled and (np.diff(levels) == 1).all())
+
+    @property
     def edges(self) -> np.ndarray:
         """Of integers: the scores that separate them, ``(L - 1,)``."""
         return self.z[1:-1:2]
@@ -98,7 +105,14 @@ class NormalScores:
         return (self.z[::2] + self.z[1::2]) / 2
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Scores of values, of the same shape; NaN stays NaN."""
+        """Scores of values, of the same shape; NaN stays NaN.
+
+        Of integers, a value between two, such as a mean that fills gaps, counts as the
+        nearer one, as it does in `inverse`.
+        """
+        if self.are_integers:
+            is_inside = (x >= self.x[0]) & (x <= self.x[-1])
+            x = np.where(is_inside, np.round(x), x)
         z = _extend(x, self.x, self.z)
         first = np.flatnonzero(self.x[1:] == self.x[:-1])
         if not len(first):

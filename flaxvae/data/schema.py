@@ -1,5 +1,6 @@
 """The schema of a table: what its columns are, and rows of numbers as its rows."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -409,9 +410,11 @@ def _codes(values: ArrowColumn, column: Column, where: str) -> np.ndarray:
     boolean = column.type == "bool"
     if pyarrow.types.is_null(values.type):
         values = values.cast(pyarrow.string())
-    found = coded(values, where)
     kinds = column.values or ((False, True) if boolean else (0, 1))
     numbered = {as_text(kind, boolean): i for i, kind in enumerate(kinds)}
+    found = coded(values, where)
+    if any(as_text(value, boolean) not in numbered for value in found.values):
+        found = coded(_as_typed(values), where)
     if boolean:
         numbered |= {"0": 0, "1": 1}
     elif all(isinstance(kind, int | float) for kind in kinds if kind is not None):
@@ -435,6 +438,21 @@ def _codes(values: ArrowColumn, column: Column, where: str) -> np.ndarray:
     return codes
 
 
+def _as_typed(values: ArrowColumn) -> ArrowColumn:
+    """Text as integers or times, of which it may be one of several spellings.
+
+    Such as ``0x1F`` and ``2024-01-01 12:00``; other text as it is.
+    """
+    import pyarrow
+
+    if pyarrow.types.is_string(values.type):
+        times = pyarrow.timestamp("us"), pyarrow.timestamp("us", "UTC")
+        for kind in (pyarrow.int64(), *times):
+            with contextlib.suppress(pyarrow.ArrowInvalid):
+                return values.cast(kind)
+    return values
+
+
 def _whole(text: str) -> str | None:
     """``1.0`` and ``1.`` as ``1``."""
     try:
@@ -455,6 +473,12 @@ def _numbers_like(values: ArrowColumn, column: Column, where: str) -> np.ndarray
     if types.is_temporal(wanted):
         if not (types.is_temporal(kind) or types.is_string(kind)):
             raise InputError(f"{where} must hold {wanted}, got {kind}")
+        zones = [each.tz for each in (wanted, kind) if types.is_timestamp(each)]
+        if len(zones) == 2 and (zones[0] is None) != (zones[1] is None):
+            which = [
+                f"times {'without' if z is None else 'with'} a zone" for z in zones
+            ]
+            raise InputError(f"{where} must hold {which[0]}, got {which[1]}")
         with reading(where):
             values = values.cast(wanted)
     elif types.is_temporal(kind):

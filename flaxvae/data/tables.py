@@ -219,7 +219,13 @@ def read_like(
             table, notes = _read_file(path, chosen, typed=False)
         except OSError as error:
             raise unreadable(path, error) from error
-    table = table.select([n for n in table.column_names if not INDEX.fullmatch(n)])
+    own = {column.name for column in schema.columns}
+    names = [
+        title if INDEX.fullmatch(name) and (title := _title(i)) in own else name
+        for i, name in enumerate(table.column_names)
+    ]
+    table = table.rename_columns(names)
+    table = table.select([name for name in names if not INDEX.fullmatch(name)])
     if not table.num_rows:
         raise InputError(f"{origin or 'the table'} must hold a row, got none")
     x, labels = schema.encode(table, origin=origin)
@@ -353,7 +359,8 @@ def _read_file(
             encoding=options.encoding,
             missing_values=options.missing_values,
         )
-        return infer_types(found.table) if typed else found.table, found.notes
+        texts = (options.label_column, *options.categorical)
+        return infer_types(found.table, texts) if typed else found.table, found.notes
     for name in OF_TEXT:
         if (value := getattr(options, name)) is not None:
             raise InputError(
@@ -383,7 +390,8 @@ def blank(table: ArrowTable, missing_values: Sequence[str]) -> ArrowTable:
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         with reading(f"column {name!r}"):
-            if types.is_dictionary(column.type):
+            is_category = types.is_dictionary(column.type)
+            if is_category:
                 column = column.cast(column.type.value_type)
             if types.is_string(column.type):
                 column = without(column, missing_values)
@@ -391,6 +399,8 @@ def blank(table: ArrowTable, missing_values: Sequence[str]) -> ArrowTable:
                 is_missing = are_among(column, missing_values)
                 nothing = pyarrow.scalar(None, column.type)
                 column = pc.if_else(is_missing, nothing, column)
+            if is_category:
+                column = column.dictionary_encode()
         columns.append(column)
     return pyarrow.Table.from_arrays(columns, names=table.column_names)
 
@@ -412,7 +422,7 @@ def _select(
             options.label_column,
             *options.categorical,
         ):
-            title = f"column {i + 1}"
+            title = _title(i)
             if column.null_count == len(column):
                 notes.append(f"{title} has no name and no values and is left out")
                 continue
@@ -429,6 +439,11 @@ def _select(
     if not columns:
         raise InputError(f"{origin or 'a table'} must hold rows of numbers, got none")
     return pyarrow.Table.from_arrays(columns, names=kept)
+
+
+def _title(i: int) -> str:
+    """The name of a column without one."""
+    return f"column {i + 1}"
 
 
 def _stem(path: Path) -> str:

@@ -28,6 +28,9 @@ HEAD_BYTES = 2**18  # that are looked at
 HEAD_ROWS = 200
 BLOCK_BYTES = 2**26  # of a file that are parsed at once
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
+COMMA_NOTE = "a comma stands before decimals (found: see decimal)"
+DOTTED_THREE = r"^[-+]?[1-9]\d{0,2}(\.\d{3})+$"  # a dot of thousands, or of decimals
+LEADING_ZERO = r"^0\d"
 DECIMAL_COMMA = r"^[-+]?\d*,\d+([eE][-+]?\d+)?$"
 WHOLE = r"^[-+]?\d+$"
 THREE_DIGITS = r"^[-+]?[1-9]\d{0,2},\d{3}$"  # a comma of thousands, or of decimals
@@ -96,16 +99,42 @@ def read_text_table(
         _clean(column, name, separator, decimal, missing_values, notes)
         for name, column in zip(names, table.columns, strict=True)
     ]
+    if decimal is None and COMMA_NOTE in notes:
+        for name, column in zip(names, table.columns, strict=True):
+            _refuse_thousands(column, name)
     import pyarrow
 
     return TextTable(pyarrow.Table.from_arrays(columns, names=names), notes)
 
 
-def infer_types(table: ArrowTable) -> ArrowTable:
-    """A table of text with columns as integers, floats, booleans, times, or text."""
-    import pyarrow
+def _refuse_thousands(column: ArrowColumn, name: str) -> None:
+    """Raises `InputError` for 1.000, in a file with commas before decimals."""
+    import pyarrow.compute as pc
 
-    columns = [_infer_type(column) for column in table.columns]
+    column = pc.utf8_trim_whitespace(column)
+    dotted = column.filter(pc.match_substring(column, "."))
+    if len(dotted) and pc.all(pc.match_substring_regex(dotted, DOTTED_THREE)).as_py():
+        raise InputError(
+            f"column {name!r} must hold numbers without a mark of thousands, got "
+            f"{dotted[0].as_py()!r} in a file with commas before decimals"
+        )
+
+
+def infer_types(table: ArrowTable, categories: Sequence[str | None] = ()) -> ArrowTable:
+    """A table of text with columns as integers, floats, booleans, times, or text.
+
+    Columns of ``categories`` stay text where one begins with a zero, as 01234 does.
+    """
+    import pyarrow
+    import pyarrow.compute as pc
+
+    def has_codes(column: ArrowColumn) -> bool:
+        return bool(pc.any(pc.match_substring_regex(column, LEADING_ZERO)).as_py())
+
+    columns = [
+        column if name in categories and has_codes(column) else _infer_type(column)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
     return pyarrow.Table.from_arrays(columns, names=table.column_names)
 
 
@@ -273,7 +302,10 @@ def _split_header(
 
 
 def _is_header(rows: list[list[str]]) -> bool:
-    """Whether the first row names the columns: no number stands above numbers."""
+    """Whether the first row names the columns.
+
+    No number stands above numbers; or a text does, beside whole numbers, each once.
+    """
     first, rest = rows[0], rows[1:]
     if not rest:
         return True
@@ -281,12 +313,16 @@ def _is_header(rows: list[list[str]]) -> bool:
     counted = [str(i) for i in range(len(named) + 1)]
     if named in (counted[:-1], counted[1:]):
         return True  # pandas numbers the columns of an array
+    above = []  # cells above numbers
     for i, cell in enumerate(first):
         below = [row[i] for row in rest if i < len(row) and row[i]]
         is_number = [bool(NUMBER.fullmatch(value)) for value in below]
-        if NUMBER.fullmatch(cell) and sum(is_number) > len(is_number) / 2:
-            return False
-    return True
+        if sum(is_number) > len(is_number) / 2:
+            above.append(cell)
+    numbers = [cell for cell in above if NUMBER.fullmatch(cell)]
+    texts = set(above).difference(numbers, MISSING_TEXTS, MARKS)
+    are_names = all(map(str.isdecimal, numbers)) and len({*numbers}) == len(numbers)
+    return not numbers or (bool(texts) and are_names)
 
 
 def _parse_body(
@@ -299,6 +335,8 @@ def _parse_body(
     numbered = [str(i) for i in range(len(names))]
     if not body.strip("\n"):
         raise InputError(f"{path} must hold rows of numbers, got none")
+    is_one = len(names) == 1  # whose missing values are empty lines
+    body = body.rstrip("\n") if is_one else body
     with reading(str(path)):
         return arrow_csv.read_csv(
             io.BytesIO(body.encode("utf-8", "replace")),
@@ -306,7 +344,9 @@ def _parse_body(
                 column_names=numbered, block_size=BLOCK_BYTES
             ),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=separator, newlines_in_values=True
+                delimiter=separator,
+                newlines_in_values=True,
+                ignore_empty_lines=not is_one,
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(numbered, pyarrow.string()),
@@ -344,7 +384,7 @@ def _clean(
             blank = without(column, [mark])
             if blank.null_count < len(blank) and parse_text(blank) is not None:
                 notes.append(f"{mark!r} in column {name!r} is a missing value")
-                return blank
+                return _without_numbers(blank, missing_values)
     has_commas = pc.match_substring_regex(column, DECIMAL_COMMA)
     is_number = pc.or_(has_commas, pc.match_substring_regex(column, WHOLE))
     if decimal == "." or not (pc.all(is_number).as_py() and pc.any(has_commas).as_py()):
@@ -354,9 +394,8 @@ def _clean(
         others = pc.and_(has_commas, pc.invert(only_three))
         if separator == "," and not pc.any(others).as_py():
             return column  # thousands, perhaps
-        note = "a comma stands before decimals (found: see decimal)"
-        if note not in notes:
-            notes.append(note)
+        if COMMA_NOTE not in notes:
+            notes.append(COMMA_NOTE)
     column = pc.replace_substring(column, ",", ".").cast(pyarrow.string())
     return _without_numbers(column, missing_values)
 

@@ -81,7 +81,9 @@ def load_tfds(
         split: Part(*(arrays.get(name) for name in PARTS[split])) for split in PARTS
     }
     dataset = make_dataset(match["name"], parts, origin=str(prepared), images=images)
-    if (names := read_class_names(prepared)) and dataset.class_names is not None:
+    _, label, _ = _find_features(prepared)
+    names = read_class_names(prepared, label)
+    if names and dataset.class_names is not None:
         # Only labels that occur are numbered.
         chosen = tuple(names[int(number)] for number in dataset.class_names)
         dataset = dataclasses.replace(dataset, class_names=chosen)
@@ -174,12 +176,12 @@ def _find_features(prepared: Path) -> tuple[str, str | None, dict[str, str]]:
     return examples[0], label, splits
 
 
-def read_class_names(prepared: Path) -> tuple[str, ...] | None:
-    """The names of the classes, or None if the set has none."""
-    files = sorted(prepared.glob("label.labels.txt")) or sorted(
-        prepared.glob("*.labels.txt")
-    )
-    return tuple(files[0].read_text().split("\n")[:-1]) if files else None
+def read_class_names(
+    prepared: Path, label: str | None = "label"
+) -> tuple[str, ...] | None:
+    """The names of the classes of a feature, or None if it has none."""
+    path = prepared / f"{label}.labels.txt"
+    return tuple(path.read_text().split("\n")[:-1]) if path.is_file() else None
 
 
 def prepare_images(

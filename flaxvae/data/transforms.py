@@ -379,7 +379,12 @@ def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:
     compute = IMPUTATIONS[method]
     if compute is None:
         return _with_preprocessing(dataset, masked=True)
-    values = compute(x, axis=0)
+    weights = dataset.train.weights
+    if weights is None:
+        values = compute(x, axis=0)
+    else:
+        weighted = _weighted_mean if method == "mean" else _weighted_median
+        values = np.array([weighted(column, weights) for column in x.T])
 
     def fill(split: Split) -> Split:
         x = np.where(np.isnan(split.x), values, split.x).astype(split.x.dtype)
@@ -389,6 +394,30 @@ def fill_gaps(dataset: Dataset, method: Imputation) -> Dataset:
     if schema is not None:
         dataset = _with_preprocessing(dataset, schema=schema.with_fills(values))
     return map_splits(dataset, fill)
+
+
+def _weighted_mean(x: np.ndarray, weights: np.ndarray) -> float:
+    """The mean of ``(N,)`` without NaN, in which a number of weight 2 counts as two."""
+    known, shares = _known(x, weights)
+    return float(np.average(known, weights=shares))
+
+
+def _weighted_median(x: np.ndarray, weights: np.ndarray) -> float:
+    """The median, likewise."""
+    known, shares = _known(x, weights)
+    order = np.argsort(known)
+    below = np.cumsum(shares[order])
+    ends = [np.searchsorted(below, below[-1] / 2, side) for side in ("left", "right")]
+    return float(known[order][ends].mean())
+
+
+def _known(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers that are not NaN and count, and their weights; of 0 alone, all."""
+    is_known = ~np.isnan(x)
+    counts = is_known & (weights > 0)
+    if not counts.any():
+        return x[is_known], np.ones(is_known.sum())
+    return x[counts], weights[counts]
 
 
 @_recorded

@@ -1,5 +1,6 @@
 """A folder of image files."""
 
+import os
 import struct
 import zlib
 
@@ -62,6 +63,21 @@ def test_a_second_start_decodes_nothing_and_a_changed_file_is_seen(
     write(tmp_path / "a" / "000.png", 255 - images[0])
     x = load(tmp_path / "a", validation_size=0, test_size=0).train.x
     np.testing.assert_array_equal(x[0, ..., 0], 255 - images[0])
+
+
+def test_a_file_of_the_same_size_and_time_is_seen(tmp_path):
+    """As ``cp -p`` and ``rsync -t`` leave it."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for i in range(3):
+        PIL.Image.fromarray(np.full((5, 5), 9 * i, np.uint8)).save(folder / f"{i}.bmp")
+    options = {"validation_size": 0, "test_size": 0}
+    assert load(folder, **options).train.x.max() == 18
+    before = (folder / "1.bmp").stat()
+    PIL.Image.fromarray(np.full((5, 5), 200, np.uint8)).save(folder / "1.bmp")
+    os.utime(folder / "1.bmp", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (folder / "1.bmp").stat().st_size == before.st_size
+    assert load(folder, **options).train.x.max() == 200
 
 
 def test_palettes_and_jpegs_are_read(tmp_path):

@@ -59,6 +59,10 @@ def test_integers_are_separated_at_their_cumulative_shares():
     np.testing.assert_allclose(scores.levels, levels)
     np.testing.assert_allclose(scores(np.arange(1.0, 5.0)), levels)
     np.testing.assert_allclose(scores.inverse(levels), np.arange(1, 5))
+    # Means that fill gaps are no edges between two integers.
+    np.testing.assert_allclose(scores(np.array([1.4, 2.6])), levels[[0, 2]])
+    gaps = NormalScores.fit(np.repeat([0.0, 2.5, 9.0], 20))  # no integers of a range
+    assert not gaps.are_integers and scores.are_integers
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,40 @@ def test_categories_are_the_same_in_other_types(tmp_path):
         np.testing.assert_array_equal(read_like(source, schema)[0][:, 1:], expected)
 
 
+@pytest.mark.parametrize("kind", ["times", "hexadecimal", "codes"])
+def test_a_category_is_read_again_as_the_file_has_it(kind, tmp_path):
+    texts = {
+        "times": ["2024-01-01 12:00:00", "2024-06-01 00:30:00"],
+        "hexadecimal": ["0x1F", "0xA0"],
+        "codes": ["01234", "1234"],
+    }[kind]
+    lines = [f"{i % 7},{texts[i % 2]}" for i in range(40)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["a,c", *lines]))
+    for options in ({"categorical": ["c"]}, {"label_column": "c"}):
+        data = load(path, **options, validation_size=0, test_size=0)
+        new = load(path, like=data).test
+        np.testing.assert_array_equal(new.x, data.train.x)
+        assert data.train.labels is None or (new.labels == data.train.labels).all()
+        assert data.class_names is None or len(data.class_names) == 2
+    if kind == "codes":
+        assert load(path, categorical=["c"]).columns == ("a", "c=01234", "c=1234")
+
+
+def test_times_with_and_without_a_zone_are_not_mixed():
+    days = pandas.date_range("2020-01-01 12:00", periods=40, freq="36h")
+    frame = pandas.DataFrame({"t": days, "a": np.arange(40.0) % 7})
+    aware = frame.assign(t=days.tz_localize("America/New_York"))
+    for old, new, message in (
+        (frame, aware, "hold times without a zone, got times with a zone"),
+        (aware, frame, "hold times with a zone, got times without a zone"),
+    ):
+        schema = from_arrays(old).preprocessing.schema
+        read_like(old, schema)
+        with pytest.raises(InputError, match=message):
+            read_like(new, schema)
+
+
 def test_times_are_numbers_with_a_note_and_come_back(tmp_path):
     days = pandas.date_range("2020-01-01", periods=50, freq="36h")
     frame = pandas.DataFrame({"t": days, "a": np.arange(50.0) % 7})

@@ -75,6 +75,21 @@ def test_gaps_are_filled_with_the_training_splits_mean_or_median(
     )
 
 
+@pytest.mark.parametrize("method", ["mean", "median"])
+@pytest.mark.parametrize("weights", [[1, 2, 3], [0, 1, 0], [2, 1, 1]])
+def test_gaps_of_weighted_rows_are_filled_as_if_rows_were_repeated(method, weights):
+    heights = np.array([[1.0, 5.0], [7.0, np.nan], [80.0, 6.0]] * 8)
+    heights[:6, 1] = np.nan
+    weights = np.array(weights * 8)
+    options = {"impute": method, "validation_size": 0, "test_size": 0}
+    found = from_arrays(heights, weights=weights, **options).train.x
+    rows = np.repeat(heights[:, 1], weights)
+    if np.isnan(rows).all():  # rows of weight 0 alone have values
+        rows = heights[:, 1]
+    known = {"mean": np.nanmean, "median": np.nanmedian}[method](rows)
+    np.testing.assert_allclose(found[np.isnan(heights)], known, rtol=1e-6)
+
+
 def test_a_missing_category_is_a_category(tmp_path):
     path = write(tmp_path / "a.csv", kind=["a", None] * 20)
     dataset = load(path, **OPTIONS, impute="mean")
@@ -265,6 +280,37 @@ def test_a_first_line_of_numbers_is_a_row(tmp_path):
         load(path, header="no")
 
 
+def test_numbers_beside_names_are_names(tmp_path):
+    """As of ``pandas.DataFrame(x)`` with a named column."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "0,1,2,y\n" + "".join(f"{v},{i % 3}\n" for i, v in enumerate(LINES))
+    )
+    dataset = load(path, label_column="y", test_size=0, validation_size=0)
+    assert dataset.columns == ("0", "1", "2") and len(dataset.train) == 60
+    path.write_text("unknown,0.5,2\n" + "\n".join(LINES))  # a text in a row of numbers
+    with pytest.raises(InputError, match="different texts"):
+        load(path)
+
+
+def test_columns_without_a_name_are_read_again(tmp_path):
+    frame = pandas.DataFrame({"a": NUMBERS[:30, 0]})
+    path = tmp_path / "a.csv"
+    pandas.concat([frame, frame]).to_csv(path)  # an index with numbers twice
+    data = load(path, test_size=0, validation_size=0)
+    assert data.columns == ("column 1", "a")
+    np.testing.assert_allclose(load(path, like=data).test.x, data.train.x, rtol=1e-6)
+
+
+def test_thousands_beside_decimal_commas_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("price;people\n" + "0,5;1.000\n1,5;12.037\n" * 20)
+    with pytest.raises(InputError, match="'people' must hold numbers without a mark"):
+        load(path)
+    path.write_text("price;people\n" + "0,5;1.25\n1,5;2.037\n" * 20)
+    assert load(path, test_size=0, validation_size=0).train.x[0].tolist() == [0.5, 1.25]
+
+
 def test_what_is_missing(tmp_path):
     path = tmp_path / "a.csv"
     cells = ["1.5", "NA", "", "nan", "-999", "2.5"] * 10
@@ -286,6 +332,15 @@ def test_what_is_missing(tmp_path):
         assert np.isnan(load(path, impute="mask", **options).train.x[:, 0]).sum() == 20
     path.write_text("a,b\n" + "1,?\n2,3.5\n" * 20)
     assert "'?' in column 'b' is a missing value" in load(path, impute="mean").notes
+    path.write_text("a,b\n" + "1,?\n2,3.5\n3,-999.0\n" * 20)
+    assert np.isnan(load(path, impute="mask", **options).train.x[:, 1]).sum() == 40
+    path.write_text("a\n" + "1.5\n\n2.5\n" * 20 + "\n\n")  # no other column
+    dataset = load(path, impute="mask", test_size=0, validation_size=0)
+    assert dataset.train.x.shape == (60, 2) and np.isnan(dataset.train.x).sum() == 20
+    frame = pandas.DataFrame({"a": [1.5, 2.5] * 20, "c": [3, 10] * 20})
+    frame["c"] = frame["c"].astype("category")
+    names = from_arrays(frame, missing_values=["-999"]).columns
+    assert names == from_arrays(frame).columns == ("a", "c=3", "c=10")
     path.write_text("a,label\n" + "1,p\n2,\n" * 20)
     with pytest.raises(InputError, match="must have a label in each row, got 20"):
         load(path, label_column="label")

@@ -41,6 +41,18 @@ assert "tensorflow" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_names_of_classes_are_those_of_the_label(tmp_path):
+    """Another feature of classes may have names, too, and come first by name."""
+    prepared = prepare(tmp_path)
+    (prepared / "azimuth.labels.txt").write_text("north\nsouth\n")
+    assert tfds.read_class_names(prepared, "azimuth") == ("north", "south")
+    label = prepared / "label.labels.txt"
+    label.unlink(missing_ok=True)
+    assert tfds.load_tfds("tiny", tmp_path).class_names == ("0", "1", "2")
+    label.write_text("cat\ndog\nowl\n")
+    assert tfds.load_tfds("tiny", tmp_path).class_names == ("cat", "dog", "owl")
+
+
 def test_nothing_is_found_where_nothing_was_finished(tmp_path):
     assert tfds.find_prepared(tmp_path, "tiny") is None
     unfinished = tmp_path / "tiny" / "incomplete.AB_1.2.3"
