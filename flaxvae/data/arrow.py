@@ -11,6 +11,7 @@ class ArrowType(Protocol):
 
     bit_width: int
     unit: str
+    tz: str | None
     value_type: "ArrowType"
     index_type: "ArrowType"
     storage_type: "ArrowType"
@@ -87,6 +88,9 @@ class ArrowTable(Protocol):
 
     def drop_columns(self, columns: Sequence[str]) -> "ArrowTable":
         """The table without these columns."""
+
+    def rename_columns(self, names: Sequence[str]) -> "ArrowTable":
+        """The table with other names of its columns, in their order."""
 
     def unify_dictionaries(self) -> "ArrowTable":
         """The table with one dictionary per column."""

@@ -14,6 +14,7 @@ from flaxvae.data.arrays import ImageOptions, ImageOrder
 from flaxvae.data.dataset import SPLITS, Dataset, check_dataset
 from flaxvae.data.layout import Layout
 from flaxvae.data.preprocess import Binarization
+from flaxvae.data.rows import Rows, extent
 from flaxvae.data.sources import SOURCES, is_path, load_source, uses_default_folder
 from flaxvae.data.tables import TableOptions
 from flaxvae.data.text_tables import Decimal, Header
@@ -250,7 +251,22 @@ class DataConfig:
             dataset = transforms.standardize(dataset, normal_scores=scores)
         if self.dequantize:
             dataset = transforms.dequantize(dataset)
-        return transforms.binarize(dataset, self.binarize)
+        return transforms.binarize(self._note_dark(dataset), self.binarize)
+
+    def _note_dark(self, dataset: Dataset) -> Dataset:
+        """With a note where a white that was guessed is far above the numbers."""
+        x, white = dataset.train.x, dataset.preprocessing.max_value
+        is_guess = self.max_value is None and x.dtype.kind in "iu"
+        is_rendered = dataset.preprocessing.render is not None
+        if dataset.layout != "images" or isinstance(x, Rows) or is_rendered:
+            return dataset
+        if not is_guess or white != np.iinfo(x.dtype).max:
+            return dataset
+        high = int(extent(x)[1])
+        if 2 * high > white:
+            return dataset
+        note = f"the images hold 0 to {high} of {white:g} grey levels: see max_value"
+        return dataclasses.replace(dataset, notes=(*dataset.notes, note))
 
     def _check_splits(
         self,

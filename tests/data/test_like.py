@@ -196,6 +196,16 @@ def test_images_of_16_bits_are_refused_by_static_zeros_and_ones(grey):
             load(wide, like=binarize(grey, kind))
 
 
+def test_a_guessed_white_far_above_the_numbers_is_a_note():
+    """Such as that of images of 12 bits."""
+    for x, high in ((IMAGES // 4, 63), (IMAGES.astype(np.uint16) * 16, 4080)):
+        data = from_arrays(x, **ALL)
+        assert any(f"hold 0 to {high} of" in note for note in data.notes)
+        stated = from_arrays(x, **ALL, max_value=high)
+        assert not stated.notes and not load(x, like=stated).notes
+        assert stated.preprocessing.prepare(stated.train.x).max() == 1
+
+
 def test_images_of_8_bits_have_the_white_of_a_run_of_16(tmp_path):
     wide = from_arrays(IMAGES.astype(np.uint16) * 257, **ALL)
     for i, image in enumerate(IMAGES):
