@@ -51,6 +51,18 @@ def test_a_cycle_rises_then_rests_and_begins_anew():
         assert not at(cyclical_schedule(steps, cycles=4), *starts).any()
 
 
+def test_the_full_weight_is_one_by_default():
+    for make in (warm_up, sigmoid_warm_up, cyclical):
+        assert make().value == 1.0
+
+
+def test_a_schedule_has_its_own_number_of_cycles():
+    """Three rises within 30 epochs of ten steps: anew at the steps 100 and 200."""
+    factor = cyclical(cycles=3).factor(Clock(steps_per_epoch=10, epochs=30))
+    found = at(factor, 0, 25, 50, 99, 100, 125, 200, 225, 299)
+    np.testing.assert_allclose(found, [0, 0.5, 1, 1, 0, 0.5, 0, 0.5, 1])
+
+
 def test_a_sigmoid_is_a_half_in_the_middle_and_symmetric():
     schedule = sigmoid_schedule(100)
     assert float(schedule(50)) == pytest.approx(0.5)

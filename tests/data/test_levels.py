@@ -6,6 +6,7 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.data import from_arrays, load
 from flaxvae.data import levels as levels_file
+from flaxvae.data.levels import find_binary
 from flaxvae.data.rows import blocks
 
 RNG = np.random.default_rng(0)
@@ -114,3 +115,10 @@ def test_a_large_file_is_scanned_once_and_floats_are_scaled_lazily(
     options = {"test_size": 0, "validation_size": 0, "max_value": 255}
     lazy = load(tmp_path / "c.npy", **options)
     np.testing.assert_allclose(np.asarray(lazy.train.x)[..., 0], GREY / 510, rtol=1e-6)
+
+
+def test_a_split_of_zeros_is_binary_beside_any_white():
+    zeros, white = np.zeros((4, 3), np.uint8), np.full((2, 3), 255, np.uint8)
+    assert find_binary([white, zeros]) == find_binary([zeros, white]) == 255
+    assert find_binary([zeros, zeros]) == 1
+    assert find_binary([white, zeros + np.uint8(1)]) is None

@@ -374,7 +374,7 @@ def test_identifiers_are_named(name):
 
 @pytest.mark.parametrize(
     ("offset", "scale"),
-    [(1.7e9, 1e3), (1.1e6, 1.0), (0, 1e300), (0, 1e-300), (-1e9, 1)],
+    [(1.7e9, 1e3), (1.1e6, 1.0), (1, 1e-5), (0, 1e300), (0, 1e-300), (-1e9, 1)],
 )
 @pytest.mark.parametrize("kind", ["csv", "npy"])
 def test_columns_that_float32_would_round_keep_their_values(

@@ -2,25 +2,38 @@
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special, stats
 
 import flaxvae
 from experiments import metric_tables
 from flaxvae.checks import InputError
 from flaxvae.data import Split, binarize
-from flaxvae.evaluation import evaluate_elbo, metrics
+from flaxvae.evaluation import (
+    elbo_surgery,
+    estimate_nll,
+    evaluate,
+    evaluate_elbo,
+    metrics,
+)
 from flaxvae.evaluation.bound import evaluate_each, evaluate_means
-from flaxvae.evaluation.estimates import Measurement, estimate_mean
+from flaxvae.evaluation.estimates import Measurement, estimate_mean, estimate_share
+from flaxvae.evaluation.measures import context as contexts
+from flaxvae.evaluation.measures import labels, samples
 from flaxvae.evaluation.measures.context import Context, MeasureConfig
 from flaxvae.evaluation.metrics import METRICS, list_metrics, measure
 from flaxvae.evaluation.record import record_metrics
 from flaxvae.latent.figures import style
 from flaxvae.models import build_autoencoder, build_vae
-from flaxvae.objectives import ELBO, Reconstruction
+from flaxvae.models.classifier import build_classifier
+from flaxvae.objectives import ELBO, Classification, Reconstruction
 from tests.conftest import COARSE
 from tests.latent.untrained import as_run
 
@@ -194,6 +207,94 @@ def test_weighted_means_have_the_error_of_weighted_sums():
     assert equal.standard_error == pytest.approx(plain)
     assert estimate_mean([3.0]).standard_error is None
     assert estimate_mean([3.0, 4.0], np.array([1.0, 0.0])).standard_error is None
+
+
+def test_a_share_has_the_error_of_a_binomial_count():
+    found = estimate_share(0.2, 50)
+    assert found.value == 0.2
+    assert found.standard_error == pytest.approx(stats.binom(50, 0.2).std() / 50)
+
+
+def test_shares_have_the_errors_of_the_examples_they_are_of(context, monkeypatch):
+    """12 generated samples, 30 real ones; an effective number has no error."""
+    row = {"confident": 0.25, "classes": 2.5, "as_asked": 0.5}
+    both = {"generated": row, "real": row}
+    monkeypatch.setattr(contexts, "train_classifier", lambda *_, **__: None)
+    monkeypatch.setattr(samples, "recognize", lambda *_, **__: both)
+    monkeypatch.setattr(labels, "probe", lambda *_, **__: {"codes": {"linear": 0.25}})
+    # A context of its own: it keeps its classifier.
+    results = list(measure(dataclasses.replace(context), ["recognition", "probe"]))
+    numbers = {}
+    for result in results:
+        numbers |= result.found.numbers
+    for kind, count in (("generated", 12), ("real", 30)):
+        found = numbers[f"{kind}: confident"]
+        assert (found.value, found.standard_error) == pytest.approx(
+            (0.25, (0.25 * 0.75 / count) ** 0.5)
+        )
+        classes = numbers[f"{kind}: classes"]
+        assert (classes.value, classes.standard_error) == (2.5, None)
+    of_probe = numbers["codes: linear"].standard_error
+    assert of_probe == pytest.approx((0.25 * 0.75 / 30) ** 0.5)
+
+
+def test_metrics_of_a_likelihood_of_levels_are_those_of_the_functions():
+    """In bits per dimension too, with the errors in bits."""
+    x = np.random.default_rng(0).integers(0, 256, (40, 2, 2, 1)).astype(np.uint8)
+    data = flaxvae.data.from_arrays(x, test_size=20)
+    vae = build_vae(data.shape, 2, hidden=(4,), likelihood="discretized_logistic")
+    run = as_run(vae, data)
+    context = Context(trained=run, dataset=data, config=SMALL, seed=2)
+    found = {
+        result.name: result.found.numbers
+        for result in measure(context, ["elbo", "nll", "surgery"])
+    }
+    bits = 1 / (4 * math.log(2))  # of a nat of an example
+    elbo, own = found["elbo"]["elbo"], found["elbo"]["bits_per_dim"]
+    assert own.value == pytest.approx(-bits * elbo.value)
+    assert own.standard_error == pytest.approx(bits * elbo.standard_error)
+    expected = estimate_nll(run, context.few, num_samples=20, seed=2)
+    nll, own = found["nll"]["nll"], found["nll"]["bits_per_dim"]
+    assert nll.value == pytest.approx(expected["nll"])
+    assert nll.standard_error == pytest.approx(expected["nll_standard_error"])
+    assert own.value == pytest.approx(bits * nll.value)
+    assert own.standard_error == pytest.approx(bits * nll.standard_error)
+    error = found["nll"]["monte_carlo_error"].value
+    assert error == pytest.approx(expected["nll_monte_carlo_error"])
+    parts = elbo_surgery(run, data.test, seed=2)
+    values = {name: part.value for name, part in found["surgery"].items()}
+    assert values == pytest.approx(parts)
+
+
+def test_densities_of_a_table_are_in_its_own_units_too():
+    table = np.random.default_rng(0).normal(size=(60, 3)) * [2.0, 30.0, 0.1]
+    data = flaxvae.data.from_arrays(table, test_size=20)
+    run = as_run(build_vae(data.shape, 2, hidden=(4,), likelihood="normal"), data)
+    (result,) = measure(Context(trained=run, dataset=data), ["elbo"])
+    expected = evaluate(run, data.test)["test"]
+    for name in ("elbo_own_units", "log_likelihood_own_units"):
+        found = result.found.numbers[name]
+        assert found.value == pytest.approx(expected[name], rel=1e-5)
+
+
+def test_a_classifier_has_an_accuracy_and_a_cross_entropy(run):
+    weights = 1.0 + np.arange(30) % 4
+    test = dataclasses.replace(run.data.test, weights=weights)
+    data = dataclasses.replace(run.data, test=test)
+    classifier = as_run(build_classifier("mlp", 3), data, objective=Classification())
+    (result,) = measure(Context(trained=classifier, dataset=data), ["accuracy"])
+    x = jnp.asarray(np.float32(test.x >= 0.5))
+    logits = jax.jit(classifier.model.apply)(classifier.variables, x)
+    log_q = special.log_softmax(np.float64(logits), axis=1)
+    expected = estimate_mean(-log_q[np.arange(30), test.labels], weights)
+    found = result.found.numbers["cross_entropy"]
+    assert found.value == pytest.approx(expected.value, rel=1e-5)
+    assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-4)
+    right = estimate_mean(log_q.argmax(1) == test.labels, weights)
+    found = result.found.numbers["accuracy"]
+    assert (found.value, found.standard_error) == pytest.approx(
+        (right.value, right.standard_error)
+    )
 
 
 def test_the_table_shows_numbers_by_kind_and_joins_reasons(evaluated, capsys):

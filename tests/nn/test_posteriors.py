@@ -6,6 +6,7 @@ import pytest
 from flaxvae.distributions import kl_divergence
 from flaxvae.nn import BernoulliHead, DiagonalNormalHead, StandardNormal
 from flaxvae.nn.bounds import LOG_VAR_BOUNDS
+from flaxvae.nn.posteriors import FullNormalHead
 
 
 def test_the_first_columns_are_the_mean_and_the_last_the_log_variance():
@@ -17,6 +18,21 @@ def test_the_first_columns_are_the_mean_and_the_last_the_log_variance():
     np.testing.assert_array_equal(q.mean, [[2.0, 5.0]])
     np.testing.assert_array_equal(q.log_var, [[-1.0, 3.0]])
     assert q.event_ndim == 1
+
+
+@pytest.mark.parametrize("D", [2, 3])
+def test_a_full_scale_has_log_variances_and_then_the_rows_below_its_diagonal(D):
+    features = np.random.default_rng(0).normal(size=(5, D * (D + 1) // 2))
+    count = features.shape[1]
+    dense = {"kernel": np.eye(count, dtype="f4"), "bias": np.zeros(count, "f4")}
+    mean = {"kernel": np.eye(count, D, dtype="f4"), "bias": np.ones(D, "f4")}
+    variables = {"params": {"mean": mean, "scale_tril": dense}}
+    q = jax.jit(FullNormalHead(D).apply)(variables, np.float32(features))
+    np.testing.assert_allclose(q.mean, 1 + features[:, :D], rtol=1e-6)
+    for row, scale in zip(features, np.asarray(q.scale_tril), strict=True):
+        expected = np.diag(np.exp(0.5 * row[:D]))
+        expected[np.tril_indices(D, -1)] = row[D:]
+        np.testing.assert_allclose(scale, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

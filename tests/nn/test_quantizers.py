@@ -311,6 +311,12 @@ def test_finite_scalars_of_zero_are_in_the_middle_with_a_gradient():
     np.testing.assert_allclose(slope[0] / (2 * step), expected, rtol=2e-3)
 
 
+def test_of_fewer_rows_than_codes_each_row_is_a_code(key):
+    rows = np.float32([[5.0, -2.0], [0.0, 1.0], [3.0, 3.0]])
+    centres = means(rows, 40, key)
+    np.testing.assert_array_equal(np.unique(centres, axis=0), np.unique(rows, axis=0))
+
+
 def test_k_means_finds_the_middles():
     middles = np.float32([[0, 0], [10, 0], [0, 10]])
     rows = np.repeat(middles, 100, axis=0) + 0.1 * draw(300, 2)

@@ -49,11 +49,11 @@ def test_moments_of_many_draws(trained, stripes, key):
         make_evaluate(trained.model, stripes.preprocessing), static_argnums=1
     )
     x = np.repeat(np.asarray(stripes.train.x[:40]), 200, axis=0)
-    found = describe_codes(
-        compute(trained.variables, code_moments, jnp.asarray(x), key)
-    )
+    moments = compute(trained.variables, code_moments, jnp.asarray(x), key)
+    found = describe_codes(moments)
     q = trained.encode(x)
     mean, var = np.asarray(q.mean, np.float64), np.exp(np.asarray(q.log_var))
+    np.testing.assert_allclose(moments["mean_squared"], (mean**2).mean(0), rtol=1e-4)
     total = mean.var(axis=0) + var.mean(axis=0)
     tolerance = 5 * np.sqrt(total.max() / len(x))
     np.testing.assert_allclose(found["aggregate_mean"], mean.mean(0), atol=tolerance)

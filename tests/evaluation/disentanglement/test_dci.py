@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from scipy.stats import entropy
@@ -119,6 +121,27 @@ def test_scores_are_those_of_the_importances():
     assert informative.parts["per_factor"].mean() == pytest.approx(informative.value)
     assert 0 < informative.standard_error < 1 / np.sqrt(80)
     assert 0 < found["disentanglement"].standard_error < 0.1
+
+
+def test_standard_errors_are_the_spread_over_data_sets(monkeypatch):
+    """Of importances that are known statistics of the rows, as those of trees are."""
+
+    def fit(x, factors, other, trees, rng):
+        centred = factors - factors.mean(axis=0)
+        importance = np.abs((x - x.mean(axis=0)).T @ centred) / len(x)
+        return importance / importance.sum(axis=0), factors[: len(other)]
+
+    monkeypatch.setattr(sys.modules[dci.__module__], "_fit", fit)
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(200):
+        factors = rng.integers(0, 4, (600, 3))
+        codes = factors @ (0.3 + np.eye(3, 4)) + rng.normal(size=(600, 4))
+        found.append(dci(codes, factors))
+    for name in SCORES:
+        spread = np.std([each[name].value for each in found], ddof=1)
+        stated = np.mean([each[name].standard_error for each in found])
+        assert stated == pytest.approx(spread, rel=0.25)
 
 
 def test_unknown_trees_are_refused():
