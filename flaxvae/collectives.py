@@ -119,12 +119,16 @@ def draw_rows(
       shape: what is wanted here, with the batch at ``axis``.
       axis: the batch's axis, or None if there is none.
     """
-    name = data_axis()
-    if name is None or axis is None:
+    name, padding = data_axis(), _padding.get()
+    if axis is None or (name is None and not padding):
         return draw(key, shape)
     whole = list(shape)
-    whole[axis] *= jax.lax.axis_size(name)
-    return _cut_part(draw(key, tuple(whole)), axis)
+    if name is not None:
+        whole[axis] *= jax.lax.axis_size(name)
+    if not axis:  # rows of padding come last and change no others
+        return _cut_part(draw(key, tuple(whole)), axis)
+    whole[axis] -= padding  # they would come among the draws of all rows
+    return take_part(draw(key, tuple(whole)), axis)
 
 
 def gather_rows(tree: T) -> T:

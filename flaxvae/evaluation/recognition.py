@@ -22,7 +22,7 @@ from flaxvae.latent.keys import draw_key
 from flaxvae.latent.samplers import SamplerName, choose_sampler
 from flaxvae.models import Classifier, build_classifier
 from flaxvae.objectives import Classification
-from flaxvae.training import Trained, fit
+from flaxvae.training import Engine, Trained, fit
 from flaxvae.training.keys import Stream
 from flaxvae.training.shared import share_program
 from flaxvae.training.trained import CHUNK
@@ -140,6 +140,7 @@ def train_classifier(
         objective=Classification(),
         epochs=epochs,
         batch_size=min(128, len(labelled.train)),
+        engine=Engine.small(),
         learning_rate=1e-3,
         seed=seed,
         workdir=workdir,

@@ -37,7 +37,7 @@ from flaxvae.models import (
 from flaxvae.objectives import M2, Classification, Objective
 from flaxvae.schedules import Schedule, warm_up
 from flaxvae.settings import check_needs, check_settings, setting
-from flaxvae.training import Trained, fit
+from flaxvae.training import Engine, Trained, fit
 from flaxvae.training.training import DEFAULT_OBJECTIVE
 
 NEIGHBOURS = 10  # of a code, in label spreading
@@ -224,6 +224,7 @@ class SemiSupervisedStudy:
             objective=Classification(),
             epochs=CLASSIFIER_EPOCHS,
             batch_size=min(100, len(few)),
+            engine=Engine.small(),
             learning_rate=1e-3,
             seed=self.seed,
             workdir=self._folder("classifier"),

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import jax
+
 from flaxvae.checks import InputError
 from flaxvae.settings import check_settings, setting
 from flaxvae.training.epochs import LINES
@@ -37,6 +39,14 @@ class Engine:
         check_settings(self)
         if self.tensorboard:
             check_tensorboard()
+
+    @classmethod
+    def small(cls) -> "Engine":
+        """One device, for a training whose batches are too small to be shared.
+
+        Of several processes all take part, as they must.
+        """
+        return cls(devices=1 if jax.process_count() == 1 else None)
 
     def check_writes_nothing(self) -> None:
         """Raises `InputError` for an option that needs a run's folder."""

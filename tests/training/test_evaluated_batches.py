@@ -18,6 +18,7 @@ from flaxvae.nn.critic import Critic
 from flaxvae.objectives import (
     DIPVAE,
     ELBO,
+    IWAE,
     TCVAE,
     WAE,
     FactorVAE,
@@ -41,6 +42,7 @@ OBJECTIVES = {
     "free bits": ELBO(free_bits=0.3),
     "capacity": ELBO(capacity=0.5),
     "rate": Reconstruction(rate_weight=2.0),
+    "draws": IWAE(num_samples=3),  # the examples are no first axis
 }
 NOISY = ("info", "dip", "tcvae", "free bits", "capacity")
 PREPROCESSING = Preprocessing(max_value=255.0, binarize="dynamic")

@@ -363,6 +363,11 @@ def test_two_runs_cannot_share_a_folder(short, tmp_path):
         training.load(tmp_path)  # reading is no matter
         with pytest.raises(InputError, match="is in use by another run"):
             fit(short, **settings)
+        config = (tmp_path / "config.json").read_text()
+        with pytest.raises(InputError, match="is in use by another run"):
+            longer = dataclasses.replace(short.optimization, epochs=9)
+            fit(dataclasses.replace(short, optimization=longer), **settings)
+        assert (tmp_path / "config.json").read_text() == config
     fit(short, **settings)
 
 

@@ -53,8 +53,9 @@ class Recorder:
     def __enter__(self) -> "Recorder":
         with contextlib.ExitStack() as stack:
             if self._folder:
-                self._folder.open(self._config)
+                self._folder.create()
                 stack.enter_context(self._folder.lock())
+                self._folder.open(self._config)
                 self._checkpoints = Checkpoints(
                     self._folder.checkpoints, keep=self._engine.keep
                 )
@@ -77,6 +78,12 @@ class Recorder:
             return 0, run
         position, run, progress = restore_run(self._checkpoints, run)
         done = position // steps_per_epoch
+        if not position and (lost := len(self._folder.read_metrics())):
+            print(
+                f"NOTE: {self._folder.checkpoints} has no checkpoint that can be read: "
+                f"the run begins again, {lost} epochs of metrics.jsonl are dropped",
+                file=sys.stderr,
+            )
         epochs = progress.get("epochs")
         self._epochs = min(done, epochs) if isinstance(epochs, int) else done
         self._folder.rewind(done)

@@ -118,9 +118,23 @@ class RunFolder:
             elif _is_news(_part(before, "data"), _part(now, "data")):
                 write_json(self._config, {**before, "data": now["data"]})
             return
+        if self.checkpoints.is_dir() and any(self.checkpoints.iterdir()):
+            raise InputError(
+                f"workdir {str(self.path)!r} holds checkpoints of a run whose "
+                "config.json is missing: put it back, or choose another workdir"
+            )
+        self.create()
+        write_json(self._config, now)
+
+    def create(self) -> None:
+        """Creates the folder.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        _check_local(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self._config, now)
         except OSError as error:
             if error.errno in FULL:
                 raise
@@ -441,12 +455,12 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
         folder.path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.path) as temporary:
             new = RunFolder(temporary)
+            new.open(config)
             checkpoints = Checkpoints(new.checkpoints)
             checkpoints.save(0, {"model": jax.tree.map(np.array, trained.variables)})
             checkpoints.close()
             each = trained.timing.get("seconds_per_epoch", 0.0)
             new.append(trained.history, [each] * len(trained.history))
-            new.open(config)
             # What has config.json is a run: it comes last.
             for path in sorted(new.path.iterdir(), key=_is_config):
                 path.rename(folder.path / path.name)

@@ -265,6 +265,30 @@ def test_lost_metrics_are_said_and_the_numbers_stay(
     assert "timing.jsonl lacks 3 of 3" in capsys.readouterr().err
 
 
+def test_a_run_that_has_lost_its_checkpoints_begins_again_and_says_so(
+    run_of_three, tmp_path, capsys
+):
+    program, before = run_of_three
+    folder = tmp_path / "run"
+    shutil.copytree(before.workdir, folder)
+    shutil.rmtree(folder / "checkpoints")
+    run = fit(program, workdir=folder, progress=False)
+    (note,) = capsys.readouterr().err.splitlines()
+    assert "no checkpoint that can be read: the run begins again, 3 epochs of" in note
+    assert run.history == before.history
+
+
+def test_a_run_that_has_lost_its_config_is_no_place_for_another(run_of_three, tmp_path):
+    program, before = run_of_three
+    folder = tmp_path / "run"
+    shutil.copytree(before.workdir, folder)
+    (folder / "config.json").unlink()
+    for seed in (0, 3):
+        with pytest.raises(InputError, match=r"whose config\.json is missing"):
+            fit(program, seed=seed, workdir=folder, progress=False)
+    assert not (folder / "config.json").exists()
+
+
 def test_checkpoints_of_something_else(run_of_three, tmp_path):
     program, before = run_of_three
     folder = tmp_path / "run"
