@@ -76,6 +76,18 @@ def module_from_description(description: object, part: str = "model") -> nn.Modu
     return kinds[name](**fields)
 
 
+def has_foreign_code(description: object) -> bool:
+    """Whether a described module has a part that is not flaxvae's own.
+
+    >>> has_foreign_code({"module": "VAE", "encoder": {"module": "mine.Encoder"}})
+    True
+    """
+    if isinstance(description, Mapping):
+        is_foreign = "." in str(description.get("module", ""))
+        return is_foreign or any(map(has_foreign_code, description.values()))
+    return isinstance(description, list) and any(map(has_foreign_code, description))
+
+
 def own_modules() -> dict[str, type[nn.Module]]:
     """The Linen modules of `flaxvae.nn` and `flaxvae.models` by class name."""
     found: dict[str, type[nn.Module]] = {}

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import VariableDict
+from jax.extend.core import ClosedJaxpr
 
 from flaxvae.capabilities import (
     HasInitAll,
@@ -46,6 +47,17 @@ def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> VariableDict
     Nothing is computed and no objective is needed: the model's method ``init_all``, or
     each part of a VAE that the model has, is called once.
     """
+    return jax.eval_shape(_initialization(model, data_shape))
+
+
+def trace_model(model: nn.Module, data_shape: Sequence[int]) -> ClosedJaxpr:
+    """The operations of a model that is initialized, each of its parts called once."""
+    return jax.make_jaxpr(_initialization(model, data_shape))()
+
+
+def _initialization(
+    model: nn.Module, data_shape: Sequence[int]
+) -> Callable[[], VariableDict]:
 
     def init_all(vae: nn.Module, x: jax.Array) -> None:
         if isinstance(vae, HasInitAll):
@@ -63,4 +75,4 @@ def variable_shapes(model: nn.Module, data_shape: Sequence[int]) -> VariableDict
         x = jnp.zeros((1, *data_shape), jnp.float32)
         return model.init(jax.random.key(0), x, method=init_all)
 
-    return jax.eval_shape(init)
+    return init

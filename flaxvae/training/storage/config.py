@@ -1,13 +1,15 @@
 """What ``config.json`` says of a run: what it is compared by when it is continued."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
 
 from flaxvae.checks import InputError, show
-from flaxvae.models.description import describe_module
+from flaxvae.models.description import describe_module, has_foreign_code
+from flaxvae.models.variables import trace_model
 from flaxvae.objectives.objective import describe_objective, with_arrays
 from flaxvae.schedules import resolve
 from flaxvae.settings import describe_settings, describe_value
@@ -15,6 +17,7 @@ from flaxvae.training.inputs import learns_labels
 from flaxvae.training.optimization import NAMED_OPTIMIZER
 from flaxvae.training.state import LoopState
 from flaxvae.training.storage.environment import describe_environment
+from flaxvae.training.storage.fingerprint import fingerprint
 from flaxvae.training.training import Training
 from flaxvae.types import Json
 
@@ -79,7 +82,8 @@ def describe_run(
         if training.optimization.lr_schedule != "constant":
             # The run's length is part of every step.
             of_length["lr_schedule_epochs"] = training.clock.epochs
-    return {
+    model = describe_model(training.completed.model, training.dataset.shape)
+    return model | {
         "settings": {
             **{name: describe_value(v) for name, v in (settings or {}).items()},
             "objective": describe_objective(resolve(of_run, training.clock.epochs)),
@@ -88,11 +92,21 @@ def describe_run(
             "precision": precision or "default",
             "seed": seed,
         },
-        "model": describe_module(training.completed.model),
         "data": training.dataset.describe(with_labels=learns_labels(training.model)),
         "notes": {name: describe_value(v) for name, v in (notes or {}).items()},
         "environment": describe_environment(),
     }
+
+
+def describe_model(
+    model: nn.Module, data_shape: Sequence[int]
+) -> dict[str, dict[str, Json]]:
+    """A model for ``config.json``: its modules, and a checksum of a user's own code."""
+    described = describe_module(model)
+    if not has_foreign_code(described):
+        return {"model": described}
+    code = fingerprint(trace_model(model, data_shape))
+    return {"model": described, "model_code": {**code}}
 
 
 def describe_optimizer(opt_state: optax.OptState) -> dict[str, Json]:

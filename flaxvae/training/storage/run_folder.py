@@ -37,7 +37,7 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Dataset, Preprocessing
 from flaxvae.files import as_json, atomic_file, write_json, writing
-from flaxvae.models.description import describe_module, module_from_description
+from flaxvae.models.description import module_from_description
 from flaxvae.models.variables import variable_shapes
 from flaxvae.objectives.objective import (
     Objective,
@@ -48,6 +48,7 @@ from flaxvae.settings import describe_value, flatten_tree
 from flaxvae.training.inputs import learns_labels
 from flaxvae.training.state import Variables
 from flaxvae.training.storage.checkpoint import Checkpoints
+from flaxvae.training.storage.config import describe_model
 from flaxvae.training.storage.environment import describe_environment
 from flaxvae.training.storage.stored import (
     PARTS,
@@ -379,7 +380,7 @@ def load(
         check_at_least("epochs", epochs or 0, 0)
     if model is not None:
         like = variable_shapes(model, shape)
-        _note_other_model(folder.path, description, describe_module(model))
+        _note_other_model(folder.path, config, describe_model(model, shape))
     else:
         with rebuilding(path, config, "model"):
             model = module_from_description(description)
@@ -442,7 +443,7 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
         objective = {"objective": describe_objective(trained.objective)}
     config = {
         "settings": {"seed": trained.seed} | objective,
-        "model": describe_module(trained.model),
+        **describe_model(trained.model, trained.data_shape),
         "data": data,
         "notes": {},
         "environment": describe_environment(),
@@ -469,7 +470,18 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
 def _note_other_model(
     folder: Path, before: Mapping[str, Json], now: Mapping[str, object]
 ) -> None:
-    old, new = flatten_tree(before), flatten_tree(_as_json(now))
+    """Says where a model is not the one of ``config.json``, by fields or by code."""
+    new_config = _as_json(now)
+    old, new = (flatten_tree(_part(each, "model")) for each in (before, new_config))
+    codes = [_part(each, "model_code") for each in (before, new_config)]
+    if old == new and all(codes) and codes[0] != codes[1]:
+        if codes[0].get("versions") == codes[1].get("versions"):
+            print(
+                f"NOTE: {folder} holds a run of another model: a module of the same "
+                "name and fields computed something else",
+                file=sys.stderr,
+            )
+        return
     names = sorted(name for name in old | new if old.get(name) != new.get(name))
     if names:
         more = len(names) - MOST_DIFFERENCES

@@ -21,7 +21,7 @@ from flaxvae.training.optimization import Optimization
 from flaxvae.types import Json
 
 PARTS = (  # of config.json
-    *("settings", "model", "data", "notes", "environment", "program"),
+    *("settings", "model", "model_code", "data", "notes", "environment", "program"),
     *("timing", "epochs", "best_epoch", "failure"),
 )
 SOURCE = ("config", "transforms")  # of data

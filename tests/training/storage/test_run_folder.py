@@ -1,6 +1,7 @@
 import json
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -84,15 +85,17 @@ def test_load_gives_back_the_model(short, stripes, tmp_path):
 
 
 class Encoder(nn.Module):
+    factor: ClassVar[float] = 1.0
+
     @nn.compact
     def __call__(self, x):
-        x = nn.Dense(16)(x.reshape(len(x), -1))
+        x = self.factor * nn.Dense(16)(x.reshape(len(x), -1))
         return nn.BatchNorm(
             use_running_average=not self.is_mutable_collection("batch_stats")
         )(x)
 
 
-def test_load_takes_the_users_own_model(stripes, tmp_path, capsys):
+def test_load_takes_the_users_own_model(stripes, tmp_path, capsys, monkeypatch):
     vae = build_vae(stripes.shape, 2, hidden=(16,), encoder=Encoder())
     trained = untrained(vae, stripes)
     save(trained, tmp_path, stripes)
@@ -113,6 +116,10 @@ def test_load_takes_the_users_own_model(stripes, tmp_path, capsys):
     flaxvae.load(tmp_path, model=other)
     assert "NOTE" in (noted := capsys.readouterr().err)
     assert re.search("holds a run of another model: .*ContinuousBernoulli", noted)
+    with monkeypatch.context() as patch:  # the class's code has changed since
+        patch.setattr(Encoder, "factor", 10.0)
+        flaxvae.load(tmp_path, model=vae.clone())
+    assert "same name and fields computed something else" in capsys.readouterr().err
 
 
 def test_load_refuses_other_folders(tmp_path):
