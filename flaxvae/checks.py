@@ -304,3 +304,9 @@ def _is_known(leaf: object) -> bool:
     if is_traced or not has_type:
         return False
     return bool(jax.dtypes.issubdtype(np.asarray(leaf).dtype, np.inexact))
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message, for one of flaxvae's own."""
+    parts = [str(part).strip().partition("\n")[0] for part in error.args]
+    return ("; ".join(filter(None, parts)) or type(error).__name__)[:200]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, first_line
 from flaxvae.data.arrow import ArrowColumn, ArrowType
 
 EXACT = 2**53  # float64 holds every integer up to this one
@@ -48,12 +48,6 @@ def reading(where: str) -> Iterator[None]:
         NotImplementedError,  # Arrow's, for a cast that it does not have
     ) as error:
         raise InputError(f"{where} cannot be read: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message."""
-    parts = [str(part).strip().partition("\n")[0] for part in error.args]
-    return "; ".join(part for part in parts if part) or type(error).__name__
 
 
 def plain(column: ArrowColumn, where: str) -> ArrowColumn:

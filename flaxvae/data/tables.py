@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 
-from flaxvae.checks import InputError, check_choice
+from flaxvae.checks import InputError, check_choice, first_line
 from flaxvae.data.arrays import ImageOptions, Part, make_dataset
 from flaxvae.data.arrow import ArrowColumn, ArrowTable
-from flaxvae.data.cells import coded, first_line, numbers, reading
+from flaxvae.data.cells import coded, numbers, reading
 from flaxvae.data.dataset import Dataset
 from flaxvae.data.file_formats import find_foreign, find_format, unreadable
 from flaxvae.data.schema import TableSchema

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxvae.capabilities import DistributionTraits, SamplesWithDensity
-from flaxvae.checks import check_event_shape
+from flaxvae.checks import InputError, check_event_shape
 from flaxvae.collectives import draw_rows
 from flaxvae.dtypes import at_least_float32
 
@@ -50,8 +50,27 @@ def sample_and_log_prob(
     return z, q.log_prob(z)
 
 
+def draw_examples(p: Distribution, key: jax.Array) -> jax.Array:
+    """A draw of p(x|z) for each code, ``(*batch, *event)``.
+
+    Raises:
+      InputError: a distribution of a user's own that has no method ``sample``.
+    """
+    if not hasattr(p, "sample"):
+        raise InputError(
+            "p(x|z) must have the method sample for draws of examples, and "
+            f"{type(p).__name__} has none"
+        )
+    return p.sample(key)
+
+
 def batch_shape(p: Distribution) -> tuple[int, ...]:
-    """Shape of a batch of distributions; ``()`` of a single one."""
+    """Shape of a batch of distributions; ``()`` of a single one.
+
+    One without a mean is a user's own, such as a prior, and counts as a single one.
+    """
+    if not hasattr(p, "mean"):
+        return ()
     shape = p.mean.shape
     return shape[: len(shape) - DistributionTraits.of(p).event_ndim]
 

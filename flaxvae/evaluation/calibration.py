@@ -22,7 +22,7 @@ from flaxvae.checks import (
 )
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
-from flaxvae.distributions.distribution import batch_shape
+from flaxvae.distributions.distribution import batch_shape, draw_examples
 from flaxvae.distributions.levels import LevelPrior
 from flaxvae.evaluation.likelihood import bytes_per_draw
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE
@@ -303,7 +303,7 @@ def _compile_simulate(model: nn.Module, num_draws: int) -> Simulate:
             # A prior that depends on the condition is a batch of one for each.
             is_batch = not isinstance(prior, LevelPrior) and batch_shape(prior)
             z = prior.sample(key_z, () if is_batch else (B,))
-            x = vae.decode(z).sample(key_x)
+            x = draw_examples(vae.decode(z), key_x)
             draws = vae.encode(x).sample(key_q, (num_draws,))
             ranks, finite = [], []
             levels = zip(jax.tree.leaves(z), jax.tree.leaves(draws), strict=True)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxvae.capabilities import DistributionTraits
+from flaxvae.capabilities import CodeTraits, DistributionTraits
 from flaxvae.checks import as_integer
 from flaxvae.data import Split
 from flaxvae.data.dataset import check_examples
@@ -105,7 +105,8 @@ def elbo_surgery(
         return {}
     q = encode_split(trained, split, seed=seed) if q is None else q
     declared = DistributionTraits.of(q)
-    if not (declared.has_fast_density or declared.has_levels):
+    is_dense = declared.has_fast_density and CodeTraits.of(q).are_vectors
+    if not (is_dense or declared.has_levels):
         return {}
     if kl is None:
         kl = evaluate_elbo(trained, split, seed=seed)["kl"]

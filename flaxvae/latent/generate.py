@@ -21,6 +21,7 @@ from flaxvae.checks import (
 from flaxvae.data import Dataset, Split
 from flaxvae.data.dataset import locate_examples
 from flaxvae.data.schema import TableSchema
+from flaxvae.distributions.distribution import draw_examples
 from flaxvae.files import TABLE_SUFFIXES, atomic_file, atomic_folder, write_table
 from flaxvae.latent.keys import draw_key
 from flaxvae.latent.levels import check_temperature, sample_posterior
@@ -327,7 +328,7 @@ def _vary(
             if block.condition is not None:
                 conditions = np.repeat(block.condition, n, axis=0)
             p = trained.decode(z, conditions)
-            x = np.asarray(p.sample(key_x) if with_noise else p.mean)
+            x = np.asarray(draw_examples(p, key_x) if with_noise else p.mean)
             parts.append(x.reshape(A, n, *x.shape[1:]))
             number += 1
         blocks.append(np.concatenate(parts, axis=1))  # (A, num, ...)

@@ -151,14 +151,25 @@ def draw(
 def available_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
     """All pictures of a model's kind: those that every run draws, and others."""
     chosen = choose_pictures(trained, dataset)
-    if trained.has_levels or isinstance(trained.model, VQVAE):
+    if trained.has_levels or len(trained.code_shape) > 1:
         return chosen
     embeddings = {"tsne": tsne_scatter, "umap": umap_scatter}
     return {"latent_scatter": latent_scatter, **chosen, **embeddings, **SPACE_PICTURES}
 
 
 def choose_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
-    """The pictures of a model's kind."""
+    """The pictures of a model's kind; of codes that are no vectors those without them.
+
+    A VQ-VAE has pictures of its own.
+    """
+    chosen = _choose_by_kind(trained, dataset)
+    are_maps = not trained.has_levels and len(trained.code_shape) > 1
+    if are_maps and not isinstance(trained.model, VQVAE):
+        return {n: picture for n, picture in chosen.items() if n in OF_ANY_CODES}
+    return chosen
+
+
+def _choose_by_kind(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
     if trained.has_levels:
         return _choose_level_pictures(dataset)
     if dataset.layout == "series":
@@ -661,6 +672,7 @@ VQVAE_PICTURES: dict[str, Picture] = {
     "samples": code_samples,
     "prior_training_curves": prior_training_curves,
 }
+OF_ANY_CODES = ("training_curves", "reconstructions", "samples", "class_samples")
 LEVELS: dict[str, Picture] = {  # of images and series
     "level_samples": level_pictures.level_samples,
     "level_reconstructions": level_pictures.level_reconstructions,

@@ -240,7 +240,7 @@ def choose_sampler(
     """
     check_sampler(trained, name)
     if name == "prior":
-        if not is_grid(trained):
+        if not is_grid(trained) or ModelTraits.of(trained.model).prior is not None:
             return None
         if code_prior is None:
             raise InputError(

@@ -125,6 +125,11 @@ class Objective(abc.ABC):
         values = at_full_value(self)
         check_settings(values)
         for name, weight in weights_of(values).items():
+            if callable(weight):
+                raise InputError(
+                    f"{name} must be a number or a schedule of flaxvae.schedules, such "
+                    f"as warm_up(epochs=10), got {show(weight)}"
+                )
             if isinstance(weight, int | float) and not math.isfinite(weight):
                 raise InputError(f"{name} must be a finite number, got {weight}")
 

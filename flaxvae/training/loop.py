@@ -223,6 +223,12 @@ def check_execution(
     check_boolean("progress", progress)
     if not isinstance(engine, Engine | None):
         raise InputError(f"engine must be an Engine, got {show(engine)}")
+    if jax.config.values["jax_disable_jit"]:
+        raise InputError(
+            "jax_disable_jit must be off, since a training is compiled: to look into "
+            "an objective call it by itself, as in model.apply(variables, x, key=key, "
+            "method=objective)"
+        )
     return engine or Engine()
 
 

@@ -157,6 +157,8 @@ def choose_optimization(
         names = [field.name for field in dataclasses.fields(Optimization)]
         check_choice("argument", name, names)
     own = None if isinstance(optimizer, str) else optimizer
+    if isinstance(own, optax.MultiSteps):
+        own = own.gradient_transformation()
     if isinstance(optimizer, str):
         choices = {**choices, "optimizer": optimizer}
     return dataclasses.replace(optimization or Optimization(), **choices), own

@@ -16,6 +16,7 @@ from flaxvae.checks import InputError
 from flaxvae.models.bind import bind
 from flaxvae.objectives.objective import Objective, check_terms, with_arrays
 from flaxvae.schedules import at_full_value
+from flaxvae.training.densities import check_densities
 from flaxvae.training.keys import Stream, stream_key
 
 Metrics = dict[str, jax.Array]
@@ -169,6 +170,7 @@ def create_state(
 
         return model.init(rngs, as_batch(x), method=method)
 
+    check_densities(model, as_batch(x))
     # Under jit, initialization is one dispatch instead of one per operation.
     variables = dict(jax.jit(init)())
     params = variables.pop("params", {})

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from flaxvae.batch import Batch, as_batch
-from flaxvae.checks import InputError, show
+from flaxvae.checks import InputError, first_line, show
 from flaxvae.collectives import mean_over_devices
 from flaxvae.data.preprocess import Preprocess
 from flaxvae.dtypes import keep_types, narrow
@@ -104,7 +104,9 @@ def train_step(
     grads, (metrics, collections) = mean_over_devices(
         gradient(state.params, state.collections, batch, *keys)
     )
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    updates, opt_state = update(
+        optimizer, grads, state.opt_state, state.params, metrics["loss"]
+    )
     params = optax.apply_updates(state.params, updates)
     collections = _keep(frozen, state.collections, collections)
     next_state = dataclasses.replace(
@@ -122,6 +124,31 @@ def train_step(
         fine = jnp.isfinite(metrics["loss"]) & (norm <= skip_above)
         next_state = _choose(fine, next_state, state)
     return next_state, metrics
+
+
+def update(
+    optimizer: optax.GradientTransformation,
+    grads: optax.Updates,
+    opt_state: optax.OptState,
+    params: optax.Params,
+    loss: jax.Array,
+) -> tuple[optax.Updates, optax.OptState]:
+    """The updates of parameters, and the optimizer's next state.
+
+    An optimizer that takes it, such as `optax.contrib.reduce_on_plateau`, gets the loss
+    of the batch as ``value``.
+
+    Raises:
+      InputError: an optimizer that needs more, such as a line search.
+    """
+    extended = optax.with_extra_args_support(optimizer)
+    try:
+        return extended.update(grads, opt_state, params, value=loss)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "optimizer must be one that is updated with gradients, parameters and, as "
+            f"value, the loss; its update failed: {first_line(error)}"
+        ) from error
 
 
 Gradient = Callable[..., tuple[optax.Params, tuple[Metrics, Variables]]]

@@ -31,7 +31,11 @@ from flaxvae.checks import (
 from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.data.rows import in_memory
 from flaxvae.data.tables import is_table, read_like
-from flaxvae.distributions.distribution import Distribution, batch_shape
+from flaxvae.distributions.distribution import (
+    Distribution,
+    batch_shape,
+    draw_examples,
+)
 from flaxvae.distributions.levels import Codes, LevelPosterior, LevelPrior
 from flaxvae.dtypes import at_least_float32, narrow, stored_type
 from flaxvae.models.bind import bind, bind_example
@@ -467,7 +471,7 @@ class Trained:
             z = source.sample(key_z, shape)
             check_numbers("a drawn code", z)
         p = self.decode(z, condition)
-        x: jax.Array = p.sample(key_x) if with_noise else p.mean
+        x: jax.Array = draw_examples(p, key_x) if with_noise else p.mean
         check_numbers("a sample", x)
         return x
 

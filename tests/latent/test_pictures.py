@@ -3,6 +3,9 @@
 import dataclasses
 from types import SimpleNamespace
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import PIL.ImageStat
@@ -11,7 +14,8 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.data import condition_on_labels, from_arrays
 from flaxvae.data.dataset import SPLITS
-from flaxvae.evaluation import fit_code_prior
+from flaxvae.distributions import Normal
+from flaxvae.evaluation import elbo_surgery, fit_code_prior
 from flaxvae.latent import draw, encode_dataset, figures, panels, pictures
 from flaxvae.models import (
     CodePriorConfig,
@@ -138,6 +142,54 @@ def test_the_pictures_of_a_vqvae(stripes, tmp_path, titles, has_classes):
     paths = draw(trained, stripes, tmp_path / "b", code_prior=prior, codes=codes)
     check(paths, [*names, "samples", "prior_training_curves"], tmp_path / "b")
     assert titles["samples"].startswith("Samples from the prior over codes: ")
+
+
+class ToMaps(nn.Module):
+    """A posterior over codes (2, 2, 1)."""
+
+    @nn.compact
+    def __call__(self, features):
+        mean = nn.Dense(4)(features).reshape(-1, 2, 2, 1)
+        return Normal(mean, jnp.zeros_like(mean), event_ndim=3)
+
+
+class OfMaps(nn.Module):
+    """N(0, I) over them; without its mean, as a user's own prior may be."""
+
+    def __call__(self):
+        return Draws(Normal(jnp.zeros((2, 2, 1)), jnp.zeros((2, 2, 1)), event_ndim=3))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    normal: Normal
+
+    def sample(self, key, shape=()):
+        return self.normal.sample(key, shape)
+
+    def log_prob(self, x):
+        return self.normal.log_prob(x)
+
+
+class FromMaps(nn.Module):
+    @nn.compact
+    def __call__(self, z):
+        return nn.Dense(16)(z.reshape(*z.shape[:-3], 4)).reshape(*z.shape[:-3], 4, 4, 1)
+
+
+def test_the_pictures_of_codes_that_are_maps(stripes, tmp_path):
+    parts = {"posterior": ToMaps(), "prior": OfMaps(), "decoder": FromMaps()}
+    vae = build_vae(stripes.shape, 4, hidden=(4,), **parts)
+    run = as_run(vae, stripes)
+    check(
+        draw(run, stripes, tmp_path),
+        ["training_curves", "reconstructions", "samples"],
+        tmp_path,
+    )
+    assert elbo_surgery(run, stripes.test) == {}
+    with pytest.raises(InputError, match="unknown picture 'latent_scatter'"):
+        draw(run, stripes, tmp_path, pictures="latent_scatter")
 
 
 def test_what_cannot_be_drawn_is_refused(stripes, tmp_path):

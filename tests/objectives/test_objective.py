@@ -244,6 +244,7 @@ def test_a_plain_function_is_an_objective(key):
         (ELBO, {"num_samples": 0}, "num_samples must be >= 1, got 0"),
         (ELBO, {"kl": "exact"}, "unknown kl 'exact': choose from analytic, sampled"),
         (ELBO, {"beta": "1"}, "beta must be a number, got '1'"),
+        (ELBO, {"beta": float}, r"a schedule of flaxvae\.schedules, such as warm_up"),
         (TCVAE, {"gamma": True}, "gamma must be a number, got True"),
         (TCVAE, {"beta": -1.0}, "beta must be >= 0"),
         (FactorVAE, {"critic_learning_rate": 0.0}, "critic_learning_rate must be > 0"),

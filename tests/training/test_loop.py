@@ -356,6 +356,11 @@ def test_another_optimizer_in_the_folder_is_refused(vae, stripes, tmp_path, last
         fit(vae, stripes, objective=partial, **settings)
 
 
+def test_a_training_is_not_run_operation_by_operation(short):
+    with jax.disable_jit(), pytest.raises(InputError, match="jax_disable_jit must be"):
+        fit(short, progress=False)
+
+
 def test_two_runs_cannot_share_a_folder(short, tmp_path):
     settings = {"progress": False, "workdir": tmp_path}
     fit(short, **settings)

@@ -9,7 +9,7 @@ import pytest
 from flaxvae.checks import InputError
 from flaxvae.models import build_vae
 from flaxvae.objectives import FactorVAE
-from flaxvae.training import Optimization, Training, build_optimizer
+from flaxvae.training import Optimization, Training, build_optimizer, fit
 from flaxvae.training.optimizers import OPTIMIZERS, adam
 
 PARAMS = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0, 0.5])}
@@ -41,6 +41,21 @@ def test_every_optimizer_goes_downhill(name):
     for _ in range(50):
         params, state = step(params, state)
     assert height(params) < 0.95 * height(PARAMS)
+
+
+def test_an_optimizer_of_ones_own_may_take_the_loss(stripes):
+    """As ``value``; one that needs more is refused, and steps may be joined."""
+    vae = build_vae(stripes.shape, 2, hidden=(4,))
+    plain = optax.adam(1e-2)
+    plateau = optax.chain(plain, optax.contrib.reduce_on_plateau(accumulation_size=5))
+    options = {"epochs": 1, "batch_size": 50, "progress": False}
+    losses = [
+        fit(vae, stripes, optimizer=each, **options).history[0]["train"]["loss"]
+        for each in (plain, plateau, optax.MultiSteps(plain, 2))
+    ]
+    assert losses[0] == losses[1] < losses[2]  # half as many steps of the last
+    with pytest.raises(InputError, match=r"value, the loss; its update failed: .*grad"):
+        fit(vae, stripes, optimizer=optax.lbfgs(), **options)
 
 
 def test_adamw_is_optaxs_on_kernels_alone():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import jax
 import numpy as np
 
-from flaxvae.checks import InputError
+from flaxvae.checks import InputError, first_line
 from flaxvae.settings import is_key
 from flaxvae.types import Json, PyTree
 
@@ -209,7 +209,7 @@ class Checkpoints:
             yield
         except (ValueError, OSError, RuntimeError) as error:
             known = [os.strerror(n) for n in REASONS if os.strerror(n) in str(error)]
-            text = (known or [_first_line(error)])[0]
+            text = (known or [first_line(error)])[0]
             text += "; those before it are intact, and the same command goes on"
             if not self._folder.is_dir():
                 text = "the folder has been removed"
@@ -275,11 +275,7 @@ def _damage() -> Iterator[None]:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     except Exception as error:
-        raise _DamagedError(_first_line(error)) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise _DamagedError(first_line(error)) from error
 
 
 def _keep_quiet() -> None:
