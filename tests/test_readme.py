@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PYTHON = ROOT / "experiments" / "PYTHON.md"
 GALLERY = ROOT / "experiments" / "GALLERY.md"
+COMMANDS = ROOT / "experiments" / "README.md"
 
 
 def blocks(language: str, page: Path = README) -> list[str]:
@@ -62,7 +63,7 @@ def test_the_first_page_is_short_and_its_pictures_light():
     assert sum(path.stat().st_size for path in shown) < 300_000
 
 
-@pytest.mark.parametrize("page", [README, PYTHON, GALLERY], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, PYTHON, GALLERY, COMMANDS], ids=str)
 def test_every_link_leads_somewhere(page):
     text = page.read_text()
     links = re.findall(r"\]\((.*?)\)", text) + re.findall(r'src="(.*?)"', text)
