@@ -125,7 +125,12 @@ def warm_up(
 def sigmoid_warm_up(value: float = 1.0, *, epochs: float | None = None) -> Schedule:
     """A weight that rises from near 0 to near ``value`` along a sigmoid.
 
-    Arguments and source are those of `warm_up`.
+    Args:
+      value: the full weight.
+      epochs: that the rise takes, > 0; None: a third of the run.
+
+    Source: Bowman et al., "Generating Sentences from a Continuous Space", 2015, arXiv
+    1511.06349, section 3.1.
     """
     return make_schedule("sigmoid", value, epochs=epochs)
 

@@ -1,9 +1,9 @@
 """Measure what papers published: each row of the ledger is one command.
 
     python -m experiments.reproduce --list
-    python -m experiments.reproduce --row=iwae-two-layers --mnist_dir=FOLDER
+    python -m experiments.reproduce --row=iwae-5-two-layers --mnist_dir=FOLDER
     python -m experiments.reproduce --all --record
-    python -m experiments.reproduce --row=iwae-two-layers --budget=10
+    python -m experiments.reproduce --row=iwae-5-two-layers --budget=10
 
 A row that is interrupted goes on with the same command. ``--record`` keeps the numbers
 in ``experiments/reproduce/results`` and renders the table of ``experiments/README.md``

@@ -24,7 +24,7 @@ class DiscretizedLogistic:
       levels: L; 256 for images of 8 bits.
       event_ndim: number of trailing axes that make one event.
 
-    Source: Kingma et al., "Improved Variational Inference with Inverse Autoregressive
+    Source: Kingma et al., "Improving Variational Inference with Inverse Autoregressive
     Flow", 2016, arXiv 1606.04934, appendix C; Salimans et al., "PixelCNN++", 2017,
     arXiv 1701.05517, section 2.1.
     """

@@ -41,8 +41,8 @@ class Mixed:
 
     Source: of the left-out values, Mattei and Frellsen, "MIWAE: Deep Generative
     Modelling and Imputation of Incomplete Data Sets", 2019, arXiv 1812.02633; of the
-    integers, Kingma et al., "Improved Variational Inference with Inverse Autoregressive
-    Flow", 2016, arXiv 1606.04934, appendix C.
+    integers, Kingma et al., "Improving Variational Inference with Inverse
+    Autoregressive Flow", 2016, arXiv 1606.04934, appendix C.
     """
 
     location: jax.Array

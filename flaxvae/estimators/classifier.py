@@ -59,6 +59,7 @@ class VAEClassifier(ClassifierMixin, RowsEstimator):
     Attributes:
       classes_: labels in ascending order, without -1.
       vae_: M1, a `flaxvae.estimators.rows.RowsVAE`.
+      m2_: the model of its codes and the labels.
       n_iter_: passes over the rows of M1.
       n_features_in_: F.
 

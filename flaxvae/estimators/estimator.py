@@ -14,7 +14,7 @@ FLOATS = (np.float64, np.float32)
 
 
 class RowsEstimator(BaseEstimator):
-    """An estimator on top of a VAE of rows; its parameters are explained there."""
+    """An estimator on top of a VAE of rows; for its parameters see `VAETransformer`."""
 
     vae_: RowsVAE
 

@@ -24,6 +24,12 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, RowsEstimator):
     >>> bool(np.isnan(filled).any()), filled[0].tolist()
     (False, [1.0, 2.0])
 
+    Attributes:
+      vae_: the VAE, a `flaxvae.estimators.rows.RowsVAE`.
+      n_iter_: passes over the rows.
+      n_features_in_: F.
+      is_empty_: which columns have no number, ``(F,)``; they are filled with 0.
+
     Source: Mattei and Frellsen, "MIWAE: Deep Generative Modelling and Imputation of
     Incomplete Data Sets", 2019, arXiv 1812.02633.
     """
