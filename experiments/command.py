@@ -121,11 +121,13 @@ def parse(flags_class: type[Flags], args: Sequence[str] | None = None) -> Flags:
     Raises:
       InputError: an unknown flag, or a value that the settings refuse.
     """
-    program = f"python -m {flags_class.__module__}"
-    page = Path(sys.argv[0])
-    if page.parent.name == "experiments":  # started from the shell
-        program = f"python -m experiments.{page.stem}"
-    return read_flags(flags_class, program, sys.argv[1:] if args is None else args)
+    started = sys.modules["__main__"].__spec__  # by ``python -m``
+    module = flags_class.__module__
+    if started is not None and started.name.startswith("experiments."):
+        module = started.name.removesuffix(".__main__")  # of a package
+    return read_flags(
+        flags_class, f"python -m {module}", sys.argv[1:] if args is None else args
+    )
 
 
 def describe_flags(flags: Any) -> dict[str, Any]:

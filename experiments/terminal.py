@@ -134,7 +134,7 @@ def describe_run(summary: dict[str, Any], workdir: Path) -> list[tuple[str, str]
     if summary.get("skipped_updates"):
         rows.append(("skipped updates", f"{summary['skipped_updates']:,}"))
     if summary.get("seconds_per_epoch") is not None:
-        rate = f"{summary['images_per_second']:,.0f} images/s"
+        rate = f"{summary['images_per_second']:,.0f} examples/s"
         seconds = f"{summary['seconds_per_epoch']:.3g} s"
         rows.append(("median epoch", f"{seconds}, {rate}; compiling excluded"))
     if summary.get("peak_memory_bytes") is not None:

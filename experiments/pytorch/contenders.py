@@ -18,10 +18,10 @@ import numpy as np
 
 from experiments.pytorch.machine import (
     begin_memory,
-    is_on_gpu,
     set_jax_precision,
     set_torch_precision,
     torch_precision,
+    used_by_jax,
     used_memory,
 )
 from flaxvae import training
@@ -29,7 +29,7 @@ from flaxvae.data import Dataset, Preprocessing, Split
 from flaxvae.models import VAE
 from flaxvae.models.presets import PRESETS
 from flaxvae.training.optimizers import adam
-from flaxvae.training.storage.environment import peak_memory, use_compilation_cache
+from flaxvae.training.storage.environment import use_compilation_cache
 
 LEARNING_RATE = 1e-3
 SEED = 0
@@ -122,9 +122,7 @@ class Flaxvae:
 
     def measure_memory(self) -> int:
         """See `Contender`."""
-        if is_on_gpu():
-            return peak_memory() or 0
-        return used_memory(self._memory_before)
+        return used_by_jax(self._memory_before)
 
 
 class TorchContender(abc.ABC):
@@ -150,10 +148,10 @@ class TorchContender(abc.ABC):
         """Trains for one epoch; returns the mean loss."""
 
     def make_optimizer(self) -> Any:
-        """PyTorch's fused Adam."""
+        """Adam with PyTorch's defaults."""
         import torch
 
-        return torch.optim.Adam(self.vae.parameters(), LEARNING_RATE, fused=True)
+        return torch.optim.Adam(self.vae.parameters(), LEARNING_RATE)
 
     def take_turn(self) -> Turn:
         """Restores the initial weights and trains."""
@@ -186,12 +184,6 @@ class TorchContender(abc.ABC):
 class TorchTutorial(TorchContender):
     """Dataset and DataLoader, sigmoid and binary cross-entropy, ``.item()``."""
 
-    def make_optimizer(self) -> Any:
-        """Adam with PyTorch's defaults."""
-        import torch
-
-        return torch.optim.Adam(self.vae.parameters(), LEARNING_RATE)
-
     def run_epoch(self, order: np.ndarray, optimizer: Any) -> float:
         """See `experiments.pytorch.loops.train_like_a_tutorial`."""
         from experiments.pytorch.loops import make_loader, train_like_a_tutorial
@@ -212,6 +204,12 @@ class TorchTuned(TorchContender):
         super().__init__(task)
         images = torch.from_numpy(np.array(self.task.images)).permute(0, 3, 1, 2)
         self.images = images.to(self.device).float().contiguous() / 255
+
+    def make_optimizer(self) -> Any:
+        """PyTorch's fused Adam."""
+        import torch
+
+        return torch.optim.Adam(self.vae.parameters(), LEARNING_RATE, fused=True)
 
     def loss_of(self, x: Any) -> Any:
         """The loss of a batch."""

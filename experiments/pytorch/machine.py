@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from flaxvae.training.storage.environment import peak_resident_memory
+from flaxvae.training.storage.environment import peak_memory, peak_resident_memory
 
 # Rows and columns of the product that measures the machine; its factors are random,
 # since zeros and ones take less power on a GPU, which then computes faster.
@@ -124,3 +124,8 @@ def begin_memory() -> int:
 def used_memory(before: int) -> int:
     """Most bytes that this process has held beyond those ``before``."""
     return (peak_resident_memory() or 0) - before
+
+
+def used_by_jax(before: int) -> int:
+    """The largest memory of a training in JAX: of the GPU, or as `used_memory`."""
+    return (peak_memory() or 0) if is_on_gpu() else used_memory(before)

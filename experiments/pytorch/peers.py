@@ -16,12 +16,10 @@ from experiments.pytorch.contenders import (
 )
 from experiments.pytorch.machine import (
     begin_memory,
-    is_on_gpu,
     set_jax_precision,
-    used_memory,
+    used_by_jax,
 )
 from flaxvae.models.presets import PRESETS
-from flaxvae.training.storage.environment import peak_memory
 
 
 def runs_in_numpyro(preset: str, precision: str) -> bool:
@@ -122,9 +120,7 @@ class NumpyroSVI:
 
     def measure_memory(self) -> int:
         """See `Contender`."""
-        if is_on_gpu():
-            return peak_memory() or 0
-        return used_memory(self._memory_before)
+        return used_by_jax(self._memory_before)
 
 
 class PythaeTrainer(TorchContender):
@@ -184,12 +180,6 @@ class PythaeTrainer(TorchContender):
         settings = BaseTrainerConfig(per_device_train_batch_size=task.batch_size)
         self.trainer = BaseTrainer(model, self.dataset, training_config=settings)
         self.trainer.callback_handler = CallbackHandler([TrainingCallback()], model)
-
-    def make_optimizer(self) -> Any:
-        """Adam with PyTorch's defaults, as pythae makes it."""
-        import torch
-
-        return torch.optim.Adam(self.vae.parameters(), LEARNING_RATE)
 
     def run_epoch(self, order: np.ndarray, optimizer: Any) -> float:
         """`BaseTrainer.train_step`, which is an epoch."""

@@ -1,8 +1,9 @@
 """Users' arrays and their checks."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -94,62 +95,24 @@ def make_dataset(
     first = as_numbers(there["train"].x, f"x{of['train']}")
     images, guesses = _with_layout(first, f"x{of['train']}", images)
     notes += guesses
-    xs = {
-        split: as_examples(
-            first if split == "train" else part.x, f"x{of[split]}", images
-        )
+    numbers = {
+        split: first if split == "train" else as_numbers(part.x, f"x{of[split]}")
         for split, part in there.items()
     }
-    own = {as_numbers(part.x, f"x{of[split]}").dtype for split, part in there.items()}
-    if len(own) == 1 and own != {np.dtype(np.uint8)}:
-        # `as_examples` has seen one split alone.
-        wide = np.result_type(*(x.dtype for x in xs.values()))
-        if wide == np.uint16:
-            xs = {split: x.astype(wide) for split, x in xs.items()}
-    if xs["train"].dtype == np.float64 or len({x.dtype for x in xs.values()}) > 1:
-        xs = {
-            split: x.astype(np.float64) if x.ndim < 4 else x for split, x in xs.items()
-        }
+    xs = _read_examples(numbers, {split: f"x{of[split]}" for split in there}, images)
     train = xs["train"]
-    for split, x in xs.items():
-        if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
-            raise InputError(
-                f"x{of[split]} must have the type and shape of the training examples, "
-                f"{train.dtype} {train.shape[1:]}, got {x.dtype} {x.shape[1:]}"
-            )
-    found_labels = {
-        split: _as_labels(part.labels, len(xs[split]), f"{split} labels{_of(origin)}")
-        for split, part in there.items()
-        if part.labels is not None
-    }
-    conditions = {
-        split: _as_conditions(
-            part.conditions, len(xs[split]), f"{split} conditions{_of(origin)}"
-        )
-        for split, part in there.items()
-        if part.conditions is not None
-    }
-    weights = {
-        split: _as_weights(
-            part.weights, len(xs[split]), f"{split} weights{_of(origin)}"
-        )
-        for split, part in there.items()
-        if part.weights is not None
-    }
+    read = functools.partial(_read_beside, there, xs, origin)
+    found_labels = read("labels", _as_labels)
+    conditions = read("conditions", _as_conditions)
+    weights = read("weights", _as_weights)
     for what, found in (("labels", found_labels), ("conditions", conditions)):
-        if found and len(found) < len(there):
-            missing = ", ".join(sorted(there.keys() - found.keys()))
-            raise InputError(
-                f"{origin or name} must have {what} for {missing} too, or for no split"
-            )
+        _check_in_every(what, found, there, origin or name)
     _check_alike("conditions", {s: c.shape[1:] for s, c in conditions.items()})
-    _check_alike(
-        "labels",
-        {
-            s: "text" if y.dtype.kind in TEXT else "numbers"
-            for s, y in found_labels.items()
-        },
-    )
+    kinds = {
+        split: "text" if labels.dtype.kind in TEXT else "numbers"
+        for split, labels in found_labels.items()
+    }
+    _check_alike("labels", kinds)
     labels, class_names = _number_classes(found_labels)
     preprocessing = Preprocessing()
     if train.ndim == 4:
@@ -183,6 +146,61 @@ def make_dataset(
         origin=origin or "arrays",
         notes=notes,
     )
+
+
+def _read_examples(
+    numbers: Mapping[str, np.ndarray], names: Mapping[str, str], images: ImageOptions
+) -> dict[str, np.ndarray]:
+    """The examples of each split, of one type and shape.
+
+    Raises:
+      InputError: as `as_examples`, or splits of other types or shapes than training.
+    """
+    xs = {split: as_examples(x, names[split], images) for split, x in numbers.items()}
+    stored = {x.dtype for x in numbers.values()}
+    if len(stored) == 1 and stored != {np.dtype(np.uint8)}:
+        # `as_examples` has seen one split alone.
+        wide = np.result_type(*(x.dtype for x in xs.values()))
+        if wide == np.uint16:
+            xs = {split: x.astype(wide) for split, x in xs.items()}
+    if xs["train"].dtype == np.float64 or len({x.dtype for x in xs.values()}) > 1:
+        xs = {
+            split: x.astype(np.float64) if x.ndim < 4 else x for split, x in xs.items()
+        }
+    train = xs["train"]
+    for split, x in xs.items():
+        if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
+            raise InputError(
+                f"{names[split]} must have the type and shape of the training "
+                f"examples, {train.dtype} {train.shape[1:]}, got {x.dtype} "
+                f"{x.shape[1:]}"
+            )
+    return xs
+
+
+def _read_beside(
+    parts: Mapping[str, Part],
+    xs: Mapping[str, np.ndarray],
+    origin: str | None,
+    what: str,
+    read: Callable[[object, int, str], np.ndarray],
+) -> dict[str, np.ndarray]:
+    """What stands beside the examples of each split that has it: a field of `Part`."""
+    return {
+        split: read(value, len(xs[split]), f"{split} {what}{_of(origin)}")
+        for split, part in parts.items()
+        if (value := part._asdict()[what]) is not None
+    }
+
+
+def _check_in_every(
+    what: str, found: Mapping[str, object], parts: Mapping[str, Part], source: str
+) -> None:
+    if found and len(found) < len(parts):
+        missing = ", ".join(sorted(parts.keys() - found.keys()))
+        raise InputError(
+            f"{source} must have {what} for {missing} too, or for no split"
+        )
 
 
 def _of(origin: str | None) -> str:

@@ -1,7 +1,7 @@
 """What the axes of an array mean: images, series or rows."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -9,7 +9,6 @@ from flaxvae.checks import InputError
 from flaxvae.data.rows import extent, open_rows
 
 Layout = Literal["images", "series", "rows"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 AXES: dict[Layout, str] = {
     "images": "images (N, H, W) or (N, H, W, C)",
     "series": "series (N, T, F), or (N, T) of one feature",

@@ -12,6 +12,7 @@ from flaxvae.batch import Batch
 from flaxvae.capabilities import Decodes, Encodes, HasPrior
 from flaxvae.checks import InputError, check_terms
 from flaxvae.data import Preprocessing, Split
+from flaxvae.data.dataset import check_examples
 from flaxvae.data.rows import in_memory
 from flaxvae.latent.encode import evaluation_key
 from flaxvae.models import VQVAE, Autoencoder, Classifier, CodePrior
@@ -214,12 +215,6 @@ _DEFAULTS: dict[type[nn.Module], Objective] = {
     CodePrior: Autoregressive(),
     Classifier: Classification(),
 }
-
-
-def check_examples(split: Split) -> None:
-    """Raises `InputError` for a split without examples."""
-    if not len(split):
-        raise InputError("split must hold an example, got none")
 
 
 def check_vae(trained: Trained) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 
 from flaxvae.checks import InputError
 from flaxvae.data import Dataset, Split, condition_on_labels
-from flaxvae.evaluation.bound import check_examples, evaluate_terms
+from flaxvae.data.dataset import check_examples
+from flaxvae.evaluation.bound import evaluate_terms
 from flaxvae.latent.encode import codebook_size, encode_indices, share_codes
 from flaxvae.models import CodePrior, CodePriorConfig
 from flaxvae.objectives import Autoregressive

@@ -16,11 +16,11 @@ from flaxvae.batch import Batch
 from flaxvae.capabilities import LikelihoodTraits, ModelTraits
 from flaxvae.checks import InputError, as_integer, check_above, check_terms
 from flaxvae.data import Split
+from flaxvae.data.dataset import check_examples
 from flaxvae.distributions import sample_and_log_prob
 from flaxvae.distributions.levels import LevelPosterior
 from flaxvae.dtypes import narrow
 from flaxvae.evaluation.batches import map_batches
-from flaxvae.evaluation.bound import check_examples
 from flaxvae.evaluation.estimates import estimate_mean
 from flaxvae.evaluation.memory import ARRAYS_AT_ONCE, bytes_per_row
 from flaxvae.latent.keys import draw_key

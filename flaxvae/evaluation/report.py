@@ -11,9 +11,10 @@ import flax.linen as nn
 
 from flaxvae.checks import check_terms
 from flaxvae.data import Split
+from flaxvae.data.dataset import check_examples
 from flaxvae.evaluation.active_units import count_active_units
 from flaxvae.evaluation.autoencoder import input_error
-from flaxvae.evaluation.bound import check_examples, evaluate_elbo, evaluate_terms
+from flaxvae.evaluation.bound import evaluate_elbo, evaluate_terms
 from flaxvae.evaluation.codebook import code_usage, evaluate_code_prior
 from flaxvae.evaluation.levels import evaluate_levels
 from flaxvae.evaluation.likelihood import estimate_nll

@@ -10,9 +10,8 @@ from flax.typing import VariableDict
 from flaxvae.batch import Batch
 from flaxvae.checks import InputError, as_integer, explain_infinite
 from flaxvae.data import Dataset, Preprocessing, Split
-from flaxvae.data.dataset import locate_examples
+from flaxvae.data.dataset import check_examples, locate_examples
 from flaxvae.data.rows import in_memory
-from flaxvae.evaluation.bound import check_examples
 from flaxvae.latent.keys import draw_key
 from flaxvae.models import (
     VAE,

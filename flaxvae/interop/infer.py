@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from flaxvae.checks import InputError
-from flaxvae.interop.program import Program, Shape, TorchLayer
+from flaxvae.interop.program import Program, Shape, TorchLayer, refuse
 from flaxvae.nn.convnet import StagePadding, shrink
 from flaxvae.nn.layers import BIASES
 
@@ -31,7 +31,7 @@ def infer_settings(
     inwards, outwards = _slots(program.encoder), _slots(program.decoder)
     _output, output_norm = outwards[-1]
     if output_norm is not None:
-        _refuse(f"a normalization of the outputs, {output_norm.name}")
+        refuse(f"a normalization of the outputs, {output_norm.name}")
     settings: dict[str, object] = {}
     if program.latent_dim is not None:
         settings["latent_dim"] = program.latent_dim
@@ -85,13 +85,6 @@ def infer_settings(
     return settings
 
 
-def _refuse(what: str) -> None:
-    raise InputError(
-        f"weights must be of a network that flaxvae's parts can build, got {what}: "
-        "write its encoder and decoder as Linen modules"
-    )
-
-
 def _slots(layers: Sequence[TorchLayer]) -> list[Slot]:
     slots: list[Slot] = []
     for layer in layers:
@@ -105,7 +98,7 @@ def _slots(layers: Sequence[TorchLayer]) -> list[Slot]:
 def _kernels(layers: Sequence[TorchLayer]) -> tuple[int, ...]:
     for layer in layers:
         if len(set(layer.kernel)) > 1:
-            _refuse(f"a kernel that is not square, {layer.name} {layer.kernel}")
+            refuse(f"a kernel that is not square, {layer.name} {layer.kernel}")
     return tuple(layer.kernel[0] for layer in layers)
 
 
@@ -222,7 +215,7 @@ def _normalizations(
         settings["before_reshape"] = "normalization"
         normalized.append(image)
         if _kind_of([image]) != main:
-            _refuse(f"a normalization of another kind, {image[1].name}")
+            refuse(f"a normalization of another kind, {image[1].name}")
     if any(norm is not None and norm.has_statistics for _, norm in normalized):
         settings["batch_norm"] = "torch"
     return settings
@@ -232,7 +225,7 @@ def _biases(inwards: Sequence[Slot], outwards: Sequence[Slot]) -> dict[str, obje
     """Which layers before a batch normalization have a bias, in each network."""
     encoder, decoder = _bias_kinds(inwards), _bias_kinds(outwards)
     if not (encoder and decoder):
-        _refuse("biases before some of the batch normalizations only")
+        refuse("biases before some of the batch normalizations only")
     if encoder == decoder == set(BIASES):
         return {}  # no batch normalization
     order = ("needed", "always", "dense")
@@ -269,5 +262,5 @@ def _kind_of(slots: Sequence[Slot]) -> str:
             kinds.add("group" if layer.kernel else "layer")
     if len(kinds) > 1:
         named = [norm.name for _, norm in slots if norm is not None]
-        _refuse(f"normalizations of some of the layers only, {', '.join(named)}")
+        refuse(f"normalizations of some of the layers only, {', '.join(named)}")
     return kinds.pop() if kinds else "none"

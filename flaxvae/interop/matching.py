@@ -12,6 +12,7 @@ from flaxvae.interop.names import (
     HEAD,
     Names,
     NamesLike,
+    as_names,
     expand_architecture,
     find_names,
 )
@@ -117,7 +118,7 @@ def without_prefix(names: NamesLike, weights: Weights) -> NamesLike:
     if names is None or isinstance(names, str):
         return names
     return {
-        ours: tuple(weights.shorten(name) for name in _as_tuple(theirs))
+        ours: tuple(weights.shorten(name) for name in as_names(theirs))
         for ours, theirs in names.items()
     }
 
@@ -138,7 +139,7 @@ def find_program(names: NamesLike, weights: Weights, data_shape: Shape) -> Progr
         order = expand_architecture(names, list(tensors))
         heads = order.pop("heads")
         return guess_program(tensors, data_shape, heads, order)
-    heads = [n for ours in HEADS for n in _as_tuple(names.get(ours, ()))]
+    heads = [n for ours in HEADS for n in as_names(names.get(ours, ()))]
     if is_of_heads(names):
         return guess_program(tensors, data_shape, heads)
     order = {"encoder": [], "decoder": []}
@@ -151,7 +152,7 @@ def find_program(names: NamesLike, weights: Weights, data_shape: Shape) -> Progr
                 "decoder.hidden_0, ..., decoder.image, decoder.conv_0, ..., "
                 "decoder.output"
             )
-        order[match["side"]] += _as_tuple(names[ours])
+        order[match["side"]] += as_names(names[ours])
     return guess_program(tensors, data_shape, heads, order)
 
 
@@ -164,10 +165,6 @@ def _place(ours: str) -> tuple[int, ...]:
     if match["side"] == "decoder":
         kind = ("hidden", "image", "conv", "output").index(match["kind"])
     return kind, int(match["number"] or 0), int(bool(match["norm"]))
-
-
-def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _are_own(layers: Sequence[Layer], tensors: Sequence[str]) -> bool:

@@ -1,9 +1,9 @@
 """The activation of a PyTorch program, from the submodules of its module."""
 
 from collections.abc import Sequence
-from typing import NoReturn
 
 from flaxvae.checks import InputError
+from flaxvae.interop.program import refuse
 from flaxvae.nn.batch_norm import EPSILON
 
 ACTIVATIONS = {
@@ -69,11 +69,3 @@ def read_modules(
         return {}
     ((kind, slope),) = found
     return {"activation": kind, "negative_slope": slope}
-
-
-def refuse(what: str) -> NoReturn:
-    """Raises `InputError` for a part of a program that flaxvae's networks lack."""
-    raise InputError(
-        "weights must be of a network that flaxvae's parts can build, got "
-        f"{what}: write its encoder and decoder as Linen modules"
-    )

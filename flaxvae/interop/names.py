@@ -57,10 +57,11 @@ def find_names(
     known = {".".join(layer.path): layer.path for layer in layers}
     for name in names:
         check_choice("layer", name, known)
-    return {path: _as_tuple(names.get(name, name)) for name, path in known.items()}
+    return {path: as_names(names.get(name, name)) for name, path in known.items()}
 
 
-def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
+def as_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several as a tuple."""
     return (names,) if isinstance(names, str) else tuple(names)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 
@@ -140,3 +141,11 @@ def _as_layer(name: str, group: Mapping[str, np.ndarray]) -> TorchLayer | None:
     if kind == "conv":
         inputs, outputs = second, first  # (O, I, kh, kw)
     return TorchLayer(name, kind, inputs, outputs, tuple(kernel), bias is not None)
+
+
+def refuse(what: str) -> NoReturn:
+    """Raises `InputError` for a network that flaxvae's parts cannot build."""
+    raise InputError(
+        f"weights must be of a network that flaxvae's parts can build, got {what}: "
+        "write its encoder and decoder as Linen modules"
+    )

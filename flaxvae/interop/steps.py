@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from flaxvae.interop.modules import refuse
-from flaxvae.interop.program import Program, Shape, TorchLayer
+from flaxvae.interop.program import Program, Shape, TorchLayer, refuse
 from flaxvae.nn.convnet import StagePadding, shrink
 
 Steps = tuple[int, int | str]  # stride and padding of a convolution

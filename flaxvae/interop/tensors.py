@@ -112,11 +112,6 @@ def read_weights(source: object, entry: str | None = None) -> Weights:
     return replace(weights, tensors=named, convolutions=by_name)
 
 
-def read_tensors(source: object) -> dict[str, np.ndarray]:
-    """The tensors of `read_weights` by name."""
-    return read_weights(source).tensors
-
-
 def print_note(notes: Iterable[str]) -> None:
     """Prints what was assumed about weights, on one line."""
     if notes := list(notes):

@@ -153,8 +153,7 @@ def available_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]
     chosen = choose_pictures(trained, dataset)
     if trained.has_levels or len(trained.code_shape) > 1:
         return chosen
-    embeddings = {"tsne": tsne_scatter, "umap": umap_scatter}
-    return {"latent_scatter": latent_scatter, **chosen, **embeddings, **SPACE_PICTURES}
+    return {"latent_scatter": latent_scatter, **chosen, **EMBEDDINGS, **SPACE_PICTURES}
 
 
 def choose_pictures(trained: Trained, dataset: Dataset) -> dict[str, Picture]:
@@ -192,7 +191,7 @@ def describe_picture(name: str, layout: Layout = "images") -> str | None:
     >>> describe_picture("reconstructions", "series")
     'Test series and their reconstructions.'
     """
-    for kind in (*PICTURES_OF[layout], SPACE_PICTURES):
+    for kind in (*PICTURES_OF[layout], EMBEDDINGS, SPACE_PICTURES):
         if name in kind and kind[name].__doc__:
             return str(kind[name].__doc__).splitlines()[0]
     return None
@@ -733,6 +732,7 @@ SERIES_VQVAE_PICTURES: dict[str, Picture] = {
     "samples": series_code_samples,
     "prior_training_curves": prior_training_curves,
 }
+EMBEDDINGS: dict[str, Picture] = {"tsne": tsne_scatter, "umap": umap_scatter}
 PICTURES_OF: dict[Layout, tuple[dict[str, Picture], ...]] = {
     "images": (
         VAE_PICTURES,

@@ -49,7 +49,7 @@ class MixturePrior(nn.Module):
     @nn.compact
     def __call__(self) -> Mixture:
         """The prior, with batch shape ``()``."""
-        check_at_least("prior_components", self.num_components, 1)
+        check_at_least("num_components", self.num_components, 1)
         shape = (self.num_components, self.latent_dim)
         zeros = nn.initializers.zeros_init()
         return Mixture(
@@ -79,7 +79,7 @@ class VampPrior(nn.Module):
     @nn.compact
     def __call__(self) -> Mixture | MixtureOfBatch:
         """The prior, with batch shape ``()``."""
-        check_at_least("prior_components", self.num_components, 1)
+        check_at_least("num_components", self.num_components, 1)
         shape = (self.num_components, *self.data_shape)
         uniform = nn.initializers.uniform(1.0)
         u = self.param("pseudo_inputs", uniform, shape, jnp.float32)

@@ -5,7 +5,7 @@ differ in how they average it and in which parameters follow which gradient.
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ from flaxvae.objectives.objective import BoundVAE, Objective, Terms, Weight, sta
 from flaxvae.settings import setting
 
 Estimator = Literal["standard", "stl", "dreg"]
-ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 Z = TypeVar("Z", jax.Array, Codes)
 LEAST_WEIGHT = 1e-20  # of a draw, so that its gradient is not lost below any other's
 

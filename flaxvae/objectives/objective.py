@@ -229,7 +229,7 @@ def as_objective(objective: Objective | Callable[..., Terms]) -> Objective:
     return FunctionObjective(function=objective)
 
 
-def check_terms(terms: object, batch_size: int, objective: object) -> None:
+def check_returned(terms: object, batch_size: int, objective: object) -> None:
     """Raises `InputError` unless an objective has returned terms ``(B,)`` and a loss.
 
     A number for the whole batch, ``()``, passes too.

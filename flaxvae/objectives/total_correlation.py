@@ -1,7 +1,7 @@
 """beta-TCVAE: the KL split into mutual information, dependence and the rest."""
 
 import dataclasses
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -29,7 +29,6 @@ from flaxvae.objectives.requirements import (
 from flaxvae.settings import setting
 
 Sampling = Literal["weighted", "stratified"]
-SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
 
 
 class TCVAE(Objective):

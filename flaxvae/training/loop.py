@@ -57,7 +57,7 @@ from flaxvae.training.processes.together import meet, together
 from flaxvae.training.start import begin_with
 from flaxvae.training.state import LoopState, Variables
 from flaxvae.training.storage.checkpoint import checksum, from_host, to_host
-from flaxvae.training.storage.config import check_settings, describe_run
+from flaxvae.training.storage.config import check_recorded, describe_run
 from flaxvae.training.storage.environment import peak_memory
 from flaxvae.training.storage.recorder import Recorder
 from flaxvae.training.storage.run_folder import RunFolder
@@ -148,7 +148,7 @@ def fit(
     engine = check_execution(engine, progress, on_interrupt)
     callbacks = as_callbacks(on_epoch)
     check_meanwhile(meanwhile)
-    check_settings(settings, notes)
+    check_recorded(settings, notes)
     training = as_training(
         model,
         dataset,

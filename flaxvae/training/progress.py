@@ -52,7 +52,7 @@ def describe_line(line: Line, images_per_second: float) -> str:
         parts.append(f"validation {_describe_terms(line['validation'])}")
     if line.get("skipped"):
         parts.append(f"{line['skipped']} updates skipped")
-    return ", ".join([*parts, f"{images_per_second:,.0f} images/s"])
+    return ", ".join([*parts, f"{images_per_second:,.0f} examples/s"])
 
 
 def _describe_splits(line: Line) -> list[str]:
@@ -72,6 +72,8 @@ def _describe_terms(terms: dict[str, float]) -> str:
         text += (
             f" (reconstruction {-terms['log_likelihood']:.2f}, KL {terms['kl']:.2f})"
         )
+    if "classification_loss" in terms:
+        text += f" (classification {terms['classification_loss']:.3f})"
     if "squared_error" in terms:
         text += f" (squared error {terms['squared_error']:.5f})"
     return text
@@ -126,10 +128,10 @@ def _show_in_notebook(
         now, rate = state
         seconds = time.monotonic() - began
         head = f"epoch {int(now)}/{epochs}"
-        pace = f"{seconds:.0f} s, {rate:,.0f} images/s"
+        pace = f"{seconds:.0f} s, {rate:,.0f} examples/s"
         if done < now < epochs:
             left = seconds / (now - done) * (epochs - now)
-            pace = f"{seconds:.0f} s, {left:.0f} s left, {rate:,.0f} images/s"
+            pace = f"{seconds:.0f} s, {left:.0f} s left, {rate:,.0f} examples/s"
         lines = "\n".join(numbers)
         bar = (
             f'<progress value="{now:g}" max="{epochs}" style="width: 16em; '
@@ -175,7 +177,7 @@ def _try_bar(
             progress.TextColumn("epoch {task.fields[epoch]}/{task.total}"),
             progress.BarColumn(bar_width=24),
             progress.TimeRemainingColumn(compact=True),
-            progress.TextColumn("left, {task.fields[rate]} images/s"),
+            progress.TextColumn("left, {task.fields[rate]} examples/s"),
             auto_refresh=False,
         )
         task = bars.add_task("", total=epochs, completed=done, epoch=done, rate="-")

@@ -14,7 +14,7 @@ from flax.typing import VariableDict
 from flaxvae.batch import Batch, as_batch
 from flaxvae.checks import InputError
 from flaxvae.models.bind import bind
-from flaxvae.objectives.objective import Objective, check_terms, with_arrays
+from flaxvae.objectives.objective import Objective, check_returned, with_arrays
 from flaxvae.schedules import at_full_value
 from flaxvae.training.densities import check_densities
 from flaxvae.training.keys import Stream, stream_key
@@ -166,7 +166,7 @@ def create_state(
             seen, x = bind(vae, batch)
             with _explain_missing(seen, model, objective):
                 terms = at_full(seen, x, key=key_objective)
-            check_terms(terms, len(batch.x), objective)
+            check_returned(terms, len(batch.x), objective)
 
         return model.init(rngs, as_batch(x), method=method)
 

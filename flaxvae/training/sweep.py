@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -54,7 +54,7 @@ from flaxvae.training.stack import (
     sort_grid,
 )
 from flaxvae.training.state import LoopState
-from flaxvae.training.storage.config import check_settings, describe_run
+from flaxvae.training.storage.config import check_recorded, describe_run
 from flaxvae.training.storage.environment import device_memory
 from flaxvae.training.storage.recorder import Recorder
 from flaxvae.training.trained import Trained
@@ -141,7 +141,7 @@ def sweep(
     engine.check_one_device()
     if workdir is None:
         engine.check_writes_nothing()
-    check_settings(settings, None)
+    check_recorded(settings, None)
     values = as_lists(grid)
     if isinstance(build, Training):
         training = as_training(
@@ -181,14 +181,6 @@ def sweep(
             f"memory_limit must be >= {needed}, the bytes of the examples, got "
             f"{limit:.0f}: a sweep does not stream; start a run for each setting"
         )
-
-    @functools.cache  # one copy on the device, whatever the models' shapes
-    def place(with_labels: bool) -> Examples:
-        splits = dataset.train, dataset.validation
-        batches = (split.batch(with_labels=with_labels) for split in splits)
-        placed: Examples = ONE_DEVICE.put(tuple(map(dataset.stored, batches)))
-        return placed
-
     members: dict[str, Member] = {}
     with watch_signals(workdir is not None) as watch:
         folder = None if workdir is None else Path(workdir).expanduser()
@@ -198,35 +190,50 @@ def sweep(
             model = build(**{name: group[0][name] for name in swept.model})
             trainings[shape] = Training(model, dataset, objective, chosen, own)
             _check_members(trainings[shape], swept, group)
-        for shape, group in swept.groups().items():
-            examples = place(learns_labels(trainings[shape].model))
-            stack = Stack(
-                trainings[shape],
-                swept,
-                seed,
-                mapping,
-                examples,
-            )
-            size = stack.members_that_fit(group, limit)
-            for start in range(0, len(group), size):
-                part = group[start : start + size]
-                title = f"{shape or 'models'}, {start + 1} to {start + len(part)}"
-                trained = runner.train(stack, part, title)
-                members |= {name_setting(m.setting): m for m in trained}
-                if watch.received:
-                    break
+        for stack, part, title in _programs(trainings, swept, seed, mapping, limit):
+            trained = runner.train(stack, part, title)
+            members |= {name_setting(m.setting): m for m in trained}
             if watch.received:
                 break
     every = [name_setting(setting) for setting in swept.combinations]
     found = [members[name] for name in every if name in members]
-    count = len(trained)
     last = max((len(member.trained.history) for member in trained), default=0)
     done = (
-        f"with {len(found)} of {len(every)} models begun, the last {count} after epoch "
-        f"{last} of {chosen.epochs}"
+        f"with {len(found)} of {len(every)} models begun, the last {len(trained)} "
+        f"after epoch {last} of {chosen.epochs}"
     )
     watch.end(found, done, on_interrupt)
     return found
+
+
+def _programs(
+    trainings: Mapping[str, Training],
+    swept: Grid,
+    seed: int,
+    mapping: Literal["map", "vmap"],
+    limit: float,
+) -> Iterator[tuple[Stack, Sequence[Setting], str]]:
+    """What is compiled at once: a stack, the settings of its members, and its title.
+
+    Members of one shape are one program, or several where they do not fit in memory.
+    """
+
+    @functools.cache  # one copy on the device, whatever the models' shapes
+    def place(dataset: Dataset, with_labels: bool) -> Examples:
+        splits = dataset.train, dataset.validation
+        batches = (split.batch(with_labels=with_labels) for split in splits)
+        placed: Examples = ONE_DEVICE.put(tuple(map(dataset.stored, batches)))
+        return placed
+
+    for shape, group in swept.groups().items():
+        training = trainings[shape]
+        examples = place(training.dataset, learns_labels(training.model))
+        stack = Stack(training, swept, seed, mapping, examples)
+        size = stack.members_that_fit(group, limit)
+        for start in range(0, len(group), size):
+            part = group[start : start + size]
+            title = f"{shape or 'models'}, {start + 1} to {start + len(part)}"
+            yield stack, part, title
 
 
 def _check_members(

@@ -152,7 +152,8 @@ def test_samplers_by_name():
     assert choose_sampler(Known(), "prior") is None
     aggregate = choose_sampler(Known(), "aggregate", ROWS)
     assert isinstance(aggregate, AggregatePosterior) and aggregate.x is ROWS
-    grid = SimpleNamespace(has_levels=False, code_shape=(2, 2, 4), is_conditional=False)
+    kind = {"has_levels": False, "code_shape": (2, 2, 4), "is_conditional": False}
+    grid = SimpleNamespace(**kind, model=SimpleNamespace())
     prior = SimpleNamespace()
     sampler = choose_sampler(grid, "prior", labels=[1], code_prior=prior)
     assert isinstance(sampler, CodeSampler)
@@ -183,5 +184,6 @@ def test_samplers_by_name():
 )
 def test_samplers_that_do_not_exist_are_refused(model, name, message):
     known = {"has_levels": False, "code_shape": (2,), "is_conditional": False, **model}
+    trained = SimpleNamespace(**known, model=SimpleNamespace())
     with pytest.raises(InputError, match=message):
-        choose_sampler(SimpleNamespace(**known), name)
+        choose_sampler(trained, name)

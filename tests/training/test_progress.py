@@ -98,7 +98,7 @@ def test_a_notebook_has_one_output_that_is_updated(notebook, capsys, monkeypatch
     assert "s left" in states[1]["text/plain"]
     last = states[-1]
     assert last["text/plain"].splitlines() == [
-        "epoch 50/50, 2 s, 1,234 images/s",
+        "epoch 50/50, 2 s, 1,234 examples/s",
         "train      loss 3.00 (reconstruction 2.50, KL 0.50)",
         "validation loss 3.00 (reconstruction 2.50, KL 0.50)",
     ]

@@ -266,49 +266,16 @@ def _decoder(trained: Trained) -> dict[str, Json]:
     With several levels ``kept`` says how many are read; the others are drawn from the
     prior, with noise of this ``temperature``.
     """
-    shapes = trained.level_shapes
-    width = sum(map(math.prod, shapes))
-    inputs = {"z": jax.ShapeDtypeStruct((1, width), jnp.float32)}
-    condition = _condition_input(trained)
     if trained.has_levels:
-        inputs["kept"] = jax.ShapeDtypeStruct((), jnp.int32)
-        inputs["temperature"] = jax.ShapeDtypeStruct((), jnp.float32)
-
-        def decode(
-            z: jax.Array, kept: jax.Array, temperature: jax.Array, key: jax.Array
-        ) -> jax.Array:
-            ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
-            parts = jnp.split(z, ends, axis=1)
-            given = [p.reshape(1, *s) for p, s in zip(parts, shapes, strict=True)]
-
-            def mean(vae: HierarchicalVAE) -> jax.Array:
-                codes = vae.prior().sample(
-                    key, (1,), given=given, kept=kept, temperature=temperature
-                )
-                return vae.decode(codes).mean
-
-            apply = functools.partial(trained.model.apply, method=mean)
-            return cast(jax.Array, apply(trained.variables))
-
-        return translate(decode, inputs, ["x"], key=jax.random.key(0))
+        return _decoder_of_levels(trained)
+    if isinstance(trained.model, VQVAE):
+        return _decoder_of_entries(trained)
+    inputs = {"z": _row_of_numbers(math.prod(trained.code_shape))}
+    condition = _condition_input(trained)
     if condition is not None:
         inputs["condition"] = condition
 
-    if isinstance(trained.model, VQVAE):
-        inputs["z"] = jax.ShapeDtypeStruct((1, *_level_sizes(trained)), jnp.float32)
-        grid = trained.code_shape[:-1]
-
-        def decode_entries(z: jax.Array) -> jax.Array:
-            def mean(vae: VQVAE, numbers: jax.Array) -> jax.Array:
-                return vae.decode(vae.lookup(numbers)).mean
-
-            numbers = z.astype(jnp.int32).reshape(1, *grid)
-            apply = functools.partial(trained.model.apply, method=mean)
-            return cast(jax.Array, apply(trained.variables, numbers))
-
-        return translate(decode_entries, inputs, ["x"])
-
-    def decode_one(z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+    def decode(z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
         codes = Batch(z.reshape(1, *trained.code_shape), condition=condition)
         return apply_bound(
             trained.model,
@@ -317,7 +284,53 @@ def _decoder(trained: Trained) -> dict[str, Json]:
             lambda vae, z: _mean(vae.decode(z)),
         )
 
-    return translate(decode_one, inputs, ["x"])
+    return translate(decode, inputs, ["x"])
+
+
+def _decoder_of_levels(trained: Trained) -> dict[str, Json]:
+    shapes = trained.level_shapes
+    sizes = [math.prod(shape) for shape in shapes]
+    inputs = {
+        "z": _row_of_numbers(sum(sizes)),
+        "kept": jax.ShapeDtypeStruct((), jnp.int32),
+        "temperature": jax.ShapeDtypeStruct((), jnp.float32),
+    }
+
+    def decode(
+        z: jax.Array, kept: jax.Array, temperature: jax.Array, key: jax.Array
+    ) -> jax.Array:
+        parts = jnp.split(z, np.cumsum(sizes)[:-1], axis=1)
+        given = [p.reshape(1, *s) for p, s in zip(parts, shapes, strict=True)]
+
+        def mean(vae: HierarchicalVAE) -> jax.Array:
+            codes = vae.prior().sample(
+                key, (1,), given=given, kept=kept, temperature=temperature
+            )
+            return vae.decode(codes).mean
+
+        apply = functools.partial(trained.model.apply, method=mean)
+        return cast(jax.Array, apply(trained.variables))
+
+    return translate(decode, inputs, ["x"], key=jax.random.key(0))
+
+
+def _decoder_of_entries(trained: Trained) -> dict[str, Json]:
+    """That of a VQ-VAE, from the numbers of codebook entries."""
+    grid = trained.code_shape[:-1]
+
+    def decode(z: jax.Array) -> jax.Array:
+        def mean(vae: VQVAE, numbers: jax.Array) -> jax.Array:
+            return vae.decode(vae.lookup(numbers)).mean
+
+        numbers = z.astype(jnp.int32).reshape(1, *grid)
+        apply = functools.partial(trained.model.apply, method=mean)
+        return cast(jax.Array, apply(trained.variables, numbers))
+
+    return translate(decode, {"z": _row_of_numbers(*_level_sizes(trained))}, ["x"])
+
+
+def _row_of_numbers(count: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, count), jnp.float32)
 
 
 def _encoder(trained: Trained) -> dict[str, Json]:

@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -127,6 +127,17 @@ class _Step:
     equation: JaxprEqn | None = None
     body: "_Body | None" = None
     module: str = ""  # that has called the primitive, as far as it is known
+
+    @property
+    def known_equation(self) -> JaxprEqn:
+        """The equation of a step that has one."""
+        assert self.equation is not None
+        return self.equation
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The parameters of its primitive."""
+        return self.known_equation.params
 
 
 @dataclass
@@ -447,92 +458,98 @@ class _Lowering:
         Raises:
           InputError: a primitive that the page cannot run.
         """
-        name, equation = step.operation, step.equation
-        assert equation is not None
-        params, shapes = equation.params, self.builder.shapes
-        operands, results = step.operands, step.results
-        x, out = (operands or [0])[0], results[0]
-        if name in ELEMENTWISE:
-            whole = self.builder.is_integer[out] and name == "div"
-            spread = [self._spread(v, shapes[out]) for v in operands]
-            self.emit("idiv" if whole else name, results, spread)
-        elif name in COPIES:
-            for source, result in zip(operands, results, strict=False):
+        if step.operation in ELEMENTWISE:
+            self._elementwise(step)
+        elif step.operation in COPIES:
+            for source, result in zip(step.operands, step.results, strict=False):
                 self.emit("copy", [result], [source])
-        elif name == "convert_element_type":
-            to = np.dtype(params["new_dtype"]).kind
-            is_real = not self.builder.is_integer[x]
-            how = "bool" if to == "b" else "trunc" if to in "iu" and is_real else "copy"
-            self.emit(how, results, operands)
-        elif name == "not":
-            is_bool = _shape_of(equation.outvars[0]).dtype == np.bool_
-            self.emit("not" if is_bool else "invert", results, operands)
-        elif name == "integer_pow":
-            self.emit("integer_pow", results, operands, power=int(params["y"]))
-        elif name == "round":
-            is_even = "EVEN" in str(params["rounding_method"])
-            self.emit("round_even" if is_even else "round", results, operands)
-        elif name == "select_n" and len(operands) == 3:
-            spread = [self._spread(v, shapes[out]) for v in operands]
-            self.emit("select", results, spread)
-        elif name == "broadcast_in_dim":
-            self._broadcast(x, out, params["broadcast_dimensions"])
-        elif name == "transpose":
-            self.permute(x, params["permutation"], out)
-        elif name == "slice":
-            start, strides = params["start_indices"], params["strides"]
-            self._slice(x, out, start, strides or (1,) * len(start))
-        elif name == "split":
-            axis, at = params["axis"], 0
-            for result, size in zip(results, params["sizes"], strict=True):
-                first = [0] * len(shapes[x])
-                first[axis], at = at, at + int(size)
-                self._slice(x, result, first, [1] * len(first))
-        elif name == "rev":
-            axes = params["dimensions"]
-            first = [n - 1 if i in axes else 0 for i, n in enumerate(shapes[x])]
-            steps = [-1 if i in axes else 1 for i in range(len(first))]
-            self._slice(x, out, first, steps)
-        elif name == "concatenate":
-            axis = params["dimension"]
-            inner = [math.prod(shapes[v][axis:]) for v in operands]
-            self.emit("concat", results, operands, sizes=list[Json](inner))
-        elif name == "stack":
-            inner = [math.prod(shapes[v][params["axis"] :]) for v in operands]
-            self.emit("concat", results, operands, sizes=list[Json](inner))
-        elif name == "pad":
-            self._pad(operands, out, params["padding_config"])
-        elif name == "iota":
-            axis = params["dimension"]
-            line = self.builder.add_constant(np.arange(shapes[out][axis]))
-            self._broadcast(line, out, (axis,))
-        elif name in REDUCTIONS:
-            self._reduce(REDUCTIONS[name], x, out, params["axes"])
-        elif name in CUMULATIVE:
-            axis, shape = params["axis"], shapes[x]
-            self.emit(
-                "cumulate",
-                results,
-                operands,
-                kind=CUMULATIVE[name],
-                size=shape[axis],
-                inner=math.prod(shape[axis + 1 :]),
-                reverse=bool(params["reverse"]),
-            )
-        elif name == "dot_general":
-            self._dot(operands, out, params["dimension_numbers"])
-        elif name == "conv_general_dilated" and params["batch_group_count"] == 1:
-            self._convolve(step)
-        elif name in ("dynamic_slice", "dynamic_update_slice"):
-            self.emit(name, results, operands)
-        elif name == "gather":
-            self._gather(step)
-        elif name in ("scatter", "scatter_add", "scatter-add"):
-            self._scatter(step)
-        elif name == "scan" and step.body is not None:
-            self._scan(step)
+        elif step.operation in TRANSLATIONS:
+            TRANSLATIONS[step.operation](self, step)
         else:
             raise InputError(_refusal(step))
+
+    def _elementwise(self, step: _Step) -> None:
+        (out,) = step.results
+        shape = self.builder.shapes[out]
+        whole = self.builder.is_integer[out] and step.operation == "div"
+        operation = "idiv" if whole else step.operation
+        self.emit(operation, [out], [self._spread(v, shape) for v in step.operands])
+
+    def _convert(self, step: _Step) -> None:
+        to = np.dtype(step.given["new_dtype"]).kind
+        is_real = not self.builder.is_integer[step.operands[0]]
+        how = "bool" if to == "b" else "trunc" if to in "iu" and is_real else "copy"
+        self.emit(how, step.results, step.operands)
+
+    def _not(self, step: _Step) -> None:
+        is_bool = _shape_of(step.known_equation.outvars[0]).dtype == np.bool_
+        self.emit("not" if is_bool else "invert", step.results, step.operands)
+
+    def _round(self, step: _Step) -> None:
+        is_even = "EVEN" in str(step.given["rounding_method"])
+        operation = "round_even" if is_even else "round"
+        self.emit(operation, step.results, step.operands)
+
+    def _select(self, step: _Step) -> None:
+        if len(step.operands) != 3:  # of more than two cases
+            raise InputError(_refusal(step))
+        shape = self.builder.shapes[step.results[0]]
+        spread = [self._spread(v, shape) for v in step.operands]
+        self.emit("select", step.results, spread)
+
+    def _split(self, step: _Step) -> None:
+        (x,), axis, at = step.operands, step.given["axis"], 0
+        shape = self.builder.shapes[x]
+        for result, size in zip(step.results, step.given["sizes"], strict=True):
+            first = [0] * len(shape)
+            first[axis], at = at, at + int(size)
+            self._slice(x, result, first, [1] * len(first))
+
+    def _slice_by_strides(self, step: _Step) -> None:
+        start, strides = step.given["start_indices"], step.given["strides"]
+        strides = strides or (1,) * len(start)
+        self._slice(step.operands[0], step.results[0], start, strides)
+
+    def _reverse(self, step: _Step) -> None:
+        (x,), axes = step.operands, step.given["dimensions"]
+        shape = self.builder.shapes[x]
+        first = [n - 1 if i in axes else 0 for i, n in enumerate(shape)]
+        steps = [-1 if i in axes else 1 for i in range(len(first))]
+        self._slice(x, step.results[0], first, steps)
+
+    def _join(self, step: _Step, axis: int) -> None:
+        shapes = [self.builder.shapes[v] for v in step.operands]
+        inner = [math.prod(shape[axis:]) for shape in shapes]
+        self.emit("concat", step.results, step.operands, sizes=list[Json](inner))
+
+    def _count_up(self, step: _Step) -> None:
+        (out,), axis = step.results, step.given["dimension"]
+        shape = self.builder.shapes[out]
+        line = self.builder.add_constant(np.arange(shape[axis]))
+        self._broadcast(line, out, (axis,))
+
+    def _cumulate(self, step: _Step) -> None:
+        axis, shape = step.given["axis"], self.builder.shapes[step.operands[0]]
+        self.emit(
+            "cumulate",
+            step.results,
+            step.operands,
+            kind=CUMULATIVE[step.operation],
+            size=shape[axis],
+            inner=math.prod(shape[axis + 1 :]),
+            reverse=bool(step.given["reverse"]),
+        )
+
+    def _transpose(self, step: _Step) -> None:
+        self.permute(step.operands[0], step.given["permutation"], step.results[0])
+
+    def _reduce_axes(self, step: _Step) -> None:
+        kind = REDUCTIONS[step.operation]
+        self._reduce(kind, step.operands[0], step.results[0], step.given["axes"])
+
+    def _keep(self, step: _Step) -> None:
+        """An operation of the same name in the page."""
+        self.emit(step.operation, step.results, step.operands)
 
     def _spread(self, x: int, shape: Shape) -> int:
         """A value in a shape in which its axes of length 1 may be longer.
@@ -689,8 +706,9 @@ class _Lowering:
         )
 
     def _scan(self, step: _Step) -> None:
-        assert step.equation is not None and step.body is not None
-        params = step.equation.params
+        if step.body is None:
+            raise InputError(_refusal(step))
+        params = step.given
         inner = _Lowering(self.builder)
         for each in step.body.steps:
             inner.add(each)
@@ -702,6 +720,42 @@ class _Lowering:
             "reverse": bool(params["reverse"]),
         }
         self.steps.append(_Step("scan", step.results, step.operands, given, body=body))
+
+
+TRANSLATIONS: dict[str, Callable[[_Lowering, _Step], None]] = {
+    "convert_element_type": _Lowering._convert,
+    "not": _Lowering._not,
+    "integer_pow": lambda to, step: to.emit(
+        "integer_pow", step.results, step.operands, power=int(step.given["y"])
+    ),
+    "round": _Lowering._round,
+    "select_n": _Lowering._select,
+    "broadcast_in_dim": lambda to, step: to._broadcast(
+        step.operands[0], step.results[0], step.given["broadcast_dimensions"]
+    ),
+    "transpose": _Lowering._transpose,
+    "slice": _Lowering._slice_by_strides,
+    "split": _Lowering._split,
+    "rev": _Lowering._reverse,
+    "concatenate": lambda to, step: to._join(step, step.given["dimension"]),
+    "stack": lambda to, step: to._join(step, step.given["axis"]),
+    "pad": lambda to, step: to._pad(
+        step.operands, step.results[0], step.given["padding_config"]
+    ),
+    "iota": _Lowering._count_up,
+    **dict.fromkeys(REDUCTIONS, _Lowering._reduce_axes),
+    **dict.fromkeys(CUMULATIVE, _Lowering._cumulate),
+    "dot_general": lambda to, step: to._dot(
+        step.operands, step.results[0], step.given["dimension_numbers"]
+    ),
+    "conv_general_dilated": _Lowering._convolve,
+    "dynamic_slice": _Lowering._keep,
+    "dynamic_update_slice": _Lowering._keep,
+    "gather": _Lowering._gather,
+    **dict.fromkeys(("scatter", "scatter_add", "scatter-add"), _Lowering._scatter),
+    "scan": _Lowering._scan,
+}
+"""From a primitive, other than those of `ELEMENTWISE` and `COPIES`, to its steps."""
 
 
 def _shape_of(variable: Var | Literal) -> jax.ShapeDtypeStruct:

@@ -33,7 +33,7 @@ OWN_SETTINGS = (
 """Settings in ``config.json`` that are written here, in place of any of the user's."""
 
 
-def check_settings(
+def check_recorded(
     settings: Mapping[str, object] | None, notes: Mapping[str, object] | None
 ) -> None:
     """Raises `InputError` for the user's settings or notes that cannot be recorded."""

@@ -352,25 +352,10 @@ def load(
     with rebuilding(path, config, "config.json"):
         check_names(config, dict.fromkeys(PARTS), "config.json")
     with rebuilding(path, config, "data"):
-        check_data(data)
-        sizes = cast(list[Json], data["shape"])
-        shape = tuple(as_integer("shape", n, 1) for n in sizes)
-        template = None
-        if "stored" in data:
-            _check_object("stored", data["stored"])
-            template = Dataset.from_description(data)
-        preprocessing = Preprocessing.from_description(data)
-        if template is not None:
-            own = {k: v for k, v in data.items() if k not in ABOUT_EXAMPLES}
-            check_names(own, template.describe())
+        shape, template, preprocessing = _rebuild_data(data)
     with rebuilding(path, config, "settings"):
         check_optimization(settings.get("optimization", {}))
-        described = cast(dict[str, Json], settings.get("objective", {"name": ""}))
-        objective = objective_from_description(described)
-        if objective is None and str(described["name"]).isidentifier():
-            # Those of a user's own have a full name, with dots.
-            known = [kind.__name__ for kind in Objective.__subclasses__()]
-            check_choice("objective", str(described["name"]), known)
+        objective = _rebuild_objective(settings)
         seed = check_seed(settings.get("seed", 0))
         seconds = cast(dict[str, float], config.get("timing", {}))
         timing = {k: float(v) for k, v in seconds.items()}
@@ -412,6 +397,33 @@ def load(
     if check:
         trained.check_finite()
     return trained
+
+
+def _rebuild_data(
+    data: Mapping[str, Json],
+) -> tuple[tuple[int, ...], Dataset | None, Preprocessing]:
+    """The shape of an example, the data set without examples, and its preprocessing."""
+    check_data(data)
+    sizes = cast(list[Json], data["shape"])
+    shape = tuple(as_integer("shape", n, 1) for n in sizes)
+    preprocessing = Preprocessing.from_description(data)
+    if "stored" not in data:
+        return shape, None, preprocessing
+    _check_object("stored", data["stored"])
+    template = Dataset.from_description(data)
+    own = {k: v for k, v in data.items() if k not in ABOUT_EXAMPLES}
+    check_names(own, template.describe())
+    return shape, template, preprocessing
+
+
+def _rebuild_objective(settings: Mapping[str, Json]) -> Objective | None:
+    """The objective; None for one of the user's own, whose name has dots."""
+    described = cast(dict[str, Json], settings.get("objective", {"name": ""}))
+    objective = objective_from_description(described)
+    if objective is None and str(described["name"]).isidentifier():
+        known = [kind.__name__ for kind in Objective.__subclasses__()]
+        check_choice("objective", str(described["name"]), known)
+    return objective
 
 
 def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) -> None:
