@@ -76,7 +76,7 @@ def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
 
     table = Table(title=title, show_header=False)
-    table.add_column(style="bold")
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, value)

@@ -45,8 +45,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto;
   padding: 1.5rem; }
 h1 { font-size: 1.6rem; margin: 0 0 1rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr));
-  gap: .6rem; margin: 0; }
+dl { display: grid; gap: .6rem; margin: 0;
+  grid-template-columns: repeat(auto-fill, minmax(min(13rem, 45%), 1fr)); }
 dl div { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .8rem; }
 dt { font-size: .8rem; opacity: .75; }
 dd { margin: 0; font-size: 1.1rem; font-variant-numeric: tabular-nums;

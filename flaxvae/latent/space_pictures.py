@@ -161,7 +161,8 @@ def latent_over_training(context: Context) -> "Figure | None":
 def _axes(codes: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates of a square map that holds most codes ``(N, 2)`` and the prior."""
     low, high = np.quantile(codes, [0.005, 0.995], axis=0)
-    half = max(float(np.max(high - low)) / 2 * 1.1, 2.6)
+    low, high = np.minimum(low, -2.6), np.maximum(high, 2.6)  # the prior's 95 %
+    half = float(np.max(high - low)) / 2 * 1.05
     centre = (low + high) / 2
     x, y = (np.linspace(c - half, c + half, cells) for c in centre)
     return x, y

@@ -322,9 +322,9 @@ def test_activity_shows_how_often_each_dimension_is_active():
     figure = codes_file.plot_activity(codes, 0.1, title="t")
     numbers, shares = figure.axes
     assert sum(bar.get_height() for bar in numbers.patches) == codes.size
-    (area,) = shares.collections
-    heights = area.get_paths()[0].vertices[:, 1]
-    assert set(np.round(heights, 6)) == {0.0, 0.5, 1.0}
+    heights, edges, _ = shares.patches[0].get_data()
+    assert heights.tolist() == [1.0, 0.5, 0.0]
+    assert edges.tolist() == [0.5, 1.5, 2.5, 3.5]  # as wide, each around its number
     assert "mean 50%" in texts(figure)
 
 

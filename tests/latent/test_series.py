@@ -96,7 +96,7 @@ def test_rows_have_plain_names_that_differ():
     figure = drawn.plot_series_rows(rows, names, title="$t")
     figure.draw_without_rendering()
     labels = [axes.get_ylabel() for axes in figure.axes[::2]]
-    assert labels == [r"US_\$ {", "a b", "xxxxxxxxx… (2)", "xxxxxxxxx… (3)"]
+    assert labels == [r"US_\$ {", "a b", "xxxxxxx…xxxxx1", "xxxxxxx…xxxxx2"]
 
 
 def test_rows_of_other_classes_than_the_labels_are_numbered(waves):

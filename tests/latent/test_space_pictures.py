@@ -100,15 +100,15 @@ def test_shortest_paths_are_drawn_where_outputs_change_fast():
     assert axes.get_xlim() == (-1, 1) and axes.get_ylim() == (0, 3)
 
 
-def test_factors_of_less_than_a_decade_are_plain_numbers():
+def test_factors_are_plain_numbers():
     x = np.linspace(-1, 1, 5)
-    for least, text in ((2.0, "6"), (0.1, "$\\mathdefault{10^{0}}$")):
+    for least, text in ((2.0, "6"), (0.1, "0.5")):
         magnification = np.linspace(least, 10, 25).reshape(5, 5)
         figure = plot_magnification(x, x, magnification, np.zeros((0, 2, 2)), title="t")
         figure.draw_without_rendering()
         bar = figure.axes[1].yaxis
-        labels = bar.get_ticklabels() + bar.get_ticklabels(minor=True)
-        assert text in [label.get_text() for label in labels]
+        found = [label.get_text() for label in bar.get_ticklabels()]
+        assert text in found and not any("10^" in label for label in found)
 
 
 def test_histograms_of_draws_follow_their_densities():

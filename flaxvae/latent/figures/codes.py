@@ -29,6 +29,7 @@ CELLS = 280  # of a density, along each axis
 CHUNK = 2**19  # codes that a density counts at once
 MAX_NAMES = 60  # classes that are named at their medians
 NAME_CHARACTERS = 16  # of a class's name beside its codes
+SPARSE = 20  # codes of a class; names of fewer stand above them, not on them
 
 
 def plot_latent_scatter(
@@ -95,6 +96,7 @@ def plot_latent_scatter(
         _name_rows(axes, names if len(kinds) > 1 else [""])
     else:
         axes.set_ylabel(axis_text(axis_labels[1]))
+        axes.set_aspect("equal", adjustable="datalim")  # distances, as in the explorer
         if len(kinds) > 1:
             handles = [axes.scatter([], [], s=30, color=color) for color in colors]
             _write_medians(axes, points, classes, kinds, class_names)
@@ -224,7 +226,8 @@ def _write_medians(
     largest = largest[sizes[largest] > 0]  # some are drawn
     medians = [np.median(codes[classes == i], axis=0) for i in largest]
     names = class_texts([kinds[i] for i in largest], class_names, NAME_CHARACTERS)
-    _write_apart(axes, np.array(medians), names)
+    lift = 9.0 if len(codes) < SPARSE * len(kinds) else 0.0
+    _write_apart(axes, np.array(medians), names, lift)
 
 
 def plot_activity(codes: np.ndarray, active: float, *, title: str) -> Figure:
@@ -255,6 +258,7 @@ def plot_activity(codes: np.ndarray, active: float, *, title: str) -> Figure:
     right.set_xlabel("code dimension, sorted by activity")
     right.set_ylabel("share of examples where it is active")
     right.set_ylim(0, 1.05)
+    right.locator_params(axis="x", integer=True)
     for axes in (left, right):
         strip(axes)
     return figure
@@ -299,29 +303,45 @@ def plot_code_usage(
 
 def _fill_steps(axes: Axes, heights: np.ndarray) -> None:
     """A filled step for each of the numbers 1, 2, ..."""
-    if len(heights) == 1:
-        axes.bar(1, heights, color=CLASS_COLORS[0])
-        return
-    numbers = np.arange(1, len(heights) + 1)
-    axes.fill_between(numbers, heights, step="mid", color=CLASS_COLORS[0])
+    edges = np.arange(len(heights) + 1) + 0.5
+    axes.stairs(heights, edges, fill=True, color=CLASS_COLORS[0])
 
 
-def _write_apart(axes: Axes, places: np.ndarray, names: Sequence[str]) -> None:
-    """Writes each name at its place ``(x, y)``, unless it would touch another one."""
+def _write_apart(
+    axes: Axes, places: np.ndarray, names: Sequence[str], lift: float
+) -> None:
+    """Writes each name at its place ``(x, y)``, unless it would touch another one.
+
+    Args:
+      axes: of the codes; the names stay inside.
+      places: ``(N, 2)``.
+      names: of the places.
+      lift: points that the names stand above their places.
+    """
     # About a letter's width and a line's height, as shares of a scatter's axes.
     letter, line = 0.02, 0.04
+    axes.apply_aspect()
     limits = np.array([axes.get_xlim(), axes.get_ylim()])
     relative = (places - limits[:, 0][None]) / np.ptp(limits, axis=1)[None]
+    half = letter * np.array([len(name) for name in names]) / 2
+    relative[:, 0] = np.clip(relative[:, 0], half, np.maximum(1 - half, half))
+    places = limits[:, 0] + relative * np.ptp(limits, axis=1)
     written: list[int] = []
     for i, name in enumerate(names):
         if any(
-            abs(relative[i, 0] - relative[j, 0])
-            < letter * (len(name) + len(names[j])) / 2
+            abs(relative[i, 0] - relative[j, 0]) < half[i] + half[j]
             and abs(relative[i, 1] - relative[j, 1]) < line
             for j in written
         ):
             continue
         written.append(i)
-        text = axes.text(places[i][0], places[i][1], name, weight="bold", size=12)
+        text = axes.annotate(
+            name,
+            (places[i][0], places[i][1]),
+            (0, lift),
+            textcoords="offset points",
+            weight="bold",
+            size=12,
+        )
         text.set(horizontalalignment="center", verticalalignment="center")
         text.set_path_effects([withStroke(linewidth=3, foreground=background())])

@@ -126,7 +126,7 @@ def plot_setting(
     ticks = _sort_values(values)
     places, kinds = _order_groups(groups, order)
     scores, spread = np.asarray(scores, float), 0.12 / max(1, len(kinds))
-    lines = []
+    lines, spreads = [], []
     for i, (k, kind) in enumerate(zip(places, kinds, strict=True)):
         x, means, bars = [], [], []
         for place, tick in enumerate(ticks):
@@ -136,6 +136,7 @@ def plot_setting(
                 x.append(place + (i - (len(kinds) - 1) / 2) * spread)
                 means.append(here.mean())
                 bars.append((here.mean() - here.min(), here.max() - here.mean()))
+        spreads += bars
         marker = MARKERS[k % len(MARKERS)]
         lines.append(
             axes.errorbar(
@@ -151,7 +152,9 @@ def plot_setting(
     _name_ticks(axes, [format_value(tick) for tick in ticks], width - 1)
     axes.set_xlabel(plain_text(name, GROUP_CHARACTERS))
     axes.set_ylabel(plain_text(ylabel, GROUP_CHARACTERS))
-    set_title(axes, title, width)
+    is_spread = any(sum(spans) > 0 for spans in spreads)
+    note = "bars from the lowest to the highest" if is_spread else ""
+    set_title(axes, title, width, note)
     strip(axes)
     if len(kinds) > 1 or kinds[0]:
         add_legend(axes, lines, _group_names(kinds), rows=GROUP_ROWS)
@@ -246,15 +249,18 @@ def _draw_equal_elbo(axes: Axes) -> None:
     for total in totals:
         x = np.array([left, right])
         axes.plot(x, total - x, color="#94a4a2", linewidth=0.7, linestyle=":", zorder=0)
-        place = (left, total - left)
-        if low < place[1] < high:
+        place, shift = (left, total - left), (3, 3)
+        if place[1] > high:  # it leaves through the upper edge
+            place, shift = (total - high, high), (5, -4)
+        if low < place[1] and place[0] < right:
             axes.annotate(
                 f"-ELBO {total:g}",
                 place,
-                (3, 3),
+                shift,
                 textcoords="offset points",
                 fontsize=7,
                 color="#717581",
+                va="bottom" if shift[1] > 0 else "top",
             )
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)

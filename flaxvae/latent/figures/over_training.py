@@ -46,8 +46,8 @@ def plot_latent_over_training(
       class_names: as of `plot_latent_scatter`.
     """
     points, classes, kinds, class_names = _place(codes, labels, class_names)
-    columns = min(COLUMNS, len(points))
-    rows = -(-len(points) // columns)
+    rows = -(-len(points) // COLUMNS)
+    columns = -(-len(points) // rows)  # 5 panels: 3 and 2
     width = max(2.5 * columns + 1.2, 6.0)
     figure = Figure(figsize=(width, 2.6 * rows + 0.6), dpi=DPI, layout="constrained")
     more = set_title(figure, title, width)
@@ -139,6 +139,9 @@ def _set_limits(axes: Axes, points: np.ndarray) -> None:
     edge = (1 - SHARE) / 2
     flat = points.reshape(-1, 2)
     low, high = np.quantile(flat, [edge, 1 - edge], axis=0)
+    least, most = flat.min(axis=0), flat.max(axis=0)
+    is_near = most - least <= 1.5 * (high - low)  # no code is far from the others
+    low, high = np.where(is_near, least, low), np.where(is_near, most, high)
     margin = 0.04 * (high - low) + 1e-3
     axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
     axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
@@ -154,6 +157,7 @@ def _name_up(
         axes.set_ylabel(axis_text(axis_labels[1]))
         return
     names = class_texts(kinds, class_names) if len(kinds) > 1 else [""]
+    axes.set_ylabel("class" if len(kinds) > 1 else "")
     step = math.ceil(len(names) / 12)
     axes.set_yticks(range(0, len(names), step), names[::step])
 

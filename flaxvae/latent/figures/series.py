@@ -152,7 +152,7 @@ def plot_series_paths(
 
             def draw(axes: Axes, p: int = p, f: int = f) -> None:
                 for end, shade in zip(ends, (shades[0], shades[-1]), strict=True):
-                    _draw_line(axes, end[p, :, f], shade, 3.0, alpha=0.35)
+                    _draw_line(axes, end[p, :, f], shade, 3.0, alpha=0.6)
                 for step, shade in zip(paths[p], shades, strict=True):
                     _draw_line(axes, step[:, f], shade, 0.9)
 
@@ -164,11 +164,11 @@ def plot_series_paths(
         for f in range(F)
     ]
     handles = [
-        Line2D([], [], color=shades[0], linewidth=3, alpha=0.35, label="series A"),
+        Line2D([], [], color=shades[0], linewidth=3, alpha=0.6, label="series A"),
         Line2D([], [], color=shades[0], linewidth=0.9, label="decoded at A"),
         Line2D([], [], color=shades[steps // 2], linewidth=0.9, label="halfway"),
         Line2D([], [], color=shades[-1], linewidth=0.9, label="decoded at B"),
-        Line2D([], [], color=shades[-1], linewidth=3, alpha=0.35, label="series B"),
+        Line2D([], [], color=shades[-1], linewidth=3, alpha=0.6, label="series B"),
     ]
     columns = F if F > 1 else P
     return _plot_panels(panels, columns, T, own, handles, title, size=(3.4, 2.1))

@@ -9,7 +9,8 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator
 
 from flaxvae.latent.figures.codes import number_labels
 from flaxvae.latent.figures.style import (
@@ -164,11 +165,16 @@ def plot_magnification(
     mesh = axes.pcolormesh(
         x, y, shown, cmap="viridis", norm=norm, shading="gouraud", rasterized=True
     )
-    bar = figure.colorbar(mesh, ax=axes, label="magnification factor", extend="min")
-    if norm is not None and most < 10 * least:  # less than a decade: 2, 3, ... 9
-        plain = FuncFormatter(lambda value, _: f"{value:g}")
-        bar.ax.yaxis.set_major_formatter(plain)
-        bar.ax.yaxis.set_minor_formatter(plain)
+    subs = (1, 2, 5) if most >= 10 * least else range(1, 10)
+    bar = figure.colorbar(
+        mesh,
+        ax=axes,
+        label="magnification factor",
+        extend="min",
+        ticks=None if norm is None else LogLocator(subs=subs),
+        format="%g",
+    )
+    bar.ax.minorticks_off()
     handles = []
     for path in geodesics:
         ends = path[[0, -1]]
@@ -263,4 +269,6 @@ def _draw_density(
 def _draw_circle(axes: Axes, radius: float, style: str) -> list[Line2D]:
     angle = np.linspace(0, 2 * np.pi, 200)
     x, y = radius * np.cos(angle), radius * np.sin(angle)
-    return axes.plot(x, y, color=foreground(), linestyle=style, linewidth=1.4)
+    lines = axes.plot(x, y, color=foreground(), linestyle=style, linewidth=1.4)
+    lines[0].set_path_effects([withStroke(linewidth=3, foreground=background())])
+    return lines

@@ -145,8 +145,8 @@ def class_texts(
 ) -> list[str]:
     """A name to draw for each label, the same in every figure of one ``class_names``.
 
-    Where classes would look alike, since their names are shortened, cannot be drawn or
-    are equal, the label is added: ``'? (3)'``.
+    Names that would look alike are shortened in their middle; where they still do,
+    cannot be drawn or are equal, the label is added: ``'? (3)'``.
 
     Args:
       labels: of the classes.
@@ -156,11 +156,15 @@ def class_texts(
     """
     names = () if class_names is None else class_names
     every = Counter(plain_text(name, most) for name in names)
+    ends = Counter(_keep_ends(name, most) for name in names)
     texts = []
     for label in labels:
         name = name_class(label, class_names)
         text = plain_text(name, most)
-        if every[text] > 1 or text.count("?") > name.count("?"):
+        is_alike = every[text] > 1
+        if is_alike and ends[_keep_ends(name, most)] == 1:
+            text = _keep_ends(name, most)
+        elif is_alike or text.count("?") > name.count("?"):
             suffix = f" ({label})"
             text = plain_text(name, max(most - len(suffix), 1)) + suffix
         texts.append(text)
@@ -426,6 +430,16 @@ def _shorten(text: str, most: int) -> str:
         return text
     count = int(np.searchsorted(np.cumsum(widths), most - 1, side="right"))
     return text[:count].rstrip() + "…"
+
+
+def _keep_ends(text: object, most: int) -> str:
+    """`plain_text`, shortened in its middle: for names that begin alike."""
+    text = _clean(text)
+    if _shorten(text, most) == text:
+        return _escape(text) or "(empty)"
+    start = _shorten(text, most // 2 + 1)  # with the dots
+    end = _shorten(text[::-1], most - most // 2)  # backwards, with the dots
+    return _escape(start + end[-2::-1].lstrip())
 
 
 def _escape(text: str) -> str:

@@ -27,7 +27,7 @@ MAX_BARS = 12  # categories in one panel
 DATA = ("data", "#94a4a2", True)  # name, colour, whether it is filled
 SAMPLES = ("samples", CLASS_COLORS[0], False)
 WIDEST = 2.0  # ranges of all but the outermost hundredth that a scatter may span
-LINE_CHARACTERS = 44  # below a panel
+LINE_CHARACTERS = 36  # below a panel
 SLANTED_CHARACTERS = 14  # of a category's name
 NAME_CHARACTERS = 30  # of a column's name above its panel
 
@@ -246,12 +246,14 @@ def _name_places(axes: Axes, names: Sequence[str]) -> None:
 
 def _draw_histograms(axes: Axes, both: Sequence[Kind]) -> None:
     known = [_finite(values.ravel()) for values, *_ in both]
-    low, high = _limits(np.concatenate(known))
-    is_whole = _are_few_integers(np.concatenate(known))
-    if is_whole:  # a bin for each
-        bins = np.arange(np.ceil(low), np.floor(high) + 2) - 0.5
+    every = np.concatenate(known)
+    low, high = _limits(every)
+    is_whole = _are_few_integers(every)
+    count = min(30, 3 + math.isqrt(len(known[0])))
+    if (every == np.round(every)).all():  # equally many whole numbers in each bin
+        step = 1 if is_whole else math.ceil((high - low) / count)
+        bins = np.arange(np.ceil(low), np.floor(high) + 1 + step, step) - 0.5
     else:
-        count = min(30, 3 + math.isqrt(len(known[0])))
         bins = np.linspace(low, high, count + 1)
     for values, (_, name, color, is_filled) in zip(known, both, strict=True):
         seen = values[(values >= bins[0]) & (values <= bins[-1])]
@@ -291,6 +293,8 @@ def _plot_panels(
         draw(axes, i)
         axes.set_title(plain_text(panels[i][0], NAME_CHARACTERS), fontsize=9)
         axes.tick_params(labelsize=7)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_offset_text().set_fontsize(7)
         if i >= shown - columns:
             axes.set_xlabel(labels[0], fontsize=8)
         strip(axes)

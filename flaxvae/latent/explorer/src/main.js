@@ -397,7 +397,7 @@ function start() {
       }
     }
     for (let d = 0; d < D; d++) z[d] = p * a.z[d] + q * b.z[d];
-    return { z, condition: state.condition, example: state.example };
+    return { z, condition: state.condition, example: vectors ? state.example : -1 };
   }
 
   function moveOnPath(t) {
@@ -457,7 +457,7 @@ function start() {
     let left = SQUARE * SQUARE;
     for (let i = 0; i < SQUARE; i++) {
       for (let j = 0; j < SQUARE; j++) {
-        const at = { z: bilinear(i / (SQUARE - 1), j / (SQUARE - 1)), condition: state.condition, example: state.example };
+        const at = { z: bilinear(i / (SQUARE - 1), j / (SQUARE - 1)), condition: state.condition, example: vectors ? state.example : -1 };
         decoder.ask(`tile ${i} ${j}`, requestOf(at), (x) => {
           show(x, tile);
           const { width, height } = tile;
