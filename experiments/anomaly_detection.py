@@ -121,12 +121,12 @@ def list_highest(found: anomaly.Detection) -> tuple[list[str], list[list[str]]]:
     for i in (-found.table["score"]).argsort(kind="stable")[:HIGHEST]:
         row = {name: values[i] for name, values in found.table.items()}
         most = [
-            f"{row[f'column_{k}']} ({row[f'contribution_{k}']:+.2g})"
+            f"{row[f'column_{k}']} ({row[f'contribution_{k}']:+#.2g})"
             for k in range(1, count + 1)
             if f"column_{k}" in row
         ]
         rows.append(
-            [*(str(row[name]) for name in places), f"{row['score']:.3g}", *most]
+            [*(str(row[name]) for name in places), f"{row['score']:#.3g}", *most]
         )
     return columns[: len(rows[0])], rows
 

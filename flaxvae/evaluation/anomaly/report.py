@@ -183,4 +183,4 @@ def _describe(name: str, area: float, interval: tuple[float, float]) -> str:
 def _name(table: dict[str, np.ndarray], i: int) -> str:
     """An example in a figure: where it is in the data, and its score."""
     where = f"{table['file'][i]}" if "file" in table else f"{table['index'][i]}"
-    return f"{where}: {table['score'][i]:.1f}"
+    return f"{where}: {table['score'][i]:#.3g}"
