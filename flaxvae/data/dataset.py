@@ -480,7 +480,9 @@ def check_values(
             for block in blocks(x)
         )
         remedy = ""
-        if not is_image and x.ndim == 2 and not np.isinf([low, high]).any():
+        if not is_image and is_new and not np.isinf([low, high]).any():
+            remedy = ": fill what is missing, for example by the training's means"
+        elif not is_image and x.ndim == 2 and not np.isinf([low, high]).any():
             remedy = ": fill what is missing by impute=mean or impute=median"
         elif not is_image and not np.isinf([low, high]).any():
             remedy = ": fill what is missing, for example between its neighbours"

@@ -138,6 +138,11 @@ def read_rows(
     """
     if options.impute is not None:
         check_choice("impute", options.impute, IMPUTATIONS)
+    if options.label_column in options.categorical:
+        raise InputError(
+            "categorical must hold columns of the examples, got "
+            f"{options.label_column!r}, the label_column"
+        )
     lines = list(notes)
     table, weights = _take_weights(table, options, origin)
     table = _select(table, options, origin, lines)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from flaxvae.capabilities import ConditionTraits, ModelTraits
-from flaxvae.checks import InputError, check_choice
+from flaxvae.checks import InputError, check_choice, show
 from flaxvae.data import Dataset
 from flaxvae.data.layout import Layout
 from flaxvae.latent import level_pictures, panels, series
@@ -114,6 +114,11 @@ def draw(
         codes=codes,
         seed=seed,
     )
+    if callable(pictures):
+        raise InputError(
+            "pictures must be names, or functions by name, such as "
+            f"{{'mine': function}}, got {show(pictures)}"
+        )
     chosen, is_named = choose_pictures(trained, dataset), False
     if isinstance(pictures, Mapping):
         chosen = {**pictures}

@@ -115,6 +115,11 @@ def test_a_missing_category_is_a_category(tmp_path):
             "without thousands",
         ),
         ({}, {"separator": ";"}, "separator must be left out for .* not a text file"),
+        (
+            {},
+            {"label_column": "class", "categorical": ["class"]},
+            "categorical must hold columns of the examples, got 'class'",
+        ),
         ({}, {"drop_columns": ["knd"]}, "unknown drop_columns 'knd'.*mean kind"),
         ({}, {"label_column": "klass"}, "unknown label_column 'klass'.*mean class"),
         ({}, {"categorical": ["knd"]}, "unknown categorical 'knd'.*mean kind"),

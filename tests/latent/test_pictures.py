@@ -190,6 +190,8 @@ def test_the_pictures_of_codes_that_are_maps(stripes, tmp_path):
     assert elbo_surgery(run, stripes.test) == {}
     with pytest.raises(InputError, match="unknown picture 'latent_scatter'"):
         draw(run, stripes, tmp_path, pictures="latent_scatter")
+    with pytest.raises(InputError, match=r"functions by name, such as \{'mine'"):
+        draw(run, stripes, tmp_path, pictures=print)
 
 
 def test_what_cannot_be_drawn_is_refused(stripes, tmp_path):
