@@ -123,6 +123,8 @@ def parse(flags_class: type[Flags], args: Sequence[str] | None = None) -> Flags:
     """
     started = sys.modules["__main__"].__spec__  # by ``python -m``
     module = flags_class.__module__
+    if module == "__main__":  # started by its path
+        module = f"experiments.{Path(sys.argv[0]).stem}"
     if started is not None and started.name.startswith("experiments."):
         module = started.name.removesuffix(".__main__")  # of a package
     return read_flags(

@@ -309,4 +309,4 @@ def _is_known(leaf: object) -> bool:
 def first_line(error: Exception) -> str:
     """The first line of an exception's message, for one of flaxvae's own."""
     parts = [str(part).strip().partition("\n")[0] for part in error.args]
-    return ("; ".join(filter(None, parts)) or type(error).__name__)[:200]
+    return "; ".join(filter(None, parts)) or type(error).__name__

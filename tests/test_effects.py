@@ -203,10 +203,6 @@ def test_a_setting_without_what_it_needs_is_refused(config, field):
         ({"hidden": (), "activation": "tanh"}, "activation must be left out where hid"),
         ({"hidden": (), "dropout": 0.1}, "dropout must be left out where hidden is"),
         (
-            {"hidden": (), "conditional": True, "conditioning": "film"},
-            "conditioning must not be film where hidden is empty",
-        ),
-        (
             {"likelihood": "normal", "scale": "learned", "init_scale": 0.5},
             "init_scale must be left out where scale is learned, got 0.5",
         ),
@@ -233,6 +229,7 @@ ONE_STAGE = {"encoder": "conv", "filters": (8,)}
 WITHOUT_LAYERS = [  # of a decoder, or of an encoder
     ({**ONE_STAGE, "film": True}, "film for a ConvDecoder"),
     ({"hidden": (8,), "decoder_hidden": (), "film": True}, "film for a MLPDecoder"),
+    ({"hidden": (), "film": True}, "film for a MLPEncoder"),
     ({"hidden": (), "decoder_hidden": (8,), "film": True}, "film for a MLPEncoder"),
     ({**ONE_STAGE, "decoder_activation": "tanh"}, "decoder_activation must be left"),
     (

@@ -297,7 +297,9 @@ def _rescale(
     grey = dataclasses.replace(
         new, preprocessing=dataclasses.replace(after, binarize="none")
     )
-    check_dataset(grey, to_train=False)
+    for split in grey.splits:
+        if len(split):
+            check_values("x", split.x, after, is_image=True, is_new=True)
     return binarize(grey, "static")
 
 
@@ -326,7 +328,8 @@ def _as_levels(new: Dataset, template: Dataset) -> Dataset:
     factor = 1.0 if high > 1 else white
     if not (low >= 0 and factor * high <= white):
         return new
-    if any(np.abs(factor * x - np.round(factor * x)).max() > ROUNDING for x in xs):
+    error = max(ROUNDING, *(white * float(np.finfo(x.dtype).eps) for x in xs))
+    if any(np.abs(factor * x - np.round(factor * x)).max() > error for x in xs):
         if template.preprocessing.dequantize:
             raise InputError(
                 f"x must hold the run's grey levels, multiples of 1/{white:g}, which "

@@ -221,7 +221,7 @@ def read_like(
         path = Path(str(source)).expanduser()
         origin = origin or str(path)
         try:
-            table, notes = _read_file(path, chosen, typed=False)
+            table, notes = _read_file(path, chosen, schema=schema)
         except OSError as error:
             raise unreadable(path, error) from error
     own = {column.name for column in schema.columns}
@@ -347,12 +347,21 @@ def _with_plain_text(column: ArrowColumn) -> ArrowColumn:
 
 
 def _read_file(
-    path: Path, options: TableOptions, *, typed: bool = True
+    path: Path, options: TableOptions, *, schema: TableSchema | None = None
 ) -> tuple[ArrowTable, list[str]]:
     """A file as an Arrow table, with the notes about it.
 
-    Text has types only where it is ``typed``.
+    Text stays text where it is read by a ``schema``.
     """
+    texts = (options.label_column, *options.categorical)
+    others = {*texts, *options.drop_columns}
+
+    def is_number(name: str) -> bool:
+        if schema is None:
+            return name not in others
+        kinds = {column.name: column.kind for column in schema.columns}
+        return kinds.get(name) in ("real", "integer")
+
     if find_format(path) != ".parquet" and table_suffix(path) != ".parquet":
         if content := find_foreign(path):
             raise InputError(f"{path} cannot be read: it is {content}")
@@ -363,9 +372,11 @@ def _read_file(
             decimal=options.decimal,
             encoding=options.encoding,
             missing_values=options.missing_values,
+            is_number=is_number,
         )
-        texts = (options.label_column, *options.categorical)
-        return infer_types(found.table, texts) if typed else found.table, found.notes
+        if schema is not None:
+            return found.table, found.notes
+        return infer_types(found.table, texts), found.notes
     for name in OF_TEXT:
         if (value := getattr(options, name)) is not None:
             raise InputError(

@@ -6,7 +6,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -57,6 +57,7 @@ def read_text_table(
     decimal: Decimal | None = None,
     encoding: str | None = None,
     missing_values: Sequence[str] = (),
+    is_number: Callable[[str], bool] = lambda name: True,
 ) -> TextTable:
     """Reads a text file, gzipped or not, without deciding what its columns are.
 
@@ -70,9 +71,11 @@ def read_text_table(
         are numbers only that way.
       encoding: of the text; None: that of a byte-order mark, UTF-8, or Windows-1252.
       missing_values: texts that mean a missing value, besides `MISSING_TEXTS`.
+      is_number: whether the column of a name will be one of numbers.
 
     Raises:
-      InputError: the file cannot be read or has no rows.
+      InputError: the file cannot be read or has no rows, or numbers with marks of
+        thousands.
     """
     notes: list[str] = []
     text = _decode(_read_bytes(path), path, encoding, notes)
@@ -93,7 +96,7 @@ def read_text_table(
     rows = _parse_head(head, separator)
     if not rows:
         raise InputError(f"{path} cannot be read: it is empty")
-    names, body = _split_header(text, rows, separator, header, notes)
+    names, body = _split_header(text, rows, separator, header, missing_values, notes)
     table = _parse_body(body, names, separator, path)
     columns = [
         _clean(column, name, separator, decimal, missing_values, notes)
@@ -101,23 +104,26 @@ def read_text_table(
     ]
     if decimal is None and COMMA_NOTE in notes:
         for name, column in zip(names, table.columns, strict=True):
-            _refuse_thousands(column, name)
+            if is_number(name) and (marked := _find_thousands(column)):
+                raise InputError(
+                    f"column {name!r} of {path} must hold numbers without a mark of "
+                    f"thousands, got {marked!r} beside commas before decimals: list it "
+                    "in drop_columns or categorical, or remove the marks"
+                )
     import pyarrow
 
     return TextTable(pyarrow.Table.from_arrays(columns, names=names), notes)
 
 
-def _refuse_thousands(column: ArrowColumn, name: str) -> None:
-    """Raises `InputError` for 1.000, in a file with commas before decimals."""
+def _find_thousands(column: ArrowColumn) -> str | None:
+    """The first of a column's numbers where all with a dot are like 1.000."""
     import pyarrow.compute as pc
 
     column = pc.utf8_trim_whitespace(column)
     dotted = column.filter(pc.match_substring(column, "."))
     if len(dotted) and pc.all(pc.match_substring_regex(dotted, DOTTED_THREE)).as_py():
-        raise InputError(
-            f"column {name!r} must hold numbers without a mark of thousands, got "
-            f"{dotted[0].as_py()!r} in a file with commas before decimals"
-        )
+        return str(dotted[0].as_py())
+    return None
 
 
 def infer_types(table: ArrowTable, categories: Sequence[str | None] = ()) -> ArrowTable:
@@ -272,6 +278,7 @@ def _split_header(
     rows: list[list[str]],
     separator: str,
     header: Header | None,
+    missing_values: Sequence[str],
     notes: list[str],
 ) -> tuple[list[str], str]:
     """The names of the columns, ``""`` for none, and the text below them."""
@@ -279,11 +286,16 @@ def _split_header(
     width = max(set(widths), key=widths.count)
     first = rows[0]
     if header is None:
-        header = "yes" if _is_header(rows) else "no"
+        header = "yes" if _is_header(rows, missing_values) else "no"
         if header == "no":
             notes.append(
                 "the first line holds numbers and is read as a row; columns are named "
                 "column 1, column 2, ... (found: see header)"
+            )
+        elif any(NUMBER.fullmatch(cell) for cell in first):
+            notes.append(
+                "the first line names the columns, though it holds numbers (found: see "
+                "header)"
             )
     if header == "no":
         return [f"column {i + 1}" for i in range(len(first))], text
@@ -301,10 +313,11 @@ def _split_header(
     return first, body
 
 
-def _is_header(rows: list[list[str]]) -> bool:
+def _is_header(rows: list[list[str]], missing_values: Sequence[str]) -> bool:
     """Whether the first row names the columns.
 
-    No number stands above numbers; or a text does, beside whole numbers, each once.
+    No number stands above numbers; or a text does, beside numbers that count on, such
+    as 0, 1, 2 of pandas or years.
     """
     first, rest = rows[0], rows[1:]
     if not rest:
@@ -320,9 +333,12 @@ def _is_header(rows: list[list[str]]) -> bool:
         if sum(is_number) > len(is_number) / 2:
             above.append(cell)
     numbers = [cell for cell in above if NUMBER.fullmatch(cell)]
-    texts = set(above).difference(numbers, MISSING_TEXTS, MARKS)
-    are_names = all(map(str.isdecimal, numbers)) and len({*numbers}) == len(numbers)
-    return not numbers or (bool(texts) and are_names)
+    texts = set(above).difference(numbers, MISSING_TEXTS, MARKS, missing_values)
+    if not (numbers and texts and all(map(str.isdecimal, numbers))):
+        return not numbers
+    start = int(numbers[0])
+    counted = [str(start + i) for i in range(len(numbers))]
+    return numbers == counted and (len(numbers) > 1 or start == 0)
 
 
 def _parse_body(
@@ -336,7 +352,10 @@ def _parse_body(
     if not body.strip("\n"):
         raise InputError(f"{path} must hold rows of numbers, got none")
     is_one = len(names) == 1  # whose missing values are empty lines
-    body = body.rstrip("\n") if is_one else body
+    if is_one:
+        lines = body.strip("\n").split("\n")
+        is_spaced = len(lines) > 2 and not any(lines[1::2])  # an empty line after each
+        body = "\n".join(lines[::2] if is_spaced else lines)
     with reading(str(path)):
         return arrow_csv.read_csv(
             io.BytesIO(body.encode("utf-8", "replace")),

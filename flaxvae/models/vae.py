@@ -181,11 +181,6 @@ class VAEConfig(NetworkConfig):
         super().__post_init__()
         for part in ("prior", "posterior"):
             self._settings_of(part, getattr(self, part), fields_of(self._kind_of(part)))
-        if self.conditioning == "film" and self.is_linear:
-            raise InputError(
-                "conditioning must not be film where hidden is empty, which leaves no "
-                "layer to scale and shift"
-            )
         if self.prior == "conditional" and not self.conditional:
             raise InputError(
                 "prior must not be conditional for a model without conditions"

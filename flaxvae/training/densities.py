@@ -22,7 +22,9 @@ from flaxvae.models.description import describe_module, has_foreign_code
 DRAWS = 2  # of each code, as a bound of several draws has them
 
 
-def check_densities(model: nn.Module, batch: Batch[jax.Array]) -> None:
+def check_densities(
+    model: nn.Module, batch: Batch[jax.Array], *, are_summed: bool = True
+) -> None:
     """Raises `InputError` for a density of a VAE that is not one number per example.
 
     A sum over the wrong axes would be added to the other terms without an error: over
@@ -32,18 +34,19 @@ def check_densities(model: nn.Module, batch: Batch[jax.Array]) -> None:
     Args:
       model: an unbound model.
       batch: what it sees; only shapes and types matter.
+      are_summed: False: the objective is a user's own, which may sum them itself.
     """
     if not has_foreign_code(describe_module(model)):
         return
 
     def method(bound: nn.Module, batch: Batch[jax.Array]) -> None:
-        _check(*bind(bound, batch))
+        _check(*bind(bound, batch), are_summed)
 
     rngs = dict.fromkeys(("params", "dropout"), jax.random.key(0))
     jax.eval_shape(lambda: model.init(rngs, batch, method=method))
 
 
-def _check(vae: object, x: jax.Array) -> None:
+def _check(vae: object, x: jax.Array, are_summed: bool) -> None:
     if not (isinstance(vae, Encodes) and isinstance(vae, Decodes)):
         return
     q = cast(Distribution, vae.encode(x))
@@ -60,7 +63,8 @@ def _check(vae: object, x: jax.Array) -> None:
         except Exception:  # what fails in a training is explained there
             return
         for name, (p, shape) in found.items():
-            _check_one(name, p, shape, (*draws, len(x)))
+            wanted = (*draws, len(x))
+            _check_one(name, p, shape if are_summed else wanted, wanted)
 
 
 def _check_one(

@@ -14,7 +14,12 @@ from flax.typing import VariableDict
 from flaxvae.batch import Batch, as_batch
 from flaxvae.checks import InputError
 from flaxvae.models.bind import bind
-from flaxvae.objectives.objective import Objective, check_returned, with_arrays
+from flaxvae.objectives.objective import (
+    FunctionObjective,
+    Objective,
+    check_returned,
+    with_arrays,
+)
 from flaxvae.schedules import at_full_value
 from flaxvae.training.densities import check_densities
 from flaxvae.training.keys import Stream, stream_key
@@ -170,7 +175,9 @@ def create_state(
 
         return model.init(rngs, as_batch(x), method=method)
 
-    check_densities(model, as_batch(x))
+    is_function = isinstance(objective, FunctionObjective)
+    is_own = not is_function and type(objective).__module__.startswith("flaxvae.")
+    check_densities(model, as_batch(x), are_summed=is_own)
     # Under jit, initialization is one dispatch instead of one per operation.
     variables = dict(jax.jit(init)())
     params = variables.pop("params", {})

@@ -1,5 +1,6 @@
 """One train step: a pure function, compiled by whoever calls it."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 
@@ -143,6 +144,8 @@ def update(
     """
     extended = optax.with_extra_args_support(optimizer)
     try:
+        with contextlib.suppress(TypeError):  # of one that needs the loss
+            return extended.update(grads, opt_state, params)
         return extended.update(grads, opt_state, params, value=loss)
     except (TypeError, ValueError) as error:
         raise InputError(

@@ -260,10 +260,10 @@ class Training:
             # Of what has been traced already JAX returns the trace.
             created = self._compiled_init.trace(seed, state.objective)
             step = self._compiled_step.trace(state, self.batch)
-            loss = jax.ShapeDtypeStruct((), jnp.float32)
-            traced = jax.jit(functools.partial(update, self.transformation)).trace(
-                state.params, state.opt_state, state.params, loss
-            )
+            # A constant is no argument of an optimizer that does not use the loss.
+            loss = jnp.zeros((), jnp.float32)
+            of_loss = functools.partial(update, self.transformation, loss=loss)
+            traced = jax.jit(of_loss).trace(state.params, state.opt_state, state.params)
         of_optimizer = fingerprint(traced.jaxpr)["checksum"]
         return fingerprint(created.jaxpr, step.jaxpr) | {"optimizer": of_optimizer}
 

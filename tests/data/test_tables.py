@@ -293,9 +293,14 @@ def test_numbers_beside_names_are_names(tmp_path):
     )
     dataset = load(path, label_column="y", test_size=0, validation_size=0)
     assert dataset.columns == ("0", "1", "2") and len(dataset.train) == 60
-    path.write_text("unknown,0.5,2\n" + "\n".join(LINES))  # a text in a row of numbers
-    with pytest.raises(InputError, match="different texts"):
-        load(path)
+    assert any("though it holds numbers" in note for note in dataset.notes)
+    for first in ("unknown,0.5,2", "1,A5,44", "3,M,12", "2020-01-01,10,20"):
+        path.write_text("\n".join([first, *LINES]))  # a text in a row of numbers
+        with pytest.raises(InputError, match=r"different texts|column 1"):
+            load(path)
+    path.write_text("7,missing,12\n" + "\n".join(LINES))
+    options = {"missing_values": ["missing"], "test_size": 0, "validation_size": 0}
+    assert load(path, impute="mean", **options).train.x.shape == (61, 3)
 
 
 def test_columns_without_a_name_are_read_again(tmp_path):
@@ -310,8 +315,12 @@ def test_columns_without_a_name_are_read_again(tmp_path):
 def test_thousands_beside_decimal_commas_are_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("price;people\n" + "0,5;1.000\n1,5;12.037\n" * 20)
-    with pytest.raises(InputError, match="'people' must hold numbers without a mark"):
+    with pytest.raises(InputError, match=r"'people' of .* without a mark of"):
         load(path)
+    left = load(path, drop_columns=["people"], test_size=0, validation_size=0)
+    assert left.columns == ("price",)
+    assert len(load(path, categorical=["people"]).columns) == 3
+    np.testing.assert_array_equal(load(path, like=left).test.x, left.train.x)
     path.write_text("price;people\n" + "0,5;1.25\n1,5;2.037\n" * 20)
     assert load(path, test_size=0, validation_size=0).train.x[0].tolist() == [0.5, 1.25]
 
@@ -342,6 +351,9 @@ def test_what_is_missing(tmp_path):
     path.write_text("a\n" + "1.5\n\n2.5\n" * 20 + "\n\n")  # no other column
     dataset = load(path, impute="mask", test_size=0, validation_size=0)
     assert dataset.train.x.shape == (60, 2) and np.isnan(dataset.train.x).sum() == 20
+    for spaced in ("a\n\n" + "1.5\n2.5\n" * 20, "a\r\r\n" + "1.5\r\r\n2.5\r\r\n" * 20):
+        path.write_bytes(spaced.encode())
+        assert len(load(path, test_size=0, validation_size=0).train) == 40
     frame = pandas.DataFrame({"a": [1.5, 2.5] * 20, "c": [3, 10] * 20})
     frame["c"] = frame["c"].astype("category")
     names = from_arrays(frame, missing_values=["-999"]).columns

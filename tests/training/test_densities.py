@@ -1,11 +1,13 @@
 """A user's own distributions: what would be added up wrongly is refused."""
 
+import functools
 from dataclasses import dataclass, field
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from flaxvae.batch import Batch
@@ -15,8 +17,10 @@ from flaxvae.distributions import Normal
 from flaxvae.evaluation.calibration import rank_calibration
 from flaxvae.models import build_vae
 from flaxvae.objectives import ELBO
+from flaxvae.objectives.objective import as_objective
 from flaxvae.training import Trained
 from flaxvae.training.densities import check_densities
+from flaxvae.training.state import create_state
 from tests.random_variables import random_variables
 
 SHAPE = (4, 4, 1)
@@ -83,6 +87,23 @@ def test_densities_are_one_number_for_each_example(part, axes, message):
         return
     with pytest.raises(InputError, match=message):
         check_densities(model, BATCH)
+
+
+def test_an_objective_of_ones_own_may_sum_them_itself():
+    axes = ()  # a density for each pixel
+    model = build_vae(SHAPE, 2, hidden=(4,), likelihood=OwnHead(axes))
+
+    def sums(vae, x, *, key):
+        z = vae.encode(x).sample(key)
+        return {"loss": -vae.decode(z).log_prob(x).sum((1, 2, 3))}
+
+    for objective, is_refused in ((as_objective(sums), False), (ELBO(), True)):
+        begin = functools.partial(create_state, model, objective, optax.sgd(1e-2))
+        if is_refused:
+            with pytest.raises(InputError, match="must sum over the last axes"):
+                begin(BATCH)
+            continue
+        begin(BATCH)
 
 
 class NoPytree(Normal):

@@ -54,6 +54,8 @@ def test_an_optimizer_of_ones_own_may_take_the_loss(stripes):
         for each in (plain, plateau, optax.MultiSteps(plain, 2))
     ]
     assert losses[0] == losses[1] < losses[2]  # half as many steps of the last
+    sam = optax.contrib.sam(optax.sgd(1e-2), optax.sgd(1e-2))  # takes no loss
+    fit(vae, stripes, optimizer=sam, **options)
     with pytest.raises(InputError, match=r"value, the loss; its update failed: .*grad"):
         fit(vae, stripes, optimizer=optax.lbfgs(), **options)
 

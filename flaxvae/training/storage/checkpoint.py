@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Tree: TypeAlias = "Mapping[str, Tree | np.ndarray | jax.Array]"
 T = TypeVar("T")
 
+LONGEST = 200  # characters of a message of Orbax
 SPARE_BYTES = 160_000  # that a checkpoint takes beside its arrays, and a little more
 REASONS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
@@ -209,7 +210,7 @@ class Checkpoints:
             yield
         except (ValueError, OSError, RuntimeError) as error:
             known = [os.strerror(n) for n in REASONS if os.strerror(n) in str(error)]
-            text = (known or [first_line(error)])[0]
+            text = (known or [first_line(error)[:LONGEST]])[0]
             text += "; those before it are intact, and the same command goes on"
             if not self._folder.is_dir():
                 text = "the folder has been removed"
@@ -275,7 +276,7 @@ def _damage() -> Iterator[None]:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     except Exception as error:
-        raise _DamagedError(first_line(error)) from error
+        raise _DamagedError(first_line(error)[:LONGEST]) from error
 
 
 def _keep_quiet() -> None:
