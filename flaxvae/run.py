@@ -917,6 +917,7 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
     """
     if dataset is None and isinstance(trained, Run):
         dataset = trained.dataset
+    dataset = None if dataset is None else as_dataset(dataset)
     training.save(trained, workdir, dataset)
     prior = trained.code_prior if isinstance(trained, Run) else None
     if prior is not None:

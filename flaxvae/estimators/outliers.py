@@ -65,10 +65,11 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):
           InputError: a parameter out of range.
         """
         rows = self._check_rows(X, reset=True)
-        if not 0 < self.contamination <= 0.5:
-            raise InputError(
-                f"contamination must be > 0 and <= 0.5, got {self.contamination}"
-            )
+        share = self.contamination
+        if not isinstance(share, int | float | np.number) or not 0 < share <= 0.5:
+            raise InputError(f"contamination must be > 0 and <= 0.5, got {share!r}")
+        if not isinstance(self.config, DetectorConfig | None):
+            raise InputError(f"config must be a DetectorConfig, got {self.config!r}")
         seed = draw_seed(self.random_state)
         self.detector_: Detector = fit_detector(
             self._as_examples(rows), seed=seed, config=self.config

@@ -207,8 +207,8 @@ def choose_validation(
     num_examples: int, fraction: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Numbers of the held-out examples; none where they would be few."""
-    if not 0 <= fraction < 1:
-        raise InputError(f"validation_fraction must be >= 0 and < 1, got {fraction}")
+    if not isinstance(fraction, int | float | np.number) or not 0 <= fraction < 1:
+        raise InputError(f"validation_fraction must be >= 0 and < 1, got {fraction!r}")
     count = min(int(fraction * num_examples), VALIDATION)
     if count < LEAST_VALIDATION:
         count = 0

@@ -192,8 +192,6 @@ def make_plan(
     if architecture:
         usual |= ARCHITECTURES[architecture].settings
     usual |= read_modules(weights.modules, is_stated="activation" in stated)
-    if usual.get("activation", "leaky_relu") != "leaky_relu":
-        usual.pop("negative_slope", None)
     steps = read_steps(program, weights.convolutions, data.shape)
     _check_stated(steps, stated, program)
     inferred = read_gaps(program, {**steps, **stated})
@@ -209,7 +207,8 @@ def make_plan(
         for name, value in usual.items()
         if name in NOT_IN_TENSORS and name not in {**found, **stated}
     }
-    if stated.get("activation", "leaky_relu") != "leaky_relu":
+    activation = stated.get("activation", usual.get("activation", "relu"))
+    if "leaky_relu" not in (activation, stated.get("decoder_activation")):
         assumed.pop("negative_slope", None)
     if found["decoder"] != "conv" or not program.heads:
         assumed.pop("before_reshape", None)
@@ -320,7 +319,7 @@ def _describe(
     assumed: dict[str, object] = {"activation": config.activation}
     if config.normalization in EPSILON_NOTES:
         assumed["normalization"] = EPSILON_NOTES[config.normalization]
-    if config.activation == "leaky_relu":
+    if "leaky_relu" in (config.activation, config.decoder_activation):
         assumed["negative_slope"] = str(config.negative_slope or 0.01)
     for name in ("strides", "padding", "decoder_strides", "decoder_padding"):
         if name in found:

@@ -22,6 +22,10 @@ from flaxvae.interop.layers import Layer, find_layers
 from flaxvae.interop.matching import match_names
 from flaxvae.interop.names import Names, NamesLike, find_names
 from flaxvae.interop.tensors import print_note, read_weights
+from flaxvae.nn.convnet import ConvDecoder, ConvEncoder
+from flaxvae.nn.layers import per_stage
+from flaxvae.nn.resnet import ResNetDecoder, ResNetEncoder
+from flaxvae.nn.window import make_window
 
 if TYPE_CHECKING:
     import torch
@@ -119,10 +123,26 @@ def to_torch(
       else the number is 0.
 
     Raises:
-      InputError: the architecture has no names for a layer of the model.
+      InputError: the architecture has no names for a layer of the model, or it is a
+        residual network.
     """
     import torch
 
+    networks = [getattr(model, part, None) for part in ("encoder", "decoder")]
+    if isinstance(names, str):
+        for network in networks:
+            if isinstance(network, ResNetEncoder | ResNetDecoder):
+                raise InputError(
+                    "names must be left out for a residual network, which no "
+                    f"architecture has, got {names}"
+                )
+    if any(_pads_unequally(network, data_shape[:-1]) for network in networks):
+        print_note(
+            [
+                "padding SAME adds one row more below than above, which nn.Conv2d does "
+                "not: pad there by torch.nn.functional.pad, or train with padding=1"
+            ]
+        )
     layers, _ = find_layers(model, data_shape)
     if like is not None:
         weights = read_weights(like)
@@ -147,6 +167,23 @@ def to_torch(
                 counter = target.replace(STATISTICS["mean"], COUNTER)
                 tensors.setdefault(counter, torch.tensor(0))
     return tensors
+
+
+def _pads_unequally(network: object, size: tuple[int, ...]) -> bool:
+    """Whether a convolution's padding is another one before than behind an axis."""
+    if not isinstance(network, ConvEncoder | ConvDecoder):
+        return False
+    stages, n = len(network.filters), len(size)
+    fields = (network.kernel_size, network.strides)
+    kernels, strides = (per_stage("stages", field, stages) for field in fields)
+    paddings = per_stage("padding", network.padding, stages)
+    order = 1 if isinstance(network, ConvEncoder) else -1
+    for k, s, p in list(zip(kernels, strides, paddings, strict=True))[::order]:
+        window = make_window(size, (k,) * n, (s,) * n, p)
+        if any(before != behind for before, behind in window.pads):
+            return True
+        size = window.output_size[:n]
+    return False
 
 
 def _leaves(variables: VariableDict) -> dict[tuple[str, ...], jax.Array]:

@@ -165,6 +165,14 @@ def test_outliers_by_the_conventions_of_both_libraries(table):
     assert np.isfinite(found.score_samples(hole)).all()
     with pytest.raises(InputError, match=r"contamination must be > 0 and <= 0\.5"):
         build(VAEOutlierDetector, contamination=0.6).fit(rows)
+    for wrong, message in (
+        ({"contamination": "auto"}, r"<= 0\.5, got 'auto'"),
+        ({"config": {"steps": 3}}, "config must be a DetectorConfig, got {"),
+    ):
+        with pytest.raises(InputError, match=message):
+            VAEOutlierDetector(**wrong).fit(rows)
+    with pytest.raises(InputError, match="validation_fraction must be >= 0 and < 1"):
+        VAETransformer(validation_fraction=None).fit(rows)
 
 
 def test_a_column_without_a_number_is_filled_with_0(table):

@@ -356,6 +356,74 @@ def test_convolutions_that_flaxvae_does_not_have_are_refused(options, message):
         infer_config(Stepped(**options), (16, 16, 1))
 
 
+def two_layers(first, second, last=None):
+    """A module with an activation in its encoder and one in its decoder."""
+    linear = torch.nn.Linear
+    module = torch.nn.Sequential()
+    module.encoder = torch.nn.Sequential(linear(8, 5), first)
+    module.mu, module.logvar = linear(5, 2), linear(5, 2)
+    end = [] if last is None else [last]
+    module.decoder = torch.nn.Sequential(linear(2, 5), second, linear(5, 8), *end)
+    return module
+
+
+class Swish(torch.nn.Module):
+    """An activation of one's own."""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "last", "message"),
+    [
+        (torch.nn.Tanh, torch.nn.ReLU, torch.nn.Sigmoid, "several, got tanh, relu"),
+        (torch.nn.ReLU, torch.nn.Sigmoid, torch.nn.Sigmoid, "got relu, sigmoid"),
+        (torch.nn.Identity, torch.nn.Identity, torch.nn.Tanh, "with one Tanh, which"),
+        (Swish, Swish, None, "got Swish, unless activation says"),
+    ],
+)
+def test_activations_inside_are_not_taken_for_those_of_the_outputs(
+    first, second, last, message
+):
+    module = two_layers(first(), second(), last and last())
+    with pytest.raises(InputError, match=message):
+        infer_config(module, 8)
+    assert infer_config(module, 8, activation="tanh").activation == "tanh"
+
+
+@pytest.mark.parametrize("leaky", ["activation", "decoder_activation"])
+def test_the_slope_is_the_modules_whichever_activation_leaks(leaky, capsys):
+    parts = [torch.nn.LeakyReLU(0.2), torch.nn.ReLU()]
+    stated = {"activation": "leaky_relu", "decoder_activation": "relu"}
+    if leaky == "decoder_activation":
+        parts, stated = (
+            parts[::-1],
+            dict(zip(stated, ["relu", "leaky_relu"], strict=True)),
+        )
+    config = infer_config(two_layers(*parts), 8, **stated)
+    assert config.negative_slope == 0.2
+    assert "negative_slope=0.2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("norm", "message"),
+    [
+        (lambda: torch.nn.BatchNorm1d(5, track_running_stats=False), "running_stats"),
+        (lambda: torch.nn.GroupNorm(5, 5), "GroupNorm with num_groups=5, not 1"),
+        (lambda: torch.nn.InstanceNorm1d(5, affine=True), "got InstanceNorm1d"),
+        (lambda: torch.nn.LayerNorm(5, eps=1e-3), "LayerNorm with eps=0.001"),
+        (lambda: torch.nn.LayerNorm(5, eps=1e-6), None),  # flaxvae's own
+    ],
+)
+def test_normalizations_that_flaxvae_does_not_compute_are_refused(norm, message):
+    module = two_layers(torch.nn.ReLU(), torch.nn.ReLU())
+    for part in (module.encoder, module.decoder):
+        part.insert(1, norm())
+    if message is None:
+        assert infer_config(module, 8).normalization == "layer"
+        return
+    with pytest.raises(InputError, match=message):
+        infer_config(module, 8)
+
+
 def test_a_normalization_of_another_epsilon_is_refused():
     linear = torch.nn.Linear
     for eps in (1e-5, 1e-2):

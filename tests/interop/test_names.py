@@ -220,12 +220,20 @@ def test_names_that_are_written_are_read(name):
     assert jax.tree.all(jax.tree.map(np.array_equal, variables, back))
 
 
+@pytest.mark.parametrize("padding", ["SAME", 1])
+def test_padding_that_torch_does_not_have_is_said(padding, capsys):
+    vae = build_vae(SHAPE, 3, encoder="conv", filters=(4,), padding=padding)
+    to_torch(random_values(variable_shapes(vae, SHAPE)), vae, SHAPE)
+    assert ("train with padding=1" in capsys.readouterr().err) == (padding == "SAME")
+
+
 @pytest.mark.parametrize(
     ("names", "settings", "message"),
     [
         ("autoencoder", {}, "the model must be an autoencoder for the architecture"),
         ("pytorch_examples", {"hidden": (9, 8)}, "none for encoder.hidden_1"),
-        ("pytorch_examples", {"encoder": "resnet"}, "has none for encoder"),
+        ("pytorch_examples", {"encoder": "resnet"}, "left out for a residual network"),
+        ("sequential_encoder", {"encoder": "resnet"}, "left out for a residual netw"),
     ],
 )
 def test_models_without_names_are_refused(names, settings, message):

@@ -112,7 +112,8 @@ class Detector:
         Args:
           contamination: share of anomalous rows in training; that share of the training
             rows is called anomalous.
-          false_alarm_rate: share of normal rows that may be called anomalous. With
+          false_alarm_rate: share of the normal training rows that may be called
+            anomalous; of new ones it is larger where they were few. With
             ``contamination`` the training rows above its threshold are left out as
             anomalous; without, all count as normal.
 

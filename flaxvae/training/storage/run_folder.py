@@ -36,6 +36,7 @@ from flaxvae.checks import (
     show,
 )
 from flaxvae.data import Dataset, Preprocessing
+from flaxvae.data.memory import as_dataset
 from flaxvae.files import as_json, atomic_file, write_json, writing
 from flaxvae.models.description import module_from_description
 from flaxvae.models.variables import variable_shapes
@@ -445,7 +446,7 @@ def save(trained: Trained, workdir: str | Path, dataset: Dataset | None = None) 
     folder = RunFolder(workdir)
     data: object
     if dataset is not None:
-        data = dataset.describe(with_labels=learns_labels(trained.model))
+        data = as_dataset(dataset).describe(with_labels=learns_labels(trained.model))
     elif trained.workdir is not None:
         data = RunFolder(trained.workdir).config["data"]
     else:

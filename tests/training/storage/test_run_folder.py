@@ -122,6 +122,11 @@ def test_load_takes_the_users_own_model(stripes, tmp_path, capsys, monkeypatch):
     assert "same name and fields computed something else" in capsys.readouterr().err
 
 
+def test_a_model_is_saved_beside_arrays(vae, stripes, tmp_path):
+    save(untrained(vae, stripes), tmp_path, stripes.train.x)
+    assert flaxvae.load(tmp_path).data_shape == stripes.shape
+
+
 def test_load_refuses_other_folders(tmp_path):
     with pytest.raises(InputError, match=r"must be a run's folder.*config\.json"):
         flaxvae.load(tmp_path)
