@@ -12,7 +12,7 @@ from flaxvae.evaluation.bound import evaluate_terms
 from flaxvae.latent.encode import codebook_size, encode_indices, share_codes
 from flaxvae.models import CodePrior, CodePriorConfig
 from flaxvae.objectives import Autoregressive
-from flaxvae.training import Engine, Trained, fit
+from flaxvae.training import Engine, RunFolder, Trained, fit
 
 
 def fit_code_prior(
@@ -48,11 +48,14 @@ def fit_code_prior(
     if config.prior_classes and _are_labelled(codes):
         codes = condition_on_labels(codes)
     batch_size = min(config.prior_batch_size, len(codes.train))
+    epochs = config.choose_epochs(len(codes.train))
+    if workdir is not None:
+        _check_same_length(RunFolder(workdir), epochs)
     return fit(
         config.build(codes),
         codes,
         objective=Autoregressive(),
-        epochs=config.choose_epochs(len(codes.train)),
+        epochs=epochs,
         batch_size=batch_size,
         learning_rate=config.prior_learning_rate,
         lr_schedule="cosine",
@@ -63,6 +66,16 @@ def fit_code_prior(
         progress=progress,
         on_interrupt="raise",
     )
+
+
+def _check_same_length(folder: RunFolder, epochs: int) -> None:
+    """Raises `InputError` for a prior of other epochs: its schedule has their length."""
+    known = folder.epochs
+    if known not in (None, epochs):
+        raise InputError(
+            f"prior_epochs must be {known}, those of the prior in {folder.path}, got "
+            f"{epochs}: remove that folder to train another one"
+        )
 
 
 def _are_labelled(codes: Dataset) -> bool:

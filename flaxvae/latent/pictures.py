@@ -457,6 +457,8 @@ def code_maps(context: Context) -> "Figure":
     maps = panels.code_maps(trained, encode_means(trained, split), images.shape[1:3])
 
     def in_color(x: np.ndarray) -> np.ndarray:
+        if x.shape[-1] == 3:
+            return x
         return np.broadcast_to(x.mean(-1, keepdims=True), (*x.shape[:-1], 3))
 
     return figures.plot_rows(

@@ -35,7 +35,7 @@ from flaxvae.models import (
     build_vqvae,
 )
 from flaxvae.objectives import M2, Quantization, Reconstruction
-from flaxvae.training import Engine, NonFiniteError, Trained, fit
+from flaxvae.training import Engine, NonFiniteError, RunFolder, Trained, fit
 from tests.compiled import list_compiled
 from tests.evaluation.untrained import untrained
 
@@ -215,7 +215,9 @@ def test_a_prior_without_classes_and_without_epochs(vqvae_and_data):
 
 
 @pytest.mark.parametrize(("count", "epochs"), [(100_000, 3), (342, 12), (10**7, 1)])
-def test_a_prior_is_trained_on_a_number_of_examples(monkeypatch, count, epochs):
+def test_a_prior_is_trained_on_a_number_of_examples(
+    monkeypatch, tmp_path, count, epochs
+):
     seen = {}
     monkeypatch.setattr(codebook, "fit", lambda *args, **more: seen.update(more))
 
@@ -233,6 +235,11 @@ def test_a_prior_is_trained_on_a_number_of_examples(monkeypatch, count, epochs):
     assert seen["epochs"] == epochs
     assert seen["batch_size"] == 32
     assert (seen["lr_schedule"], seen["clip_norm"]) == ("cosine", 1.0)
+    RunFolder(tmp_path).open({"settings": {"optimization": {"epochs": epochs}}})
+    fit_code_prior(codes, workdir=tmp_path)
+    longer = CodePriorConfig(prior_epochs=epochs + 1)
+    with pytest.raises(InputError, match="remove that folder to train another one"):
+        fit_code_prior(codes, longer, workdir=tmp_path)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from flaxvae.data.dataset import SPLITS
 from flaxvae.distributions import Normal
 from flaxvae.evaluation import elbo_surgery, fit_code_prior
 from flaxvae.latent import draw, encode_dataset, figures, panels, pictures
+from flaxvae.latent.context import Context
 from flaxvae.models import (
     CodePriorConfig,
     build_autoencoder,
@@ -250,6 +251,19 @@ def test_ten_examples_one_of_each_class_first(stripes):
     ]
     unlabelled = dataclasses.replace(stripes.test, labels=None)
     assert panels.choose_examples(unlabelled) == list(range(10))
+
+
+def test_code_maps_show_colours(monkeypatch):
+    """What codes distinguish may be colours alone."""
+    seen = []
+    x = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3)).astype(np.uint8)
+    data = from_arrays(x)
+    model = build_vqvae(data.shape, filters=(4,), num_codes=8, code_width=2)
+    monkeypatch.setattr(figures, "plot_rows", lambda rows, *_, **__: seen.append(rows))
+    run = as_run(model, data, objective=Quantization())
+    pictures.code_maps(Context(trained=run, dataset=data, title="t"))
+    shown = panels.choose_examples(data.test)
+    np.testing.assert_allclose(seen[0][0], data.test.x[shown] / 255, atol=1e-6)
 
 
 def test_a_row_per_class(stripes):

@@ -76,10 +76,10 @@ COMPARED = ("settings", "data", "model")  # in which a resumed run must agree
 OTHER_DATA = " (other examples, another order, other conditions or weights)"
 # Data that moved, or whose test split or labels are others, train the same model.
 NOT_COMPARED = ("origin", "notes", "source", "fingerprints", EPOCHS)
-REPORTS = (  # what describes a run after its last epoch; a finished one has the last
+REPORTS = (  # what belongs to a run's last epoch, such as the prior of its codes
     *("gallery.html", "figures", "explorer.html", "samples.npz", "codes.npz"),
     *("codes.parquet", "evaluation.json", "probe.json", "recognition.json"),
-    "summary.json",
+    *("summary.json", "prior"),
 )
 ABOUT_EXAMPLES = ("fingerprints", "source")  # their names depend on the data
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # not the user's choice
@@ -146,14 +146,15 @@ class RunFolder:
             ) from error
 
     def _set_reports_aside(self, epochs: int) -> None:
-        """Moves what describes a finished run into ``after_N_epochs``."""
-        if not self._summary.exists():
+        """Moves what belongs to a finished run into ``after_N_epochs``."""
+        found = [name for name in REPORTS if (self.path / name).exists()]
+        if not found:
             return
         aside = self.path / f"after_{epochs}_epochs"
         with writing(aside):
             aside.mkdir(exist_ok=True)
-            for name in REPORTS:
-                if (self.path / name).exists() and not (aside / name).exists():
+            for name in found:
+                if not (aside / name).exists():
                     (self.path / name).rename(aside / name)
 
     def check_settings(self, config: Mapping[str, object]) -> None:
@@ -217,6 +218,11 @@ class RunFolder:
           InputError: there is none, so this is not a run's folder.
         """
         return read_json(self._config)
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs of the whole run; None where the folder holds none."""
+        return _epochs(self.config) if self._config.exists() else None
 
     @property
     def summary(self) -> dict[str, Json] | None:

@@ -315,7 +315,7 @@ def test_a_finished_run_goes_on_for_more_epochs(vae, bare, tmp_path):
     )
     long = fit(four, progress=False)
     fit(two, workdir=tmp_path, progress=False)
-    reports = {"figures/samples.png", "probe.json", "summary.json"}
+    reports = {"figures/samples.png", "probe.json", "prior/config.json"}
     for name in (*reports, "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
