@@ -69,7 +69,7 @@ def fit_code_prior(
 
 
 def _check_same_length(folder: RunFolder, epochs: int) -> None:
-    """Raises `InputError` for a prior of other epochs: its schedule has their length."""
+    """Raises `InputError` for a prior of other epochs: its schedule has a length."""
     known = folder.epochs
     if known not in (None, epochs):
         raise InputError(
