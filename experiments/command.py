@@ -127,9 +127,8 @@ def parse(flags_class: type[Flags], args: Sequence[str] | None = None) -> Flags:
         module = f"experiments.{Path(sys.argv[0]).stem}"
     if started is not None and started.name.startswith("experiments."):
         module = started.name.removesuffix(".__main__")  # of a package
-    return read_flags(
-        flags_class, f"python -m {module}", sys.argv[1:] if args is None else args
-    )
+    args = sys.argv[1:] if args is None else args
+    return read_flags(flags_class, f"python -m {module}", args)
 
 
 def describe_flags(flags: Any) -> dict[str, Any]:

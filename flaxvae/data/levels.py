@@ -53,9 +53,8 @@ def find_levels(
         return _with_max_value(xs, dtype, float(max_value))
     white = find_binary(xs.values())
     if white is None:
-        if dtype.kind == "f":
-            return Levels(xs, Preprocessing(1.0))
-        return Levels(xs, Preprocessing(float(np.iinfo(dtype).max)))
+        largest = 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+        return Levels(xs, Preprocessing(largest))
     if white == 1:
         if dtype.kind == "f":
             return Levels(xs, Preprocessing(1.0, "static"))

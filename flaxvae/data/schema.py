@@ -439,9 +439,9 @@ def _codes(values: ArrowColumn, column: Column, where: str) -> np.ndarray:
 
 
 def _as_typed(values: ArrowColumn) -> ArrowColumn:
-    """Text as integers or times, of which it may be one of several spellings.
+    """A column of text as integers or times where all of it can be read so.
 
-    Such as ``0x1F`` and ``2024-01-01 12:00``; other text as it is.
+    One value may be written in several ways, such as ``0x1F`` and ``31``.
     """
     import pyarrow
 

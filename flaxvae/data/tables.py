@@ -355,11 +355,11 @@ def _read_file(
     """
     texts = (options.label_column, *options.categorical)
     others = {*texts, *options.drop_columns}
+    kinds = {column.name: column.kind for column in schema.columns} if schema else {}
 
     def is_number(name: str) -> bool:
         if schema is None:
             return name not in others
-        kinds = {column.name: column.kind for column in schema.columns}
         return kinds.get(name) in ("real", "integer")
 
     if find_format(path) != ".parquet" and table_suffix(path) != ".parquet":

@@ -316,8 +316,8 @@ def _split_header(
 def _is_header(rows: list[list[str]], missing_values: Sequence[str]) -> bool:
     """Whether the first row names the columns.
 
-    No number stands above numbers; or a text does, beside numbers that count on, such
-    as 0, 1, 2 of pandas or years.
+    No number stands above numbers; or a text does, beside consecutive integers such as
+    years, or 0, 1, 2 as pandas writes them.
     """
     first, rest = rows[0], rows[1:]
     if not rest:

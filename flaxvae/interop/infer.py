@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from flaxvae.checks import InputError
-from flaxvae.interop.program import Program, Shape, TorchLayer, refuse
+from flaxvae.interop.program import (
+    Program,
+    Shape,
+    TorchLayer,
+    one_or_all,
+    refuse,
+)
 from flaxvae.nn.convnet import StagePadding, shrink
 from flaxvae.nn.layers import BIASES
 
@@ -55,7 +61,7 @@ def infer_settings(
         reader = dense[0][0] if dense else next(iter(program.heads), None)
         places = None if reader is None else reader.inputs // filters[-1]
         kernels = _kernels([layer for layer, _ in convs])
-        settings["kernel_size"] = _short(kernels)
+        settings["kernel_size"] = one_or_all(kernels)
         settings |= _find_steps("", data_shape, kernels, places, stated)
     if transposed:
         if out_filters != filters[::-1]:
@@ -63,8 +69,8 @@ def infer_settings(
                 out_filters if convs else out_filters[::-1]
             )
         kernels = _kernels([layer for layer, _ in transposed])
-        if not convs or _short(kernels[::-1]) != settings["kernel_size"]:
-            settings["decoder_kernel_size"] = _short(kernels)
+        if not convs or one_or_all(kernels[::-1]) != settings["kernel_size"]:
+            settings["decoder_kernel_size"] = one_or_all(kernels)
         places = None if image is None else image[0].outputs // out_filters[0]
         mirrored = {**settings, **stated}
         own = {n: v for n, v in stated.items() if n.startswith("decoder_")}
@@ -100,10 +106,6 @@ def _kernels(layers: Sequence[TorchLayer]) -> tuple[int, ...]:
         if len(set(layer.kernel)) > 1:
             refuse(f"a kernel that is not square, {layer.name} {layer.kernel}")
     return tuple(layer.kernel[0] for layer in layers)
-
-
-def _short(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
-    return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
 def _find_steps(
@@ -155,7 +157,7 @@ def _find_steps(
     if places is None and len(set(kernels)) > 1:
         usual = []  # a last kernel as large as the image has another stride
     if not usual and len(found) > 1:
-        listed = ", ".join(f"{_short(s)} and {p}" for s, p in found[:4])
+        listed = ", ".join(f"{one_or_all(s)} and {p}" for s, p in found[:4])
         what = "a feature map" if places is None else f"an image of {places} pixels"
         raise InputError(
             f"{prefix}strides and {prefix}padding must be stated, since several lead "
@@ -163,7 +165,7 @@ def _find_steps(
         )
     strides, padding = (usual or found)[0]
     strides = strides[::-1] if prefix else strides
-    chosen: dict[str, object] = {"strides": _short(strides), "padding": padding}
+    chosen: dict[str, object] = {"strides": one_or_all(strides), "padding": padding}
     if not prefix:
         return chosen
     if isinstance(padding, tuple):

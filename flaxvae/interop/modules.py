@@ -1,4 +1,4 @@
-"""The activation of a PyTorch program, from the submodules of its module."""
+"""The activation of a PyTorch program, and checks of its module's submodules."""
 
 import math
 from collections.abc import Sequence

@@ -1,13 +1,14 @@
 """The layers of a PyTorch program, from its tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
 from flaxvae.checks import InputError, list_names
 
+T = TypeVar("T")
 Shape = tuple[int, ...]
 TENSORS = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 OWN_PARTS = ("likelihood.", "prior.", "critic.")  # of flaxvae's own models
@@ -149,3 +150,8 @@ def refuse(what: str) -> NoReturn:
         f"weights must be of a network that flaxvae's parts can build, got {what}: "
         "write its encoder and decoder as Linen modules"
     )
+
+
+def one_or_all(values: Sequence[T]) -> T | tuple[T, ...]:
+    """The value of all stages, or one per stage where they differ."""
+    return values[0] if len(set(values)) == 1 else tuple(values)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from flaxvae.interop.program import Program, Shape, TorchLayer, refuse
+from flaxvae.interop.program import Program, Shape, TorchLayer, one_or_all, refuse
 from flaxvae.nn.convnet import StagePadding, shrink
 
 Steps = tuple[int, int | str]  # stride and padding of a convolution
@@ -28,8 +28,8 @@ def read_steps(
             continue
         modules = [convolutions[layer.name] for layer in kernels]
         strides, padding = zip(*map(_read, kernels, modules), strict=True)
-        settings[f"{prefix}strides"] = _short(strides)
-        settings[f"{prefix}padding"] = _short(padding)
+        settings[f"{prefix}strides"] = one_or_all(strides)
+        settings[f"{prefix}padding"] = one_or_all(padding)
         if prefix:
             _check_sizes(kernels, modules, strides, padding, data_shape[:-1])
     return settings
@@ -72,7 +72,3 @@ def _check_sizes(
         )
         if grown != sizes[i + 1]:
             refuse(f"{layer.name} with output_padding={more[0]}")
-
-
-def _short(values: Sequence[int | str]) -> int | str | tuple[int | str, ...]:
-    return values[0] if len(set(values)) == 1 else tuple(values)

@@ -260,7 +260,7 @@ class Training:
             # Of what has been traced already JAX returns the trace.
             created = self._compiled_init.trace(seed, state.objective)
             step = self._compiled_step.trace(state, self.batch)
-            # A constant is no argument of an optimizer that does not use the loss.
+            # As a constant the loss is in the checksum only where it is used.
             loss = jnp.zeros((), jnp.float32)
             of_loss = functools.partial(update, self.transformation, loss=loss)
             traced = jax.jit(of_loss).trace(state.params, state.opt_state, state.params)

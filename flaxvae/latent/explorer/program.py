@@ -641,8 +641,7 @@ class _Lowering:
 
         Series have rows of length 1 before their steps.
         """
-        assert step.equation is not None
-        params, shapes = step.equation.params, self.builder.shapes
+        params, shapes = step.given, self.builder.shapes
         operands, out = step.operands, step.results[0]
         numbers = params["dimension_numbers"]
         x_order, k_order, y_order = numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec
@@ -675,8 +674,7 @@ class _Lowering:
         self.permute(y, [moved.index(axis) for axis in range(len(moved))], out)
 
     def _gather(self, step: _Step) -> None:
-        assert step.equation is not None
-        params = step.equation.params
+        params = step.given
         d = params["dimension_numbers"]
         self.emit(
             "gather",
@@ -691,8 +689,7 @@ class _Lowering:
         )
 
     def _scatter(self, step: _Step) -> None:
-        assert step.equation is not None
-        d = step.equation.params["dimension_numbers"]
+        d = step.given["dimension_numbers"]
         self.emit(
             "scatter",
             step.results,

@@ -134,7 +134,7 @@ class RunFolder:
         Raises:
           InputError: it cannot be written.
         """
-        _check_local(self.path)
+        check_writable(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
